@@ -1,0 +1,213 @@
+"""The error tree: every error takes facts and writes its own sentence.
+
+VoicesError
+├── DatabaseError               the file or server, its locks and its space
+│   ├── DatabaseMissingError    nothing is there yet
+│   ├── NotVoicesError          something else is there
+│   ├── DatabaseBusyError       another program holds the lock
+│   ├── DatabaseReadOnlyError   the file or its folder cannot be written
+│   ├── DatabaseFullError       no room left on the disk
+│   ├── DatabaseDamagedError    the file is broken
+│   ├── NotConnectedError       the manager is closed
+│   └── AlreadyConnectedError   the models are bound to another database
+├── MigrationError              a migration failed or cannot be made
+│   ├── PendingMigrationsError  the file is older than the code
+│   └── DatabaseNewerError      the file is newer than the code
+├── RecordError                 a record is not as it should be
+│   ├── NotFoundError           no such record
+│   ├── AmbiguousNameError      several records have that name
+│   ├── DuplicateNameError      a record of that name is there already
+│   └── InvalidValueError       a value breaks a rule of the schema
+├── QueryError                  an unknown field or a value that cannot be read
+├── AudioError                  a file cannot be recorded as audio
+├── BackupError                 a backup cannot be made, verified or restored
+└── MissingExtraError           an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class VoicesError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class DatabaseError(VoicesError):
+    """The database cannot be used: ``database`` is its path or URL, ``reason`` a clause."""
+
+    def __init__(self, database: object, reason: str) -> None:
+        self.database = str(database)
+        super().__init__(f"cannot use {self.database!r}: {reason}")
+
+
+class DatabaseMissingError(DatabaseError):
+    """No database is at the path."""
+
+    def __init__(self, database: object) -> None:
+        super().__init__(database, "there is no database; run 'voices init' to create it")
+
+
+class NotVoicesError(DatabaseError):
+    """The path holds something that is not a Voices database."""
+
+
+class DatabaseBusyError(DatabaseError):
+    """Another program kept its lock for longer than the timeout (s)."""
+
+    def __init__(self, database: object, timeout: float) -> None:
+        super().__init__(
+            database,
+            f"another program held its lock for more than {timeout:g} s; "
+            "end that program or raise the timeout",
+        )
+
+
+class DatabaseReadOnlyError(DatabaseError):
+    """The file or its folder refuses writes."""
+
+    def __init__(self, database: object) -> None:
+        super().__init__(
+            database, "it is read-only; check the permissions of the file and its folder"
+        )
+
+
+class DatabaseFullError(DatabaseError):
+    """The disk is full."""
+
+    def __init__(self, database: object) -> None:
+        super().__init__(database, "the disk is full; nothing of this change was written")
+
+
+class DatabaseDamagedError(DatabaseError):
+    """SQLite reports the file as broken."""
+
+    def __init__(self, database: object, detail: str) -> None:
+        super().__init__(database, f"the file is damaged ({detail}); restore a backup")
+
+
+class NotConnectedError(DatabaseError):
+    """The manager was closed or never connected."""
+
+    def __init__(self, database: object) -> None:
+        super().__init__(database, "the manager is not connected; call connect() or initialize()")
+
+
+class AlreadyConnectedError(DatabaseError):
+    """Another manager has bound the models to another database."""
+
+    def __init__(self, wanted: object, present: object) -> None:
+        self.present = str(present)
+        super().__init__(
+            wanted, f"the models are bound to {self.present!r}; close that manager first"
+        )
+
+
+class MigrationError(VoicesError):
+    """A migration cannot be made, read, applied or rolled back; the database is as before."""
+
+
+class PendingMigrationsError(MigrationError):
+    """The database lacks migrations that this code needs."""
+
+    def __init__(self, database: object, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        plural = "" if len(names) == 1 else "s"
+        super().__init__(
+            f"{str(database)!r} lacks {len(names)} migration{plural} ({', '.join(names)}); "
+            "run 'voices run-migrations'"
+        )
+
+
+class DatabaseNewerError(MigrationError):
+    """The database has migrations that this code does not know."""
+
+    def __init__(self, database: object, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            f"{str(database)!r} is newer than this program (unknown: {', '.join(names)}); "
+            "upgrade voices-peewee, or name the directory of the missing migrations"
+        )
+
+
+class RecordError(VoicesError):
+    """A record is missing, named twice or not valid."""
+
+
+class NotFoundError(RecordError):
+    """No record of a kind answers to a key (an id, a name or a path)."""
+
+    def __init__(self, kind: str, key: object) -> None:
+        self.kind, self.key = kind, key
+        super().__init__(f"no {kind} {key!r}; see 'voices {_LISTS.get(kind, 'list')}'")
+
+
+class AmbiguousNameError(RecordError):
+    """Several records answer to one name; ``ids`` are theirs."""
+
+    def __init__(self, kind: str, name: str, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        listed = ", ".join(map(str, ids))
+        super().__init__(f"{len(ids)} {kind}s are named {name!r} (ids {listed}); use an id")
+
+
+class DuplicateNameError(RecordError):
+    """A record of that name is there already."""
+
+    def __init__(self, kind: str, name: str, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        super().__init__(
+            f"there is a {kind} {name!r} already (id {', '.join(map(str, ids))}); "
+            "use --duplicate to add another"
+        )
+
+
+class InvalidValueError(RecordError):
+    """A value breaks a rule of the schema."""
+
+
+class QueryError(VoicesError):
+    """A question names an unknown field or a value that cannot be read."""
+
+    @classmethod
+    def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
+        """Say that ``field`` is not one of ``known`` and name the near ones."""
+        names = sorted(known)
+        near = get_close_matches(field, names, n=3, cutoff=0.5)
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
+        )
+        return cls(f"unknown {what} {field!r}; {hint}")
+
+
+class AudioError(VoicesError):
+    """A file cannot be recorded: ``path`` is as given, ``reason`` a clause."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"cannot read {self.path!r}: {reason}")
+
+
+class BackupError(VoicesError):
+    """A backup cannot be made, verified or restored: ``path`` is the backup's."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path = str(path)
+        super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class MissingExtraError(VoicesError):
+    """An optional dependency is not installed; ``extra`` is the one to add."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{purpose} needs an extra; run: pip install 'voices-peewee[{extra}]'")
+
+
+_LISTS = {
+    "speaker": "list-speakers",
+    "file": "list-files",
+    "run": "list-history",
+    "model": "list-performance",
+}
