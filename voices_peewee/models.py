@@ -233,6 +233,11 @@ class BaseModel(pw.Model):
 
     id = pw.AutoField()
 
+    if TYPE_CHECKING:
+        __data__: dict[str, Any]
+        __rel__: dict[str, Any]
+        _dirty: set[str]
+
     class Meta:
         database = database_proxy
         legacy_table_names = False

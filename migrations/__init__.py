@@ -1,0 +1,1 @@
+"""The package's migrations, in order; a released file is never changed."""

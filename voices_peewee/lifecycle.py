@@ -1,0 +1,365 @@
+"""A manager's life: opening, binding the models, migrating and closing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import peewee as pw
+
+from voices_peewee import engine, migrations
+from voices_peewee.errors import (
+    AlreadyConnectedError,
+    DatabaseError,
+    NotConnectedError,
+    PendingMigrationsError,
+)
+from voices_peewee.models import MODELS, database_proxy
+from voices_peewee.store import Store
+
+if TYPE_CHECKING:
+    from voices_peewee.backup import Backup
+
+Target = str | os.PathLike[str] | pw.Database | None
+
+
+class Lifecycle:
+    """Opens one database, keeps it up to date, binds the models to it and closes it."""
+
+    def __init__(
+        self,
+        database: Target = None,
+        *,
+        timeout: float = 30.0,
+        migrations_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._given: pw.Database | None = None
+        if isinstance(database, pw.Proxy):
+            database = database.obj
+        if isinstance(database, pw.Database):
+            if not isinstance(database, pw.SqliteDatabase):
+                raise DatabaseError(type(database).__name__, "this version opens SQLite files only")
+            self._given = database
+            self.path = str(database.database)
+        else:
+            self.path = engine.resolve(database)
+        own = [] if migrations_dir is None else [Path(os.path.abspath(migrations_dir))]
+        self._directories: list[Path] = [migrations.package_directory(), *own]
+        self._store: Store | None = None
+        self._reconnect = False
+
+    # Opening and closing
+
+    def connect(self) -> Self:
+        """Open the database and bind the models; do nothing when that is done already.
+
+        Raises:
+            DatabaseMissingError: There is no database at the path.
+            NotVoicesError: The file is something else.
+            PendingMigrationsError: The database is older than this code.
+            DatabaseNewerError: The database is newer than this code.
+            AlreadyConnectedError: The models are bound to another database.
+        """
+        with _binding:
+            if self.is_connected or self._share():
+                return self
+            store = self._open(create=False)
+            try:
+                self._require_current(store)
+            except BaseException:
+                store.close()
+                raise
+            self._bind(store)
+        return self
+
+    def initialize(self, *, backup: bool = True) -> Self:
+        """Create the database where there is none, bring it up to date and connect.
+
+        Args:
+            backup: Back a populated database up before an upgrade.
+
+        Raises:
+            NotVoicesError: The file is something else.
+            MigrationError: A migration failed; the database is as it was.
+            DatabaseNewerError: The database is newer than this code.
+            AlreadyConnectedError: The models are bound to another database.
+        """
+        self.run_migrations(backup=backup)
+        return self
+
+    def create_tables(self) -> Self:
+        """Create the tables through the migrations; the same as ``initialize``."""
+        return self.initialize()
+
+    def run_migrations(
+        self, *, to: str | None = None, backup: bool = True, create: bool = True
+    ) -> list[str]:
+        """Apply the pending migrations, connect and return the names that were applied.
+
+        Args:
+            to: The last migration to apply; None applies all. Only a database that is up
+                to date stays connected.
+            backup: Back a populated database up first.
+            create: Create the database when there is none.
+
+        Raises:
+            DatabaseMissingError: There is no database and ``create`` is false.
+            NotVoicesError: The file is something else.
+            MigrationError: A migration failed; the database is as it was.
+            DatabaseNewerError: The database is newer than this code.
+            AlreadyConnectedError: The models are bound to another database.
+        """
+        with self._migrating(create=create) as store:
+            if not migrations.pending(store.database, self._directories):
+                return []
+            before = self._back_up_first if backup else None
+            return migrations.upgrade(store.database, self._directories, to=to, before=before)
+
+    def rollback_migration(
+        self, *, steps: int = 1, to: str | None = None, backup: bool = True
+    ) -> list[str]:
+        """Roll the newest migrations back, disconnect and return their names.
+
+        Args:
+            steps: How many.
+            to: The migration to go back to; it stays applied.
+            backup: Back a populated database up first.
+
+        Raises:
+            DatabaseMissingError: There is no database.
+            MigrationError: There is nothing to roll back, or it failed.
+        """
+        with self._migrating(create=False) as store:
+            before = self._back_up_first if backup else None
+            return migrations.rollback(
+                store.database, self._directories, steps=steps, to=to, before=before
+            )
+
+    def close(self) -> None:
+        """Close the connections of every thread and unbind the models; closing twice is fine.
+
+        A database that another manager of this process uses too stays open for that one.
+        """
+        with _binding:
+            self._reconnect = False
+            if self._store is None:
+                return
+            self._store = None
+            if _bound is not None:
+                _bound.users.discard(self)
+                _close_unused()
+
+    def close_session(self) -> None:
+        """Close the calling thread's connection; the next call opens a new one."""
+        if self._store is None or self.path == engine.MEMORY:
+            return  # an in-memory database is gone with its only connection
+        if not self._store.database.is_closed():
+            self._store.database.close()
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the database is open."""
+        return self._store is not None
+
+    @property
+    def session(self) -> Self:
+        """The manager itself, for code that was written against a session's ``query``."""
+        return self
+
+    @property
+    def store(self) -> Store:
+        """The open database.
+
+        Raises:
+            NotConnectedError: The manager is not connected.
+        """
+        if self._store is None:
+            if not self._reconnect:
+                raise NotConnectedError(self.path)
+            self.connect()
+        return self._store  # type: ignore[return-value] # connect() has set it
+
+    @property
+    def database(self) -> pw.Database:
+        """The open Peewee database.
+
+        Raises:
+            NotConnectedError: The manager is not connected.
+        """
+        return self.store.database
+
+    # Migrations
+
+    def migration_status(self) -> list[migrations.MigrationState]:
+        """Return every migration with its state; reads only.
+
+        Raises:
+            DatabaseMissingError: There is no database.
+            NotVoicesError: The file is something else.
+        """
+        if self._store is not None:
+            return migrations.status(self._store.database, self._directories)
+        store = self._open(create=False)
+        try:
+            with store.reading():
+                return migrations.status(store.database, self._directories)
+        finally:
+            store.close()
+
+    def create_migration(
+        self,
+        name: str,
+        *,
+        models: Sequence[type[pw.Model]] | None = None,
+        empty: bool = False,
+    ) -> Path:
+        """Write the difference between models and migrations as a new migration file.
+
+        Args:
+            name: Lower-case words joined by ``_``.
+            models: What the schema shall be; None means this package's models.
+            empty: Write an empty file to fill in.
+
+        Raises:
+            MigrationError: The name is not valid, or the difference cannot be written.
+        """
+        return migrations.create(
+            name,
+            list(models or MODELS),
+            self._directories[-1],
+            directories=self._directories,
+            empty=empty,
+        )
+
+    # Inside
+
+    def _snapshot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Backup:
+        from voices_peewee import backup
+
+        if self.path == engine.MEMORY:
+            raise DatabaseError(self.path, "an in-memory database has no file to back up")
+        target = None if path is None else Path(os.path.abspath(path))
+        return backup.snapshot(Path(self.path), target, timeout=self.timeout, **options)
+
+    def _back_up_first(self, _: list[str]) -> None:
+        """Back up before a migration; a backup's own reader is not stopped by our lock."""
+        if self.path != engine.MEMORY:
+            self.upgrade_backup = self._snapshot().path
+
+    upgrade_backup: Path | None = None
+    """Where the last upgrade of a populated database saved it first."""
+
+    def _open(self, *, create: bool) -> Store:
+        """Open the database, unbound."""
+        if self._given is not None:
+            self._given.pragma("foreign_keys", 1, permanent=True)
+            return Store(self._given, self.path, self.timeout)
+        if self.path != engine.MEMORY:
+            if not create:
+                engine.require_voices(self.path, migrations.HISTORY_TABLE)
+            elif engine.inspect(self.path) == "missing":
+                engine.create_file(self.path)
+            else:
+                engine.refuse_strangers(self.path, migrations.HISTORY_TABLE)
+        store = Store(engine.VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
+        with store.reading():
+            store.database.connect()
+        return store
+
+    @contextmanager
+    def _migrating(self, *, create: bool) -> Iterator[Store]:
+        """Open for a change of schema; afterwards bind if the database is up to date."""
+        with _binding:
+            if self._store is None:
+                self._share()
+            store = self._store or self._open(create=create)
+            try:
+                with store.reading():
+                    yield store
+                    current = not migrations.pending(store.database, self._directories)
+            except BaseException:
+                if self._store is None:
+                    store.close()
+                raise
+            if current and self._store is None:
+                self._bind(store)
+            elif not current:
+                self.close() if self._store else store.close()
+
+    def _require_current(self, store: Store) -> None:
+        """Refuse a database that lacks migrations."""
+        with store.reading():
+            pending = migrations.pending(store.database, self._directories)
+        if pending and self.path == engine.MEMORY:
+            raise DatabaseError(self.path, "an in-memory database starts empty; call initialize()")
+        if pending:
+            raise PendingMigrationsError(self.path, pending)
+
+    def _share(self) -> bool:
+        """Use the store that another manager has open on the same database.
+
+        Raises:
+            AlreadyConnectedError: The models are bound to another database.
+        """
+        _close_unused()
+        if _bound is None:
+            return False
+        if _bound.store.label != self.path or (self._given or _bound.given) is not _bound.given:
+            raise AlreadyConnectedError(self.path, _bound.store.label)
+        self._bind(_bound.store)
+        return True
+
+    def _bind(self, store: Store) -> None:
+        global _bound  # noqa: PLW0603 - the binding is process-wide by Peewee's design
+        if _bound is None:
+            _bound = _Bound(store, self._given)
+            database_proxy.initialize(store.database)
+        _bound.users.add(self)
+        self._store = store
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._given is not None or self.path == engine.MEMORY:
+            raise DatabaseError(
+                self.path, "only a manager of a database file can go to another process"
+            )
+        state = {**self.__dict__, "_store": None}
+        state["_reconnect"] = self.is_connected or self._reconnect
+        return state
+
+    def __repr__(self) -> str:
+        state = "connected" if self.is_connected else "closed"
+        return f"<{type(self).__name__} {self.path!r} {state}>"
+
+
+class _Bound:
+    """What the models are bound to, and the managers that use it."""
+
+    def __init__(self, store: Store, given: pw.Database | None) -> None:
+        self.store = store
+        self.given = given
+        self.users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+_binding: Final = threading.RLock()
+_bound: _Bound | None = None
+
+
+def _close_unused() -> None:
+    """Unbind and close when no manager is left: all were closed, or thrown away open."""
+    global _bound
+    if _bound is not None and not _bound.users:
+        store, _bound = _bound.store, None
+        database_proxy.initialize(None)
+        store.close()

@@ -1,0 +1,344 @@
+"""Which migrations there are, which are applied, and applying and rolling them back safely.
+
+Nothing here loads peewee-migrate before something is to be done. A run is one transaction
+that holds the only write lock; foreign keys are off outside of it and checked before it ends,
+because a table rebuild with foreign keys on empties the child tables.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.resources
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import peewee as pw
+
+from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
+
+if TYPE_CHECKING:
+    from voices_peewee.migration_router import SafeRouter
+
+HISTORY_TABLE: Final = "schema_migrations"
+
+_NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
+_PAUSE: Final = 0.02  # s between two attempts at a lock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MigrationState:
+    """One migration: applied, pending, or unknown (applied, but its file is not here)."""
+
+    name: str
+    state: Literal["applied", "pending", "unknown"]
+    applied_at: dt.datetime | None
+    path: Path | None
+
+
+def package_directory() -> Path:
+    """Return the directory of this package's own migrations."""
+    try:
+        return Path(str(importlib.resources.files("voices_peewee.migration_files")))
+    except ModuleNotFoundError:  # a bare checkout on the path, or an editable install of old style
+        return Path(__file__).resolve().parent.parent / "migrations"
+
+
+def names(directories: Sequence[Path]) -> list[str]:
+    """Return the migrations' names in the order in which they apply.
+
+    Raises:
+        MigrationError: A directory is missing, a file's name would keep it from being applied,
+            or two files have one name or one number.
+    """
+    return list(_paths(directories))
+
+
+def _paths(directories: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for directory in dict.fromkeys(map(Path, directories)):
+        for path in _files(directory):
+            if path.stem in found:
+                first = str(found[path.stem].parent)
+                raise MigrationError(
+                    f"migration {path.stem!r} is in both {first!r} and {str(directory)!r}; "
+                    "rename one of them"
+                )
+            found[path.stem] = path
+    return found
+
+
+def _files(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        raise MigrationError(f"there is no migrations directory {str(directory)!r}")
+    files = sorted(path for path in directory.glob("[0-9]*.py") if path.is_file())
+    for path in files:
+        if not _NAME.fullmatch(path.name):
+            raise MigrationError(
+                f"{str(path)!r} would never be applied; name it like '002_add_language.py', "
+                "with three digits and no further dot"
+            )
+    for one, two in zip(files, files[1:], strict=False):
+        if one.name[:3] == two.name[:3]:
+            raise MigrationError(
+                f"migrations {one.stem!r} and {two.stem!r} in {str(directory)!r} "
+                "have the same number; renumber one of them"
+            )
+    return files
+
+
+def applied(database: pw.Database) -> list[str]:
+    """Return the names of the applied migrations, oldest first, with one SELECT."""
+    return list(_history(database))
+
+
+def _history(database: pw.Database) -> dict[str, dt.datetime | None]:
+    query = f'SELECT name, migrated_at FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608 - a constant
+    try:
+        rows = database.execute_sql(query).fetchall()
+    except pw.OperationalError as error:
+        if str(error) == f"no such table: {HISTORY_TABLE}":
+            return {}
+        raise
+    return {name: _time(migrated_at) for name, migrated_at in rows}
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    time = dt.datetime.fromisoformat(text)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+
+
+def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
+    """Return the names that are still to be applied, in order.
+
+    Raises:
+        DatabaseNewerError: The database has migrations that no directory has.
+        MigrationError: As ``names`` does.
+    """
+    known, done = names(directories), applied(database)
+    if unknown := [name for name in done if name not in known]:
+        raise DatabaseNewerError(database.database, unknown)
+    return [name for name in known if name not in done]
+
+
+def status(database: pw.Database, directories: Sequence[Path]) -> list[MigrationState]:
+    """Return every migration's state, the unknown ones last; nothing is written.
+
+    Raises:
+        MigrationError: As ``names`` does.
+    """
+    paths, done = _paths(directories), _history(database)
+    known = [
+        MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
+        for name, path in paths.items()
+    ]
+    return known + [
+        MigrationState(name, "unknown", time, None)
+        for name, time in done.items()
+        if name not in paths
+    ]
+
+
+def upgrade(
+    database: pw.Database,
+    directories: Sequence[Path],
+    *,
+    to: str | None = None,
+    before: Callable[[list[str]], None] | None = None,
+) -> list[str]:
+    """Apply the pending migrations, up to and with ``to``, as one transaction; return their names.
+
+    ``before`` is called with the names once the lock is held and before the first change,
+    unless the database is new.
+
+    Raises:
+        MigrationError: A migration failed, ``to`` is unknown, or as ``names`` does.
+        DatabaseNewerError: The database has migrations that no directory has.
+        DatabaseBusyError: Another program kept the lock for longer than the timeout.
+    """
+    paths = _paths(directories)
+    wanted = list(paths) if to is None else list(paths)[: _position(to, paths) + 1]
+
+    def missing() -> list[str]:
+        return [name for name in pending(database, directories) if name in wanted]
+
+    sqlite = _sqlite(database)
+    with _translated(sqlite):
+        if not _patiently(sqlite, missing):
+            return []
+        with _locked(sqlite):
+            todo = missing()  # another process may have applied them while this one waited
+            if before and todo and applied(sqlite):
+                before(todo)
+            if todo:
+                _apply(sqlite, paths, todo)
+    return todo
+
+
+def rollback(
+    database: pw.Database,
+    directories: Sequence[Path],
+    *,
+    steps: int = 1,
+    to: str | None = None,
+    before: Callable[[list[str]], None] | None = None,
+) -> list[str]:
+    """Undo the newest migrations, or all after ``to``, as one transaction; return their names.
+
+    Undoing all leaves no history table. ``before`` is called with the names once the lock is
+    held and before the first change.
+
+    Raises:
+        ValueError: ``steps`` is less than 1.
+        MigrationError: A rollback failed or is missing, ``to`` is not applied, or as ``names``.
+        DatabaseNewerError: The database has migrations that no directory has.
+        DatabaseBusyError: Another program kept the lock for longer than the timeout.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, not {steps}")
+    paths = _paths(directories)
+    sqlite = _sqlite(database)
+    with _translated(sqlite):
+        if to is None and not _patiently(sqlite, lambda: applied(sqlite)):
+            return []
+        with _locked(sqlite):
+            todo = _newest(sqlite, directories, steps=steps, to=to)
+            if before and todo:
+                before(todo)
+            if todo:
+                _revert(sqlite, paths, todo)
+    return todo
+
+
+def _newest(
+    database: pw.Database, directories: Sequence[Path], *, steps: int, to: str | None
+) -> list[str]:
+    pending(database, directories)  # refuses a database that is newer than these directories
+    done = applied(database)
+    keep = len(done) - steps if to is None else _position(to, done, "applied migration") + 1
+    return done[max(keep, 0) :][::-1]
+
+
+def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "migration") -> int:
+    listed = list(known)
+    if name in listed:
+        return listed.index(name)
+    near = get_close_matches(name, listed, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else "see 'voices list-migrations'"
+    )
+    raise MigrationError(f"there is no {what} {name!r}; {hint}")
+
+
+def _apply(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]) -> None:
+    with _checked(database):
+        router = _router(database, paths)
+        for name in todo:
+            router.apply(name)
+
+
+def _revert(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]) -> None:
+    with _checked(database):
+        for name in todo:
+            _router(database, paths).revert(name)
+        if not applied(database):
+            database.execute_sql(f'DROP TABLE "{HISTORY_TABLE}"')
+
+
+def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
+    try:
+        from voices_peewee.migration_router import SafeRouter
+    except FileNotFoundError as error:  # peewee-migrate asks for the current directory
+        raise MigrationError(
+            "the current directory does not exist any more; change to another one"
+        ) from error
+    return SafeRouter(database, paths, HISTORY_TABLE)
+
+
+def _sqlite(database: pw.Database) -> pw.SqliteDatabase:
+    if not isinstance(database, pw.SqliteDatabase):
+        raise MigrationError(f"cannot migrate {database.database!r}: it is not an SQLite database")
+    return database
+
+
+@contextmanager
+def _translated(database: pw.SqliteDatabase) -> Iterator[None]:
+    try:
+        yield
+    except pw.OperationalError as error:
+        if not _is_busy(error):
+            raise
+        raise DatabaseBusyError(database.database, database.timeout) from error
+
+
+def _is_busy(error: pw.OperationalError) -> bool:
+    return str(error) == "database is locked"
+
+
+def _patiently(database: pw.SqliteDatabase, action: Callable[[], T]) -> T:
+    """Repeat what SQLite refuses at once, without waiting, while a new WAL file is made."""
+    deadline = time.monotonic() + database.timeout
+    while True:
+        try:
+            return action()
+        except pw.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
+
+
+@contextmanager
+def _locked(database: pw.SqliteDatabase) -> Iterator[None]:
+    """Hold the only write lock, foreign keys off, in one transaction."""
+    if database.in_transaction():
+        raise MigrationError("cannot migrate inside a transaction; leave it first")
+    foreign_keys = database.pragma("foreign_keys")
+    database.pragma("foreign_keys", 0)
+    try:
+        with ExitStack() as stack:
+            _patiently(database, lambda: stack.enter_context(database.atomic("IMMEDIATE")))
+            yield
+    finally:
+        database.pragma("foreign_keys", foreign_keys)
+
+
+@contextmanager
+def _checked(database: pw.SqliteDatabase) -> Iterator[None]:
+    """Refuse new rows that point nowhere and views or triggers that no longer compile."""
+    orphans, broken = _orphans(database), _broken(database)
+    yield
+    if more := _orphans(database) - orphans:
+        (child, parent), count = more.most_common(1)[0]
+        raise MigrationError(
+            f"the migrations leave {count} row{'s' * (count > 1)} of {child!r} that point to "
+            f"nothing in {parent!r}; the database is as it was"
+        )
+    if (error := _broken(database)) and error != broken:
+        raise MigrationError(f"the migrations leave an {error}; the database is as it was")
+
+
+def _orphans(database: pw.SqliteDatabase) -> Counter[tuple[str, str]]:
+    rows = database.execute_sql("PRAGMA foreign_key_check").fetchall()
+    return Counter((child, parent) for child, _, parent, _ in rows)
+
+
+def _broken(database: pw.SqliteDatabase) -> str | None:
+    """Return SQLite's complaint about a view or trigger: a rename makes it compile them all."""
+    database.execute_sql('CREATE TABLE "voices_probe" (x)')
+    try:
+        database.execute_sql('ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
+    except pw.OperationalError as error:
+        database.execute_sql('DROP TABLE "voices_probe"')
+        return str(error)
+    database.execute_sql('DROP TABLE "voices_probe_2"')
+    return None

@@ -1,0 +1,187 @@
+"""An open database as a unit of work: one writing call, one transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import peewee as pw
+
+from voices_peewee.engine import VoicesSqlite, translated
+from voices_peewee.errors import (
+    AmbiguousNameError,
+    InvalidValueError,
+    NotFoundError,
+    QueryError,
+)
+from voices_peewee.models import MODELS, BaseModel, JSONField, ProcessedFile, Speaker
+from voices_peewee.rows import Query, mapper
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Store:
+    """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
+
+    def __init__(self, database: pw.Database, label: str, timeout: float) -> None:
+        self.database = database
+        self.label = label
+        self.timeout = timeout
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Translate the errors of what is done inside."""
+        with translated(self.label, self.timeout):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Do what is done inside as one transaction, or as a part of the one around it."""
+        with translated(self.label, self.timeout), self.database.atomic():
+            yield
+
+    def connection(self) -> Any:
+        """Return this thread's driver connection."""
+        connection: Callable[[], Any] = self.database.connection
+        return connection()
+
+    def close(self) -> None:
+        """Close the connections of every thread."""
+        if isinstance(self.database, VoicesSqlite):
+            self.database.close_all()
+        elif not self.database.is_closed():
+            self.database.close()
+
+    def query(self, model: type[M]) -> Query[M]:
+        """Return a select of every row of a model."""
+        return Query(model, model._meta.sorted_fields, is_default=True)
+
+    def get(self, model: type[M], key: int) -> M | None:
+        """Return the row with an id, or None."""
+        with self.reading():
+            return mapper(model).get(self.connection(), key)
+
+    def insert(self, instance: M) -> M:
+        """Write one object, and the unsaved objects it refers to."""
+        with translated(self.label, self.timeout):
+            rows = mapper(type(instance))
+            related = list(rows.unsaved(instance))
+            if related or instance.id is not None:
+                return self.insert_all([instance])[0]
+            return rows.insert(self.connection(), instance)
+
+    def insert_all(self, instances: Iterable[M]) -> list[M]:
+        """Write many objects of any models in one transaction."""
+        everything = list(instances)
+        groups: dict[type[BaseModel], dict[int, BaseModel]] = {model: {} for model in MODELS}
+        for instance in everything:
+            _collect(instance, groups)
+        with self.writing():
+            for model, group in groups.items():
+                keyed = [one for one in group.values() if one.id is not None]
+                for one in keyed:
+                    one.save(force_insert=True)
+                fresh = [one for one in group.values() if one.id is None]
+                if fresh:
+                    mapper(model).insert_objects(self.connection(), fresh)
+        return everything
+
+    def insert_dicts(self, model: type[M], rows: Iterable[Mapping[str, Any]]) -> int:
+        """Write many mappings of field names to values in one transaction; return how many."""
+        with self.writing():
+            return mapper(model).insert_dicts(self.connection(), rows)
+
+    def update(self, instance: M, changes: Mapping[str, Any]) -> M:
+        """Write what changed in one object."""
+        known = type(instance)._meta.combined
+        for name, value in changes.items():
+            if name not in known:
+                raise InvalidValueError(str(QueryError.unknown_field(name, known)))
+            setattr(instance, name, value)
+        # A JSON value may have been changed in place, which Peewee cannot see.
+        only = [
+            field
+            for field in type(instance)._meta.sorted_fields
+            if field.name != "id"
+            and (field.name in instance._dirty or isinstance(field, JSONField))
+        ]
+        with self.writing():
+            if instance.id is None or not (only and instance.save(only=only)):
+                raise NotFoundError(kind_of(instance), instance.id)
+        return instance
+
+    def delete(self, instance: BaseModel) -> None:
+        """Delete one object's row; what depends on it goes along."""
+        with self.writing():
+            if instance.id is None or not instance.delete_instance():
+                raise NotFoundError(kind_of(instance), instance.id)
+
+    def speaker(self, key: int | str | Speaker) -> Speaker:
+        """Return a speaker by id, object or name; digits are an id unless they name one.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousNameError: Several have that name.
+        """
+        if isinstance(key, Speaker):
+            return key
+        with self.reading():
+            if isinstance(key, str):
+                named = self.query(Speaker).filter_by(name=key).order_by(Speaker.id).all()
+                if len(named) > 1:
+                    raise AmbiguousNameError("speaker", key, [speaker.id for speaker in named])
+                if named:
+                    return named[0]
+            found = self.get(Speaker, int(key)) if _is_id(key) else None
+        if found is None:
+            raise NotFoundError("speaker", key)
+        return found
+
+    def file(self, key: int | str | os.PathLike[str] | ProcessedFile) -> ProcessedFile:
+        """Return a file by id, object or original path.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousNameError: Several rows have that original path.
+        """
+        if isinstance(key, ProcessedFile):
+            return key
+        if _is_id(key):
+            found = self.get(ProcessedFile, int(key))  # type: ignore[arg-type] # see _is_id
+            if found is not None:
+                return found
+        with self.reading():
+            path = os.path.abspath(os.fspath(key)) if not isinstance(key, int) else ""
+            rows = self.query(ProcessedFile).filter_by(original_path=path).all()
+        if len(rows) > 1:
+            raise AmbiguousNameError("file", str(key), [row.id for row in rows])
+        if not rows:
+            raise NotFoundError("file", key)
+        return rows[0]
+
+
+def kind_of(instance: BaseModel) -> str:
+    """Return the word for what a model object is."""
+    return _KINDS[type(instance).__name__]
+
+
+_KINDS = {
+    "Speaker": "speaker",
+    "ProcessedFile": "file",
+    "ProcessingHistory": "run",
+    "ModelPerformance": "model",
+}
+
+
+def _is_id(key: object) -> bool:
+    text = str(key)
+    return isinstance(key, int | str) and text.isascii() and text.isdigit() and int(text) < 1 << 63
+
+
+def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:
+    """Put an object and the unsaved objects it refers to into their models' groups."""
+    for related in mapper(type(instance)).unsaved(instance):
+        _collect(related, groups)
+    groups.setdefault(type(instance), {})[id(instance)] = instance
