@@ -18,7 +18,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         class Meta:
             table_name = "speakers"
             legacy_table_names = False
-            constraints = [pw.Check("trim(name) <> ''", name="ck_speakers_name")]
+            constraints = (pw.Check("trim(name) <> ''", name="ck_speakers_name"),)
 
     @migrator.create_model
     class ProcessedFile(pw.Model):
@@ -39,7 +39,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         class Meta:
             table_name = "processed_files"
             legacy_table_names = False
-            constraints = [
+            constraints = (
                 pw.Check("filename <> ''", name="ck_processed_files_filename"),
                 pw.Check("duration BETWEEN 0 AND 1e12", name="ck_processed_files_duration"),
                 pw.Check(
@@ -50,7 +50,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
                     "file_size BETWEEN 0 AND 9223372036854775807",
                     name="ck_processed_files_file_size",
                 ),
-            ]
+            )
 
     @migrator.create_model
     class ProcessingHistory(pw.Model):
@@ -71,10 +71,10 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
             table_name = "processing_history"
             legacy_table_names = False
             indexes = ((("operation_type", "model_type", "model_version"), False),)
-            constraints = [
+            constraints = (
                 pw.Check("trim(operation_type) <> ''", name="ck_processing_history_operation_type"),
                 pw.Check("end_time >= start_time", name="ck_processing_history_end_time"),
-            ]
+            )
 
     ProcessingHistory.add_index(
         ProcessingHistory.start_time,
@@ -104,7 +104,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         class Meta:
             table_name = "model_performance"
             legacy_table_names = False
-            constraints = [
+            constraints = (
                 pw.Check("si_snri BETWEEN -1e6 AND 1e6", name="ck_model_performance_si_snri"),
                 pw.Check("sdri BETWEEN -1e6 AND 1e6", name="ck_model_performance_sdri"),
                 pw.Check("cpu_usage BETWEEN 0 AND 1e9", name="ck_model_performance_cpu_usage"),
@@ -119,7 +119,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
                     "real_time_factor BETWEEN 0 AND 1e15",
                     name="ck_model_performance_real_time_factor",
                 ),
-            ]
+            )
 
     ModelPerformance.add_index(
         ModelPerformance.model_type,

@@ -174,8 +174,8 @@ def find_files(
 
     Args:
         paths: files and folders; what is missing is yielded too, for ``probe`` to refuse.
-        on_error: is told of folders that cannot be listed, and of pipes, sockets, devices and
-            broken links that are named like recordings; the walk goes on.
+        on_error: is told of folders that cannot be listed or entered, and of pipes, sockets,
+            devices and broken links that are named like recordings; the walk goes on.
     """
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()
@@ -208,9 +208,10 @@ def _walk(
         folder = folders.pop() if folders else linked.popleft()
         inner: list[Path] = []
         for path in _list_once(folder, visited, on_error):
-            if _is_folder(path):
+            kind = _kind(path, on_error)
+            if kind == stat.S_IFDIR:
                 (linked if path.is_symlink() else inner).append(path)
-            elif path.suffix.lower() in AUDIO_SUFFIXES and _is_regular(path, on_error):
+            elif kind == stat.S_IFREG and path.suffix.lower() in AUDIO_SUFFIXES:
                 yield str(path)
         folders += reversed(inner)
 
@@ -230,16 +231,21 @@ def _list_once(
         return []
 
 
-def _is_regular(path: Path, on_error: Callable[[AudioError], None]) -> bool:
+def _kind(path: Path, on_error: Callable[[AudioError], None]) -> int | None:
+    """Return the kind of a file, and tell of what is named like a recording and is none."""
+    is_named_so = path.suffix.lower() in AUDIO_SUFFIXES
     try:
-        _require_regular(path, path.stat())
-    except OSError as error:
-        on_error(AudioError(path, _clause(path, error)))
+        facts = path.stat()
+        if is_named_so and not stat.S_ISDIR(facts.st_mode):
+            _require_regular(path, facts)
     except AudioError as error:
         on_error(error)
+    except OSError as error:
+        if is_named_so or error.errno not in {errno.ENOENT, errno.ELOOP}:
+            on_error(AudioError(path, _clause(path, error)))
     else:
-        return True
-    return False
+        return stat.S_IFMT(facts.st_mode)
+    return None
 
 
 @contextmanager
@@ -252,10 +258,15 @@ def _opened(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
         with FileIO(os.open(path, flags)) as file:
             before = os.fstat(file.fileno())
             _require_regular(path, before)
-            yield file, before.st_size
-            after = os.fstat(file.fileno())
+            try:
+                yield file, before.st_size
+            finally:
+                _require_same(path, before, os.fstat(file.fileno()))
     except (OSError, ValueError) as error:
         raise AudioError(path, _clause(path, error)) from error
+
+
+def _require_same(path: AnyPath, before: os.stat_result, after: os.stat_result) -> None:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise AudioError(path, "it changed while it was read")
 
@@ -350,10 +361,9 @@ def _checked_header(path: AnyPath, stream: AudioStream) -> tuple[int, int]:
         raise AudioError(path, "its codec is not known here")
     rate, channels = codec.sample_rate, codec.channels
     if not 1 <= rate <= _MAX_RATE:
-        raise AudioError(path, f"its header claims {rate} Hz, which is not from 1 to {_MAX_RATE}")
-    if not 1 <= channels <= _MAX_CHANNELS:
-        claim = f"{channels} channels, which is not from 1 to {_MAX_CHANNELS}"
-        raise AudioError(path, f"its header claims {claim}")
+        raise AudioError(path, "its header states no possible sample rate")
+    if not 1 <= channels <= _MAX_CHANNELS:  # FFmpeg says 0 for what it cannot represent
+        raise AudioError(path, "its header states no possible number of channels")
     return rate, channels
 
 
@@ -387,9 +397,9 @@ def _duration(
     if container.format.name in _FRAMED and not exact:
         return _packets_duration(container, stream)
     counted = _decoded_duration(path, container, stream)
-    # Decoders keep the padding at the end of an MP4; only its header knows where the sound ends.
-    is_padded = container.format.name == _MP4 and stated is not None
-    return min(counted, stated) if is_padded and stated is not None else counted
+    if container.format.name == _MP4 and stated is not None:
+        return min(counted, stated)  # decoders keep the padding at the end, the header does not
+    return counted
 
 
 def _stated_duration(container: InputContainer, stream: AudioStream) -> float | None:

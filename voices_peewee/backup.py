@@ -61,6 +61,10 @@ _PARTIAL: Final = re.compile(
 )
 
 
+class _NotFactsError(ValueError):
+    """The text is JSON, but of another kind."""
+
+
 @dataclass(frozen=True)
 class Backup:
     """What is known of one backup: ``size`` in bytes, ``created`` in UTC, ``rows`` by table."""
@@ -103,7 +107,7 @@ class Backup:
         """
         facts = json.loads(text)
         if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-            raise ValueError("not the facts of a backup")
+            raise _NotFactsError("not the facts of a backup")
         try:
             backup = cls(
                 path=folder / _text(facts["file"]),
@@ -568,6 +572,7 @@ def _writing(
 def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, progress: Progress | None) -> None:
     """Copy every page into a private file, which becomes one file without a -wal."""
     copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+    copy.execute("PRAGMA journal_mode=OFF")  # nobody needs half of it back
     size = _page_size(source)
     source.backup(copy, pages=_step(size), progress=_reporter(progress, size))
     copy.execute("PRAGMA journal_mode=DELETE")
@@ -687,10 +692,13 @@ def _claims(folder: Path) -> Iterator[tuple[Path, Backup]]:
         raise BackupError(folder, f"the folder cannot be read ({_said(error)})") from error
     for name in names:
         path = folder / name.removesuffix(".json")
-        if not name.endswith(".json") or _PARTIAL.fullmatch(name) or not os.path.isfile(path):
+        if not name.endswith(".json") or _PARTIAL.fullmatch(name):
             continue
         try:
-            yield path, Backup.from_json((folder / name).read_text("utf-8"), folder)
+            if path.is_file():
+                yield path, Backup.from_json((folder / name).read_text("utf-8"), folder)
+        except _NotFactsError:
+            continue  # another program's, such as notes beside a recording
         except (OSError, ValueError) as error:
             _log.warning("%r is not listed: its facts cannot be read (%s)", str(path), error)
 
@@ -787,12 +795,15 @@ class _Restoring:
         """Be called by SQLite after each step."""
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             self._wait()
-            return
+        elif status in (sqlite3.SQLITE_OK, sqlite3.SQLITE_DONE):
+            self._advance(remaining, total)
+
+    def _advance(self, remaining: int, total: int) -> None:
         self._waiting = None
         if not self.saved:
             # Nobody else can write from here to the end, so this is exactly what is replaced.
             self.saved.append(_save(self._database, self._timeout))
-        self._report(status, remaining, total)
+        self._report(sqlite3.SQLITE_OK, remaining, total)
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -815,16 +826,13 @@ def _save_damaged(database: Path, timeout: float) -> Backup:
     names = _names(database, None, "voices_damaged")
     target = next(names)
     with _partial(target, BackupError) as partial:
-        try:
-            with (
-                closing(_open(database, timeout)) as live,
-                _writing(partial, BackupError, target) as copy,
-            ):
-                live.execute("PRAGMA writable_schema=ON")
-                live.backup(copy)
-        except sqlite3.DatabaseError as error:
-            reason = "it is too damaged to be copied; move it and its -wal away, then restore again"
-            raise DatabaseError(database, reason) from error
+        with (
+            _database_errors(database, timeout, target),
+            closing(_open(database, timeout)) as live,
+            _writing(partial, BackupError, target) as copy,
+        ):
+            live.execute("PRAGMA writable_schema=ON")
+            live.backup(copy)
         with _file_errors(BackupError, target):
             _sync(partial)
             with _locked(target.parent):

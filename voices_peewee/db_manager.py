@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,19 +170,23 @@ class DatabaseManager(Lifecycle, SpeakerMethods):
 
 
 _READING: Final = ("select", "with", "values", "explain")
+_WRITES: Final = "this statement would change the database; pass write=True to allow it"
 
 
 def _read_only_rows(
     store: Store, sql: str, params: Sequence[Any] | Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    words = sql.split(None, 1)
-    if not words or not words[0].lower().startswith(_READING):
-        raise QueryError("only SELECT is allowed here; pass write=True for a statement that writes")
+    if not sql.lstrip().lower().startswith(_READING):
+        raise QueryError(_WRITES)
     with store.reading():
         connection = store.connection()
         connection.execute("PRAGMA query_only = 1")
         try:
             return _rows(connection, sql, params)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
+                raise QueryError(_WRITES) from error
+            raise
         finally:
             connection.execute("PRAGMA query_only = 0")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import sqlite3
 import threading
 import time
@@ -37,15 +38,26 @@ _PRAGMAS: Final = {
     "synchronous": "normal",
     # A long reader lets the WAL grow; this gives the space back afterwards (bytes).
     "journal_size_limit": 64 << 20,
+    # Uncommitted pages stay out of the WAL, so that a child that was forked inside a
+    # transaction can undo its copy of it without touching its parent's.
+    "cache_spill": 0,
 }
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that closes itself when the thread that used it ends."""
+    """A connection that can be referred to weakly."""
+
+
+class _Closer:
+    """Closes a connection when the thread ends that holds this; never in a forked child."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self.connection, self.process = connection, os.getpid()
 
     def __del__(self) -> None:
-        self.close()
+        if os.getpid() == self.process:
+            self.connection.close()
 
 
 class VoicesSqlite(pw.SqliteDatabase):
@@ -58,6 +70,7 @@ class VoicesSqlite(pw.SqliteDatabase):
     def __init__(self, database: str, *, timeout: float) -> None:
         self.connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self.forked = False
+        self._state: Any
         super().__init__(
             database,
             pragmas=_PRAGMAS,
@@ -66,7 +79,7 @@ class VoicesSqlite(pw.SqliteDatabase):
             factory=_Connection,
             check_same_thread=False,  # close_all() closes the connections of other threads
         )
-        _open_databases.add(self)
+        _forks.databases.add(self)
 
     def _connect(self) -> _Connection:
         if self.database == MEMORY and (self.forked or self.connections):
@@ -77,6 +90,7 @@ class VoicesSqlite(pw.SqliteDatabase):
             )
         connection: _Connection = self._retry_connect()
         self.connections.add(connection)
+        self._state.closer = _Closer(connection)
         return connection
 
     def _retry_connect(self) -> Any:
@@ -96,8 +110,15 @@ class VoicesSqlite(pw.SqliteDatabase):
             connection.close()
         self.dispose()
 
+    def in_own_transaction(self) -> bool:
+        """Whether the calling thread's connection is inside a transaction."""
+        return not self.is_closed() and bool(self._state.conn.in_transaction)
+
     def forget(self) -> None:
         """Leave inherited connections alone: closing one in a child harms the parent's file."""
+        if self.in_own_transaction():
+            # SQLite counts locks in the process too: an inherited one would bar this child.
+            self._state.conn.execute("ROLLBACK")
         for connection in self.connections:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         self.connections = weakref.WeakSet()
@@ -106,15 +127,53 @@ class VoicesSqlite(pw.SqliteDatabase):
         self._lock = threading.Lock()
 
 
-_open_databases: weakref.WeakSet[VoicesSqlite] = weakref.WeakSet()
+class _Forks:
+    """Makes forks wait for writers, so that no child inherits a lock that nobody gives back."""
+
+    patience: Final = 10.0  # seconds
+
+    def __init__(self) -> None:
+        self.databases: weakref.WeakSet[VoicesSqlite] = weakref.WeakSet()
+        self.writing = threading.RLock()
+        self.pipe: tuple[int, int] | None = None
+
+    def before(self) -> None:
+        self.held = self.writing.acquire(timeout=self.patience)
+        if any(database.in_own_transaction() for database in self.databases):
+            self.pipe = os.pipe()
+
+    def in_parent(self) -> None:
+        """Write nothing until the child has undone its copy of this thread's transaction."""
+        if self.pipe is not None:
+            done, child = self.pipe
+            os.close(child)
+            select.select([done], [], [], self.patience)
+            os.close(done)
+            self.pipe = None
+        if self.held:
+            self.writing.release()
+
+    def in_child(self) -> None:
+        self.writing = threading.RLock()
+        for database in list(self.databases):
+            database.forget()
+        if self.pipe is not None:
+            for end in self.pipe:
+                os.close(end)  # the parent sees the end of the pipe
+            self.pipe = None
 
 
-def _after_fork() -> None:
-    for database in list(_open_databases):
-        database.forget()
+_forks: Final = _Forks()
+os.register_at_fork(
+    before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
+)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+@contextmanager
+def write_gate() -> Iterator[None]:
+    """Let one thread of this process write at a time; a fork waits for its turn too."""
+    with _forks.writing:
+        yield
 
 
 def default_path() -> str:
@@ -189,8 +248,7 @@ def refuse_strangers(path: str, history_table: str) -> None:
         tables = [row[0] for row in connection.execute(_TABLES)]
     if tables and history_table not in tables:
         shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
-        hint = "; use 'voices import' to take its records over" if "speakers" in tables else ""
-        raise NotVoicesError(path, f"it is a database of another application ({shown}){hint}")
+        raise NotVoicesError(path, f"it is a database of another application ({shown})")
 
 
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
@@ -232,29 +290,40 @@ def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
         raise
     except (pw.IntegrityError, sqlite3.IntegrityError) as error:
         raise InvalidValueError(_constraint_sentence(_message(error))) from error
+    except UnicodeError as error:
+        raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
     except (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError) as error:
         raise _translate(error, database, timeout) from error
 
 
 def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
+    if (ours := _own(error)) is not None:
+        return ours
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")
-    code = _code(error)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return DatabaseBusyError(database, timeout)
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return DatabaseReadOnlyError(database)
-    if code == sqlite3.SQLITE_FULL:
-        return DatabaseFullError(database)
-    if code == sqlite3.SQLITE_NOTADB:
-        return NotVoicesError(database, "it is not an SQLite database")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return DatabaseDamagedError(database, _message(error))
-    if code == sqlite3.SQLITE_TOOBIG:
-        return InvalidValueError("a value is larger than the database can hold")
     if "closed database" in _message(error):
         return NotConnectedError(database)
+    match _code(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DatabaseBusyError(database, timeout)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return DatabaseReadOnlyError(database)
+        case sqlite3.SQLITE_FULL:
+            return DatabaseFullError(database)
+        case sqlite3.SQLITE_NOTADB:
+            return NotVoicesError(database, "it is not an SQLite database")
+        case sqlite3.SQLITE_CORRUPT:
+            return DatabaseDamagedError(database, _message(error))
+        case sqlite3.SQLITE_TOOBIG:
+            return InvalidValueError("a value is larger than the database can hold")
     return DatabaseError(database, _message(error))
+
+
+def _own(error: object) -> VoicesError | None:
+    """Return the error of ours that Peewee wrapped: it goes by names, and one is the same."""
+    while isinstance(error, pw.PeeweeException):
+        error = getattr(error, "orig", None)
+    return error if isinstance(error, VoicesError) else None
 
 
 def _message(error: Exception) -> str:

@@ -39,7 +39,7 @@ class Lifecycle:
         migrations_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.timeout = timeout
-        self._given: pw.Database | None = None
+        self._given: pw.SqliteDatabase | None = None
         if isinstance(database, pw.Proxy):
             database = database.obj
         if isinstance(database, pw.Database):
@@ -346,7 +346,7 @@ class Lifecycle:
 class _Bound:
     """What the models are bound to, and the managers that use it."""
 
-    def __init__(self, store: Store, given: pw.Database | None) -> None:
+    def __init__(self, store: Store, given: pw.SqliteDatabase | None) -> None:
         self.store = store
         self.given = given
         self.users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()

@@ -16,18 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import peewee as pw
 
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
+from voices_peewee.table_sql import run_sql
 
 if TYPE_CHECKING:
     from voices_peewee.migration_router import SafeRouter
 
 HISTORY_TABLE: Final = "schema_migrations"
 
+_HISTORY: Final = 'SELECT name, migrated_at FROM "schema_migrations" ORDER BY id'
 _NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 _PAUSE: Final = 0.02  # s between two attempts at a lock
 
@@ -86,7 +89,7 @@ def _files(directory: Path) -> list[Path]:
                 f"{str(path)!r} would never be applied; name it like '002_add_language.py', "
                 "with three digits and no further dot"
             )
-    for one, two in zip(files, files[1:], strict=False):
+    for one, two in pairwise(files):
         if one.name[:3] == two.name[:3]:
             raise MigrationError(
                 f"migrations {one.stem!r} and {two.stem!r} in {str(directory)!r} "
@@ -101,9 +104,8 @@ def applied(database: pw.Database) -> list[str]:
 
 
 def _history(database: pw.Database) -> dict[str, dt.datetime | None]:
-    query = f'SELECT name, migrated_at FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608 - a constant
     try:
-        rows = database.execute_sql(query).fetchall()
+        rows = run_sql(database, _HISTORY)
     except pw.OperationalError as error:
         if str(error) == f"no such table: {HISTORY_TABLE}":
             return {}
@@ -252,10 +254,10 @@ def _revert(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]
         for name in todo:
             _router(database, paths).revert(name)
         if not applied(database):
-            database.execute_sql(f'DROP TABLE "{HISTORY_TABLE}"')
+            run_sql(database, f'DROP TABLE "{HISTORY_TABLE}"')
 
 
-def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
+def _router(database: pw.SqliteDatabase, paths: dict[str, Path]) -> SafeRouter:
     try:
         from voices_peewee.migration_router import SafeRouter
     except FileNotFoundError as error:  # peewee-migrate asks for the current directory
@@ -328,17 +330,17 @@ def _checked(database: pw.SqliteDatabase) -> Iterator[None]:
 
 
 def _orphans(database: pw.SqliteDatabase) -> Counter[tuple[str, str]]:
-    rows = database.execute_sql("PRAGMA foreign_key_check").fetchall()
+    rows = run_sql(database, "PRAGMA foreign_key_check")
     return Counter((child, parent) for child, _, parent, _ in rows)
 
 
 def _broken(database: pw.SqliteDatabase) -> str | None:
     """Return SQLite's complaint about a view or trigger: a rename makes it compile them all."""
-    database.execute_sql('CREATE TABLE "voices_probe" (x)')
+    run_sql(database, 'CREATE TABLE "voices_probe" (x)')
     try:
-        database.execute_sql('ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
+        run_sql(database, 'ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
     except pw.OperationalError as error:
-        database.execute_sql('DROP TABLE "voices_probe"')
+        run_sql(database, 'DROP TABLE "voices_probe"')
         return str(error)
-    database.execute_sql('DROP TABLE "voices_probe_2"')
+    run_sql(database, 'DROP TABLE "voices_probe_2"')
     return None

@@ -43,7 +43,6 @@ class Mapper(Generic[M]):
         self.get_sql = f'{self.select_sql} WHERE ("t1"."id" = ?)'
         self._binders = [(field.name, _binder(field)) for field in fields[1:]]
         self._readers = [(field.name, read) for field in fields if (read := _reader(field))]
-        self._defaults: Callable[[], dict[str, Any]] = model._meta.get_default_dict
         self._foreign = [field.name for field in model._meta.refs]
 
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
@@ -129,7 +128,7 @@ class Mapper(Generic[M]):
         if not known.issuperset(row):
             unknown = next(key for key in row if key not in known)
             raise InvalidValueError(str(QueryError.unknown_field(str(unknown), known)))
-        data = {**self._defaults(), **row}
+        data = {**self.model._meta.get_default_dict(), **row}
         for name in self._foreign:
             if name not in data:
                 data[name] = data.get(f"{name}_id")

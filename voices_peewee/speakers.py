@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 import peewee as pw
@@ -115,7 +117,7 @@ class SpeakerMethods:
             .order_by(tag)
         )
         with self.store.reading():
-            return dict(query.tuples())
+            return {name: count for name, count in query.tuples()}  # noqa: C416 - typed as rows
 
     def find_speakers_by_tags(
         self, tags: Iterable[str] | str, *, match_all: bool = False
@@ -132,7 +134,7 @@ class SpeakerMethods:
         if match_all:
             query = query.where(*conditions)
         else:
-            query = query.where(pw.reduce(pw.operator.or_, conditions))
+            query = query.where(reduce(or_, conditions))
         with self.store.reading():
             return query.order_by(Speaker.name, Speaker.id).all()
 
@@ -182,7 +184,7 @@ class SpeakerMethods:
         return self.store.speaker(key)
 
 
-def has_tag(tag: str) -> pw.Expression:
+def has_tag(tag: str) -> pw.Node:
     """Return the condition that a speaker has a tag."""
     each = pw.fn.json_each(Speaker.tags)
     clause = pw.NodeList((pw.SQL("SELECT 1 FROM"), each, pw.SQL("AS tag WHERE tag.value ="), tag))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import peewee as pw
 
-from voices_peewee.engine import VoicesSqlite, translated
+from voices_peewee.engine import VoicesSqlite, translated, write_gate
 from voices_peewee.errors import (
     AmbiguousNameError,
     InvalidValueError,
@@ -39,13 +39,12 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        with translated(self.label, self.timeout), self.database.atomic():
+        with translated(self.label, self.timeout), write_gate(), self.database.atomic():
             yield
 
     def connection(self) -> Any:
         """Return this thread's driver connection."""
-        connection: Callable[[], Any] = self.database.connection
-        return connection()
+        return self.database.connection()
 
     def close(self) -> None:
         """Close the connections of every thread."""
@@ -65,7 +64,7 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with translated(self.label, self.timeout):
+        with translated(self.label, self.timeout), write_gate():
             rows = mapper(type(instance))
             related = list(rows.unsaved(instance))
             if related or instance.id is not None:
@@ -108,14 +107,16 @@ class Store:
             and (field.name in instance._dirty or isinstance(field, JSONField))
         ]
         with self.writing():
-            if instance.id is None or not (only and instance.save(only=only)):
+            saved = instance.id is not None and instance.save(only=only)
+            if not saved:
                 raise NotFoundError(kind_of(instance), instance.id)
         return instance
 
     def delete(self, instance: BaseModel) -> None:
         """Delete one object's row; what depends on it goes along."""
         with self.writing():
-            if instance.id is None or not instance.delete_instance():
+            deleted = instance.id is not None and instance.delete_instance()
+            if not deleted:
                 raise NotFoundError(kind_of(instance), instance.id)
 
     def speaker(self, key: int | str | Speaker) -> Speaker:

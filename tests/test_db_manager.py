@@ -1,0 +1,555 @@
+"""``DatabaseManager``: opening, binding, records and the original interface."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import pickle
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import peewee as pw
+import pytest
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    errors,
+)
+from voices_peewee.models import database_proxy
+
+
+def test_original_interface_runs_as_written(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Code for the SQLAlchemy module runs with only the import changed."""
+    monkeypatch.setenv("VOICES_DB", str(path))
+    speaker = Speaker(name="John Doe", description="Male speaker")
+
+    db_manager = DatabaseManager()
+    db_manager.initialize()
+    db_manager.connect()
+    db_manager.add(speaker)
+    speakers = db_manager.get_all(Speaker)
+    speaker = db_manager.get_by_id(Speaker, 1)
+    db_manager.add_all([ProcessedFile(filename="a.wav", speaker_id=1), ProcessedFile(filename="b")])
+    files = db_manager.session.query(ProcessedFile).filter_by(speaker_id=1).all()
+    db_manager.update(speaker)
+    rows = db_manager.execute_raw_query("SELECT name FROM speakers WHERE id = :id", {"id": 1})
+    db_manager.close_session()
+    exists = db_manager.table_exists("speakers"), db_manager.table_exists("strangers")
+    columns = db_manager.get_table_columns("speakers")
+    db_manager.delete(speaker)
+    gone = db_manager.get_by_id(Speaker, 1)
+    db_manager.close()
+
+    assert [one.name for one in speakers] == ["John Doe"]
+    assert [file.filename for file in files] == ["a.wav"]
+    assert rows == [{"name": "John Doe"}]
+    assert exists == (True, False)
+    assert columns == ["id", "name", "description", "tags", "created_at", "updated_at"]
+    assert gone is None
+
+
+def test_create_tables_and_run_migrations_connect_by_themselves(path: Path) -> None:
+    """Either of the two makes a usable database, and the second call finds nothing to do."""
+    manager = DatabaseManager(path)
+    applied = manager.run_migrations()
+    assert applied[0] == "001_initial"
+    assert manager.create_tables().run_migrations() == []
+    assert manager.get_all(Speaker) == []
+    manager.close()
+
+
+def test_default_path_is_in_an_owner_only_folder(tmp_path: Path) -> None:
+    """Without a path and without $VOICES_DB the database is ~/.voices/voices.db, for its owner."""
+    with DatabaseManager().initialize() as db:
+        home = tmp_path / "home" / ".voices"
+        assert db.path == str(home / "voices.db")
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert stat.S_IMODE((home / "voices.db").stat().st_mode) == 0o600
+
+
+def test_relations_lead_both_ways(db: DatabaseManager) -> None:
+    """Every relation has its specified name in both directions."""
+    ada = db.create_speaker("Ada")
+    file = db.add(ProcessedFile(filename="a.wav", speaker=ada))
+    run = db.add(ProcessingHistory(processed_file=file, operation_type="voice_separation"))
+    assert run.model_performance is None
+    measured = db.add(ModelPerformance(processing_history=run, si_snri=12.5))
+
+    assert list(ada.processed_files) == [file]
+    assert file.speaker == ada
+    assert list(file.processing_history) == [run]
+    assert run.processed_file == file
+    assert run.model_performance == measured
+    assert measured.processing_history == run
+
+
+def test_deleting_a_speaker_keeps_the_files(db: DatabaseManager) -> None:
+    """A speaker's files stay, without a speaker."""
+    file = db.add(ProcessedFile(filename="a.wav", speaker=Speaker(name="Ada")))
+    db.delete_speaker("Ada")
+    kept = db.get_by_id(ProcessedFile, file.id)
+    assert kept is not None
+    assert kept.speaker is None
+
+
+def test_deleting_a_file_takes_its_runs_and_measurements_along(db: DatabaseManager) -> None:
+    """A file's history and performance go with it."""
+    file = db.add(ProcessedFile(filename="a.wav"))
+    run = db.add(ProcessingHistory(processed_file=file, operation_type="x"))
+    db.add(ModelPerformance(processing_history=run))
+    db.delete(file)
+    assert (db.get_all(ProcessingHistory), db.get_all(ModelPerformance)) == ([], [])
+
+
+def test_add_writes_unsaved_relations_too(db: DatabaseManager) -> None:
+    """A new record may refer to records that are new themselves, or saved in the meantime."""
+    ada = Speaker(name="Ada")
+    run = ProcessingHistory(
+        processed_file=ProcessedFile(filename="a.wav", speaker=ada), operation_type="x"
+    )
+    db.add(run)
+    bob = Speaker(name="Bob")
+    later = ProcessedFile(filename="b.wav", speaker=bob)
+    db.add(bob)
+    db.add(later)
+    found = db.get_by_id(ProcessingHistory, run.id)
+    assert found is not None
+    assert found.processed_file.speaker == ada
+    assert later.speaker_id == bob.id
+
+
+def test_add_all_is_all_or_nothing(db: DatabaseManager) -> None:
+    """One bad record of a batch leaves none of it behind."""
+    batch = [Speaker(name="Ada"), Speaker(name=" ")]
+    with pytest.raises(errors.InvalidValueError, match=r"^a speaker needs a name$"):
+        db.add_all(batch)
+    assert db.get_all(Speaker) == []
+
+
+def test_add_all_gives_ids_and_keeps_given_ones(db: DatabaseManager) -> None:
+    """Every object gets the id of its row; a given id is kept."""
+    batch = db.add_all([Speaker(name="a"), Speaker(name="b", id=7), Speaker(name="c")])
+    assert {one.id: one.name for one in db.get_all(Speaker)} == {one.id: one.name for one in batch}
+    assert batch[1].id == 7
+    assert not any(one.is_dirty() for one in batch)
+
+
+def test_add_many_takes_dicts(db: DatabaseManager) -> None:
+    """Rows given as dicts get the defaults of the model."""
+    ada = db.create_speaker("Ada")
+    rows = [
+        {"filename": "a", "speaker": ada},
+        {"filename": "b", "speaker_id": ada.id, "duration": 2},
+    ]
+    assert db.add_many(ProcessedFile, rows) == 2
+    files = db.get_all(ProcessedFile)
+    assert [(file.speaker_id, file.duration, file.metadata) for file in files] == [
+        (1, None, {}),
+        (1, 2.0, {}),
+    ]
+    assert files[0].created_at.tzinfo is not None
+
+
+def test_update_writes_changes_and_moves_updated_at(db: DatabaseManager) -> None:
+    """An update stores given values and JSON changed in place; it leaves other fields alone."""
+    ada = db.create_speaker("Ada", tags=["a"])
+    other = db.get_speaker(ada.id)
+    stale = ada.updated_at
+    Speaker.update(description="changed elsewhere").where(Speaker.id == ada.id).execute()
+    ada.tags.append("b")
+    db.update(ada, name="Ada L.")
+    now = db.get_speaker("Ada L.")
+    assert (now.description, now.tags) == ("changed elsewhere", ["a", "b"])
+    assert now.updated_at > stale
+    assert now.created_at == other.created_at
+
+
+def test_bulk_update_moves_updated_at(db: DatabaseManager) -> None:
+    """Peewee's own update query moves the time too, unless it is given."""
+    ada = db.create_speaker("Ada")
+    Speaker.update(name="b").execute()
+    moved = db.get_speaker("b").updated_at
+    Speaker.update({Speaker.updated_at: ada.created_at}).execute()
+    assert moved > ada.updated_at
+    assert db.get_speaker("b").updated_at == ada.created_at
+
+
+def test_atomic_undoes_everything_on_an_error(db: DatabaseManager) -> None:
+    """What is written inside one atomic block stays or goes as a whole."""
+
+    def write() -> None:
+        with db.atomic():
+            db.create_speaker("Ada")
+            db.add_all([Speaker(name="Bob")])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write()
+    assert db.get_all(Speaker) == []
+
+
+def test_speaker_functions(db: DatabaseManager) -> None:
+    """Profiles, tags, search and links do what their names say."""
+    ada = db.create_speaker("Ada", "a calm alto", ["studio", "female", "studio"])
+    bob = db.create_speaker("Bob", tags=["studio"])
+    file = db.add(ProcessedFile(filename="a.wav", original_path="/x/a.wav"))
+
+    assert ada.tags == ["studio", "female"]
+    assert db.add_tags(bob, ["male", "studio"]).tags == ["studio", "male"]
+    assert db.remove_tags("Bob", "studio").tags == ["male"]
+    assert db.list_tags() == {"female": 1, "male": 1, "studio": 1}
+    assert db.find_speakers_by_tags(["male", "female"]) == [ada, bob]
+    assert db.find_speakers_by_tags(["studio", "female"], match_all=True) == [ada]
+    assert db.find_speakers_by_tags([]) == []
+    assert db.search_speakers("ALTO") == [ada]
+    assert db.search_speakers("100%") == []
+    assert db.link_file(file, "Ada").speaker == ada
+    assert db.get_speaker_files("1") == [file]
+    assert db.unlink_file("/x/a.wav").speaker is None
+    assert db.update_speaker(ada.id, name="Ada L.", description=None).description is None
+    db.delete_speaker("Bob")
+    assert [one.name for one in db.get_all(Speaker)] == ["Ada L."]
+
+
+def test_tags_of_two_writers_are_both_kept(db: DatabaseManager) -> None:
+    """Adding a tag starts from the database's tags, not from a stale object's."""
+    ada = db.create_speaker("Ada")
+    db.add_tags("Ada", "one")
+    assert db.add_tags(ada, "two").tags == ["one", "two"]
+
+
+def test_a_name_of_digits_is_found_before_an_id(db: DatabaseManager) -> None:
+    """A speaker whose name is a number can be named by it."""
+    db.create_speaker("Ada")
+    db.create_speaker("1")
+    assert db.get_speaker("1").name == "1"
+    assert db.get_speaker(1).name == "Ada"
+
+
+def _never_connected(path: Path) -> None:
+    DatabaseManager(path).get_all(Speaker)
+
+
+def _missing(path: Path) -> None:
+    DatabaseManager(path).connect()
+
+
+def _text(path: Path) -> None:
+    path.write_text("these are not the rows you are looking for")
+    DatabaseManager(path).initialize()
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    DatabaseManager(path).connect()
+
+
+def _stranger(path: Path) -> None:
+    other = pw.SqliteDatabase(str(path))
+    other.execute_sql("CREATE TABLE songs (id INTEGER)")
+    other.close()
+    DatabaseManager(path).initialize()
+
+
+def _original(path: Path) -> None:
+    other = pw.SqliteDatabase(str(path))
+    other.execute_sql("CREATE TABLE speakers (id INTEGER)")
+    other.close()
+    DatabaseManager(path).initialize()
+
+
+def _second(path: Path) -> None:
+    with DatabaseManager(path).initialize():
+        DatabaseManager(path.with_name("other.db")).initialize()
+
+
+def _memory(path: Path) -> None:
+    DatabaseManager(":memory:").connect()
+
+
+def _memory_thread(path: Path) -> None:
+    with DatabaseManager(":memory:").initialize() as db:
+        raised: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                db.get_all(Speaker)
+            except errors.VoicesError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        raise raised[0]
+
+
+def _memory_backup(path: Path) -> None:
+    with DatabaseManager(":memory:").initialize() as db:
+        db.backup_database()
+
+
+def _memory_pickle(path: Path) -> None:
+    pickle.dumps(DatabaseManager(":memory:"))
+
+
+def _server(path: Path) -> None:
+    DatabaseManager("postgresql://ada:secret@host/voices")
+
+
+def _server_object(path: Path) -> None:
+    DatabaseManager(pw.PostgresqlDatabase("voices"))
+
+
+def _empty_path(path: Path) -> None:
+    DatabaseManager("")
+
+
+SENTENCES: list[tuple[Callable[[Path], None], str]] = [
+    (
+        _never_connected,
+        "cannot use '{path}': the manager is not connected; " + "call connect() or initialize()",
+    ),
+    (_missing, "cannot use '{path}': there is no database; run 'voices init' to create it"),
+    (_text, "cannot use '{path}': it is not an SQLite database"),
+    (_folder, "cannot use '{path}': it is not a file"),
+    (_stranger, "cannot use '{path}': it is a database of another application (songs)"),
+    (_original, "cannot use '{path}': it is a database of another application (speakers)"),
+    (_second, "cannot use '{other}': the models are bound to '{path}'; close that manager first"),
+    (_memory, "cannot use ':memory:': an in-memory database starts empty; call initialize()"),
+    (
+        _memory_thread,
+        (
+            "cannot use ':memory:': an in-memory database is seen only by the thread and "
+            "process that opened it; use a file"
+        ),
+    ),
+    (_memory_backup, "cannot use ':memory:': an in-memory database has no file to back up"),
+    (
+        _memory_pickle,
+        "cannot use ':memory:': only a manager of a database file can go to " + "another process",
+    ),
+    (_server, "cannot use 'postgresql://…': this version opens SQLite files only"),
+    (_server_object, "cannot use 'PostgresqlDatabase': this version opens SQLite files only"),
+    (_empty_path, "cannot use '': a path must be a text without NUL, and not empty"),
+]
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"), SENTENCES, ids=lambda one: getattr(one, "__name__", "")
+)
+def test_sentences_of_opening(path: Path, act: Callable[[Path], None], sentence: str) -> None:
+    """Each way to fail at the door has its one sentence."""
+    with pytest.raises(errors.VoicesError) as caught:
+        act(path)
+    assert str(caught.value) == sentence.format(path=path, other=path.with_name("other.db"))
+
+
+RECORD_SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
+    (lambda db: db.add(Speaker(name="")), "a speaker needs a name"),
+    (lambda db: db.add(Speaker()), "speakers.name must not be empty"),
+    (lambda db: db.add(ProcessedFile(filename="")), "a file needs a filename"),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", duration=-1)),
+        "duration must be a number of seconds, 0 or more",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", sample_rate=0)),
+        "sample_rate must lie between 1 and 10000000 Hz",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", channels=0)),
+        "channels must lie between 1 and 1024",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", file_size=-1)),
+        "file_size must be a number of bytes, 0 or more",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
+        "an integer does not fit into 64 bits",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", duration="long")),
+        "duration must be a number of seconds, 0 or more",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", channels="two")),
+        "channels must lie between 1 and 1024",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", speaker_id=99)),
+        "a record refers to another that does not exist",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", metadata={"x": object})),
+        "cannot store this value as JSON: no JSON form for type <class 'object'>",
+    ),
+    (lambda db: db.get_speaker("nobody"), "no speaker 'nobody'; see 'voices list-speakers'"),
+    (lambda db: db.delete(Speaker(name="x", id=9)), "no speaker 9; see 'voices list-speakers'"),
+    (lambda db: db.update(Speaker(name="x", id=9)), "no speaker 9; see 'voices list-speakers'"),
+    (lambda db: db.link_file("gone.wav", 1), "no speaker 1; see 'voices list-speakers'"),
+    (lambda db: db.unlink_file(3), "no file 3; see 'voices list-files'"),
+    (
+        lambda db: db.add_tags(db.create_speaker("a"), [" "]),
+        "a tag is a text that is not empty, not ' '",
+    ),
+    (
+        lambda db: db.update(db.create_speaker("a"), nam="b"),
+        "unknown field 'nam'; did you mean 'name'?",
+    ),
+    (
+        lambda db: db.add_many(Speaker, [{"name": "a", "tag": []}]),
+        "unknown field 'tag'; did you mean 'tags'?",
+    ),
+    (lambda db: db.query(Speaker).filter_by(nam="b"), "unknown field 'nam'; did you mean 'name'?"),
+    (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
+    (
+        lambda db: db.execute_raw_query("DELETE FROM speakers"),
+        "this statement would change the database; pass write=True to allow it",
+    ),
+    (
+        lambda db: db.execute_raw_query("WITH x AS (SELECT 1) DELETE FROM speakers"),
+        "this statement would change the database; pass write=True to allow it",
+    ),
+    (
+        lambda db: db.execute_raw_query("SELECT * FROM songs"),
+        "cannot use '{path}': no such table: songs",
+    ),
+    (
+        lambda db: db.add_all([Speaker(name="A"), Speaker(name="A")]) and db.get_speaker("A"),
+        "2 speakers are named 'A' (ids 1, 2); use an id",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "sentence"), RECORD_SENTENCES, ids=range(len(RECORD_SENTENCES)))
+def test_sentences_about_records(
+    db: DatabaseManager, act: Callable[[DatabaseManager], object], sentence: str
+) -> None:
+    """Each way to name or write a record wrongly has its one sentence."""
+    with pytest.raises(errors.VoicesError) as caught:
+        act(db)
+    assert str(caught.value) == sentence.format(path=db.path)
+
+
+def test_naive_times_are_refused(db: DatabaseManager) -> None:
+    """A time without a zone is refused, since nobody can know what it means."""
+    file = ProcessedFile(filename="a")
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add(
+            ProcessingHistory(
+                processed_file=file,
+                operation_type="x",
+                start_time=dt.datetime(2026, 1, 2, 3, 4),  # noqa: DTZ001 - the point of the test
+            )
+        )
+    assert str(caught.value) == (
+        "start_time '2026-01-02 03:04:00' has no time zone; "
+        "use datetime.now(timezone.utc) or .astimezone()"
+    )
+
+
+def test_raw_queries_write_when_told(db: DatabaseManager) -> None:
+    """With write=True a statement changes the database and gives back what it returns."""
+    db.create_speaker("Ada")
+    sql = "UPDATE speakers SET name = ? WHERE id = ? RETURNING name"
+    assert db.execute_raw_query(sql, ("Bob", 1), write=True) == [{"name": "Bob"}]
+    assert db.get_speaker(1).name == "Bob"
+
+
+def test_the_same_path_again_just_works(path: Path) -> None:
+    """A notebook cell that is run twice gets the same database; either manager may close first."""
+    first = DatabaseManager(path).initialize()
+    second = DatabaseManager(path).initialize()
+    first.add(Speaker(name="Ada"))
+    first.close()
+    assert [one.name for one in second.get_all(Speaker)] == ["Ada"]
+    second.close()
+    second.close()
+    assert database_proxy.obj is None
+
+
+def test_a_manager_that_was_thrown_away_does_not_block_the_next(path: Path) -> None:
+    """A manager that nobody holds any more gives the models free."""
+    DatabaseManager(path).initialize()
+    with DatabaseManager(path.with_name("other.db")).initialize() as other:
+        assert other.get_all(Speaker) == []
+
+
+def test_a_peewee_database_can_be_given(path: Path) -> None:
+    """A Peewee database is used as it is, with foreign keys on."""
+    own = pw.SqliteDatabase(str(path))
+    with DatabaseManager(own).initialize() as db:
+        db.add(ProcessedFile(filename="a", speaker=Speaker(name="Ada")))
+        db.delete_speaker("Ada")
+        assert db.get_all(ProcessedFile)[0].speaker_id is None
+    assert own.is_closed()
+
+
+def test_a_pickled_manager_connects_by_itself(path: Path) -> None:
+    """A copy sent to another process carries no connection and opens its own."""
+    db = DatabaseManager(path).initialize()
+    db.create_speaker("Ada")
+    copy = pickle.loads(pickle.dumps(db))  # noqa: S301 - our own bytes
+    db.close()
+    assert not copy.is_connected
+    assert [one.name for one in copy.get_all(Speaker)] == ["Ada"]
+    copy.close()
+
+
+def test_threads_write_to_one_manager(db: DatabaseManager) -> None:
+    """Sixteen threads write at once; nothing is lost and their connections end with them."""
+
+    def write(number: int) -> None:
+        for count in range(25):
+            db.add(Speaker(name=f"{number}-{count}"))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({one.name for one in db.get_all(Speaker)}) == 400
+    deadline = time.monotonic() + 10  # a thread's end follows its join()
+    while len(db.database.connections) > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(db.database.connections) == 1
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside a transaction"])
+def test_a_forked_child_uses_its_own_connection(db: DatabaseManager, inside: bool) -> None:
+    """Rows of a child and of its parent are all kept, whichever closes first."""
+
+    def fork() -> int:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                if inside:
+                    os.read(ready, 1)
+                db.create_speaker("child")
+                status = 0
+            finally:
+                os._exit(status)
+        return child
+
+    ready, go = os.pipe()
+    if inside:
+        with db.atomic():
+            db.create_speaker("parent")
+            child = fork()
+        os.write(go, b"x")
+    else:
+        child = fork()
+        db.create_speaker("parent")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(ready)
+    os.close(go)
+    assert sorted(one.name for one in db.get_all(Speaker)) == ["child", "parent"]

@@ -1,0 +1,230 @@
+"""What every command shares: which database, how errors leave, how a question is asked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, wraps
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import click
+
+from voices_peewee.cli.text import printable
+from voices_peewee.errors import QueryError, VoicesError
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
+_INTERRUPTED: Final = 130
+
+
+class OutputError(VoicesError):
+    """The standard output does not take what is written: its disk is full, say."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write the output: {(error.strerror or str(error)).lower()}")
+
+
+@dataclass
+class Target:
+    """Which database the command line names; making its manager opens nothing."""
+
+    database: str | None = None
+    migrations_dir: str | None = None
+    timeout: float = 30.0
+
+    def manager(self) -> DatabaseManager:
+        """Return a manager that is not connected yet."""
+        from voices_peewee.db_manager import DatabaseManager
+
+        return DatabaseManager(
+            self.database, timeout=self.timeout, migrations_dir=self.migrations_dir
+        )
+
+
+def pass_manager(function: Callable[Concatenate[DatabaseManager, P], R]) -> Callable[P, R]:
+    """Give a command the manager of its database as first argument, not connected yet."""
+
+    @wraps(function)
+    def with_manager(*args: P.args, **kwargs: P.kwargs) -> R:
+        return function(_target(click.get_current_context()).manager(), *args, **kwargs)
+
+    return with_manager
+
+
+def _target(context: click.Context) -> Target:
+    return context.ensure_object(Target)
+
+
+class VoicesCommand(click.Command):
+    """A command with an example in its help, that takes ``--db`` after its name too."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.params.append(_late_db())
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example below the options."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a question that makes no sense is an error of usage."""
+        try:
+            return super().invoke(ctx)
+        except QueryError as error:
+            raise click.UsageError(printable(error), ctx) from error
+
+
+def _late_db() -> click.Option:
+    def set_database(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            _target(ctx).database = value
+
+    return click.Option(["--db"], expose_value=False, hidden=True, callback=set_database)
+
+
+command = partial(click.command, cls=VoicesCommand)
+
+
+class VoicesGroup(click.Group):
+    """A group that imports a command's module when the command is asked for.
+
+    Args:
+        sections: For each heading the module and the commands that it holds.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, tuple[str, Sequence[str]]],
+        functions: Callable[[str], str] = lambda name: name.replace("-", "_"),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+        self._modules = {name: module for module, names in sections.values() for name in names}
+        self._function = functions
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands in the order of the help."""
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, loading its module."""
+        if cmd_name not in self._modules:
+            return None
+        module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
+        found: click.Command = getattr(module, self._function(cmd_name))
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the words name, or say which are near."""
+        name = args[0]
+        if name not in self._modules and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown_command(name, self._modules), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under the headings of their sections."""
+        width = max(map(len, self._modules))
+        limit = formatter.width - 6 - width
+        for heading, (_, names) in self._sections.items():
+            rows = []
+            for name in names:
+                found = self.get_command(ctx, name)
+                text = found.get_short_help_str(limit) if found else ""
+                rows.append((name.ljust(width), text))
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; here, and only here, an error becomes a message and an exit status."""
+        if ctx.parent is not None:
+            return super().invoke(ctx)
+        with _errors_leave(ctx):
+            result = super().invoke(ctx)
+            _flush()
+            return result
+
+
+def _unknown_command(name: str, known: Mapping[str, str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "'-h' lists them"
+    return printable(f"no such command {name!r}; {hint}")
+
+
+@contextmanager
+def _errors_leave(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except VoicesError as error:
+        if isinstance(error, OutputError):
+            _drop_output()
+        raise click.ClickException(printable(error)) from error
+    except BrokenPipeError:
+        _drop_output()
+        ctx.exit(_BROKEN_PIPE)
+    except KeyboardInterrupt:
+        click.echo("\nAborted!", err=True)
+        ctx.exit(_INTERRUPTED)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, or Python complains about it when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # the standard output is closed, or no file
+        return
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal before something is lost; return only if the answer is yes.
+
+    Raises:
+        click.UsageError: There is no terminal to ask on.
+        click.Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this needs a confirmation; use --yes where nobody can be asked")
+    click.confirm(printable(question), err=True, abort=True)
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def say(message: str) -> None:
+    """Write a sentence for people to stderr."""
+    click.echo(printable(message), err=True)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 file`` or ``2,000 files``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"

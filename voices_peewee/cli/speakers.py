@@ -1,0 +1,131 @@
+"""Commands for speakers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.view import View, list_options, since_options
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.models import Speaker
+
+
+@command(example='voices add-speaker "John Doe" --description "Male speaker" --tag studio')
+@click.argument("name")
+@click.option("--description", help="Who that is.")
+@click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
+@click.option("--duplicate", is_flag=True, help="Add one even if the name is there already.")
+@pass_manager
+def add_speaker(
+    manager: DatabaseManager,
+    name: str,
+    description: str | None,
+    tags: tuple[str, ...],
+    *,
+    duplicate: bool,
+) -> None:
+    """Add a speaker and print the new id."""
+    with manager:
+        speaker = manager.create_speaker(name, description, tags, unique=not duplicate)
+        say(f"added speaker {speaker.name!r}")
+        click.echo(speaker.id)
+
+
+@command(example='voices update-speaker "John Doe" --description "Male speaker, baritone"')
+@click.argument("speaker")
+@click.option("--name", help="The new name.")
+@click.option("--description", help="The new description; '' removes it.")
+@pass_manager
+def update_speaker(
+    manager: DatabaseManager, speaker: str, name: str | None, description: str | None
+) -> None:
+    """Change a speaker's name or description.
+
+    SPEAKER is an id or a name.
+    """
+    changes: dict[str, Any] = {}
+    if name is not None:
+        changes["name"] = name
+    if description is not None:
+        changes["description"] = description or None
+    if not changes:
+        raise click.UsageError("nothing to change; give --name or --description")
+    with manager:
+        say(f"updated {_called(manager.update_speaker(speaker, **changes))}")
+
+
+@command(example='voices delete-speaker "John Doe" --yes')
+@click.argument("speaker")
+@yes_option
+@pass_manager
+def delete_speaker(manager: DatabaseManager, speaker: str, *, yes: bool) -> None:
+    """Delete a speaker; the speaker's files stay, without a speaker.
+
+    SPEAKER is an id or a name.
+    """
+    with manager:
+        found = manager.get_speaker(speaker)
+        files = manager.list_rows("files", speaker=found.id, limit=0).total
+        fate = f"{plural(files, 'file')} {'stays' if files == 1 else 'stay'}, without a speaker"
+        confirm(f"Delete {_called(found)}? {fate}.", yes=yes)
+        manager.delete_speaker(found)
+        say(f"deleted {_called(found)}; {fate}")
+
+
+@command(example='voices add-tags "John Doe" studio male')
+@click.argument("speaker")
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@pass_manager
+def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
+    """Add tags to a speaker.
+
+    SPEAKER is an id or a name.
+    """
+    with manager:
+        _say_tags(manager.add_tags(speaker, tags))
+
+
+@command(example='voices remove-tags "John Doe" studio')
+@click.argument("speaker")
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@pass_manager
+def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
+    """Remove tags from a speaker.
+
+    SPEAKER is an id or a name.
+    """
+    with manager:
+        _say_tags(manager.remove_tags(speaker, tags))
+
+
+@command(example="voices list-tags --sort -speakers")
+@list_options
+@pass_manager
+def list_tags(manager: DatabaseManager, view: View) -> None:
+    """List the tags with the number of speakers that have them."""
+    with manager:
+        view.show_records("tag", ("tag", "speakers"), manager.list_tags().items())
+
+
+@command(example="voices list-speakers --tag studio --sort -name")
+@list_options
+@click.option("--tag", metavar="TAG", multiple=True, help="Only speakers with this tag.")
+@since_options
+@pass_manager
+def list_speakers(manager: DatabaseManager, view: View, **filters: Any) -> None:
+    """List speakers."""
+    with manager:
+        view.show(manager.list_rows("speakers", **view.selection, **filters), "speaker")
+
+
+def _called(speaker: Speaker) -> str:
+    return f"speaker {speaker.id} {speaker.name!r}"
+
+
+def _say_tags(speaker: Speaker) -> None:
+    tags = ", ".join(speaker.tags) if speaker.tags else "none"
+    say(f"tags of {_called(speaker)}: {tags}")

@@ -1,0 +1,160 @@
+"""The options that every list has, and showing a list as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from voices_peewee.cli.common import plural, say
+from voices_peewee.errors import QueryError
+
+if TYPE_CHECKING:
+    from voices_peewee.listing import Page
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SHOWN: Final = 50
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a list is asked for, and in which form."""
+
+    words: tuple[str, ...] = ()
+    search: str | None = None
+    sort: str | None = None
+    limit: int | None = _SHOWN
+    offset: int = 0
+    columns: tuple[str, ...] | None = None
+    style: str = "table"
+    raw: bool = False
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What the manager is asked for."""
+        return {
+            "words": self.words,
+            "search": self.search,
+            "sort": self.sort,
+            "limit": self.limit,
+            "offset": self.offset,
+            "columns": self.columns,
+        }
+
+    def show(self, page: Page, noun: str) -> None:
+        """Write a page of a list to stdout, and how much of it that is to stderr."""
+        self._write(page.columns, page.rows, page.total, noun)
+
+    def show_records(
+        self, noun: str, columns: Sequence[str], records: Iterable[Sequence[object]]
+    ) -> None:
+        """Show what is not a table of the database, as the options say.
+
+        Raises:
+            QueryError: A word, the order or a column names a field that is not there.
+        """
+        known = {name: index for index, name in enumerate(columns)}
+        chosen = [record for record in records if self._matches(record, known)]
+        for key in reversed(self.sort.split(",") if self.sort else []):
+            index = _position(key.removeprefix("-"), known, "field")
+            chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
+        shown = self.columns or tuple(columns)
+        places = [_position(name, known, "column") for name in shown]
+        end = None if self.limit is None else self.offset + self.limit
+        rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
+        self._write(shown, rows, len(chosen), noun)
+
+    def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
+        words = [*self.words, *([self.search] if self.search else [])]
+        return all(_says(record, word, known) for word in words)
+
+    def _write(
+        self, columns: Sequence[str], rows: Iterable[Sequence[object]], total: int, noun: str
+    ) -> None:
+        from voices_peewee.cli.output import write_rows
+
+        shown = write_rows(self.style, columns, rows, raw=self.raw)
+        if shown < total:
+            say(f"{shown:,} of {total:,} shown (--all for the rest)")
+        elif self.style == "table":
+            say(plural(total, noun))
+
+
+def _says(record: Sequence[object], word: str, known: dict[str, int]) -> bool:
+    """Whether a record holds a word, or for ``field:value`` has that value."""
+    name, colon, values = word.removeprefix("^").partition(":")
+    if colon:
+        value = record[_position(name, known, "field")]
+        found = str(value).lower() in values.lower().split(",")
+    else:
+        found = any(name.lower() in str(value).lower() for value in record)
+    return found is not word.startswith("^")
+
+
+def _position(name: str, known: dict[str, int], what: str) -> int:
+    if name not in known:
+        raise QueryError.unknown_field(name, known, what)
+    return known[name]
+
+
+def _order(value: object) -> tuple[bool, Any]:
+    return (value is not None, value)
+
+
+def list_options(function: F) -> F:
+    """Give a command the options of every list; it gets them as ``view``."""
+
+    @wraps(function)
+    def with_view(*args: Any, **kwargs: Any) -> Any:
+        everything, columns = kwargs.pop("everything"), kwargs.pop("columns")
+        view = View(
+            words=kwargs.pop("words"),
+            search=kwargs.pop("search"),
+            sort=kwargs.pop("sort"),
+            limit=None if everything else kwargs.pop("limit"),
+            offset=kwargs.pop("offset"),
+            columns=_names(columns),
+            style=kwargs.pop("style"),
+            raw=kwargs.pop("raw"),
+        )
+        kwargs.pop("limit", None)
+        return function(*args, view=view, **kwargs)
+
+    for option in reversed(_OPTIONS):
+        with_view = option(with_view)
+    return with_view  # type: ignore[return-value] # the options take the view's place
+
+
+def _names(columns: str | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    return tuple(name.strip() for name in columns.split(",") if name.strip())
+
+
+_OPTIONS: Final = (
+    click.argument("words", nargs=-1, metavar="[QUERY]..."),
+    click.option("--search", metavar="TEXT", help="Only what has TEXT in its names and paths."),
+    click.option("--sort", metavar="FIELDS", help="Order, such as 'name,-id'; '-' descends."),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        default=_SHOWN,
+        show_default=True,
+        metavar="N",
+        help="How many to show.",
+    ),
+    click.option(
+        "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="How many to skip."
+    ),
+    click.option("--all", "everything", is_flag=True, help="Show all."),
+    click.option("--columns", metavar="NAMES", help="What to show, such as 'id,name'."),
+    click.option("--table", "style", flag_value="table", default=True, help="A table (default)."),
+    click.option("--json", "style", flag_value="json", help="A JSON array."),
+    click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),
+    click.option("--csv", "style", flag_value="csv", help="CSV with a heading."),
+    click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all."),
+)
