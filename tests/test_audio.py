@@ -442,6 +442,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "header-only": (write(wav_bytes()[:20]), NOT_AUDIO),
     "picture": (write(b"\x89PNG\r\n\x1a\n" + noise(900)), NOT_AUDIO),
     "subtitles": (write(b"1\n00:00:01,000 --> 00:00:02,000\nhello\n"), NOT_AUDIO),
+    "layer-1": (write((b"\xff\xff\x10\0" + bytes(28)) * 20), NOT_AUDIO),
     "no-rate": (write(raw_wav(rate=0)), NOT_AUDIO),
     "4-ghz": (write(raw_wav(rate=4_000_000_000)), NOT_AUDIO),
     "20-mhz": (write(raw_wav(rate=20_000_000)), BAD_RATE),
@@ -518,6 +519,7 @@ def test_kinds_that_a_test_cannot_make_are_refused_too(mode: int, reason: str) -
 
 PLAYLISTS = {
     "concat": "ffconcat version 1.0\nfile '{0}'\n",
+    "concat-relative": "ffconcat version 1.0\nfile other.wav\n",
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{0}\n#EXT-X-ENDLIST\n",
     "m3u-url": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{0}\n#EXT-X-ENDLIST\n",
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n",
@@ -525,8 +527,11 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
-def test_a_playlist_leads_to_no_other_file(tmp_path: Path, text: str) -> None:
+def test_a_playlist_leads_to_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     """Text that names another file or a network address is refused, not followed."""
+    monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.wav"
     other.write_bytes(wav_bytes())
     path = tmp_path / "list.wav"

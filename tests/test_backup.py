@@ -826,9 +826,10 @@ def meet(done, total):
 def test_two_at_once(database: Path, copies: Path, overwrite: bool) -> None:
     """Of two backups to one name one wins; told to overwrite, both do and facts stay true."""
     call = f"backup.snapshot(argv[0], argv[1], progress=meet, overwrite={overwrite})"
-    target = copies / "a.db"
+    target, other = copies / "a.db", make(database.with_name("other.db"), files=9)
     for _ in range(3):
-        pair = [start(MEETING + REPORT.format(call=call), database, target) for _ in range(2)]
+        code = MEETING + REPORT.format(call=call)
+        pair = [start(code, source, target) for source in (database, other)]
         with ended(*pair):
             assert [await_line(process) for process in pair] == ["ready\n"] * 2
             for process in pair:
@@ -846,6 +847,45 @@ def test_two_at_once(database: Path, copies: Path, overwrite: bool) -> None:
         assert listing(copies) == ["a.db", "a.db.json"]
         for path in copies.iterdir():
             path.unlink()
+
+
+CRASH = """
+import os
+steps = int(str(argv[2]))
+def crashing(act):
+    def step(*args):
+        global steps
+        if not steps:
+            os._exit(9)
+        steps -= 1
+        return act(*args)
+    return step
+Path.replace, Path.hardlink_to = crashing(Path.replace), crashing(Path.hardlink_to)
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_crash_while_placing(database: Path, copies: Path, steps: int) -> None:
+    """A crash between the two files leaves no backup that lacks its facts."""
+    process = start(CRASH + "backup.snapshot(argv[0], argv[1])", database, copies, steps)
+    assert finish(process) == (9, "", "")
+    assert [path.suffix for path in copies.glob("voices*")] == [".json"] * steps
+    assert list_backups(copies) == []
+    made = snapshot(database, copies)
+    assert (list_backups(copies), verify(made.path)) == ([made], made)
+    assert not list(copies.glob(".*"))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_crash_while_overwriting(database: Path, copies: Path, steps: int) -> None:
+    """A crash between the two files leaves a sound backup, the old one or the new one."""
+    target = copies / "a.db"
+    snapshot(database, target)
+    execute(database, "DELETE FROM processed_files")
+    code = CRASH + "backup.snapshot(argv[0], argv[1], overwrite=True)"
+    assert finish(start(code, database, target, steps)) == (9, "", "")
+    assert verify(target).rows["processed_files"] == (4, 0)[steps]
+    assert not verify(target).has_facts
 
 
 def test_name_taken_meanwhile(database: Path, copies: Path) -> None:
@@ -1129,8 +1169,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "facts-not-json": (
         lambda path: path.with_name("a.db.json").write_text("{"),
         (
-            "its facts 'a.db.json' cannot be read (Expecting property name enclosed in double quotes: "
-            "line 1 column 2 (char 1)); remove them to go without"
+            "its facts 'a.db.json' cannot be read (Expecting property name enclosed in double "
+            "quotes: line 1 column 2 (char 1)); remove them to go without"
         ),
     ),
     "facts-of-something-else": (

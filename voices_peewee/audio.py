@@ -359,6 +359,8 @@ def _checked_header(path: AnyPath, stream: AudioStream) -> tuple[int, int]:
     codec: AudioCodecContext | None = stream.codec_context
     if codec is None:
         raise AudioError(path, "its codec is not known here")
+    if codec.name.startswith("mp1"):  # never met in earnest, but time-zone tables look like it
+        raise AudioError(path, _NOT_AUDIO)
     rate, channels = codec.sample_rate, codec.channels
     if not 1 <= rate <= _MAX_RATE:
         raise AudioError(path, "its header states no possible sample rate")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,81 +18,69 @@ from voices_peewee.models import (
 )
 
 Model = type[BaseModel]
+Step = tuple[Model, Model, pw.ColumnBase]
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
     """A column of a list, or a field that only query words know.
 
+    ``kind`` is text, path, integer, number, decibel, seconds, hertz, bytes, percent,
+    megabytes, time, json, tags or boolean: what the values are, and in which unit.
+
     Args:
         name: What it is called in ``--columns``, ``--sort``, JSON and query words.
-        kind: What its values are, and in which unit: text, path, integer, number, decibel,
-            seconds, hertz, bytes, percent, megabytes, time, json, tags or boolean.
-        title: A short heading.
         expression: What is selected.
-        source: The model whose table it needs beside the list's own.
         words: Other names for it.
         match: How a value is compared with it, where the kind does not tell.
+        source: The model whose table it needs beside the list's own.
         order: What it is sorted by, where that is not the expression.
         read: Turns a stored value, never NULL, into Python's.
         default: Whether it is shown when nothing else is asked for.
-        shown: Whether it can be a column; otherwise it is for query words only.
+        hidden: Whether it is for query words only.
         of_run: Whether it is looked for in the runs of a file.
     """
 
     name: str
     kind: str
     title: str
-    expression: pw.Node
-    source: Model | None = None
+    expression: pw.ColumnBase
     words: tuple[str, ...] = ()
     match: str = ""
-    order: tuple[pw.Node, ...] = ()
+    source: Model | None = None
+    order: tuple[pw.ColumnBase, ...] = ()
     read: Callable[[Any], object] | None = None
     default: bool = False
-    shown: bool = True
+    hidden: bool = False
     of_run: bool = False
-
-    @property
-    def sort_keys(self) -> tuple[pw.Node, ...]:
-        """What the column is sorted by."""
-        return self.order or (self.expression,)
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """One list: its model, columns, and where to find what.
+    """One list: its model, its columns, and what query words may name.
 
-    ``joins`` leads from a source to the steps that reach it: the foreign key and its model.
-    ``search`` names the fields that a bare word looks in, ``since`` the time that tells when
-    a row came about, ``sort`` the default order.
+    ``joins`` leads from a source to the steps that reach it: from which model, to which, and
+    what links them.
+    ``search`` names the fields that a bare word looks in, ``since`` the time at which a row
+    came about, ``sort`` the order when none is asked for.
     """
 
-    noun: str
     model: Model
     columns: dict[str, Column]
     fields: dict[str, Column]
-    joins: dict[Model, tuple[tuple[Model, pw.Node], ...]]
+    joins: dict[Model, tuple[Step, ...]]
+    defaults: tuple[str, ...]
     search: tuple[str, ...]
     since: str
     sort: str
 
-    @property
-    def defaults(self) -> tuple[str, ...]:
-        """The columns that are shown when nothing else is asked for."""
-        return tuple(column.name for column in self.columns.values() if column.default)
 
-    @property
-    def sortable(self) -> dict[str, Column]:
-        """The columns by all their names."""
-        return {word: column for word, column in self.fields.items() if column.shown}
-
-
-def _read_json(text: object) -> object:
+def read_json(text: object) -> object:
+    """Return the value of a JSON text; what is none stays as another program wrote it."""
     try:
         return json.loads(text) if isinstance(text, str | bytes) else text
     except ValueError:
-        return text  # another program wrote it
+        return text
 
 
 def _first_line(text: object) -> str:
@@ -102,63 +90,76 @@ def _first_line(text: object) -> str:
 def _column(field: pw.Field, kind: str, title: str, *words: str, **options: Any) -> Column:
     """Describe a column that is a field of a model."""
     readers: dict[str, Callable[[Any], object]] = {
-        "json": _read_json,
-        "tags": _read_json,
+        "json": read_json,
+        "tags": read_json,
         "time": field.python_value,
         "path": field.python_value,
         "boolean": bool,
     }
     return Column(
-        **{
-            "name": field.name,
-            "kind": kind,
-            "title": title,
-            "expression": field,
-            "words": words,
-            "read": readers.get(kind),
-            **options,
-        }
+        options.pop("name", field.name),
+        kind,
+        title,
+        field,
+        words,
+        read=readers.get(kind),
+        **options,
     )
+
+
+def _id(field: pw.Field, name: str = "id") -> Column:
+    return _column(field, "integer", name.replace("_", " "), name=name)
 
 
 def _model_columns(model: type[ProcessingHistory | ModelPerformance]) -> tuple[Column, ...]:
-    """Return the columns that name a model, its version, and both as ``demucs:4.0``."""
+    """Describe a model, its version, and both in one as demucs:4.0."""
     both = pw.Case(
-        None, [(model.model_version.is_null(), model.model_type)],
+        None,
+        [(model.model_version.is_null(), model.model_type)],
         model.model_type.concat(":").concat(model.model_version),
     )
+    order = (model.model_type, model.model_version)
     return (
-        Column("model", "text", "model", both, match="model", default=True,
-               order=(model.model_type, model.model_version)),
+        Column("model", "text", "model", both, match="model", order=order),
         _column(model.model_type, "text", "model type", match="exact"),
         _column(model.model_version, "text", "version", "version", match="exact"),
     )
 
 
-_SPEAKER: Final = (
-    _column(Speaker.name, "text", "name", "speaker", default=True),
-    _column(Speaker.description, "text", "description", default=True),
-    _column(Speaker.tags, "tags", "tags", "tag", default=True),
-)
 _COUNT: Final = ProcessedFile.select(pw.fn.COUNT(pw.SQL("*"))).where(
     ProcessedFile.speaker == Speaker.id
 )
+_SPEAKER: Final = (
+    _id(Speaker.id),
+    _column(Speaker.name, "text", "name"),
+    Column("speaker", "text", "speaker", Speaker.name, match="speaker", hidden=True),
+    _column(Speaker.description, "text", "description"),
+    _column(Speaker.tags, "tags", "tags", "tag"),
+    Column(
+        "files",
+        "integer",
+        "files",
+        pw.NodeList((_COUNT,)),
+    ),
+    _column(Speaker.created_at, "time", "added", "added"),
+    _column(Speaker.updated_at, "time", "changed", "changed"),
+)
 
 _FILE: Final = (
-    _column(ProcessedFile.filename, "path", "file", "file", "name", default=True),
-    Column("speaker", "text", "speaker", Speaker.name, source=Speaker, match="speaker", default=True),
-    _column(ProcessedFile.speaker, "integer", "speaker id", name="speaker_id"),
-    _column(ProcessedFile.file_format, "text", "format", "format", match="lower", default=True),
-    _column(ProcessedFile.duration, "seconds", "duration", "length", default=True),
-    _column(ProcessedFile.sample_rate, "hertz", "rate", "rate", default=True),
-    _column(ProcessedFile.channels, "integer", "channels", default=True),
+    _column(ProcessedFile.filename, "path", "file", "file", "name"),
+    Column("speaker", "text", "speaker", Speaker.name, match="speaker", source=Speaker),
+    _id(ProcessedFile.speaker, "speaker_id"),
+    _column(ProcessedFile.file_format, "text", "format", "format", match="lower"),
+    _column(ProcessedFile.duration, "seconds", "duration", "length"),
+    _column(ProcessedFile.sample_rate, "hertz", "rate", "rate"),
+    _column(ProcessedFile.channels, "integer", "channels"),
     _column(ProcessedFile.file_size, "bytes", "size", "size"),
     _column(ProcessedFile.original_path, "path", "original path"),
     _column(ProcessedFile.processed_path, "path", "processed path", "output"),
-    Column("path", "path", "path", ProcessedFile.original_path, match="path", shown=False),
     _column(ProcessedFile.content_hash, "text", "content hash", "hash", match="prefix"),
     _column(ProcessedFile.metadata, "json", "metadata"),
-    Column("tag", "tags", "tag", Speaker.tags, words=("tags",), match="file_tags", shown=False),
+    Column("path", "path", "path", ProcessedFile.original_path, match="either_path", hidden=True),
+    Column("tag", "tags", "tags", Speaker.tags, ("tags",), match="file_tags", hidden=True),
 )
 
 _STATUS: Final = pw.Case(
@@ -171,13 +172,15 @@ _STATUS: Final = pw.Case(
 )
 _RUN: Final = (
     _column(ProcessingHistory.run_id, "text", "run id", "run", match="exact"),
-    _column(ProcessingHistory.operation_type, "text", "operation", "operation", "op", match="exact", default=True),
+    _column(
+        ProcessingHistory.operation_type, "text", "operation", "operation", "op", match="exact"
+    ),
     *_model_columns(ProcessingHistory),
-    Column("status", "text", "status", _STATUS, match="status", default=True),
+    Column("status", "text", "status", _STATUS, match="status"),
     _column(ProcessingHistory.success, "boolean", "success"),
-    _column(ProcessingHistory.start_time, "time", "started", "started", default=True),
+    _column(ProcessingHistory.start_time, "time", "started", "started"),
     _column(ProcessingHistory.end_time, "time", "ended", "ended"),
-    Column("error", "text", "error", ProcessingHistory.error_message, read=_first_line, default=True),
+    Column("error", "text", "error", ProcessingHistory.error_message, read=_first_line),
     _column(ProcessingHistory.error_message, "text", "error message"),
     _column(ProcessingHistory.parameters, "json", "parameters", "params"),
     _column(ProcessingHistory.source_hash, "text", "source hash", match="prefix"),
@@ -195,44 +198,111 @@ _METRICS: Final = (
 )
 
 
-def _id(model: Model, name: str = "id", field: pw.Field | None = None, **options: Any) -> Column:
-    title = name.replace("_", " ")
-    return _column(field or model.id, "integer", title, **{"name": name, **options})
+def _of(source: Model, columns: Iterable[Column], **changes: Any) -> list[Column]:
+    """Return columns that need another table."""
+    return [replace(column, source=column.source or source, **changes) for column in columns]
 
 
-def _times(model: type[Speaker | ProcessedFile]) -> tuple[Column, ...]:
-    return (
-        _column(model.created_at, "time", "added", "added"),
-        _column(model.updated_at, "time", "changed", "changed"),
-    )
+def _as_file(columns: Iterable[Column]) -> list[Column]:
+    """Return the columns of a file under the names that they have beside a run."""
+    return [
+        replace(column, name="file", words=("filename", "name"))
+        if column.name == "filename"
+        else column
+        for column in columns
+    ]
 
 
-def _joined(source: Model, columns: Iterable[Column], **options: Any) -> Iterator[Column]:
-    """Yield columns of another table, hidden where nothing else is said."""
-    for column in columns:
-        yield replace(column, source=column.source or source, **{"default": False, **options})
-
-
-def _listing(noun: str, model: Model, columns: Iterable[Column], **options: Any) -> Listing:
-    every = tuple(columns)
-    fields: dict[str, Column] = {column.name: column for column in every}
+def _listing(model: Model, columns: Iterable[Column], default: str, **options: Any) -> Listing:
+    names = tuple(default.split())
+    every = [replace(column, default=column.name in names) for column in columns]
+    fields = {column.name: column for column in every}
     for column in every:
         for word in column.words:
             fields.setdefault(word, column)
-    shown = {column.name: column for column in every if column.shown}
-    return Listing(noun, model, shown, fields, **{"joins": {}, "since": "created_at", **options})
+    shown = {column.name: column for column in every if not column.hidden}
+    options = {"joins": {}, "since": "created_at", "defaults": names, **options}
+    return Listing(model, shown, fields, **options)
 
 
-def _pick(columns: Iterable[Column], *default: str, rename: dict[str, str] | None = None) -> Iterator[Column]:
-    """Yield columns of which only the named ones are shown by default."""
-    names = rename or {}
-    for column in columns:
-        column = replace(column, name=names.get(column.name, column.name))
-        yield replace(column, default=column.name in default)
+_SPEAKER_OF_FILE: Final = (ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
+_FILE_OF_RUN: Final = (
+    ProcessingHistory,
+    ProcessedFile,
+    ProcessingHistory.processed_file == ProcessedFile.id,
+)
+_SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
+_METRICS_OF_RUN: Final = (ProcessingHistory, ModelPerformance, _SAME_RUN)
+_RUN_OF_METRICS: Final = (ModelPerformance, ProcessingHistory, _SAME_RUN)
 
-
-_TO_SPEAKER: Final = (Speaker, ProcessedFile.speaker == Speaker.id)
-_TO_FILE: Final = (ProcessedFile, ProcessingHistory.processed_file == ProcessedFile.id)
-_TO_METRICS: Final = (ModelPerformance, ModelPerformance.processing_history == ProcessingHistory.id)
-_TO_RUN: Final = (ProcessingHistory, ModelPerformance.processing_history == ProcessingHistory.id)
-_AS_FILE: Final = {"filename": "file"}
+LISTS: Final = {
+    "speakers": _listing(
+        Speaker,
+        _SPEAKER,
+        "id name tags files description",
+        search=("name", "description", "tags"),
+        sort="name",
+    ),
+    "files": _listing(
+        ProcessedFile,
+        [
+            _id(ProcessedFile.id),
+            *_FILE,
+            _column(ProcessedFile.created_at, "time", "added", "added"),
+            _column(ProcessedFile.updated_at, "time", "changed", "changed"),
+            *_of(ProcessingHistory, _RUN, hidden=True, of_run=True),
+            *_of(ModelPerformance, _METRICS, hidden=True, of_run=True),
+        ],
+        "id filename speaker file_format duration sample_rate channels",
+        joins={Speaker: (_SPEAKER_OF_FILE,)},
+        search=("filename", "original_path", "processed_path", "speaker"),
+        sort="-id",
+    ),
+    "history": _listing(
+        ProcessingHistory,
+        [
+            _id(ProcessingHistory.id),
+            _id(ProcessingHistory.processed_file, "file_id"),
+            *_RUN,
+            *_of(ProcessedFile, _as_file(_FILE)),
+            *_of(ModelPerformance, _METRICS),
+        ],
+        "id file speaker operation_type model status start_time error",
+        joins={
+            ProcessedFile: (_FILE_OF_RUN,),
+            Speaker: (_FILE_OF_RUN, _SPEAKER_OF_FILE),
+            ModelPerformance: (_METRICS_OF_RUN,),
+        },
+        search=(
+            "file",
+            "original_path",
+            "processed_path",
+            "speaker",
+            "model",
+            "operation",
+            "error",
+        ),
+        since="start_time",
+        sort="-start_time",
+    ),
+    "performance": _listing(
+        ModelPerformance,
+        [
+            _id(ModelPerformance.id),
+            _id(ModelPerformance.processing_history, "history_id"),
+            *_model_columns(ModelPerformance),
+            *_METRICS,
+            _column(ModelPerformance.created_at, "time", "added", "added"),
+            *_of(ProcessedFile, _as_file(_FILE)),
+            *_of(ProcessingHistory, (one for one in _RUN if not one.name.startswith("model"))),
+        ],
+        "id file speaker model si_snri sdri real_time_factor processing_time memory_usage",
+        joins={
+            ProcessingHistory: (_RUN_OF_METRICS,),
+            ProcessedFile: (_RUN_OF_METRICS, _FILE_OF_RUN),
+            Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
+        },
+        search=("file", "original_path", "processed_path", "speaker", "model"),
+        sort="-id",
+    ),
+}

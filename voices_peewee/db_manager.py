@@ -7,19 +7,35 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
-from voices_peewee.errors import NotFoundError, QueryError
-from voices_peewee.lifecycle import Lifecycle
-from voices_peewee.models import BaseModel
+import peewee as pw
+
+from voices_peewee._version import __version__
+from voices_peewee.delegated import DelegatedMethods
+from voices_peewee.engine import MEMORY
+from voices_peewee.errors import DatabaseError, NotFoundError, QueryError
+from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
 from voices_peewee.rows import Query
 from voices_peewee.speakers import SpeakerMethods
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
+
+if TYPE_CHECKING:
+    from voices_peewee.backup import Backup
+    from voices_peewee.listing import Page
+    from voices_peewee.tracking import Tracker
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class DatabaseManager(Lifecycle, SpeakerMethods):
+class Restored(NamedTuple):
+    """What a restore did: the backup of the state before (None: there was none), and its source."""
+
+    saved: Backup | None
+    restored: Backup
+
+
+class DatabaseManager(SpeakerMethods, DelegatedMethods):
     """Opens one database, keeps it up to date and reads and writes its records.
 
     The models are bound to one database at a time, in the whole process. A manager may be
@@ -103,6 +119,119 @@ class DatabaseManager(Lifecycle, SpeakerMethods):
         with self.store.writing():
             yield self
 
+    # Recordings and runs; more of both stand in ``delegated``
+
+    def add_audio(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        speaker: SpeakerKey | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> ProcessedFile:
+        """Record an audio file, or bring its row up to date, and return the row.
+
+        Args:
+            path: The file; the same content at the same path is not added twice.
+            speaker: Whose voice it is.
+            metadata: Values to set among those that the row has.
+            exact: Decode the whole file for its duration.
+
+        Raises:
+            AudioError: The file cannot be read or is not audio.
+            MissingExtraError: PyAV is not installed.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: The metadata is no JSON object.
+        """
+        from voices_peewee.recordings import add_audio
+
+        return add_audio(self.store, path, speaker=speaker, metadata=metadata, exact=exact).file
+
+    def track(
+        self,
+        source: str | os.PathLike[str] | ProcessedFile | None = None,
+        operation_type: str = "",
+        *,
+        speaker: SpeakerKey | None = None,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        environment: bool = False,
+    ) -> Tracker:
+        """Record what a ``with`` block, or each call of a decorated function, does.
+
+        As a decorator without ``source``, each call's first argument is the source, and a
+        function with a parameter named ``run`` is given the run; coroutine functions too.
+
+        Args:
+            source: A path, a URL or a ProcessedFile; it is found or added, and need not exist
+                or be audio.
+            operation_type: What is done, such as ``voice_separation``.
+            speaker: Whose voice the source or its outputs hold.
+            model_type: The model's name.
+            model_version: The model's version.
+            parameters: The settings of the run, a JSON object.
+            environment: Record Python, host and git commit in ``parameters["environment"]``.
+
+        Raises:
+            InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
+        """
+        from voices_peewee import tracking
+
+        return tracking.track(
+            lambda: self.store,
+            source,
+            operation_type,
+            speaker=speaker,
+            model_type=model_type,
+            model_version=model_version,
+            parameters=parameters,
+            environment=environment,
+        )
+
+    def list_rows(
+        self,
+        noun: str,
+        words: Sequence[str] = (),
+        *,
+        search: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = 50,
+        offset: int = 0,
+        columns: Sequence[str] | None = None,
+        **filters: Any,
+    ) -> Page:
+        """Return a page of ``speakers``, ``files``, ``history`` or ``performance``.
+
+        Args:
+            noun: What to list.
+            words: Query words; docs/search.md says what they can be.
+            search: A text to look for in names, paths and descriptions.
+            sort: Columns to sort by; ``-`` before one turns it round.
+            limit: How many rows at most; None means all.
+            offset: How many rows to pass over first.
+            columns: The columns to show; None means the usual ones.
+            filters: speaker, tag, model, operation, file_format, since, until, success,
+                failed, unfinished; several narrow the list down.
+
+        Raises:
+            QueryError: A list, field or column is unknown, or a value cannot be read.
+        """
+        from voices_peewee import listing
+
+        terms = [*words, *listing.filters_to_words(noun, **filters)]
+        return listing.select(
+            self.store,
+            noun,
+            terms,
+            search=search,
+            sort=sort,
+            limit=limit,
+            offset=offset,
+            columns=columns,
+        )
+
     # The database itself
 
     def execute_raw_query(
@@ -167,6 +296,76 @@ class DatabaseManager(Lifecycle, SpeakerMethods):
             DatabaseMissingError: There is no database.
         """
         return self._snapshot(path, progress=progress, keep=keep, overwrite=overwrite).path
+
+    def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
+        """Return the backups made of this database, newest first.
+
+        Args:
+            folder: Where to look; None means beside the database.
+        """
+        from voices_peewee import backup
+
+        return backup.list_backups(Path(self.path if folder is None else os.path.abspath(folder)))
+
+    def verify_backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Check a backup against its digest and facts, and every page of it; return its facts.
+
+        Raises:
+            BackupError: It is missing, damaged, changed or no Voices database.
+        """
+        from voices_peewee import backup
+
+        return backup.verify(Path(os.path.abspath(path)))
+
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Restored:
+        """Put a backup in the place of the database's content and bring it up to date.
+
+        The present state is backed up first. Other programs that have the database open keep
+        working, and see the restored content.
+
+        Raises:
+            BackupError: The backup is missing, damaged, changed or no Voices database.
+            DatabaseNewerError: The backup is newer than this code.
+            DatabaseBusyError: Another program kept the database locked.
+        """
+        from voices_peewee import backup
+
+        if self.path == MEMORY:
+            raise DatabaseError(self.path, "an in-memory database cannot be restored")
+        saved, restored = backup.restore(
+            Path(os.path.abspath(path)),
+            Path(self.path),
+            known_migrations=self.migration_names(),
+            progress=progress,
+            timeout=self.timeout,
+        )
+        self.run_migrations(backup=False)
+        return Restored(saved, restored)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the database is and holds: path, size (bytes), versions, counts, times."""
+        store = self.store
+        with store.reading():
+            counts = {model._meta.table_name: model.select().count() for model in MODELS}
+            last = store.query(ProcessingHistory).order_by(ProcessingHistory.start_time.desc())
+            newest = last.first()
+            unfinished = last.where(pw.SQL("end_time IS NULL")).count()
+        file = None if self.path == MEMORY else Path(self.path)
+        return {
+            "database": self.path,
+            "size": None if file is None else file.stat().st_size,
+            "sqlite": sqlite3.sqlite_version,
+            "voices": __version__,
+            "migrations": [state.name for state in self.migration_status()],
+            "rows": counts,
+            "last_run": None if newest is None else newest.start_time,
+            "unfinished": unfinished,
+        }
 
 
 _READING: Final = ("select", "with", "values", "explain")

@@ -76,10 +76,10 @@ def drift(database: pw.Database, models: Sequence[type[pw.Model]]) -> list[Drift
 
 
 def model_schema(models: Sequence[type[pw.Model]]) -> dict[str, Table]:
-    """Return the schema that the models make."""
+    """Return the schema that the models make; of two models of one table the later counts."""
     memory = pw.SqliteDatabase(":memory:")
     with memory.connection_context():
-        for model in models:
+        for model in {model._meta.table_name: model for model in models}.values():
             pw.SchemaManager(model, memory).create_all()
         return read_schema(memory)
 

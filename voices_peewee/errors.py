@@ -27,7 +27,6 @@ VoicesError
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 
 class VoicesError(Exception):
@@ -173,6 +172,8 @@ class QueryError(VoicesError):
     @classmethod
     def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
         """Say that ``field`` is not one of ``known`` and name the near ones."""
+        from difflib import get_close_matches  # late: a slow import that only errors need
+
         names = sorted(known)
         near = get_close_matches(field, names, n=3, cutoff=0.5)
         hint = (

@@ -202,6 +202,10 @@ class Lifecycle:
 
     # Migrations
 
+    def migration_names(self) -> list[str]:
+        """Return the names of every migration that this manager knows, in order."""
+        return migrations.names(self._directories)
+
     def migration_status(self) -> list[migrations.MigrationState]:
         """Return every migration with its state; reads only.
 

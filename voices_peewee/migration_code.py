@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,15 +26,11 @@ class Code:
     opening: str
     items: tuple[Code | str, ...] = ()
     closing: str = ")"
+    lone: str = ""  # what follows a single item on one line: the comma of a tuple
 
     def __str__(self) -> str:
-        items = ", ".join(map(str, self.items))
-        lone = len(self.items) == 1 and self.opening.endswith("(") and not self._is_call
-        return f"{self.opening}{items}{',' * lone}{self.closing}"
-
-    @property
-    def _is_call(self) -> bool:
-        return self.opening[-2:-1].isalnum() or self.opening[-2:-1] == "_"
+        lone = self.lone if len(self.items) == 1 else ""
+        return f"{self.opening}{', '.join(map(str, self.items))}{lone}{self.closing}"
 
     def named(self, name: str) -> Code:
         """Return ``name=`` this."""
@@ -56,15 +54,16 @@ def _item_lines(item: Code | str, indent: str) -> list[str]:
 
 
 def _wrapped(literal: str, indent: str) -> list[str]:
-    """Cut a long literal at its blanks into adjoining ones."""
-    mark, words = literal[0], literal[1:-1].split(" ")
-    lines, line = [], words[0]
-    for word in words[1:]:
-        if len(indent) + len(line) + len(word) + 4 > _WIDTH:
-            lines.append(line)
-            line = ""
-        line += f" {word}"
-    return [*(f"{indent}{mark}{text}{mark}" for text in lines), f"{indent}{mark}{line}{mark},"]
+    """Cut a long text at its blanks into adjoining literals."""
+    pieces: list[str] = []
+    for word in re.split(r"(?= )", ast.literal_eval(literal)):
+        if pieces and len(indent) + len(string(pieces[-1] + word)) < _WIDTH:
+            pieces[-1] += word
+        else:
+            pieces.append(word)
+    return [f"{indent}{string(piece)}" for piece in pieces[:-1]] + [
+        f"{indent}{string(pieces[-1])},"
+    ]
 
 
 def call(function: str, *items: Code | str, **options: Code | str) -> Code:
@@ -106,9 +105,7 @@ def check_code(check: Check, *, named: bool = True) -> Code:
     return call("pw.Check", string(check.body), **options)
 
 
-def field_code(
-    field: Any, name: str, *, default: str | None = None, indexed: bool = True
-) -> Code:
+def field_code(field: Any, name: str, *, default: str | None = None, indexed: bool = True) -> Code:
     """Return a field as one of peewee's own classes, without ``name =``.
 
     Args:
@@ -178,9 +175,29 @@ def default_code(field: Any) -> str | None:
     value = default() if callable(default) else default
     if not isinstance(field, pw.JSONField):
         value = field.db_value(value)
-    if isinstance(value, dt.datetime | dt.date | dt.time | Decimal | uuid.UUID):
+    if isinstance(value, dt.date | dt.time | Decimal | uuid.UUID):
         value = str(value)
+    return _literal(value)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, dict):
+        items = (f"{_literal(key)}: {_literal(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_literal, value))}]"
     return string(value) if isinstance(value, str) else repr(value)
+
+
+def empty_code(field: Any) -> str:
+    """Return the source of the value that says least, for a column that must hold one."""
+    if isinstance(field, pw.JSONField):
+        return "dict"
+    if isinstance(field, pw.DateTimeField):
+        return string("1970-01-01 00:00:00.000000+00:00")
+    if isinstance(field, pw.TextField | pw.CharField):
+        return string("")
+    return "0"
 
 
 def model_code(model: type[pw.Model]) -> list[str]:
@@ -206,9 +223,9 @@ def _meta_lines(meta: Any, indent: str) -> list[str]:
         if getattr(meta, key):
             said[key] = "True"
     if indexes := plain_indexes(meta):
-        said["indexes"] = Code("(", tuple(_index_code(*index) for index in indexes))
+        said["indexes"] = _tuple(_index_code(*index) for index in indexes)
     if meta.constraints:
-        said["constraints"] = Code("(", tuple(map(constraint_code, meta.constraints)))
+        said["constraints"] = _tuple(map(constraint_code, meta.constraints))
     return [line for key, code in said.items() for line in _assignment(key, code, indent)]
 
 
@@ -219,7 +236,11 @@ def _assignment(name: str, code: Code | str, indent: str) -> list[str]:
 
 
 def _index_code(fields: tuple[str, ...], unique: bool) -> Code:
-    return Code("(", (Code("(", tuple(map(string, fields))), str(unique)))
+    return _tuple((_tuple(map(string, fields)), str(unique)))
+
+
+def _tuple(items: Iterable[Code | str]) -> Code:
+    return Code("(", tuple(items), lone=",")
 
 
 def plain_indexes(meta: Any) -> list[tuple[tuple[str, ...], bool]]:

@@ -7,66 +7,155 @@ it is placed. It is loaded late, with peewee-migrate.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import peewee as pw
-from playhouse.migrate import make_index_name
 
-from voices_peewee.drift import Column, Table, differences, drift, model_schema, read_schema
+from voices_peewee.drift import Drift, Table, differences, model_schema, read_schema
 from voices_peewee.errors import MigrationError
-from voices_peewee.migration_code import (
-    Code,
-    call,
-    check_code,
-    constraint_sql,
-    default_code,
-    field_code,
-    model_code,
-    plain_indexes,
-    string,
-)
+from voices_peewee.migration_plan import Names, Schema, plan
 from voices_peewee.migration_router import SafeRouter
-from voices_peewee.table_sql import checks, mentions, normal, quoted, tokens
 
-Schema = Mapping[str, Table]
-Models = Mapping[str, type[pw.Model]]
+_HEAD: Final = '''"""{title}{help}"""
 
-_HISTORY: Final = "schema_migrations"
+import peewee as pw
+from peewee_migrate import Migrator
+'''
+_FUNCTION: Final = '''
+
+def {name}(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
+    """{summary}"""
+'''
+_HELP: Final = """
+
+Change the database through the migrator alone: the functions also run when nothing shall
+change but what the migrator knows of the models (fake). Some of its words:
+
+    migrator.sql('UPDATE "speakers" SET "description" = NULL')
+    migrator.run(function, argument)
+    migrator.add_fields("speakers", language=pw.TextField(null=True))
+    migrator.rename_field("speakers", "language", "tongue")
+"""
 
 
 def write(
-    path: Path, models: Sequence[type[pw.Model]], paths: Mapping[str, Path], *, empty: bool
+    path: Path,
+    models: Sequence[type[pw.Model]],
+    paths: Mapping[str, Path],
+    *,
+    history_table: str,
+    empty: bool,
 ) -> None:
-    """Write the migration ``path`` that follows after ``paths`` and leads to the models.
+    """Write the migration ``path``, which follows ``paths`` and leads to the models.
 
     Raises:
         MigrationError: The difference cannot be written, or the file cannot.
     """
-    text = _empty(path) if empty else _text(path, models, paths)
+    text = None if empty else _difference(path, models, paths, history_table)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(text or _source(path, [], []))
     except OSError as error:
         raise MigrationError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def _text(path: Path, models: Sequence[type[pw.Model]], paths: Mapping[str, Path]) -> str:
+def _difference(
+    path: Path, models: Sequence[type[pw.Model]], paths: Mapping[str, Path], history_table: str
+) -> str | None:
     memory = pw.SqliteDatabase(":memory:")
     with memory.connection_context():
-        present, own = _replay(memory, paths, path.parent)
-        before = read_schema(memory)
-    after = model_schema(models)
-    gone = own - after.keys() if own & after.keys() else set()
-    before = {name: table for name, table in before.items() if name in after or name in gone}
+        router = SafeRouter(memory, paths, history_table)
+        own = _replay(router, path.parent)
+        present = {model._meta.table_name: model for model in router.migrator}
+        schema = read_schema(memory)
     wanted = {model._meta.table_name: model for model in models}
-    names = {**_field_names(wanted), **_field_names(present)}
-    forth = list(_Plan(before, after, wanted, names, undo=False).lines())
-    back = list(_Plan(after, before, present, names, undo=True).lines())
+    after = model_schema(models)
+    # An application that names only its own models, or only the package's, drops no others.
+    gone = own - after.keys() if own & after.keys() else set()
+    before = {name: table for name, table in schema.items() if name in after or name in gone}
+    after |= {name: _with_all(after[name], before[name]) for name in before.keys() - own}
+    names = {**_names(wanted.values()), **_names(present.values())}
+    forth = plan(before, after, models=wanted, names=names, undo=False)
     if not forth:
-        return _empty(path)
-    text = _file(path, forth, back)
-    _prove(text, path, models, paths, before)
+        return None
+    back = plan(after, before, models=present, names=names, undo=True)
+    text = _source(path, forth, back)
+    _prove(text, path, after, paths, history_table)
     return text
+
+
+def _with_all(wanted: Table, present: Table) -> Table:
+    """Keep what the models lack in a table of another directory: an application's own."""
+    return Table(
+        columns={**present.columns, **wanted.columns},
+        foreign_keys={**present.foreign_keys, **wanted.foreign_keys},
+        checks={**present.checks, **wanted.checks},
+        indexes={**present.indexes, **wanted.indexes},
+        options=wanted.options,
+    )
+
+
+def _replay(router: SafeRouter, directory: Path) -> set[str]:
+    """Apply every migration and return the tables that one directory's migrations made."""
+    own: set[str] = set()
+    for name, path in router.paths.items():
+        before = set(router.database.get_tables())
+        router.apply(name)
+        if path.parent == directory:
+            own |= set(router.database.get_tables()) - before
+    return own & {model._meta.table_name for model in router.migrator}
+
+
+def _names(models: Iterable[type[pw.Model]]) -> Names:
+    return {
+        (model._meta.table_name, column): field.name
+        for model in models
+        for column, field in model._meta.columns.items()
+    }
+
+
+def _source(path: Path, forth: Sequence[str], back: Sequence[str]) -> str:
+    title = path.stem[4:].replace("_", " ").strip().capitalize() or "Migration"
+    steps = (("migrate", "Change the schema.", forth), ("rollback", "Undo migrate.", back))
+    functions = (
+        _FUNCTION.format(name=name, summary=summary) + "".join(f"{line}\n" for line in body)
+        for name, summary, body in steps
+    )
+    return _HEAD.format(title=f"{title}.", help="" if forth else _HELP) + "".join(functions)
+
+
+def _prove(
+    text: str, path: Path, after: Schema, paths: Mapping[str, Path], history_table: str
+) -> None:
+    """Run the file forth and back in memory; refuse it where it does not lead there and back."""
+    memory = pw.SqliteDatabase(":memory:")
+    with tempfile.TemporaryDirectory() as folder, memory.connection_context():
+        file = Path(folder, path.name)
+        file.write_text(text, "utf-8")
+        router = SafeRouter(memory, {**paths, path.stem: file}, history_table)
+        for name in paths:
+            router.apply(name)
+        before = read_schema(memory)
+        try:
+            router.apply(path.stem)
+            reached = read_schema(memory)
+            SafeRouter(memory, router.paths, history_table).revert(path.stem)
+        except MigrationError as error:
+            faults = [str(error.__cause__ or error)]
+        else:
+            expected = {**{n: t for n, t in before.items() if n in reached}, **after}
+            faults = [*_unlike(expected, reached), *_unlike(before, read_schema(memory))]
+    if faults:
+        raise MigrationError(
+            f"cannot write this difference as a migration: {faults[0]}; "
+            "write it by hand in a migration made with --empty"
+        )
+
+
+def _unlike(wanted: Schema, reached: Schema) -> list[str]:
+    found = [f"table {name!r} stays or is missing" for name in wanted.keys() ^ reached.keys()]
+    for name in wanted.keys() & reached.keys():
+        found += [str(Drift(name, *parts)) for parts in differences(wanted[name], reached[name])]
+    return found

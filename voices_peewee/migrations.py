@@ -32,6 +32,7 @@ HISTORY_TABLE: Final = "schema_migrations"
 
 _HISTORY: Final = 'SELECT name, migrated_at FROM "schema_migrations" ORDER BY id'
 _NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
+_WORDS: Final = re.compile(r"[a-z0-9_]+")
 _PAUSE: Final = 0.02  # s between two attempts at a lock
 
 T = TypeVar("T")
@@ -222,6 +223,49 @@ def rollback(
     return todo
 
 
+def create(
+    name: str,
+    models: Sequence[type[pw.Model]],
+    directory: Path,
+    *,
+    directories: Sequence[Path],
+    empty: bool = False,
+) -> Path:
+    """Write the difference between models and migrations as the next file of ``directory``.
+
+    Nothing but memory is migrated to find the difference, and the file is tried there. A
+    table that ``directory`` made and no model has is dropped, unless the models have none of
+    that directory's tables.
+
+    Args:
+        name: Lower-case letters, digits and ``_``.
+        models: What the schema shall be.
+        directory: One of ``directories``.
+        directories: All migrations that apply, in order.
+        empty: Write a file to fill in; so is a file where nothing differs.
+
+    Raises:
+        ValueError: ``directory`` is not one of ``directories``.
+        MigrationError: The name is not valid or taken, the difference cannot be written, the
+            file cannot be written, or as ``names``.
+    """
+    if not _WORDS.fullmatch(name):
+        raise MigrationError(
+            f"{name!r} is not a migration's name; use lower-case letters, digits and '_'"
+        )
+    if directory not in directories:
+        raise ValueError(f"{str(directory)!r} is not one of the migration directories")
+    paths = _paths(directories)
+    own = [int(known[:3]) for known, path in paths.items() if path.parent == directory]
+    path = directory / f"{max(own, default=0) + 1:03}_{name}.py"
+    if path.stem in paths or not _NAME.fullmatch(path.name):
+        raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
+    with _current_directory():
+        from voices_peewee import migration_writer
+    migration_writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+    return path
+
+
 def _newest(
     database: pw.Database, directories: Sequence[Path], *, steps: int, to: str | None
 ) -> list[str]:
@@ -258,13 +302,20 @@ def _revert(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]
 
 
 def _router(database: pw.SqliteDatabase, paths: dict[str, Path]) -> SafeRouter:
-    try:
+    with _current_directory():
         from voices_peewee.migration_router import SafeRouter
-    except FileNotFoundError as error:  # peewee-migrate asks for the current directory
+    return SafeRouter(database, paths, HISTORY_TABLE)
+
+
+@contextmanager
+def _current_directory() -> Iterator[None]:
+    """Say what is missing when peewee-migrate asks for the current directory on its import."""
+    try:
+        yield
+    except FileNotFoundError as error:
         raise MigrationError(
             "the current directory does not exist any more; change to another one"
         ) from error
-    return SafeRouter(database, paths, HISTORY_TABLE)
 
 
 def _sqlite(database: pw.Database) -> pw.SqliteDatabase:
@@ -316,31 +367,35 @@ def _locked(database: pw.SqliteDatabase) -> Iterator[None]:
 
 @contextmanager
 def _checked(database: pw.SqliteDatabase) -> Iterator[None]:
-    """Refuse new rows that point nowhere and views or triggers that no longer compile."""
-    orphans, broken = _orphans(database), _broken(database)
+    """Refuse faults that were not there before."""
+    before = _faults(database)
     yield
-    if more := _orphans(database) - orphans:
-        (child, parent), count = more.most_common(1)[0]
-        raise MigrationError(
-            f"the migrations leave {count} row{'s' * (count > 1)} of {child!r} that point to "
-            f"nothing in {parent!r}; the database is as it was"
-        )
-    if (error := _broken(database)) and error != broken:
-        raise MigrationError(f"the migrations leave an {error}; the database is as it was")
+    for fault in _faults(database) - before:
+        raise MigrationError(f"the migrations leave {fault}; the database is as it was")
 
 
-def _orphans(database: pw.SqliteDatabase) -> Counter[tuple[str, str]]:
-    rows = run_sql(database, "PRAGMA foreign_key_check")
-    return Counter((child, parent) for child, _, parent, _ in rows)
+def _faults(database: pw.SqliteDatabase) -> Counter[str]:
+    """Count rows that point nowhere, and find a view or trigger that does not compile."""
+    return Counter([*_orphans(database), *_broken(database)])
 
 
-def _broken(database: pw.SqliteDatabase) -> str | None:
-    """Return SQLite's complaint about a view or trigger: a rename makes it compile them all."""
+def _orphans(database: pw.SqliteDatabase) -> list[str]:
+    try:
+        rows = run_sql(database, "PRAGMA foreign_key_check")
+    except pw.OperationalError as error:
+        return [f"a {error}"]
+    return [
+        f"rows of {child!r} that point to nothing in {parent!r}" for child, _, parent, _ in rows
+    ]
+
+
+def _broken(database: pw.SqliteDatabase) -> list[str]:
+    """Rename a table, which makes SQLite compile every view and trigger."""
     run_sql(database, 'CREATE TABLE "voices_probe" (x)')
     try:
         run_sql(database, 'ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
     except pw.OperationalError as error:
         run_sql(database, 'DROP TABLE "voices_probe"')
-        return str(error)
+        return [f"an {error}"]
     run_sql(database, 'DROP TABLE "voices_probe_2"')
-    return None
+    return []

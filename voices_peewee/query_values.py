@@ -11,7 +11,7 @@ import math
 import re
 from typing import Final
 
-from voices_peewee.query_words import Span, Value
+from voices_peewee.query_words import Given, Span, Value
 
 Number = int | float
 
@@ -27,6 +27,8 @@ EXPECTED: Final = {
     "megabytes": "a size in MB, as 512, 2G or 100..",
     "time": "a time, as 2026-11, 2026-11-22T10:30, today or -7d..",
     "boolean": "yes or no",
+    "status": "success, failed or unfinished",
+    "speaker": "a name or an id",
 }
 
 _DECIMAL: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -46,7 +48,9 @@ _TICK: Final = dt.timedelta(microseconds=1)
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_UNITS: Final[dict[str, dict[str, Number]]] = {
+UNITS: Final[dict[str, dict[str, Number]]] = {
+    "integer": {"": 1},
+    "seconds": {},
     "number": {"": 1},
     "decibel": {"": 1, "db": 1},
     "percent": {"": 1, "%": 1},
@@ -64,12 +68,12 @@ _TRUTH: Final = {
 }
 
 
-def span(value: Value | Span) -> Span | str:
+def span(value: Given) -> Span | str:
     """Return the range that a value is (``2..4``, ``2..``, ``..4``, ``..``), or its text."""
     if isinstance(value, Span):
         return value
     low, dots, high = value.text.partition("..")
-    if value.literal or not dots:
+    if not dots or not isinstance(value, Value) or value.literal:
         return value.text
     return Span(low.strip() or None, high.strip() or None)
 
@@ -88,7 +92,7 @@ def number(kind: str, text: str) -> Number:
     if kind == "seconds":
         return _bounded(_duration(text))
     found = _matched(_UNIT, text)
-    factor = _UNITS[kind].get(found[2].lower())
+    factor = UNITS[kind].get(found[2].lower())
     if factor is None:
         raise ValueError(text)
     return _bounded(plain_number(found[1]) * factor)
@@ -117,9 +121,7 @@ def truth(text: str) -> bool:
         raise ValueError(text) from error
 
 
-def times(
-    value: Value | Span, now: dt.datetime
-) -> tuple[dt.datetime | None, dt.datetime | None]:
+def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
     """Return the first instant that a value means and the first after it; None is no bound.
 
     ``2026-11`` is a month, ``2026-11-22T10`` an hour, ``today`` a day; ``-7d`` alone is the

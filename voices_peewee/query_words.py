@@ -42,6 +42,16 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Exactly:
+    """A whole value that a program hands over; no word of a query says it."""
+
+    text: str
+
+
+Given = Value | Span | Exactly
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text that is looked for in names and paths."""
 
@@ -53,7 +63,7 @@ class Match:
     """A field that has any of the values; ``keys`` lead into a JSON field."""
 
     field: str
-    values: tuple[Value | Span, ...]
+    values: tuple[Given, ...]
     keys: tuple[str, ...] = ()
 
     @property
@@ -119,6 +129,15 @@ def parse(words: str | Sequence[str]) -> Or:
     tree = Or(tuple(And(tuple(group)) for group in groups))
     _check_size(tree)
     return tree
+
+
+def text_term(text: str) -> Text:
+    """Return the term that looks for a text as it is.
+
+    Raises:
+        QueryError: The text is too long, or holds a NUL or half a surrogate pair.
+    """
+    return Text(_checked(text, text))
 
 
 def field_path(text: str) -> tuple[str, tuple[str, ...]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
@@ -10,34 +9,38 @@ from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.errors import InvalidValueError
+from voices_peewee.errors import DuplicateNameError, InvalidValueError
+from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.models import ProcessedFile, Speaker
-from voices_peewee.store import Store
-
-SpeakerKey = int | str | Speaker
-FileKey = int | str | os.PathLike[str] | ProcessedFile
+from voices_peewee.store import FileKey
+from voices_peewee.store import SpeakerKey as SpeakerKey
 
 _KEEP: Final[Any] = object()
 
 
-class SpeakerMethods:
+class SpeakerMethods(Lifecycle):
     """The manager's methods for speakers; a speaker is named by id, name or object."""
 
-    @property
-    def store(self) -> Store:
-        """The open database."""
-        raise NotImplementedError
-
     def create_speaker(
-        self, name: str, description: str | None = None, tags: Iterable[str] = ()
+        self,
+        name: str,
+        description: str | None = None,
+        tags: Iterable[str] = (),
+        *,
+        unique: bool = False,
     ) -> Speaker:
-        """Add a speaker and return it; names need not be unique.
+        """Add a speaker and return it; names need not be unique, unless ``unique`` asks for it.
 
         Raises:
+            DuplicateNameError: ``unique`` is true and the name is taken.
             InvalidValueError: The name is empty, or a tag is no text.
         """
         speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
-        return self.store.insert(speaker)
+        with self.store.writing():
+            taken = [one.id for one in self.store.query(Speaker).filter_by(name=name).all()]
+            if unique and taken:
+                raise DuplicateNameError("speaker", name, taken)
+            return self.store.insert(speaker)
 
     def get_speaker(self, speaker: SpeakerKey) -> Speaker:
         """Return a speaker by id, name or object.
@@ -117,7 +120,8 @@ class SpeakerMethods:
             .order_by(tag)
         )
         with self.store.reading():
-            return {name: count for name, count in query.tuples()}  # noqa: C416 - typed as rows
+            counts: Iterable[Any] = query.tuples()
+            return dict(counts)
 
     def find_speakers_by_tags(
         self, tags: Iterable[str] | str, *, match_all: bool = False

@@ -21,6 +21,9 @@ from voices_peewee.rows import Query, mapper
 
 M = TypeVar("M", bound=BaseModel)
 
+SpeakerKey = int | str | Speaker
+FileKey = int | str | os.PathLike[str] | ProcessedFile
+
 
 class Store:
     """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
@@ -67,7 +70,7 @@ class Store:
         with translated(self.label, self.timeout), write_gate():
             rows = mapper(type(instance))
             related = list(rows.unsaved(instance))
-            if related or instance.id is not None:
+            if related or instance.get_id() is not None:
                 return self.insert_all([instance])[0]
             return rows.insert(self.connection(), instance)
 
@@ -119,7 +122,7 @@ class Store:
             if not deleted:
                 raise NotFoundError(kind_of(instance), instance.id)
 
-    def speaker(self, key: int | str | Speaker) -> Speaker:
+    def speaker(self, key: SpeakerKey) -> Speaker:
         """Return a speaker by id, object or name; digits are an id unless they name one.
 
         Raises:
@@ -140,7 +143,7 @@ class Store:
             raise NotFoundError("speaker", key)
         return found
 
-    def file(self, key: int | str | os.PathLike[str] | ProcessedFile) -> ProcessedFile:
+    def file(self, key: FileKey) -> ProcessedFile:
         """Return a file by id, object or original path.
 
         Raises:

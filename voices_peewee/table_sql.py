@@ -69,6 +69,12 @@ def mentions(sql: str, name: str) -> bool:
     return any(token.kind != "text" and token.plain == name.lower() for token in inside)
 
 
+def column_list(sql: str) -> list[str]:
+    """Return the names that stand first between commas in an index's parentheses."""
+    inside = tokens(sql[sql.find("(") :])
+    return [after.name for token, after in pairwise(inside) if token.text in ("(", ",")]
+
+
 @dataclass(frozen=True)
 class TableText:
     """CREATE TABLE in parts: what stands before the parentheses, in them and after."""
@@ -108,7 +114,11 @@ class TableText:
     @property
     def checks(self) -> list[Check]:
         """The CHECKs, those on columns and those on the table."""
-        return [check for text in self.definitions for check in checks(text)]
+        return [
+            replace(check, column=column_name(text))
+            for text in self.definitions
+            for check in checks(text)
+        ]
 
     def with_column(self, name: str, definition: str | None) -> TableText:
         """Replace a column's definition, or leave the column out (None)."""
@@ -133,12 +143,13 @@ class TableText:
 
 @dataclass(frozen=True)
 class Check:
-    """A CHECK: its name or None, its body, and where it stands in its definition."""
+    """A CHECK: its name or None, its body, where it stands, and the column that holds it."""
 
     name: str | None
     body: str
     start: int
     end: int
+    column: str | None = None
 
 
 def column_name(definition: str) -> str | None:

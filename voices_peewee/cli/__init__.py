@@ -9,35 +9,77 @@ import click
 from voices_peewee._version import __version__
 from voices_peewee.cli.common import Target, VoicesGroup
 
+# The summaries stand here, so that --help and the TAB key load no command; a test compares them.
 _SECTIONS: Final = {
     "Database": (
         "database",
-        ("init", "status", "backup", "list-backups", "verify-backup", "restore"),
+        {
+            "init": "Create the database, or bring it up to date, and print its path.",
+            "status": "Show what and how much is in the database.",
+            "check": "Look for damage, drift and missing files; exit 1 if there is any.",
+            "backup": "Save a verified copy, while others write, and print its path.",
+            "list-backups": "List the backups beside the database, newest first.",
+            "verify-backup": "Check a backup: its digest, its integrity, and its facts.",
+            "restore": "Put a backup in the place of what the database holds.",
+        },
     ),
     "Migrations": (
         "migrations",
-        ("create-migration", "run-migrations", "rollback-migration", "list-migrations"),
+        {
+            "create-migration": "Write what the models have and the migrations lack.",
+            "run-migrations": "Apply the pending migrations and print their names.",
+            "rollback-migration": "Undo the newest migrations and print their names.",
+            "list-migrations": "List the migrations: applied, pending or unknown.",
+        },
     ),
     "Speakers": (
         "speakers",
-        (
-            *("add-speaker", "update-speaker", "delete-speaker"),
-            *("add-tags", "remove-tags", "list-tags", "list-speakers"),
-        ),
+        {
+            "add-speaker": "Add a speaker and print the new id.",
+            "update-speaker": "Change a speaker's name or description.",
+            "delete-speaker": "Delete a speaker; the speaker's files stay, without a speaker.",
+            "add-tags": "Add tags to a speaker.",
+            "remove-tags": "Remove tags from a speaker.",
+            "list-tags": "List the tags with the number of speakers that have them.",
+            "list-speakers": "List speakers.",
+        },
     ),
     "Files": (
         "files",
-        ("add-files", "update-file", "delete-file", "link-file", "unlink-file", "list-files"),
+        {
+            "add-files": "Record audio files and all that are in folders.",
+            "update-file": "Change what is recorded about a file.",
+            "delete-file": "Delete the record of a file, with its runs.",
+            "link-file": "Say whose voice a file holds.",
+            "unlink-file": "Take the speaker from a file.",
+            "list-files": "List files.",
+        },
     ),
     "Runs": (
         "runs",
-        (
-            *("list-history", "list-performance", "pending", "failures"),
-            *("show-run", "close-unfinished"),
-        ),
+        {
+            "list-history": "List what was done to which file.",
+            "list-performance": "List how well and how fast it went.",
+            "pending": "Print the files that have no successful run of exactly these settings.",
+            "failures": "Group the failed runs by their error.",
+            "show-run": "Show one run whole, with its outputs and its error.",
+            "close-unfinished": "Mark runs whose process is dead as failed.",
+        },
     ),
-    "Questions": ("questions", ("leaderboard", "compare")),
-    "Shell": ("shell", ("list", "completion")),
+    "Questions": (
+        "questions",
+        {
+            "leaderboard": "Rank models by a metric.",
+            "compare": "Compare two models on the recordings that both processed.",
+        },
+    ),
+    "Shell": (
+        "shell",
+        {
+            "list": "List speakers, files, history …; the same as list-speakers and so on.",
+            "completion": "Print the script with which a shell completes commands and options.",
+        },
+    ),
 }
 
 

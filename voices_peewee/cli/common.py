@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
@@ -17,6 +16,8 @@ from voices_peewee.cli.text import printable
 from voices_peewee.errors import QueryError, VoicesError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from voices_peewee.db_manager import DatabaseManager
 
 P = ParamSpec("P")
@@ -24,6 +25,7 @@ R = TypeVar("R")
 
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
 _INTERRUPTED: Final = 130
+_RENAMED: Final = {"list": "list_group"}  # a function of that name would hide a builtin
 
 
 class OutputError(VoicesError):
@@ -33,13 +35,21 @@ class OutputError(VoicesError):
         super().__init__(f"cannot write the output: {(error.strerror or str(error)).lower()}")
 
 
-@dataclass
 class Target:
-    """Which database the command line names; making its manager opens nothing."""
+    """Which database the command line names; making its manager opens nothing.
 
-    database: str | None = None
-    migrations_dir: str | None = None
-    timeout: float = 30.0
+    A plain class: what ``dataclass`` generates costs every start a millisecond.
+    """
+
+    def __init__(
+        self,
+        database: str | None = None,
+        migrations_dir: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.database = database
+        self.migrations_dir = migrations_dir
+        self.timeout = timeout
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
@@ -98,23 +108,24 @@ command = partial(click.command, cls=VoicesCommand)
 
 
 class VoicesGroup(click.Group):
-    """A group that imports a command's module when the command is asked for.
+    """A group that imports a command's module only when that command is asked for.
 
     Args:
-        sections: For each heading the module and the commands that it holds.
+        sections: For each heading the module, and the commands in it with their summaries.
+        prefix: What the commands' functions are called before the command's name.
     """
 
     def __init__(
         self,
         *args: Any,
-        sections: Mapping[str, tuple[str, Sequence[str]]],
-        functions: Callable[[str], str] = lambda name: name.replace("-", "_"),
+        sections: Mapping[str, tuple[str, Mapping[str, str]]],
+        prefix: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._sections = sections
+        self.sections = sections
         self._modules = {name: module for module, names in sections.values() for name in names}
-        self._function = functions
+        self._prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands in the order of the help."""
@@ -125,7 +136,8 @@ class VoicesGroup(click.Group):
         if cmd_name not in self._modules:
             return None
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
-        found: click.Command = getattr(module, self._function(cmd_name))
+        name = f"{self._prefix}{cmd_name}".replace("-", "_")
+        found: click.Command = getattr(module, _RENAMED.get(name, name))
         return found
 
     def resolve_command(
@@ -137,18 +149,25 @@ class VoicesGroup(click.Group):
             raise click.UsageError(_unknown_command(name, self._modules), ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands under the headings of their sections."""
         width = max(map(len, self._modules))
-        limit = formatter.width - 6 - width
-        for heading, (_, names) in self._sections.items():
-            rows = []
-            for name in names:
-                found = self.get_command(ctx, name)
-                text = found.get_short_help_str(limit) if found else ""
-                rows.append((name.ljust(width), text))
+        for heading, (_, summaries) in self.sections.items():
+            rows = [(name.ljust(width), summary) for name, summary in summaries.items()]
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what a word can become, without loading the commands."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for _, summaries in self.sections.values()
+            for name, summary in summaries.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
@@ -228,3 +247,36 @@ def plural(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def say_error(error: VoicesError) -> None:
+    """Write an error that does not end the command to stderr."""
+    say(f"Error: {error}")
+
+
+def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
+    """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
+
+    Raises:
+        click.UsageError: One has no ``=`` or no key.
+    """
+    values: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.UsageError(printable(f"{option} takes KEY=VALUE, not {text!r}"))
+        values[key] = _json_or_text(value)
+    return values
+
+
+def _json_or_text(text: str) -> object:
+    import json
+
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except ValueError:
+        return text
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)  # NaN and Infinity are no JSON

@@ -8,10 +8,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from voices_peewee.cli.common import OutputError
 from voices_peewee.cli.text import printable
+
+if TYPE_CHECKING:
+    from voices_peewee.cli.view import Shown
 
 Row = Sequence[object]
 
@@ -21,12 +24,14 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER: Final = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
-def write_rows(style: str, columns: Sequence[str], rows: Iterable[Row], *, raw: bool = False) -> int:
+def write_rows(
+    style: str, columns: Sequence[Shown], rows: Iterable[Row], *, raw: bool = False
+) -> int:
     """Write rows to the standard output as they come; return how many there were.
 
     Args:
         style: ``table``, ``json``, ``jsonl`` or ``csv``.
-        columns: The names of the values of a row.
+        columns: What the values of a row are.
         rows: The rows.
         raw: Write CSV texts exactly as they are stored.
 
@@ -34,14 +39,15 @@ def write_rows(style: str, columns: Sequence[str], rows: Iterable[Row], *, raw: 
         OutputError: The output does not take it.
     """
     counted = _Counted(rows)
+    names = [column.name for column in columns]
     if style == "table":
         from voices_peewee.cli.table import table_lines
 
         write(table_lines(columns, counted))
     elif style == "csv":
-        write(_csv(columns, counted, raw=raw))
+        write(_csv(names, counted, raw=raw))
     else:
-        write(_JSON[style](columns, counted))
+        write(_JSON[style](names, counted))
     return counted.count
 
 

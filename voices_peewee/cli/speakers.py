@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
-from voices_peewee.cli.view import View, list_options, since_options
+from voices_peewee.cli.view import Column, View, list_options, since_options
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.models import Speaker
+
+
+_TAG_COLUMNS: Final = (Column("tag"), Column("speakers", "count"))
 
 
 @command(example='voices add-speaker "John Doe" --description "Male speaker" --tag studio')
@@ -108,13 +111,13 @@ def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -
 def list_tags(manager: DatabaseManager, view: View) -> None:
     """List the tags with the number of speakers that have them."""
     with manager:
-        view.show_records("tag", ("tag", "speakers"), manager.list_tags().items())
+        view.show_records("tag", _TAG_COLUMNS, manager.list_tags().items())
 
 
 @command(example="voices list-speakers --tag studio --sort -name")
-@list_options
 @click.option("--tag", metavar="TAG", multiple=True, help="Only speakers with this tag.")
 @since_options
+@list_options
 @pass_manager
 def list_speakers(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List speakers."""

@@ -10,50 +10,50 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 from voices_peewee.cli.text import printable
+from voices_peewee.cli.view import Shown
 
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
 _NARROWEST: Final = 8
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How a column looks: its heading, its values as text, and which end is cut."""
+class Kind(NamedTuple):
+    """How values are shown: their text, their unit in the heading, and their side."""
 
-    heading: str = ""
-    show: Callable[[object], str] | None = None
-    cut_front: bool = False
+    show: Callable[[Any], str]
+    unit: str = ""
+    right: bool = False
 
 
 @dataclass
-class _Column:
+class _Layout:
     heading: str
-    show: Callable[[object], str]
-    right: bool
+    kind: Kind
     cut_front: bool
     width: int = 0
 
     def cell(self, value: object) -> str:
-        return "" if value is None else self.show(value)
+        if value is None:
+            return ""
+        try:
+            return self.kind.show(value)
+        except (TypeError, ValueError):  # another program wrote something else
+            return show(value)
 
     def fitted(self, text: str, *, cut: bool) -> str:
         missing = self.width - _width(text)
         if missing < 0 and cut:
             text = _cut(text, self.width, front=self.cut_front)
             missing = self.width - _width(text)
-        return " " * missing + text if self.right else text + " " * missing
+        return " " * missing + text if self.kind.right else text + " " * missing
 
 
-def table_lines(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    kinds: Mapping[str, Kind] | None = None,
-) -> Iterator[str]:
+def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """Yield the lines of a table; nothing when there are no rows.
 
     On a terminal long texts are shortened to its width; elsewhere nothing is left out.
@@ -62,11 +62,8 @@ def table_lines(
     sample = list(islice(rows, _SAMPLE))
     if not sample:
         return
-    known = {**KINDS, **(kinds or {})}
-    layout = [
-        _column(name, known.get(name, Kind()), [row[index] for row in sample])
-        for index, name in enumerate(columns)
-    ]
+    values = zip(*sample, strict=True)
+    layout = [_layout(column, some) for column, some in zip(columns, values, strict=True)]
     on_terminal = sys.stdout.isatty()
     if on_terminal:
         _fit(layout, shutil.get_terminal_size().columns)
@@ -77,30 +74,23 @@ def table_lines(
         yield _line(layout, cells, cut=on_terminal) + "\n"
 
 
-def _column(name: str, kind: Kind, values: Sequence[object]) -> _Column:
-    right = all(value is None or _is_number(value) for value in values)
-    column = _Column(
-        heading=kind.heading or name,
-        show=kind.show or show,
-        right=right,
-        cut_front=kind.cut_front,
-    )
-    column.width = max(_width(column.heading), *(_width(column.cell(value)) for value in values))
-    return column
+def _layout(column: Shown, values: Sequence[object]) -> _Layout:
+    kind = KINDS.get(column.kind, KINDS["text"])
+    title = column.title or column.name.replace("_", " ")
+    heading = f"{title} ({kind.unit})" if kind.unit else title
+    layout = _Layout(heading, kind, cut_front=column.kind == "path")
+    layout.width = max(_width(heading), *(_width(layout.cell(value)) for value in values))
+    return layout
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _line(layout: Sequence[_Column], cells: Sequence[str], *, cut: bool) -> str:
+def _line(layout: Sequence[_Layout], cells: Sequence[str], *, cut: bool) -> str:
     texts = [column.fitted(cell, cut=cut) for column, cell in zip(layout, cells, strict=True)]
     return _GAP.join(texts).rstrip()
 
 
-def _fit(layout: Sequence[_Column], room: int) -> None:
+def _fit(layout: Sequence[_Layout], room: int) -> None:
     """Take what is too much from the widest columns of text; numbers stay whole."""
-    texts = [column for column in layout if not column.right]
+    texts = [column for column in layout if not column.kind.right]
     excess = sum(column.width for column in layout) + len(_GAP) * (len(layout) - 1) - room
     while excess > 0 and texts:
         widest = max(texts, key=lambda column: column.width)
@@ -153,24 +143,21 @@ def show(value: object) -> str:
     return printable(value)
 
 
-def clock(value: object) -> str:
-    """Return seconds as ``1:02.5`` or ``1:02:03.5``."""
-    if not isinstance(value, int | float):
-        return show(value)
-    tenths = round(value * 10)
-    minutes, tenths = divmod(tenths, 600)
+def clock(seconds: float) -> str:
+    """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
+    if 0 < seconds < 1:
+        return f"0:0{seconds:.3f}"
+    minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
-    seconds = f"{tenths // 10:02d}.{tenths % 10}"
-    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
-def size(value: object) -> str:
+def size(count: int) -> str:
     """Return bytes as ``512 B`` or ``3.4 MB``."""
-    if not isinstance(value, int | float):
-        return show(value)
-    if value < 1_000:
-        return f"{value} B"
-    amount = float(value)
+    if count < 1_000:
+        return f"{count} B"
+    amount = float(count)
     for unit in ("kB", "MB", "GB", "TB"):
         amount /= 1_000
         if amount < 999.95:
@@ -178,33 +165,20 @@ def size(value: object) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def _digits(count: int) -> Callable[[object], str]:
-    def fixed(value: object) -> str:
-        return f"{value:.{count}f}" if isinstance(value, int | float) else show(value)
-
-    return fixed
-
-
 KINDS: Final[Mapping[str, Kind]] = {
-    "duration": Kind("duration", clock),
-    "sample_rate": Kind("rate (Hz)"),
-    "channels": Kind("ch"),
-    "file_format": Kind("format"),
-    "file_size": Kind("size", size),
-    "size": Kind("size", size),
-    "original_path": Kind(cut_front=True),
-    "processed_path": Kind(cut_front=True),
-    "path": Kind(cut_front=True),
-    "created_at": Kind("added (UTC)"),
-    "updated_at": Kind("updated (UTC)"),
-    "applied_at": Kind("applied (UTC)"),
-    "created": Kind("created (UTC)"),
-    "start_time": Kind("started (UTC)"),
-    "end_time": Kind("ended (UTC)"),
-    "si_snri": Kind("SI-SNRi (dB)", _digits(2)),
-    "sdri": Kind("SDRi (dB)", _digits(2)),
-    "cpu_usage": Kind("CPU (%)", _digits(1)),
-    "memory_usage": Kind("memory (MB)", _digits(1)),
-    "processing_time": Kind("time (s)", _digits(3)),
-    "real_time_factor": Kind("RTF", _digits(3)),
+    "text": Kind(show),
+    "path": Kind(show),
+    "tags": Kind(show),
+    "json": Kind(show),
+    "boolean": Kind(show),
+    "time": Kind(show, "UTC"),
+    "integer": Kind(show, right=True),
+    "count": Kind("{:,}".format, right=True),
+    "number": Kind("{:.4g}".format, right=True),
+    "decibel": Kind("{:.2f}".format, "dB", right=True),
+    "seconds": Kind(clock, right=True),
+    "hertz": Kind(show, "Hz", right=True),
+    "bytes": Kind(size, right=True),
+    "percent": Kind("{:.1f}".format, "%", right=True),
+    "megabytes": Kind("{:.1f}".format, "MB", right=True),
 }

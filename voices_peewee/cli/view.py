@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import click
 
@@ -20,8 +19,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SHOWN: Final = 50
 
 
-@dataclass(frozen=True)
-class View:
+class Shown(Protocol):
+    """A column as the lists describe it: ``kind`` is what its values are."""
+
+    @property
+    def name(self) -> str:
+        """What scripts call it."""
+
+    @property
+    def kind(self) -> str:
+        """One of ``table.KINDS``."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+
+class Column(NamedTuple):
+    """A column of a list that is no table of the database."""
+
+    name: str
+    kind: str = "text"
+    title: str = ""
+
+
+class View(NamedTuple):
     """What of a list is asked for, and in which form."""
 
     words: tuple[str, ...] = ()
@@ -50,30 +72,40 @@ class View:
         self._write(page.columns, page.rows, page.total, noun)
 
     def show_records(
-        self, noun: str, columns: Sequence[str], records: Iterable[Sequence[object]]
+        self,
+        noun: str,
+        columns: Sequence[Shown],
+        records: Iterable[Sequence[object]],
+        *,
+        default: int | None = None,
     ) -> None:
         """Show what is not a table of the database, as the options say.
+
+        Args:
+            noun: What a record is.
+            columns: What the values of a record are.
+            records: The records.
+            default: How many of the columns are shown when none is asked for; None is all.
 
         Raises:
             QueryError: A word, the order or a column names a field that is not there.
         """
-        known = {name: index for index, name in enumerate(columns)}
+        known = {column.name: index for index, column in enumerate(columns)}
         chosen = [record for record in records if self._matches(record, known)]
         for key in reversed(self.sort.split(",") if self.sort else []):
             index = _position(key.removeprefix("-"), known, "field")
             chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
-        shown = self.columns or tuple(columns)
-        places = [_position(name, known, "column") for name in shown]
+        places = [_position(name, known, "column") for name in self.columns or list(known)[:default]]
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
-        self._write(shown, rows, len(chosen), noun)
+        self._write([columns[place] for place in places], rows, len(chosen), noun)
 
     def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
         words = [*self.words, *([self.search] if self.search else [])]
         return all(_says(record, word, known) for word in words)
 
     def _write(
-        self, columns: Sequence[str], rows: Iterable[Sequence[object]], total: int, noun: str
+        self, columns: Sequence[Shown], rows: Iterable[Sequence[object]], total: int, noun: str
     ) -> None:
         from voices_peewee.cli.output import write_rows
 
@@ -105,6 +137,15 @@ def _order(value: object) -> tuple[bool, Any]:
     return (value is not None, value)
 
 
+def _both(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
@@ -124,9 +165,7 @@ def list_options(function: F) -> F:
         kwargs.pop("limit", None)
         return function(*args, view=view, **kwargs)
 
-    for option in reversed(_OPTIONS):
-        with_view = option(with_view)
-    return with_view  # type: ignore[return-value] # the options take the view's place
+    return _both(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
 
 
 def _names(columns: str | None) -> tuple[str, ...] | None:
@@ -134,6 +173,16 @@ def _names(columns: str | None) -> tuple[str, ...] | None:
         return None
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
+
+since_options = _both(
+    click.option("--since", metavar="TIME", help="From this time on: 2026-11, yesterday, -7d."),
+    click.option("--until", metavar="TIME", help="Up to and with this time."),
+)
+
+model_options = _both(
+    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
+    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
+)
 
 _OPTIONS: Final = (
     click.argument("words", nargs=-1, metavar="[QUERY]..."),

@@ -1,0 +1,437 @@
+"""The leaderboard: how well each model did, with spread, failures and costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, overload
+
+import peewee as pw
+
+from voices_peewee.errors import QueryError
+from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label, snapshot
+from voices_peewee.stats import Summary, mean, summarize, summary
+
+if TYPE_CHECKING:
+    from voices_peewee.recordings import SpeakerKey
+    from voices_peewee.store import Store
+
+Key = tuple[str | None, ...]
+Costs = tuple[float | None, float | None, float | None]
+
+_MODEL: Final = ("model_type", "model_version")
+_FIELDS: Final = (*_MODEL, "speaker", "operation_type", "file", "file_format")
+_WIDTH: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardRow:
+    """What one group of runs came to.
+
+    ``key`` holds the values of the fields that the leaderboard is by. ``n`` counts the
+    successful measurements (a stem each), ``failures`` the runs that failed. ``mean``,
+    ``median``, ``stdev`` (the sample's, n − 1) and ``low`` … ``high``, the 95 % interval of the
+    mean (Student's t), are in the metric's unit; ``sdri`` (dB), ``real_time_factor`` and
+    ``memory_usage`` (MB) are means of the same measurements. What n does not allow is None.
+    """
+
+    key: Key
+    n: int
+    failures: int
+    mean: float | None
+    median: float | None
+    stdev: float | None
+    low: float | None
+    high: float | None
+    sdri: float | None
+    real_time_factor: float | None
+    memory_usage: float | None
+
+
+@dataclass(frozen=True)
+class Leaderboard(Sequence[LeaderboardRow]):
+    """Groups of runs, the best mean first, those without any measurement last."""
+
+    rows: tuple[LeaderboardRow, ...]
+    metric: str
+    unit: str
+    higher_is_better: bool
+    by: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> LeaderboardRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Leaderboard: ...
+
+    def __getitem__(self, index: int | slice) -> LeaderboardRow | Leaderboard:
+        if isinstance(index, slice):
+            return replace(self, rows=self.rows[index])
+        return self.rows[index]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dict for each row: the fields that it is by, then the numbers."""
+        numbers = LeaderboardRow.__slots__[1:]
+        return [
+            dict(zip(self.by, row.key, strict=True)) | {name: getattr(row, name) for name in numbers}
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        unit = f" ({self.unit})" if self.unit else ""
+        order = "highest" if self.higher_is_better else "lowest"
+        title = f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
+        return "\n".join([title, *_table([_cells(self.by, row) for row in self.rows])])
+
+    __repr__ = __str__
+
+
+def leaderboard(
+    store: Store,
+    metric: str = "si_snri",
+    *,
+    by: str | Sequence[str] = _MODEL,
+    higher_is_better: bool | None = None,
+    operation_type: str | None = None,
+    model_type: str | None = None,
+    model_version: str | None = None,
+    speaker: SpeakerKey | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
+    limit: int | None = None,
+) -> Leaderboard:
+    """Rank models, or other groups of runs, by the mean of a metric.
+
+    Only measurements of successful runs that have a finite value count; every run counts, also
+    the second of the same recording. Failed runs are counted beside them, once however many
+    stems they have.
+
+    Args:
+        store: The open database.
+        metric: A column of ``model_performance`` or a name in ``additional_metrics``.
+        by: Fields that make the groups: model_type, model_version, speaker, operation_type,
+            file (the original recording), file_format.
+        higher_is_better: The metric's direction, needed where it is not known.
+        operation_type: Only runs of this operation.
+        model_type: Only runs of this model.
+        model_version: Only runs of this version.
+        speaker: Only recordings and stems of this speaker.
+        since: Only runs that started then or later.
+        until: Only runs that started before.
+        limit: How many rows to return at most.
+
+    Raises:
+        QueryError: A field is unknown, no row has the metric, or its direction is not known.
+        NotFoundError: There is no such speaker.
+        AmbiguousNameError: Several speakers have that name.
+        InvalidValueError: A time cannot be read, or has no time zone.
+    """
+    fields = _checked_fields(by)
+    runs = Runs(
+        operation_type=operation_type,
+        model_type=model_type,
+        model_version=model_version,
+        speaker=speaker,
+        since=since,
+        until=until,
+    )
+    with snapshot(store):
+        found = find_metric(store, metric, higher_is_better=higher_is_better)
+        rows = _rows(store, found, fields, runs)
+        rows = _ranked(_named(store, fields, rows), higher_is_better=found.higher_is_better)
+    kept = tuple(rows if limit is None else rows[: max(0, limit)])
+    return Leaderboard(kept, found.name, found.unit, found.higher_is_better, fields)
+
+
+def _checked_fields(by: str | Sequence[str]) -> tuple[str, ...]:
+    fields = tuple(dict.fromkeys([by] if isinstance(by, str) else by))
+    for name in fields:
+        if name not in _FIELDS:
+            raise QueryError.unknown_field(name, _FIELDS)
+    if not fields:
+        raise QueryError(f"a leaderboard is by one field or more: use {', '.join(_FIELDS)}")
+    return fields
+
+
+def _rows(
+    store: Store, metric: Metric, fields: tuple[str, ...], runs: Runs
+) -> list[LeaderboardRow]:
+    failures = _failures(store, fields, runs)
+    is_plain = runs.is_about_models and metric.column and {"model_type"} <= {*fields} <= {*_MODEL}
+    groups = _by_model(store, metric, fields, runs) if is_plain else ()
+    if not is_plain:
+        groups = _by_any(store, metric, fields, runs)
+    measured = {key: (found, costs) for key, found, costs in groups if found.n}
+    return [
+        _row(key, failures.get(key, 0), *measured.get(key, (Summary(0), (None, None, None))))
+        for key in [*measured, *(key for key in failures if key not in measured)]
+    ]
+
+
+def _row(key: Key, failures: int, found: Summary, costs: Costs) -> LeaderboardRow:
+    return LeaderboardRow(
+        key,
+        found.n,
+        failures,
+        found.mean,
+        found.median,
+        found.stdev,
+        found.low,
+        found.high,
+        *costs,
+    )
+
+
+# Any groups: the database joins, filters and sorts
+
+
+def _by_any(
+    store: Store, metric: Metric, fields: tuple[str, ...], runs: Runs
+) -> Iterator[tuple[Key, Summary, Costs]]:
+    """Yield each group, from rows that arrive sorted by group and value."""
+    keys = _keys(fields, ModelPerformance)
+    costs = (
+        ModelPerformance.sdri,
+        ModelPerformance.real_time_factor,
+        ModelPerformance.memory_usage,
+    )
+    query = ModelPerformance.select(metric.value, *costs, *keys).join(ProcessingHistory)
+    if _needs_file(fields, runs):
+        query = query.join(ProcessedFile)
+    query = query.where(
+        ProcessingHistory.success, metric.is_number, *runs.conditions(store, ModelPerformance)
+    )
+    cursor = store.connection().execute(*query.order_by(*keys, metric.value).sql())
+    for key, rows in groupby(cursor, key=lambda row: row[4:]):
+        values, *others = zip(*(row[:4] for row in rows), strict=True)
+        sdri, factor, memory = ([x for x in column if x is not None] for column in others)
+        yield key, summarize(values), (mean(sdri), mean(factor), mean(memory))
+
+
+def _failures(store: Store, fields: tuple[str, ...], runs: Runs) -> dict[Key, int]:
+    """Return how many runs of each group failed."""
+    keys = _keys(fields, ProcessingHistory)
+    count = pw.fn.COUNT(ProcessingHistory.run_id.distinct())
+    query = ProcessingHistory.select(count, *keys)
+    if _needs_file(fields, runs):
+        query = query.join(ProcessedFile)
+    query = query.where(
+        ~ProcessingHistory.success,
+        ProcessingHistory.end_time.is_null(is_null=False),
+        *runs.conditions(store, ProcessingHistory),
+    )
+    cursor = store.connection().execute(*query.group_by(*keys).sql())
+    return {key: count for count, *key in cursor for key in [tuple(key)]}
+
+
+def _keys(fields: Iterable[str], model: type[pw.Model]) -> list[pw.Node]:
+    expressions: dict[str, pw.Node] = {
+        "model_type": model._meta.fields["model_type"],
+        "model_version": model._meta.fields["model_version"],
+        "speaker": ProcessedFile.speaker,
+        "operation_type": ProcessingHistory.operation_type,
+        "file": pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename),
+        "file_format": ProcessedFile.file_format,
+    }
+    return [expressions[name] for name in fields]
+
+
+def _needs_file(fields: Iterable[str], runs: Runs) -> bool:
+    return runs.speaker is not None or not {"speaker", "file", "file_format"}.isdisjoint(fields)
+
+
+# Models alone: a covering index holds their groups, and the SI-SNRi of each in order
+
+
+def _by_model(
+    store: Store, metric: Metric, fields: tuple[str, ...], runs: Runs
+) -> Iterator[tuple[Key, Summary, Costs]]:
+    """Yield each group of a metric that has a column, without a join and mostly without a sort."""
+    refused = _refused(store, metric, fields)
+    for place in _places(store, fields, runs):
+        key = tuple(place[name] for name in fields)
+        group = _Group(store, metric.name, place, refused.get(key, []))
+        yield key, *group.summarize()
+
+
+def _refused(store: Store, metric: Metric, fields: tuple[str, ...]) -> dict[Key, list[int]]:
+    """Return, by group, the history rows that have a value but no success: mostly none."""
+    query = (
+        ProcessingHistory.select(ProcessingHistory.id, *_keys(fields, ModelPerformance))
+        .join(ModelPerformance)
+        .where(~ProcessingHistory.success, metric.is_number)
+    )
+    refused: dict[Key, list[int]] = {}
+    for row, *key in store.connection().execute(*query.sql()):
+        refused.setdefault(tuple(key), []).append(row)
+    return refused
+
+
+def _places(
+    store: Store, fields: tuple[str, ...], runs: Runs
+) -> Iterator[dict[str, str | None]]:
+    """Yield what chooses each group: a model type and, where it matters, a version."""
+    for model_type in _distinct(store, "model_type", {}, runs.model_type):
+        place = {"model_type": model_type}
+        if "model_version" in fields or runs.model_version is not None:
+            for version in _distinct(store, "model_version", place, runs.model_version):
+                yield place | {"model_version": version}
+        else:
+            yield place
+
+
+def _distinct(
+    store: Store, column: str, place: dict[str, str | None], only: str | None
+) -> Iterator[str | None]:
+    """Yield a column's values by jumping through the index, or the one that is asked for."""
+    if only is not None:
+        yield only
+        return
+    connection, where = store.connection(), _where(place)
+    sql = _NULL.replace("WHERE", where).replace("COLUMN", column)
+    if connection.execute(sql, (*place.values(),)).fetchone():
+        yield None
+    sql, value = _NEXT.replace("WHERE", where).replace("COLUMN", column), ""
+    while (value := connection.execute(sql, (*place.values(), value)).fetchone()[0]) is not None:
+        yield value
+
+
+_NULL: Final = "SELECT 1 FROM model_performance WHERE COLUMN IS NULL LIMIT 1"
+_NEXT: Final = "SELECT min(COLUMN) FROM model_performance WHERE COLUMN > ?"
+
+
+def _where(place: dict[str, str | None]) -> str:
+    return "".join(["WHERE ", *(f"{column} IS ? AND " for column in place)])
+
+
+class _Group:
+    """The values of one metric in one group of models."""
+
+    def __init__(
+        self, store: Store, metric: str, place: dict[str, str | None], refused: list[int]
+    ) -> None:
+        self._connection = store.connection()
+        self._metric = metric
+        self._where = _where(place)
+        self._parameters: tuple[str | None, ...] = (*place.values(),)
+        if refused:
+            self._where += "processing_history_id NOT IN (SELECT value FROM json_each(?)) AND "
+            self._parameters += (json.dumps(refused),)
+
+    def summarize(self) -> tuple[Summary, Costs]:
+        """Return the summary and the mean costs."""
+        first = self._fetch(_FIRST)
+        if not first:
+            return Summary(0), (None, None, None)
+        # Sums of distances from one of the values lose no digits, unlike sums of the values.
+        origin = first[0][0]
+        n, total, squares, *costs = self._fetch(_SUMS, origin, origin, origin)[0]
+        middle = self._fetch(_MIDDLE, after=(2 - n % 2, (n - 1) // 2))
+        median = math.fsum(value for (value,) in middle) / len(middle)
+        found = summary(n, origin + total / n, median, squares - total * total / n)
+        return found, (costs[0], costs[1], costs[2])
+
+    def _fetch(self, sql: str, *before: float, after: tuple[int, ...] = ()) -> list[Any]:
+        sql = sql.replace("WHERE ", self._where).replace("METRIC", self._metric)
+        found: list[Any] = self._connection.execute(
+            sql, (*before, *self._parameters, *after)
+        ).fetchall()
+        return found
+
+
+_FIRST: Final = "SELECT METRIC FROM model_performance WHERE METRIC IS NOT NULL LIMIT 1"
+_SUMS: Final = """
+SELECT count(*), sum(METRIC - ?), sum((METRIC - ?) * (METRIC - ?)),
+       avg(sdri), avg(real_time_factor), avg(memory_usage)
+FROM model_performance WHERE METRIC IS NOT NULL
+"""
+_MIDDLE: Final = """
+SELECT METRIC FROM model_performance WHERE METRIC IS NOT NULL
+ORDER BY METRIC LIMIT ? OFFSET ?
+"""
+
+
+# What people read
+
+
+def _ranked(rows: list[LeaderboardRow], *, higher_is_better: bool) -> list[LeaderboardRow]:
+    sign = -1 if higher_is_better else 1
+
+    def rank(row: LeaderboardRow) -> tuple[bool, float, list[tuple[bool, str]]]:
+        names = [(part is None, part or "") for part in row.key]
+        return row.mean is None, sign * (row.mean or 0.0), names
+
+    return sorted(rows, key=rank)
+
+
+def _named(
+    store: Store, fields: tuple[str, ...], rows: list[LeaderboardRow]
+) -> list[LeaderboardRow]:
+    """Put names for the ids of speakers, and paths as Python knows them."""
+    if "file" in fields:
+        place, read = fields.index("file"), ProcessedFile.original_path.python_value
+        rows = [_with(row, place, read(row.key[place])) for row in rows]
+    if "speaker" in fields:
+        place, names = fields.index("speaker"), _speaker_names(store)
+        rows = [_with(row, place, names.get(row.key[place])) for row in rows]
+    return rows
+
+
+def _with(row: LeaderboardRow, place: int, value: object) -> LeaderboardRow:
+    key = list(row.key)
+    key[place] = None if value is None else str(value)
+    return replace(row, key=tuple(key))
+
+
+def _speaker_names(store: Store) -> dict[Any, str]:
+    """Return the names by id; those that are not unique with their id."""
+    query = Speaker.select(Speaker.id, Speaker.name)
+    names: dict[int, str] = dict(store.connection().execute(*query.sql()).fetchall())
+    twice = [name for name, rows in groupby(sorted(names.values())) if len(list(rows)) > 1]
+    return {key: f"{name} (id {key})" if name in twice else name for key, name in names.items()}
+
+
+_HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
+
+
+def _cells(by: tuple[str, ...], row: LeaderboardRow) -> list[str]:
+    margin = None if row.high is None or row.mean is None else row.high - row.mean
+    numbers = (row.mean, margin, row.median, row.stdev, row.sdri, row.real_time_factor)
+    memory = "-" if row.memory_usage is None else f"{row.memory_usage:.0f}"
+    return [_label(by, row.key), str(row.n), str(row.failures), *map(_number, numbers), memory]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if abs(value) < 10_000 else f"{value:.3g}"
+
+
+def _label(by: tuple[str, ...], key: Key) -> str:
+    values = dict(zip(by, key, strict=True))
+    parts = []
+    if values.keys() >= {*_MODEL}:
+        parts = [model_label(values.pop("model_type"), values.pop("model_version"))]
+    return " ".join([*(value or "-" for value in values.values()), *parts])
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Return lines of at most 80 characters; long labels lose their middle."""
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    widths[0] = max(8, min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    return ["  ".join(_aligned(row, widths)).rstrip() for row in [list(_HEAD), *rows]]
+
+
+def _aligned(row: list[str], widths: list[int]) -> Iterator[str]:
+    label, room = " ".join(row[0].split()), widths[0]
+    if len(label) > room:
+        label = f"{label[: (room - 1) // 2]}…{label[len(label) - room // 2 :]}"
+    yield label.ljust(room)
+    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))

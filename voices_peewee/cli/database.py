@@ -1,0 +1,128 @@
+"""Commands for the database as a whole."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.view import Column, View, list_options
+
+if TYPE_CHECKING:
+    from voices_peewee.backup import Backup
+    from voices_peewee.db_manager import DatabaseManager
+
+_BACKUP_COLUMNS: Final = (
+    Column("created", "time"),
+    Column("size", "bytes"),
+    Column("rows", "count"),
+    Column("version"),
+    Column("path", "path"),
+    Column("sha256"),
+    Column("migrations", "tags"),
+    Column("source", "path"),
+)
+
+path_argument = click.argument("path", type=click.Path(path_type=Path))
+
+
+@command(example="voices init")
+@click.option("--no-backup", is_flag=True, help="Do not back a populated database up first.")
+@pass_manager
+def init(manager: DatabaseManager, *, no_backup: bool) -> None:
+    """Create the database, or bring it up to date, and print its path."""
+    with closing(manager):
+        applied = manager.run_migrations(backup=not no_backup)
+        if manager.upgrade_backup is not None:
+            say(f"backed up first to {str(manager.upgrade_backup)!r}")
+    say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
+    click.echo(manager.path)
+
+
+@command(example="voices backup --backup-path before_upgrade.db")
+@click.option(
+    "--backup-path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A file or a folder.  [default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Afterwards keep only the newest N backups of this database there.",
+)
+@pass_manager
+def backup(
+    manager: DatabaseManager, backup_path: Path | None, keep: int | None, *, overwrite: bool
+) -> None:
+    """Save a verified copy, while others write, and print its path."""
+    from voices_peewee.cli.progress import byte_bar
+
+    with byte_bar("Backing up") as progress:
+        saved = manager.backup_database(
+            backup_path, progress=progress, keep=keep, overwrite=overwrite
+        )
+    click.echo(saved)
+
+
+@command(example="voices list-backups --sort -size")
+@list_options
+@pass_manager
+def list_backups(manager: DatabaseManager, view: View) -> None:
+    """List the backups beside the database, newest first; nothing is verified."""
+    rows = [_backup_row(one) for one in manager.list_backups()]
+    view.show_records("backup", _BACKUP_COLUMNS, rows, default=5)
+
+
+@command(example="voices verify-backup before_upgrade.db")
+@path_argument
+@pass_manager
+def verify_backup(manager: DatabaseManager, path: Path) -> None:
+    """Check a backup: its digest, its integrity, and what its facts say."""
+    say(f"{str(path)!r} is sound: {_described(manager.verify_backup(path))}")
+
+
+@command(example="voices restore before_upgrade.db --yes")
+@path_argument
+@yes_option
+@pass_manager
+def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
+    """Put a backup in the place of what the database holds.
+
+    The backup is verified first, and what the database holds is backed up. Other programs
+    may keep the database open.
+    """
+    from voices_peewee.cli.progress import byte_bar
+
+    found = manager.verify_backup(path)
+    confirm(f"Replace {manager.path!r} by {str(path)!r} ({_described(found)})?", yes=yes)
+    with byte_bar("Restoring") as progress:
+        saved, _ = manager.restore(path, progress=progress)
+    if saved is not None:
+        say(f"what was there is in {str(saved.path)!r}")
+    say(f"restored {_described(found)}")
+
+
+def _described(backup: Backup) -> str:
+    from voices_peewee.cli.table import show, size
+
+    rows = plural(sum(backup.rows.values()), "row")
+    return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"
+
+
+def _backup_row(backup: Backup) -> tuple[object, ...]:
+    return (
+        backup.created,
+        backup.size,
+        sum(backup.rows.values()),
+        backup.version or None,
+        str(backup.path),
+        backup.sha256,
+        list(backup.migrations),
+        backup.source or None,
+    )

@@ -1,0 +1,186 @@
+"""Commands for files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voices_peewee.cli.common import (
+    assignments,
+    command,
+    confirm,
+    pass_manager,
+    plural,
+    say,
+    say_error,
+    yes_option,
+)
+from voices_peewee.cli.view import View, list_options, model_options, since_options
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.errors import AudioError
+    from voices_peewee.models import ProcessedFile
+    from voices_peewee.recordings import Added
+
+
+@command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--speaker", metavar="SPEAKER", help="Whose voice they hold: an id or a name.")
+@click.option(
+    "--metadata",
+    "--tag",
+    "metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value to record with each file; may be given several times.",
+)
+@click.option("--exact", is_flag=True, help="Decode the files whole for their exact duration.")
+@pass_manager
+def add_files(
+    manager: DatabaseManager,
+    paths: tuple[str, ...],
+    speaker: str | None,
+    metadata: tuple[str, ...],
+    *,
+    exact: bool,
+) -> None:
+    """Record audio files and all that are in folders.
+
+    A file that is recorded already is updated if it has changed. Files that cannot be read
+    are named, the others are kept, and the exit status is 1.
+    """
+    from voices_peewee.cli.progress import count_bar
+
+    outcomes: Counter[str] = Counter()
+
+    def failed(error: AudioError) -> None:
+        outcomes["failed"] += 1
+        say_error(error)
+
+    values = assignments(metadata, "--metadata")
+    with manager, count_bar("Adding") as step:
+        added = manager.add_audio_files(
+            paths, speaker=speaker, metadata=values, exact=exact, on_error=failed
+        )
+        for one in added:
+            outcomes[one.outcome] += 1
+            _say_duplicates(one)
+            step()
+    states = ("added", "updated", "unchanged", "failed")
+    said = [f"{outcomes[state]:,} {state}" for state in states if outcomes[state]]
+    say(", ".join(said) or "no audio files found")
+    if outcomes["failed"]:
+        click.get_current_context().exit(1)
+
+
+@command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")
+@click.argument("file")
+@click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A value to record; may be given several times.",
+)
+@click.option("--remove-metadata", metavar="KEY", multiple=True, help="A value to forget.")
+@click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
+@pass_manager
+def update_file(
+    manager: DatabaseManager,
+    file: str,
+    metadata: tuple[str, ...],
+    remove_metadata: tuple[str, ...],
+    processed_path: str | None,
+) -> None:
+    """Change what is recorded about a file.
+
+    FILE is an id or a path. See also link-file and unlink-file.
+    """
+    if not metadata and not remove_metadata and processed_path is None:
+        raise click.UsageError(
+            "nothing to change; give --metadata, --remove-metadata or --processed-path"
+        )
+    values = assignments(metadata, "--metadata")
+    with manager, manager.atomic():
+        found = manager.get_file(file)
+        kept = {k: v for k, v in (found.metadata or {}).items() if k not in remove_metadata}
+        changes: dict[str, Any] = {"metadata": {**kept, **values}}
+        if processed_path is not None:
+            changes["processed_path"] = os.path.abspath(processed_path) if processed_path else None
+        say(f"updated {_called(manager.update(found, **changes))}")
+
+
+@command(example="voices delete-file 3 --yes")
+@click.argument("file")
+@yes_option
+@pass_manager
+def delete_file(manager: DatabaseManager, file: str, *, yes: bool) -> None:
+    """Delete the record of a file, with its runs; the audio stays on the disk.
+
+    FILE is an id or a path.
+    """
+    with manager:
+        found = manager.get_file(file)
+        lost = [
+            plural(manager.list_rows(noun, [f"file_id:{found.id}"], limit=0).total, word)
+            for noun, word in (("history", "run"), ("performance", "measurement"))
+        ]
+        confirm(f"Delete {_called(found)} with {' and '.join(lost)}?", yes=yes)
+        manager.delete(found)
+        say(f"deleted {_called(found)} with {' and '.join(lost)}")
+
+
+@command(example='voices link-file 1 "John Doe"')
+@click.argument("file")
+@click.argument("speaker")
+@pass_manager
+def link_file(manager: DatabaseManager, file: str, speaker: str) -> None:
+    """Say whose voice a file holds.
+
+    FILE is an id or a path, SPEAKER an id or a name.
+    """
+    with manager:
+        linked = manager.link_file(file, speaker)
+        say(f"linked {_called(linked)} to speaker {linked.speaker_id}")
+
+
+@command(example="voices unlink-file 1")
+@click.argument("file")
+@pass_manager
+def unlink_file(manager: DatabaseManager, file: str) -> None:
+    """Take the speaker from a file.
+
+    FILE is an id or a path.
+    """
+    with manager:
+        say(f"unlinked {_called(manager.unlink_file(file))}")
+
+
+@command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
+@click.option("--speaker", metavar="SPEAKER", help="Only files of this speaker: an id or a name.")
+@click.option("--tag", metavar="TAG", multiple=True, help="Only files of speakers with this tag.")
+@click.option("--format", "format_", metavar="FORMAT", help="Only this format, such as wav.")
+@model_options
+@since_options
+@list_options
+@pass_manager
+def list_files(manager: DatabaseManager, view: View, format_: str | None, **filters: Any) -> None:
+    """List files."""
+    with manager:
+        page = manager.list_rows("files", **view.selection, format=format_, **filters)
+        view.show(page, "file")
+
+
+def _called(file: ProcessedFile) -> str:
+    return f"file {file.id} {file.filename!r}"
+
+
+def _say_duplicates(added: Added) -> None:
+    if added.duplicates and added.outcome != "unchanged":
+        same = " and ".join(map(str, added.duplicates))
+        plural_s = "s" if len(added.duplicates) > 1 else ""
+        say(f"{added.file.original_path!r} has the same content as file{plural_s} {same}")

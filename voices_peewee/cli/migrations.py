@@ -1,0 +1,150 @@
+"""Commands for migrations."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.view import Column, View, list_options
+from voices_peewee.errors import DatabaseNewerError, MigrationError
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+
+_COLUMNS: Final = (
+    Column("name"),
+    Column("state"),
+    Column("applied_at", "time", "applied"),
+    Column("path", "path"),
+)
+
+no_backup_option = click.option(
+    "--no-backup", is_flag=True, help="Do not back a populated database up first."
+)
+
+
+@command(
+    example="voices --migrations-dir my_migrations create-migration add_language --models my_models"
+)
+@click.argument("name")
+@click.option("--empty", is_flag=True, help="Write an empty file to fill in.")
+@click.option(
+    "--models",
+    "module",
+    metavar="MODULE",
+    help="An application's module; its models are wanted beside the package's.",
+)
+@pass_manager
+def create_migration(
+    manager: DatabaseManager, name: str, module: str | None, *, empty: bool
+) -> None:
+    """Write what the models have and the migrations lack as a new file; print its path.
+
+    NAME is lower-case words joined by '_'. The file goes to --migrations-dir, or else to
+    the package's own migrations.
+    """
+    models = None if module is None else _models_of(module)
+    click.echo(manager.create_migration(name, models=models, empty=empty))
+
+
+@command(example="voices run-migrations")
+@click.option("--to", metavar="NAME", help="The last migration to apply.")
+@click.option("--check", is_flag=True, help="Only list what is pending; exit 1 if anything is.")
+@no_backup_option
+@pass_manager
+def run_migrations(
+    manager: DatabaseManager, to: str | None, *, check: bool, no_backup: bool
+) -> None:
+    """Apply the pending migrations and print their names."""
+    if check:
+        _check(manager)
+        return
+    with closing(manager):
+        applied = manager.run_migrations(to=to, backup=not no_backup, create=False)
+        _say_backup(manager)
+    _print_names(applied, "applied")
+
+
+@command(example="voices rollback-migration --steps 1 --yes")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many.  [default: 1]")
+@click.option("--to", metavar="NAME", help="The migration to go back to; it stays applied.")
+@no_backup_option
+@yes_option
+@pass_manager
+def rollback_migration(
+    manager: DatabaseManager, steps: int | None, to: str | None, *, no_backup: bool, yes: bool
+) -> None:
+    """Undo the newest migrations, with the data that they hold, and print their names."""
+    if steps and to:
+        raise click.UsageError("give --steps or --to, not both")
+    what = f"all migrations after {to!r}" if to else f"the newest {plural(steps or 1, 'migration')}"
+    with closing(manager):
+        confirm(f"Undo {what} of {manager.path!r}? Their columns and rows are lost.", yes=yes)
+        undone = manager.rollback_migration(steps=steps or 1, to=to, backup=not no_backup)
+        _say_backup(manager)
+    _print_names(undone, "undone")
+
+
+@command(example="voices list-migrations state:pending")
+@list_options
+@pass_manager
+def list_migrations(manager: DatabaseManager, view: View) -> None:
+    """List the migrations: applied, pending, or unknown to this program."""
+    rows = [
+        (one.name, one.state, one.applied_at, None if one.path is None else str(one.path))
+        for one in manager.migration_status()
+    ]
+    view.show_records("migration", _COLUMNS, rows, default=3)
+
+
+def _check(manager: DatabaseManager) -> None:
+    states = manager.migration_status()
+    if unknown := [one.name for one in states if one.state == "unknown"]:
+        raise DatabaseNewerError(manager.path, unknown)
+    pending = [one.name for one in states if one.state == "pending"]
+    _print_names(pending, "pending")
+    if pending:
+        click.get_current_context().exit(1)
+
+
+def _print_names(names: list[str], state: str) -> None:
+    for name in names:
+        click.echo(name)
+    say(f"{plural(len(names), 'migration')} {state}")
+
+
+def _say_backup(manager: DatabaseManager) -> None:
+    if manager.upgrade_backup is not None:
+        say(f"backed up first to {str(manager.upgrade_backup)!r}")
+
+
+def _models_of(module: str) -> list[Any]:
+    """Return the package's models and those of a module, which replace ones of their table."""
+    from voices_peewee import MODELS
+
+    found = _loaded(module)
+    own = getattr(found, "MODELS", None) or [
+        one
+        for one in vars(found).values()
+        if isinstance(one, type) and one.__module__ == module and hasattr(one, "_meta")
+    ]
+    if not own:
+        raise MigrationError(f"module {module!r} has no models")
+    by_table = {model._meta.table_name: model for model in (*MODELS, *own)}
+    return list(by_table.values())
+
+
+def _loaded(module: str) -> object:
+    from importlib import import_module
+
+    sys.path.append("")  # the user named the module, so one in the working directory is meant
+    try:
+        return import_module(module)
+    except Exception as error:  # the module is foreign code
+        raise MigrationError(f"cannot import the models of {module!r}: {error}") from error
+    finally:
+        sys.path.remove("")

@@ -1,0 +1,53 @@
+"""A progress bar on a terminal's stderr, and none elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Report = Callable[[int, int], None]
+
+
+@contextmanager
+def byte_bar(label: str) -> Iterator[Report | None]:
+    """Give a function that takes the bytes done and in all; None where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with _bar(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task(label, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def count_bar(label: str) -> Iterator[Callable[[], None]]:
+    """Give a function that counts one thing as done."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}"))
+    with _bar(*columns, TimeElapsedColumn()) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda: bar.advance(task)
+
+
+def _bar(*columns: object) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+    shown = [column for column in columns if isinstance(column, ProgressColumn)]
+    return Progress(*shown, console=Console(stderr=True), transient=True)

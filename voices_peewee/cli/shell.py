@@ -1,0 +1,45 @@
+"""Commands for the shell itself: ``list NOUN`` and completion."""
+
+from __future__ import annotations
+
+import click
+
+from voices_peewee.cli.common import VoicesGroup, command
+
+list_group = VoicesGroup(
+    "list",
+    sections={
+        "Speakers": ("speakers", {"speakers": "List speakers.", "tags": "List the tags."}),
+        "Files": ("files", {"files": "List files."}),
+        "Runs": (
+            "runs",
+            {
+                "history": "List what was done to which file.",
+                "performance": "List how well and how fast it went.",
+            },
+        ),
+        "Migrations": ("migrations", {"migrations": "List the migrations."}),
+        "Database": ("database", {"backups": "List the backups beside the database."}),
+    },
+    prefix="list_",
+    help="List NOUN: the same as list-NOUN, with the same options.",
+    subcommand_metavar="NOUN [ARGS]...",
+)
+
+
+@command(example="voices completion bash")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script with which a shell completes commands and options.
+
+    \b
+    bash: echo 'eval "$(voices completion bash)"' >> ~/.bashrc
+    zsh:  echo 'eval "$(voices completion zsh)"' >> ~/.zshrc
+    fish: voices completion fish > ~/.config/fish/completions/voices.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    root = click.get_current_context().find_root().command
+    if found is not None:
+        click.echo(found(root, {}, "voices", "_VOICES_COMPLETE").source())

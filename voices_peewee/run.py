@@ -1,0 +1,336 @@
+"""One run: its rows, its metrics and its outputs, written as they become known."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from voices_peewee import resources
+from voices_peewee.errors import InvalidValueError, NotFoundError
+from voices_peewee.metrics import Metrics, combine
+from voices_peewee.models import (
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    dump_json,
+    new_run_id,
+    utc_now,
+)
+from voices_peewee.rows import mapper
+from voices_peewee.sources import FACTS, AnyPath, locate, look, settle, speaker_id
+from voices_peewee.speakers import SpeakerKey
+from voices_peewee.store import Store
+
+_MAX_ERROR: Final = 100_000
+_END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
+ WHERE id = ?"""
+_OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
+ history.model_version, history.success, history.process
+ FROM processed_files AS file JOIN processing_history AS history
+ ON history.processed_file_id = file.id
+ WHERE file.processed_path = ? AND history.run_id <> ?
+ AND (history.success OR history.end_time IS NULL)
+ ORDER BY history.success DESC, history.id DESC LIMIT 1"""
+
+
+class OutputWarning(UserWarning):
+    """An output path is another run's too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is the same in all rows of a run."""
+
+    operation_type: str
+    model_type: str | None
+    model_version: str | None
+    parameters: dict[str, Any]
+
+
+def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a JSON copy of the parameters, which later changes do not reach.
+
+    Raises:
+        InvalidValueError: They are no mapping or have no JSON form.
+    """
+    if not isinstance(parameters, Mapping | None):
+        raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
+    plain: dict[str, Any] = json.loads(dump_json(dict(parameters or {})))
+    return plain
+
+
+@dataclass(slots=True)
+class _Row:
+    """A history row of a run, with its file, the output's path and its metrics."""
+
+    file: ProcessedFile
+    history_id: int
+    path: str | None
+    metrics: Metrics
+
+
+class Run:
+    """A run that is being recorded; ``run_id`` names it, ``parameters`` are as recorded.
+
+    Metrics that ``log`` is given are the run's: they are in the row of its first output (or in
+    its only row), so that no number counts twice. What is measured is in every row: processing
+    time, CPU, memory and real-time factor. Metrics that ``output`` is given are that output's;
+    where both name the same metric, the output's fills the row of the first output, and the
+    run's is in its ``additional_metrics["run_metrics"]``.
+
+    A run may be used by many threads, but only by the process that began it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        source: AnyPath | ProcessedFile,
+        settings: Settings,
+        speaker: SpeakerKey | None,
+    ) -> None:
+        self.run_id = new_run_id()
+        self.parameters = settings.parameters
+        self._store, self._settings = store, settings
+        self._lock = threading.RLock()  # a signal handler may log while an output is written
+        self._logged = Metrics()
+        self._pid, self._is_over = os.getpid(), False
+        self._begin(source, speaker_id(store, speaker))
+        self._meter = resources.Meter()
+
+    @property
+    def id(self) -> int:
+        """The id of the first history row."""
+        return self._rows[0].history_id
+
+    @property
+    def file(self) -> ProcessedFile:
+        """The recording's row; once an output was told, the first output's."""
+        return self._rows[0].file
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self._settings.operation_type} of {self.file.original_path!r}>"
+
+    def log(self, /, **metrics: object) -> None:
+        """Take note of metrics of the run; a name that was logged before gets its new value.
+
+        ``si_snri`` and ``sdri`` (dB) go to their columns, and so do ``cpu_usage`` (%),
+        ``memory_usage`` (MB), ``processing_time`` (s) and ``real_time_factor`` in place of what
+        is measured; everything else, any JSON value, to ``additional_metrics``. What is not
+        finite is recorded without a value, with a MetricWarning.
+
+        Raises:
+            InvalidValueError: A value is out of bounds or has no JSON form.
+            RuntimeError: The run is over, or another process began it.
+        """
+        told = Metrics.of(metrics)
+        with self._lock:
+            self._require_open()
+            self._logged.update(told)
+        told.warn(stacklevel=2)
+
+    def output(
+        self, path: AnyPath, /, *, speaker: SpeakerKey | None = None, **metrics: object
+    ) -> ProcessedFile:
+        """Record an output and its metrics at once; return its row.
+
+        The first output fills the rows that were made at the start. An output that was told
+        before gets the new metrics and speaker. An output that another run claims too is kept,
+        with an OutputWarning.
+
+        Args:
+            path: What was written.
+            speaker: Whose voice it holds; by default the speaker of the run.
+            metrics: As for ``log``.
+
+        Raises:
+            InvalidValueError: A value is out of bounds or has no JSON form.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            RuntimeError: The run is over, or another process began it.
+        """
+        told, place = Metrics.of(metrics), locate(path)
+        with self._lock:
+            self._require_open()
+            whose = speaker_id(self._store, speaker) or self._speaker_id
+            with self._store.writing():
+                position, row = self._place(place, whose, told)
+                self._write_performance(row, None, is_first=position == 0)
+                other = _other_run(self._store, place, self.run_id)
+            self._rows[position : position + 1] = [row]
+        told.warn(stacklevel=2)
+        if other:
+            message = f"the output {place!r} is claimed by run {other} too; it is kept for both"
+            warnings.warn(message, OutputWarning, stacklevel=2)
+        return row.file
+
+    def _require_open(self) -> None:
+        if self._is_over:
+            raise RuntimeError(f"run {self.id} is over")
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"run {self.id} belongs to the process that began it")
+
+    def _begin(self, source: AnyPath | ProcessedFile, speaker: int | None) -> None:
+        found = look(self._store, source, speaker)
+        with self._store.writing():
+            file = settle(self._store, found)
+            self._facts = {name: file.__data__[name] for name in FACTS}
+            # The speaker of an earlier output is not the speaker of this run's.
+            own = file.speaker_id if file.processed_path is None else None
+            self._speaker_id = own if speaker is None else speaker
+            self.start_time = utc_now()
+            self._rows = [_Row(file, self._insert_history(file), None, Metrics())]
+
+    def _insert_history(self, file: ProcessedFile) -> int:
+        history = ProcessingHistory(
+            processed_file=file.id,
+            run_id=self.run_id,
+            operation_type=self._settings.operation_type,
+            model_type=self._settings.model_type,
+            model_version=self._settings.model_version,
+            parameters=self.parameters,
+            start_time=self.start_time,
+            source_hash=self._facts["content_hash"],
+            process=resources.process_facts(),
+        )
+        mapper(ProcessingHistory).insert(self._store.connection(), history)
+        return history.id
+
+    def _place(self, path: str, speaker: int | None, told: Metrics) -> tuple[int, _Row]:
+        """Write the file row of an output, and its history row; return its place in the run."""
+        for position, row in enumerate(self._rows):
+            if row.path == path:
+                metrics = Metrics()
+                metrics.update(row.metrics)
+                metrics.update(told)
+                return position, replace(row, file=self._claim(row, path, speaker), metrics=metrics)
+        first = self._rows[0]
+        if first.path is None:
+            return 0, replace(
+                first, file=self._claim(first, path, speaker), path=path, metrics=told
+            )
+        file = self._insert_output(path, speaker)
+        return len(self._rows), _Row(file, self._insert_history(file), path, told)
+
+    def _claim(self, row: _Row, path: str, speaker: int | None) -> ProcessedFile:
+        """Make a file row that of an output; where another run was faster, make a new one."""
+        changes = {"processed_path": path, **({"speaker": speaker} if speaker else {})}
+        free = ProcessedFile.processed_path.is_null() | (ProcessedFile.processed_path == path)
+        mine = (ProcessedFile.id == row.file.id) & free
+        if ProcessedFile.update(changes).where(mine).execute():
+            file = mapper(ProcessedFile).get(self._store.connection(), row.file.id)
+            return cast("ProcessedFile", file)
+        file = self._insert_output(path, speaker)
+        history = ProcessingHistory.id == row.history_id
+        ProcessingHistory.update(processed_file=file.id).where(history).execute()
+        return file
+
+    def _insert_output(self, path: str, speaker: int | None) -> ProcessedFile:
+        file = ProcessedFile(**self._facts, processed_path=path, speaker=speaker)
+        mapper(ProcessedFile).insert(self._store.connection(), file)
+        return file
+
+    def finish(self, error: BaseException | None) -> None:
+        """Write the end of the run; its tracker calls this."""
+        measured = self._meter.stop()
+        if os.getpid() != self._pid:
+            return  # a forked child leaves the block that its parent began
+        with self._lock:
+            self._is_over = True
+            with self._store.writing():
+                ended = [self._end_row(row, measured, error) for row in self._rows]
+                if not any(ended):
+                    raise NotFoundError("run", self.id)
+
+    def _end_row(
+        self, row: _Row, measured: resources.Measured, error: BaseException | None
+    ) -> bool:
+        """Write the end of one row; false where somebody deleted it."""
+        # A clock that was set back must not make the end come before the start.
+        end = ProcessingHistory.end_time.db_value(max(utc_now(), self.start_time))
+        message = None if error is None else describe(error)
+        values = (end, error is None, message, row.history_id)
+        if not self._store.connection().execute(_END, values).rowcount:
+            return False
+        self._write_performance(row, measured, is_first=row is self._rows[0])
+        return True
+
+    def _write_performance(
+        self, row: _Row, measured: resources.Measured | None, *, is_first: bool
+    ) -> None:
+        metrics = combine(
+            row.metrics,
+            self._logged,
+            Metrics() if measured is None else _metrics_of(measured),
+            is_first=is_first,
+            duration=self._facts["duration"],
+        )
+        values = {
+            "processing_history": row.history_id,
+            "model_type": self._settings.model_type,
+            "model_version": self._settings.model_version,
+            "created_at": utc_now(),
+            **metrics.row(),
+        }
+        parameters = mapper(ModelPerformance).bind(values)
+        self._store.connection().execute(_upsert_performance(), parameters)
+
+
+def _metrics_of(measured: resources.Measured) -> Metrics:
+    columns = {
+        "processing_time": measured.processing_time,
+        "cpu_usage": measured.cpu_usage,
+        "memory_usage": measured.memory_usage,
+    }
+    return Metrics(columns, measured.additional)
+
+
+@functools.cache
+def _upsert_performance() -> str:
+    rows = mapper(ModelPerformance)
+    kept = ("id", "processing_history", "created_at")
+    changed = ", ".join(f"{name} = excluded.{name}" for name in rows.names if name not in kept)
+    return f"{rows.insert_sql} ON CONFLICT (processing_history_id) DO UPDATE SET {changed}"
+
+
+def _other_run(store: Store, path: str, run_id: str) -> str | None:
+    """Name another run, successful or still going, that has an output at a path."""
+    stored = ProcessedFile.processed_path.db_value(path)
+    found = store.connection().execute(_OTHER_RUN, (stored, run_id)).fetchone()
+    if found is None:
+        return None
+    other, operation, model, version, success, process = found
+    facts = json.loads(process or "{}")
+    if not success and resources.is_here(facts) and not resources.is_alive(facts):
+        return None  # it died: to do its work again is no surprise
+    named = ":".join(filter(None, (model, version))) or operation
+    return f"{other} ({named})"
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message, an empty line, and its traceback."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - foreign code: an exception that cannot be shown
+        return f"{name}: (its message cannot be shown)\n\n{_frames(error)}"
+    return storable(f"{name}: {message}\n\n{trace}" if message else f"{name}\n\n{trace}")
+
+
+def _frames(error: BaseException) -> str:
+    return storable("".join(traceback.format_tb(error.__traceback__)))
+
+
+def storable(text: str) -> str:
+    """Return text that every database and terminal can hold, cut in the middle if it is long."""
+    if len(text) > _MAX_ERROR:
+        half = _MAX_ERROR // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half:,} characters …\n{text[-half:]}"
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

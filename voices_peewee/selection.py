@@ -1,0 +1,220 @@
+"""Which runs, which model and which metric a question is about."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import peewee as pw
+
+from voices_peewee.errors import QueryError
+from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
+
+if TYPE_CHECKING:
+    from voices_peewee.recordings import SpeakerKey
+    from voices_peewee.store import Store
+
+Time = dt.datetime | str
+
+# What additional_metrics holds beside metrics.
+_RESERVED: Final = ("nonfinite", "run_metrics")
+_COLUMNS: Final = {
+    "si_snri": (True, "dB"),
+    "sdri": (True, "dB"),
+    "cpu_usage": (False, "%"),
+    "memory_usage": (False, "MB"),
+    "processing_time": (False, "s"),
+    "real_time_factor": (False, ""),
+}
+_HIGHER: Final = frozenset(
+    [
+        *("accuracy", "cbak", "covl", "csig", "dnsmos", "estoi", "haspi", "isr", "mos", "nisqa"),
+        *("ovrl", "pesq", "pesq_nb", "pesq_wb", "polqa", "sar", "sdr", "seg_snr", "si_sdr"),
+        *("si_sdri", "si_snr", "sig", "sir", "snr", "snri", "stoi", "utmos", "visqol"),
+    ]
+)
+_LOWER: Final = frozenset(
+    [
+        *("cer", "der", "eer", "gpu_memory_mb", "latency", "loss", "lsd", "mae", "mcd", "mse"),
+        *("rmse", "wer"),
+    ]
+)
+_DECIBELS: Final = frozenset(
+    ["isr", "mcd", "sar", "sdr", "seg_snr", "si_sdr", "si_sdri", "si_snr", "sir", "snr", "snri"]
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9_@/+-]{1,100}(\.[A-Za-z0-9_@/+-]{1,100}){0,9}")
+_LOOK_AT: Final = 10_000  # newest rows that are searched for the names of metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that runs are judged by.
+
+    ``column`` says whether ``model_performance`` has a column of that name; every other metric
+    is read from ``additional_metrics``, where dots in its name lead into inner objects.
+    """
+
+    name: str
+    higher_is_better: bool
+    unit: str
+    column: bool
+
+    @property
+    def value(self) -> pw.Field | pw.Function:
+        """What is selected; it may be no number: see ``is_number``."""
+        return _value(self.name)
+
+    @property
+    def is_number(self) -> pw.Expression:
+        """The condition that a row has a finite value."""
+        return _is_number(self.name)
+
+
+def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None) -> Metric:
+    """Return the metric of a name.
+
+    Args:
+        store: The open database.
+        name: A column of ``model_performance`` or a name in ``additional_metrics``.
+        higher_is_better: Its direction, where it is not known.
+
+    Raises:
+        QueryError: No row has such a metric, or its direction is not known.
+    """
+    if name in _COLUMNS:
+        known, unit = _COLUMNS[name]
+        higher = known if higher_is_better is None else higher_is_better
+        return Metric(name, higher, unit, column=True)
+    if not _NAME.fullmatch(name) or not _is_recorded(store, name):
+        names = {*_COLUMNS, *_recorded_names(store)}
+        raise QueryError.unknown_field(name, names, "metric")
+    word = name.rpartition(".")[2].lower().replace("-", "_")
+    higher_known = True if word in _HIGHER else False if word in _LOWER else None
+    direction = higher_known if higher_is_better is None else higher_is_better
+    if direction is None:
+        raise QueryError(
+            f"it is not known whether a high {name!r} is good; "
+            "say so with higher_is_better=True or higher_is_better=False"
+        )
+    return Metric(name, direction, "dB" if word in _DECIBELS else "", column=False)
+
+
+def _value(name: str) -> pw.Field | pw.Function:
+    if name in _COLUMNS:
+        found: pw.Field = ModelPerformance._meta.fields[name]
+        return found
+    path = "$." + ".".join(f'"{part}"' for part in name.split("."))
+    return pw.fn.json_extract(ModelPerformance.additional_metrics, path)
+
+
+def _is_number(name: str) -> pw.Expression:
+    value = _value(name)
+    if name in _COLUMNS:  # a CHECK keeps what is not finite out
+        return value.is_null(is_null=False)
+    # Text sorts above every number, and so do the infinities that JSON can spell.
+    return value.between(-sys.float_info.max, sys.float_info.max)
+
+
+def _is_recorded(store: Store, name: str) -> bool:
+    query = ModelPerformance.select(pw.SQL("1")).where(_is_number(name)).limit(1)
+    with store.reading():
+        return store.connection().execute(*query.sql()).fetchone() is not None
+
+
+_NAMES: Final = """
+SELECT DISTINCT entry.key
+FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
+     json_each(newest.additional_metrics) AS entry
+WHERE entry.type IN ('integer', 'real')
+"""
+
+
+def _recorded_names(store: Store) -> list[str]:
+    with store.reading():
+        return [key for (key,) in store.connection().execute(_NAMES, (_LOOK_AT,))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """The runs that a question is about; None stands for all.
+
+    ``since`` and ``until`` bound the start of a run: from the one, and before the other.
+    """
+
+    operation_type: str | None = None
+    model_type: str | None = None
+    model_version: str | None = None
+    speaker: SpeakerKey | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+    @property
+    def is_about_models(self) -> bool:
+        """Whether nothing but a model chooses the runs."""
+        rest = (self.operation_type, self.speaker, self.since, self.until)
+        return all(value is None for value in rest)
+
+    def conditions(self, store: Store, model: type[pw.Model]) -> list[pw.Expression]:
+        """Return what holds for the runs; ``model`` is the one whose columns name the model.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        run, fields = ProcessingHistory, model._meta.fields
+        wanted = {
+            run.operation_type: self.operation_type,
+            fields["model_type"]: self.model_type,
+            fields["model_version"]: self.model_version,
+        }
+        found = [column == value for column, value in wanted.items() if value is not None]
+        if self.speaker is not None:
+            found.append(ProcessedFile.speaker == store.speaker(self.speaker).id)
+        if self.since is not None:
+            found.append(run.start_time >= self.since)
+        if self.until is not None:
+            found.append(run.start_time < self.until)
+        return found
+
+
+@contextmanager
+def snapshot(store: Store) -> Iterator[None]:
+    """Let every read inside see one state of the database, without the lock of writers."""
+    with store.reading():
+        connection = store.connection()
+        # Outside a transaction a savepoint begins a deferred one; inside, it is a part of it.
+        connection.execute("SAVEPOINT voices_snapshot")
+        try:
+            yield
+        finally:
+            connection.execute("RELEASE voices_snapshot")
+
+
+def model_label(model_type: str | None, model_version: str | None) -> str:
+    """Return how a model with its version is written: ``demucs:4.0``."""
+    if model_version is None:
+        return model_type or "(no model)"
+    return f"{model_type or ''}:{model_version}"
+
+
+def parse_model(text: str) -> tuple[str, str | None]:
+    """Split ``demucs:4.0`` into type and version at the last colon.
+
+    The version is None, which stands for any, where there is no colon, and empty, which stands
+    for runs without a version, where nothing follows it.
+
+    Raises:
+        QueryError: Nothing stands before the colon.
+    """
+    model_type, colon, version = text.rpartition(":")
+    if not colon:
+        model_type = version
+    if not model_type.strip():
+        raise QueryError(f"a model is written type:version, for example demucs:4.0, not {text!r}")
+    return model_type, version if colon else None

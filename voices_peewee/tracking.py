@@ -1,0 +1,157 @@
+"""Recording a run while it happens: ``track`` around a block or a function.
+
+A run is one row of history for each output, or one row without any; all share ``run_id``. What
+is known is in the database at once: the row at the start, each output when it is told, the rest
+at the end. A killed process therefore leaves an unfinished run, with the outputs it had told.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from voices_peewee import resources
+from voices_peewee.errors import InvalidValueError, VoicesError
+from voices_peewee.models import ProcessedFile
+from voices_peewee.run import Run, Settings, plain_parameters
+from voices_peewee.sources import AnyPath
+from voices_peewee.speakers import SpeakerKey
+from voices_peewee.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def track(
+    store: Store | Callable[[], Store],
+    source: AnyPath | ProcessedFile | None = None,
+    operation_type: str = "",
+    *,
+    speaker: SpeakerKey | None = None,
+    model_type: str | None = None,
+    model_version: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    environment: bool = False,
+) -> Tracker:
+    """Return what records a run: a context manager, and a decorator.
+
+    As a decorator without ``source``, each call's first argument is the source, and a function
+    with a parameter named ``run`` is given the run. Coroutine functions may be decorated too.
+
+    Args:
+        store: The open database, or what returns it when a run begins.
+        source: A path, a URL or a ProcessedFile; need not exist or be audio.
+        operation_type: What is done, such as ``voice_separation``.
+        speaker: Whose voice the source or its outputs hold.
+        model_type: The model's name.
+        model_version: The model's version.
+        parameters: The settings of the run, a JSON object.
+        environment: Record Python, host and git commit in ``parameters["environment"]``.
+
+    Raises:
+        InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
+    """
+    if not operation_type or not operation_type.strip():
+        raise InvalidValueError("a run needs an operation_type")
+    settings = Settings(operation_type, model_type, model_version, plain_parameters(parameters))
+    return Tracker(store, source, settings, speaker, environment=environment)
+
+
+class Tracker:
+    """Begins a run where a ``with`` block or a call of a decorated function begins."""
+
+    def __init__(
+        self,
+        store: Store | Callable[[], Store],
+        source: AnyPath | ProcessedFile | None,
+        settings: Settings,
+        speaker: SpeakerKey | None,
+        *,
+        environment: bool,
+    ) -> None:
+        self._store, self._source, self._settings = store, source, settings
+        self._speaker, self._environment = speaker, environment
+        self._run: Run | None = None
+
+    def __enter__(self) -> Run:
+        if self._source is None:
+            raise TypeError("a track block needs a source; only a decorator does without")
+        if self._run is not None:
+            raise TypeError("this track block has begun already; call track() for each run")
+        self._run = self._begin(self._source)
+        return self._run
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            _end(run, error)
+
+    def __call__(self, function: F) -> F:
+        """Return the function with each of its calls recorded as a run."""
+        import inspect
+
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"track cannot record the generator function {function.__name__!r}")
+        parameters = inspect.signature(function).parameters
+        first = next(iter(parameters), None)
+
+        def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+            source = self._source
+            if source is None:
+                source = args[0] if args else kwargs.get(first or "")
+            run = self._begin(source)
+            names = list(parameters)[: len(args)]
+            if "run" in parameters and "run" not in names:
+                kwargs.setdefault("run", run)
+            return run
+
+        @functools.wraps(function)
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            with _Block(prepare(args, kwargs)):
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def tracked_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with _Block(prepare(args, kwargs)):
+                return await function(*args, **kwargs)
+
+        is_coroutine = inspect.iscoroutinefunction(function)
+        return cast("F", tracked_coroutine if is_coroutine else tracked)
+
+    def _begin(self, source: Any) -> Run:
+        store = self._store if isinstance(self._store, Store) else self._store()
+        settings = self._settings
+        if self._environment:
+            surroundings = {"environment": resources.environment()}
+            settings = replace(settings, parameters={**settings.parameters, **surroundings})
+        return Run(store, source, settings, self._speaker)
+
+
+class _Block:
+    """One call of a decorated function."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        _end(self._run, error)
+
+
+def _end(run: Run, error: BaseException | None) -> None:
+    """End a run; what the user's code raised comes before what the database says."""
+    try:
+        run.finish(error)
+    except VoicesError as failure:
+        if error is None:
+            raise
+        error.add_note(f"the end of run {run.id} could not be recorded: {failure}")
