@@ -78,7 +78,10 @@ def separate(db: DatabaseManager, model: str, path: Path, out: Path) -> None:
     """Separate one mixture and record the run with a stem for each speaker."""
     parameters = PARAMETERS[model]
     references = np.concatenate(
-        [read(path.parent.parent / "references" / f"{path.stem}_{name}.flac")[0] for name in SPEAKERS]
+        [
+            read(path.parent.parent / "references" / f"{path.stem}_{name}.flac")[0]
+            for name in SPEAKERS
+        ]
     )
     with db.track(
         path, "voice_separation", model_type=model, model_version="1.0", parameters=parameters

@@ -660,7 +660,10 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     which=st.integers(0, len(SEEDS) - 1),
@@ -808,27 +811,35 @@ def test_folders_that_cannot_be_listed_are_told_and_the_walk_goes_on() -> None:
     assert named == ([], told)
 
 
-def test_a_very_deep_folder_is_walked(tmp_path: Path) -> None:
+@pytest.fixture
+def deep_root(tmp_path: Path) -> Iterator[Path]:
+    """A folder for trees that are too deep for Python to remove."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+
+
+def test_a_very_deep_folder_is_walked(deep_root: Path) -> None:
     """A tree deeper than Python's recursion limit is walked to its end."""
-    deep = tmp_path
+    deep = deep_root
     for _ in range(1100):
         deep /= "d"
         deep.mkdir()
     tree(deep, "x.wav")
-    assert walk(tmp_path) == ([str(deep / "x.wav")], [])
+    assert walk(deep_root) == ([str(deep / "x.wav")], [])
 
 
-def test_names_that_lie_too_deep_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_lie_too_deep_are_told(deep_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder whose path is longer than the system allows is reported, not passed over."""
-    name, deep = "n" * 250, tmp_path
-    monkeypatch.chdir(tmp_path)
+    name = "n" * 250
+    monkeypatch.chdir(deep_root)
     for _ in range(20):
         Path(name).mkdir()
         os.chdir(name)
-        deep /= name
-    monkeypatch.chdir(tmp_path)
-    found, told = walk(tmp_path)
-    reached = tmp_path / Path(*[name] * ((4095 - len(str(tmp_path))) // 251 + 1))
+    monkeypatch.chdir(deep_root)
+    found, told = walk(deep_root)
+    reached = deep_root / Path(*[name] * ((4095 - len(str(deep_root))) // 251 + 1))
     assert (found, told) == ([], [f"cannot read {str(reached)!r}: its name is too long"])
 
 

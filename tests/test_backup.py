@@ -809,10 +809,10 @@ def test_kill_9(tmp_path: Path, copies: Path) -> None:
 
 
 MEETING = """
-import random, time
-replace = Path.replace
+import time
+replace, waits = Path.replace, [float(str(word)) for word in argv[2:]]
 def slow(self, target):
-    time.sleep(random.random() / 20)
+    time.sleep(waits.pop(0))
     return replace(self, target)
 Path.replace = slow
 def meet(done, total):
@@ -829,7 +829,8 @@ def test_two_at_once(database: Path, copies: Path, overwrite: bool) -> None:
     target, other = copies / "a.db", make(database.with_name("other.db"), files=9)
     for _ in range(3):
         code = MEETING + REPORT.format(call=call)
-        pair = [start(code, source, target) for source in (database, other)]
+        # Unlocked, the first would place its facts after the second placed both files.
+        pair = [start(code, database, target, 0, 0.6), start(code, other, target, 0.3, 0)]
         with ended(*pair):
             assert [await_line(process) for process in pair] == ["ready\n"] * 2
             for process in pair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -13,6 +13,7 @@ import peewee as pw
 
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.plain_text import number, table
 from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label, snapshot
 from voices_peewee.stats import Summary, mean, summarize, summary
 
@@ -25,7 +26,14 @@ Costs = tuple[float | None, float | None, float | None]
 
 _MODEL: Final = ("model_type", "model_version")
 _FIELDS: Final = (*_MODEL, "speaker", "operation_type", "file", "file_format")
-_WIDTH: Final = 80
+# What the covering index model_performance_leaderboard holds beside the models.
+_COVERED: Final = (
+    "si_snri",
+    "sdri",
+    "real_time_factor",
+    "memory_usage",
+    "processing_time",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,8 @@ class Leaderboard(Sequence[LeaderboardRow]):
         """Return a dict for each row: the fields that it is by, then the numbers."""
         numbers = LeaderboardRow.__slots__[1:]
         return [
-            dict(zip(self.by, row.key, strict=True)) | {name: getattr(row, name) for name in numbers}
+            dict(zip(self.by, row.key, strict=True))
+            | {name: getattr(row, name) for name in numbers}
             for row in self.rows
         ]
 
@@ -88,7 +97,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
         unit = f" ({self.unit})" if self.unit else ""
         order = "highest" if self.higher_is_better else "lowest"
         title = f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
-        return "\n".join([title, *_table([_cells(self.by, row) for row in self.rows])])
+        return "\n".join([title, *table(_HEAD, [_cells(self.by, row) for row in self.rows])])
 
     __repr__ = __str__
 
@@ -164,10 +173,9 @@ def _rows(
     store: Store, metric: Metric, fields: tuple[str, ...], runs: Runs
 ) -> list[LeaderboardRow]:
     failures = _failures(store, fields, runs)
-    is_plain = runs.is_about_models and metric.column and {"model_type"} <= {*fields} <= {*_MODEL}
-    groups = _by_model(store, metric, fields, runs) if is_plain else ()
-    if not is_plain:
-        groups = _by_any(store, metric, fields, runs)
+    by_model = {"model_type"} <= {*fields} <= {*_MODEL} and runs.is_about_models
+    measure = _by_model if by_model and metric.name in _COVERED else _by_any
+    groups = measure(store, metric, fields, runs)
     measured = {key: (found, costs) for key, found, costs in groups if found.n}
     return [
         _row(key, failures.get(key, 0), *measured.get(key, (Summary(0), (None, None, None))))
@@ -202,11 +210,16 @@ def _by_any(
         ModelPerformance.real_time_factor,
         ModelPerformance.memory_usage,
     )
-    query = ModelPerformance.select(metric.value, *costs, *keys).join(ProcessingHistory)
+    query = ProcessingHistory.select(metric.value, *costs, *keys)
     if _needs_file(fields, runs):
-        query = query.join(ProcessedFile)
-    query = query.where(
-        ProcessingHistory.success, metric.is_number, *runs.conditions(store, ModelPerformance)
+        query = query.join_from(ProcessingHistory, ProcessedFile)
+    # CROSS keeps SQLite from starting at the index of values: then each run and file is looked
+    # up far from the one before, which takes four times as long.
+    query = query.join_from(ProcessingHistory, ModelPerformance, pw.JOIN.CROSS).where(
+        ModelPerformance.processing_history == ProcessingHistory.id,
+        ProcessingHistory.success,
+        metric.is_number,
+        *runs.conditions(store, ModelPerformance),
     )
     cursor = store.connection().execute(*query.order_by(*keys, metric.value).sql())
     for key, rows in groupby(cursor, key=lambda row: row[4:]):
@@ -274,9 +287,7 @@ def _refused(store: Store, metric: Metric, fields: tuple[str, ...]) -> dict[Key,
     return refused
 
 
-def _places(
-    store: Store, fields: tuple[str, ...], runs: Runs
-) -> Iterator[dict[str, str | None]]:
+def _places(store: Store, fields: tuple[str, ...], runs: Runs) -> Iterator[dict[str, str | None]]:
     """Yield what chooses each group: a model type and, where it matters, a version."""
     for model_type in _distinct(store, "model_type", {}, runs.model_type):
         place = {"model_type": model_type}
@@ -327,16 +338,18 @@ class _Group:
 
     def summarize(self) -> tuple[Summary, Costs]:
         """Return the summary and the mean costs."""
-        first = self._fetch(_FIRST)
-        if not first:
+        n, total, squares, *costs = self._fetch(_SUMS)[0]
+        if not n:
             return Summary(0), (None, None, None)
-        # Sums of distances from one of the values lose no digits, unlike sums of the values.
-        origin = first[0][0]
-        n, total, squares, *costs = self._fetch(_SUMS, origin, origin, origin)[0]
+        center, deviation = total / n, squares - total * total / n
+        if deviation * _SAFE < squares:
+            # The sums are far larger than the spread: measure from one of the values instead.
+            origin = self._fetch(_FIRST)[0][0]
+            total, squares = self._fetch(_SHIFTED, origin, origin, origin)[0]
+            center, deviation = origin + total / n, squares - total * total / n
         middle = self._fetch(_MIDDLE, after=(2 - n % 2, (n - 1) // 2))
         median = math.fsum(value for (value,) in middle) / len(middle)
-        found = summary(n, origin + total / n, median, squares - total * total / n)
-        return found, (costs[0], costs[1], costs[2])
+        return summary(n, center, median, deviation), (costs[0], costs[1], costs[2])
 
     def _fetch(self, sql: str, *before: float, after: tuple[int, ...] = ()) -> list[Any]:
         sql = sql.replace("WHERE ", self._where).replace("METRIC", self._metric)
@@ -346,10 +359,16 @@ class _Group:
         return found
 
 
-_FIRST: Final = "SELECT METRIC FROM model_performance WHERE METRIC IS NOT NULL LIMIT 1"
+# How much larger than the spread the sums may be: so many times it costs as many digits.
+_SAFE: Final = 100.0
 _SUMS: Final = """
-SELECT count(*), sum(METRIC - ?), sum((METRIC - ?) * (METRIC - ?)),
+SELECT count(*), sum(METRIC), sum(METRIC * METRIC),
        avg(sdri), avg(real_time_factor), avg(memory_usage)
+FROM model_performance WHERE METRIC IS NOT NULL
+"""
+_FIRST: Final = "SELECT METRIC FROM model_performance WHERE METRIC IS NOT NULL LIMIT 1"
+_SHIFTED: Final = """
+SELECT sum(METRIC - ?), sum((METRIC - ?) * (METRIC - ?))
 FROM model_performance WHERE METRIC IS NOT NULL
 """
 _MIDDLE: Final = """
@@ -404,14 +423,8 @@ _HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", 
 def _cells(by: tuple[str, ...], row: LeaderboardRow) -> list[str]:
     margin = None if row.high is None or row.mean is None else row.high - row.mean
     numbers = (row.mean, margin, row.median, row.stdev, row.sdri, row.real_time_factor)
-    memory = "-" if row.memory_usage is None else f"{row.memory_usage:.0f}"
-    return [_label(by, row.key), str(row.n), str(row.failures), *map(_number, numbers), memory]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if abs(value) < 10_000 else f"{value:.3g}"
+    memory = number(row.memory_usage, digits=0)
+    return [_label(by, row.key), str(row.n), str(row.failures), *map(number, numbers), memory]
 
 
 def _label(by: tuple[str, ...], key: Key) -> str:
@@ -420,18 +433,3 @@ def _label(by: tuple[str, ...], key: Key) -> str:
     if values.keys() >= {*_MODEL}:
         parts = [model_label(values.pop("model_type"), values.pop("model_version"))]
     return " ".join([*(value or "-" for value in values.values()), *parts])
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Return lines of at most 80 characters; long labels lose their middle."""
-    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-    widths[0] = max(8, min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    return ["  ".join(_aligned(row, widths)).rstrip() for row in [list(_HEAD), *rows]]
-
-
-def _aligned(row: list[str], widths: list[int]) -> Iterator[str]:
-    label, room = " ".join(row[0].split()), widths[0]
-    if len(label) > room:
-        label = f"{label[: (room - 1) // 2]}…{label[len(label) - room // 2 :]}"
-    yield label.ljust(room)
-    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))

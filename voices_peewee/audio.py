@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.errors import AudioError, MissingExtraError
@@ -327,13 +328,7 @@ def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float
         raise MissingExtraError("reading audio files", "audio") from error
     source = _Bytes(file)
     try:
-        with av.open(
-            source,
-            mode="r",
-            container_options=_OPTIONS,
-            metadata_errors="replace",
-            buffer_size=_BLOCK,
-        ) as container:
+        with _container(av, source) as container:
             stream = _audio_stream(path, container)
             rate, channels = _checked_header(path, stream)
             name = _format_name(container, stream, file)
@@ -343,6 +338,16 @@ def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float
     finally:
         if source.failure:
             raise source.failure
+
+
+def _container(av: ModuleType, source: _Bytes) -> InputContainer:
+    """Open a container whose tags may be in any encoding, as PyAV 19 does by itself."""
+    is_old = int(av.__version__.partition(".")[0]) < 19
+    tags = {"metadata_errors": "replace"} if is_old else {}
+    container: InputContainer = av.open(
+        source, mode="r", container_options=_OPTIONS, buffer_size=_BLOCK, **tags
+    )
+    return container
 
 
 def _audio_stream(path: AnyPath, container: InputContainer) -> AudioStream:

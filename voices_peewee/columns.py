@@ -256,7 +256,7 @@ LISTS: Final = {
         "id filename speaker file_format duration sample_rate channels",
         joins={Speaker: (_SPEAKER_OF_FILE,)},
         search=("filename", "original_path", "processed_path", "speaker"),
-        sort="-id",
+        sort="-created_at",
     ),
     "history": _listing(
         ProcessingHistory,
@@ -303,6 +303,6 @@ LISTS: Final = {
             Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
         },
         search=("file", "original_path", "processed_path", "speaker", "model"),
-        sort="-id",
+        sort="-created_at",
     ),
 }

@@ -36,7 +36,7 @@ from voices_peewee.query_values import (
 from voices_peewee.query_words import And, Exactly, Given, Match, Not, Or, Span, Term, Text, Value
 from voices_peewee.store import Store
 
-_STATES: Final = {
+_STATES: Final[dict[str, pw.ColumnBase]] = {
     "success": ProcessingHistory.success,
     "failed": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(False),
     "unfinished": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(),
@@ -47,10 +47,16 @@ _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
 
 class Conditions:
-    """Builds the conditions of one query; ``sources`` are the tables that they need."""
+    """Builds the conditions of one query; ``sources`` are the tables that they need.
 
-    def __init__(self, store: Store, listing: Listing, now: dt.datetime) -> None:
-        self.store, self.listing, self.now = store, listing, now
+    ``few`` says that they are for a few rows: a file's runs are then looked up file by file,
+    and otherwise found first.
+    """
+
+    def __init__(
+        self, store: Store, listing: Listing, now: dt.datetime, *, few: bool = False
+    ) -> None:
+        self.store, self.listing, self.now, self.few = store, listing, now, few
         self.sources: set[Model] = set()
 
     def tree(self, tree: Or) -> pw.ColumnBase | None:
@@ -87,10 +93,11 @@ class Conditions:
         """Say that a file has a run with all of the terms."""
         runs = Conditions(self.store, LISTS["history"], self.now)
         condition = both([runs._match(term) for term in terms])
-        query = ProcessingHistory.select(pw.SQL("1")).where(
-            ProcessingHistory.processed_file == ProcessedFile.id, condition
-        )
-        return pw.fn.EXISTS(join(query, runs.listing, runs.sources))
+        file = ProcessingHistory.processed_file
+        query = join(ProcessingHistory.select(file), runs.listing, runs.sources).where(condition)
+        if self.few:
+            return pw.fn.EXISTS(query.where(file == ProcessedFile.id))
+        return ProcessedFile.id.in_(query)
 
     def _field(self, term: Match) -> Column:
         column = find(self.listing.fields, term.field)
@@ -124,8 +131,8 @@ class Conditions:
             return self.speaker(column, Value(text, literal=True))
         node = self.node(column)
         if column.kind == "tags":
-            return some_element(node, (), contains(self.store, _VALUE, text))
-        return contains(self.store, node, stored(text))
+            return some_element(node, (), contains(_VALUE, text))
+        return contains(node, stored(text))
 
     # One rule for each kind; those that are named for no kind are named by ``Column.match``
 
@@ -134,10 +141,8 @@ class Conditions:
         node = self.node(column)
         text = stored(_one(value))
         if _is_empty(value):
-            return node.is_null() | (equals(node, ""))
-        return (
-            equals(node, text) if isinstance(value, Exactly) else contains(self.store, node, text)
-        )
+            return either([node.is_null(), equals(node, "")])
+        return equals(node, text) if isinstance(value, Exactly) else contains(node, text)
 
     def exact(self, column: Column, value: Given) -> pw.ColumnBase:
         """Compare the whole of a text."""
@@ -206,12 +211,11 @@ class Conditions:
         text = stored(_one(value))
         if _is_empty(value):
             return model_type.is_null()
-        name, colon, number = text.rpartition(":")
-        if not colon or (_is_literal(value)):
+        name, colon, after = text.rpartition(":")
+        if not colon or _is_literal(value):
             return equals(model_type, text)
-        return (equals(model_type, name)) & (
-            equals(version, number) if number else version.is_null()
-        )
+        same_version = equals(version, after) if after else version.is_null()
+        return both([equals(model_type, name), same_version])
 
     def speaker(self, _: Column, value: Given) -> pw.ColumnBase:
         """Compare a speaker's id, or look for a part of the name."""
@@ -224,7 +228,7 @@ class Conditions:
             return key == self.store.speaker(text).id
         if text.isascii() and text.isdigit() and not _is_literal(value):
             return equals(key, number("integer", text))
-        named = contains(self.store, Speaker.name, stored(text))
+        named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
     def tags(self, column: Column, value: Given) -> pw.ColumnBase:

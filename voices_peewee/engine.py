@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import sqlite3
@@ -116,6 +115,8 @@ class VoicesSqlite(pw.SqliteDatabase):
 
     def forget(self) -> None:
         """Leave inherited connections alone: closing one in a child harms the parent's file."""
+        import ctypes  # late: only a forked child needs it
+
         if self.in_own_transaction():
             # SQLite counts locks in the process too: an inherited one would bar this child.
             self._state.conn.execute("ROLLBACK")

@@ -35,6 +35,7 @@ __all__ = ["LISTS", "Column", "Listing", "Page", "filters_to_words", "records", 
 Words = str | Sequence[str | Term]
 When = str | dt.datetime | dt.date
 
+_GLANCE: Final = 5000  # rows that are looked at before anything is sorted
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -102,17 +103,17 @@ def select(
     listing = find_listing(noun)
     chosen = [_column(listing, name) for name in columns or listing.defaults]
     question = _Question(store, listing, _tree(words, search), sort)
-    query = question.page(
-        [column.expression for column in chosen],
-        limit,
-        offset,
-        {column.source for column in chosen},
-    )
+    expressions = [column.expression for column in chosen]
+    sources = {column.source for column in chosen}
     readers = [(place, column.read) for place, column in enumerate(chosen) if column.read]
-    rows = _read(store, query, readers)
     if limit is None or limit > _BATCH:
-        return Page(chosen, rows, question.count)
-    kept = list(rows)
+        query = question.page(expressions, sources, limit, offset)
+        return Page(chosen, _read(store, query, readers), question.count)
+    kept: list[tuple[object, ...]] = []
+    for query in question.short_page(expressions, sources, limit, offset):
+        kept = list(_read(store, query, readers))
+        if len(kept) == limit:
+            break
     known = len(kept) < limit and (kept or not offset)
     return Page(chosen, iter(kept), (lambda: offset + len(kept)) if known else question.count)
 
@@ -136,9 +137,19 @@ def records(
     """
     listing = find_listing(noun)
     question = _Question(store, listing, _tree(words, search), sort)
-    query = question.page(listing.model._meta.sorted_fields, limit, offset)
-    with store.reading(), collection_paused():
-        return list(mapper(listing.model).build(store.connection().execute(*query.sql())))
+    build = mapper(listing.model).build
+    fields = listing.model._meta.sorted_fields
+    if limit is None or limit > _BATCH:
+        queries: Iterable[Any] = (question.page(fields, (), limit, offset),)
+    else:
+        queries = question.short_page(fields, (), limit, offset)
+    found: list[BaseModel] = []
+    for query in queries:
+        with store.reading(), collection_paused():
+            found = list(build(store.connection().execute(*query.sql())))
+        if len(found) == limit:
+            break
+    return found
 
 
 def filters_to_words(
@@ -203,34 +214,73 @@ class _Question:
         self, store: Store, listing: Listing, tree: Or, sort: str | Sequence[str] | None
     ) -> None:
         self.store, self.listing = store, listing
-        self.keys = list(_sort_keys(listing, sort or listing.sort))
-        conditions = Conditions(store, listing, utc_now())
-        with store.reading():
-            self.condition = conditions.tree(tree)
-        self.sources = conditions.sources
+        keys = list(_sort_keys(listing, sort or listing.sort))
+        self.order = list(_order(listing, keys))
+        self.order_sources = {column.source for column, _ in keys}
+        self.has_index = len(keys) == 1 and _is_indexed(*keys[0])
+        self.tree, self.now = tree, utc_now()
+        self.condition, self.sources = self._conditions(few=False)
 
     def page(
         self,
         expressions: Sequence[Any],
+        sources: Iterable[Model | None],
         limit: int | None,
         offset: int,
-        sources: Iterable[Model | None] = (),
     ) -> Any:
         """Return the query of a page."""
-        needed = {*sources, *(column.source for column, _ in self.keys)}
-        query = self._query(expressions, {source for source in needed if source})
-        return query.order_by(*_order(self.listing, self.keys)).limit(limit).offset(offset or None)
+        needed = {*sources, *self.order_sources, *self.sources}
+        query = self._where(self._query(expressions, needed))
+        return query.order_by(*self.order).limit(limit).offset(offset or None)
+
+    def short_page(
+        self, expressions: Sequence[Any], sources: Iterable[Model | None], limit: int, offset: int
+    ) -> Iterator[Any]:
+        """Yield queries of a page; a later one is needed where an earlier one gives too few.
+
+        Where SQLite would sort, it sorts ids alone, and reads the rows of the page by them.
+        Where an index has the order that is asked for, the rows at its beginning are looked at
+        first: a page of what is common is there, and none of the rest has to be sorted.
+        """
+        whole = self.page(expressions, sources, limit, offset)
+        if not self._sorts(whole):
+            yield whole
+            return
+        key = self.listing.model.id
+        rows = self._query(expressions, {*sources, *self.order_sources}).order_by(*self.order)
+        if self.has_index and limit + offset <= _GLANCE:
+            first = self.listing.model.select(key).order_by(*self.order).limit(_GLANCE)
+            found = self._query([key], {*self.sources, *self.order_sources})
+            found = found.where(key.in_(first), self._conditions(few=True)[0])
+            yield rows.where(key.in_(found.order_by(*self.order).limit(limit).offset(offset)))
+        yield rows.where(key.in_(self.page([key], (), limit, offset)))
+
+    def _sorts(self, query: Any) -> bool:
+        """Whether SQLite sorts what it finds; other databases plan by what they hold."""
+        if not isinstance(self.store.database, pw.SqliteDatabase):
+            return False
+        sql, parameters = query.sql()
+        with self.store.reading():
+            plan = self.store.connection().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            return any("TEMP B-TREE" in step for *_, step in plan)
 
     def count(self) -> int:
         """Count what matches."""
-        query = self._query([pw.fn.COUNT(pw.SQL("*"))])
+        query = self._where(self._query([pw.fn.COUNT(pw.SQL("*"))], self.sources))
         with self.store.reading():
             found: int = self.store.connection().execute(*query.sql()).fetchone()[0]
         return found
 
-    def _query(self, expressions: Sequence[Any], sources: Iterable[Model] = ()) -> Any:
-        needed = {*self.sources, *sources} - {self.listing.model}
-        query = join(self.listing.model.select(*expressions), self.listing, needed)
+    def _conditions(self, *, few: bool) -> tuple[pw.ColumnBase | None, set[Model]]:
+        conditions = Conditions(self.store, self.listing, self.now, few=few)
+        with self.store.reading():
+            return conditions.tree(self.tree), conditions.sources
+
+    def _query(self, expressions: Sequence[Any], sources: Iterable[Model | None]) -> Any:
+        needed = {source for source in sources if source} - {self.listing.model}
+        return join(self.listing.model.select(*expressions), self.listing, needed)
+
+    def _where(self, query: Any) -> Any:
         return query if self.condition is None else query.where(self.condition)
 
 
@@ -285,6 +335,14 @@ def _order(listing: Listing, keys: Sequence[tuple[Column, bool]]) -> Iterator[pw
             yield _ordered(node, down, may_be_null=column.source is not None or _may_be_null(node))
     if not any(column.name == "id" for column, _ in keys):
         yield listing.model.id.desc() if down else listing.model.id.asc()
+
+
+def _is_indexed(column: Column, down: bool) -> bool:
+    """Whether an index of the list's own table has the order."""
+    field = column.expression
+    if column.source is not None or not isinstance(field, pw.Field):
+        return False
+    return (down or not field.null) and bool(field.primary_key or field.index)
 
 
 def _may_be_null(node: pw.ColumnBase) -> bool:

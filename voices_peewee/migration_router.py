@@ -35,7 +35,7 @@ class SafeRouter:
     def __init__(
         self, database: pw.SqliteDatabase, paths: Mapping[str, Path], history_table: str
     ) -> None:
-        self.database, self.paths = database, paths
+        self.database, self.paths, self.history_table = database, paths, history_table
         self._history = _history_model(database, history_table)
 
     @cached_property

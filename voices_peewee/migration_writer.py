@@ -68,9 +68,9 @@ def _difference(
     with memory.connection_context():
         router = SafeRouter(memory, paths, history_table)
         own = _replay(router, path.parent)
-        present = {model._meta.table_name: model for model in router.migrator}
         schema = read_schema(memory)
     wanted = {model._meta.table_name: model for model in models}
+    present = wanted | {model._meta.table_name: model for model in router.migrator}
     after = model_schema(models)
     # An application that names only its own models, or only the package's, drops no others.
     gone = own - after.keys() if own & after.keys() else set()
@@ -82,7 +82,8 @@ def _difference(
         return None
     back = plan(after, before, models=present, names=names, undo=True)
     text = _source(path, forth, back)
-    _prove(text, path, after, paths, history_table)
+    left = {name: table for name, table in schema.items() if name not in gone}
+    _prove(router, path, text, before=schema, after={**left, **after})
     return text
 
 
@@ -126,27 +127,22 @@ def _source(path: Path, forth: Sequence[str], back: Sequence[str]) -> str:
     return _HEAD.format(title=f"{title}.", help="" if forth else _HELP) + "".join(functions)
 
 
-def _prove(
-    text: str, path: Path, after: Schema, paths: Mapping[str, Path], history_table: str
-) -> None:
-    """Run the file forth and back in memory; refuse it where it does not lead there and back."""
+def _prove(router: SafeRouter, path: Path, text: str, *, before: Schema, after: Schema) -> None:
+    """Run the file in memory; refuse it where it does not lead to the models and back."""
     memory = pw.SqliteDatabase(":memory:")
     with tempfile.TemporaryDirectory() as folder, memory.connection_context():
         file = Path(folder, path.name)
         file.write_text(text, "utf-8")
-        router = SafeRouter(memory, {**paths, path.stem: file}, history_table)
-        for name in paths:
-            router.apply(name)
-        before = read_schema(memory)
+        paths = {**router.paths, path.stem: file}
         try:
-            router.apply(path.stem)
-            reached = read_schema(memory)
-            SafeRouter(memory, router.paths, history_table).revert(path.stem)
+            trial = SafeRouter(memory, paths, router.history_table)
+            for name in paths:
+                trial.apply(name)
+            faults = _unlike(after, read_schema(memory))
+            SafeRouter(memory, paths, router.history_table).revert(path.stem)
+            faults += _unlike(before, read_schema(memory))
         except MigrationError as error:
             faults = [str(error.__cause__ or error)]
-        else:
-            expected = {**{n: t for n, t in before.items() if n in reached}, **after}
-            faults = [*_unlike(expected, reached), *_unlike(before, read_schema(memory))]
     if faults:
         raise MigrationError(
             f"cannot write this difference as a migration: {faults[0]}; "

@@ -1,15 +1,16 @@
-"""Runs that happened elsewhere, one or many at once, and runs whose process died."""
+"""Runs that happened elsewhere, one or many in one transaction."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
-import math
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
-from voices_peewee import resources
+from peewee import fn
+
 from voices_peewee.errors import InvalidValueError, NotFoundError, QueryError
 from voices_peewee.metrics import Metrics, combine
 from voices_peewee.models import (
@@ -20,7 +21,7 @@ from voices_peewee.models import (
     utc_now,
 )
 from voices_peewee.rows import mapper
-from voices_peewee.run import Settings, plain_parameters, storable
+from voices_peewee.run import plain_parameters, storable
 from voices_peewee.sources import (
     FACTS,
     AnyPath,
@@ -33,22 +34,11 @@ from voices_peewee.sources import (
 from voices_peewee.speakers import SpeakerKey
 from voices_peewee.store import Store
 
-INTERRUPTED: Final = "interrupted"
-
 _KEYS: Final = (
     *("source", "operation_type", "start_time", "end_time", "processing_time", "success"),
     *("error_message", "speaker", "model_type", "model_version", "parameters", "outputs"),
     *("metrics", "run_id"),
 )
-_UNFINISHED: Final = """SELECT history.id, history.run_id, history.process, history.start_time,
- max(performance.created_at)
- FROM processing_history AS history
- LEFT JOIN model_performance AS performance ON performance.processing_history_id = history.id
- WHERE history.end_time IS NULL AND NOT history.success GROUP BY history.id"""
-_CLOSE: Final = """UPDATE processing_history SET end_time = ?, error_message = ?
- WHERE id = ? AND end_time IS NULL AND NOT success"""
-_CLAIM: Final = """UPDATE processed_files SET processed_path = ?, speaker_id = ?, updated_at = ?
- WHERE id = ?"""
 
 
 def record_run(
@@ -217,7 +207,7 @@ def _outputs(
     """Return the outputs by path; one that is told twice has the later metrics too."""
     checked: dict[str, _Output] = {}
     for output in outputs:
-        told = dict(output) if isinstance(output, Mapping) else {"path": output}
+        told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
         if not told.get("path"):
             raise InvalidValueError(f"an output needs a path: {output!r}")
         path = locate(told.pop("path"))
@@ -291,52 +281,35 @@ def _performances(plan: _Plan, histories: list[ProcessingHistory]) -> Iterator[d
 
 
 class _Files:
-    """The file rows of many runs, chosen and claimed in memory while the write lock is held.
+    """The file rows of many runs, found and claimed in memory while the write lock is held.
 
-    It does what ``sources`` and ``Run.output`` do one by one.
+    Run for run it does what ``sources`` and ``Run.output`` do with single rows.
     """
 
     def __init__(self, store: Store, plans: list[_Plan], facts: dict[str, dict[str, Any]]) -> None:
         self._store, self._facts = store, facts
-        self._free: dict[str, list[ProcessedFile]] = {}
-        self._claimed: dict[tuple[str, int | None], ProcessedFile] = {}
-        self._new: list[ProcessedFile] = []
+        self._by_id: dict[int, ProcessedFile] = {}
+        self._free: dict[str | None, list[ProcessedFile]] = {}
+        self._claimed: dict[tuple[str | None, int | None], list[ProcessedFile]] = {}
+        self._added: list[ProcessedFile] = []
         self._changed: dict[int, ProcessedFile] = {}
-        self._given = self._load_given(plans)
+        named = [plan.source for plan in plans if isinstance(plan.source, ProcessedFile)]
+        for given in named:
+            if not given.id:
+                store.insert(given)
         paths = {plan.source for plan in plans if isinstance(plan.source, str)}
-        for path, rows in rows_by_path(store, paths).items():
+        paths |= {given.original_path for given in named if given.original_path}
+        for rows in rows_by_path(store, paths).values():
             for row in rows:
-                self._file(path, self._given.setdefault(row.id, row))
-
-    def _load_given(self, plans: list[_Plan]) -> dict[int, ProcessedFile]:
-        """Return the rows that the caller named by objects, as the database has them."""
-        given: dict[int, ProcessedFile] = {}
-        for plan in plans:
-            if isinstance(plan.source, ProcessedFile):
-                if not plan.source.id:
-                    self._store.insert(plan.source)
-                row = self._store.get(ProcessedFile, plan.source.id)
-                if row is None:
-                    raise NotFoundError("file", plan.source.id)
-                given.setdefault(row.id, row)
-        return given
-
-    def _file(self, path: str, row: ProcessedFile) -> None:
-        """Sort a row in; the later of two comes first."""
-        if row.processed_path is None:
-            self._free.setdefault(path, []).append(row)
-        else:
-            self._claimed[path, row.speaker_id] = row
-
-    def _choose(self, path: str, speaker: int | None) -> ProcessedFile | None:
-        for row in reversed(self._free.get(path, ())):
-            if speaker is None or row.speaker_id in (None, speaker):
-                return row
-        return self._claimed.get((path, speaker))
+                self._sort_in(row)
+        for given in named:
+            if given.id not in self._by_id:
+                self._sort_in(_present(store, given))
+        self._next_id = 1 + (ProcessedFile.select(fn.MAX(ProcessedFile.id)).scalar() or 0)
 
     def rows_of(self, plan: _Plan) -> Iterator[tuple[ProcessedFile, Metrics]]:
         """Yield the file row and the own metrics of each history row of a run."""
-        source, speaker = self._source(plan)
+        source = self._source(plan)
         own = source.speaker_id if source.processed_path is None else None
         inherited = own if plan.speaker_id is None else plan.speaker_id
         if not plan.outputs:
@@ -347,13 +320,78 @@ class _Files:
                 self._claim(source, output.path, whose)
                 yield source, output.metrics
             else:
-                yield self._add_output(source, output.path, whose), output.metrics
+                facts = {name: source.__data__[name] for name in FACTS}
+                yield self._add(facts, output.path, whose), output.metrics
+
+    def write(self) -> None:
+        """Write the new rows and the changed ones."""
+        connection, now = self._store.connection(), utc_now()
+        mapper(ProcessedFile).insert_objects(connection, self._added)
+        mine = {row.id for row in self._added}
+        for row in (row for row in self._changed.values() if row.id not in mine):
+            changes = {
+                "processed_path": row.processed_path,
+                "speaker": row.speaker_id,
+                "updated_at": now,
+            }
+            ProcessedFile.update(changes).where(ProcessedFile.id == row.id).execute()
 
     def _source(self, plan: _Plan) -> ProcessedFile:
+        """Return the row that stands for a run's source."""
         if isinstance(plan.source, ProcessedFile):
-            row = self._given[plan.source.id]
+            row = self._by_id[plan.source.id]
         else:
-            row = self._choose(plan.source, plan.speaker_id) or self._add(plan.source)
+            found = self._find(plan.source, plan.speaker_id)
+            row = found or self._add(self._facts_of(plan.source), None, plan.speaker_id)
         if row.speaker_id is None and plan.speaker_id is not None:
             self._change(row, row.processed_path, plan.speaker_id)
         return row
+
+    def _facts_of(self, path: str) -> dict[str, Any]:
+        if path not in self._facts:  # its row was deleted since we looked
+            self._facts[path] = facts_of(path)
+        return self._facts[path]
+
+    def _find(self, path: str, speaker: int | None) -> ProcessedFile | None:
+        """Choose as ``_RUN_ROW`` in ``sources`` does."""
+        for row in reversed(self._free.get(path, ())):
+            if speaker is None or row.speaker_id in (None, speaker):
+                return row
+        rows = self._claimed.get((path, speaker), [])
+        return rows[-1] if rows else None
+
+    def _claim(self, row: ProcessedFile, path: str, speaker: int | None) -> None:
+        self._change(row, path, speaker or row.speaker_id)
+
+    def _change(self, row: ProcessedFile, path: str | None, speaker: int | None) -> None:
+        self._home(row).remove(row)
+        row.processed_path, row.speaker_id = path, speaker
+        self._sort_in(row)
+        self._changed[row.id] = row
+
+    def _add(
+        self, facts: Mapping[str, Any], path: str | None, speaker: int | None
+    ) -> ProcessedFile:
+        row = ProcessedFile(**facts, processed_path=path, speaker=speaker)
+        row.id, self._next_id = self._next_id, self._next_id + 1
+        self._added.append(row)
+        self._sort_in(row)
+        return row
+
+    def _sort_in(self, row: ProcessedFile) -> None:
+        self._by_id[row.id] = row
+        insort(self._home(row), row, key=attrgetter("id"))
+
+    def _home(self, row: ProcessedFile) -> list[ProcessedFile]:
+        """Return the list of the rows of the same source that are like this one, by id."""
+        path = row.original_path
+        if row.processed_path is None:
+            return self._free.setdefault(path, [])
+        return self._claimed.setdefault((path, row.speaker_id), [])
+
+
+def _present(store: Store, given: ProcessedFile) -> ProcessedFile:
+    row = store.get(ProcessedFile, given.id)
+    if row is None:
+        raise NotFoundError("file", given.id)
+    return row

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from unicodedata import normalize
 
 import peewee as pw
 
 from voices_peewee.errors import QueryError
-from voices_peewee.store import Store
-
-_FOLD: Final = "voices_fold"
 
 
 def both(nodes: Sequence[pw.ColumnBase]) -> pw.ColumnBase:
@@ -49,30 +46,30 @@ def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
     return pw.Expression(node, pw.OP.EQ, plain(value))
 
 
-def contains(store: Store, node: pw.ColumnBase, text: str) -> pw.ColumnBase:
+def contains(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
     """Return what is true where a node holds a text, in whichever letter case.
 
-    SQLite's LIKE knows the case of a–z only, and is fast; other letters take a function.
+    SQLite's LIKE knows the case of a–z only; a GLOB that spells both cases of each letter
+    serves the rest. An accented letter is found composed and decomposed, as some file systems
+    store it.
     """
     if text.isascii():
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         escaped = pw.NodeList((plain(f"%{pattern}%"), pw.SQL("ESCAPE '\\'")))
         return pw.Expression(node, pw.OP.ILIKE, escaped)
-    _register(store, _FOLD, 1, _fold)
-    folded: Any = getattr(pw.fn, _FOLD)(node)
-    return pw.fn.INSTR(folded, plain(_fold(text))) > 0
+    forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
+    return either([_globbed(node, form) for form in forms])
 
 
-def _fold(value: object) -> object:
-    return value.casefold() if isinstance(value, str) else value
+def _globbed(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
+    pattern = "".join(map(_both_cases, text))
+    return pw.NodeList((node, pw.SQL("GLOB"), plain(f"*{pattern}*")), parens=True)
 
 
-def _register(store: Store, name: str, arity: int, function: Callable[..., object]) -> None:
-    """Give this thread's connection a function, once: SQLite refuses it to a busy one."""
-    connection = store.connection()
-    present = connection.execute("SELECT 1 FROM pragma_function_list WHERE name = ?", (name,))
-    if present.fetchone() is None:
-        connection.create_function(name, arity, function, deterministic=True)
+def _both_cases(letter: str) -> str:
+    """Return a GLOB that fits a letter in either case; GLOB's own signs stand for themselves."""
+    forms = {form for form in (letter, letter.lower(), letter.upper()) if len(form) == 1}
+    return f"[{''.join(sorted(forms))}]" if len(forms) > 1 or letter in "*?[" else letter
 
 
 def json_path(keys: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from typing import Final
 
 from voices_peewee.errors import QueryError
 
-MAX_LENGTH: Final = 4096  # characters of one text or value: the longest path there is
+MAX_LENGTH: Final = 2000  # characters of one text or value: SQLite bounds its patterns
 MAX_VALUES: Final = 1000  # texts and values of one query
 
 

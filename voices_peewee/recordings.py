@@ -205,7 +205,7 @@ def _rows_at(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
 def _with_duplicates(store: Store, results: Sequence[Added]) -> list[Added]:
     hashes = {str(result.file.content_hash) for result in results}
     same: dict[str | None, list[ProcessedFile]] = {}
-    for row in rows_where(store, "content_hash", hashes):
+    for row in rows_where(store, ProcessedFile, "content_hash", hashes):
         same.setdefault(row.content_hash, []).append(row)
     return [replace(one, duplicates=tuple(_duplicates(one, same))) for one in results]
 

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from voices_peewee import audio
 from voices_peewee.errors import AudioError, MissingExtraError, NotFoundError
-from voices_peewee.models import ProcessedFile, utc_now
+from voices_peewee.models import BaseModel, ProcessedFile, utc_now
 from voices_peewee.rows import mapper
 from voices_peewee.speakers import SpeakerKey
 from voices_peewee.store import Store
+
+M = TypeVar("M", bound=BaseModel)
 
 AnyPath = str | os.PathLike[str]
 
@@ -159,7 +161,7 @@ def facts_of(path: str) -> dict[str, Any]:
 def rows_by_path(store: Store, paths: Iterable[str]) -> dict[str, list[ProcessedFile]]:
     """Return the rows of many sources, those of one by id."""
     found: dict[str, list[ProcessedFile]] = {}
-    for row in rows_where(store, "original_path", paths):
+    for row in rows_where(store, ProcessedFile, "original_path", paths):
         found.setdefault(str(row.original_path), []).append(row)
     return found
 
@@ -225,13 +227,12 @@ def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
     row.__data__.update(changes)
 
 
-def rows_where(store: Store, column: str, values: Iterable[str]) -> Iterator[ProcessedFile]:
+def rows_where(store: Store, model: type[M], column: str, values: Iterable[str]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
-    field, iterator = ProcessedFile._meta.fields[column], iter(values)
+    field, iterator = model._meta.fields[column], iter(values)
     while some := list(islice(iterator, _LOOKUP)):
         with store.reading():
-            query = store.query(ProcessedFile).where(field.in_(some))
-            rows = query.order_by(ProcessedFile.id).all()
+            rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
         yield from rows
 
 

@@ -6,8 +6,6 @@ No NumPy and no SciPy are needed here, except for the signed-rank test.
 from __future__ import annotations
 
 import math
-import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -70,7 +70,7 @@ class Store:
         with translated(self.label, self.timeout), write_gate():
             rows = mapper(type(instance))
             related = list(rows.unsaved(instance))
-            if related or instance.get_id() is not None:
+            if related or instance.__data__.get("id") is not None:
                 return self.insert_all([instance])[0]
             return rows.insert(self.connection(), instance)
 

@@ -14,33 +14,32 @@ _SECTIONS: Final = {
     "Database": (
         "database",
         {
-            "init": "Create the database, or bring it up to date, and print its path.",
+            "init": "Create the database, or bring it up to date.",
             "status": "Show what and how much is in the database.",
-            "check": "Look for damage, drift and missing files; exit 1 if there is any.",
-            "backup": "Save a verified copy, while others write, and print its path.",
-            "list-backups": "List the backups beside the database, newest first.",
-            "verify-backup": "Check a backup: its digest, its integrity, and its facts.",
-            "restore": "Put a backup in the place of what the database holds.",
+            "backup": "Save a verified copy while others write.",
+            "list-backups": "List the backups beside the database.",
+            "verify-backup": "Check a backup: digest, integrity and facts.",
+            "restore": "Put a backup in the place of the database's content.",
         },
     ),
     "Migrations": (
         "migrations",
         {
             "create-migration": "Write what the models have and the migrations lack.",
-            "run-migrations": "Apply the pending migrations and print their names.",
-            "rollback-migration": "Undo the newest migrations and print their names.",
+            "run-migrations": "Apply the pending migrations.",
+            "rollback-migration": "Undo the newest migrations, with the data they hold.",
             "list-migrations": "List the migrations: applied, pending or unknown.",
         },
     ),
     "Speakers": (
         "speakers",
         {
-            "add-speaker": "Add a speaker and print the new id.",
+            "add-speaker": "Add a speaker.",
             "update-speaker": "Change a speaker's name or description.",
-            "delete-speaker": "Delete a speaker; the speaker's files stay, without a speaker.",
+            "delete-speaker": "Delete a speaker; the files stay, without a speaker.",
             "add-tags": "Add tags to a speaker.",
             "remove-tags": "Remove tags from a speaker.",
-            "list-tags": "List the tags with the number of speakers that have them.",
+            "list-tags": "List the tags, with how many speakers have them.",
             "list-speakers": "List speakers.",
         },
     ),
@@ -60,24 +59,24 @@ _SECTIONS: Final = {
         {
             "list-history": "List what was done to which file.",
             "list-performance": "List how well and how fast it went.",
-            "pending": "Print the files that have no successful run of exactly these settings.",
+            "pending": "Print the files that are still to be processed.",
             "failures": "Group the failed runs by their error.",
             "show-run": "Show one run whole, with its outputs and its error.",
-            "close-unfinished": "Mark runs whose process is dead as failed.",
+            "close-unfinished": "Mark the runs whose process is dead as failed.",
         },
     ),
     "Questions": (
         "questions",
         {
             "leaderboard": "Rank models by a metric.",
-            "compare": "Compare two models on the recordings that both processed.",
+            "compare": "Compare two models on what both have processed.",
         },
     ),
     "Shell": (
         "shell",
         {
-            "list": "List speakers, files, history …; the same as list-speakers and so on.",
-            "completion": "Print the script with which a shell completes commands and options.",
+            "list": "List speakers, files, …: the same as list-speakers, ….",
+            "completion": "Print the script for the TAB key of a shell.",
         },
     ),
 }
@@ -107,8 +106,7 @@ _SECTIONS: Final = {
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     default=30.0,
-    show_default=True,
-    help="How long to wait for another program's lock.",
+    help="How long to wait for another program's lock.  [default: 30]",
 )
 @click.version_option(__version__, prog_name="voices")
 @click.pass_context

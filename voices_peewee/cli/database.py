@@ -26,6 +26,8 @@ _BACKUP_COLUMNS: Final = (
     Column("source", "path"),
 )
 
+_FACT_KINDS: Final = {"size": "bytes", "last_run": "time", "unfinished": "count"}
+
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
@@ -33,13 +35,34 @@ path_argument = click.argument("path", type=click.Path(path_type=Path))
 @click.option("--no-backup", is_flag=True, help="Do not back a populated database up first.")
 @pass_manager
 def init(manager: DatabaseManager, *, no_backup: bool) -> None:
-    """Create the database, or bring it up to date, and print its path."""
+    """Create the database, or bring it up to date.
+
+    Prints its path.
+    """
     with closing(manager):
         applied = manager.run_migrations(backup=not no_backup)
         if manager.upgrade_backup is not None:
             say(f"backed up first to {str(manager.upgrade_backup)!r}")
     say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
     click.echo(manager.path)
+
+
+@command(example="voices status")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of lines.")
+@pass_manager
+def status(manager: DatabaseManager, *, as_json: bool) -> None:
+    """Show what and how much is in the database."""
+    from voices_peewee.cli.output import write_facts, write_json
+
+    with manager:
+        facts = manager.status()
+    if as_json:
+        write_json(facts)
+        return
+    rows, applied = facts.pop("rows"), facts.pop("migrations")
+    facts["schema"] = f"up to date ({applied[-1]})"
+    known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
+    write_facts([*known, *((Column(table, "count"), count) for table, count in rows.items())])
 
 
 @command(example="voices backup --backup-path before_upgrade.db")
@@ -60,7 +83,10 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 def backup(
     manager: DatabaseManager, backup_path: Path | None, keep: int | None, *, overwrite: bool
 ) -> None:
-    """Save a verified copy, while others write, and print its path."""
+    """Save a verified copy while others write.
+
+    Prints the path of the copy.
+    """
     from voices_peewee.cli.progress import byte_bar
 
     with byte_bar("Backing up") as progress:
@@ -74,7 +100,10 @@ def backup(
 @list_options
 @pass_manager
 def list_backups(manager: DatabaseManager, view: View) -> None:
-    """List the backups beside the database, newest first; nothing is verified."""
+    """List the backups beside the database.
+
+    The newest comes first. Nothing is verified: see verify-backup.
+    """
     rows = [_backup_row(one) for one in manager.list_backups()]
     view.show_records("backup", _BACKUP_COLUMNS, rows, default=5)
 
@@ -83,7 +112,7 @@ def list_backups(manager: DatabaseManager, view: View) -> None:
 @path_argument
 @pass_manager
 def verify_backup(manager: DatabaseManager, path: Path) -> None:
-    """Check a backup: its digest, its integrity, and what its facts say."""
+    """Check a backup: digest, integrity and facts."""
     say(f"{str(path)!r} is sound: {_described(manager.verify_backup(path))}")
 
 
@@ -92,9 +121,9 @@ def verify_backup(manager: DatabaseManager, path: Path) -> None:
 @yes_option
 @pass_manager
 def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
-    """Put a backup in the place of what the database holds.
+    """Put a backup in the place of the database's content.
 
-    The backup is verified first, and what the database holds is backed up. Other programs
+    The backup is verified first, and the present content is backed up. Other programs
     may keep the database open.
     """
     from voices_peewee.cli.progress import byte_bar

@@ -19,7 +19,7 @@ from voices_peewee.cli.common import (
     say_error,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options, model_options, since_options
+from voices_peewee.cli.view import View, list_options, model_options, since_options, speaker_option
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -119,9 +119,9 @@ def update_file(
 @yes_option
 @pass_manager
 def delete_file(manager: DatabaseManager, file: str, *, yes: bool) -> None:
-    """Delete the record of a file, with its runs; the audio stays on the disk.
+    """Delete the record of a file, with its runs.
 
-    FILE is an id or a path.
+    The audio stays on the disk. FILE is an id or a path.
     """
     with manager:
         found = manager.get_file(file)
@@ -161,18 +161,17 @@ def unlink_file(manager: DatabaseManager, file: str) -> None:
 
 
 @command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
-@click.option("--speaker", metavar="SPEAKER", help="Only files of this speaker: an id or a name.")
+@speaker_option
 @click.option("--tag", metavar="TAG", multiple=True, help="Only files of speakers with this tag.")
-@click.option("--format", "format_", metavar="FORMAT", help="Only this format, such as wav.")
+@click.option("--format", "file_format", metavar="FORMAT", help="Only this format, such as wav.")
 @model_options
 @since_options
 @list_options
 @pass_manager
-def list_files(manager: DatabaseManager, view: View, format_: str | None, **filters: Any) -> None:
+def list_files(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List files."""
     with manager:
-        page = manager.list_rows("files", **view.selection, format=format_, **filters)
-        view.show(page, "file")
+        view.show_rows(manager, "files", "file", **filters)
 
 
 def _called(file: ProcessedFile) -> str:

@@ -42,10 +42,10 @@ no_backup_option = click.option(
 def create_migration(
     manager: DatabaseManager, name: str, module: str | None, *, empty: bool
 ) -> None:
-    """Write what the models have and the migrations lack as a new file; print its path.
+    """Write what the models have and the migrations lack.
 
-    NAME is lower-case words joined by '_'. The file goes to --migrations-dir, or else to
-    the package's own migrations.
+    NAME is lower-case words joined by '_'. The new file goes to --migrations-dir, or else to
+    the package's own migrations; its path is printed.
     """
     models = None if module is None else _models_of(module)
     click.echo(manager.create_migration(name, models=models, empty=empty))
@@ -59,7 +59,10 @@ def create_migration(
 def run_migrations(
     manager: DatabaseManager, to: str | None, *, check: bool, no_backup: bool
 ) -> None:
-    """Apply the pending migrations and print their names."""
+    """Apply the pending migrations.
+
+    All are applied or none. Prints their names.
+    """
     if check:
         _check(manager)
         return
@@ -78,7 +81,10 @@ def run_migrations(
 def rollback_migration(
     manager: DatabaseManager, steps: int | None, to: str | None, *, no_backup: bool, yes: bool
 ) -> None:
-    """Undo the newest migrations, with the data that they hold, and print their names."""
+    """Undo the newest migrations, with the data they hold.
+
+    Prints their names.
+    """
     if steps and to:
         raise click.UsageError("give --steps or --to, not both")
     what = f"all migrations after {to!r}" if to else f"the newest {plural(steps or 1, 'migration')}"
@@ -93,7 +99,7 @@ def rollback_migration(
 @list_options
 @pass_manager
 def list_migrations(manager: DatabaseManager, view: View) -> None:
-    """List the migrations: applied, pending, or unknown to this program."""
+    """List the migrations: applied, pending or unknown."""
     rows = [
         (one.name, one.state, one.applied_at, None if one.path is None else str(one.path))
         for one in manager.migration_status()

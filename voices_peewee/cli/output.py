@@ -85,6 +85,13 @@ def write_json(value: object) -> None:
     write([_dump(value, indent=2), "\n"])
 
 
+def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
+    """Write one thing as lines of name and value."""
+    from voices_peewee.cli.table import fact_lines
+
+    write(fact_lines(facts))
+
+
 class _Counted:
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = rows

@@ -1,3 +1,163 @@
-"""Questions: which model is better, by how much, and whether that is more than chance."""
+"""Commands for questions: which model is better, by how much, and is that more than chance."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from voices_peewee.cli.common import command, pass_manager, say
+from voices_peewee.cli.view import Column, options, since_options
+
+if TYPE_CHECKING:
+    from voices_peewee.analysis import Leaderboard, LeaderboardRow
+    from voices_peewee.db_manager import DatabaseManager
+
+_BAR: Final = 8  # places of a terminal
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_MODEL: Final = ("model_type", "model_version")
+_NUMBERS: Final = (
+    Column("n", "count"),
+    Column("failures", "count", "failed"),
+    Column("mean", "fixed"),
+    Column("margin", "fixed", "±95 %"),
+    Column("median", "fixed"),
+    Column("stdev", "fixed", "SD"),
+    Column("sdri", "fixed", "SDRi"),
+    Column("real_time_factor", "number", "RTF"),
+    Column("memory_usage", "rounded", "MB"),
+)
+
+metric_options = options(
+    click.option("--metric", default="si_snri", metavar="NAME", help="[default: si_snri]"),
+    click.option(
+        "--higher-is-better/--lower-is-better",
+        default=None,
+        help="The direction of a metric where it is not known.",
+    ),
+)
+run_options = options(
+    click.option("--operation", "operation_type", metavar="OP", help="Only this operation."),
+    click.option(
+        "--speaker", metavar="SPEAKER", help="Only recordings of this speaker: an id or a name."
+    ),
+    since_options,
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+@command(example="voices leaderboard --by model,speaker")
+@metric_options
+@click.option(
+    "--by",
+    default="model",
+    metavar="FIELDS",
+    help="What makes the groups: model, model_type, model_version, speaker, operation_type, "
+    "file, file_format.  [default: model]",
+)
+@click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0.")
+@run_options
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
+@json_option
+@pass_manager
+def leaderboard(
+    manager: DatabaseManager, by: str, model: str | None, *, as_json: bool, **filters: Any
+) -> None:
+    """Rank models by a metric.
+
+    Every measurement of a successful run counts. The interval is that of the mean, by
+    Student's t; SDRi, real-time factor and memory are means.
+    """
+    fields = [field for name in by.split(",") for field in _fields(name.strip())]
+    with manager:
+        board = manager.leaderboard(by=fields, **_model(model), **filters)
+    if as_json:
+        _write_json(board.to_dicts())
+    else:
+        _show_board(board)
+
+
+def _fields(name: str) -> Sequence[str]:
+    return _MODEL if name == "model" else (name,)
+
+
+def _model(text: str | None) -> dict[str, str | None]:
+    """Split ``demucs:4.0`` at its last colon."""
+    if text is None:
+        return {}
+    model, colon, version = text.rpartition(":")
+    return {"model_type": model, "model_version": version} if colon else {"model_type": version}
+
+
+def _write_json(value: object) -> None:
+    from voices_peewee.cli.output import write_json
+
+    write_json(value)
+
+
+def _show_board(board: Leaderboard) -> None:
+    from voices_peewee.cli.output import write_rows
+
+    labels = _labels(board)
+    constant = {name for name, values in labels.items() if len(board) > 1 and len(set(values)) == 1}
+    order = "highest" if board.higher_is_better else "lowest"
+    same = "".join(f", {name} {labels[name][0]}" for name in labels if name in constant)
+    say(f"{board.metric}{f' ({board.unit})' if board.unit else ''}, {order} mean first{same}")
+    columns = [Column(name) for name in labels if name not in constant]
+    texts = [values for name, values in labels.items() if name not in constant]
+    numbers = [_numbers(row) for row in board.rows]
+    bars = _bars([row.mean for row in board.rows])
+    kept = [place for place in range(len(_NUMBERS)) if any(row[place] for row in numbers)]
+    rows = (
+        [*label, bar, *(row[place] for place in kept)]
+        for label, bar, row in zip(zip(*texts, strict=True), bars, numbers, strict=True)
+    )
+    columns += [Column("bar", "bar", " "), *(_NUMBERS[place] for place in kept)]
+    write_rows("table", columns, rows)
+    if not board.rows:
+        say("no measurements")
+
+
+def _labels(board: Leaderboard) -> dict[str, list[str]]:
+    """Return the columns that say what each group is; a model and its version are one."""
+    values = {name: [row.key[place] for row in board] for place, name in enumerate(board.by)}
+    labels: dict[str, list[str]] = {}
+    for name, column in values.items():
+        if name == "model_type" and "model_version" in values:
+            pairs = zip(column, values["model_version"], strict=True)
+            labels["model"] = [_label(model, version) for model, version in pairs]
+        elif name != "model_version" or "model_type" not in values:
+            labels[name.replace("_", " ")] = [value or "-" for value in column]
+    return labels
+
+
+def _label(model: str | None, version: str | None) -> str:
+    return (model or "-") if version is None else f"{model or '-'}:{version}"
+
+
+def _numbers(row: LeaderboardRow) -> list[object]:
+    margin = None if row.high is None or row.mean is None else row.high - row.mean
+    costs = (row.sdri, row.real_time_factor, row.memory_usage)
+    return [row.n, row.failures, row.mean, margin, row.median, row.stdev, *costs]
+
+
+def _bars(values: Iterable[float | None]) -> list[str]:
+    """Return a bar for each value, from zero, or from the lowest one below it."""
+    known = [value for value in values if value is not None]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    return [_bar(0 if value is None else (value - low) / ((high - low) or 1)) for value in values]
+
+
+def _bar(share: float) -> str:
+    if (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8":
+        return "#" * round(share * _BAR)
+    whole, eighths = divmod(round(share * _BAR * 8), 8)
+    return "█" * whole + _EIGHTHS[eighths].strip()
+
+
+@command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
+@pass_manager
+def compare(manager: DatabaseManager, **filters: Any) -> None:
+    """Compare two models on what both have processed."""

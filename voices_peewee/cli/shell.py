@@ -30,7 +30,7 @@ list_group = VoicesGroup(
 @command(example="voices completion bash")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script with which a shell completes commands and options.
+    """Print the script for the TAB key of a shell.
 
     \b
     bash: echo 'eval "$(voices completion bash)"' >> ~/.bashrc

@@ -31,7 +31,10 @@ def add_speaker(
     *,
     duplicate: bool,
 ) -> None:
-    """Add a speaker and print the new id."""
+    """Add a speaker.
+
+    Prints the new id.
+    """
     with manager:
         speaker = manager.create_speaker(name, description, tags, unique=not duplicate)
         say(f"added speaker {speaker.name!r}")
@@ -66,7 +69,7 @@ def update_speaker(
 @yes_option
 @pass_manager
 def delete_speaker(manager: DatabaseManager, speaker: str, *, yes: bool) -> None:
-    """Delete a speaker; the speaker's files stay, without a speaker.
+    """Delete a speaker; the files stay, without a speaker.
 
     SPEAKER is an id or a name.
     """
@@ -109,7 +112,7 @@ def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -
 @list_options
 @pass_manager
 def list_tags(manager: DatabaseManager, view: View) -> None:
-    """List the tags with the number of speakers that have them."""
+    """List the tags, with how many speakers have them."""
     with manager:
         view.show_records("tag", _TAG_COLUMNS, manager.list_tags().items())
 
@@ -122,7 +125,7 @@ def list_tags(manager: DatabaseManager, view: View) -> None:
 def list_speakers(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List speakers."""
     with manager:
-        view.show(manager.list_rows("speakers", **view.selection, **filters), "speaker")
+        view.show_rows(manager, "speakers", "speaker", **filters)
 
 
 def _called(speaker: Speaker) -> str:

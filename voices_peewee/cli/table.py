@@ -23,11 +23,12 @@ _NARROWEST: Final = 8
 
 
 class Kind(NamedTuple):
-    """How values are shown: their text, their unit in the heading, and their side."""
+    """How values are shown: their text, their unit, their side, and if they are never cut."""
 
     show: Callable[[Any], str]
     unit: str = ""
     right: bool = False
+    rigid: bool = False
 
 
 @dataclass
@@ -74,6 +75,16 @@ def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> I
         yield _line(layout, cells, cut=on_terminal) + "\n"
 
 
+def fact_lines(facts: Sequence[tuple[Shown, object]]) -> Iterator[str]:
+    """Yield a line for each fact that is known: its name with its unit, and its value."""
+    layouts = [(_layout(column, [value]), value) for column, value in facts if value is not None]
+    width = max((_width(layout.heading) for layout, _ in layouts), default=0)
+    for layout, value in layouts:
+        name = layout.heading.ljust(width)
+        yield f"{click.style(name, bold=True) if sys.stdout.isatty() else name}{_GAP}"
+        yield layout.cell(value) + "\n"
+
+
 def _layout(column: Shown, values: Sequence[object]) -> _Layout:
     kind = KINDS.get(column.kind, KINDS["text"])
     title = column.title or column.name.replace("_", " ")
@@ -90,7 +101,7 @@ def _line(layout: Sequence[_Layout], cells: Sequence[str], *, cut: bool) -> str:
 
 def _fit(layout: Sequence[_Layout], room: int) -> None:
     """Take what is too much from the widest columns of text; numbers stay whole."""
-    texts = [column for column in layout if not column.kind.right]
+    texts = [column for column in layout if not (column.kind.right or column.kind.rigid)]
     excess = sum(column.width for column in layout) + len(_GAP) * (len(layout) - 1) - room
     while excess > 0 and texts:
         widest = max(texts, key=lambda column: column.width)
@@ -180,5 +191,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "hertz": Kind(show, "Hz", right=True),
     "bytes": Kind(size, right=True),
     "percent": Kind("{:.1f}".format, "%", right=True),
+    "fixed": Kind("{:.2f}".format, right=True),
+    "rounded": Kind("{:,.0f}".format, right=True),
+    "bar": Kind(show, rigid=True),
     "megabytes": Kind("{:.1f}".format, "MB", right=True),
 }

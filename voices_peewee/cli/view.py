@@ -12,7 +12,7 @@ from voices_peewee.cli.common import plural, say
 from voices_peewee.errors import QueryError
 
 if TYPE_CHECKING:
-    from voices_peewee.listing import Page
+    from voices_peewee.db_manager import DatabaseManager
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,21 +55,28 @@ class View(NamedTuple):
     style: str = "table"
     raw: bool = False
 
-    @property
-    def selection(self) -> dict[str, Any]:
-        """What the manager is asked for."""
-        return {
-            "words": self.words,
-            "search": self.search,
-            "sort": self.sort,
-            "limit": self.limit,
-            "offset": self.offset,
-            "columns": self.columns,
-        }
+    def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
+        """Show a list of the database.
 
-    def show(self, page: Page, noun: str) -> None:
-        """Write a page of a list to stdout, and how much of it that is to stderr."""
-        self._write(page.columns, page.rows, page.total, noun)
+        Args:
+            manager: The connected manager.
+            noun: The list.
+            one: What one row is.
+            filters: As ``list_rows`` takes them; the speaker may be an id, too.
+        """
+        if filters.get("speaker") is not None:
+            filters["speaker"] = manager.get_speaker(filters["speaker"])
+        page = manager.list_rows(
+            noun,
+            self.words,
+            search=self.search,
+            sort=self.sort,
+            limit=self.limit,
+            offset=self.offset,
+            columns=self.columns,
+            **filters,
+        )
+        self._write(page.columns, page.rows, lambda: page.total, one)
 
     def show_records(
         self,
@@ -98,18 +105,24 @@ class View(NamedTuple):
         places = [_position(name, known, "column") for name in self.columns or list(known)[:default]]
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
-        self._write([columns[place] for place in places], rows, len(chosen), noun)
+        self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)
 
     def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
         words = [*self.words, *([self.search] if self.search else [])]
         return all(_says(record, word, known) for word in words)
 
     def _write(
-        self, columns: Sequence[Shown], rows: Iterable[Sequence[object]], total: int, noun: str
+        self,
+        columns: Sequence[Shown],
+        rows: Iterable[Sequence[object]],
+        count: Callable[[], int],
+        noun: str,
     ) -> None:
+        """Write rows to stdout, and how many of all they are to stderr."""
         from voices_peewee.cli.output import write_rows
 
         shown = write_rows(self.style, columns, rows, raw=self.raw)
+        total = shown if self.limit is None and not self.offset else count()
         if shown < total:
             say(f"{shown:,} of {total:,} shown (--all for the rest)")
         elif self.style == "table":
@@ -137,9 +150,11 @@ def _order(value: object) -> tuple[bool, Any]:
     return (value is not None, value)
 
 
-def _both(*options: Callable[[F], F]) -> Callable[[F], F]:
+def options(*each: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that gives a command several options."""
+
     def decorate(function: F) -> F:
-        for option in reversed(options):
+        for option in reversed(each):
             function = option(function)
         return function
 
@@ -165,7 +180,7 @@ def list_options(function: F) -> F:
         kwargs.pop("limit", None)
         return function(*args, view=view, **kwargs)
 
-    return _both(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
+    return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
 
 
 def _names(columns: str | None) -> tuple[str, ...] | None:
@@ -174,12 +189,16 @@ def _names(columns: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in columns.split(",") if name.strip())
 
 
-since_options = _both(
+since_options = options(
     click.option("--since", metavar="TIME", help="From this time on: 2026-11, yesterday, -7d."),
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
-model_options = _both(
+speaker_option = click.option(
+    "--speaker", metavar="SPEAKER", help="Only files of this speaker: an id or a name."
+)
+
+model_options = options(
     click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
     click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
 )

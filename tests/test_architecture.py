@@ -1,0 +1,162 @@
+"""Who may import whom, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import voices_peewee
+
+PACKAGE = Path(voices_peewee.__file__).parent
+HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
+
+# Lower layers first: a module imports only from its own layer or from those above in this list.
+LAYERS = [
+    ["_version", "errors"],
+    ["models", "audio", "backup", "stats", "query_words", "resources"],
+    ["engine", "rows", "metrics", "query_values"],
+    [
+        "store",
+        "drift",
+        "table_sql",
+        "migration_router",
+        "migration_code",
+        "migration_operations",
+        "migration_plan",
+        "migration_writer",
+        "migrations",
+    ],
+    ["lifecycle"],
+    [
+        "speakers",
+        "sources",
+        "recordings",
+        "run",
+        "tracking",
+        "past_runs",
+        "selection",
+        "analysis",
+        "comparison",
+        "questions",
+        "query_sql",
+        "columns",
+        "conditions",
+        "listing",
+    ],
+    ["delegated"],
+    ["db_manager"],
+    ["cli", "__main__"],
+]
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """Return a module's first name below the package: ``cli`` for all of the command line."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a module imports when it runs, late imports included."""
+    tree = ast.parse(path.read_text("utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "voices_peewee":
+            found |= {f"voices_peewee.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def layer(name: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    """A module imports only from its own layer or a lower one."""
+    own = name_of(path)
+    if own == "__init__":
+        return
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("voices_peewee.")}
+    ours -= set(voices_peewee.__all__) - {"errors"}
+    assert {name for name in ours if layer(name) > layer(own)} == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_the_command_line_knows_no_sql(path: Path) -> None:
+    """The command line imports neither Peewee nor sqlite3."""
+    assert {name.split(".")[0] for name in imports(path)} & {
+        "peewee",
+        "sqlite3",
+        "playhouse",
+    } == set()
+
+
+def test_migrations_are_frozen() -> None:
+    """A migration file imports nothing of the package."""
+    from voices_peewee.migrations import package_directory
+
+    for path in package_directory().glob("[0-9]*.py"):
+        assert not any(name.startswith("voices_peewee") for name in imports(path)), path.name
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import voices_peewee", HEAVY | {"peewee"}),
+        ("import voices_peewee; voices_peewee.DatabaseManager", HEAVY),
+        ("import voices_peewee; voices_peewee.DatabaseManager(':memory:')", HEAVY),
+        ("import voices_peewee.cli", HEAVY - {"click"} | {"peewee"}),
+    ],
+)
+def test_imports_stay_light(code: str, unwanted: set[str]) -> None:
+    """Importing the package loads neither click nor rich nor peewee_migrate nor any extra."""
+    script = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert unwanted & set(done.stdout.split()) == set()
+
+
+def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Yield the public functions and classes of a module, and the methods of the latter."""
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if node.name.startswith("_") or node.name == "Meta":
+            continue
+        yield node
+        if isinstance(node, ast.ClassDef):
+            yield from public(node.body)
+
+
+def test_public_functions_have_docstrings() -> None:
+    """Everything public says what it does."""
+    bare = [
+        f"{path.name}:{node.lineno} {node.name}"
+        for path in modules()
+        for node in public(ast.parse(path.read_text("utf-8")).body)
+        if not ast.get_docstring(node)
+        and not any(ast.unparse(one) == "overload" for one in node.decorator_list)
+    ]
+    assert bare == []

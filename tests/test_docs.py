@@ -1,0 +1,88 @@
+"""What README and docs show is what happens."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for name, text in FENCE.findall(page.read_text("utf-8")) if name == language]
+
+
+def pages_with(language: str) -> list[pytest.param]:
+    return [pytest.param(page, id=page.name) for page in PAGES if blocks(page, language)]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a reader of the docs has it: the example recordings, and nothing else."""
+    shutil.copytree(ROOT / "examples" / "audio", tmp_path / "examples" / "audio")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_python_snippets_run(page: Path, scene: Path) -> None:
+    """The Python of a page runs from top to bottom, in one interpreter."""
+    script = "\n".join(blocks(page, "python"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=scene
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", pages_with("console"))
+def test_transcripts_are_true(page: Path, scene: Path) -> None:
+    """Each command of a page's transcripts prints what stands below it; ... stands for anything."""
+    checker = doctest.OutputChecker()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {"VOICES_DB": "voices.db", "COLUMNS": "80"}
+    for block in blocks(page, "console"):
+        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            done = subprocess.run(
+                ["bash", "-c", command], capture_output=True, text=True, cwd=scene, env=environment
+            )
+            said = done.stdout + done.stderr
+            if expected:
+                options = doctest.ELLIPSIS
+                assert checker.check_output(expected, said, options), f"$ {command}\n{said}"
+            else:
+                assert done.returncode == 0, f"$ {command}\n{said}"
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of README and docs names a file that is there."""
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    dead = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert dead == []
+
+
+def test_schema_table_names_every_table_and_only_true_columns() -> None:
+    """The README's schema table agrees with the models."""
+    from voices_peewee import MODELS
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    for model in MODELS:
+        row = next(line for line in text.splitlines() if f"| `{model._meta.table_name}` |" in line)
+        named = re.findall(
+            r"\b([a-z]+(?:_[a-z]+)*)\b(?: \([\w% ]+\))?(?=,| \|$)", row.split("|")[3] + " |"
+        )
+        assert named
+        assert set(named) <= set(model._meta.columns)

@@ -1,0 +1,67 @@
+"""The example does its work, is killed, and goes on where it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
+    """After SIGKILL halfway the same command does only what was pending, then compares."""
+    database = tmp_path / "example.db"
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "separate.py"),
+        "--db",
+        str(database),
+        "--out",
+        str(tmp_path / "stems"),
+    ]
+    with subprocess.Popen([*command, "--pause", "30"], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ica: mix_1.flac\n"
+        while _done(database) < 2:
+            assert first.poll() is None
+        first.send_signal(signal.SIGKILL)
+
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    third = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    lines = second.stdout.splitlines()
+    assert lines[:7] == [
+        "ica: mix_2.flac", "ica: mix_3.flac", "ica: mix_4.flac",
+        "mask: mix_1.flac", "mask: mix_2.flac", "mask: mix_3.flac", "mask: mix_4.flac",
+    ]  # fmt: skip
+    assert third.stdout.splitlines() == lines[7:]
+    with DatabaseManager(database).connect() as db:
+        assert db.query(ProcessingHistory).where(ProcessingHistory.success).count() == 16
+        best = {row.model_type: row.mean for row in db.leaderboard()}
+        assert best["ica"] > best["mask"] > 0
+        found = db.compare("mask:1.0", "ica:1.0")
+        assert (found.n, found.wins + found.losses + found.ties) == (8, 8)
+        assert found.interval[0] > 0
+        assert (
+            db.query(ModelPerformance).where(ModelPerformance.real_time_factor.is_null()).count()
+            == 0
+        )
+
+
+def _done(database: Path) -> int:
+    """Return how many rows of finished runs there are, as another program sees them."""
+    if not database.exists():
+        return 0
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(database, timeout=10)) as connection:
+        try:
+            sql = "SELECT count(*) FROM processing_history WHERE success"
+            return int(connection.execute(sql).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # the tables are not there yet

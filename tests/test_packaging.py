@@ -1,0 +1,91 @@
+"""What is built is whole, and works where there is no checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sdist of the checkout, and the wheel made from it."""
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
+
+
+def test_wheel_and_sdist_hold_all_that_belongs(built: tuple[Path, Path]) -> None:
+    """Every module and every migration is shipped, and nothing that was left over."""
+    sdist, wheel = built
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / "voices_peewee").rglob("*.py")}
+    migrations = {path.name for path in (ROOT / "migrations").glob("*.py")}
+    expected = package | {f"voices_peewee/migration_files/{name}" for name in migrations}
+    expected |= {"voices_peewee/py.typed"}
+    with zipfile.ZipFile(wheel) as file:
+        held = {name for name in file.namelist() if ".dist-info/" not in name}
+        metadata = next(name for name in file.namelist() if name.endswith("METADATA"))
+        text = file.read(metadata).decode()
+    assert held == expected
+    assert "Name: voices-peewee\n" in text
+    assert "Requires-Python: >=3.11\n" in text
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert package | {f"migrations/{name}" for name in migrations} <= names
+
+
+def test_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """Only the wheel, an empty directory: database, speaker, list, backup, the backup's list."""
+    _, wheel = built
+    home = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run(
+        [home / "bin" / "python", "-m", "pip", "install", "--quiet", str(wheel)],
+        check=True,
+        capture_output=True,
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def voices(*words: str) -> str:
+        done = subprocess.run(
+            [home / "bin" / "voices", *words],
+            cwd=empty,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    voices("--db", "x.db", "init")
+    voices("--db", "x.db", "add-speaker", "John Doe", "--description", "Male speaker")
+    listed = json.loads(voices("--db", "x.db", "list-speakers", "--json"))
+    voices("--db", "x.db", "backup", "--backup-path", "y.db")
+    table = voices("--db", "y.db", "list-speakers")
+
+    assert [(one["name"], one["description"]) for one in listed] == [("John Doe", "Male speaker")]
+    assert "John Doe" in table
+    for module in ("voices_peewee", "voices_peewee.cli"):
+        done = subprocess.run(
+            [home / "bin" / "python", "-m", module, "--version"],
+            cwd=empty,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "voices, version 0.1.0\n"

@@ -1,0 +1,43 @@
+"""Answers as plain text of at most 80 columns, for ``print`` and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+WIDTH: Final = 80
+_LEAST: Final = 8  # characters of a label, however wide the numbers are
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def number(value: float | None, *, digits: int = 2) -> str:
+    """Return a number for a table; ``-`` where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < 100_000 else f"{value:.3g}"
+
+
+def fit(text: str, room: int) -> str:
+    """Return a text without control characters; a long one loses its middle."""
+    text = printable(text)
+    if len(text) <= room:
+        return text
+    return f"{text[: (room - 1) // 2]}…{text[len(text) - room // 2 :]}"
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as one line and any stream can encode."""
+    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: labels to the left, numbers to the right."""
+    rows = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[0] = max(_LEAST, min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    return ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    yield fit(row[0], widths[0]).ljust(widths[0])
+    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
