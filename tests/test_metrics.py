@@ -21,7 +21,7 @@ from voices_peewee import (
     ProcessingHistory,
     errors,
 )
-from voices_peewee.metrics import BOUNDS, MetricWarning, Metrics, combine
+from voices_peewee.metrics import BOUNDS, Metrics, MetricWarning, combine
 from voices_peewee.models import CHECKS
 
 
@@ -142,15 +142,14 @@ def test_what_is_not_finite_is_named(value: object, text: str) -> None:
         ({"sdri": 1j}, "sdri must be one number, not 1j"),
         (
             {"sdri": np.zeros(99)},
-            "sdri must be one number, not array([0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0...",
+            "sdri must be one number, not array([0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0....",
         ),
         ({"si_snri": 1e7}, "si_snri must be a finite number of dB, not 10000000.0"),
         ({"cpu_usage": -1}, "cpu_usage must be a percentage, 0 or more, not -1"),
         ({"memory_usage": -1.5}, "memory_usage must be a number of MB, 0 or more, not -1.5"),
         (
             {"processing_time": 10**5000},
-            "processing_time must be a number of seconds, 0 or more, not an integer of so many "
-            "digits",
+            "processing_time must be a number of seconds, 0 or more, not a very large integer",
         ),
         ({"real_time_factor": -1}, "real_time_factor must be a number, 0 or more, not -1"),
         (
@@ -246,17 +245,20 @@ VALUES = st.recursive(
 )
 
 
-@given(
-    column=st.floats(-1e6, 1e6) | st.integers(-1_000_000, 1_000_000),
-    additional=st.dictionaries(NAMES, VALUES, max_size=4),
-)
-def test_metrics_come_back_as_they_were_told(column: float, additional: dict[str, Any]) -> None:
+def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
     """Every number within bounds and every JSON value survives the database."""
-    with DatabaseManager(":memory:").initialize() as db:
-        file = db.add(ProcessedFile(filename="a"))
+    file = db.add(ProcessedFile(filename="a"))
+
+    @given(
+        column=st.floats(-1e6, 1e6) | st.integers(-1_000_000, 1_000_000),
+        additional=st.dictionaries(NAMES, VALUES, max_size=4),
+    )
+    def check(column: float, additional: dict[str, Any]) -> None:
         history = db.add(ProcessingHistory(processed_file=file, operation_type="x"))
         row = Metrics.of({"si_snri": column, **additional}).row()
-        db.add(ModelPerformance(processing_history=history, **row))
-        found = db.get_by_id(ModelPerformance, 1)
-    assert found is not None
-    assert (found.si_snri, found.additional_metrics) == (float(column), additional)
+        added = db.add(ModelPerformance(processing_history=history, **row))
+        found = db.get_by_id(ModelPerformance, added.id)
+        assert found is not None
+        assert (found.si_snri, found.additional_metrics) == (float(column), additional)
+
+    check()

@@ -86,12 +86,12 @@ class Leaderboard(Sequence[LeaderboardRow]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict for each row: the fields that it is by, then the numbers."""
-        numbers = LeaderboardRow.__slots__[1:]
-        return [
-            dict(zip(self.by, row.key, strict=True))
-            | {name: getattr(row, name) for name in numbers}
-            for row in self.rows
-        ]
+        dicts = []
+        for row in self.rows:
+            numbers = asdict(row)
+            key: Key = numbers.pop("key")
+            dicts.append(dict(zip(self.by, key, strict=True)) | numbers)
+        return dicts
 
     def __str__(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""

@@ -18,7 +18,7 @@ from voices_peewee.errors import DatabaseError, NotFoundError, QueryError
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
 from voices_peewee.rows import Query
 from voices_peewee.speakers import SpeakerMethods
-from voices_peewee.store import SpeakerKey, Store
+from voices_peewee.store import FileKey, SpeakerKey, Store
 
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
@@ -147,6 +147,15 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         from voices_peewee.recordings import add_audio
 
         return add_audio(self.store, path, speaker=speaker, metadata=metadata, exact=exact).file
+
+    def get_file(self, file: FileKey) -> ProcessedFile:
+        """Return a file by id, original path or object.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousNameError: Several rows have that original path.
+        """
+        return self.store.file(file)
 
     def track(
         self,

@@ -35,7 +35,7 @@ __all__ = ["LISTS", "Column", "Listing", "Page", "filters_to_words", "records", 
 Words = str | Sequence[str | Term]
 When = str | dt.datetime | dt.date
 
-_GLANCE: Final = 5000  # rows that are looked at before anything is sorted
+_GLANCE: Final = 2000  # rows that are looked at before anything is sorted
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 

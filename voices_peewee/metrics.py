@@ -169,5 +169,5 @@ def _short(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except ValueError:
-        return "an integer of so many digits"
+        return "a very large integer"
     return text if len(text) <= 60 else f"{text[:57]}..."

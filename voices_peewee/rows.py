@@ -53,6 +53,7 @@ class Mapper(Generic[M]):
         self.columns = self._get.partition(" FROM ")[0].removeprefix("SELECT ")
         self._binders = [_binder(field) for field in fields]
         self._readers = [(field.name, read) for field in fields if (read := _reader(field))]
+        self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
     # From rows to objects
@@ -131,19 +132,14 @@ class Mapper(Generic[M]):
         for key in keys:
             if key not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(str(key), known)))
-        binders: list[_Binder] = []
-        absent: list[str] = []
-        for name, plain, convert in self._binders if "id" in keys else self._binders[1:]:
-            key = name if name in keys else self._foreign.get(name, name)
-            binders.append((key, plain, convert))
-            if key not in keys:
-                absent.append(key)
-        sql = self._insert_with_id if "id" in keys else self._insert
-        return sql, (_bind(binders, self._complete(row, absent)) for row in rows)
-
-    def _complete(self, row: Mapping[str, Any], absent: list[str]) -> Mapping[str, Any]:
-        """Add the defaults of the absent fields."""
-        return {**self.model._meta.get_default_dict(), **row} if absent else row
+        by_id = {name: key for name, key in self._foreign.items() if name not in keys}
+        binders = [(by_id.get(name, name), *how) for name, *how in self._binders]
+        if not self._defaulted.issubset(keys):
+            defaults = self.model._meta.get_default_dict
+            rows = ({**defaults(), **row} for row in rows)
+        if "id" in keys:
+            return self._insert_with_id, (_bind(binders, row) for row in rows)
+        return self._insert, (_bind(binders[1:], row) for row in rows)
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""
@@ -209,16 +205,16 @@ class Query(_Select[M]):
 
     def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
         if self._is_default and not self._joins:
-            return _Rows(cursor, mapper(self.model))
+            return _Rows(cursor, mapper(self.model).build)
         return super()._get_model_cursor_wrapper(cursor)
 
 
 class _Rows(pw.CursorWrapper):
     """Peewee's cache of the rows of a query, filled by a mapper."""
 
-    def __init__(self, cursor: Any, mapper: Mapper[Any]) -> None:
+    def __init__(self, cursor: Any, build: Callable[[Iterable[Any]], Iterator[Any]]) -> None:
         super().__init__(cursor)
-        self.mapper = mapper
+        self.build = build
 
     def __iter__(self) -> Iterator[Any]:
         index = 0
@@ -228,7 +224,7 @@ class _Rows(pw.CursorWrapper):
 
     def iterator(self) -> Iterator[Any]:
         while rows := self.cursor.fetchmany(_BATCH):
-            yield from self.mapper.build(rows)
+            yield from self.build(rows)
         self.populated = True
 
     def fill_cache(self, n: int = 0) -> None:
@@ -241,11 +237,12 @@ class _Rows(pw.CursorWrapper):
         if self.populated or (size is not None and size <= 0):
             return False
         with collection_paused():
-            rows = self.cursor.fetchall() if size is None else self.cursor.fetchmany(size)
-            self.row_cache.extend(self.mapper.build(rows))
-        self.count += len(rows)
-        self.populated = size is None or len(rows) < size
-        return bool(rows)
+            rows = self.cursor if size is None else self.cursor.fetchmany(size)
+            self.row_cache.extend(self.build(rows))
+        found = len(self.row_cache) - self.count
+        self.count += found
+        self.populated = size is None or found < size
+        return found > 0
 
 
 @contextmanager
@@ -258,3 +255,85 @@ def collection_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _bind(binders: list[_Binder], data: Mapping[str, Any]) -> list[Any]:
+    """Return the values of one row as the database takes them.
+
+    Raises:
+        InvalidValueError: A value does not fit its column.
+    """
+    get = data.get
+    try:
+        return [
+            value if (value := get(name)) is None or type(value) is plain else convert(value)
+            for name, plain, convert in binders
+        ]
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(_misfit(binders, data)) from error
+
+
+def _misfit(binders: list[_Binder], data: Mapping[str, Any]) -> str:
+    for name, _, convert in binders:
+        try:
+            convert(data.get(name))
+        except (TypeError, ValueError):
+            return f"{name} cannot be {data.get(name)!r}"
+    return "a value does not fit its column"
+
+
+def _binder(field: pw.Field) -> _Binder:
+    convert: Callable[[Any], Any] = field.db_value
+    slow = field.db_value
+    if isinstance(field, JSONField):
+        convert = dump_json
+    elif isinstance(field, PathField):
+
+        def convert(value: Any) -> Any:
+            return value if type(value) is str and value.isascii() else slow(value)
+
+    elif isinstance(field, UTCDateTimeField):
+
+        def convert(value: Any) -> Any:
+            if type(value) is dt.datetime and value.tzinfo is dt.UTC:
+                return value.isoformat(" ", "microseconds")
+            return slow(value)
+
+    stored = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+    return field.name, _PLAIN.get(type(stored)), convert
+
+
+def _reader(field: pw.Field) -> Callable[[Any], Any] | None:
+    """Return what turns a stored value into Python's, or None where they are the same."""
+    slow = field.python_value
+    if isinstance(field, JSONField):
+
+        def read_json(text: Any) -> Any:
+            if text == "{}":
+                return {}
+            try:
+                value, end = _PARSE(text)
+            except (TypeError, ValueError):
+                return slow(text)
+            return value if end == len(text) else slow(text)
+
+        return read_json
+    if isinstance(field, UTCDateTimeField):
+
+        def read_time(text: Any) -> Any:
+            try:
+                time = dt.datetime.fromisoformat(text)
+            except (TypeError, ValueError):
+                return slow(text)
+            return time if time.tzinfo is dt.UTC else slow(text)
+
+        return read_time
+    if isinstance(field, PathField):
+        return lambda text: text if text.isascii() else slow(text)
+    if isinstance(field, pw.BooleanField):
+        return bool
+    stored = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+    return None if type(stored) in _PLAIN else slow
+
+
+_PARSE: Final = json.JSONDecoder().raw_decode

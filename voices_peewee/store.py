@@ -180,8 +180,9 @@ _KINDS = {
 
 
 def _is_id(key: object) -> bool:
-    text = str(key)
-    return isinstance(key, int | str) and text.isascii() and text.isdigit() and int(text) < 1 << 63
+    """Whether a key can be an id: at most 18 digits, so that it fits into 64 bits."""
+    text = str(key) if isinstance(key, int | str) else ""
+    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:

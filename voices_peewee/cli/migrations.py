@@ -27,9 +27,7 @@ no_backup_option = click.option(
 )
 
 
-@command(
-    example="voices --migrations-dir my_migrations create-migration add_language --models my_models"
-)
+@command(example="voices --migrations-dir own create-migration add_language --models app")
 @click.argument("name")
 @click.option("--empty", is_flag=True, help="Write an empty file to fill in.")
 @click.option(

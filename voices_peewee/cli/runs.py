@@ -40,7 +40,7 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
         view.show_rows(manager, "performance", "measurement", **filters)
 
 
-@command(example="voices pending examples/audio/*.wav --operation voice_separation --model demucs:4.0")
+@command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--operation", required=True, metavar="OP", help="What is to be done.")
 @click.option("--model", metavar="MODEL", help="By which model: demucs, or demucs:4.0.")

@@ -22,7 +22,8 @@ list_group = VoicesGroup(
         "Database": ("database", {"backups": "List the backups beside the database."}),
     },
     prefix="list_",
-    help="List NOUN: the same as list-NOUN, with the same options.",
+    help="List speakers, files, …: the same as list-speakers, ….\n\n"
+    "Every list takes the options of its other name.",
     subcommand_metavar="NOUN [ARGS]...",
 )
 
