@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,16 +51,16 @@ def program(*args: str | Path, **options: object) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def terminal(*args: str | Path, columns: int = 80, typed: str = "") -> tuple[int, str]:
+def terminal(
+    *args: str | Path, columns: int = 80, typed: str = "", env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Run the program on a terminal of a width; return its status and all that is seen."""
     pid, master = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        env = {**os.environ, "TERM": "xterm-256color"}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
-            env.pop(name, None)
-        os.execve(sys.executable, [*PROGRAM, *map(str, args)], env)
-    os.write(master, typed.encode())
+        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        kept |= {"TERM": "xterm-256color", **(env or {})}
+        os.execve(sys.executable, [*PROGRAM, *map(str, args)], kept)
     seen = b""
     while True:
         try:
@@ -69,6 +70,9 @@ def terminal(*args: str | Path, columns: int = 80, typed: str = "") -> tuple[int
         if not block:
             break
         seen += block
+        if typed and seen.endswith(b"]: "):  # the question has been asked
+            os.write(master, typed.encode())
+            typed = ""
     os.close(master)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), seen.decode().replace("\r\n", "\n")

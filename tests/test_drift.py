@@ -73,12 +73,9 @@ def test_the_same_schema_has_no_drift(database: pw.SqliteDatabase, spelling: str
 
 # What is replaced in the right table, and the sentences that follow.
 DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
-    "missing column": (
-        ('"size" INTEGER DEFAULT 7', '"id_2" INTEGER'),
-        [
-            "table 'child' lacks column 'size' (INTEGER NULL DEFAULT 7)",
-            "table 'child' has column 'id_2' (INTEGER NULL), which the models lack",
-        ],
+    "more columns": (
+        (' "parent_id" INTEGER NOT NULL,', ' "id_2" INTEGER, "parent_id" INTEGER NOT NULL,'),
+        ["table 'child' has column 'id_2' (INTEGER NULL), which the models lack"],
     ),
     "type": (
         ('"size" INTEGER', '"size" TEXT'),
@@ -116,22 +113,28 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
         ('"size" INTEGER DEFAULT 7', '"size" INTEGER AS (7)'),
         [
             "table 'child' lacks the default of column 'size' (7)",
-            "table 'child' has the generated of column 'size' (size integer as ( 7 )), "
-            "which the models lack",
+            (
+                "table 'child' has the generated of column 'size' (size integer as ( 7 )), "
+                "which the models lack"
+            ),
         ],
     ),
     "no foreign key": (
         ('FOREIGN KEY ("parent_id") REFERENCES "parent" ("id") ON DELETE CASCADE, ', ""),
         [
-            "table 'child' lacks foreign key 'parent_id' "
-            "(parent (id) ON DELETE CASCADE ON UPDATE NO ACTION)"
+            (
+                "table 'child' lacks foreign key 'parent_id' "
+                "(parent (id) ON DELETE CASCADE ON UPDATE NO ACTION)"
+            )
         ],
     ),
     "foreign key action": (
         ("ON DELETE CASCADE", "ON DELETE SET NULL ON UPDATE CASCADE"),
         [
-            "table 'child' has foreign key 'parent_id' as parent (id) ON DELETE SET NULL ON UPDATE "
-            "CASCADE, not parent (id) ON DELETE CASCADE ON UPDATE NO ACTION"
+            (
+                "table 'child' has foreign key 'parent_id' as parent (id) ON DELETE SET NULL "
+                "ON UPDATE CASCADE, not parent (id) ON DELETE CASCADE ON UPDATE NO ACTION"
+            )
         ],
     ),
     "check": (
@@ -149,38 +152,48 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
     "no index": (
         ('CREATE INDEX "child_name" ON "child" ("name")', ""),
         [
-            "table 'child' lacks index 'child_name' "
-            '(CREATE INDEX "child_name" ON "child" ("name"))'
+            (
+                "table 'child' lacks index 'child_name' "
+                '(CREATE INDEX "child_name" ON "child" ("name"))'
+            )
         ],
     ),
     "unique index": (
         ('INDEX "child_name"', 'UNIQUE INDEX "child_name"'),
         [
-            "table 'child' has index 'child_name' as CREATE UNIQUE INDEX \"child_name\" ON "
-            '"child" ("name"), not CREATE INDEX "child_name" ON "child" ("name")'
+            (
+                "table 'child' has index 'child_name' as CREATE UNIQUE INDEX \"child_name\" ON "
+                '"child" ("name"), not CREATE INDEX "child_name" ON "child" ("name")'
+            )
         ],
     ),
     "partial index": (
         ("WHERE name <> 'A'", "WHERE name <> 'a'"),
         [
-            "table 'child' has index 'child_size' as CREATE INDEX child_size ON child (size DESC) "
-            'WHERE name <> \'a\', not CREATE INDEX "child_size" ON "child" ("size" DESC) '
-            "WHERE name <> 'A'"
+            (
+                "table 'child' has index 'child_size' as CREATE INDEX child_size ON child "
+                "(size DESC) WHERE name <> 'a', not "
+                'CREATE INDEX "child_size" ON "child" ("size" DESC) WHERE name <> \'A\''
+            )
         ],
     ),
     "descending index": (
         ("(size DESC)", "(size)"),
         [
-            "table 'child' has index 'child_size' as CREATE INDEX child_size ON child (size) "
-            'WHERE name <> \'A\', not CREATE INDEX "child_size" ON "child" ("size" DESC) '
-            "WHERE name <> 'A'"
+            (
+                "table 'child' has index 'child_size' as CREATE INDEX child_size ON child (size) "
+                'WHERE name <> \'A\', not CREATE INDEX "child_size" ON "child" ("size" DESC) '
+                "WHERE name <> 'A'"
+            )
         ],
     ),
     "unique constraint": (
         ("CHECK (size > 0)", "CHECK (size > 0), UNIQUE (name, size)"),
         [
-            "table 'child' has index 'UNIQUE (name, size)' (UNIQUE (name, size)), "
-            "which the models lack"
+            (
+                "table 'child' has index 'UNIQUE (name, size)' (UNIQUE (name, size)), "
+                "which the models lack"
+            )
         ],
     ),
     "strict": (
@@ -198,6 +211,15 @@ def test_a_drift_is_found_and_said(database: pw.SqliteDatabase, case: str) -> No
     assert statements != [TABLE, *INDEXES]
     build(database, *filter(None, statements))
     assert [str(found) for found in drift(database, [Parent, Child])] == sentences
+
+
+def test_a_missing_column_is_a_drift(database: pw.SqliteDatabase) -> None:
+    """A column that is not there is said with all that it should be."""
+    build(database, 'CREATE TABLE "child" ("id" INTEGER NOT NULL PRIMARY KEY)')
+    assert [str(found) for found in drift(database, [Child])][:2] == [
+        "table 'child' lacks column 'name' (TEXT NOT NULL)",
+        "table 'child' lacks column 'size' (INTEGER NULL DEFAULT 7)",
+    ]
 
 
 def test_a_missing_table_is_a_drift(database: pw.SqliteDatabase) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voices_peewee import (
@@ -141,8 +141,8 @@ def test_what_is_not_finite_is_named(value: object, text: str) -> None:
         ({"sdri": True}, "sdri must be one number, not True"),
         ({"sdri": 1j}, "sdri must be one number, not 1j"),
         (
-            {"sdri": np.zeros(99)},
-            "sdri must be one number, not array([0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0....",
+            {"sdri": "x" * 99},
+            f"sdri must be one number, not '{'x' * 56}...",
         ),
         ({"si_snri": 1e7}, "si_snri must be a finite number of dB, not 10000000.0"),
         ({"cpu_usage": -1}, "cpu_usage must be a percentage, 0 or more, not -1"),
@@ -249,6 +249,7 @@ def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
     """Every number within bounds and every JSON value survives the database."""
     file = db.add(ProcessedFile(filename="a"))
 
+    @settings(deadline=None)
     @given(
         column=st.floats(-1e6, 1e6) | st.integers(-1_000_000, 1_000_000),
         additional=st.dictionaries(NAMES, VALUES, max_size=4),

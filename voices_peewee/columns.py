@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
+from voices_peewee.errors import QueryError
 from voices_peewee.models import (
     BaseModel,
     ModelPerformance,
@@ -18,7 +19,15 @@ from voices_peewee.models import (
 )
 
 Model = type[BaseModel]
-Step = tuple[Model, Model, pw.ColumnBase]
+
+
+class Step(NamedTuple):
+    """A join: from which model, to which, by what, and whether each row has its other side."""
+
+    start: Model
+    model: Model
+    link: pw.ColumnBase
+    always: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +68,7 @@ class Column:
 class Listing:
     """One list: its model, its columns, and what query words may name.
 
-    ``joins`` leads from a source to the steps that reach it: from which model, to which, and
-    what links them.
+    ``joins`` leads from a source to the steps that reach it.
     ``search`` names the fields that a bare word looks in, ``since`` the time at which a row
     came about, ``sort`` the order when none is asked for.
     """
@@ -225,15 +233,16 @@ def _listing(model: Model, columns: Iterable[Column], default: str, **options: A
     return Listing(model, shown, fields, **options)
 
 
-_SPEAKER_OF_FILE: Final = (ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
-_FILE_OF_RUN: Final = (
+_SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
+_SPEAKER_OF_FILE: Final = Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
+_FILE_OF_RUN: Final = Step(
     ProcessingHistory,
     ProcessedFile,
     ProcessingHistory.processed_file == ProcessedFile.id,
+    always=True,
 )
-_SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
-_METRICS_OF_RUN: Final = (ProcessingHistory, ModelPerformance, _SAME_RUN)
-_RUN_OF_METRICS: Final = (ModelPerformance, ProcessingHistory, _SAME_RUN)
+_METRICS_OF_RUN: Final = Step(ProcessingHistory, ModelPerformance, _SAME_RUN)
+_RUN_OF_METRICS: Final = Step(ModelPerformance, ProcessingHistory, _SAME_RUN, always=True)
 
 LISTS: Final = {
     "speakers": _listing(
@@ -296,7 +305,7 @@ LISTS: Final = {
             *_of(ProcessedFile, _as_file(_FILE)),
             *_of(ProcessingHistory, (one for one in _RUN if not one.name.startswith("model"))),
         ],
-        "id file speaker model si_snri sdri real_time_factor processing_time memory_usage",
+        "id file speaker model si_snri sdri real_time_factor processing_time",
         joins={
             ProcessingHistory: (_RUN_OF_METRICS,),
             ProcessedFile: (_RUN_OF_METRICS, _FILE_OF_RUN),
@@ -306,3 +315,14 @@ LISTS: Final = {
         sort="-created_at",
     ),
 }
+
+
+def find_listing(noun: str) -> Listing:
+    """Return the list of a noun.
+
+    Raises:
+        QueryError: There is none.
+    """
+    if noun not in LISTS:
+        raise QueryError.unknown_field(noun, LISTS, "list")
+    return LISTS[noun]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Final
@@ -277,14 +277,23 @@ _RULES: Final[dict[str, _Rule]] = {
 }
 
 
-def join(query: Any, listing: Listing, sources: set[Model]) -> Any:
-    """Return a query with the joins that lead to the sources, each made once."""
-    done = {listing.model}
-    for source in sorted(sources, key=lambda model: len(listing.joins[model])):
-        for start, model, link in listing.joins[source]:
-            if model not in done:
-                done.add(model)
-                query = query.join_from(start, model, pw.JOIN.LEFT_OUTER, on=link)
+def join(
+    query: Any, listing: Listing, sources: Iterable[Model | None], filtered: Iterable[Model] = ()
+) -> Any:
+    """Return a query with the joins that lead to the sources, each made once.
+
+    An outer join keeps SQLite from starting at the other table, where it may find the rows
+    that are ``filtered`` by it sooner; where the other side is always there, none is needed.
+    """
+    inner = {step.model for source in filtered for step in listing.joins[source] if step.always}
+    needed = {source for source in sources if source not in {None, listing.model}}
+    done: set[Model] = set()
+    for source in sorted(needed, key=lambda model: len(listing.joins[model])):
+        for step in listing.joins[source]:
+            if step.model not in done:
+                done.add(step.model)
+                kind = pw.JOIN.INNER if step.model in inner else pw.JOIN.LEFT_OUTER
+                query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
 
 

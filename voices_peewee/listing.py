@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.columns import LISTS, Column, Listing, Model, read_json
+from voices_peewee.columns import LISTS, Column, Listing, Model, find_listing, read_json
 from voices_peewee.conditions import Conditions, find, join
 from voices_peewee.errors import QueryError
-from voices_peewee.models import BaseModel, Speaker, utc_now
-from voices_peewee.query_sql import json_order, json_value
+from voices_peewee.filters import filters_to_words
+from voices_peewee.models import BaseModel, utc_now
+from voices_peewee.query_sql import json_order, json_value, unindexed
 from voices_peewee.query_words import (
     And,
-    Exactly,
-    Match,
     Or,
-    Span,
     Term,
-    Value,
     field_path,
     parse,
     text_term,
@@ -33,7 +29,8 @@ from voices_peewee.store import Store
 __all__ = ["LISTS", "Column", "Listing", "Page", "filters_to_words", "records", "select"]
 
 Words = str | Sequence[str | Term]
-When = str | dt.datetime | dt.date
+T = TypeVar("T")
+
 
 _GLANCE: Final = 2000  # rows that are looked at before anything is sorted
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
@@ -79,6 +76,7 @@ def select(
     noun: str,
     words: Words = (),
     *,
+    filters: Sequence[Term] = (),
     search: str | None = None,
     sort: str | Sequence[str] | None = None,
     limit: int | None = 50,
@@ -89,8 +87,10 @@ def select(
 
     Args:
         words: Query words: one string, or one item a word; items may be terms as well.
+        filters: Terms that must be true besides, as ``filters_to_words`` gives them.
         search: A text that a name or path must hold.
-        sort: Columns, ``-`` before one that descends; what is empty comes last.
+        sort: Columns, ``-`` before one that descends; what is empty comes last. Text is sorted
+            by code point: capitals come first.
         limit: How many rows at most; None for all.
         offset: How many to leave out first.
         columns: Names of columns; a JSON column's keys follow it: ``parameters.shifts``.
@@ -99,21 +99,18 @@ def select(
         QueryError: A list, field or column is unknown, or a value cannot be read.
         NotFoundError: A filter names a speaker that is not there.
         AmbiguousNameError: A filter names a speaker whose name others have.
+        ValueError: ``limit`` or ``offset`` is negative.
     """
     listing = find_listing(noun)
     chosen = [_column(listing, name) for name in columns or listing.defaults]
-    question = _Question(store, listing, _tree(words, search), sort)
+    question = _Question(store, listing, _tree(words, filters, search), sort)
     expressions = [column.expression for column in chosen]
     sources = {column.source for column in chosen}
     readers = [(place, column.read) for place, column in enumerate(chosen) if column.read]
+    queries = question.pages(expressions, sources, limit, offset)
     if limit is None or limit > _BATCH:
-        query = question.page(expressions, sources, limit, offset)
-        return Page(chosen, _read(store, query, readers), question.count)
-    kept: list[tuple[object, ...]] = []
-    for query in question.short_page(expressions, sources, limit, offset):
-        kept = list(_read(store, query, readers))
-        if len(kept) == limit:
-            break
+        return Page(chosen, _read(store, next(queries), readers), question.count)
+    kept = _first_full((list(_read(store, query, readers)) for query in queries), limit)
     known = len(kept) < limit and (kept or not offset)
     return Page(chosen, iter(kept), (lambda: offset + len(kept)) if known else question.count)
 
@@ -123,6 +120,7 @@ def records(
     noun: str,
     words: Words = (),
     *,
+    filters: Sequence[Term] = (),
     search: str | None = None,
     sort: str | Sequence[str] | None = None,
     limit: int | None = None,
@@ -134,77 +132,27 @@ def records(
         QueryError: A list, field or column is unknown, or a value cannot be read.
         NotFoundError: A filter names a speaker that is not there.
         AmbiguousNameError: A filter names a speaker whose name others have.
+        ValueError: ``limit`` or ``offset`` is negative.
     """
     listing = find_listing(noun)
-    question = _Question(store, listing, _tree(words, search), sort)
-    build = mapper(listing.model).build
+    question = _Question(store, listing, _tree(words, filters, search), sort)
     fields = listing.model._meta.sorted_fields
-    if limit is None or limit > _BATCH:
-        queries: Iterable[Any] = (question.page(fields, (), limit, offset),)
-    else:
-        queries = question.short_page(fields, (), limit, offset)
-    found: list[BaseModel] = []
-    for query in queries:
-        with store.reading(), collection_paused():
-            found = list(build(store.connection().execute(*query.sql())))
+    queries = question.pages(fields, (), limit, offset)
+    return _first_full((_objects(store, listing.model, query) for query in queries), limit)
+
+
+def _objects(store: Store, model: Model, query: Any) -> list[BaseModel]:
+    with store.reading(), collection_paused():
+        return list(mapper(model).build(store.connection().execute(*query.sql())))
+
+
+def _first_full(attempts: Iterable[list[T]], limit: int | None) -> list[T]:
+    """Return the first page that is full, or the last."""
+    found: list[T] = []
+    for found in attempts:
         if len(found) == limit:
             break
     return found
-
-
-def filters_to_words(
-    noun: str,
-    *,
-    speaker: int | str | Speaker | Sequence[int | str | Speaker] | None = None,
-    tag: str | Sequence[str] = (),
-    model: str | Sequence[str] | None = None,
-    operation: str | Sequence[str] | None = None,
-    file_format: str | Sequence[str] | None = None,
-    since: When | None = None,
-    until: When | None = None,
-    success: bool = False,
-    failed: bool = False,
-    unfinished: bool = False,
-) -> list[Term]:
-    """Return the terms that filters stand for; a value may hold any character.
-
-    Args:
-        speaker: Ids, names or objects, of which any fits; a name is meant as a whole.
-        tag: Tags that must all be there.
-        model: Models, or models with versions (``demucs:4.0``), of which any fits.
-        operation: Operations of which any fits.
-        file_format: Formats of which any fits.
-        since: The first time; see ``query_values.times`` for what a text may say.
-        until: The last time; a day or month is meant to its end.
-        success, failed, unfinished: The states of which any fits.
-
-    Raises:
-        QueryError: The list is unknown.
-    """
-    listing = find_listing(noun)
-    terms: list[Term] = [Match("tag", (Exactly(one),)) for one in _each(tag)]
-    for field, given in (("model", model), ("operation", operation), ("format", file_format)):
-        if given is not None:
-            terms.append(Match(field, tuple(Exactly(one) for one in _each(given))))
-    if speaker is not None:
-        terms.append(Match("speaker", tuple(map(_speaker, _each(speaker)))))
-    if since is not None or until is not None:
-        terms.append(Match(listing.since, (Span(_when(since), _when(until)),)))
-    flags = {"success": success, "failed": failed, "unfinished": unfinished}
-    if states := tuple(Exactly(state) for state, wanted in flags.items() if wanted):
-        terms.append(Match("status", states))
-    return terms
-
-
-def find_listing(noun: str) -> Listing:
-    """Return the list of a noun.
-
-    Raises:
-        QueryError: There is none.
-    """
-    if noun not in LISTS:
-        raise QueryError.unknown_field(noun, LISTS, "list")
-    return LISTS[noun]
 
 
 class _Question:
@@ -229,31 +177,46 @@ class _Question:
         offset: int,
     ) -> Any:
         """Return the query of a page."""
-        needed = {*sources, *self.order_sources, *self.sources}
-        query = self._where(self._query(expressions, needed))
+        query = self._matching(expressions, {*sources, *self.order_sources})
         return query.order_by(*self.order).limit(limit).offset(offset or None)
 
-    def short_page(
-        self, expressions: Sequence[Any], sources: Iterable[Model | None], limit: int, offset: int
+    def pages(
+        self,
+        expressions: Sequence[Any],
+        sources: Iterable[Model | None],
+        limit: int | None,
+        offset: int,
     ) -> Iterator[Any]:
         """Yield queries of a page; a later one is needed where an earlier one gives too few.
 
         Where SQLite would sort, it sorts ids alone, and reads the rows of the page by them.
         Where an index has the order that is asked for, the rows at its beginning are looked at
         first: a page of what is common is there, and none of the rest has to be sorted.
+
+        Raises:
+            ValueError: ``limit`` or ``offset`` is negative.
         """
+        if offset < 0 or (limit or 0) < 0:
+            raise ValueError(f"limit {limit} and offset {offset} must not be negative")
         whole = self.page(expressions, sources, limit, offset)
-        if not self._sorts(whole):
+        if limit is None or limit > _BATCH or not self._sorts(whole):
             yield whole
             return
         key = self.listing.model.id
         rows = self._query(expressions, {*sources, *self.order_sources}).order_by(*self.order)
         if self.has_index and limit + offset <= _GLANCE:
-            first = self.listing.model.select(key).order_by(*self.order).limit(_GLANCE)
-            found = self._query([key], {*self.sources, *self.order_sources})
-            found = found.where(key.in_(first), self._conditions(few=True)[0])
-            yield rows.where(key.in_(found.order_by(*self.order).limit(limit).offset(offset)))
+            yield rows.where(key.in_(self._glance(limit, offset)))
         yield rows.where(key.in_(self.page([key], (), limit, offset)))
+
+    def _glance(self, limit: int, offset: int) -> Any:
+        """Return the query of the ids that match among the first rows of the order."""
+        key = self.listing.model.id
+        first = self.listing.model.select(key).order_by(*self.order).limit(_GLANCE)
+        query = self._query([key], {*self.sources, *self.order_sources}).where(key.in_(first))
+        condition, _ = self._conditions(few=True)
+        if condition is not None:
+            query = query.where(unindexed(condition))
+        return query.order_by(*self.order).limit(limit).offset(offset)
 
     def _sorts(self, query: Any) -> bool:
         """Whether SQLite sorts what it finds; other databases plan by what they hold."""
@@ -266,7 +229,7 @@ class _Question:
 
     def count(self) -> int:
         """Count what matches."""
-        query = self._where(self._query([pw.fn.COUNT(pw.SQL("*"))], self.sources))
+        query = self._matching([pw.fn.COUNT(pw.SQL("*"))], ())
         with self.store.reading():
             found: int = self.store.connection().execute(*query.sql()).fetchone()[0]
         return found
@@ -277,20 +240,23 @@ class _Question:
             return conditions.tree(self.tree), conditions.sources
 
     def _query(self, expressions: Sequence[Any], sources: Iterable[Model | None]) -> Any:
-        needed = {source for source in sources if source} - {self.listing.model}
-        return join(self.listing.model.select(*expressions), self.listing, needed)
+        return join(self.listing.model.select(*expressions), self.listing, sources)
 
-    def _where(self, query: Any) -> Any:
+    def _matching(self, expressions: Sequence[Any], sources: Iterable[Model | None]) -> Any:
+        needed = {*sources, *self.sources}
+        query = self.listing.model.select(*expressions)
+        query = join(query, self.listing, needed, filtered=self.sources)
         return query if self.condition is None else query.where(self.condition)
 
 
-def _tree(words: Words, search: str | None) -> Or:
+def _tree(words: Words, filters: Sequence[Term], search: str | None) -> Or:
     """Parse the words; what is no word goes with every group of them."""
+    others = list(filters)
     if isinstance(words, str):
-        tree, others = parse(words), []
+        tree = parse(words)
     else:
         tree = parse([word for word in words if isinstance(word, str)])
-        others = [word for word in words if not isinstance(word, str)]
+        others += [word for word in words if not isinstance(word, str)]
     if search:
         others.append(text_term(search))
     return Or(tuple(And((*group.terms, *others)) for group in tree.groups))
@@ -370,19 +336,3 @@ def _read(
                     if values[place] is not None:
                         values[place] = read(values[place])
                 yield tuple(values)
-
-
-def _each(given: Any) -> tuple[Any, ...]:
-    return (given,) if isinstance(given, str | int | Speaker) else tuple(given)
-
-
-def _speaker(key: int | str | Speaker) -> Value | Exactly:
-    if isinstance(key, str):
-        return Exactly(key)
-    return Value(str(key.id if isinstance(key, Speaker) else key))
-
-
-def _when(time: When | None) -> str | None:
-    if isinstance(time, dt.datetime):
-        return time.isoformat(timespec="microseconds")
-    return time.isoformat() if isinstance(time, dt.date) else time

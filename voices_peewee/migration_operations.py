@@ -14,7 +14,14 @@ import peewee as pw
 from peewee_migrate import migrator as stock
 from playhouse.migrate import make_index_name, operation
 
-from voices_peewee.table_sql import TableText, mentions, quoted, run_sql, with_null
+from voices_peewee.table_sql import (
+    TableText,
+    has_computed_default,
+    mentions,
+    quoted,
+    run_sql,
+    with_null,
+)
 
 Edit = Callable[[TableText], TableText]
 _Change = Callable[[str, str], str | None]
@@ -94,6 +101,22 @@ class SqliteOperations(stock.SqliteMigrator):
             return kept.with_column(column, definition)
 
         rebuild(self.database, table, edit)
+        return []
+
+    @_operation
+    def alter_add_column(
+        self,
+        table: str,
+        column_name: str,
+        field: pw.Field,
+        allow_not_null: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Add a column; one with a computed default by a rebuild."""
+        definition = self._text(field.ddl(self.make_context()))
+        if not has_computed_default(definition) or isinstance(field, pw.ForeignKeyField):
+            return super().alter_add_column(table, column_name, field, allow_not_null, **options)
+        rebuild(self.database, table, lambda text: text.with_new_column(definition))
         return []
 
     @_operation

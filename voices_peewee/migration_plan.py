@@ -55,11 +55,26 @@ def plan(before: Schema, after: Schema, *, models: Models, names: Names, undo: b
         lines += _written(
             _TableChange(name, present, after[name], models[name], names, undo).steps()
         )
-    for name in reversed([name for name in before if name not in after]):
+    for name in _children_first({name: before[name] for name in before if name not in after}):
         lines += [] if undo else [f"{_INDENT}# Note: the rows of {name!r} are lost."]
         lines += _written([call("migrator.remove_model", string(name))])
     # No two empty lines in a row, and none at the end.
     return [line for line, after in pairwise([*lines, ""]) if line or after]
+
+
+def _children_first(tables: Schema) -> Iterator[str]:
+    """Yield the tables so that none is dropped while another one refers to it."""
+    left = dict(tables)
+    while left:
+        parents = {
+            key.partition(" (")[0]
+            for name, table in left.items()
+            for key in table.foreign_keys.values()
+            if key.partition(" (")[0] != name
+        }
+        name = next((name for name in left if name not in parents), next(iter(left)))
+        del left[name]
+        yield name
 
 
 def _written(steps: Iterable[Code | str]) -> list[str]:

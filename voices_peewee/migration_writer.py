@@ -71,7 +71,10 @@ def _difference(
         schema = read_schema(memory)
     wanted = {model._meta.table_name: model for model in models}
     present = wanted | {model._meta.table_name: model for model in router.migrator}
-    after = model_schema(models)
+    try:
+        after = model_schema(models)
+    except pw.DatabaseError as error:
+        raise MigrationError(f"the models make no valid tables: {error}") from error
     # An application that names only its own models, or only the package's, drops no others.
     gone = own - after.keys() if own & after.keys() else set()
     before = {name: table for name, table in schema.items() if name in after or name in gone}

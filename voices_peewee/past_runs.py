@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from bisect import insort
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Final
 
-from peewee import fn
-
-from voices_peewee.errors import InvalidValueError, NotFoundError, QueryError
+from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.metrics import Metrics, combine
 from voices_peewee.models import (
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     new_run_id,
-    utc_now,
 )
 from voices_peewee.rows import mapper
 from voices_peewee.run import plain_parameters, storable
+from voices_peewee.run_files import Files, Output, Plan
 from voices_peewee.sources import (
-    FACTS,
     AnyPath,
     facts_of,
     locate,
@@ -86,7 +81,7 @@ def record_run(
     """
     given = {name: value for name, value in locals().items() if name in _KEYS}
     plan = _plan(store, given, {})
-    plan.metrics.warn(stacklevel=2)
+    _nonfinite([plan]).warn(stacklevel=2)
     return _write(store, [plan])[0]
 
 
@@ -104,48 +99,30 @@ def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
         TypeError: A source is neither a path nor a ProcessedFile.
     """
     speakers: dict[object, int | None] = {}
-    plans, nonfinite = [], Metrics()
+    plans: list[Plan] = []
     for position, run in enumerate(runs, 1):
         try:
             plans.append(_plan(store, run, speakers))
         except InvalidValueError as error:
             raise InvalidValueError(f"run {position}: {error}") from error
-        nonfinite.nonfinite |= plans[-1].metrics.nonfinite
-    nonfinite.warn(stacklevel=2)
+    _nonfinite(plans).warn(stacklevel=2)
     _write(store, plans)
     return len(plans)
 
 
-@dataclass(slots=True)
-class _Output:
-    path: str
-    speaker_id: int | None
-    metrics: Metrics
+def _nonfinite(plans: Iterable[Plan]) -> Metrics:
+    """Collect what is not finite, for one warning."""
+    names: dict[str, str] = {}
+    for plan in plans:
+        outputs = (output.metrics for output in plan.outputs.values())
+        for metrics in (plan.metrics, plan.measured, *outputs):
+            names |= metrics.nonfinite
+    return Metrics(nonfinite=names)
 
 
-@dataclass(slots=True)
-class _Plan:
-    """A run that was checked and is to be written; ``rows`` are its files and own metrics."""
-
-    source: str | ProcessedFile
-    speaker_id: int | None
-    history: dict[str, Any]
-    metrics: Metrics
-    measured: Metrics
-    outputs: dict[str, _Output]
-    rows: list[tuple[ProcessedFile, Metrics]] = field(default_factory=list)
-
-
-def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | None]) -> _Plan:
+def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | None]) -> Plan:
     """Check the description of a run."""
-    if not isinstance(run, Mapping):
-        raise InvalidValueError(f"a run is described by a mapping, not {run!r}")
-    for name in run:
-        if name not in _KEYS:
-            raise InvalidValueError(str(QueryError.unknown_field(str(name), _KEYS, "key")))
-    for name in ("source", "operation_type", "start_time"):
-        if not run.get(name):
-            raise InvalidValueError(f"a recorded run needs {name}")
+    _check_keys(run)
     source = run["source"]
     start, end, seconds = _times(run)
     measured = Metrics.of({} if seconds is None else {"processing_time": seconds})
@@ -161,14 +138,31 @@ def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | Non
         "success": bool(run.get("success", True)),
         "error_message": None if message is None else storable(str(message)),
     }
-    return _Plan(
+    return Plan(
         source=source if isinstance(source, ProcessedFile) else locate(source),
         speaker_id=_speaker(store, run.get("speaker"), speakers),
         history=history,
         metrics=Metrics.of(run.get("metrics") or {}),
         measured=measured,
+        has_own_id=bool(run.get("run_id")),
         outputs=_outputs(store, run.get("outputs") or (), speakers),
     )
+
+
+def _check_keys(run: Mapping[str, Any]) -> None:
+    if not isinstance(run, Mapping):
+        raise InvalidValueError(f"a run is described by a mapping, not {run!r}")
+    for name in run:
+        if name not in _KEYS:
+            raise InvalidValueError(str(QueryError.unknown_field(str(name), _KEYS, "key")))
+    for name in ("source", "operation_type", "start_time"):
+        if not run.get(name):
+            raise InvalidValueError(f"a recorded run needs {name}")
+    for name in ("metrics", "parameters"):
+        if not isinstance(run.get(name), Mapping | None):
+            raise InvalidValueError(f"{name} must be a mapping, not {run[name]!r}")
+    if run.get("run_id") is not None and not isinstance(run["run_id"], str):
+        raise InvalidValueError(f"run_id must be a text, not {run['run_id']!r}")
 
 
 def _times(run: Mapping[str, Any]) -> tuple[dt.datetime, dt.datetime, float | None]:
@@ -176,7 +170,10 @@ def _times(run: Mapping[str, Any]) -> tuple[dt.datetime, dt.datetime, float | No
     start, seconds = _time("start_time", run["start_time"]), run.get("processing_time")
     if run.get("end_time") is None:
         took = Metrics.of({"processing_time": seconds}).columns["processing_time"]
-        return start, start + dt.timedelta(seconds=took or 0), seconds
+        try:
+            return start, start + dt.timedelta(seconds=took or 0), seconds
+        except OverflowError as error:
+            raise InvalidValueError("the run would end after the year 9999") from error
     end = _time("end_time", run["end_time"])
     if end < start:
         raise InvalidValueError("end_time must not lie before start_time")
@@ -203,9 +200,11 @@ def _outputs(
     store: Store,
     outputs: Iterable[AnyPath | Mapping[str, Any]],
     speakers: dict[object, int | None],
-) -> dict[str, _Output]:
+) -> dict[str, Output]:
     """Return the outputs by path; one that is told twice has the later metrics too."""
-    checked: dict[str, _Output] = {}
+    if isinstance(outputs, str | os.PathLike | Mapping) or not isinstance(outputs, Iterable):
+        raise InvalidValueError(f"outputs must be a list of paths or mappings, not {outputs!r}")
+    checked: dict[str, Output] = {}
     for output in outputs:
         told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
         if not told.get("path"):
@@ -217,18 +216,18 @@ def _outputs(
         if before is not None:
             before.metrics.update(metrics)
             metrics, whose = before.metrics, whose or before.speaker_id
-        checked[path] = _Output(path, whose, metrics)
+        checked[path] = Output(path, whose, metrics)
     return checked
 
 
-def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
+def _write(store: Store, plans: list[Plan]) -> list[ProcessingHistory]:
     """Write all runs in one transaction; return the first history row of each."""
     paths = {plan.source for plan in plans if isinstance(plan.source, str)}
     known = rows_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     with store.writing():
         _refuse_known_runs(store, plans)
-        files = _Files(store, plans, facts)
+        files = Files(store, plans, facts)
         for plan in plans:
             plan.rows = list(files.rows_of(plan))
         files.write()
@@ -244,11 +243,10 @@ def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
     return [rows[0] for rows in histories]
 
 
-def _refuse_known_runs(store: Store, plans: list[_Plan]) -> None:
+def _refuse_known_runs(store: Store, plans: list[Plan]) -> None:
     """Refuse a run id that is taken: the same log, read twice, would double its runs."""
     seen: set[str] = set()
-    for plan in plans:
-        run_id = plan.history["run_id"]
+    for run_id in (plan.history["run_id"] for plan in plans if plan.has_own_id):
         if run_id in seen:
             raise InvalidValueError(f"there is a run {run_id!r} already")
         seen.add(run_id)
@@ -256,14 +254,14 @@ def _refuse_known_runs(store: Store, plans: list[_Plan]) -> None:
         raise InvalidValueError(f"there is a run {row.run_id!r} already")
 
 
-def _histories(plan: _Plan) -> Iterator[ProcessingHistory]:
+def _histories(plan: Plan) -> Iterator[ProcessingHistory]:
     for file, _ in plan.rows:
         yield ProcessingHistory(
             **plan.history, processed_file=file.id, source_hash=file.content_hash
         )
 
 
-def _performances(plan: _Plan, histories: list[ProcessingHistory]) -> Iterator[dict[str, Any]]:
+def _performances(plan: Plan, histories: list[ProcessingHistory]) -> Iterator[dict[str, Any]]:
     for position, ((file, own), history) in enumerate(zip(plan.rows, histories, strict=True)):
         metrics = combine(
             own,
@@ -278,120 +276,3 @@ def _performances(plan: _Plan, histories: list[ProcessingHistory]) -> Iterator[d
             "model_version": history.model_version,
             **metrics.row(),
         }
-
-
-class _Files:
-    """The file rows of many runs, found and claimed in memory while the write lock is held.
-
-    Run for run it does what ``sources`` and ``Run.output`` do with single rows.
-    """
-
-    def __init__(self, store: Store, plans: list[_Plan], facts: dict[str, dict[str, Any]]) -> None:
-        self._store, self._facts = store, facts
-        self._by_id: dict[int, ProcessedFile] = {}
-        self._free: dict[str | None, list[ProcessedFile]] = {}
-        self._claimed: dict[tuple[str | None, int | None], list[ProcessedFile]] = {}
-        self._added: list[ProcessedFile] = []
-        self._changed: dict[int, ProcessedFile] = {}
-        named = [plan.source for plan in plans if isinstance(plan.source, ProcessedFile)]
-        for given in named:
-            if not given.id:
-                store.insert(given)
-        paths = {plan.source for plan in plans if isinstance(plan.source, str)}
-        paths |= {given.original_path for given in named if given.original_path}
-        for rows in rows_by_path(store, paths).values():
-            for row in rows:
-                self._sort_in(row)
-        for given in named:
-            if given.id not in self._by_id:
-                self._sort_in(_present(store, given))
-        self._next_id = 1 + (ProcessedFile.select(fn.MAX(ProcessedFile.id)).scalar() or 0)
-
-    def rows_of(self, plan: _Plan) -> Iterator[tuple[ProcessedFile, Metrics]]:
-        """Yield the file row and the own metrics of each history row of a run."""
-        source = self._source(plan)
-        own = source.speaker_id if source.processed_path is None else None
-        inherited = own if plan.speaker_id is None else plan.speaker_id
-        if not plan.outputs:
-            yield source, Metrics()
-        for position, output in enumerate(plan.outputs.values()):
-            whose = output.speaker_id or inherited
-            if position == 0 and source.processed_path in (None, output.path):
-                self._claim(source, output.path, whose)
-                yield source, output.metrics
-            else:
-                facts = {name: source.__data__[name] for name in FACTS}
-                yield self._add(facts, output.path, whose), output.metrics
-
-    def write(self) -> None:
-        """Write the new rows and the changed ones."""
-        connection, now = self._store.connection(), utc_now()
-        mapper(ProcessedFile).insert_objects(connection, self._added)
-        mine = {row.id for row in self._added}
-        for row in (row for row in self._changed.values() if row.id not in mine):
-            changes = {
-                "processed_path": row.processed_path,
-                "speaker": row.speaker_id,
-                "updated_at": now,
-            }
-            ProcessedFile.update(changes).where(ProcessedFile.id == row.id).execute()
-
-    def _source(self, plan: _Plan) -> ProcessedFile:
-        """Return the row that stands for a run's source."""
-        if isinstance(plan.source, ProcessedFile):
-            row = self._by_id[plan.source.id]
-        else:
-            found = self._find(plan.source, plan.speaker_id)
-            row = found or self._add(self._facts_of(plan.source), None, plan.speaker_id)
-        if row.speaker_id is None and plan.speaker_id is not None:
-            self._change(row, row.processed_path, plan.speaker_id)
-        return row
-
-    def _facts_of(self, path: str) -> dict[str, Any]:
-        if path not in self._facts:  # its row was deleted since we looked
-            self._facts[path] = facts_of(path)
-        return self._facts[path]
-
-    def _find(self, path: str, speaker: int | None) -> ProcessedFile | None:
-        """Choose as ``_RUN_ROW`` in ``sources`` does."""
-        for row in reversed(self._free.get(path, ())):
-            if speaker is None or row.speaker_id in (None, speaker):
-                return row
-        rows = self._claimed.get((path, speaker), [])
-        return rows[-1] if rows else None
-
-    def _claim(self, row: ProcessedFile, path: str, speaker: int | None) -> None:
-        self._change(row, path, speaker or row.speaker_id)
-
-    def _change(self, row: ProcessedFile, path: str | None, speaker: int | None) -> None:
-        self._home(row).remove(row)
-        row.processed_path, row.speaker_id = path, speaker
-        self._sort_in(row)
-        self._changed[row.id] = row
-
-    def _add(
-        self, facts: Mapping[str, Any], path: str | None, speaker: int | None
-    ) -> ProcessedFile:
-        row = ProcessedFile(**facts, processed_path=path, speaker=speaker)
-        row.id, self._next_id = self._next_id, self._next_id + 1
-        self._added.append(row)
-        self._sort_in(row)
-        return row
-
-    def _sort_in(self, row: ProcessedFile) -> None:
-        self._by_id[row.id] = row
-        insort(self._home(row), row, key=attrgetter("id"))
-
-    def _home(self, row: ProcessedFile) -> list[ProcessedFile]:
-        """Return the list of the rows of the same source that are like this one, by id."""
-        path = row.original_path
-        if row.processed_path is None:
-            return self._free.setdefault(path, [])
-        return self._claimed.setdefault((path, row.speaker_id), [])
-
-
-def _present(store: Store, given: ProcessedFile) -> ProcessedFile:
-    row = store.get(ProcessedFile, given.id)
-    if row is None:
-        raise NotFoundError("file", given.id)
-    return row

@@ -36,6 +36,11 @@ def negated(node: pw.ColumnBase) -> pw.ColumnBase:
     return pw.NodeList((pw.NodeList((node,), parens=True), pw.SQL("IS NOT TRUE")), parens=True)
 
 
+def unindexed(node: pw.ColumnBase) -> pw.ColumnBase:
+    """Return a condition that SQLite does not look up in an index."""
+    return pw.NodeList((pw.SQL("+"), pw.NodeList((node,), parens=True)))
+
+
 def plain(value: object) -> pw.Value:
     """Return a parameter that no field converts."""
     return pw.Value(value, converter=False)
@@ -113,8 +118,9 @@ def some_element(
         pw.SQL("SELECT 1 FROM"),
         pw.fn.json_each(field, plain(path)),
         pw.SQL("AS je WHERE"),
-        pw.fn.json_type(field, plain(path)),
-        pw.SQL("<> 'object' AND"),
         condition,
+        pw.SQL("AND"),
+        pw.fn.json_type(field, plain(path)),
+        pw.SQL("<> 'object'"),
     )
     return pw.fn.EXISTS(pw.NodeList(elements))

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
+from peewee import fn
+
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.metrics import Metrics, combine
@@ -35,6 +37,7 @@ _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.mo
  history.model_version, history.success, history.process
  FROM processed_files AS file JOIN processing_history AS history
  ON history.processed_file_id = file.id
+ JOIN model_performance AS told ON told.processing_history_id = history.id
  WHERE file.processed_path = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
@@ -219,11 +222,16 @@ class Run:
         return len(self._rows), _Row(file, self._insert_history(file), path, told)
 
     def _claim(self, row: _Row, path: str, speaker: int | None) -> ProcessedFile:
-        """Make a file row that of an output; where another run was faster, make a new one."""
+        """Make a file row that of an output; where another run uses it too, make a new one."""
         changes = {"processed_path": path, **({"speaker": speaker} if speaker else {})}
-        free = ProcessedFile.processed_path.is_null() | (ProcessedFile.processed_path == path)
-        mine = (ProcessedFile.id == row.file.id) & free
-        if ProcessedFile.update(changes).where(mine).execute():
+        users = ProcessingHistory.select().where(
+            ProcessingHistory.processed_file == row.file.id,
+            ProcessingHistory.run_id != self.run_id,
+        )
+        is_free = ProcessedFile.processed_path.is_null() & ~fn.EXISTS(users)
+        is_mine = is_free | (ProcessedFile.processed_path == path)
+        query = ProcessedFile.update(changes).where(ProcessedFile.id == row.file.id, is_mine)
+        if query.execute():
             file = mapper(ProcessedFile).get(self._store.connection(), row.file.id)
             return cast("ProcessedFile", file)
         file = self._insert_output(path, speaker)

@@ -36,7 +36,8 @@ FACTS: Final = (
     "content_hash",
 )
 
-_LOOKUP: Final = 500
+# How many values one question may hold.
+LOOKUP: Final = 500
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
 # The recording itself before its outputs, the newest first; ?2 is the run's speaker or NULL.
@@ -230,7 +231,7 @@ def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
 def rows_where(store: Store, model: type[M], column: str, values: Iterable[str]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
     field, iterator = model._meta.fields[column], iter(values)
-    while some := list(islice(iterator, _LOOKUP)):
+    while some := list(islice(iterator, LOOKUP)):
         with store.reading():
             rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
         yield from rows

@@ -124,6 +124,13 @@ class TableText:
         """Replace a column's definition, or leave the column out (None)."""
         return self._edit(lambda text: definition if column_name(text) == name else text)
 
+    def with_new_column(self, definition: str) -> TableText:
+        """Add a column after the others."""
+        place = len(self.columns)
+        return replace(
+            self, definitions=(*self.definitions[:place], definition, *self.definitions[place:])
+        )
+
     def with_constraint(self, definition: str) -> TableText:
         """Add a constraint at the end."""
         return replace(self, definitions=(*self.definitions, definition))
@@ -199,6 +206,14 @@ def foreign_key(definition: str) -> list[str]:
         return []
     inside = plain[plain.index("(") + 1 : plain.index(")")]
     return [name for name in inside if name != ","]
+
+
+def has_computed_default(definition: str) -> bool:
+    """Tell whether a column's default is no constant, so that ALTER TABLE cannot add it."""
+    return any(
+        token.is_word("default") and (after.text == "(" or after.plain.startswith("current_"))
+        for token, after in pairwise(tokens(definition))
+    )
 
 
 def collation(definition: str) -> str | None:

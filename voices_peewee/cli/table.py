@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shutil
 import sys
 import unicodedata
@@ -19,7 +20,7 @@ from voices_peewee.cli.view import Shown
 
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
-_NARROWEST: Final = 8
+_NARROWEST: Final = 6
 
 
 class Kind(NamedTuple):
@@ -69,7 +70,7 @@ def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> I
     if on_terminal:
         _fit(layout, shutil.get_terminal_size().columns)
     heading = _line(layout, [column.heading for column in layout], cut=on_terminal)
-    yield click.style(heading, bold=True) + "\n" if on_terminal else heading + "\n"
+    yield _bold(heading) + "\n"
     for row in chain(sample, rows):
         cells = [column.cell(value) for column, value in zip(layout, row, strict=True)]
         yield _line(layout, cells, cut=on_terminal) + "\n"
@@ -81,14 +82,13 @@ def fact_lines(facts: Sequence[tuple[Shown, object]]) -> Iterator[str]:
     width = max((_width(layout.heading) for layout, _ in layouts), default=0)
     for layout, value in layouts:
         name = layout.heading.ljust(width)
-        yield f"{click.style(name, bold=True) if sys.stdout.isatty() else name}{_GAP}"
-        yield layout.cell(value) + "\n"
+        yield f"{_bold(name)}{_GAP}{layout.cell(value)}\n"
 
 
 def _layout(column: Shown, values: Sequence[object]) -> _Layout:
     kind = KINDS.get(column.kind, KINDS["text"])
     title = column.title or column.name.replace("_", " ")
-    heading = f"{title} ({kind.unit})" if kind.unit else title
+    heading = f"{title} {kind.unit}" if kind.unit else title
     layout = _Layout(heading, kind, cut_front=column.kind == "path")
     layout.width = max(_width(heading), *(_width(layout.cell(value)) for value in values))
     return layout
@@ -97,6 +97,11 @@ def _layout(column: Shown, values: Sequence[object]) -> _Layout:
 def _line(layout: Sequence[_Layout], cells: Sequence[str], *, cut: bool) -> str:
     texts = [column.fitted(cell, cut=cut) for column, cell in zip(layout, cells, strict=True)]
     return _GAP.join(texts).rstrip()
+
+
+def _bold(text: str) -> str:
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stdout.isatty() else click.style(text, bold=True)
 
 
 def _fit(layout: Sequence[_Layout], room: int) -> None:
@@ -181,8 +186,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "path": Kind(show),
     "tags": Kind(show),
     "json": Kind(show),
-    "boolean": Kind(show),
-    "time": Kind(show, "UTC"),
+    "boolean": Kind(show, rigid=True),
+    "time": Kind(show, "UTC", rigid=True),
     "integer": Kind(show, right=True),
     "count": Kind("{:,}".format, right=True),
     "number": Kind("{:.4g}".format, right=True),

@@ -100,7 +100,7 @@ class View(NamedTuple):
         known = {column.name: index for index, column in enumerate(columns)}
         chosen = [record for record in records if self._matches(record, known)]
         for key in reversed(self.sort.split(",") if self.sort else []):
-            index = _position(key.removeprefix("-"), known, "field")
+            index = _position(key.removeprefix("-"), known, "column")
             chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
         places = [_position(name, known, "column") for name in self.columns or list(known)[:default]]
         end = None if self.limit is None else self.offset + self.limit
