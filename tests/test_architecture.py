@@ -18,7 +18,19 @@ HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
     ["_version", "errors"],
-    ["models", "audio", "backup", "stats", "query_words", "resources"],
+    [
+        "models",
+        "audio",
+        "audio_files",
+        "backup",
+        "backup_copy",
+        "backup_facts",
+        "backup_place",
+        "backup_restore",
+        "stats",
+        "query_words",
+        "resources",
+    ],
     ["engine", "rows", "metrics", "query_values"],
     [
         "store",

@@ -21,13 +21,14 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from voices_peewee import audio
+from voices_peewee import audio, audio_files
 from voices_peewee.audio import AudioInfo, content_hash, find_files, probe, stat_facts
 from voices_peewee.errors import AudioError, MissingExtraError
 
@@ -514,7 +515,7 @@ def test_what_may_not_be_read_is_refused() -> None:
 def test_kinds_that_a_test_cannot_make_are_refused_too(mode: int, reason: str) -> None:
     """Block devices and kinds that no system has yet are not opened either."""
     with pytest.raises(AudioError, match=f"^cannot read 'x': {reason}$"):
-        audio._require_regular("x", os.stat_result((mode, *[0] * 9)))
+        audio_files._require_regular("x", os.stat_result((mode, *[0] * 9)))
 
 
 PLAYLISTS = {
@@ -567,10 +568,13 @@ def test_importing_the_module_does_not_import_pyav() -> None:
 
 
 def after(
-    monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[audio.FileIO | object], object]
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    step: str,
+    act: Callable[[object], object],
 ) -> None:
     """Do something to the file right after a step of the real code, once."""
-    real, done = getattr(audio, step), []
+    real, done = getattr(module, step), []
 
     def both(*args: object) -> object:
         result = real(*args)
@@ -578,7 +582,7 @@ def after(
             done.append(act(args[0]))
         return result
 
-    monkeypatch.setattr(audio, step, both)
+    monkeypatch.setattr(module, step, both)
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
@@ -592,7 +596,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
         path.unlink()
         os.mkfifo(path)
 
-    after(monkeypatch, "_require_regular", swap)
+    after(monkeypatch, audio_files, "_require_regular", swap)
     assert refusal(path) == "cannot read PATH: it is a named pipe, not a regular file"
 
 
@@ -602,7 +606,7 @@ def test_a_file_that_vanishes_before_it_is_opened_is_refused(
     """A file that goes between looking and opening is missing."""
     path = tmp_path / "gone.wav"
     path.write_bytes(wav_bytes())
-    after(monkeypatch, "_require_regular", lambda _: path.unlink())
+    after(monkeypatch, audio_files, "_require_regular", lambda _: path.unlink())
     assert refusal(path) == "cannot read PATH: there is no such file"
 
 
@@ -617,7 +621,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
         with path.open("ab") as file:
             file.write(b"more")
 
-    after(monkeypatch, "_digest", grow)
+    after(monkeypatch, audio, "digest", grow)
     assert refusal(path) == "cannot read PATH: it changed while it was read"
 
 
@@ -627,7 +631,7 @@ def test_a_file_that_is_emptied_while_it_is_read_is_refused(
     """A file that is cut to nothing after it was hashed is no longer audio."""
     path = tmp_path / "emptied.wav"
     path.write_bytes(wav_bytes())
-    after(monkeypatch, "_digest", lambda _: os.truncate(path, 0))
+    after(monkeypatch, audio, "digest", lambda _: os.truncate(path, 0))
     assert refusal(path) == "cannot read PATH: it changed while it was read"
 
 

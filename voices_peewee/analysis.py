@@ -1,4 +1,4 @@
-"""The leaderboard: how well each model did, with spread, failures and costs."""
+"""Comparing models: the leaderboard here, and ``compare`` for two of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import peewee as pw
 
+from voices_peewee.comparison import compare as compare
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.plain_text import number, table
@@ -18,8 +19,7 @@ from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label
 from voices_peewee.stats import Summary, mean, summarize, summary
 
 if TYPE_CHECKING:
-    from voices_peewee.recordings import SpeakerKey
-    from voices_peewee.store import Store
+    from voices_peewee.store import SpeakerKey, Store
 
 Key = tuple[str | None, ...]
 Costs = tuple[float | None, float | None, float | None]
@@ -97,7 +97,8 @@ class Leaderboard(Sequence[LeaderboardRow]):
         unit = f" ({self.unit})" if self.unit else ""
         order = "highest" if self.higher_is_better else "lowest"
         title = f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
-        return "\n".join([title, *table(_HEAD, [_cells(self.by, row) for row in self.rows])])
+        rows = [_cells(self.by, row) for row in self.rows]
+        return "\n".join([title, *(table(_HEAD, rows) if rows else ["no runs"])])
 
     __repr__ = __str__
 

@@ -1,4 +1,4 @@
-"""What a file is: format, duration, sample rate, channels, size and content hash.
+"""What a recording is: format, duration, sample rate, channels, size and content hash.
 
 Files come from strangers. Nothing here waits on a named pipe, follows a playlist to another file
 or believes a number that no recording can have; each refusal is an ``AudioError`` of one sentence.
@@ -6,14 +6,9 @@ or believes a number that no recording can have; each refusal is an ``AudioError
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import stat
 import struct
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
@@ -21,24 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from voices_peewee.audio_files import AnyPath, digest, opened_file
+from voices_peewee.audio_files import content_hash as content_hash
+from voices_peewee.audio_files import find_files as find_files
+from voices_peewee.audio_files import stat_facts as stat_facts
 from voices_peewee.errors import AudioError, MissingExtraError
 
 if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream, VideoStream
     from av.container import InputContainer
-
-AnyPath = str | os.PathLike[str]
-
-# Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
-AUDIO_SUFFIXES: Final = frozenset(
-    [
-        *(".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au"),
-        *(".avi", ".caf", ".eac3", ".flac", ".flv", ".gsm", ".m4a", ".m4b", ".m4v", ".mka", ".mkv"),
-        *(".mov", ".mp2", ".mp3", ".mp4", ".mpc", ".mpeg", ".mpg", ".oga", ".ogg", ".ogv", ".ogx"),
-        *(".opus", ".rf64", ".snd", ".spx", ".tta", ".voc", ".w64", ".wav", ".wave", ".webm"),
-        *(".wma", ".wmv", ".wv"),
-    ]
-)
 
 _BLOCK: Final = 1 << 16
 _MAX_RATE: Final = 10_000_000
@@ -50,39 +36,13 @@ _OPTIONS: Final = {
     "max_probe_packets": "1",  # FFmpeg's 2,500 look for DTS in each WAV and take 6 ms a file
 }
 _NOT_AUDIO: Final = "it is not audio, or its header is damaged"
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe, not a regular file",
-    stat.S_IFSOCK: "a socket, not a regular file",
-    stat.S_IFCHR: "a device, not a regular file",
-    stat.S_IFBLK: "a device, not a regular file",
-}
-_CLAUSES: Final = {
-    errno.ENOENT: "there is no such file",
-    errno.ENOTDIR: "there is no such file",
-    errno.ELOOP: "it is a link that leads back to itself",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.ENAMETOOLONG: "its name is too long",
-}
 _MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # FFmpeg's demuxers whose headers state a length; for the others FFmpeg would estimate one.
 _STATED: Final = frozenset(
-    {
-        "aiff",
-        "asf",
-        "au",
-        "avi",
-        "caf",
-        "flac",
-        "matroska,webm",
-        _MP4,
-        "ogg",
-        "tta",
-        "w64",
-        "wav",
-        "wv",
-    }
+    [
+        *(_MP4, "matroska,webm"),
+        *("aiff", "asf", "au", "avi", "caf", "flac", "ogg", "tta", "w64", "wav", "wv"),
+    ]
 )
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
@@ -130,165 +90,13 @@ def probe(path: AnyPath, *, exact: bool = False) -> AudioInfo:
         AudioError: the file changed while it was read.
         MissingExtraError: PyAV is not installed.
     """
-    with _opened(path) as (file, size):
+    full = os.path.abspath(path)
+    with opened_file(path) as (file, size):
         if size == 0:
             raise AudioError(path, "the file is empty")
-        digest = _digest(file)
-        file_format, duration, sample_rate, channels = _read_facts(path, file, exact=exact)
-    full = _absolute(path)
-    return AudioInfo(
-        filename=Path(full).name,
-        path=full,
-        file_format=file_format,
-        duration=duration,
-        sample_rate=sample_rate,
-        channels=channels,
-        file_size=size,
-        content_hash=digest,
-    )
-
-
-def stat_facts(path: AnyPath) -> tuple[int, str]:
-    """Return the size (bytes) and SHA-256 (hexadecimal) of any regular file, without PyAV.
-
-    Raises:
-        AudioError: nothing can be read there (missing, unreadable, not a regular file).
-        AudioError: the file changed while it was read.
-    """
-    with _opened(path) as (file, size):
-        return size, _digest(file)
-
-
-def content_hash(path: AnyPath) -> str:
-    """Return the SHA-256 (hexadecimal) of any regular file; raises what ``stat_facts`` raises."""
-    return stat_facts(path)[1]
-
-
-def find_files(
-    paths: Iterable[AnyPath], *, on_error: Callable[[AudioError], None]
-) -> Iterator[str]:
-    """Yield the files that ``paths`` name, in an order that depends on names alone.
-
-    A file is yielded as it is named. A folder is walked with its subfolders: hidden names are
-    skipped, only files with a suffix of ``AUDIO_SUFFIXES`` count, each folder is visited once
-    (links to folders last, so that a recording goes by its own path), each path is yielded once.
-
-    Args:
-        paths: files and folders; what is missing is yielded too, for ``probe`` to refuse.
-        on_error: is told of folders that cannot be listed or entered, and of pipes, sockets,
-            devices and broken links that are named like recordings; the walk goes on.
-    """
-    yielded: set[str] = set()
-    visited: set[tuple[int, int]] = set()
-    for path in paths:
-        found = _walk(Path(path), visited, on_error) if _is_folder(path) else [os.fspath(path)]
-        for name in found:
-            absolute = _absolute(name)
-            if absolute not in yielded:
-                yielded.add(absolute)
-                yield name
-
-
-def _absolute(path: AnyPath) -> str:
-    return os.path.normpath(Path(path).absolute())
-
-
-def _is_folder(path: AnyPath) -> bool:
-    try:
-        return stat.S_ISDIR(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-def _walk(
-    top: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
-) -> Iterator[str]:
-    """Yield the recordings below a folder: its files, its subfolders, linked folders last."""
-    folders, linked = [top], deque[Path]()
-    while folders or linked:
-        folder = folders.pop() if folders else linked.popleft()
-        inner: list[Path] = []
-        for path in _list_once(folder, visited, on_error):
-            kind = _kind(path, on_error)
-            if kind == stat.S_IFDIR:
-                (linked if path.is_symlink() else inner).append(path)
-            elif kind == stat.S_IFREG and path.suffix.lower() in AUDIO_SUFFIXES:
-                yield str(path)
-        folders += reversed(inner)
-
-
-def _list_once(
-    folder: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
-) -> list[Path]:
-    """List what is not hidden, sorted; nothing where the folder was listed before."""
-    try:
-        facts = folder.stat()
-        if (facts.st_dev, facts.st_ino) in visited:
-            return []
-        visited.add((facts.st_dev, facts.st_ino))
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        on_error(AudioError(folder, _clause(folder, error)))
-        return []
-
-
-def _kind(path: Path, on_error: Callable[[AudioError], None]) -> int | None:
-    """Return the kind of a file, and tell of what is named like a recording and is none."""
-    is_named_so = path.suffix.lower() in AUDIO_SUFFIXES
-    try:
-        facts = path.stat()
-        if is_named_so and not stat.S_ISDIR(facts.st_mode):
-            _require_regular(path, facts)
-    except AudioError as error:
-        on_error(error)
-    except OSError as error:
-        if is_named_so or error.errno not in {errno.ENOENT, errno.ELOOP}:
-            on_error(AudioError(path, _clause(path, error)))
-    else:
-        return stat.S_IFMT(facts.st_mode)
-    return None
-
-
-@contextmanager
-def _opened(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
-    """Open a regular file for reading, with its size, and refuse it if it changes meanwhile."""
-    try:
-        _require_regular(path, Path(path).stat())
-        # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        with FileIO(os.open(path, flags)) as file:
-            before = os.fstat(file.fileno())
-            _require_regular(path, before)
-            try:
-                yield file, before.st_size
-            finally:
-                _require_same(path, before, os.fstat(file.fileno()))
-    except (OSError, ValueError) as error:
-        raise AudioError(path, _clause(path, error)) from error
-
-
-def _require_same(path: AnyPath, before: os.stat_result, after: os.stat_result) -> None:
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise AudioError(path, "it changed while it was read")
-
-
-def _require_regular(path: AnyPath, facts: os.stat_result) -> None:
-    kind = stat.S_IFMT(facts.st_mode)
-    if kind != stat.S_IFREG:
-        raise AudioError(path, f"it is {_KINDS.get(kind, 'not a regular file')}")
-
-
-def _clause(path: AnyPath, error: OSError | ValueError) -> str:
-    """Say in one clause why the system did not give us a file."""
-    if isinstance(error, ValueError):
-        return "no file can have this name"
-    if error.errno == errno.ENOENT and Path(path).is_symlink():
-        return "it is a link to something that is not there"
-    return _CLAUSES.get(error.errno or 0, f"the system says {error.strerror!r}")
-
-
-def _digest(file: FileIO) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = digest(file)
+        facts = _read_facts(path, file, exact=exact)
+        return AudioInfo(Path(full).name, full, *facts, size, sha256)
 
 
 class _Bytes:
@@ -411,14 +219,15 @@ def _duration(
 
 def _stated_duration(container: InputContainer, stream: AudioStream) -> float | None:
     """Return what the header states in seconds, None where FFmpeg would have to estimate."""
-    stated: Fraction | None = None
     if container.format.name not in _STATED:
         return None
     if stream.duration is not None and stream.time_base is not None:
-        stated = stream.duration * stream.time_base
+        stated = float(stream.duration * stream.time_base)
     elif container.duration is not None and len(container.streams) == 1:
-        stated = Fraction(container.duration, _MICROSECONDS)
-    return float(stated) if stated is not None and 0 <= stated < _YEAR else None
+        stated = container.duration / _MICROSECONDS
+    else:
+        return None
+    return stated if 0 <= stated < _YEAR else None
 
 
 def _packets_duration(container: InputContainer, stream: AudioStream) -> float:

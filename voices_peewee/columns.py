@@ -167,7 +167,7 @@ _FILE: Final = (
     _column(ProcessedFile.content_hash, "text", "content hash", "hash", match="prefix"),
     _column(ProcessedFile.metadata, "json", "metadata"),
     Column("path", "path", "path", ProcessedFile.original_path, match="either_path", hidden=True),
-    Column("tag", "tags", "tags", Speaker.tags, ("tags",), match="file_tags", hidden=True),
+    Column("tag", "tags", "tags", Speaker.tags, ("tags",), match="speaker_tags", hidden=True),
 )
 
 _STATUS: Final = pw.Case(

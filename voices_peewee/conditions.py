@@ -238,14 +238,13 @@ class Conditions:
             return negated(some_element(node, (), pw.SQL("1")))
         return some_element(node, (), equals(_VALUE, stored(_one(value))))
 
-    def file_tags(self, _: Column, value: Given) -> pw.ColumnBase:
-        """Look for a whole tag among the speaker's, and the file's own in its metadata."""
-        metadata = self.node(self.listing.fields["metadata"])
+    def speaker_tags(self, _: Column, value: Given) -> pw.ColumnBase:
+        """Look for a whole tag of the speaker."""
         key = self.node(self.listing.fields["speaker_id"])
         fits = pw.SQL("1") if _is_empty(value) else equals(_VALUE, stored(_one(value)))
-        speakers = Speaker.select(Speaker.id).where(some_element(Speaker.tags, (), fits))
-        tagged = key.in_(speakers) | some_element(metadata, ("tags",), fits)
-        return negated(tagged) if _is_empty(value) else tagged
+        tagged = some_element(Speaker.tags, (), fits)
+        found = key.in_(Speaker.select(Speaker.id).where(tagged))
+        return negated(found) if _is_empty(value) else found
 
     def _json(self, column: Column, term: Match, value: Given) -> pw.ColumnBase:
         """Compare what a JSON path leads to, or any element of a list there."""
@@ -273,7 +272,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "status": Conditions.status,
     "model": Conditions.model,
     "speaker": Conditions.speaker,
-    "file_tags": Conditions.file_tags,
+    "speaker_tags": Conditions.speaker_tags,
 }
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 import sqlite3
+import stat
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import peewee as pw
 
@@ -27,13 +27,15 @@ from voices_peewee.errors import (
     NotVoicesError,
     VoicesError,
 )
+from voices_peewee.forks import Connection, Gate, forks
 from voices_peewee.models import CHECKS
 
 MEMORY: Final = ":memory:"
 
+T = TypeVar("T")
+
 _PRAGMAS: Final = {
     "foreign_keys": 1,
-    "journal_mode": "wal",
     "synchronous": "normal",
     # A long reader lets the WAL grow; this gives the space back afterwards (bytes).
     "journal_size_limit": 64 << 20,
@@ -41,17 +43,12 @@ _PRAGMAS: Final = {
     # transaction can undo its copy of it without touching its parent's.
     "cache_spill": 0,
 }
-_MAGIC: Final = b"SQLite format 3\x00"
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that can be referred to weakly."""
 
 
 class _Closer:
     """Closes a connection when the thread ends that holds this; never in a forked child."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection, self.process = connection, os.getpid()
 
     def __del__(self) -> None:
@@ -62,12 +59,14 @@ class _Closer:
 class VoicesSqlite(pw.SqliteDatabase):
     """A SQLite database that is safe to use from threads and after a fork.
 
-    Every thread has its own connection. A forked child leaves its parent's connections
-    alone and opens its own. An in-memory database belongs to one thread of one process.
+    Every thread has its own connection. A forked child closes its copies of its parent's
+    connections and opens its own. An in-memory database belongs to one thread of one process.
     """
 
     def __init__(self, database: str, *, timeout: float) -> None:
-        self.connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._connections: weakref.WeakValueDictionary[int, Connection] = (
+            weakref.WeakValueDictionary()
+        )
         self.forked = False
         self._state: Any
         super().__init__(
@@ -75,37 +74,90 @@ class VoicesSqlite(pw.SqliteDatabase):
             pragmas=_PRAGMAS,
             timeout=timeout,
             lock_type="IMMEDIATE",  # a deferred transaction loses races whatever the timeout
-            factory=_Connection,
+            factory=Connection,
             check_same_thread=False,  # close_all() closes the connections of other threads
         )
-        _forks.databases.add(self)
+        forks.databases.add(self)
 
-    def _connect(self) -> _Connection:
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections of all threads."""
+        found = [reference() for reference in self._connections.valuerefs()]
+        return [connection for connection in found if connection is not None]
+
+    def _connect(self) -> Connection:
+        if forks.is_torn:
+            raise DatabaseError(self.database, _TORN)
         if self.database == MEMORY and (self.forked or self.connections):
             raise DatabaseError(
                 MEMORY,
                 "an in-memory database is seen only by the thread and process that opened it; "
                 "use a file",
             )
-        connection: _Connection = self._retry_connect()
-        self.connections.add(connection)
+        connection = self._patiently(self._connect_once)
+        self._connections[id(connection)] = connection
         self._state.closer = _Closer(connection)
         return connection
 
-    def _retry_connect(self) -> Any:
-        """Connect again while another process turns a new file to WAL: SQLite won't wait."""
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Repeat what SQLite refuses without waiting while another process turns a file to WAL."""
         deadline = time.monotonic() + float(self.timeout)
         while True:
             try:
-                return super()._connect()  # type: ignore[misc] # peewee-stubs lack it
+                return action()
             except sqlite3.OperationalError as error:
                 if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
+    def _connect_once(self) -> Connection:
+        connection: Connection = super()._connect()  # type: ignore[misc] # peewee-stubs lack it
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode != _READONLY_DIRECTORY:
+                raise
+            return self._connect_unchanging()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect_unchanging(self) -> Connection:
+        """Connect to a file in a read-only folder, where SQLite cannot put its -wal and -shm.
+
+        Nobody was writing a moment ago, or these would be there.
+        """
+        uri = f"{Path(self.database).as_uri()}?immutable=1"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, factory=Connection, check_same_thread=False
+        )
+        self._add_conn_hooks(connection)  # type: ignore[attr-defined] # peewee-stubs lack it
+        return connection
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""
+        self.use_wal()
+        super().begin(lock_type)
+
+    def use_wal(self) -> None:
+        """Turn the file to WAL; not when it is opened, since reading must not change it."""
+        if not self._is_wal and not self.in_own_transaction():
+            with translated(self.database, float(self.timeout)):
+                connection: Connection = self.connection()  # type: ignore[no-untyped-call] # the stubs
+                self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
+            self._is_wal = True
+
+    _is_wal = False
+
+    def pop_transaction(self) -> Any:
+        """Leave a transaction; a forked child may leave one that its parent began."""
+        return self._state.transactions.pop() if self._state.transactions else None
+
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close()
         self.dispose()
 
@@ -114,67 +166,40 @@ class VoicesSqlite(pw.SqliteDatabase):
         return not self.is_closed() and bool(self._state.conn.in_transaction)
 
     def forget(self) -> None:
-        """Leave inherited connections alone: closing one in a child harms the parent's file."""
-        import ctypes  # late: only a forked child needs it
-
-        if self.in_own_transaction():
-            # SQLite counts locks in the process too: an inherited one would bar this child.
-            self._state.conn.execute("ROLLBACK")
-        for connection in self.connections:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-        self.connections = weakref.WeakSet()
+        """Begin anew in a forked child, which has closed the connections."""
+        self._connections = weakref.WeakValueDictionary()
         self.forked = True
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()
 
 
-class _Forks:
-    """Makes forks wait for writers, so that no child inherits a lock that nobody gives back."""
-
-    patience: Final = 10.0  # seconds
-
-    def __init__(self) -> None:
-        self.databases: weakref.WeakSet[VoicesSqlite] = weakref.WeakSet()
-        self.writing = threading.RLock()
-        self.pipe: tuple[int, int] | None = None
-
-    def before(self) -> None:
-        self.held = self.writing.acquire(timeout=self.patience)
-        if any(database.in_own_transaction() for database in self.databases):
-            self.pipe = os.pipe()
-
-    def in_parent(self) -> None:
-        """Write nothing until the child has undone its copy of this thread's transaction."""
-        if self.pipe is not None:
-            done, child = self.pipe
-            os.close(child)
-            select.select([done], [], [], self.patience)
-            os.close(done)
-            self.pipe = None
-        if self.held:
-            self.writing.release()
-
-    def in_child(self) -> None:
-        self.writing = threading.RLock()
-        for database in list(self.databases):
-            database.forget()
-        if self.pipe is not None:
-            for end in self.pipe:
-                os.close(end)  # the parent sees the end of the pipe
-            self.pipe = None
-
-
-_forks: Final = _Forks()
-os.register_at_fork(
-    before=_forks.before, after_in_parent=_forks.in_parent, after_in_child=_forks.in_child
+_TORN: Final = (
+    "this process was forked while a call of its parent was inside SQLite; "
+    "fork between calls, or start it with the method 'spawn'"
 )
+_READONLY_DIRECTORY: Final = 1544  # SQLITE_READONLY_DIRECTORY
+
+_writing: Final = Gate()
+binding: Final = Gate()
 
 
 @contextmanager
-def write_gate() -> Iterator[None]:
-    """Let one thread of this process write at a time; a fork waits for its turn too."""
-    with _forks.writing:
+def write_gate(database: object, timeout: float) -> Iterator[None]:
+    """Let one thread of this process write at a time.
+
+    Raises:
+        DatabaseError: Another thread wrote for longer than ``timeout`` (s).
+    """
+    if not _writing.acquire(timeout):
+        raise DatabaseError(
+            database,
+            f"another thread of this program kept writing for more than {timeout:g} s; "
+            "end that transaction or raise the timeout",
+        )
+    try:
         yield
+    finally:
+        _writing.release()
 
 
 def default_path() -> str:
@@ -202,24 +227,26 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
 
 
 def inspect(path: str) -> str:
-    """Return ``missing``, ``empty`` or ``sqlite``: what is at ``path``, read without changing it.
+    """Return ``missing``, ``empty`` or ``file``: what is at ``path``.
+
+    The file is not opened: closing it would take away the locks that this process's other
+    connections to it hold, and another program would remove the WAL under their feet.
 
     Raises:
         NotVoicesError: Something else is there.
-        DatabaseError: The file cannot be opened.
+        DatabaseError: The file may not be read.
     """
     try:
-        if not Path(path).is_file():
-            if Path(path).exists():
-                raise NotVoicesError(path, "it is not a file")
-            return "missing"
-        with Path(path).open("rb") as file:
-            head = file.read(len(_MAGIC))
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
     except OSError as error:
         raise DatabaseError(path, _reason(error)) from error
-    if head and head != _MAGIC:
-        raise NotVoicesError(path, "it is not an SQLite database")
-    return "sqlite" if head else "empty"
+    if not stat.S_ISREG(found.st_mode):
+        raise NotVoicesError(path, "it is not a file")
+    if not os.access(path, os.R_OK):
+        raise DatabaseError(path, "permission denied")
+    return "file" if found.st_size else "empty"
 
 
 def _reason(error: OSError) -> str:
@@ -232,21 +259,23 @@ def require_voices(path: str, history_table: str) -> None:
     Raises:
         DatabaseMissingError: Nothing is there, or an empty file.
         NotVoicesError: The file is something else, or another application's.
+        DatabaseDamagedError: The file is broken.
+        DatabaseError: The file may not be read.
     """
-    if inspect(path) != "sqlite":
+    if inspect(path) != "file":
         raise DatabaseMissingError(path)
     refuse_strangers(path, history_table)
 
 
 def refuse_strangers(path: str, history_table: str) -> None:
-    """Refuse an SQLite file that has tables, but not ours.
+    """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed.
 
     Raises:
         NotVoicesError: The file belongs to another application.
         DatabaseDamagedError: The file is broken.
     """
-    with translated(path), closing(_read_only(path)) as connection:
-        tables = [row[0] for row in connection.execute(_TABLES)]
+    with translated(path):
+        tables = _table_names(path)
     if tables and history_table not in tables:
         shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
         raise NotVoicesError(path, f"it is a database of another application ({shown})")
@@ -255,19 +284,44 @@ def refuse_strangers(path: str, history_table: str) -> None:
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
-def _read_only(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=30)
+def _table_names(path: str) -> list[str]:
+    """Look without leaving a -wal and a -shm behind where there was none."""
+    try:
+        return _look(path, is_still=not _sidecars(path, ("-wal", "-journal")))
+    except sqlite3.DatabaseError:
+        if not _sidecars(path, ("-wal", "-journal")):
+            raise
+        return _look(path, is_still=False)  # another program began to write just now
+
+
+def _look(path: str, *, is_still: bool) -> list[str]:
+    uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=30, factory=Connection)) as connection:
+        return [row[0] for row in connection.execute(_TABLES)]
+
+
+def _sidecars(path: str, suffixes: tuple[str, ...]) -> list[str]:
+    real = os.path.realpath(path)
+    return [real + suffix for suffix in suffixes if os.path.lexists(real + suffix)]
 
 
 def create_file(path: str) -> None:
     """Create the folder (owner only) and an empty database file (owner only, umask respected).
 
     Raises:
-        DatabaseError: The folder or the file cannot be made.
+        DatabaseError: The folder or the file cannot be made, or the rest of a database whose
+            file is gone lies there: SQLite would delete what is in its WAL.
     """
+    if (left := _sidecars(path, ("-wal",))) and inspect(path) != "file":
+        name = Path(left[0]).name
+        raise DatabaseError(path, f"{name!r} is there without it; move that away first")
     try:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        # Never one that is there: closing it would drop this process's locks on it.
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        if not Path(path).is_file():
+            raise DatabaseError(path, _reason(error)) from error
     except OSError as error:
         raise DatabaseError(path, _reason(error)) from error
 

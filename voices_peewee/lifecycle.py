@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -116,7 +115,7 @@ class Lifecycle:
             AlreadyConnectedError: The models are bound to another database.
         """
         with self._migrating(create=create) as store:
-            if not migrations.pending(store.database, self._directories):
+            if to is None and not migrations.pending(store.database, self._directories):
                 return []
             before = self._back_up_first if backup else None
             return migrations.upgrade(store.database, self._directories, to=to, before=before)
@@ -273,7 +272,7 @@ class Lifecycle:
         if self.path != engine.MEMORY:
             if not create:
                 engine.require_voices(self.path, migrations.HISTORY_TABLE)
-            elif engine.inspect(self.path) == "missing":
+            elif engine.inspect(self.path) != "file":
                 engine.create_file(self.path)
             else:
                 engine.refuse_strangers(self.path, migrations.HISTORY_TABLE)
@@ -356,7 +355,7 @@ class _Bound:
         self.users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
-_binding: Final = threading.RLock()
+_binding: Final = engine.binding
 _bound: _Bound | None = None
 
 

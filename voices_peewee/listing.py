@@ -266,6 +266,8 @@ def _column(listing: Listing, name: str) -> Column:
     """Return a column by name; keys after a JSON column's name lead into it."""
     shown = {word: column for word, column in listing.fields.items() if not column.hidden}
     head, keys = field_path(name) or (name, ())
+    if head in listing.fields and head not in shown:
+        raise QueryError(f"{head} can be asked for in a query, but is no column of this list")
     field = find(shown, head, "column")
     if not keys:
         return field

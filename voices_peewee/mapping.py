@@ -39,7 +39,7 @@ class Mapper(Generic[M]):
         self.get_sql = model.select().where(model.id == 0).sql()[0]
         self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
         self._binders = [binder(field) for field in fields]
-        self._readers = [(field.name, read) for field in fields if (read := reader(field))]
+        self._readers = [reader(field) for field in fields]
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
@@ -48,12 +48,11 @@ class Mapper(Generic[M]):
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
         """Yield an instance for each row."""
         new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
+        empty = dict.fromkeys(names)
         for row in rows:
-            data = dict(zip(names, row))  # noqa: B905 - strict costs a tenth of the whole
-            for name, read in readers:
-                value = data[name]
-                if value is not None:
-                    data[name] = read(value)
+            data = empty.copy()
+            for name, read, value in zip(names, readers, row):  # noqa: B905 - strict is slow
+                data[name] = value if read is None or value is None else read(value)
             instance = new(model)
             instance.__data__ = data
             instance._dirty = set()

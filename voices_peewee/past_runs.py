@@ -15,7 +15,7 @@ from voices_peewee.models import (
     ProcessingHistory,
     new_run_id,
 )
-from voices_peewee.rows import mapper
+from voices_peewee.rows import collection_paused, mapper
 from voices_peewee.run import plain_parameters, storable
 from voices_peewee.run_files import Files, Output, Plan
 from voices_peewee.sources import (
@@ -225,7 +225,7 @@ def _write(store: Store, plans: list[Plan]) -> list[ProcessingHistory]:
     paths = {plan.source for plan in plans if isinstance(plan.source, str)}
     known = rows_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
-    with store.writing():
+    with collection_paused(), store.writing():
         _refuse_known_runs(store, plans)
         files = Files(store, plans, facts)
         for plan in plans:
@@ -257,7 +257,10 @@ def _refuse_known_runs(store: Store, plans: list[Plan]) -> None:
 def _histories(plan: Plan) -> Iterator[ProcessingHistory]:
     for file, _ in plan.rows:
         yield ProcessingHistory(
-            **plan.history, processed_file=file.id, source_hash=file.content_hash
+            **plan.history,
+            processed_file=file.id,
+            source_hash=file.content_hash,
+            __no_default__=True,  # a run id and a time for each would cost more than the rest
         )
 
 

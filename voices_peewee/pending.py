@@ -230,9 +230,9 @@ def _newest_first(rows: list[_Row], wanted: _Settings) -> list[list[_Row]]:
 
 def _outcome(run: list[_Row]) -> Reason:
     """Return what a run came to; a success that does not count has seen other content."""
-    if all([row.success for row in run]):
+    if all(row.success for row in run):
         return "content changed"
-    return "failed" if all([row.end or row.success for row in run]) else "unfinished"
+    return "failed" if all(row.end or row.success for row in run) else "unfinished"
 
 
 class _Content:

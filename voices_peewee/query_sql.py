@@ -73,7 +73,8 @@ def _globbed(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
 
 def _both_cases(letter: str) -> str:
     """Return a GLOB that fits a letter in either case; GLOB's own signs stand for themselves."""
-    forms = {form for form in (letter, letter.lower(), letter.upper()) if len(form) == 1}
+    forms = {letter, letter.lower(), letter.upper(), letter.title()}
+    forms = {form for form in forms if len(form) == 1}
     return f"[{''.join(sorted(forms))}]" if len(forms) > 1 or letter in "*?[" else letter
 
 

@@ -16,10 +16,10 @@ from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
-    from voices_peewee.recordings import SpeakerKey
-    from voices_peewee.store import Store
+    from voices_peewee.store import SpeakerKey, Store
 
 Time = dt.datetime | str
+Model = tuple[str, str | None]
 
 # What additional_metrics holds beside metrics.
 _RESERVED: Final = ("nonfinite", "run_metrics")
@@ -203,7 +203,7 @@ def model_label(model_type: str | None, model_version: str | None) -> str:
     return f"{model_type or ''}:{model_version}"
 
 
-def parse_model(text: str) -> tuple[str, str | None]:
+def parse_model(text: str) -> Model:
     """Split ``demucs:4.0`` into type and version at the last colon.
 
     The version is None, which stands for any, where there is no colon, and empty, which stands
@@ -212,9 +212,66 @@ def parse_model(text: str) -> tuple[str, str | None]:
     Raises:
         QueryError: Nothing stands before the colon.
     """
-    model_type, colon, version = text.rpartition(":")
-    if not colon:
-        model_type = version
-    if not model_type.strip():
+    before, colon, after = text.rpartition(":")
+    model = (before, after) if colon else (after, None)
+    if not model[0].strip():
         raise QueryError(f"a model is written type:version, for example demucs:4.0, not {text!r}")
-    return model_type, version if colon else None
+    return model
+
+
+def find_model(store: Store, model: str | Model) -> Model:
+    """Return the type and version of a model that has runs.
+
+    Raises:
+        QueryError: No run is by this model.
+    """
+    found = parse_model(model) if isinstance(model, str) else model
+    if _has_runs(store, found):
+        return found
+    if isinstance(model, str) and _has_runs(store, (model, None)):
+        return model, None  # the colon is a part of its name
+    known = {model_label(*key) for key in _models(store)}
+    if not known:
+        raise QueryError(f"unknown model {model_label(*found)!r}; no run names a model")
+    raise QueryError.unknown_field(model_label(*found), known, "model")
+
+
+def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
+    """Return the conditions for the runs of a model, which an index can serve."""
+    run, (model_type, version) = ProcessingHistory, model
+    conditions = [run.model_type == model_type]
+    if version is not None:
+        missing = run.model_version.is_null()
+        conditions.append(
+            (run.model_version == version) | missing
+            if version == ""
+            else run.model_version == version
+        )
+    if runs.operation_type is None:  # the index begins with it
+        conditions.append(run.operation_type.in_(_operations(store)))
+    return conditions
+
+
+def _has_runs(store: Store, model: Model) -> bool:
+    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(store, model, Runs())).limit(1)
+    return store.connection().execute(*query.sql()).fetchone() is not None
+
+
+def _models(store: Store) -> list[tuple[str, str | None]]:
+    run = ProcessingHistory
+    query = run.select(run.model_type, run.model_version).distinct()
+    query = query.where(run.model_type.is_null(is_null=False))
+    found: list[tuple[str, str | None]] = store.connection().execute(*query.sql()).fetchall()
+    return found
+
+
+def _operations(store: Store) -> list[str]:
+    """Return the types of operation there are, by jumping through the index."""
+    run, found = ProcessingHistory, [""]
+    smallest = run.select(pw.fn.MIN(run.operation_type))
+    while True:
+        query = smallest.where(run.operation_type > found[-1])
+        (value,) = store.connection().execute(*query.sql()).fetchone()
+        if value is None:
+            return found[1:]
+        found.append(value)

@@ -12,7 +12,7 @@ import peewee as pw
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
 from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.models import ProcessedFile, Speaker
-from voices_peewee.store import FileKey
+from voices_peewee.store import FileKey as FileKey
 from voices_peewee.store import SpeakerKey as SpeakerKey
 
 _KEEP: Final[Any] = object()

@@ -32,6 +32,7 @@ class Store:
         self.database = database
         self.label = label
         self.timeout = timeout
+        self._wal = database if isinstance(database, VoicesSqlite) else None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -42,7 +43,11 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        with translated(self.label, self.timeout), write_gate(), self.database.atomic():
+        with (
+            translated(self.label, self.timeout),
+            write_gate(self.label, self.timeout),
+            self.database.atomic(),
+        ):
             yield
 
     def connection(self) -> Any:
@@ -67,7 +72,9 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with translated(self.label, self.timeout), write_gate():
+        with translated(self.label, self.timeout), write_gate(self.label, self.timeout):
+            if self._wal is not None:
+                self._wal.use_wal()
             rows = mapper(type(instance))
             related = list(rows.unsaved(instance))
             if related or instance.__data__.get("id") is not None:

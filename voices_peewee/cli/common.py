@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 import click
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from voices_peewee.db_manager import DatabaseManager
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
@@ -60,11 +59,11 @@ class Target:
         )
 
 
-def pass_manager(function: Callable[Concatenate[DatabaseManager, P], R]) -> Callable[P, R]:
+def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
     """Give a command the manager of its database as first argument, not connected yet."""
 
     @wraps(function)
-    def with_manager(*args: P.args, **kwargs: P.kwargs) -> R:
+    def with_manager(*args: Any, **kwargs: Any) -> R:
         return function(_target(click.get_current_context()).manager(), *args, **kwargs)
 
     return with_manager
@@ -82,7 +81,7 @@ class VoicesCommand(click.Command):
         self.example = example
         self.params.append(_late_db())
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example below the options."""
         with formatter.section("Example"):
             for line in self.example.splitlines():
@@ -274,9 +273,24 @@ def _json_or_text(text: str) -> object:
 
     try:
         return json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _no_number(name: str) -> float:
     raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+class ModelFilter(TypedDict, total=False):
+    """A model as the manager's methods take it."""
+
+    model_type: str
+    model_version: str
+
+
+def split_model(text: str | None) -> ModelFilter:
+    """Split ``demucs:4.0`` at its last colon into the arguments ``model_type, model_version``."""
+    if text is None:
+        return {}
+    model, colon, version = text.rpartition(":")
+    return {"model_type": model, "model_version": version} if colon else {"model_type": version}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -180,6 +179,7 @@ def _called(file: ProcessedFile) -> str:
 
 def _say_duplicates(added: Added) -> None:
     if added.duplicates and added.outcome != "unchanged":
-        same = " and ".join(map(str, added.duplicates))
-        plural_s = "s" if len(added.duplicates) > 1 else ""
-        say(f"{added.file.original_path!r} has the same content as file{plural_s} {same}")
+        word, same = "file", ", ".join(map(str, added.duplicates))
+        if len(added.duplicates) > 1:
+            word = "files"
+        say(f"{added.file.original_path!r} has the same content as {word} {same}")

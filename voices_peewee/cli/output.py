@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.cli.common import OutputError
-from voices_peewee.cli.text import printable
+from voices_peewee.cli.text import printable, speaks_unicode
 
 if TYPE_CHECKING:
     from voices_peewee.cli.view import Shown
@@ -80,6 +80,16 @@ def _encoded(text: str, encoding: str) -> bytes:
         return text.encode(encoding, "backslashreplace")
 
 
+def write_path(path: str, *, end: str) -> None:
+    """Write a path: exactly for another program, harmless on a terminal."""
+    write([printable(path) if sys.stdout.isatty() else path, end])
+
+
+def write_text(text: str) -> None:
+    """Write lines for people, without anything that could command a terminal."""
+    write(f"{printable(line)}\n" for line in text.split("\n"))
+
+
 def write_json(value: object) -> None:
     """Write one value as JSON that a person can read too."""
     write([_dump(value, indent=2), "\n"])
@@ -128,7 +138,7 @@ def _objects(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _dump(value: object, indent: int | None = None) -> str:
-    ascii_only = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    ascii_only = not speaks_unicode(sys.stdout)
     try:
         text = json.dumps(
             value, default=_plain, ensure_ascii=ascii_only, allow_nan=False, indent=indent
@@ -181,7 +191,7 @@ class _Line:
 
 
 def _csv_value(value: object, *, raw: bool) -> object:
-    if value is None or isinstance(value, int) and not isinstance(value, bool):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, pass_manager, say
+from voices_peewee.cli.common import command, pass_manager, say, split_model
+from voices_peewee.cli.text import speaks_unicode
 from voices_peewee.cli.view import Column, options, since_options
 
 if TYPE_CHECKING:
     from voices_peewee.analysis import Leaderboard, LeaderboardRow
+    from voices_peewee.comparison import Comparison
     from voices_peewee.db_manager import DatabaseManager
 
 _BAR: Final = 8  # places of a terminal
@@ -70,31 +72,19 @@ def leaderboard(
     Every measurement of a successful run counts. The interval is that of the mean, by
     Student's t; SDRi, real-time factor and memory are means.
     """
+    from voices_peewee.cli.output import write_json
+
     fields = [field for name in by.split(",") for field in _fields(name.strip())]
     with manager:
-        board = manager.leaderboard(by=fields, **_model(model), **filters)
+        board = manager.leaderboard(by=fields, **split_model(model), **filters)
     if as_json:
-        _write_json(board.to_dicts())
+        write_json(board.to_dicts())
     else:
         _show_board(board)
 
 
 def _fields(name: str) -> Sequence[str]:
     return _MODEL if name == "model" else (name,)
-
-
-def _model(text: str | None) -> dict[str, str | None]:
-    """Split ``demucs:4.0`` at its last colon."""
-    if text is None:
-        return {}
-    model, colon, version = text.rpartition(":")
-    return {"model_type": model, "model_version": version} if colon else {"model_type": version}
-
-
-def _write_json(value: object) -> None:
-    from voices_peewee.cli.output import write_json
-
-    write_json(value)
 
 
 def _show_board(board: Leaderboard) -> None:
@@ -143,7 +133,7 @@ def _numbers(row: LeaderboardRow) -> list[object]:
     return [row.n, row.failures, row.mean, margin, row.median, row.stdev, *costs]
 
 
-def _bars(values: Iterable[float | None]) -> list[str]:
+def _bars(values: Sequence[float | None]) -> list[str]:
     """Return a bar for each value, from zero, or from the lowest one below it."""
     known = [value for value in values if value is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
@@ -151,13 +141,65 @@ def _bars(values: Iterable[float | None]) -> list[str]:
 
 
 def _bar(share: float) -> str:
-    if (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8":
+    if not speaks_unicode(sys.stdout):
         return "#" * round(share * _BAR)
     whole, eighths = divmod(round(share * _BAR * 8), 8)
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
+@click.argument("a")
+@click.argument("b")
+@metric_options
+@click.option(
+    "--cluster",
+    type=click.Choice(["speaker"]),
+    help="Resample speakers, not recordings, since those of one speaker are alike.",
+)
+@click.option(
+    "--fail-if-worse",
+    type=float,
+    metavar="X",
+    help="Exit 1 if B is worse than A by more than X, in the metric's unit, or if no recording "
+    "was processed by both.",
+)
+@run_options
+@json_option
 @pass_manager
-def compare(manager: DatabaseManager, **filters: Any) -> None:
-    """Compare two models on what both have processed."""
+def compare(
+    manager: DatabaseManager,
+    a: str,
+    b: str,
+    *,
+    fail_if_worse: float | None,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Compare two models on what both have processed.
+
+    A and B are models, with or without a version: demucs:4.0. Differences are B - A. The
+    interval is that of the mean difference, by bootstrap; the p-value is that of Wilcoxon's
+    signed-rank test.
+    """
+    from voices_peewee.cli.output import write_json, write_text
+
+    with manager:
+        result = manager.compare(a, b, **filters)
+    if as_json:
+        write_json(result.to_dict())
+    else:
+        write_text(str(result))
+    if fail_if_worse is not None:
+        _fail_if_worse(result, fail_if_worse)
+
+
+def _fail_if_worse(result: Comparison, margin: float) -> None:
+    """Exit 1 if B is worse by more than a margin, or if nobody can tell."""
+    if result.worse_by is not None and result.worse_by <= margin:
+        return
+    if result.worse_by is None:
+        say("no recording was processed by both")
+    else:
+        unit = f" {result.unit}" if result.unit else ""
+        say(f"{result.b} is worse by {result.worse_by:.4g}{unit}, more than {margin:g}")
+    click.get_current_context().exit(1)

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import assignments, command, pass_manager, plural, say
-from voices_peewee.cli.view import View, list_options, model_options, since_options, speaker_option
+from voices_peewee.cli.common import (
+    assignments,
+    command,
+    pass_manager,
+    plural,
+    say,
+    split_model,
+)
+from voices_peewee.cli.text import printable
+from voices_peewee.cli.view import (
+    Column,
+    View,
+    list_options,
+    model_options,
+    since_options,
+    speaker_option,
+)
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+
+_FAILURE_COLUMNS: Final = (
+    Column("count", "count", "runs"),
+    Column("error"),
+    Column("models", "tags"),
+    Column("newest", "time"),
+    Column("history_id", "integer", "example"),
+    Column("path", "path"),
+    Column("run_id"),
+    Column("error_type"),
+    Column("message"),
+)
 
 
 @command(example="voices list-history --failed --since -7d")
@@ -70,24 +101,126 @@ def pending(
     """Print the files that are still to be processed.
 
     Those are the files among PATH... that have no successful run of exactly these settings, or
-    have changed since. Their paths are printed as they were given, one a line.
+    have changed since. Their paths are printed as they were given, one a line. With '-' as a
+    PATH more are read from the standard input.
     """
+    from voices_peewee.cli.output import write_path, write_rows
+
+    settings = {**_parameters(parameters), **assignments(param, "--param")}
+    left = 0
+    with manager:
+        found = manager.pending(
+            _sources(paths, nul=nul), operation, **split_model(model), parameters=settings
+        )
+        if as_json:
+            left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
+        else:
+            for path in found:
+                write_path(path, end="\0" if nul else "\n")
+                left += 1
+    say(f"{plural(left, 'file')} pending")
+    if check and left:
+        click.get_current_context().exit(1)
 
 
-@command(example="voices failures --since -7d")
+def _parameters(text: str | None) -> dict[str, Any]:
+    import json
+
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise click.UsageError(printable(f"--parameters takes a JSON object, not {text!r}"))
+    return value
+
+
+def _sources(paths: Iterable[str], *, nul: bool) -> Iterator[str]:
+    """Yield the paths, and in the place of ``-`` those on the standard input."""
+    for path in paths:
+        if path == "-":
+            yield from _read_paths(b"\0" if nul else b"\n")
+        else:
+            yield path
+
+
+def _read_paths(end: bytes) -> Iterator[str]:
+    rest = b""
+    while block := sys.stdin.buffer.read(1 << 16):
+        *names, rest = (rest + block).split(end)
+        yield from (os.fsdecode(name) for name in names if name)
+    if rest:
+        yield os.fsdecode(rest)
+
+
+@command(example="voices failures --since 2026-11-22")
+@model_options
+@speaker_option
+@since_options
+@list_options
 @pass_manager
-def failures(manager: DatabaseManager, **filters: Any) -> None:
-    """Group the failed runs by their error."""
+def failures(
+    manager: DatabaseManager,
+    view: View,
+    model: str | None,
+    operation: str | None,
+    **filters: Any,
+) -> None:
+    """Group the failed runs by their error.
+
+    For each error the newest run is named as an example; see show-run.
+    """
+    with manager:
+        found = manager.failures(operation_type=operation, **split_model(model), **filters)
+    rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
+    view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
 
 
 @command(example="voices show-run 1")
 @click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 @pass_manager
-def show_run(manager: DatabaseManager, run: str) -> None:
-    """Show one run whole, with its outputs and its error."""
+def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
+    """Show one run whole, with its outputs and its error.
+
+    RUN is an id, or a run_id or its beginning.
+    """
+    from voices_peewee.cli.output import write_json, write_text
+
+    with manager:
+        found = manager.show_run(run)
+    if as_json:
+        write_json(found.to_dict())
+    else:
+        write_text(str(found))
 
 
 @command(example="voices close-unfinished --older-than 2d")
+@click.option(
+    "--older-than",
+    metavar="TIME",
+    help="Only runs without a sign of life for so long, such as 90m, 36h or 2d.",
+)
 @pass_manager
-def close_unfinished(manager: DatabaseManager, **filters: Any) -> None:
-    """Mark the runs whose process is dead as failed."""
+def close_unfinished(manager: DatabaseManager, older_than: str | None) -> None:
+    """Mark the runs whose process is dead as failed.
+
+    A run whose process lives on this host is left alone. One of another host, or of a process
+    that nobody knows, is closed only with --older-than.
+    """
+    age = None if older_than is None else _seconds(older_than)
+    with manager:
+        say(f"{plural(manager.close_unfinished(older_than=age), 'run')} closed")
+
+
+_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def _seconds(text: str) -> float:
+    parts = _AGE.findall(text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise click.UsageError(
+            printable(f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}")
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

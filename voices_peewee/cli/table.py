@@ -11,12 +11,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from voices_peewee.cli.text import printable
-from voices_peewee.cli.view import Shown
+
+if TYPE_CHECKING:
+    from voices_peewee.cli.view import Shown
 
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
@@ -106,6 +108,7 @@ def _bold(text: str) -> str:
 
 def _fit(layout: Sequence[_Layout], room: int) -> None:
     """Take what is too much from the widest columns of text; numbers stay whole."""
+    aside = [column for column in layout if column.kind.aside]
     texts = [column for column in layout if not (column.kind.right or column.kind.rigid)]
     excess = sum(column.width for column in layout) + len(_GAP) * (len(layout) - 1) - room
     while excess > 0 and texts:
@@ -169,16 +172,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
+_SIZES: Final = ("kB", "MB", "GB", "TB")
+
+
 def size(count: int) -> str:
     """Return bytes as ``512 B`` or ``3.4 MB``."""
     if count < 1_000:
         return f"{count} B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        amount /= 1_000
-        if amount < 999.95:
-            break
-    return f"{amount:.1f} {unit}"
+    power = 1
+    while count >= 999.95 * 1_000**power and power < len(_SIZES):
+        power += 1
+    return f"{count / 1_000**power:.1f} {_SIZES[power - 1]}"
 
 
 KINDS: Final[Mapping[str, Kind]] = {

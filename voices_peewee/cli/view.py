@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -12,27 +12,29 @@ from voices_peewee.cli.common import plural, say
 from voices_peewee.errors import QueryError
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from voices_peewee.db_manager import DatabaseManager
+
+    class Shown(Protocol):
+        """A column as the lists describe it: ``kind`` is what its values are."""
+
+        @property
+        def name(self) -> str:
+            """What scripts call it."""
+
+        @property
+        def kind(self) -> str:
+            """One of ``table.KINDS``."""
+
+        @property
+        def title(self) -> str:
+            """What people call it."""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SHOWN: Final = 50
-
-
-class Shown(Protocol):
-    """A column as the lists describe it: ``kind`` is what its values are."""
-
-    @property
-    def name(self) -> str:
-        """What scripts call it."""
-
-    @property
-    def kind(self) -> str:
-        """One of ``table.KINDS``."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
 
 
 class Column(NamedTuple):
@@ -102,7 +104,8 @@ class View(NamedTuple):
         for key in reversed(self.sort.split(",") if self.sort else []):
             index = _position(key.removeprefix("-"), known, "column")
             chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
-        places = [_position(name, known, "column") for name in self.columns or list(known)[:default]]
+        shown = self.columns or list(known)[:default]
+        places = [_position(name, known, "column") for name in shown]
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
         self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)

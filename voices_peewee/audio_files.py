@@ -1,0 +1,188 @@
+"""Files that may be recordings: opened without waiting, hashed, and found in folders.
+
+Nothing here needs PyAV or looks at what a file contains.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from voices_peewee.errors import AudioError
+
+AnyPath = str | os.PathLike[str]
+
+# Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
+AUDIO_SUFFIXES: Final = frozenset(
+    [
+        *(".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au"),
+        *(".avi", ".caf", ".eac3", ".flac", ".flv", ".gsm", ".m4a", ".m4b", ".m4v", ".mka", ".mkv"),
+        *(".mov", ".mp2", ".mp3", ".mp4", ".mpc", ".mpeg", ".mpg", ".oga", ".ogg", ".ogv", ".ogx"),
+        *(".opus", ".rf64", ".snd", ".spx", ".tta", ".voc", ".w64", ".wav", ".wave", ".webm"),
+        *(".wma", ".wmv", ".wv"),
+    ]
+)
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe, not a regular file",
+    stat.S_IFSOCK: "a socket, not a regular file",
+    stat.S_IFCHR: "a device, not a regular file",
+    stat.S_IFBLK: "a device, not a regular file",
+}
+_CLAUSES: Final = {
+    errno.ENOENT: "there is no such file",
+    errno.ENOTDIR: "there is no such file",
+    errno.ELOOP: "it is a link that leads back to itself",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+
+
+def stat_facts(path: AnyPath) -> tuple[int, str]:
+    """Return the size (bytes) and SHA-256 (hexadecimal) of any regular file, without PyAV.
+
+    Raises:
+        AudioError: nothing can be read there (missing, unreadable, not a regular file).
+        AudioError: the file changed while it was read.
+    """
+    with opened_file(path) as (file, size):
+        return size, digest(file)
+
+
+def content_hash(path: AnyPath) -> str:
+    """Return the SHA-256 (hexadecimal) of any regular file; raises what ``stat_facts`` raises."""
+    return stat_facts(path)[1]
+
+
+def find_files(
+    paths: Iterable[AnyPath], *, on_error: Callable[[AudioError], None]
+) -> Iterator[str]:
+    """Yield the files that ``paths`` name, in an order that depends on names alone.
+
+    A file is yielded as it is named. A folder is walked with its subfolders: hidden names are
+    skipped, only files with a suffix of ``AUDIO_SUFFIXES`` count, each folder is visited once
+    (links to folders last, so that a recording goes by its own path), each path is yielded once.
+
+    Args:
+        paths: files and folders; what is missing is yielded too, for ``probe`` to refuse.
+        on_error: is told of folders that cannot be listed or entered, and of pipes, sockets,
+            devices and broken links that are named like recordings; the walk goes on.
+    """
+    yielded: set[str] = set()
+    visited: set[tuple[int, int]] = set()
+    for path in paths:
+        found = _walk(Path(path), visited, on_error) if _is_folder(path) else [os.fspath(path)]
+        for name in found:
+            absolute = os.path.abspath(name)
+            if absolute not in yielded:
+                yielded.add(absolute)
+                yield name
+
+
+def _is_folder(path: AnyPath) -> bool:
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _walk(
+    top: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
+) -> Iterator[str]:
+    """Yield the recordings below a folder: its files, its subfolders, linked folders last."""
+    folders, linked = [top], deque[Path]()
+    while folders or linked:
+        folder = folders.pop() if folders else linked.popleft()
+        inner: list[Path] = []
+        for path in _list_once(folder, visited, on_error):
+            kind = _kind(path, on_error)
+            if kind == stat.S_IFDIR:
+                (linked if path.is_symlink() else inner).append(path)
+            elif kind == stat.S_IFREG and path.suffix.lower() in AUDIO_SUFFIXES:
+                yield str(path)
+        folders += reversed(inner)
+
+
+def _list_once(
+    folder: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
+) -> list[Path]:
+    """List what is not hidden, sorted; nothing where the folder was listed before."""
+    try:
+        facts = folder.stat()
+        if (facts.st_dev, facts.st_ino) in visited:
+            return []
+        visited.add((facts.st_dev, facts.st_ino))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        on_error(AudioError(folder, _clause(folder, error)))
+        return []
+
+
+def _kind(path: Path, on_error: Callable[[AudioError], None]) -> int | None:
+    """Return the kind of a file, and tell of what is named like a recording and is none."""
+    is_named_so = path.suffix.lower() in AUDIO_SUFFIXES
+    try:
+        facts = path.stat()
+        if is_named_so and not stat.S_ISDIR(facts.st_mode):
+            _require_regular(path, facts)
+    except AudioError as error:
+        on_error(error)
+    except OSError as error:
+        if is_named_so or error.errno not in {errno.ENOENT, errno.ELOOP}:
+            on_error(AudioError(path, _clause(path, error)))
+    else:
+        return stat.S_IFMT(facts.st_mode)
+    return None
+
+
+@contextmanager
+def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
+    """Open a regular file for reading, with its size, and refuse it if it changes meanwhile."""
+    try:
+        _require_regular(path, Path(path).stat())
+        # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        with FileIO(os.open(path, flags)) as file:
+            before = os.fstat(file.fileno())
+            _require_regular(path, before)
+            try:
+                yield file, before.st_size
+            finally:
+                _require_same(path, before, os.fstat(file.fileno()))
+    except (OSError, ValueError) as error:
+        raise AudioError(path, _clause(path, error)) from error
+
+
+def _require_same(path: AnyPath, before: os.stat_result, after: os.stat_result) -> None:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise AudioError(path, "it changed while it was read")
+
+
+def _require_regular(path: AnyPath, facts: os.stat_result) -> None:
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind != stat.S_IFREG:
+        raise AudioError(path, f"it is {_KINDS.get(kind, 'not a regular file')}")
+
+
+def _clause(path: AnyPath, error: OSError | ValueError) -> str:
+    """Say in one clause why the system did not give us a file."""
+    if isinstance(error, ValueError):
+        return "no file can have this name"
+    if error.errno == errno.ENOENT and Path(path).is_symlink():
+        return "it is a link to something that is not there"
+    return _CLAUSES.get(error.errno or 0, f"the system says {error.strerror!r}")
+
+
+def digest(file: FileIO) -> str:
+    """Return the SHA-256 of what is left to read, in hexadecimal."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
