@@ -38,9 +38,7 @@ def run(*args: str | Path) -> Outcome:
 
 def usage(command: str, arguments: str, message: str) -> str:
     """Return what stderr says about a command line that makes no sense."""
-    return (
-        f"Usage: {command} {arguments}\nTry '{command} --help' for help.\n\nError: {message}\n"
-    )
+    return f"Usage: {command} {arguments}\nTry '{command} --help' for help.\n\nError: {message}\n"
 
 
 def program(*args: str | Path, **options: object) -> Outcome:

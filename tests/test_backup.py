@@ -362,6 +362,20 @@ def index_broken(path: Path) -> None:
         file.write(b"\xff" * 4096)
 
 
+def schema_broken(path: Path) -> None:
+    """Make the first page nonsense, behind its header."""
+    make(path)
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3996)
+
+
+def schema_not_utf8(path: Path) -> None:
+    """Make a letter of the schema a byte that no text has."""
+    make(path)
+    path.write_bytes(path.read_bytes().replace(b"CREATE INDEX", b"CREATE INDE\xac"))
+
+
 def other_application(path: Path) -> None:
     """Make a database of another application."""
     execute(path, "CREATE TABLE bookmarks (url)")
@@ -411,6 +425,11 @@ SOURCES: dict[str, tuple[Callable[[Path], object], type[VoicesError], str]] = {
         truncated,
         DatabaseDamagedError,
         USE + "the file is damaged (database disk image is malformed); restore a backup",
+    ),
+    "schema-not-utf8": (
+        schema_not_utf8,
+        DatabaseDamagedError,
+        USE + "the file is damaged (a name in it is not UTF-8); restore a backup",
     ),
     "foreign-key-mismatch": (
         foreign_keys_mismatched,
@@ -1159,6 +1178,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         anew(index_broken),
         "it is damaged (Page 6: btreeInitPage() returns error code 11)",
     ),
+    "schema-not-utf8": (
+        anew(schema_not_utf8),
+        "it is damaged (a name in it is not UTF-8)",
+    ),
     "broken-format": (
         without_facts(lambda path: flip(path, 16)),
         "it is damaged (file is not a database)",
@@ -1371,7 +1394,8 @@ def test_restore_onto_itself(database: Path, linked: bool) -> None:
 STRANGERS = {
     key: SOURCES[key]
     for key in SOURCES
-    if key not in ("missing", "truncated", "foreign-keys", "foreign-key-mismatch")
+    if SOURCES[key][1] is not DatabaseDamagedError
+    and key not in ("missing", "foreign-key-mismatch")
 }
 
 
@@ -1473,6 +1497,8 @@ def test_restore_where_one_appears(database: Path, copies: Path) -> None:
 DAMAGED = {
     "truncated": truncated,
     "broken-page": index_broken,
+    "broken-schema": schema_broken,
+    "schema-not-utf8": schema_not_utf8,
     "foreign-keys": foreign_keys_broken,
 }
 

@@ -109,9 +109,7 @@ def test_help_of_every_command(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in commands() if " " not in name])
 def test_summaries_are_those_of_the_commands(name: str) -> None:
     """The list of commands says about each what its own help says first."""
-    summaries = {
-        each: text for _, names in cli.sections.values() for each, text in names.items()
-    }
+    summaries = {each: text for _, names in cli.sections.values() for each, text in names.items()}
     assert (commands()[name].help or "").partition("\n")[0] == summaries[name]
 
 

@@ -116,14 +116,14 @@ def test_backup_is_never_over_a_file(studio: Path, tmp_path: Path) -> None:
 def test_backups_are_listed_and_kept(studio: Path) -> None:
     """--keep leaves the newest; the list says when, how large and where."""
     paths = [run("--db", studio, "backup", "--keep", "2").out.strip() for _ in range(3)]
-    done = run("--db", studio, "list-backups", "--json", "--columns", "path,rows,version,source")
+    done = run("--db", studio, "list-backups", "--json", "--columns", "path,records,version,source")
     assert json.loads(done.out) == [
-        {"path": path, "rows": 3, "version": __version__, "source": str(studio)}
+        {"path": path, "records": 3, "version": __version__, "source": str(studio)}
         for path in reversed(paths[1:])
     ]
     done = run("--db", studio, "list", "backups")
     assert (done.out.splitlines()[0].split(), done.err) == (
-        ["created", "UTC", "size", "rows", "version", "path"],
+        ["created", "UTC", "size", "records", "version", "path"],
         "2 backups\n",
     )
 
@@ -142,7 +142,7 @@ def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     run("--db", studio, "backup", "--backup-path", copy)
     done = run("--db", studio, "verify-backup", copy)
-    facts = re.escape(f"{str(copy)!r} is sound: 3 rows, ") + r"[\d.]+ kB, of [\d: -]{16} UTC\n"
+    facts = re.escape(f"{str(copy)!r} is sound: 3 records, ") + r"[\d.]+ kB, of [\d: -]{16} UTC\n"
     assert (done.code, done.out) == (0, "")
     assert re.fullmatch(facts, done.err)
     run("--db", studio, "add-speaker", "Bob")
@@ -150,9 +150,11 @@ def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     done = run("--db", studio, "restore", copy, "--yes")
     (saved,) = studio.parent.glob("voices_backup_*.db")
     assert (done.code, done.out) == (0, "")
-    said = re.escape(f"what was there is in {str(saved)!r}\n") + r"restored 3 rows, .* UTC\n"
+    said = re.escape(f"what was there is in {str(saved)!r}\n") + r"restored 3 records, .* UTC\n"
     assert re.fullmatch(said, done.err)
-    names = [run("--db", db, "list-speakers", "--csv", "--columns", "name").out for db in (studio, saved)]
+    names = [
+        run("--db", db, "list-speakers", "--csv", "--columns", "name").out for db in (studio, saved)
+    ]
     assert names == ["name\nAda\n", "name\nAda\nBob\n"]
 
 
@@ -166,7 +168,7 @@ def test_restore_asks(studio: Path, tmp_path: Path) -> None:
     assert run("--db", studio, "restore", copy) == (2, "", expected)
     code, seen = terminal("--db", studio, "restore", copy, typed="n\n", columns=200)
     assert code == 1
-    assert seen.startswith(f"Replace {str(studio)!r} by {str(copy)!r} (3 rows, ")
+    assert seen.startswith(f"Replace {str(studio)!r} by {str(copy)!r} (3 records, ")
     assert seen.endswith(" UTC)? [y/N]: n\nAborted!\n")
     assert "Bob" in run("--db", studio, "list-speakers").out
 

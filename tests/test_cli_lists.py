@@ -51,7 +51,11 @@ def studio(path: Path) -> Path:
                 updated_at=START,
             )
             for number, (name, seconds, size, speaker) in enumerate(
-                [("a.wav", 62.5, 2_000_044, ada), ("b.wav", 0.25, 8_044, bob), ("c.wav", 4000, 1, None)]
+                [
+                    ("a.wav", 62.5, 2_000_044, ada),
+                    ("b.wav", 0.25, 8_044, bob),
+                    ("c.wav", 4000, 1, None),
+                ]
             )
         ]
         runs = [
@@ -290,7 +294,11 @@ def test_wrong_speaker(studio: Path, speaker: str, message: str) -> None:
     ("args", "text"),
     [
         pytest.param([], "tag     speakers\nfemale         1\nstudio         2\n", id="all"),
-        pytest.param(["--sort", "-speakers"], "tag     speakers\nstudio         2\nfemale         1\n", id="sort"),
+        pytest.param(
+            ["--sort", "-speakers"],
+            "tag     speakers\nstudio         2\nfemale         1\n",
+            id="sort",
+        ),
         pytest.param(["STUD"], "tag     speakers\nstudio         2\n", id="word"),
         pytest.param(["--search", "stud"], "tag     speakers\nstudio         2\n", id="search"),
         pytest.param(["^stud"], "tag     speakers\nfemale         1\n", id="not"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_tools import run, terminal, usage
 
-MIGRATION = '''
+MIGRATION = """
 import peewee as pw
 
 
@@ -19,8 +19,8 @@ def migrate(migrator, database, *, fake=False):
 
 def rollback(migrator, database, *, fake=False):
     migrator.remove_fields("speakers", "language")
-'''
-MODELS = '''
+"""
+MODELS = """
 import peewee as pw
 
 
@@ -29,7 +29,7 @@ class Room(pw.Model):
 
     class Meta:
         table_name = "rooms"
-'''
+"""
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def columns(path: Path) -> list[str]:
 def test_life_of_a_migration(populated: Path, own: Path) -> None:
     """A pending migration is refused, found, applied and undone; data is backed up before."""
     args = ["--db", populated, "--migrations-dir", own]
-    lacks = f"Error: {str(populated)!r} lacks 1 migration (101_language); run 'voices run-migrations'\n"
+    lacks = (
+        f"Error: {str(populated)!r} lacks 1 migration (101_language); run 'voices run-migrations'\n"
+    )
     assert run(*args, "list-speakers") == (1, "", lacks)
     assert run(*args, "run-migrations", "--check") == (1, "101_language\n", "1 migration pending\n")
     assert "language" not in columns(populated)
@@ -98,7 +100,15 @@ def test_migrations_dir_by_environment(
 
 def test_list_migrations(populated: Path, own: Path) -> None:
     """The list says of each migration if it is applied, pending or unknown."""
-    args = ["--db", populated, "--migrations-dir", own, "list-migrations", "--columns", "name,state"]
+    args = [
+        "--db",
+        populated,
+        "--migrations-dir",
+        own,
+        "list-migrations",
+        "--columns",
+        "name,state",
+    ]
     shown = "name          state\n001_initial   applied\n101_language  pending\n"
     assert run(*args) == (0, shown, "2 migrations\n")
     shown = "name,state\n101_language,pending\n"
@@ -138,7 +148,9 @@ def test_run_to_and_back_to(populated: Path, own: Path) -> None:
             id="module",
         ),
         pytest.param(
-            ["create-migration", "x", "--models", "json"], "module 'json' has no models", id="models"
+            ["create-migration", "x", "--models", "json"],
+            "module 'json' has no models",
+            id="models",
         ),
     ],
 )
@@ -149,9 +161,7 @@ def test_refusals(populated: Path, own: Path, args: list[str], message: str) -> 
 
 def test_steps_or_to(populated: Path) -> None:
     """Two ways to say how far are one too many."""
-    expected = usage(
-        "voices rollback-migration", "[OPTIONS]", "give --steps or --to, not both"
-    )
+    expected = usage("voices rollback-migration", "[OPTIONS]", "give --steps or --to, not both")
     args = ["rollback-migration", "--steps", "1", "--to", "001_initial"]
     assert run("--db", populated, *args) == (2, "", expected)
 
@@ -159,7 +169,9 @@ def test_steps_or_to(populated: Path) -> None:
 def test_rollback_asks(populated: Path) -> None:
     """A rollback loses data, so it asks first."""
     seen = terminal("--db", populated, "rollback-migration", typed="n\n", columns=200)
-    question = f"Undo the newest 1 migration of {str(populated)!r}? Their columns and rows are lost."
+    question = (
+        f"Undo the newest 1 migration of {str(populated)!r}? Their columns and rows are lost."
+    )
     assert seen == (1, f"{question} [y/N]: n\nAborted!\n")
     assert columns(populated)
     message = "this needs a confirmation; use --yes where nobody can be asked"

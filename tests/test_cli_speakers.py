@@ -48,7 +48,9 @@ def test_add_speaker_of_a_known_name(studio: Path) -> None:
         pytest.param(
             ["add-speaker", "X", "--tag", ""], "a tag is a text that is not empty, not ''", id="tag"
         ),
-        pytest.param(["update-speaker", "Ada", "--name", ""], "a speaker needs a name", id="rename"),
+        pytest.param(
+            ["update-speaker", "Ada", "--name", ""], "a speaker needs a name", id="rename"
+        ),
         pytest.param(
             ["update-speaker", "Eve", "--name", "X"],
             "no speaker 'Eve'; see 'voices list-speakers'",

@@ -40,7 +40,7 @@ def test_python_snippets_run(page: Path, scene: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=scene
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize("page", pages_with("console"))

@@ -115,7 +115,9 @@ def test_other_metrics_are_any_json_value() -> None:
         (Decimal("sNaN"), "nan"),
         (Decimal("-Infinity"), "-inf"),
     ],
-    ids=repr,
+    ids=lambda value: (
+        f"{type(value).__name__} {value}" if not isinstance(value, Tensor) else "tensor"
+    ),
 )
 def test_what_is_not_finite_is_named(value: object, text: str) -> None:
     """A column is empty, an additional metric is left out, and both are named with a warning."""

@@ -445,6 +445,28 @@ def test_add_default_fills_only_what_is_empty(database: pw.SqliteDatabase, direc
     assert found == [("alto",), ("unknown",)]
 
 
+def test_change_fields_renames_and_makes_unique(
+    database: pw.SqliteDatabase, directory: Path
+) -> None:
+    """A changed field may have another column name, and its unique index comes and goes."""
+    forth = (
+        'migrator.change_fields("speakers", name=pw.TextField(unique=True, column_name="title"))'
+    )
+    back = 'migrator.change_fields("speakers", name=pw.TextField())'
+    write(directory, "002_title", f'migrator.drop_index("speakers", "name")\n{forth}')
+    migrations.upgrade(database, [directory])
+    assert ("index", "speakers_title") in {row[:2] for row in schema(database)}
+    assert "title" in {column.name for column in database.get_columns("speakers")}
+    write(directory, "003_name", back)
+    migrations.upgrade(database, [directory])
+    assert [str(found) for found in drift(database, MODELS)] == [
+        (
+            "table 'speakers' lacks index 'speakers_name' "
+            '(CREATE INDEX "speakers_name" ON "speakers" ("name"))'
+        )
+    ]
+
+
 ODD = """
     CREATE TABLE odd (
         id INTEGER PRIMARY KEY, -- a comment, with a comma
@@ -572,6 +594,21 @@ FAULTS = {
     "value": ("raise ValueError('no colour')", "ValueError: no colour"),
     "silent": ("raise RuntimeError", "RuntimeError"),
     "late": ("migrator.run(lambda: 1 / 0)", "ZeroDivisionError: division by zero"),
+    "no such CHECK": (
+        'migrator.drop_constraints("speakers", "ck_x")',
+        "ValueError: table 'speakers' has no CHECK 'ck_x'",
+    ),
+    "no such column": (
+        (
+            'migrator.sql("ALTER TABLE speakers DROP COLUMN description")\n'
+            'migrator.drop_not_null("speakers", "description")'
+        ),
+        "ValueError: table 'speakers' has no column 'description'",
+    ),
+    "no such table": (
+        'migrator.sql("DROP TABLE speakers")\nmigrator.drop_not_null("speakers", "name")',
+        "ValueError: there is no table 'speakers'",
+    ),
     "syntax": ("if", "SyntaxError: invalid syntax (003_bad.py, line 4)"),
 }
 
@@ -694,6 +731,18 @@ def test_a_lock_that_is_not_given_up(
             assert impatient.pragma("foreign_keys") == 1
     assert migrations.upgrade(impatient, [directory]) == ["002_b"]
     impatient.close()
+
+
+def test_other_errors_of_sqlite_stay_themselves(path: Path, directory: Path) -> None:
+    """What is neither a lock nor a migration's fault is the caller's to translate."""
+    writer = open_database(path)
+    with writer.connection_context():
+        migrations.upgrade(writer, [PACKAGE])
+    write(directory, "002_b", "pass")
+    reader = pw.SqliteDatabase(f"file:{path}?mode=ro", uri=True)
+    message = r"^attempt to write a readonly database$"
+    with reader.connection_context(), pytest.raises(pw.OperationalError, match=message):
+        migrations.upgrade(reader, [directory])
 
 
 def test_rows_that_point_to_nothing_are_refused(

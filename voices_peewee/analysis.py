@@ -307,15 +307,16 @@ def _distinct(
         yield only
         return
     connection, where = store.connection(), _where(place)
-    sql = _NULL.replace("WHERE", where).replace("COLUMN", column)
-    if connection.execute(sql, (*place.values(),)).fetchone():
-        yield None
-    sql, value = _NEXT.replace("WHERE", where).replace("COLUMN", column), ""
+    sql = _HAS.replace("WHERE ", where).replace("COLUMN", column)
+    for value in (None, ""):
+        if connection.execute(sql, (*place.values(), value)).fetchone():
+            yield value
+    sql, value = _NEXT.replace("WHERE ", where).replace("COLUMN", column), ""
     while (value := connection.execute(sql, (*place.values(), value)).fetchone()[0]) is not None:
         yield value
 
 
-_NULL: Final = "SELECT 1 FROM model_performance WHERE COLUMN IS NULL LIMIT 1"
+_HAS: Final = "SELECT 1 FROM model_performance WHERE COLUMN IS ? LIMIT 1"
 _NEXT: Final = "SELECT min(COLUMN) FROM model_performance WHERE COLUMN > ?"
 
 

@@ -25,13 +25,16 @@ from voices_peewee.errors import (
 Progress = Callable[[int, int], None]
 
 _STEP_BYTES: Final = 4 << 20
-_HISTORY: Final = "schema_migrations"
+_HAS_HISTORY: Final = (
+    "SELECT count(*) FROM pragma_table_info('schema_migrations') WHERE name = 'name'"
+)
 # A virtual table has no root page; what it shows is stored in other tables.
 _TABLES: Final = (
     "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
     " AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
 )
 _MIGRATIONS: Final = "SELECT name FROM schema_migrations ORDER BY rowid"
+_NOT_TEXT: Final = "a name in it is not UTF-8"
 _COUNT: Final = 'SELECT count(*) FROM "{}"'
 
 
@@ -46,6 +49,8 @@ def database_errors(database: Path, timeout: float, target: Path | None = None) 
         yield
     except sqlite3.Error as error:
         raise _explained(error, database, timeout, target) from error
+    except UnicodeDecodeError as error:
+        raise DatabaseDamagedError(database, _NOT_TEXT) from error
 
 
 @contextmanager
@@ -56,12 +61,14 @@ def backup_errors(path: Path) -> Iterator[None]:
     except StrangerError as error:
         raise BackupError(path, str(error)) from error
     except sqlite3.Error as error:
-        if code(error) == sqlite3.SQLITE_INTERRUPT:
+        if _code(error) == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from error
         raise BackupError(path, f"it is damaged ({error})") from error
+    except UnicodeDecodeError as error:
+        raise BackupError(path, f"it is damaged ({_NOT_TEXT})") from error
 
 
-def code(error: sqlite3.Error) -> int:
+def _code(error: sqlite3.Error) -> int:
     """Return SQLite's primary result code, or 0 where Python itself complains."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
@@ -71,7 +78,7 @@ def _explained(
 ) -> BaseException:
     if isinstance(error, StrangerError):
         return NotVoicesError(database, str(error))
-    match code(error):
+    match _code(error):
         case sqlite3.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -111,7 +118,7 @@ def writing(partial: Path, kind: Kind, target: Path) -> Iterator[sqlite3.Connect
         with closing(open_database(partial)) as copy:
             yield copy
     except sqlite3.Error as error:
-        if code(error) == sqlite3.SQLITE_IOERR:
+        if _code(error) == sqlite3.SQLITE_IOERR:
             # SQLite keeps the system's reason (a quota, say) to itself; writing on brings it out.
             with file_errors(kind, target), partial.open("ab") as file:
                 file.write(bytes(1 << 20))
@@ -172,9 +179,8 @@ def page_size(connection: sqlite3.Connection) -> int:
 
 def require_voices(connection: sqlite3.Connection) -> None:
     """Refuse another application's database, even if it has a table of that name."""
-    columns = {row[1] for row in connection.execute(f"PRAGMA table_info({_HISTORY})")}
-    if "name" not in columns:
-        raise StrangerError(f"it is not a Voices database (no table {_HISTORY!r})")
+    if not connection.execute(_HAS_HISTORY).fetchone()[0]:
+        raise StrangerError("it is not a Voices database (no table 'schema_migrations')")
 
 
 def contents(connection: sqlite3.Connection) -> tuple[dict[str, int], tuple[str, ...]]:

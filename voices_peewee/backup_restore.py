@@ -63,12 +63,9 @@ def restore_live(
 ) -> Backup:
     """Write the backup into the database in one transaction, after ``save`` backed that up."""
     with database_errors(database, timeout), closing(open_database(database, timeout)) as live:
-        live.execute("PRAGMA writable_schema=ON")  # else a truncated file refuses even writes
-        try:
+        with suppress(DatabaseDamagedError), database_errors(database, timeout):
             backup_copy.require_voices(live)  # before WAL mode, which changes the file
-        except sqlite3.DatabaseError as error:
-            if backup_copy.code(error) != sqlite3.SQLITE_CORRUPT:
-                raise  # what is damaged is put aside later
+        live.execute("PRAGMA writable_schema=ON")  # else a truncated file refuses even writes
         if live.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             raise DatabaseError(database, "it cannot be put into WAL mode, which restoring needs")
         live.execute("PRAGMA busy_timeout=200")  # the steps themselves wait, see _Steps

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, Final
 
 import peewee as pw
@@ -72,8 +71,13 @@ class Conditions:
         return either(known) if known and len(known) == len(groups) else None
 
     def _group(self, group: And) -> pw.ColumnBase | None:
-        runs = [term for term in group.terms if isinstance(term, Match) and self._of_run(term)]
-        nodes = [self._term(term) for term in group.terms if term not in runs]
+        runs: list[Match] = []
+        nodes: list[pw.ColumnBase] = []
+        for term in group.terms:
+            if isinstance(term, Match) and self._field(term).of_run:
+                runs.append(term)
+            else:
+                nodes.append(self._term(term))
         if runs:  # one and the same run must have them all
             nodes.append(self._some_run(runs))
         return both(nodes) if nodes else None
@@ -84,10 +88,7 @@ class Conditions:
         if isinstance(term, Text):
             columns = [self.listing.fields[name] for name in self.listing.search]
             return either([self._holds(column, term.text) for column in columns])
-        return self._some_run([term]) if self._of_run(term) else self._match(term)
-
-    def _of_run(self, term: Match) -> bool:
-        return self._field(term).of_run
+        return self._some_run([term]) if self._field(term).of_run else self._match(term)
 
     def _some_run(self, terms: Sequence[Match]) -> pw.ColumnBase:
         """Say that a file has a run with all of the terms."""
@@ -285,14 +286,12 @@ def join(
     that are ``filtered`` by it sooner; where the other side is always there, none is needed.
     """
     inner = {step.model for source in filtered for step in listing.joins[source] if step.always}
-    needed = {source for source in sources if source not in {None, listing.model}}
-    done: set[Model] = set()
-    for source in sorted(needed, key=lambda model: len(listing.joins[model])):
-        for step in listing.joins[source]:
-            if step.model not in done:
-                done.add(step.model)
-                kind = pw.JOIN.INNER if step.model in inner else pw.JOIN.LEFT_OUTER
-                query = query.join_from(step.start, step.model, kind, on=step.link)
+    needed, done = set(sources), set()
+    for step in (step for source, way in listing.joins.items() if source in needed for step in way):
+        if step.model not in done:
+            done.add(step.model)
+            kind = pw.JOIN.INNER if step.model in inner else pw.JOIN.LEFT_OUTER
+            query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
 
 
@@ -304,6 +303,8 @@ def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
     """
     if name in known:
         return known[name]
+    from difflib import get_close_matches  # only a mistake needs it
+
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     names = known if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)

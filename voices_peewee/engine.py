@@ -7,7 +7,6 @@ import sqlite3
 import stat
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from voices_peewee.errors import (
     NotVoicesError,
     VoicesError,
 )
-from voices_peewee.forks import Connection, Gate, forks
+from voices_peewee.forks import Connection, Connections, Gate, forks, still_open
 from voices_peewee.models import CHECKS
 
 MEMORY: Final = ":memory:"
@@ -64,9 +63,7 @@ class VoicesSqlite(pw.SqliteDatabase):
     """
 
     def __init__(self, database: str, *, timeout: float) -> None:
-        self._connections: weakref.WeakValueDictionary[int, Connection] = (
-            weakref.WeakValueDictionary()
-        )
+        self._connections = Connections()
         self.forked = False
         self._state: Any
         super().__init__(
@@ -82,8 +79,7 @@ class VoicesSqlite(pw.SqliteDatabase):
     @property
     def connections(self) -> list[Connection]:
         """The open connections of all threads."""
-        found = [reference() for reference in self._connections.valuerefs()]
-        return [connection for connection in found if connection is not None]
+        return still_open(self._connections)
 
     def _connect(self) -> Connection:
         if forks.is_torn:
@@ -167,7 +163,7 @@ class VoicesSqlite(pw.SqliteDatabase):
 
     def forget(self) -> None:
         """Begin anew in a forked child, which has closed the connections."""
-        self._connections = weakref.WeakValueDictionary()
+        self._connections = Connections()
         self.forked = True
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()

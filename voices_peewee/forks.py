@@ -93,12 +93,14 @@ class Cursor(sqlite3.Cursor):
 class Connection(sqlite3.Connection):
     """A connection that a fork waits for, and that a forked child closes."""
 
-    __slots__ = ("__weakref__", "busy", "process", "thread")
+    __slots__ = ("__weakref__", "busy", "is_open", "process", "thread")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.busy = 0  # calls that are inside SQLite
         self.thread, self.process = threading.get_ident(), forks.process
+        self.is_open = False
         super().__init__(*args, **kwargs)
+        self.is_open = True
         forks.connections[id(self)] = self
 
     def cursor(self, factory: Any = Cursor) -> Any:
@@ -136,6 +138,7 @@ class Connection(sqlite3.Connection):
         """Close the connection."""
         with _Inside(self):
             super().close()
+            self.is_open = False
 
     def outside(self, values: Iterable[Any]) -> Iterator[Any]:
         """Yield values that are asked for between two steps, outside of SQLite.
@@ -192,6 +195,15 @@ class _Inside:
         self.connection.busy -= 1
 
 
+Connections = weakref.WeakValueDictionary[int, Connection]
+
+
+def still_open(connections: Connections) -> list[Connection]:
+    """Return the open ones; other threads may open and close some meanwhile."""
+    found = [reference() for reference in connections.valuerefs()]
+    return [one for one in found if one is not None and one.is_open]
+
+
 class Gate:
     """A lock that its thread may take again, and that a forked child finds open."""
 
@@ -241,9 +253,7 @@ class _Forks:
     def __init__(self) -> None:
         self.databases: weakref.WeakSet[Any] = weakref.WeakSet()
         self.gates: list[Gate] = []
-        self.connections: weakref.WeakValueDictionary[int, Connection] = (
-            weakref.WeakValueDictionary()
-        )
+        self.connections = Connections()
         # A child that was copied while another thread was inside SQLite may not use it.
         self.is_torn = False
         self.process = os.getpid()
@@ -259,8 +269,7 @@ class _Forks:
 
     def open_connections(self) -> list[Connection]:
         """Return the connections of all threads."""
-        found = [reference() for reference in self.connections.valuerefs()]
-        return [connection for connection in found if connection is not None]
+        return still_open(self.connections)
 
     def stand_aside(self, connection: Connection) -> None:
         """Wait outside of SQLite while another thread forks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -23,6 +23,7 @@ from voices_peewee.store import Store
 
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
+    from voices_peewee.check import Finding
 
 Target = str | os.PathLike[str] | pw.Database | None
 
@@ -132,7 +133,7 @@ class Lifecycle:
 
         Raises:
             DatabaseMissingError: There is no database.
-            MigrationError: There is nothing to roll back, or it failed.
+            MigrationError: A migration cannot be rolled back; the database is as it was.
         """
         with self._migrating(create=False) as store:
             before = self._back_up_first if backup else None
@@ -212,14 +213,33 @@ class Lifecycle:
             DatabaseMissingError: There is no database.
             NotVoicesError: The file is something else.
         """
-        if self._store is not None:
-            return migrations.status(self._store.database, self._directories)
-        store = self._open(create=False)
-        try:
-            with store.reading():
-                return migrations.status(store.database, self._directories)
-        finally:
-            store.close()
+        with self._as_it_is() as store, store.reading():
+            return migrations.status(store.database, self._directories)
+
+    def check(
+        self, *, files: bool = False, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Finding]:
+        """Return what is wrong with the database, also with one that ``connect`` refuses.
+
+        Args:
+            files: Look at the audio as well: is it there, and is it what was recorded?
+            on_progress: Called with the bytes of audio done and in all.
+
+        Raises:
+            DatabaseMissingError: There is no database.
+            NotVoicesError: The file is something else.
+            DatabaseDamagedError: The file is too damaged to be looked at.
+        """
+        from voices_peewee.check import check
+
+        with self._as_it_is() as store:
+            return check(
+                store,
+                directories=self._directories,
+                path=self.path,
+                files=files,
+                on_progress=on_progress,
+            )
 
     def create_migration(
         self,
@@ -280,6 +300,18 @@ class Lifecycle:
         with store.reading():
             store.database.connect()
         return store
+
+    @contextmanager
+    def _as_it_is(self) -> Iterator[Store]:
+        """Give the open database, or open it for a look, whatever its migrations are."""
+        if self._store is not None:
+            yield self._store
+            return
+        store = self._open(create=False)
+        try:
+            yield store
+        finally:
+            store.close()
 
     @contextmanager
     def _migrating(self, *, create: bool) -> Iterator[Store]:

@@ -31,7 +31,6 @@ __all__ = ["LISTS", "Column", "Listing", "Page", "filters_to_words", "records", 
 Words = str | Sequence[str | Term]
 T = TypeVar("T")
 
-
 _GLANCE: Final = 2000  # rows that are looked at before anything is sorted
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 

@@ -27,9 +27,10 @@ BOUNDS: Final = {
 NONFINITE: Final = "nonfinite"
 OF_THE_RUN: Final = "run_metrics"
 
-
 # What is the whole run's: in every row of a run that has several.
 _OF_EVERY_ROW: Final = ("cpu_usage", "memory_usage", "processing_time", "real_time_factor")
+# What JSON holds as it is, once a float was seen to be finite.
+_PLAIN: Final = (float, int, str, bool, type(None))
 
 
 class MetricWarning(UserWarning):
@@ -73,7 +74,8 @@ class Metrics:
         if name in BOUNDS:
             self.columns[name] = _in_bounds(name, number)
         else:
-            self.additional[name] = json.loads(dump_json(number))
+            is_plain = type(number) in _PLAIN
+            self.additional[name] = number if is_plain else json.loads(dump_json(number))
 
     def update(self, later: Metrics) -> None:
         """Take over later metrics; a name that was there gets its new value."""
@@ -139,7 +141,7 @@ def combine(
 
 def _scalar(value: object) -> object:
     """Unwrap what holds one number: NumPy and torch scalars, one-element arrays, decimals."""
-    if value is None or isinstance(value, bool | int | str):
+    if type(value) in _PLAIN:
         return value
     try:
         if isinstance(value, Decimal):

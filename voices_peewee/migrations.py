@@ -233,9 +233,9 @@ def create(
 ) -> Path:
     """Write the difference between models and migrations as the next file of ``directory``.
 
-    Nothing but memory is migrated to find the difference, and the file is tried there. A
-    table that ``directory`` made and no model has is dropped, unless the models have none of
-    that directory's tables.
+    Nothing but memory is migrated to find the difference, and the file is tried there. What
+    another directory made is added to and changed, but never dropped; nor are this one's
+    tables when the models have none of them.
 
     Args:
         name: Lower-case letters, digits and ``_``.

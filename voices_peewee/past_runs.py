@@ -159,7 +159,7 @@ def _check_keys(run: Mapping[str, Any]) -> None:
         if not run.get(name):
             raise InvalidValueError(f"a recorded run needs {name}")
     for name in ("metrics", "parameters"):
-        if not isinstance(run.get(name), Mapping | None):
+        if run.get(name) is not None and not isinstance(run[name], Mapping):
             raise InvalidValueError(f"{name} must be a mapping, not {run[name]!r}")
     if run.get("run_id") is not None and not isinstance(run["run_id"], str):
         raise InvalidValueError(f"run_id must be a text, not {run['run_id']!r}")

@@ -63,7 +63,7 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         InvalidValueError: They are no mapping or have no JSON form.
     """
-    if not isinstance(parameters, Mapping | None):
+    if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
     plain: dict[str, Any] = json.loads(dump_json(dict(parameters or {})))
     return plain

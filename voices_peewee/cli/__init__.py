@@ -16,6 +16,7 @@ _SECTIONS: Final = {
         {
             "init": "Create the database, or bring it up to date.",
             "status": "Show what and how much is in the database.",
+            "check": "Look for what is wrong, and say what to do.",
             "backup": "Save a verified copy while others write.",
             "list-backups": "List the backups beside the database.",
             "verify-backup": "Check a backup: digest, integrity and facts.",

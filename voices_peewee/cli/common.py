@@ -16,6 +16,8 @@ from voices_peewee.cli.text import printable
 from voices_peewee.errors import QueryError, VoicesError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from click.shell_completion import CompletionItem
 
     from voices_peewee.db_manager import DatabaseManager
@@ -279,6 +281,37 @@ def _json_or_text(text: str) -> object:
 
 def _no_number(name: str) -> float:
     raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+class TimeFilter(TypedDict):
+    """From when and before when, as the manager's methods take it."""
+
+    since: dt.datetime | None
+    until: dt.datetime | None
+
+
+def time_bounds(since: str | None, until: str | None) -> TimeFilter:
+    """Read ``--since`` and ``--until`` as the lists do: what they name is included.
+
+    Raises:
+        click.UsageError: One cannot be read.
+    """
+    return {"since": _bound("--since", since, 0), "until": _bound("--until", until, 1)}
+
+
+def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
+    if text is None:
+        return None
+    import datetime as dt
+
+    from voices_peewee.query_values import EXPECTED, times
+    from voices_peewee.query_words import Span
+
+    try:
+        return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
+    except ValueError as error:
+        message = f"{option} {text!r} cannot be read; it takes {EXPECTED['time']}"
+        raise click.UsageError(printable(message)) from error
 
 
 class ModelFilter(TypedDict, total=False):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.text import printable
 from voices_peewee.cli.view import Column, View, list_options
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _BACKUP_COLUMNS: Final = (
     Column("created", "time"),
     Column("size", "bytes"),
-    Column("rows", "count"),
+    Column("records", "count"),
     Column("version"),
     Column("path", "path"),
     Column("sha256"),
@@ -63,6 +64,30 @@ def status(manager: DatabaseManager, *, as_json: bool) -> None:
     facts["schema"] = f"up to date ({applied[-1]})"
     known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
     write_facts([*known, *((Column(table, "count"), count) for table, count in rows.items())])
+
+
+@command(example="voices check --files")
+@click.option("--files", is_flag=True, help="Look at the audio too: is it there, and the same?")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
+@pass_manager
+def check(manager: DatabaseManager, *, files: bool, as_json: bool) -> None:
+    """Look for what is wrong, and say what to do.
+
+    Checks integrity, references, schema and migrations. The exit status is 1 if anything
+    was found. Nothing is changed.
+    """
+    from voices_peewee.cli.output import write, write_json
+    from voices_peewee.cli.progress import byte_bar
+
+    with byte_bar("Checking") as progress:
+        found = manager.check(files=files, on_progress=progress)
+    if as_json:
+        write_json([{"kind": one.kind, "what": one.what, "advice": one.advice} for one in found])
+    else:
+        write(f"{one.kind}: {printable(one.what)}\n    {printable(one.advice)}\n" for one in found)
+    say(plural(len(found), "finding") if found else "nothing is wrong")
+    if found:
+        click.get_current_context().exit(1)
 
 
 @command(example="voices backup --backup-path before_upgrade.db")
@@ -130,7 +155,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 
     found = manager.verify_backup(path)
     confirm(f"Replace {manager.path!r} by {str(path)!r} ({_described(found)})?", yes=yes)
-    with byte_bar("Restoring") as progress:
+    with closing(manager), byte_bar("Restoring") as progress:
         saved, _ = manager.restore(path, progress=progress)
     if saved is not None:
         say(f"what was there is in {str(saved.path)!r}")
@@ -140,15 +165,19 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 def _described(backup: Backup) -> str:
     from voices_peewee.cli.table import show, size
 
-    rows = plural(sum(backup.rows.values()), "row")
+    rows = plural(_records(backup), "record")
     return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"
+
+
+def _records(backup: Backup) -> int:
+    return sum(count for table, count in backup.rows.items() if table != "schema_migrations")
 
 
 def _backup_row(backup: Backup) -> tuple[object, ...]:
     return (
         backup.created,
         backup.size,
-        sum(backup.rows.values()),
+        _records(backup),
         backup.version or None,
         str(backup.path),
         backup.sha256,

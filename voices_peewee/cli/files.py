@@ -124,13 +124,10 @@ def delete_file(manager: DatabaseManager, file: str, *, yes: bool) -> None:
     """
     with manager:
         found = manager.get_file(file)
-        lost = [
-            plural(manager.list_rows(noun, [f"file_id:{found.id}"], limit=0).total, word)
-            for noun, word in (("history", "run"), ("performance", "measurement"))
-        ]
-        confirm(f"Delete {_called(found)} with {' and '.join(lost)}?", yes=yes)
+        lost = _runs_of(manager, found)
+        confirm(f"Delete {_called(found)} with {lost}?", yes=yes)
         manager.delete(found)
-        say(f"deleted {_called(found)} with {' and '.join(lost)}")
+        say(f"deleted {_called(found)} with {lost}")
 
 
 @command(example='voices link-file 1 "John Doe"')
@@ -175,6 +172,14 @@ def list_files(manager: DatabaseManager, view: View, **filters: Any) -> None:
 
 def _called(file: ProcessedFile) -> str:
     return f"file {file.id} {file.filename!r}"
+
+
+def _runs_of(manager: DatabaseManager, file: ProcessedFile) -> str:
+    """Say how many runs a file has, and how many of them were measured."""
+    column = ["additional_metrics"]  # of a run that was not measured it is None
+    page = manager.list_rows("history", [f"file_id:{file.id}"], limit=None, columns=column)
+    measured = [metrics is not None for (metrics,) in page]
+    return f"{plural(len(measured), 'run')} and {plural(sum(measured), 'measurement')}"
 
 
 def _say_duplicates(added: Added) -> None:

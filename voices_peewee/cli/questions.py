@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, pass_manager, say, split_model
+from voices_peewee.cli.common import command, pass_manager, say, split_model, time_bounds
 from voices_peewee.cli.text import speaks_unicode
 from voices_peewee.cli.view import Column, options, since_options
 
@@ -65,7 +65,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 @json_option
 @pass_manager
 def leaderboard(
-    manager: DatabaseManager, by: str, model: str | None, *, as_json: bool, **filters: Any
+    manager: DatabaseManager,
+    by: str,
+    model: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    as_json: bool,
+    **filters: Any,
 ) -> None:
     """Rank models by a metric.
 
@@ -76,7 +83,9 @@ def leaderboard(
 
     fields = [field for name in by.split(",") for field in _fields(name.strip())]
     with manager:
-        board = manager.leaderboard(by=fields, **split_model(model), **filters)
+        board = manager.leaderboard(
+            by=fields, **split_model(model), **time_bounds(since, until), **filters
+        )
     if as_json:
         write_json(board.to_dicts())
     else:
@@ -88,24 +97,23 @@ def _fields(name: str) -> Sequence[str]:
 
 
 def _show_board(board: Leaderboard) -> None:
+    """Write a table; a label that all rows share stands in the title, on stderr."""
     from voices_peewee.cli.output import write_rows
 
     labels = _labels(board)
-    constant = {name for name, values in labels.items() if len(board) > 1 and len(set(values)) == 1}
+    shared = [name for name, each in labels.items() if len(board) > 1 and len({*each}) == 1]
     order = "highest" if board.higher_is_better else "lowest"
-    same = "".join(f", {name} {labels[name][0]}" for name in labels if name in constant)
-    say(f"{board.metric}{f' ({board.unit})' if board.unit else ''}, {order} mean first{same}")
-    columns = [Column(name) for name in labels if name not in constant]
-    texts = [values for name, values in labels.items() if name not in constant]
-    numbers = [_numbers(row) for row in board.rows]
-    bars = _bars([row.mean for row in board.rows])
-    kept = [place for place in range(len(_NUMBERS)) if any(row[place] for row in numbers)]
-    rows = (
-        [*label, bar, *(row[place] for place in kept)]
-        for label, bar, row in zip(zip(*texts, strict=True), bars, numbers, strict=True)
+    metric = f"{board.metric} ({board.unit})" if board.unit else board.metric
+    say(
+        ", ".join(
+            [metric, f"{order} mean first", *(f"{name} {labels[name][0]}" for name in shared)]
+        )
     )
-    columns += [Column("bar", "bar", " "), *(_NUMBERS[place] for place in kept)]
-    write_rows("table", columns, rows)
+    shown = [(Column(name), each) for name, each in labels.items() if name not in shared]
+    bars = _bars([row.mean for row in board.rows])
+    columns = [*shown, (Column("bar", "bar", " "), bars), *_numbers(board)]
+    rows = zip(*(values for _, values in columns), strict=True)
+    write_rows("table", [column for column, _ in columns], rows)
     if not board.rows:
         say("no measurements")
 
@@ -127,10 +135,19 @@ def _label(model: str | None, version: str | None) -> str:
     return (model or "-") if version is None else f"{model or '-'}:{version}"
 
 
-def _numbers(row: LeaderboardRow) -> list[object]:
-    margin = None if row.high is None or row.mean is None else row.high - row.mean
-    costs = (row.sdri, row.real_time_factor, row.memory_usage)
-    return [row.n, row.failures, row.mean, margin, row.median, row.stdev, *costs]
+def _numbers(board: Leaderboard) -> Iterator[tuple[Column, Sequence[object]]]:
+    """Yield the columns that say something: not what nobody measured, and no zero failures."""
+    for column in _NUMBERS:
+        values = [_number(row, column.name) for row in board.rows]
+        empty = 0 if column.name == "failures" else None
+        if any(value != empty for value in values):
+            yield column, values
+
+
+def _number(row: LeaderboardRow, name: str) -> object:
+    if name != "margin":
+        return getattr(row, name)
+    return None if row.high is None or row.mean is None else row.high - row.mean
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:
@@ -170,6 +187,8 @@ def compare(
     manager: DatabaseManager,
     a: str,
     b: str,
+    since: str | None,
+    until: str | None,
     *,
     fail_if_worse: float | None,
     as_json: bool,
@@ -184,7 +203,7 @@ def compare(
     from voices_peewee.cli.output import write_json, write_text
 
     with manager:
-        result = manager.compare(a, b, **filters)
+        result = manager.compare(a, b, **time_bounds(since, until), **filters)
     if as_json:
         write_json(result.to_dict())
     else:

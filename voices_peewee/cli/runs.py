@@ -17,6 +17,7 @@ from voices_peewee.cli.common import (
     plural,
     say,
     split_model,
+    time_bounds,
 )
 from voices_peewee.cli.text import printable
 from voices_peewee.cli.view import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _FAILURE_COLUMNS: Final = (
     Column("count", "count", "runs"),
     Column("error"),
-    Column("models", "tags"),
+    Column("models", "aside"),
     Column("newest", "time"),
     Column("history_id", "integer", "example"),
     Column("path", "path"),
@@ -153,7 +154,7 @@ def _read_paths(end: bytes) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-@command(example="voices failures --since 2026-11-22")
+@command(example="voices failures --since -7d")
 @model_options
 @speaker_option
 @since_options
@@ -164,14 +165,21 @@ def failures(
     view: View,
     model: str | None,
     operation: str | None,
-    **filters: Any,
+    speaker: str | None,
+    since: str | None,
+    until: str | None,
 ) -> None:
     """Group the failed runs by their error.
 
     For each error the newest run is named as an example; see show-run.
     """
     with manager:
-        found = manager.failures(operation_type=operation, **split_model(model), **filters)
+        found = manager.failures(
+            operation_type=operation,
+            speaker=speaker,
+            **split_model(model),
+            **time_bounds(since, until),
+        )
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
 

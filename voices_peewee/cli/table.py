@@ -26,12 +26,15 @@ _NARROWEST: Final = 6
 
 
 class Kind(NamedTuple):
-    """How values are shown: their text, their unit, their side, and if they are never cut."""
+    """How the values of a column are shown.
+
+    ``yields`` is how readily it gets narrower where there is no room: 0 is never.
+    """
 
     show: Callable[[Any], str]
     unit: str = ""
     right: bool = False
-    rigid: bool = False
+    yields: int = 0
 
 
 @dataclass
@@ -107,14 +110,14 @@ def _bold(text: str) -> str:
 
 
 def _fit(layout: Sequence[_Layout], room: int) -> None:
-    """Take what is too much from the widest columns of text; numbers stay whole."""
-    aside = [column for column in layout if column.kind.aside]
-    texts = [column for column in layout if not (column.kind.right or column.kind.rigid)]
+    """Take what is too much from the widest columns; numbers and times stay whole."""
     excess = sum(column.width for column in layout) + len(_GAP) * (len(layout) - 1) - room
-    while excess > 0 and texts:
-        widest = max(texts, key=lambda column: column.width)
+    soft = [column for column in layout if column.kind.yields]
+    while excess > 0 and soft:
+        widest = max(soft, key=lambda column: column.width * column.kind.yields)
         if widest.width <= _NARROWEST:
-            return
+            soft.remove(widest)
+            continue
         widest.width -= 1
         excess -= 1
 
@@ -186,12 +189,13 @@ def size(count: int) -> str:
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "text": Kind(show),
-    "path": Kind(show),
-    "tags": Kind(show),
-    "json": Kind(show),
-    "boolean": Kind(show, rigid=True),
-    "time": Kind(show, "UTC", rigid=True),
+    "text": Kind(show, yields=1),
+    "path": Kind(show, yields=1),
+    "tags": Kind(show, yields=1),
+    "json": Kind(show, yields=1),
+    "aside": Kind(show, yields=2),
+    "boolean": Kind(show),
+    "time": Kind(show, "UTC"),
     "integer": Kind(show, right=True),
     "count": Kind("{:,}".format, right=True),
     "number": Kind("{:.4g}".format, right=True),
@@ -202,6 +206,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "percent": Kind("{:.1f}".format, "%", right=True),
     "fixed": Kind("{:.2f}".format, right=True),
     "rounded": Kind("{:,.0f}".format, right=True),
-    "bar": Kind(show, rigid=True),
+    "bar": Kind(show),
     "megabytes": Kind("{:.1f}".format, "MB", right=True),
 }
