@@ -58,7 +58,7 @@ def terminal(
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
         kept |= {"TERM": "xterm-256color", **(env or {})}
-        os.execve(sys.executable, [*PROGRAM, *map(str, args)], kept)
+        os.execve(sys.executable, [*PROGRAM, *map(str, args)], kept)  # noqa: S606 - after pty.fork
     seen = b""
     while True:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 import subprocess
@@ -72,10 +71,16 @@ def test_examples(name: str, desk: Path) -> None:
     if name == "backup":
         (desk / "before_upgrade.db").unlink()
         (desk / "before_upgrade.db.json").unlink()
-    args = [found for word in words for found in sorted(glob.glob(word)) or [word]]
+    args = [found for word in words for found in _expanded(word)]
     done = run(*args)
     assert (done.code, "Error" in done.err) == (0, False), done
     sys.modules.pop("app", None)
+
+
+def _expanded(word: str) -> list[str]:
+    """Expand a pattern as a shell does."""
+    found = sorted(map(str, Path().glob(word))) if "*" in word else []
+    return found or [word]
 
 
 def test_every_command_has_an_example() -> None:
@@ -100,9 +105,11 @@ def test_acceptance_of_the_first_issue(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (
         0,
-        f"{tmp_path / 'x.db'}\n1\n[\n"
-        '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker"}\n]\n'
-        f"{tmp_path / 'y.db'}\n"
-        "id  name      tags  files  description\n 1  John Doe            0  Male speaker\n",
+        (
+            f"{tmp_path / 'x.db'}\n1\n[\n"
+            '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker"}\n]\n'
+            f"{tmp_path / 'y.db'}\n"
+            "id  name      tags  files  description\n 1  John Doe            0  Male speaker\n"
+        ),
     )
     assert done.stderr == "1 migration applied\nadded speaker 'John Doe'\n1 speaker\n"

@@ -87,9 +87,11 @@ def test_bad_files_are_named_and_the_good_ones_kept(path: Path, folder: Path) ->
     assert run("--db", path, "add-files", folder, missing) == (
         1,
         "",
-        f"Error: cannot read {str(folder / 'bad.wav')!r}: it is not audio, or its header is "
-        f"damaged\nError: cannot read {str(missing)!r}: there is no such file\n"
-        "2 added, 2 failed\n",
+        (
+            f"Error: cannot read {str(folder / 'bad.wav')!r}: it is not audio, or its header is "
+            f"damaged\nError: cannot read {str(missing)!r}: there is no such file\n"
+            "2 added, 2 failed\n"
+        ),
     )
 
 

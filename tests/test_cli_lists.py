@@ -110,10 +110,12 @@ def test_units(studio: Path) -> None:
     columns = "id,duration,sample_rate,file_size,created_at"
     assert listed(studio, "list-files", "--columns", columns, "--sort", "id") == (
         0,
-        "id   duration  rate Hz    size  added UTC\n"
-        " 1     1:02.5    16000  2.0 MB  2026-11-22 14:03\n"
-        " 2   0:00.250    16000  8.0 kB  2026-11-23 14:03\n"
-        " 3  1:06:40.0    16000     1 B  2026-11-24 14:03\n",
+        (
+            "id   duration  rate Hz    size  added UTC\n"
+            " 1     1:02.5    16000  2.0 MB  2026-11-22 14:03\n"
+            " 2   0:00.250    16000  8.0 kB  2026-11-23 14:03\n"
+            " 3  1:06:40.0    16000     1 B  2026-11-24 14:03\n"
+        ),
         "3 files\n",
     )
 
@@ -413,11 +415,14 @@ def test_terminal_of_80_columns(studio: Path) -> None:
     """A table on a terminal has a bold heading, fits, and keeps numbers and times whole."""
     assert terminal("--db", studio, "list-history") == (
         0,
-        "\x1b[1mid  file   speaker  operation  model      status     started UTC       error\x1b[0m\n"
-        " 3  c.wav           separati…  demucs:4…  unfinish…  2026-11-22 14:03\n"
-        " 2  b.wav  Bob      separati…  demucs:4…  failed     2026-11-22 14:03  OSError:…\n"
-        " 1  a.wav  Ada      separati…  demucs:4…  success    2026-11-22 14:03\n"
-        "3 runs\n",
+        (
+            "\x1b[1mid  file   speaker  operation  model      status     started UTC       error"
+            "\x1b[0m\n"
+            " 3  c.wav           separati…  demucs:4…  unfinish…  2026-11-22 14:03\n"
+            " 2  b.wav  Bob      separati…  demucs:4…  failed     2026-11-22 14:03  OSError:…\n"
+            " 1  a.wav  Ada      separati…  demucs:4…  success    2026-11-22 14:03\n"
+            "3 runs\n"
+        ),
     )
 
 

@@ -42,9 +42,11 @@ def test_leaderboard(results: Path) -> None:
     """Models are ranked with spread, failures and a bar; what nobody measured is left out."""
     assert run("--db", results, "leaderboard") == (
         0,
-        "model                 n  failed   mean  ±95 %  median    SD\n"
-        "svoice      ████████  3       1  12.00   2.48   12.00  1.00\n"
-        "demucs:4.0  ███████▍  3       0  11.00   2.48   11.00  1.00\n",
+        (
+            "model                 n  failed   mean  ±95 %  median    SD\n"
+            "svoice      ████████  3       1  12.00   2.48   12.00  1.00\n"
+            "demucs:4.0  ███████▍  3       0  11.00   2.48   11.00  1.00\n"
+        ),
         "si_snri (dB), highest mean first\n",
     )
 
@@ -53,7 +55,16 @@ def test_leaderboard_folds_what_is_the_same(results: Path) -> None:
     """A column with one value for all goes to the title."""
     done = run("--db", results, "leaderboard", "--by", "model,operation_type", "--metric", "pesq")
     assert done.err == "pesq, highest mean first, operation type separation\n"
-    assert done.out.splitlines()[0].split() == "model n failed mean ±95 % median SD".split()
+    assert done.out.splitlines()[0].split() == [
+        "model",
+        "n",
+        "failed",
+        "mean",
+        "±95",
+        "%",
+        "median",
+        "SD",
+    ]
 
 
 @pytest.mark.parametrize(

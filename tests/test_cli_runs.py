@@ -137,9 +137,11 @@ def test_failures(night: Path) -> None:
     """Failed runs are grouped by their error, the most frequent first, with an example."""
     assert run("--db", night, "failures") == (
         0,
-        "runs  error                                 models      newest UTC        example\n"
-        "   2  RuntimeError: out of memory \\x1b[31m  demucs:4.0  2024-05-06 14:03        2\n"
-        "   1  OSError: no room                      demucs:4.0  2024-05-06 14:03        4\n",
+        (
+            "runs  error                                 models      newest UTC        example\n"
+            "   2  RuntimeError: out of memory \\x1b[31m  demucs:4.0  2024-05-06 14:03        2\n"
+            "   1  OSError: no room                      demucs:4.0  2024-05-06 14:03        4\n"
+        ),
         "2 errors\n",
     )
 

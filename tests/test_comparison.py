@@ -317,8 +317,10 @@ def test_models_are_found_by_text_and_pair(
         ({"metric": "psq"}, "unknown metric 'psq'; did you mean 'pesq'?"),
         (
             {"metric": "charm"},
-            "it is not known whether a high 'charm' is good; "
-            "say so with higher_is_better=True or higher_is_better=False",
+            (
+                "it is not known whether a high 'charm' is good; "
+                "say so with higher_is_better=True or higher_is_better=False"
+            ),
         ),
         ({"cluster": "file"}, "pairs are clustered by 'speaker' or not, never by 'file'"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, not 95"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fault_worker import BATCH, Workers, workers
+from fault_worker import BATCH, Workers, workers
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.backup import list_backups, verify
 
@@ -65,7 +65,8 @@ def assert_sound(path: Path) -> None:
 
 def check_add(path: Path, acks: list[Any]) -> None:
     """Every speaker that was acknowledged is there, and at most one more."""
-    found = [key for (key,) in rows(path, "SELECT id FROM speakers WHERE name LIKE 'single %'")]
+    sql = "SELECT id FROM speakers WHERE name LIKE 'single %' ORDER BY id"
+    found = [key for (key,) in rows(path, sql)]
     assert found[: len(acks)] == acks
     assert len(found) - len(acks) in (0, 1)
 

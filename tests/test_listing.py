@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +26,24 @@ from voices_peewee.store import Store
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with two speakers, three files, and a run of each state."""
+    path = tmp_path_factory.mktemp("listing") / "voices.db"
+    with DatabaseManager(path).initialize() as db:
+        fill(db)
+    return path
+
+
 @pytest.fixture
-def store(db: DatabaseManager) -> Store:
-    """Two speakers, three files, and a run of each state."""
+def store(prepared: Path, path: Path) -> Iterator[Store]:
+    """A copy of that database, open."""
+    shutil.copyfile(prepared, path)
+    with DatabaseManager(path).connect() as db:
+        yield db.store
+
+
+def fill(db: DatabaseManager) -> None:
     ada = Speaker(name="Ada", description="Low voice", tags=["female", "a,b"], created_at=DAY)
     elodie = Speaker(name="Élodie", tags=[], created_at=DAY)
     files = [
@@ -83,7 +100,6 @@ def store(db: DatabaseManager) -> Store:
         created_at=DAY,
     )
     db.add_all([ada, elodie, *files, *runs, measured])
-    return db.store
 
 
 def ids(store: Store, noun: str, words: Any = (), **options: Any) -> list[Any]:

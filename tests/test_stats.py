@@ -12,7 +12,14 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voices_peewee.stats import Summary, bootstrap_interval, signed_rank_p, summarize, t_quantile
+from voices_peewee.stats import (
+    Summary,
+    bootstrap_interval,
+    cluster_bootstrap_interval,
+    signed_rank_p,
+    summarize,
+    t_quantile,
+)
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 
@@ -24,7 +31,7 @@ def gaussian(n: int, seed: int = 1) -> list[float]:
 
 def interval(values: list[float], **settings: float) -> tuple[float, float] | None:
     chosen = {"confidence": 0.95, "resamples": 2000, "seed": 0, **settings}
-    return bootstrap_interval([[value] for value in values], **chosen)
+    return bootstrap_interval(values, **chosen)
 
 
 @pytest.mark.parametrize("probability", [0.9, 0.95, 0.975, 0.995])
@@ -115,7 +122,7 @@ def test_the_limit_is_mirrored_too() -> None:
 def test_clusters_are_drawn_whole() -> None:
     """Repeating each value within its cluster adds nothing that would narrow the interval."""
     values = gaussian(20)
-    repeated = bootstrap_interval(
+    repeated = cluster_bootstrap_interval(
         [[value] * 5 for value in values], confidence=0.95, resamples=500, seed=2
     )
     assert repeated == pytest.approx(interval(values, resamples=500, seed=2), rel=1e-12)
@@ -124,16 +131,16 @@ def test_clusters_are_drawn_whole() -> None:
 def test_clusters_of_different_sizes_weigh_by_their_values() -> None:
     """The mean is that of all values drawn, not of the clusters' means."""
     clusters = [[0.0], [3.0, 3.0, 3.0]]
-    low_high = bootstrap_interval(clusters, confidence=0.999, resamples=500, seed=0)
+    low_high = cluster_bootstrap_interval(clusters, confidence=0.999, resamples=500, seed=0)
     assert low_high == (0.0, 3.0)
-    middle = bootstrap_interval(clusters, confidence=0.001, resamples=500, seed=0)
+    middle = cluster_bootstrap_interval(clusters, confidence=0.001, resamples=500, seed=0)
     assert middle == (2.25, 2.25)
 
 
 @pytest.mark.parametrize("clusters", [[], [[1.0]], [[1.0, 2.0]]], ids=["none", "one", "one of two"])
 def test_one_cluster_has_no_interval(clusters: list[list[float]]) -> None:
     """What was drawn only once says nothing about how it varies."""
-    assert bootstrap_interval(clusters, confidence=0.95, resamples=100, seed=0) is None
+    assert cluster_bootstrap_interval(clusters, confidence=0.95, resamples=100, seed=0) is None
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 40, 200])

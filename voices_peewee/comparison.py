@@ -25,7 +25,13 @@ from voices_peewee.selection import (
     runs_of,
     snapshot,
 )
-from voices_peewee.stats import bootstrap_interval, mean, median, signed_rank_p
+from voices_peewee.stats import (
+    bootstrap_interval,
+    cluster_bootstrap_interval,
+    mean,
+    median,
+    signed_rank_p,
+)
 
 if TYPE_CHECKING:
     from voices_peewee.store import SpeakerKey, Store
@@ -200,64 +206,53 @@ class _How:
 # Pairing: two queries and a dict
 
 
-class _Run(NamedTuple):
-    """What the latest run of a recording measured, a value each row."""
-
-    order: tuple[str, int]
-    run_id: str
-    values: list[float]
-
-
 class _Pair(NamedTuple):
     key: Key
     a: float
     b: float
-
-    @property
-    def difference(self) -> float:
-        return self.b - self.a
+    difference: float
 
 
-def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, _Run]:
-    """Return the latest successful run of each recording and speaker."""
+def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, list[float]]:
+    """Return what the latest successful run of each recording and speaker measured."""
     file, run = ProcessedFile, ProcessingHistory
     columns = (file.original_path, file.id, file.speaker, run.run_id, run.start_time, run.id)
     query = run.select(*columns, metric.value).join_from(run, file)
     query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
     query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
-    latest: dict[Key, _Run] = {}
+    found: dict[Key, tuple[str, str, int, list[float]]] = {}
     with collection_paused():
-        for path, file_id, speaker, run_id, start, row, value in store.connection().execute(
-            *query.sql()
-        ):
+        rows = store.connection().execute(*query.sql()).fetchall()
+        for path, file_id, speaker, run_id, start, row, value in rows:
             key = (file_id if path is None else path, speaker)
-            values = [value] if _is_finite(value) else []
-            known = latest.get(key)
-            if known is not None and known.run_id == run_id:
-                known.values.extend(values)
-            elif known is None or known.order < (start, row):
-                latest[key] = _Run((start, row), run_id, values)
-    return latest
+            latest = found.get(key)
+            if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
+                latest = found[key] = (run_id, start, row, [])
+            if latest[0] == run_id and isinstance(value, int | float) and math.isfinite(value):
+                latest[3].append(value)
+    return {key: latest[3] for key, latest in found.items()}
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _match(a: dict[Key, _Run], b: dict[Key, _Run]) -> tuple[list[_Pair], dict[str, Any]]:
+def _match(
+    a: dict[Key, list[float]], b: dict[Key, list[float]]
+) -> tuple[list[_Pair], dict[str, Any]]:
     """Return the pairs, in the order of their paths, and how many recordings make none."""
-    both = [key for key in a if key in b]
+    both = sorted(a.keys() & b.keys(), key=_order)
     pairs = []
-    for key in sorted(both, key=lambda key: (str(key[0]), key[1] or 0)):
-        value_a, value_b = mean(a[key].values), mean(b[key].values)
+    for key in both:
+        value_a, value_b = mean(a[key]), mean(b[key])
         if value_a is not None and value_b is not None:
-            pairs.append(_Pair(key, value_a, value_b))
+            pairs.append(_Pair(key, value_a, value_b, value_b - value_a))
     excluded = {
         "only_a": len(a) - len(both),
         "only_b": len(b) - len(both),
         "left_out": len(both) - len(pairs),
     }
     return pairs, excluded
+
+
+def _order(key: Key) -> tuple[str, int]:
+    return str(key[0]), key[1] or 0
 
 
 # What the pairs come to
@@ -284,35 +279,40 @@ def _tally(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
 
 def _certainty(pairs: Sequence[_Pair], how: _How) -> dict[str, Any]:
     """Return the interval of the mean difference, and the p-value."""
-    clusters = _clusters(pairs, how)
-    interval = bootstrap_interval(
-        clusters, confidence=how.confidence, resamples=how.resamples, seed=how.seed
-    )
+    settings = {"confidence": how.confidence, "resamples": how.resamples, "seed": how.seed}
+    values = [pair.difference for pair in pairs]
+    if how.cluster is None:
+        interval = bootstrap_interval(values, **settings)
+    else:
+        clusters = _clusters(pairs)
+        interval = cluster_bootstrap_interval(clusters, **settings)
+        values = [mean(cluster) or 0.0 for cluster in clusters]
     low, high = interval or (None, None)
-    means = [mean(cluster) or 0.0 for cluster in clusters]
-    p_value, note = _p_value([value if abs(value) > how.ties else 0.0 for value in means])
-    nameless = sum(pair.key[1] is None for pair in pairs) if how.cluster else 0
-    if nameless:
-        unknown = f"{nameless} pairs have no speaker: each counts as a speaker of its own"
-        note = f"{note}; {unknown}" if note else unknown
+    p_value, missing = _p_value([value if abs(value) > how.ties else 0.0 for value in values])
+    notes = filter(None, (missing, _nameless(pairs) if how.cluster else None))
     return {
         "low": low,
         "high": high,
         "confidence": how.confidence,
         "cluster": how.cluster,
-        "clusters": len(clusters),
+        "clusters": len(values),
         "p_value": p_value,
-        "note": note,
+        "note": "; ".join(notes) or None,
     }
 
 
-def _clusters(pairs: Sequence[_Pair], how: _How) -> list[list[float]]:
-    """Return the differences of each speaker, or each by itself."""
+def _clusters(pairs: Sequence[_Pair]) -> list[list[float]]:
+    """Return the differences of each speaker; a recording without one stands alone."""
     clusters: dict[object, list[float]] = {}
     for pair in pairs:
-        speaker = pair.key[1] if how.cluster else None
+        speaker = pair.key[1]
         clusters.setdefault(pair.key if speaker is None else speaker, []).append(pair.difference)
     return list(clusters.values())
+
+
+def _nameless(pairs: Sequence[_Pair]) -> str | None:
+    count = sum(pair.key[1] is None for pair in pairs)
+    return f"{count} pairs have no speaker: each counts as a speaker of its own" if count else None
 
 
 def _p_value(differences: list[float]) -> tuple[float | None, str | None]:
@@ -346,9 +346,9 @@ def _named(store: Store, pairs: Iterable[_Pair]) -> tuple[Pair, ...]:
             _speaker_name(store, speaker),
             value_a,
             value_b,
-            value_b - value_a,
+            difference,
         )
-        for (place, speaker), value_a, value_b in pairs
+        for (place, speaker), value_a, value_b, difference in pairs
     )
 
 
@@ -380,7 +380,7 @@ def _lines(of: Comparison) -> list[str]:
 def _verdict(of: Comparison) -> list[str]:
     """Return who is better, how sure that is, and the averages."""
     if of.mean_difference is None:
-        return []
+        return ["no recording has a value from both", ""]
     better = "A" if of.worse_by and of.worse_by > 0 else "B"
     by = f"{number(abs(of.mean_difference))} {of.unit}".rstrip()
     certainty = [] if of.p_value is None else [f"p = {of.p_value:.2g}"]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 
 import peewee as pw
 
-from voices_peewee.table_sql import Check, TableText, collation, normal, run_sql
+from voices_peewee.engine import run_sql
+from voices_peewee.table_sql import Check, TableText, collation, normal
 
 
 @dataclass(frozen=True)

@@ -405,3 +405,8 @@ def _constraint_sentence(message: str) -> str:
     if message.startswith("FOREIGN KEY"):
         return "a record refers to another that does not exist"
     return message
+
+
+def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
+    """Execute one statement and return its rows."""
+    return list(database.execute_sql(sql, params))

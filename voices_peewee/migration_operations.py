@@ -14,12 +14,12 @@ import peewee as pw
 from peewee_migrate import migrator as stock
 from playhouse.migrate import make_index_name, operation
 
+from voices_peewee.engine import run_sql
 from voices_peewee.table_sql import (
     TableText,
     has_computed_default,
     mentions,
     quoted,
-    run_sql,
     with_null,
 )
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import peewee as pw
 
+from voices_peewee.engine import run_sql
 from voices_peewee.errors import MigrationError
 from voices_peewee.migration_operations import SafeMigrator
-from voices_peewee.table_sql import run_sql
 
 _Step = Callable[..., object]
 

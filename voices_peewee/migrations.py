@@ -8,22 +8,20 @@ because a table rebuild with foreign keys on empties the child tables.
 from __future__ import annotations
 
 import datetime as dt
-import importlib.resources
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import peewee as pw
 
+from voices_peewee.engine import run_sql
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
-from voices_peewee.table_sql import run_sql
 
 if TYPE_CHECKING:
     from voices_peewee.migration_router import SafeRouter
@@ -50,10 +48,9 @@ class MigrationState:
 
 def package_directory() -> Path:
     """Return the directory of this package's own migrations."""
-    try:
-        return Path(str(importlib.resources.files("voices_peewee.migration_files")))
-    except ModuleNotFoundError:  # a bare checkout on the path, or an editable install of old style
-        return Path(__file__).resolve().parent.parent / "migrations"
+    package = Path(__file__).resolve().parent
+    installed = package / "migration_files"  # in a checkout they stand beside the package
+    return installed if installed.is_dir() else package.parent / "migrations"
 
 
 def names(directories: Sequence[Path]) -> list[str]:
@@ -279,6 +276,8 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
     listed = list(known)
     if name in listed:
         return listed.index(name)
+    from difflib import get_close_matches  # late: a slow import that only errors need
+
     near = get_close_matches(name, listed, n=3, cutoff=0.5)
     hint = (
         f"did you mean {' or '.join(map(repr, near))}?" if near else "see 'voices list-migrations'"

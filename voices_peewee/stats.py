@@ -38,6 +38,8 @@ class Summary:
 
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean, or None of nothing."""
+    if len(values) == 1:
+        return values[0]
     return math.fsum(values) / len(values) if values else None
 
 
@@ -119,29 +121,43 @@ def _t_within(t: float, freedom: int) -> float:
 
 
 def bootstrap_interval(
+    values: Sequence[float], *, confidence: float, resamples: int, seed: int
+) -> tuple[float, float] | None:
+    """Return the percentile-bootstrap interval of the mean of independent values.
+
+    Values of the opposite sign give the interval of the opposite sign exactly. Thousands of
+    values would take seconds: then the quantiles come from the first terms of the
+    Cornish-Fisher expansion (Hall, The Bootstrap and Edgeworth Expansion, 1992, section 2.5),
+    to which the bootstrap's own tend as resamples grow.
+
+    Returns:
+        The lower and the upper bound; None of fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    tail = (1 - confidence) / 2
+    if len(values) * resamples > MAX_DRAWS and (limits := _bootstrap_limits(values, tail)):
+        return limits
+    return _percentiles(_resampled_means(values, resamples, seed), tail)
+
+
+def cluster_bootstrap_interval(
     clusters: Sequence[Sequence[float]], *, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float] | None:
-    """Return the percentile-bootstrap interval of the mean of all values.
+    """Return the interval of the mean of all values where whole clusters are drawn.
 
-    Whole clusters are drawn, as many as there are; where values are independent, each is a
-    cluster. Values of the opposite sign give the interval of the opposite sign exactly.
-    Thousands of independent values would take seconds: then the quantiles come from the first
-    terms of the Cornish-Fisher expansion (Hall, The Bootstrap and Edgeworth Expansion, 1992,
-    section 2.5), to which the bootstrap's own tend as resamples grow.
+    Values of the opposite sign give the interval of the opposite sign exactly.
 
     Returns:
         The lower and the upper bound; None of fewer than two clusters.
     """
     if len(clusters) < 2:
         return None
-    tail = (1 - confidence) / 2
-    if all(len(cluster) == 1 for cluster in clusters):
-        values = [cluster[0] for cluster in clusters]
-        if len(values) * resamples > MAX_DRAWS and (limits := _bootstrap_limits(values, tail)):
-            return limits
-        means = _resampled_means(values, resamples, seed)
-    else:
-        means = _resampled_cluster_means(clusters, resamples, seed)
+    means = _resampled_cluster_means(clusters, resamples, seed)
+    return _percentiles(means, (1 - confidence) / 2)
+
+
+def _percentiles(means: Sequence[float], tail: float) -> tuple[float, float]:
     return _quantile(sorted(means), tail), -_quantile(sorted(-mean for mean in means), tail)
 
 

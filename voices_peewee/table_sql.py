@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import peewee as pw
+    pass
 
 _TOKEN: Final = re.compile(
     r"""(?P<blank>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
@@ -240,9 +240,3 @@ def with_null(definition: str) -> str:
 def quoted(name: str) -> str:
     """Return a name as SQL text."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
-    """Execute one statement and return its rows."""
-    execute: Callable[..., Any] = database.execute_sql
-    return list(execute(sql, params))
