@@ -107,7 +107,8 @@ def test_acceptance_of_the_first_issue(tmp_path: Path) -> None:
         0,
         (
             f"{tmp_path / 'x.db'}\n1\n[\n"
-            '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker"}\n]\n'
+            '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker"}'
+            "\n]\n"
             f"{tmp_path / 'y.db'}\n"
             "id  name      tags  files  description\n 1  John Doe            0  Male speaker\n"
         ),

@@ -239,7 +239,7 @@ def test_clusters_without_speakers_are_said_to_be(db: DatabaseManager) -> None:
     add_pairs(db, (1.0, 2.0), (1.0, 3.0))
     found = db.compare(A, B, cluster="speaker")
     assert (found.clusters, found.low, found.high) == (2, 1.0, 2.0)
-    assert found.note == "2 pairs have no speaker: each counts as a speaker of its own"
+    assert found.note == "pairs without a speaker: 2, each a cluster of its own"
 
 
 def test_without_scipy_the_rest_is_there(
@@ -253,7 +253,7 @@ def test_without_scipy_the_rest_is_there(
     assert (found.p_value, found.note) == (None, NO_SCIPY)
     assert str(found).endswith(f"\n\n{NO_SCIPY}")
     assert db.compare(A, B, cluster="speaker").note == (
-        f"{NO_SCIPY}; 2 pairs have no speaker: each counts as a speaker of its own"
+        f"{NO_SCIPY}; pairs without a speaker: 2, each a cluster of its own"
     )
 
 
@@ -452,22 +452,35 @@ def test_the_text_is_for_people(db: DatabaseManager) -> None:
     add_run(db, long, A, si_snri=1.0)
     add_run(db, long, B, si_snri=4.0)
     add_run(db, "/mix/only.wav", A, si_snri=4.0)
-    assert (
-        str(db.compare(A, B))
-        == """\
-A: demucs:4.0
-B: svoice:1.2
-si_snri (dB), higher is better
-
-"""
-    )
+    head, *rest = str(db.compare(A, B)).split("\n\n")
+    assert head == "A: demucs:4.0\nB: svoice:1.2\nsi_snri (dB), higher is better"
+    assert rest == [
+        "B is better by 1.10 dB on average\n95 % interval 0.00 to +2.20, p = 0.25",
+        "             A     B  B - A\nmean      6.60  7.70  +1.10\nmedian                +1.00",
+        (
+            "pairs: 5; B better in 3, A better in 1, tied in 1\n"
+            "left out: 1 of A alone, 0 of B alone, 0 without a finite value"
+        ),
+        (
+            "largest gains of B                                               A      B  B - A\n"
+            "/data/a_long_folder/a_long_fo…_folder/a_long_folder/mix.wav   1.00   4.00  +3.00\n"
+            "/mix/003.wav                                                  6.00   8.00  +2.00\n"
+            "/mix/000.wav                                                 10.00  11.00  +1.00"
+        ),
+        "largest losses of B     A     B  B - A\n/mix/001.wav         9.00  8.50  -0.50",
+    ]
 
 
 def test_the_text_of_nothing(db: DatabaseManager) -> None:
     """Without a pair the text says so."""
     add_run(db, "/mix/a.wav", A, si_snri=1.0)
     add_run(db, "/mix/b.wav", B, processing_time=1.0)
-    assert str(db.compare(A, B, metric="processing_time")) == ""
+    assert str(db.compare(A, B, metric="processing_time")) == (
+        "A: demucs:4.0\nB: svoice:1.2\nprocessing_time (s), lower is better\n\n"
+        "no recording has a value from both\n\n"
+        "pairs: 0; B better in 0, A better in 0, tied in 0\n"
+        "left out: 1 of A alone, 1 of B alone, 0 without a finite value"
+    )
 
 
 def test_pairing_takes_two_indexed_queries(db: DatabaseManager) -> None:
@@ -483,4 +496,14 @@ def test_pairing_takes_two_indexed_queries(db: DatabaseManager) -> None:
     assert len(pairing) == 2
     for sql in pairing:
         plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {sql}")]
-        assert plan == [index]
+        assert plan == [
+            (
+                f"SEARCH t2 USING INDEX {index} "
+                "(operation_type=? AND model_type=? AND model_version=?)"
+            ),
+            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+            (
+                "SEARCH t3 USING INDEX model_performance_processing_history_id "
+                "(processing_history_id=?) LEFT-JOIN"
+            ),
+        ]

@@ -45,7 +45,7 @@ def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
         assert best["ica"] > best["mask"] > 0
         found = db.compare("mask:1.0", "ica:1.0")
         assert (found.n, found.wins + found.losses + found.ties) == (8, 8)
-        assert found.interval[0] > 0
+        assert found.low > 0
         assert (
             db.query(ModelPerformance).where(ModelPerformance.real_time_factor.is_null()).count()
             == 0

@@ -217,6 +217,9 @@ def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
         ("speakers", "ÉLO", [2]),
         ("speakers", "e\u0301lodie", [2]),
         ("speakers", "elodie", []),
+        ("speakers", "é*e", []),
+        ("speakers", "é?o", []),
+        ("speakers", "[é]lo", []),
         ("speakers", "voice", [1]),
         ("speakers", "fem", [1]),
         ("speakers", "tag:fem", []),
@@ -231,6 +234,7 @@ def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
         ("speakers", "description:", [2]),
         ("speakers", "added:2026-11-22", [1, 2]),
         ("speakers", "added:..2026-11-21", []),
+        ("speakers", "added:2026-11-22T10:29", []),
         ("files", "mix2", [2]),
         ("files", "room_", [1, 2, 3]),
         ("files", "room%", []),
@@ -291,6 +295,8 @@ def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
         ("history", "started:2026-11-22T12", [2]),
         ("history", "ended:", [3]),
         ("history", "parameters.on:true", [1]),
+        ("history", "parameters.on:1", []),
+        ("history", "parameters.on:0..1", []),
         ("history", "parameters.mode:2", [1, 2, 3]),
         ("history", 'parameters.shifts:"2"', []),
         ("history", "parameters.shifts:2..2.5", [2]),
@@ -809,6 +815,21 @@ def test_the_newest_rows_are_looked_at_before_anything_is_sorted(store: Store) -
         store, lambda: select(store, "history", "operation:voice_separation", limit=3)
     )
     assert len(full) == 1
+
+
+@pytest.mark.parametrize("glance", [1, 2, 3, 2000])
+def test_a_page_is_the_same_however_it_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch, glance: int
+) -> None:
+    """Looking at the newest rows first changes no page, whichever rows they are."""
+    ProcessingHistory.update(operation_type="denoise").where(ProcessingHistory.id == 2).execute()
+    monkeypatch.setattr("voices_peewee.listing._GLANCE", glance)
+    for words, found in (("op:denoise", [2]), ("op:voice_separation", [3, 1])):
+        for limit in range(4):
+            for offset in range(3):
+                page = ids(store, "history", words, limit=limit, offset=offset)
+                assert page == found[offset : offset + limit]
+    assert ids(store, "files", "op:voice_separation", limit=2) == [3, 1]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ class Word:
 NAMES = ["Ada", "adam", "Élodie", "e\u0301lo", "b_b%", "ß*?[x]", "x,y"]
 TAGS = ["x", "X", "y,z", "É"]
 PATHS = ["/d/Mix a.wav", "/d/é_1.FLAC", "C:\\100%.wav"]
-TIMES = [dt.datetime(2026, month, day, 12, tzinfo=dt.UTC) for month in (1, 2) for day in (1, 15)]
+TIMES = [
+    dt.datetime(2026, month, 1, hour, tzinfo=dt.UTC) for month, hour in ((1, 0), (1, 12), (2, 0))
+] + [dt.datetime(2026, 2, 1, 12, tzinfo=dt.UTC)]
 JSON = [1, 2, 2.5, "2", "hall", True, None, ["hall", 2], [], {"k": 2}, {"k": "hall"}]
 NUMBERS = [None, 0, 0.5, 2, 90, 1e3]
 MODELS = [None, "demucs", "Demucs", "a:b"]
@@ -214,7 +216,7 @@ def compared(key: str, value: Any, text: str) -> Iterator[tuple[str, Test]]:
 
 def times(key: str) -> Iterator[tuple[str, Test]]:
     january = dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
-    noon = TIMES[2], TIMES[2] + dt.timedelta(minutes=1)
+    noon = TIMES[3], TIMES[3] + dt.timedelta(minutes=1)
     for text, (start, end) in (("2026-01", january), ("2026-02-01T14:00+02:00", noon)):
         yield text, within(key, start, end)
         yield f"{text}..", within(key, start, None)

@@ -313,18 +313,20 @@ NIGHT = st.lists(
 Night = list[tuple[str, int | None, list[tuple[str, int | None]]]]
 
 
-def rows_below(db: DatabaseManager, folder: str) -> list[tuple[Any, ...]]:
+def rows_below(db: DatabaseManager, folder: str) -> list[Any]:
     """Return the runs of sources below a folder with their files, told without ids."""
-    by_id = {file.id: file for file in files(db)}
-    mine = [file.id for file in by_id.values() if str(file.original_path).startswith(folder)]
-    found = []
-    for row in histories(db):
-        if row.processed_file_id in mine:
-            file = by_id[row.processed_file_id]
-            names = (str(path).removeprefix(folder) for path in (file.original_path,))
-            output = file.processed_path and file.processed_path.removeprefix(folder)
-            found.append((*names, output, file.speaker_id, mine.index(file.id)))
-    return [*found, len(mine)]  # type: ignore[list-item]
+    sources = [f"{folder}/{name}" for name in "ab"]
+    query = db.query(ProcessedFile).where(ProcessedFile.original_path.in_(sources))
+    mine = {file.id: file for file in query.order_by(ProcessedFile.id)}
+    order = list(mine)
+    column = ProcessingHistory.processed_file
+    found: list[Any] = [len(mine)]
+    for row in db.query(ProcessingHistory).where(column.in_(order)).order_by(ProcessingHistory.id):
+        file = mine[row.processed_file_id]
+        paths = (str(file.original_path), file.processed_path or "")
+        names = (path.removeprefix(folder) for path in paths)
+        found.append((*names, file.speaker_id, order.index(file.id)))
+    return found
 
 
 def track_all(db: DatabaseManager, folder: str, night: Night) -> None:

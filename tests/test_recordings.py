@@ -110,20 +110,24 @@ def test_an_unchanged_file_is_not_probed(
 
 
 def test_a_changed_file_is_updated_in_all_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
-    """New content reaches the recording's row and the rows of its outputs."""
+    """New content reaches the rows of all outputs of the recording."""
     path = write_wav(tmp_path / "a.wav", 800)
+    add(db, write_wav(tmp_path / "other.wav", 800))
     with db.track(path, "separation") as run:
-        run.output(tmp_path / "stem.wav")
-    before = rows(db)[0]
+        run.output("/1.wav")
+        run.output("/2.wav")
+    other, *before = rows(db)
     write_wav(path, 1600)
     added = add(db, path)
 
-    (row,) = rows(db)
-    assert (added.outcome, added.file.id) == ("updated", before.id)
-    assert facts(added.file) == facts(row)
-    assert (row.duration, row.file_size, row.content_hash) == (0.2, 3244, digest(path))
-    assert row.processed_path == str(tmp_path / "stem.wav")
-    assert row.updated_at > before.updated_at
+    untouched, *after = rows(db)
+    assert (added.outcome, added.file.id) == ("updated", 3)
+    assert (facts(untouched), untouched.updated_at) == (facts(other), other.updated_at)
+    assert [row.processed_path for row in after] == ["/1.wav", "/2.wav"]
+    for row, old in zip(after, before, strict=True):
+        assert facts(row) == facts(added.file)
+        assert (row.duration, row.file_size, row.content_hash) == (0.2, 3244, digest(path))
+        assert row.updated_at > old.updated_at
 
 
 def test_content_of_the_same_size_is_told_apart(db: DatabaseManager, tmp_path: Path) -> None:
@@ -193,6 +197,8 @@ def test_duplicates_elsewhere_are_added_and_told(db: DatabaseManager, tmp_path: 
         ("added", 2, (1,)),
         ("unchanged", 1, (2,)),
     ]
+    new = [write_wav(tmp_path / f"{number}.wav", 900) for number in (3, 4)]
+    assert [each.duplicates for each in add_all(db, *new)] == [(), (3,)]
 
 
 def test_names_that_are_not_utf8_are_kept(db: DatabaseManager, tmp_path: Path) -> None:

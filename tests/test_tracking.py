@@ -33,6 +33,7 @@ from voices_peewee.metrics import MetricWarning
 from voices_peewee.models import utc_now
 from voices_peewee.resources import process_facts
 from voices_peewee.run import OutputWarning, Run
+from voices_peewee.sources import look, settle
 
 SEPARATION = "voice_separation"
 
@@ -317,6 +318,14 @@ def test_a_path_is_found_again(db: DatabaseManager, tmp_path: Path) -> None:
     assert outputs(db) == [(number, 1, None, None) for number in (1, 2, 3, 4)]
 
 
+def test_a_source_that_two_processes_find_new_has_one_row(db: DatabaseManager) -> None:
+    """Whoever comes second uses the row that the first has written since it looked."""
+    both = [look(db.store, "/mix.wav", None) for _ in range(2)]
+    with db.atomic():
+        rows = [settle(db.store, source) for source in both]
+    assert [row.id for row in rows] == [1, 1]
+
+
 def test_a_file_object_may_be_new(db: DatabaseManager, tmp_path: Path) -> None:
     """A ProcessedFile that was never written is written with what its file says."""
     mix = write_wav(tmp_path / "mix.wav")
@@ -582,6 +591,15 @@ def test_an_output_does_not_turn_another_runs_row_into_its_own(db: DatabaseManag
     with db.track("a.wav", SEPARATION) as run:
         run.output("/stem.wav")
     assert outputs(db) == [(1, 1, None, None), (2, 2, "/stem.wav", None)]
+
+
+def test_a_run_that_told_no_output_claims_none(db: DatabaseManager) -> None:
+    """A warning never names a run that only shares the row of an output."""
+    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
+        fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
+    with db.track("a.wav", SEPARATION), db.track("a.wav", SEPARATION) as run:
+        run.output("/stem.wav")
+    assert outputs(db) == [(number, 1, "/stem.wav", None) for number in (1, 2, 3)]
 
 
 def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseManager) -> None:
@@ -860,17 +878,21 @@ from voices_peewee import DatabaseManager
 with DatabaseManager(sys.argv[1]).initialize() as db:
     try:
         with db.track("/mix.wav", "voice_separation") as run:
+            reading, writing = os.pipe()
             child = os.fork()
             if not child:
+                os.close(writing)
+                os.read(reading, 1)  # until the parent's run has ended
                 try:
                     run.log(pesq=1)
                 except RuntimeError as error:
                     raise SystemExit(f"child: {error}")
-            assert os.waitpid(child, 0)[1] == 256
             run.log(pesq=2)
     except SystemExit as error:
         print(error, error.__dict__.get("__notes__"), flush=True)
         os._exit(1)
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 256
 """
 
 

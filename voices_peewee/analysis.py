@@ -40,13 +40,15 @@ _COVERED: Final = (
 class LeaderboardRow:
     """What one group of runs came to.
 
-    ``key`` holds the values of the fields that the leaderboard is by. ``n`` counts the
+    ``by`` names the fields that make the groups, ``key`` holds their values; each is an
+    attribute too, such as ``row.model_type`` or ``row.speaker``. ``n`` counts the
     successful measurements (a stem each), ``failures`` the runs that failed. ``mean``,
     ``median``, ``stdev`` (the sample's, n − 1) and ``low`` … ``high``, the 95 % interval of the
     mean (Student's t), are in the metric's unit; ``sdri`` (dB), ``real_time_factor`` and
     ``memory_usage`` (MB) are means of the same measurements. What n does not allow is None.
     """
 
+    by: tuple[str, ...]
     key: Key
     n: int
     failures: int
@@ -58,6 +60,11 @@ class LeaderboardRow:
     sdri: float | None
     real_time_factor: float | None
     memory_usage: float | None
+
+    def __getattr__(self, name: str) -> str | None:
+        if name in _FIELDS and name in self.by:
+            return self.key[self.by.index(name)]
+        raise AttributeError(f"this leaderboard row has no {name!r}")
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,8 @@ class Leaderboard(Sequence[LeaderboardRow]):
         dicts = []
         for row in self.rows:
             numbers = asdict(row)
-            key: Key = numbers.pop("key")
-            dicts.append(dict(zip(self.by, key, strict=True)) | numbers)
+            del numbers["by"], numbers["key"]
+            dicts.append(dict(zip(row.by, row.key, strict=True)) | numbers)
         return dicts
 
     def __str__(self) -> str:
@@ -179,13 +186,18 @@ def _rows(
     groups = measure(store, metric, fields, runs)
     measured = {key: (found, costs) for key, found, costs in groups if found.n}
     return [
-        _row(key, failures.get(key, 0), *measured.get(key, (Summary(0), (None, None, None))))
+        _row(
+            fields, key, failures.get(key, 0), *measured.get(key, (Summary(0), (None, None, None)))
+        )
         for key in [*measured, *(key for key in failures if key not in measured)]
     ]
 
 
-def _row(key: Key, failures: int, found: Summary, costs: Costs) -> LeaderboardRow:
+def _row(
+    fields: tuple[str, ...], key: Key, failures: int, found: Summary, costs: Costs
+) -> LeaderboardRow:
     return LeaderboardRow(
+        fields,
         key,
         found.n,
         failures,

@@ -279,7 +279,11 @@ def _tally(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
 
 def _certainty(pairs: Sequence[_Pair], how: _How) -> dict[str, Any]:
     """Return the interval of the mean difference, and the p-value."""
-    settings = {"confidence": how.confidence, "resamples": how.resamples, "seed": how.seed}
+    settings: dict[str, Any] = {
+        "confidence": how.confidence,
+        "resamples": how.resamples,
+        "seed": how.seed,
+    }
     values = [pair.difference for pair in pairs]
     if how.cluster is None:
         interval = bootstrap_interval(values, **settings)
@@ -312,7 +316,7 @@ def _clusters(pairs: Sequence[_Pair]) -> list[list[float]]:
 
 def _nameless(pairs: Sequence[_Pair]) -> str | None:
     count = sum(pair.key[1] is None for pair in pairs)
-    return f"{count} pairs have no speaker: each counts as a speaker of its own" if count else None
+    return f"pairs without a speaker: {count}, each a cluster of its own" if count else None
 
 
 def _p_value(differences: list[float]) -> tuple[float | None, str | None]:
@@ -367,14 +371,19 @@ def _lines(of: Comparison) -> list[str]:
         f"{fit(of.metric, 50)}{unit}, {order} is better",
         "",
         *_verdict(of),
-        f"{of.n} pairs: B better in {of.wins}, A better in {of.losses}, {of.ties} ties",
-        f"only A has {of.only_a}, only B has {of.only_b}, {of.left_out} without a finite value",
+        f"pairs: {of.n}; B better in {of.wins}, A better in {of.losses}, tied in {of.ties}",
+        f"left out: {_left_out(of)}",
     ]
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
             head = (f"largest {title} of B", "A", "B", "B - A")
             lines += ["", *table(head, [_pair_cells(pair) for pair in pairs])]
     return lines if of.note is None else [*lines, "", of.note]
+
+
+def _left_out(of: Comparison) -> str:
+    alone = f"{of.only_a} of A alone, {of.only_b} of B alone"
+    return f"{alone}, {of.left_out} without a finite value"
 
 
 def _verdict(of: Comparison) -> list[str]:

@@ -14,20 +14,9 @@ from typing import Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.errors import (
-    DatabaseBusyError,
-    DatabaseDamagedError,
-    DatabaseError,
-    DatabaseFullError,
-    DatabaseMissingError,
-    DatabaseReadOnlyError,
-    InvalidValueError,
-    NotConnectedError,
-    NotVoicesError,
-    VoicesError,
-)
+from voices_peewee.driver_errors import code_of, translated
+from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
 from voices_peewee.forks import Connection, Connections, Gate, forks, still_open
-from voices_peewee.models import CHECKS
 
 MEMORY: Final = ":memory:"
 
@@ -91,6 +80,7 @@ class VoicesSqlite(pw.SqliteDatabase):
                 "use a file",
             )
         connection = self._patiently(self._connect_once)
+        connection.file = _identity(self.database)
         self._connections[id(connection)] = connection
         self._state.closer = _Closer(connection)
         return connection
@@ -102,23 +92,18 @@ class VoicesSqlite(pw.SqliteDatabase):
             try:
                 return action()
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
     def _connect_once(self) -> Connection:
-        connection: Connection = super()._connect()  # type: ignore[misc] # peewee-stubs lack it
         try:
-            connection.execute("PRAGMA schema_version").fetchone()
+            found: Connection = super()._connect()  # type: ignore[misc] # peewee-stubs lack it
         except sqlite3.OperationalError as error:
-            connection.close()
-            if error.sqlite_errorcode != _READONLY_DIRECTORY:
+            if error.sqlite_errorcode != _READONLY_DIRECTORY or _sidecars(self.database, ("-wal",)):
                 raise
             return self._connect_unchanging()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return found
 
     def _connect_unchanging(self) -> Connection:
         """Connect to a file in a read-only folder, where SQLite cannot put its -wal and -shm.
@@ -134,10 +119,22 @@ class VoicesSqlite(pw.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""
-        self.use_wal()
+        self.prepare()
         super().begin(lock_type)
 
-    def use_wal(self) -> None:
+    def prepare(self) -> None:
+        """Make sure that what is written now is kept.
+
+        Raises:
+            DatabaseError: The file was removed or replaced, or the transaction was undone.
+        """
+        self._use_wal()
+        self._require_transaction()
+        connection: Connection = self.connection()  # type: ignore[no-untyped-call] # the stubs
+        if connection.file != _identity(self.database):
+            raise DatabaseError(self.database, _REPLACED)
+
+    def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
         if not self._is_wal and not self.in_own_transaction():
             with translated(self.database, float(self.timeout)):
@@ -146,6 +143,31 @@ class VoicesSqlite(pw.SqliteDatabase):
             self._is_wal = True
 
     _is_wal = False
+
+    def _require_transaction(self) -> None:
+        """Refuse to go on in a transaction that SQLite has undone: that would write half of it."""
+        begun = self._state.transactions
+        if begun and type(begun[0]).__name__ != "_manual" and not self.in_own_transaction():
+            raise DatabaseError(self.database, _UNDONE)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run a statement; none runs in a transaction that was undone."""
+        if not sql.startswith("ROLLBACK TO"):
+            self._require_transaction()
+        elif not self.in_own_transaction():
+            return None
+        return super().execute_sql(sql, params)  # type: ignore[no-untyped-call] # the stubs
+
+    def commit(self) -> None:
+        """Commit, if the transaction was not undone."""
+        if not self.in_own_transaction():
+            raise DatabaseError(self.database, _UNDONE)
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back what SQLite has not undone itself: its error is the one to be seen."""
+        if self.in_own_transaction():
+            super().rollback()
 
     def pop_transaction(self) -> Any:
         """Leave a transaction; a forked child may leave one that its parent began."""
@@ -169,11 +191,23 @@ class VoicesSqlite(pw.SqliteDatabase):
         self._lock = threading.Lock()
 
 
+_UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _TORN: Final = (
     "this process was forked while a call of its parent was inside SQLite; "
     "fork between calls, or start it with the method 'spawn'"
 )
+_REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
 _READONLY_DIRECTORY: Final = 1544  # SQLITE_READONLY_DIRECTORY
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return the device and inode of a file, or None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
 
 _writing: Final = Gate()
 binding: Final = Gate()
@@ -249,29 +283,30 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def require_voices(path: str, history_table: str) -> None:
+def require_voices(path: str, history_table: str, timeout: float) -> None:
     """Refuse a file that is there but is not ours, before anything writes to it.
 
     Raises:
         DatabaseMissingError: Nothing is there, or an empty file.
         NotVoicesError: The file is something else, or another application's.
         DatabaseDamagedError: The file is broken.
+        DatabaseBusyError: Another program kept it locked for longer than ``timeout`` (s).
         DatabaseError: The file may not be read.
     """
     if inspect(path) != "file":
         raise DatabaseMissingError(path)
-    refuse_strangers(path, history_table)
+    refuse_strangers(path, history_table, timeout)
 
 
-def refuse_strangers(path: str, history_table: str) -> None:
+def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
     """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed.
 
     Raises:
         NotVoicesError: The file belongs to another application.
         DatabaseDamagedError: The file is broken.
     """
-    with translated(path):
-        tables = _table_names(path)
+    with translated(path, timeout):
+        tables = _table_names(path, timeout)
     if tables and history_table not in tables:
         shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
         raise NotVoicesError(path, f"it is a database of another application ({shown})")
@@ -280,19 +315,19 @@ def refuse_strangers(path: str, history_table: str) -> None:
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
-def _table_names(path: str) -> list[str]:
+def _table_names(path: str, timeout: float) -> list[str]:
     """Look without leaving a -wal and a -shm behind where there was none."""
     try:
-        return _look(path, is_still=not _sidecars(path, ("-wal", "-journal")))
+        return _look(path, timeout, is_still=not _sidecars(path, ("-wal", "-journal")))
     except sqlite3.DatabaseError:
         if not _sidecars(path, ("-wal", "-journal")):
             raise
-        return _look(path, is_still=False)  # another program began to write just now
+        return _look(path, timeout, is_still=False)  # another program began to write just now
 
 
-def _look(path: str, *, is_still: bool) -> list[str]:
+def _look(path: str, timeout: float, *, is_still: bool) -> list[str]:
     uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=30, factory=Connection)) as connection:
+    with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as connection:
         return [row[0] for row in connection.execute(_TABLES)]
 
 
@@ -322,91 +357,7 @@ def create_file(path: str) -> None:
         raise DatabaseError(path, _reason(error)) from error
 
 
-@contextmanager
-def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
-    """Turn the errors of Peewee and sqlite3 into ours.
-
-    Raises:
-        DatabaseBusyError: A lock was held for longer than ``timeout`` (s).
-        DatabaseReadOnlyError: The file or folder cannot be written.
-        DatabaseFullError: The disk is full.
-        DatabaseDamagedError: The file is broken.
-        NotConnectedError: The connection was closed.
-        InvalidValueError: A constraint refused a value.
-        DatabaseError: Anything else that the database reports.
-    """
-    try:
-        yield
-    except VoicesError:
-        raise
-    except (pw.IntegrityError, sqlite3.IntegrityError) as error:
-        raise InvalidValueError(_constraint_sentence(_message(error))) from error
-    except UnicodeError as error:
-        raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
-    except (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError) as error:
-        raise _translate(error, database, timeout) from error
-
-
-def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
-    if (ours := _own(error)) is not None:
-        return ours
-    if isinstance(error, OverflowError):
-        return InvalidValueError("an integer does not fit into 64 bits")
-    if "closed database" in _message(error):
-        return NotConnectedError(database)
-    match _code(error):
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return DatabaseBusyError(database, timeout)
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return DatabaseReadOnlyError(database)
-        case sqlite3.SQLITE_FULL:
-            return DatabaseFullError(database)
-        case sqlite3.SQLITE_NOTADB:
-            return NotVoicesError(database, "it is not an SQLite database")
-        case sqlite3.SQLITE_CORRUPT:
-            return DatabaseDamagedError(database, _message(error))
-        case sqlite3.SQLITE_TOOBIG:
-            return InvalidValueError("a value is larger than the database can hold")
-    return DatabaseError(database, _message(error))
-
-
-def _own(error: object) -> VoicesError | None:
-    """Return the error of ours that Peewee wrapped: it goes by names, and one is the same."""
-    while isinstance(error, pw.PeeweeException):
-        error = getattr(error, "orig", None)
-    return error if isinstance(error, VoicesError) else None
-
-
-def _message(error: Exception) -> str:
-    """Return the driver's words: Peewee puts the driver's error before them."""
-    return str(error.args[-1] if error.args else error).strip().partition("\n")[0]
-
-
-def _code(error: BaseException) -> int:
-    """Return SQLite's primary result code behind an error, or -1."""
-    cause: BaseException | None = error
-    while cause is not None:
-        code = getattr(cause, "sqlite_errorcode", None)
-        if code is not None:
-            return int(code) & 0xFF
-        cause = cause.__cause__ or cause.__context__
-    return -1
-
-
-def _constraint_sentence(message: str) -> str:
-    """Say in words which rule a value broke."""
-    kind, _, name = message.partition(" constraint failed: ")
-    if name in CHECKS:
-        return CHECKS[name][1]
-    if kind == "NOT NULL":
-        return f"{name} must not be empty"
-    if kind == "UNIQUE":
-        return f"{name} must be unique"
-    if message.startswith("FOREIGN KEY"):
-        return "a record refers to another that does not exist"
-    return message
-
-
 def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
     """Execute one statement and return its rows."""
-    return list(database.execute_sql(sql, params))
+    execute: Callable[..., Any] = database.execute_sql
+    return list(execute(sql, params))

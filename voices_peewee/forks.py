@@ -93,11 +93,12 @@ class Cursor(sqlite3.Cursor):
 class Connection(sqlite3.Connection):
     """A connection that a fork waits for, and that a forked child closes."""
 
-    __slots__ = ("__weakref__", "busy", "is_open", "process", "thread")
+    __slots__ = ("__weakref__", "busy", "file", "is_open", "process", "thread")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.busy = 0  # calls that are inside SQLite
         self.thread, self.process = threading.get_ident(), forks.process
+        self.file: tuple[int, int] | None = None  # device and inode, where that matters
         self.is_open = False
         super().__init__(*args, **kwargs)
         self.is_open = True

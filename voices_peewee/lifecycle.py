@@ -291,11 +291,11 @@ class Lifecycle:
             return Store(self._given, self.path, self.timeout)
         if self.path != engine.MEMORY:
             if not create:
-                engine.require_voices(self.path, migrations.HISTORY_TABLE)
+                engine.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
             elif engine.inspect(self.path) != "file":
                 engine.create_file(self.path)
             else:
-                engine.refuse_strangers(self.path, migrations.HISTORY_TABLE)
+                engine.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
         store = Store(engine.VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
         with store.reading():
             store.database.connect()

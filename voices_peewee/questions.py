@@ -110,7 +110,7 @@ def failures(
 def _first_line(text: pw.Field) -> pw.Function:
     """Return the first line in SQL, so that tracebacks stay where they are."""
     newline = pw.fn.char(10)
-    shown = pw.fn.ltrim(pw.fn.COALESCE(text, ""))
+    shown = pw.fn.ltrim(pw.fn.COALESCE(text, ""), " \t\r\n")
     return pw.fn.substr(shown, 1, pw.fn.instr(shown.concat(newline), newline) - 1)
 
 

@@ -184,9 +184,7 @@ class Run:
         with self._store.writing():
             file = settle(self._store, found)
             self._facts = {name: file.__data__[name] for name in FACTS}
-            # The speaker of an earlier output is not the speaker of this run's.
-            own = file.speaker_id if file.processed_path is None else None
-            self._speaker_id = own if speaker is None else speaker
+            self._speaker_id = file.speaker_id if speaker is None else speaker
             self.start_time = utc_now()
             self._rows = [_Row(file, self._insert_history(file), None, Metrics())]
 

@@ -73,8 +73,7 @@ class Files:
     def rows_of(self, plan: Plan) -> Iterator[tuple[ProcessedFile, Metrics]]:
         """Yield the file row and the own metrics of each history row of a run."""
         source = self._source(plan)
-        own = source.speaker_id if source.processed_path is None else None
-        inherited = own if plan.speaker_id is None else plan.speaker_id
+        inherited = source.speaker_id if plan.speaker_id is None else plan.speaker_id
         if not plan.outputs:
             self._used.add(source.id)
             yield source, Metrics()

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
-from voices_peewee.engine import VoicesSqlite, translated, write_gate
+from voices_peewee.driver_errors import translated
+from voices_peewee.engine import VoicesSqlite, write_gate
 from voices_peewee.errors import (
     AmbiguousNameError,
     InvalidValueError,
@@ -32,7 +33,7 @@ class Store:
         self.database = database
         self.label = label
         self.timeout = timeout
-        self._wal = database if isinstance(database, VoicesSqlite) else None
+        self._sqlite = database if isinstance(database, VoicesSqlite) else None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -73,13 +74,14 @@ class Store:
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
         with translated(self.label, self.timeout), write_gate(self.label, self.timeout):
-            if self._wal is not None:
-                self._wal.use_wal()
+            if self._sqlite is not None:
+                self._sqlite.prepare()
             rows = mapper(type(instance))
             related = list(rows.unsaved(instance))
             if related or instance.__data__.get("id") is not None:
                 return self.insert_all([instance])[0]
-            return rows.insert(self.connection(), instance)
+            saved: M = rows.insert(self.connection(), instance)
+            return saved
 
     def insert_all(self, instances: Iterable[M]) -> list[M]:
         """Write many objects of any models in one transaction."""

@@ -86,7 +86,7 @@ _SECTIONS: Final = {
 @click.group(
     cls=VoicesGroup,
     sections=_SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
     "--db",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from voices_peewee.errors import AudioError
     from voices_peewee.models import ProcessedFile
     from voices_peewee.recordings import Added
+
+_DUPLICATES_TOLD: Final = 10
 
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
@@ -68,8 +70,13 @@ def add_files(
         )
         for one in added:
             outcomes[one.outcome] += 1
-            _say_duplicates(one)
+            if one.duplicates and one.outcome != "unchanged":
+                outcomes["duplicates"] += 1
+                if outcomes["duplicates"] <= _DUPLICATES_TOLD:
+                    _say_duplicates(one)
             step()
+    if (more := outcomes["duplicates"] - _DUPLICATES_TOLD) > 0:
+        say(f"… and {more:,} more have the content of other files")
     states = ("added", "updated", "unchanged", "failed")
     said = [f"{outcomes[state]:,} {state}" for state in states if outcomes[state]]
     say(", ".join(said) or "no audio files found")
@@ -183,8 +190,6 @@ def _runs_of(manager: DatabaseManager, file: ProcessedFile) -> str:
 
 
 def _say_duplicates(added: Added) -> None:
-    if added.duplicates and added.outcome != "unchanged":
-        word, same = "file", ", ".join(map(str, added.duplicates))
-        if len(added.duplicates) > 1:
-            word = "files"
-        say(f"{added.file.original_path!r} has the same content as {word} {same}")
+    ids = ", ".join(map(str, added.duplicates))
+    files = f"file{'s' * (len(added.duplicates) > 1)} {ids}"
+    say(f"{added.file.original_path!r} has the same content as {files}")

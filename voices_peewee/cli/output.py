@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Row = Sequence[object]
 
 # What json.dumps leaves as it is and a terminal may obey, or UTF-8 cannot hold.
-_LEFT: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_LEFT: Final = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER: Final = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+_NUMBER: Final = r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?"
 
 
 def write_rows(
@@ -146,7 +146,7 @@ def _dump(value: object, indent: int | None = None) -> str:
     except ValueError:  # NaN or an infinity
         finite = _finite(value)
         text = json.dumps(finite, default=_plain, ensure_ascii=ascii_only, indent=indent)
-    return text if text.isascii() and "\x7f" not in text else _LEFT.sub(_escape, text)
+    return text if text.isascii() and "\x7f" not in text else re.sub(_LEFT, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -199,7 +199,7 @@ def _csv_value(value: object, *, raw: bool) -> object:
     if raw:
         return text
     safe = "\n".join(map(_visible, text.split("\n")))
-    is_formula = safe.startswith(_FORMULA) and not _NUMBER.fullmatch(safe)
+    is_formula = safe.startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
     return f"'{safe}" if is_formula else safe
 
 

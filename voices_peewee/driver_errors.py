@@ -1,0 +1,107 @@
+"""The errors of Peewee and SQLite, in this package's words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import peewee as pw
+
+from voices_peewee.errors import (
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseError,
+    DatabaseFullError,
+    DatabaseReadOnlyError,
+    InvalidValueError,
+    NotConnectedError,
+    NotVoicesError,
+    VoicesError,
+)
+from voices_peewee.models import CHECKS
+
+
+@contextmanager
+def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
+    """Turn the errors of Peewee and sqlite3 into ours.
+
+    Raises:
+        DatabaseBusyError: A lock was held for longer than ``timeout`` (s).
+        DatabaseReadOnlyError: The file or folder cannot be written.
+        DatabaseFullError: The disk is full.
+        DatabaseDamagedError: The file is broken.
+        NotConnectedError: The connection was closed.
+        InvalidValueError: A constraint refused a value.
+        DatabaseError: Anything else that the database reports.
+    """
+    try:
+        yield
+    except VoicesError:
+        raise
+    except (pw.IntegrityError, sqlite3.IntegrityError) as error:
+        raise InvalidValueError(_constraint_sentence(_message(error))) from error
+    except UnicodeError as error:
+        raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
+    except (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError) as error:
+        raise _translate(error, database, timeout) from error
+
+
+def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
+    if (ours := _own(error)) is not None:
+        return ours
+    if isinstance(error, OverflowError):
+        return InvalidValueError("an integer does not fit into 64 bits")
+    if "closed database" in _message(error):
+        return NotConnectedError(database)
+    match code_of(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DatabaseBusyError(database, timeout)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return DatabaseReadOnlyError(database)
+        case sqlite3.SQLITE_FULL:
+            return DatabaseFullError(database)
+        case sqlite3.SQLITE_NOTADB:
+            return NotVoicesError(database, "it is not an SQLite database")
+        case sqlite3.SQLITE_CORRUPT:
+            return DatabaseDamagedError(database, _message(error))
+        case sqlite3.SQLITE_TOOBIG:
+            return InvalidValueError("a value is larger than the database can hold")
+    return DatabaseError(database, _message(error))
+
+
+def _own(error: object) -> VoicesError | None:
+    """Return the error of ours that Peewee wrapped: it goes by names, and one is the same."""
+    while isinstance(error, pw.PeeweeException):
+        error = getattr(error, "orig", None)
+    return error if isinstance(error, VoicesError) else None
+
+
+def _message(error: Exception) -> str:
+    """Return the driver's words: Peewee puts the driver's error before them."""
+    return str(error.args[-1] if error.args else error).strip().partition("\n")[0]
+
+
+def code_of(error: BaseException) -> int:
+    """Return SQLite's primary result code behind an error, or -1."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorcode", None)
+        if code is not None:
+            return int(code) & 0xFF
+        cause = cause.__cause__ or cause.__context__
+    return -1
+
+
+def _constraint_sentence(message: str) -> str:
+    """Say in words which rule a value broke."""
+    kind, _, name = message.partition(" constraint failed: ")
+    if name in CHECKS:
+        return CHECKS[name][1]
+    if kind == "NOT NULL":
+        return f"{name} must not be empty"
+    if kind == "UNIQUE":
+        return f"{name} must be unique"
+    if message.startswith("FOREIGN KEY"):
+        return "a record refers to another that does not exist"
+    return message
