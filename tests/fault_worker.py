@@ -118,6 +118,21 @@ def _child(task: dict[str, Any]) -> None:
     db.close()
 
 
+def _status(task: dict[str, Any]) -> int:
+    """Do the work; the child must not return into its parent's code, whatever happens."""
+    try:
+        _child(task)
+    except BaseException:  # noqa: BLE001 - see above
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _answer(**facts: int) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Fork a child for each line of the standard input."""
     children: set[int] = set()
@@ -128,22 +143,15 @@ def main() -> None:
                 return
             child = os.fork()
             if child == 0:
-                status = 1
-                try:
-                    _child(json.loads(line))
-                    status = 0
-                except Exception:
-                    traceback.print_exc()
-                finally:
-                    os._exit(status)
+                os._exit(_status(json.loads(line)))
             children.add(child)
-            print(json.dumps({"started": child}), flush=True)
+            _answer(started=child)
         for child in list(children):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 children.remove(child)
                 code = os.waitstatus_to_exitcode(status)
-                print(json.dumps({"ended": child, "code": code}), flush=True)
+                _answer(ended=child, code=code)
 
 
 class Workers:

@@ -168,9 +168,11 @@ CASES: dict[str, tuple[str, str]] = {
         print(ended(child(add, "child"))); connections[0].interrupt(); thread.join()
         print(broken); print(ended(child(add, "second child")), names())
         """,
-        "cannot use '{path}': this process was forked while a call of its parent was inside"
-        " SQLite; fork between calls, or start it with the method 'spawn'\n"
-        "1\n['interrupted']\n0 ['parent', 'second child']\n",
+        (
+            "cannot use '{path}': this process was forked while a call of its parent was inside"
+            " SQLite; fork between calls, or start it with the method 'spawn'\n"
+            "1\n['interrupted']\n0 ['parent', 'second child']\n"
+        ),
     ),
     "what makes the values of add_many forks": (
         """
@@ -191,16 +193,20 @@ CASES: dict[str, tuple[str, str]] = {
                 next(rows)
         print(ended(child(work))); print(len(list(rows)))
         """,
-        "cannot use '{path}': the manager is not connected; call connect() or initialize()\n"
-        "1\n999\n",
+        (
+            "cannot use '{path}': the manager is not connected; call connect() or initialize()\n"
+            "1\n999\n"
+        ),
     ),
     "an in-memory database": (
         """
         db.close(); memory = db; db = DatabaseManager(":memory:").initialize()
         add("parent"); print(ended(child(add, "child"))); print(names()); db.close(); db = memory
         """,
-        "cannot use ':memory:': an in-memory database is seen only by the thread and process "
-        "that opened it; use a file\n1\n['parent']\n",
+        (
+            "cannot use ':memory:': an in-memory database is seen only by the thread and process "
+            "that opened it; use a file\n1\n['parent']\n"
+        ),
     ),
     "two databases": (
         """

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from fault_worker import BATCH, Workers, workers
+
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.backup import list_backups, verify
 
 LIMIT = 64 << 20  # bytes, which the WAL may keep (journal_size_limit)
 
-MIGRATION = '''
+MIGRATION = """
 import peewee as pw
 
 def migrate(migrator, database, **kwargs):
@@ -30,7 +30,7 @@ def migrate(migrator, database, **kwargs):
 
 def rollback(migrator, database, **kwargs):
     migrator.sql("DROP TABLE own")
-'''
+"""
 
 
 @pytest.fixture
@@ -181,7 +181,11 @@ def test_kill_at_any_moment(
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
 def test_many_programs_at_once(
-    tmp_path: Path, running: Workers, template: Path, seconds: int
+    tmp_path: Path,
+    running: Workers,
+    template: Path,
+    seconds: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Writers, a long reader, backups and a migration meet no error, and nothing is lost."""
     path = Path(shutil.copy(template, tmp_path / "voices.db"))
@@ -207,4 +211,5 @@ def test_many_programs_at_once(
     assert all(verify(Path(one)) for one in acks["backup"])
     assert min(map(len, acks.values())) > 0
     assert largest < 2 * LIMIT
-    print({name: len(one) for name, one in acks.items()}, f"WAL at most {largest:,} bytes")
+    record_property("acknowledged", {name: len(one) for name, one in acks.items()})
+    record_property("largest WAL (bytes)", largest)

@@ -109,11 +109,12 @@ def _foreign_keys(store: Store) -> Iterator[Finding]:
     for (table, parent), group in groupby(sorted(rows, key=_pair), key=_pair):
         ids = [row[1] for row in group]
         some = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
-        yield Finding(
-            "foreign keys",
-            f"{len(ids)} rows of {table!r} refer to missing rows of {parent!r} (ids {some})",
-            f"delete or correct these rows, or {_RESTORE}",
-        )
+        if len(ids) == 1:
+            what = f"1 row of {table!r} refers to a missing row of {parent!r} (id {some})"
+        else:
+            what = f"{len(ids)} rows of {table!r} refer to missing rows of {parent!r} (ids {some})"
+        it = "it" if len(ids) == 1 else "them"
+        yield Finding("foreign keys", what, f"delete or correct {it}, or {_RESTORE}")
 
 
 def _pair(row: Sequence[object]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, questions, recordings, tracking
+    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
 else:
 
     class _Late:
@@ -24,8 +24,8 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, listing, questions, recordings, tracking = map(
-        _Late, ("analysis", "listing", "questions", "recordings", "tracking")
+    analysis, listing, past_runs, questions, recordings, tracking = map(
+        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
     )
 
 
@@ -48,8 +48,8 @@ class DelegatedMethods(Lifecycle):
     """Recording, listing and the questions; each function's own docstring says what it does."""
 
     add_audio_files = Delegated(lambda: recordings.add_audio_files)
-    record_run = Delegated(lambda: tracking.record_run)
-    record_runs = Delegated(lambda: tracking.record_runs)
+    record_run = Delegated(lambda: past_runs.record_run)
+    record_runs = Delegated(lambda: past_runs.record_runs)
     close_unfinished = Delegated(lambda: tracking.close_unfinished)
 
     search = Delegated(lambda: listing.records)

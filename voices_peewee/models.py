@@ -152,7 +152,7 @@ def dump_json(value: object) -> str:
         return _ENCODE(_finite(value))
     except RecursionError as error:
         raise InvalidValueError("cannot store a JSON value that is nested too deeply") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidValueError(f"cannot store this value as JSON: {error}") from error
 
 

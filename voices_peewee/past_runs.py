@@ -26,8 +26,7 @@ from voices_peewee.sources import (
     rows_where,
     speaker_id,
 )
-from voices_peewee.speakers import SpeakerKey
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
 
 _KEYS: Final = (
     *("source", "operation_type", "start_time", "end_time", "processing_time", "success"),

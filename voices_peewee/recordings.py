@@ -24,8 +24,7 @@ from voices_peewee.sources import (
     write_changes,
     write_facts,
 )
-from voices_peewee.speakers import SpeakerKey as SpeakerKey
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
 
 Outcome = Literal["added", "unchanged", "updated"]
 

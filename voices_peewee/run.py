@@ -27,8 +27,7 @@ from voices_peewee.models import (
 )
 from voices_peewee.rows import mapper
 from voices_peewee.sources import FACTS, AnyPath, locate, look, settle, speaker_id
-from voices_peewee.speakers import SpeakerKey
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
 
 _MAX_ERROR: Final = 100_000
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?

@@ -18,8 +18,7 @@ from voices_peewee import audio
 from voices_peewee.errors import AudioError, MissingExtraError, NotFoundError
 from voices_peewee.models import BaseModel, ProcessedFile, utc_now
 from voices_peewee.rows import mapper
-from voices_peewee.speakers import SpeakerKey
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -223,6 +222,7 @@ def write_facts(row: ProcessedFile, facts: Mapping[str, Any]) -> None:
 
 
 def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
+    """Write changes of one row, and to its object."""
     changes = {**changes, "updated_at": utc_now()}
     ProcessedFile.update(changes).where(ProcessedFile.id == row.id).execute()
     row.__data__.update(changes)
@@ -238,6 +238,7 @@ def rows_where(store: Store, model: type[M], column: str, values: Iterable[str])
 
 
 def facts_from(info: audio.AudioInfo) -> dict[str, Any]:
+    """Return what was probed by the names of the columns."""
     return {
         "filename": info.filename,
         "original_path": info.path,

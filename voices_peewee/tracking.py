@@ -18,12 +18,9 @@ from typing import Any, Final, TypeVar, cast
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, VoicesError
 from voices_peewee.models import ProcessedFile, ProcessingHistory, utc_now
-from voices_peewee.past_runs import record_run as record_run
-from voices_peewee.past_runs import record_runs as record_runs
 from voices_peewee.run import Run, Settings, plain_parameters
 from voices_peewee.sources import AnyPath
-from voices_peewee.speakers import SpeakerKey
-from voices_peewee.store import Store
+from voices_peewee.store import SpeakerKey, Store
 
 INTERRUPTED: Final = "interrupted"
 
