@@ -203,9 +203,11 @@ def test_missing_and_changed_audio(
     audio = tmp_path / "mix.wav"
     audio.write_bytes(b"sounds")
     with DatabaseManager(path).initialize() as db:
-        for _ in range(2):
+        for number in range(2):
+            stem = tmp_path / f"stem {number}.wav"
+            stem.touch()
             with db.track(audio, "separation") as run_:
-                run_.output(audio.with_name("mix.wav"))
+                run_.output(stem)
         reported: list[tuple[int, int]] = []
         assert db.check(files=True, on_progress=lambda *done: reported.append(done)) == []
         assert reported == [(6, 6)]

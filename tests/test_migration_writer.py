@@ -16,7 +16,7 @@ from typing import Any
 import peewee as pw
 import pytest
 
-from voices_peewee import migrations, models
+from voices_peewee import fields, migrations, models
 from voices_peewee.drift import drift
 from voices_peewee.errors import MigrationError
 
@@ -120,7 +120,7 @@ DIFFERENCES: dict[str, tuple[Callable[[], Models], str, str]] = {
         'migrator.remove_fields("speakers", "language")',
     ),
     "unique field": (
-        lambda: [speaker(code=models.PathField(null=True, unique=True, column_name="k"))],
+        lambda: [speaker(code=fields.PathField(null=True, unique=True, column_name="k"))],
         """
         migrator.add_fields("speakers", code=pw.TextField(column_name="k", null=True, unique=True))
         """,
@@ -165,9 +165,9 @@ DIFFERENCES: dict[str, tuple[Callable[[], Models], str, str]] = {
     "JSON fields": (
         lambda: [
             speaker(
-                extra=models.JSONField(default=dict),
-                more=models.JSONField(default=lambda: {"it's": ['"a"', 1, None]}),
-                less=models.JSONField(null=True),
+                extra=fields.JSONField(default=dict),
+                more=fields.JSONField(default=lambda: {"it's": ['"a"', 1, None]}),
+                less=fields.JSONField(null=True),
             )
         ],
         """
@@ -181,7 +181,7 @@ DIFFERENCES: dict[str, tuple[Callable[[], Models], str, str]] = {
     "callable default": (
         lambda: [
             speaker(
-                seen=models.UTCDateTimeField(
+                seen=fields.UTCDateTimeField(
                     default=lambda: dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
                 ),
                 born=pw.DateField(default=dt.date(2026, 1, 2)),
@@ -584,7 +584,7 @@ def test_a_field_an_index_a_check_and_a_json_field(
     """A usual change of a model goes forth and back and leaves no further difference."""
     changed = speaker(
         language=pw.TextField(null=True, index=True),
-        extra=models.JSONField(default=dict),
+        extra=fields.JSONField(default=dict),
         checks=[NAME_CHECK, pw.Check("language <> ''", name="ck_speakers_language")],
     )
     changed.add_index(changed.language, changed.name, name="by_language")

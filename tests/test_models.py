@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
-from voices_peewee.models import CHECKS, PathField, UTCDateTimeField
+from voices_peewee.fields import PathField, UTCDateTimeField
+from voices_peewee.models import CHECKS
 
 
 class Shift(enum.Enum):

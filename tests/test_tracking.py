@@ -29,8 +29,8 @@ from voices_peewee import (
     Speaker,
     errors,
 )
+from voices_peewee.fields import utc_now
 from voices_peewee.metrics import MetricWarning
-from voices_peewee.models import utc_now
 from voices_peewee.resources import process_facts
 from voices_peewee.run import OutputWarning, Run
 from voices_peewee.sources import look, settle

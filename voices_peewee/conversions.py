@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import peewee as pw
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.models import JSONField, PathField, UTCDateTimeField, dump_json
+from voices_peewee.fields import JSONField, PathField, UTCDateTimeField, dump_json
 
 # What goes into such a column, and comes out of it, as it is.
 _PLAIN: Final[dict[type[pw.Field], type]] = {

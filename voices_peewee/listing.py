@@ -12,8 +12,9 @@ import peewee as pw
 from voices_peewee.columns import LISTS, Column, Listing, Model, find_listing, read_json
 from voices_peewee.conditions import Conditions, find, join
 from voices_peewee.errors import QueryError
+from voices_peewee.fields import utc_now
 from voices_peewee.filters import filters_to_words
-from voices_peewee.models import BaseModel, utc_now
+from voices_peewee.models import BaseModel
 from voices_peewee.query_sql import json_order, json_value, unindexed
 from voices_peewee.query_words import (
     And,

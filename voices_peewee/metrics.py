@@ -12,7 +12,8 @@ from numbers import Integral, Real
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.models import CHECKS, dump_json
+from voices_peewee.fields import dump_json
+from voices_peewee.models import CHECKS
 
 # The columns with the bounds that the schema's CHECKs set.
 BOUNDS: Final = {

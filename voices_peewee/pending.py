@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from voices_peewee import audio
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.models import ProcessedFile, ProcessingHistory, dump_json
+from voices_peewee.fields import dump_json
+from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.rows import collection_paused
 from voices_peewee.run import plain_parameters
 from voices_peewee.sources import locate

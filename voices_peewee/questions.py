@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import peewee as pw
 
 from voices_peewee.errors import AmbiguousNameError, NotFoundError
-from voices_peewee.models import (
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-    Speaker,
-    dump_json,
-)
+from voices_peewee.fields import dump_json
+from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.pending import pending as pending
 from voices_peewee.plain_text import printable
 from voices_peewee.selection import Runs, Time, model_label

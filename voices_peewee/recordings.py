@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 from voices_peewee import audio
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.models import ProcessedFile, dump_json
+from voices_peewee.fields import dump_json
+from voices_peewee.models import ProcessedFile
 from voices_peewee.rows import mapper
 from voices_peewee.sources import (
     AnyPath,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voices_peewee._version import __version__
-from voices_peewee.models import utc_now
+from voices_peewee.fields import utc_now
 
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"

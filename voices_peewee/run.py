@@ -16,15 +16,9 @@ from peewee import fn
 
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, NotFoundError
+from voices_peewee.fields import dump_json, utc_now
 from voices_peewee.metrics import Metrics, combine
-from voices_peewee.models import (
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-    dump_json,
-    new_run_id,
-    utc_now,
-)
+from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, new_run_id
 from voices_peewee.rows import mapper
 from voices_peewee.sources import FACTS, AnyPath, locate, look, settle, speaker_id
 from voices_peewee.store import SpeakerKey, Store

@@ -12,8 +12,9 @@ from typing import Any
 from peewee import fn
 
 from voices_peewee.errors import NotFoundError
+from voices_peewee.fields import utc_now
 from voices_peewee.metrics import Metrics
-from voices_peewee.models import ProcessedFile, ProcessingHistory, utc_now
+from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.rows import mapper
 from voices_peewee.sources import FACTS, LOOKUP, facts_of, rows_by_path
 from voices_peewee.store import Store

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeVar
 
 from voices_peewee import audio
 from voices_peewee.errors import AudioError, MissingExtraError, NotFoundError
-from voices_peewee.models import BaseModel, ProcessedFile, utc_now
+from voices_peewee.fields import utc_now
+from voices_peewee.models import BaseModel, ProcessedFile
 from voices_peewee.rows import mapper
 from voices_peewee.store import SpeakerKey, Store
 

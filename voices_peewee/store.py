@@ -17,7 +17,8 @@ from voices_peewee.errors import (
     NotFoundError,
     QueryError,
 )
-from voices_peewee.models import MODELS, BaseModel, JSONField, ProcessedFile, Speaker
+from voices_peewee.fields import JSONField
+from voices_peewee.models import MODELS, BaseModel, ProcessedFile, Speaker
 from voices_peewee.rows import Query, mapper
 
 M = TypeVar("M", bound=BaseModel)

@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar, cast
 
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, VoicesError
-from voices_peewee.models import ProcessedFile, ProcessingHistory, utc_now
+from voices_peewee.fields import utc_now
+from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.run import Run, Settings, plain_parameters
 from voices_peewee.sources import AnyPath
 from voices_peewee.store import SpeakerKey, Store

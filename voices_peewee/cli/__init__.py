@@ -76,7 +76,7 @@ _SECTIONS: Final = {
     "Shell": (
         "shell",
         {
-            "list": "List speakers, files, …: the same as list-speakers, ….",
+            "list": "List speakers, files, ...: the same as list-speakers, ....",
             "completion": "Print the script for the TAB key of a shell.",
         },
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
@@ -248,6 +248,39 @@ def plural(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def write(texts: Iterable[str]) -> None:
+    """Write texts to the standard output.
+
+    Raises:
+        OutputError: The output does not take it.
+        BrokenPipeError: Nobody reads it any more.
+    """
+    out = sys.stdout
+    for text in texts:
+        try:
+            out.write(text)
+        except UnicodeEncodeError:
+            out.flush()
+            out.buffer.write(_encoded(text, out.encoding))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error) from error
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace")
+
+
+def write_path(path: object, *, end: str = "\n") -> None:
+    """Write a path: exactly for another program, harmless on a terminal."""
+    write([printable(path) if sys.stdout.isatty() else str(path), end])
 
 
 def say_error(error: VoicesError) -> None:

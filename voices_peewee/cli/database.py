@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.common import (
+    command,
+    confirm,
+    pass_manager,
+    plural,
+    say,
+    write_path,
+    yes_option,
+)
 from voices_peewee.cli.text import printable
 from voices_peewee.cli.view import Column, View, list_options
 
@@ -45,7 +53,7 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
         if manager.upgrade_backup is not None:
             say(f"backed up first to {str(manager.upgrade_backup)!r}")
     say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
-    click.echo(manager.path)
+    write_path(manager.path)
 
 
 @command(example="voices status")
@@ -118,7 +126,7 @@ def backup(
         saved = manager.backup_database(
             backup_path, progress=progress, keep=keep, overwrite=overwrite
         )
-    click.echo(saved)
+    write_path(saved)
 
 
 @command(example="voices list-backups --sort -size")

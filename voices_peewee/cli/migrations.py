@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.common import (
+    command,
+    confirm,
+    pass_manager,
+    plural,
+    say,
+    write,
+    write_path,
+    yes_option,
+)
 from voices_peewee.cli.view import Column, View, list_options
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 
@@ -46,7 +55,7 @@ def create_migration(
     the package's own migrations; its path is printed.
     """
     models = None if module is None else _models_of(module)
-    click.echo(manager.create_migration(name, models=models, empty=empty))
+    write_path(manager.create_migration(name, models=models, empty=empty))
 
 
 @command(example="voices run-migrations")
@@ -116,8 +125,7 @@ def _check(manager: DatabaseManager) -> None:
 
 
 def _print_names(names: list[str], state: str) -> None:
-    for name in names:
-        click.echo(name)
+    write(f"{name}\n" for name in names)
     say(f"{plural(len(names), 'migration')} {state}")
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from voices_peewee.cli.common import OutputError
+from voices_peewee.cli.common import write
 from voices_peewee.cli.text import printable, speaks_unicode
 
 if TYPE_CHECKING:
@@ -49,40 +49,6 @@ def write_rows(
     else:
         write(_JSON[style](names, counted))
     return counted.count
-
-
-def write(texts: Iterable[str]) -> None:
-    """Write texts to the standard output.
-
-    Raises:
-        OutputError: The output does not take it.
-        BrokenPipeError: Nobody reads it any more.
-    """
-    out = sys.stdout
-    texts = iter(texts)
-    for text in texts:
-        try:
-            out.write(text)
-        except UnicodeEncodeError:
-            out.flush()
-            out.buffer.write(_encoded(text, out.encoding))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(error) from error
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
-    try:
-        return text.encode(encoding, "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode(encoding, "backslashreplace")
-
-
-def write_path(path: str, *, end: str) -> None:
-    """Write a path: exactly for another program, harmless on a terminal."""
-    write([printable(path) if sys.stdout.isatty() else path, end])
 
 
 def write_text(text: str) -> None:

@@ -18,6 +18,7 @@ from voices_peewee.cli.common import (
     say,
     split_model,
     time_bounds,
+    write_path,
 )
 from voices_peewee.cli.text import printable
 from voices_peewee.cli.view import (
@@ -105,7 +106,7 @@ def pending(
     have changed since. Their paths are printed as they were given, one a line. With '-' as a
     PATH more are read from the standard input.
     """
-    from voices_peewee.cli.output import write_path, write_rows
+    from voices_peewee.cli.output import write_rows
 
     settings = {**_parameters(parameters), **assignments(param, "--param")}
     left = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from voices_peewee.cli.common import VoicesGroup, command
+from voices_peewee.cli.common import VoicesGroup, command, write
 
 list_group = VoicesGroup(
     "list",
@@ -22,7 +22,7 @@ list_group = VoicesGroup(
         "Database": ("database", {"backups": "List the backups beside the database."}),
     },
     prefix="list_",
-    help="List speakers, files, …: the same as list-speakers, ….\n\n"
+    help="List speakers, files, ...: the same as list-speakers, ....\n\n"
     "Every list takes the options of its other name.",
     subcommand_metavar="NOUN [ARGS]...",
 )
@@ -43,4 +43,4 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     root = click.get_current_context().find_root().command
     if found is not None:
-        click.echo(found(root, {}, "voices", "_VOICES_COMPLETE").source())
+        write([found(root, {}, "voices", "_VOICES_COMPLETE").source(), "\n"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, yes_option
+from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, write, yes_option
 from voices_peewee.cli.view import Column, View, list_options, since_options
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_speaker(
     with manager:
         speaker = manager.create_speaker(name, description, tags, unique=not duplicate)
         say(f"added speaker {speaker.name!r}")
-        click.echo(speaker.id)
+        write([f"{speaker.id}\n"])
 
 
 @command(example='voices update-speaker "John Doe" --description "Male speaker, baritone"')
