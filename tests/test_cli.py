@@ -242,6 +242,9 @@ def test_unknown_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) ->
         run("status")
 
 
+CUT = "50 of 3,000 shown (--all for the rest)"
+
+
 @pytest.fixture
 def crowd(path: Path) -> Path:
     """A database of 3,000 speakers."""
@@ -262,20 +265,23 @@ def test_reader_that_goes_away(crowd: Path, style: str) -> None:
     assert (done.stdout.splitlines()[-1], done.stderr) == ("141", "")
 
 
-@pytest.mark.parametrize("args", [("--all",), ()], ids=["long", "short"])
-def test_full_disk_under_the_output(crowd: Path, args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ["list-speakers --json --all", "list-speakers --csv", "list-speakers --limit 1", "init"],
+)
+def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     """Output that cannot be written is an error, not a traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*PROGRAM, "--db", str(crowd), "list-speakers", "--json", *args],
+            [*PROGRAM, "--db", str(crowd), *line.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
         )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "Error: cannot write the output: no space left on device"
-    )
+    *said, error = done.stderr.splitlines()
+    assert error == "Error: cannot write the output: no space left on device"
+    assert said in ([], ["nothing to do"], ["1 of 3,000 shown (--all for the rest)"], [CUT])
 
 
 def test_ctrl_c(path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cli_tools import run, terminal, usage
+from cli_tools import PROGRAM, run, terminal, usage
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, __version__
 
@@ -91,6 +94,31 @@ def test_status_as_json(studio: Path) -> None:
         "last_run": "2026-11-22T14:03:05+00:00",
         "unfinished": 1,
     }
+
+
+def test_name_of_a_database_that_is_no_text(tmp_path: Path) -> None:
+    """A path that is no text comes out as the bytes that it is."""
+    db = os.fsencode(tmp_path) + b"/\xff.db"
+    done = subprocess.run([*map(str.encode, [*PROGRAM, "--db"]), db, b"init"], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, db + b"\n", b"1 migration applied\n")
+
+
+def test_check(studio: Path) -> None:
+    """A sound database passes; JSON of nothing is []."""
+    assert run("--db", studio, "check") == (0, "", "nothing is wrong\n")
+    assert run("--db", studio, "check", "--json") == (0, "[]\n", "nothing is wrong\n")
+
+
+def test_check_finds(studio: Path) -> None:
+    """A finding says what to do and makes the exit status 1."""
+    with closing(sqlite3.connect(studio)) as connection, connection:
+        connection.execute("DROP INDEX processing_history_unfinished")
+    done = run("--db", studio, "check")
+    assert (done.code, done.err) == (1, "1 finding\n")
+    assert done.out.count("\n") == 2
+    (finding,) = json.loads(run("--db", studio, "check", "--json").out)
+    assert done.out == f"{finding['kind']}: {finding['what']}\n    {finding['advice']}\n"
+    assert "processing_history_unfinished" in finding["what"]
 
 
 def test_backup(studio: Path, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
     def list_rows(
         self,
         noun: str,
-        words: Sequence[str] = (),
+        words: str | Sequence[str] = (),
         *,
         search: str | None = None,
         sort: str | Sequence[str] | None = None,
@@ -229,11 +229,11 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         from voices_peewee import listing
 
-        terms = [*words, *listing.filters_to_words(noun, **filters)]
         return listing.select(
             self.store,
             noun,
-            terms,
+            words,
+            filters=listing.filters_to_words(noun, **filters),
             search=search,
             sort=sort,
             limit=limit,

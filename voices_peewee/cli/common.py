@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
@@ -16,8 +16,6 @@ from voices_peewee.cli.text import printable
 from voices_peewee.errors import QueryError, VoicesError
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from click.shell_completion import CompletionItem
 
     from voices_peewee.db_manager import DatabaseManager
@@ -193,8 +191,6 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except VoicesError as error:
-        if isinstance(error, OutputError):
-            _drop_output()
         raise click.ClickException(printable(error)) from error
     except BrokenPipeError:
         _drop_output()
@@ -260,14 +256,19 @@ def write(texts: Iterable[str]) -> None:
     out = sys.stdout
     for text in texts:
         try:
-            out.write(text)
-        except UnicodeEncodeError:
-            out.flush()
-            out.buffer.write(_encoded(text, out.encoding))
+            _write(out, text)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise OutputError(error) from error
+
+
+def _write(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+    except UnicodeEncodeError:
+        out.flush()
+        out.buffer.write(_encoded(text, out.encoding))
 
 
 def _encoded(text: str, encoding: str) -> bytes:
@@ -286,77 +287,3 @@ def write_path(path: object, *, end: str = "\n") -> None:
 def say_error(error: VoicesError) -> None:
     """Write an error that does not end the command to stderr."""
     say(f"Error: {error}")
-
-
-def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
-    """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
-
-    Raises:
-        click.UsageError: One has no ``=`` or no key.
-    """
-    values: dict[str, object] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise click.UsageError(printable(f"{option} takes KEY=VALUE, not {text!r}"))
-        values[key] = _json_or_text(value)
-    return values
-
-
-def _json_or_text(text: str) -> object:
-    import json
-
-    try:
-        return json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are no JSON
-
-
-class TimeFilter(TypedDict):
-    """From when and before when, as the manager's methods take it."""
-
-    since: dt.datetime | None
-    until: dt.datetime | None
-
-
-def time_bounds(since: str | None, until: str | None) -> TimeFilter:
-    """Read ``--since`` and ``--until`` as the lists do: what they name is included.
-
-    Raises:
-        click.UsageError: One cannot be read.
-    """
-    return {"since": _bound("--since", since, 0), "until": _bound("--until", until, 1)}
-
-
-def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
-    if text is None:
-        return None
-    import datetime as dt
-
-    from voices_peewee.query_values import EXPECTED, times
-    from voices_peewee.query_words import Span
-
-    try:
-        return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
-    except ValueError as error:
-        message = f"{option} {text!r} cannot be read; it takes {EXPECTED['time']}"
-        raise click.UsageError(printable(message)) from error
-
-
-class ModelFilter(TypedDict, total=False):
-    """A model as the manager's methods take it."""
-
-    model_type: str
-    model_version: str
-
-
-def split_model(text: str | None) -> ModelFilter:
-    """Split ``demucs:4.0`` at its last colon into the arguments ``model_type, model_version``."""
-    if text is None:
-        return {}
-    model, colon, version = text.rpartition(":")
-    return {"model_type": model, "model_version": version} if colon else {"model_type": version}

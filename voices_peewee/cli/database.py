@@ -14,6 +14,7 @@ from voices_peewee.cli.common import (
     pass_manager,
     plural,
     say,
+    write,
     write_path,
     yes_option,
 )
@@ -84,7 +85,7 @@ def check(manager: DatabaseManager, *, files: bool, as_json: bool) -> None:
     Checks integrity, references, schema and migrations. The exit status is 1 if anything
     was found. Nothing is changed.
     """
-    from voices_peewee.cli.output import write, write_json
+    from voices_peewee.cli.output import write_json
     from voices_peewee.cli.progress import byte_bar
 
     with byte_bar("Checking") as progress:

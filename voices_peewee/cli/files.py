@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import (
-    assignments,
     command,
     confirm,
     pass_manager,
@@ -18,6 +17,7 @@ from voices_peewee.cli.common import (
     say_error,
     yes_option,
 )
+from voices_peewee.cli.values import assignments
 from voices_peewee.cli.view import View, list_options, model_options, since_options, speaker_option
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, pass_manager, say, split_model, time_bounds
+from voices_peewee.cli.common import command, pass_manager, say
 from voices_peewee.cli.text import speaks_unicode
+from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.cli.view import Column, options, since_options
 
 if TYPE_CHECKING:

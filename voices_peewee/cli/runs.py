@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import (
-    assignments,
     command,
     pass_manager,
     plural,
     say,
-    split_model,
-    time_bounds,
     write_path,
 )
 from voices_peewee.cli.text import printable
+from voices_peewee.cli.values import assignments, json_object, split_model, time_bounds
 from voices_peewee.cli.view import (
     Column,
     View,
@@ -108,7 +106,7 @@ def pending(
     """
     from voices_peewee.cli.output import write_rows
 
-    settings = {**_parameters(parameters), **assignments(param, "--param")}
+    settings = {**json_object(parameters, "--parameters"), **assignments(param, "--param")}
     left = 0
     with manager:
         found = manager.pending(
@@ -123,18 +121,6 @@ def pending(
     say(f"{plural(left, 'file')} pending")
     if check and left:
         click.get_current_context().exit(1)
-
-
-def _parameters(text: str | None) -> dict[str, Any]:
-    import json
-
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise click.UsageError(printable(f"--parameters takes a JSON object, not {text!r}"))
-    return value
 
 
 def _sources(paths: Iterable[str], *, nul: bool) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""What the words of a command line mean: values, times and models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from voices_peewee.cli.text import printable
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+
+def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
+    """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
+
+    Raises:
+        click.UsageError: One has no ``=`` or no key.
+    """
+    values: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.UsageError(printable(f"{option} takes KEY=VALUE, not {text!r}"))
+        values[key] = _json_or_text(value)
+    return values
+
+
+def json_object(text: str | None, option: str) -> dict[str, object]:
+    """Read a JSON object; nothing is an empty one.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    value = {} if text is None else _json_or_text(text)
+    if not isinstance(value, dict):
+        raise click.UsageError(printable(f"{option} takes a JSON object, not {text!r}"))
+    return value
+
+
+def _json_or_text(text: str) -> object:
+    import json
+
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+class TimeFilter(TypedDict):
+    """From when and before when, as the manager's methods take it."""
+
+    since: dt.datetime | None
+    until: dt.datetime | None
+
+
+def time_bounds(since: str | None, until: str | None) -> TimeFilter:
+    """Read ``--since`` and ``--until`` as the lists do: what they name is included.
+
+    Raises:
+        click.UsageError: One cannot be read.
+    """
+    return {"since": _bound("--since", since, 0), "until": _bound("--until", until, 1)}
+
+
+def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
+    if text is None:
+        return None
+    import datetime as dt
+
+    from voices_peewee.query_values import EXPECTED, times
+    from voices_peewee.query_words import Span
+
+    try:
+        return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
+    except ValueError as error:
+        message = f"{option} {text!r} cannot be read; it takes {EXPECTED['time']}"
+        raise click.UsageError(printable(message)) from error
+
+
+class ModelFilter(TypedDict, total=False):
+    """A model as the manager's methods take it."""
+
+    model_type: str
+    model_version: str
+
+
+def split_model(text: str | None) -> ModelFilter:
+    """Split ``demucs:4.0`` at its last colon into the arguments ``model_type, model_version``."""
+    if text is None:
+        return {}
+    model, colon, version = text.rpartition(":")
+    return {"model_type": model, "model_version": version} if colon else {"model_type": version}
