@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,8 @@ class Worker:
 
     def kill(self) -> list[Any]:
         """End it with SIGKILL; return what it had acknowledged."""
-        os.kill(self.process, 9)
+        with suppress(ProcessLookupError):  # it may have done all that there was to do
+            os.kill(self.process, 9)
         self._workers.code(self.process)
         return self.acks()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sqlite3
@@ -317,6 +318,16 @@ def test_a_leaderboard_is_a_sequence(db: DatabaseManager) -> None:
     assert board[1:3] == Leaderboard(board.rows[1:3], "si_snri", "dB", True, BY)
     assert db.leaderboard(limit=2) == board[:2]
     assert [row.key[1] for row in reversed(board)] == ["0", "1", "2", "3"]
+
+
+def test_groups_are_attributes_of_a_row(db: DatabaseManager) -> None:
+    """A row knows the fields that it is by, and says so of the others."""
+    add_run(db, speaker=Speaker(name="Ada"), si_snri=1.0)
+    (row,) = db.leaderboard(by=("speaker", "model_type"))
+    assert (row.speaker, row.model_type) == ("Ada", "demucs")
+    assert copy.deepcopy(row) == row
+    with pytest.raises(AttributeError, match=r"^this leaderboard row has no 'model_version'$"):
+        str(row.model_version)
 
 
 def test_speakers_of_one_name_are_told_apart(db: DatabaseManager) -> None:

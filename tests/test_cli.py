@@ -22,6 +22,12 @@ from voices_peewee.cli.common import VoicesGroup
 GROUP_HELP = "COMMAND [ARGS]..."
 
 
+@pytest.fixture(autouse=True)
+def _buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs buffer their output, as they do where nobody asked for something else."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
 def commands() -> dict[str, click.Command]:
     """Return every command by the words that call it."""
     context = click.Context(cli, info_name="voices")
@@ -287,7 +293,6 @@ def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
 def test_ctrl_c(path: Path) -> None:
     """Ctrl-C ends a command with one word and status 130."""
     assert run("--db", path, "init").code == 0
-    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     waiting = (
         "import signal, sys, time\n"
         "from voices_peewee.speakers import SpeakerMethods\n"
@@ -301,7 +306,6 @@ def test_ctrl_c(path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=env,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"

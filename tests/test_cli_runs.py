@@ -146,6 +146,25 @@ def test_failures(night: Path) -> None:
     )
 
 
+def test_failures_on_a_narrow_terminal(night: Path) -> None:
+    """Models give way before errors, and errors before the line breaks."""
+    with DatabaseManager(night) as db:
+        db.record_run(
+            "/mix/e.wav",
+            "separation",
+            start_time=START,
+            success=False,
+            error_message="RuntimeError: out of memory again",
+            model_type="a model with quite a long name",
+        )
+    seen = [terminal("--db", night, "failures", columns=columns)[1] for columns in (80, 50)]
+    lines = [[line for line in each.splitlines() if "a m" in line] for each in seen]
+    assert lines == [
+        ["   1  RuntimeError: out of memory a…  a model with q…  2024-05-06 14:03        6"],
+        ["   1  Runti…  a mod…  2024-05-06 14:03        6"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("args", "errors"),
     [

@@ -105,6 +105,7 @@ def test_a_comparison_says_all_there_is(db: DatabaseManager) -> None:
         "note": None,
         "better": B,
     }
+    assert (found.is_clear, found.worse_by) == (False, -1.1)
     assert found.low is not None
     assert found.high is not None
     assert -0.1 <= found.low <= 0.2 < 2.0 <= found.high <= 2.4
@@ -132,7 +133,7 @@ def test_few_pairs_are_honest(
         *(found.n, found.mean_difference, found.median_difference, found.low, found.high),
         *(found.better, found.p_value),
     ) == numbers
-    str(found)
+    assert found.worse_by == (None if numbers[1] is None else -numbers[1])
 
 
 def test_a_model_against_itself_only_ties(db: DatabaseManager) -> None:
@@ -385,10 +386,10 @@ def write(db: DatabaseManager, rows: Any) -> None:
 
 def compared(db: DatabaseManager, rows: Any, *models: str, **settings: Any) -> Comparison:
     """Return the comparison of a database that holds the rows, and leave nothing behind."""
-    with db.store.database.atomic() as transaction:
+    with db.atomic(), db.store.database.atomic() as inner:
         write(db, rows)
         found = db.compare(*models, resamples=40, **settings)
-        transaction.rollback()
+        inner.rollback()
     return found
 
 

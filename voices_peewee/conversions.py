@@ -16,7 +16,7 @@ import peewee as pw
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.fields import JSONField, PathField, UTCDateTimeField, dump_json
 
-# What goes into such a column, and comes out of it, as it is.
+# What goes into such a column as it is; text only if it is ASCII, for a path's sake.
 _PLAIN: Final[dict[type[pw.Field], type]] = {
     pw.AutoField: int,
     pw.BigIntegerField: int,
@@ -24,6 +24,7 @@ _PLAIN: Final[dict[type[pw.Field], type]] = {
     pw.DoubleField: float,
     pw.IntegerField: int,
     pw.TextField: str,
+    PathField: str,
 }
 _PARSE: Final = json.JSONDecoder().raw_decode
 
@@ -34,7 +35,7 @@ class Binder(NamedTuple):
     """How one value is bound: as it is if it has the ``plain`` type, else converted."""
 
     key: str
-    plain: type | None
+    plain: Any
     convert: Converter
 
 
@@ -47,7 +48,10 @@ def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
     get = data.get
     try:
         return [
-            value if (value := get(key)) is None or type(value) is plain else convert(value)
+            value
+            if (value := get(key)) is None
+            or (type(value) is plain and (plain is not str or value.isascii()))
+            else convert(value)
             for key, plain, convert in binders
         ]
     except (TypeError, ValueError) as error:
@@ -76,8 +80,6 @@ def _to_database(field: pw.Field) -> Converter:
     slow: Converter = field.db_value
     if isinstance(field, JSONField):
         return dump_json
-    if isinstance(field, PathField):
-        return lambda value: value if type(value) is str and value.isascii() else slow(value)
     if isinstance(field, UTCDateTimeField):
 
         def bind_time(value: Any) -> Any:

@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,11 +22,14 @@ MEMORY: Final = ":memory:"
 
 T = TypeVar("T")
 
+WAL_LIMIT: Final = 64 << 20  # bytes
+_CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
+
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
     # A long reader lets the WAL grow; this gives the space back afterwards (bytes).
-    "journal_size_limit": 64 << 20,
+    "journal_size_limit": WAL_LIMIT,
     # Uncommitted pages stay out of the WAL, so that a child that was forked inside a
     # transaction can undo its copy of it without touching its parent's.
     "cache_spill": 0,
@@ -54,6 +57,8 @@ class VoicesSqlite(pw.SqliteDatabase):
     def __init__(self, database: str, *, timeout: float) -> None:
         self._connections = Connections()
         self.forked = False
+        self._wal = f"{os.path.realpath(database)}-wal"
+        self._wal_allowed = WAL_LIMIT
         self._state: Any
         super().__init__(
             database,
@@ -133,6 +138,26 @@ class VoicesSqlite(pw.SqliteDatabase):
         connection: Connection = self.connection()  # type: ignore[no-untyped-call] # the stubs
         if connection.file != _identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
+        if self._wal_size() > self._wal_allowed and not connection.in_transaction:
+            self._checkpoint(connection)
+
+    def _wal_size(self) -> int:
+        try:
+            return os.stat(self._wal).st_size  # noqa: PTH116 - each write pays
+        except OSError:
+            return 0
+
+    def _checkpoint(self, connection: Connection) -> None:
+        """Empty the WAL: readers that overlap each other would let it grow for ever.
+
+        Where a single one goes on for too long, the next attempt waits for as much growth again.
+        """
+        patience = min(_CHECKPOINT_PATIENCE, float(self.timeout))
+        connection.execute(f"PRAGMA busy_timeout={int(1000 * patience)}")
+        with suppress(sqlite3.OperationalError):  # the write itself says what is wrong
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
+        self._wal_allowed = self._wal_size() + WAL_LIMIT
 
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import peewee as pw
@@ -36,11 +36,9 @@ class Store:
         self.timeout = timeout
         self._sqlite = database if isinstance(database, VoicesSqlite) else None
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
-        with translated(self.label, self.timeout):
-            yield
+        return translated(self.label, self.timeout)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -75,13 +73,14 @@ class Store:
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
         with translated(self.label, self.timeout), write_gate(self.label, self.timeout):
-            if self._sqlite is not None:
+            connection = self.connection()
+            if self._sqlite is not None and not connection.in_transaction:
                 self._sqlite.prepare()
             rows = mapper(type(instance))
-            related = list(rows.unsaved(instance))
+            related = instance.__rel__ and any(rows.unsaved(instance))
             if related or instance.__data__.get("id") is not None:
                 return self.insert_all([instance])[0]
-            saved: M = rows.insert(self.connection(), instance)
+            saved: M = rows.insert(connection, instance)
             return saved
 
     def insert_all(self, instances: Iterable[M]) -> list[M]:
@@ -92,10 +91,11 @@ class Store:
             _collect(instance, groups)
         with self.writing():
             for model, group in groups.items():
-                keyed = [one for one in group.values() if one.id is not None]
-                for one in keyed:
-                    one.save(force_insert=True)
-                fresh = [one for one in group.values() if one.id is None]
+                fresh = [one for one in group.values() if one.__data__.get("id") is None]
+                if len(fresh) < len(group):
+                    for one in group.values():
+                        if one.id is not None:
+                            one.save(force_insert=True)
                 if fresh:
                     mapper(model).insert_objects(self.connection(), fresh)
         return everything
@@ -197,6 +197,7 @@ def _is_id(key: object) -> bool:
 
 def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:
     """Put an object and the unsaved objects it refers to into their models' groups."""
-    for related in mapper(type(instance)).unsaved(instance):
-        _collect(related, groups)
+    if instance.__rel__:
+        for related in mapper(type(instance)).unsaved(instance):
+            _collect(related, groups)
     groups.setdefault(type(instance), {})[id(instance)] = instance

@@ -191,6 +191,8 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except VoicesError as error:
+        if isinstance(error, OutputError):
+            _drop_output()
         raise click.ClickException(printable(error)) from error
     except BrokenPipeError:
         _drop_output()

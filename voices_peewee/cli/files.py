@@ -172,7 +172,11 @@ def unlink_file(manager: DatabaseManager, file: str) -> None:
 @list_options
 @pass_manager
 def list_files(manager: DatabaseManager, view: View, **filters: Any) -> None:
-    """List files."""
+    """List files.
+
+    QUERY is words such as duration:2..4, rate:16k, format:wav,flac (or), ^speaker:Ada (not) or
+    status:failed; a word without a field looks in names and paths.
+    """
     with manager:
         view.show_rows(manager, "files", "file", **filters)
 

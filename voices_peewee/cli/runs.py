@@ -54,7 +54,11 @@ _FAILURE_COLUMNS: Final = (
 @list_options
 @pass_manager
 def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
-    """List what was done to which file."""
+    """List what was done to which file.
+
+    QUERY is words such as model:demucs:4.0, status:failed, started:2026-11.. or
+    parameters.shifts:2; a word without a field looks in names, paths and errors.
+    """
     with manager:
         view.show_rows(manager, "history", "run", **filters)
 
@@ -66,7 +70,11 @@ def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
 @list_options
 @pass_manager
 def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> None:
-    """List how well and how fast it went."""
+    """List how well and how fast it went.
+
+    QUERY is words such as si_snri:10.., rtf:..1, model:demucs,svoice (or) or metrics.pesq:2..;
+    a word without a field looks in names and paths.
+    """
     with manager:
         view.show_rows(manager, "performance", "measurement", **filters)
 

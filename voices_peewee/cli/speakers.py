@@ -123,7 +123,11 @@ def list_tags(manager: DatabaseManager, view: View) -> None:
 @list_options
 @pass_manager
 def list_speakers(manager: DatabaseManager, view: View, **filters: Any) -> None:
-    """List speakers."""
+    """List speakers.
+
+    QUERY is words such as tag:studio, ^tag:noisy (not), files:10.. or added:-7d..; a word
+    without a field looks in names, descriptions and tags.
+    """
     with manager:
         view.show_rows(manager, "speakers", "speaker", **filters)
 
