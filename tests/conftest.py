@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from voices_peewee import DatabaseManager
 from voices_peewee.models import database_proxy
+
+# No deadline: a busy machine is no failure. CI tries the same examples every time, people new ones.
+settings.register_profile("voices", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("voices")
 
 
 @pytest.fixture(autouse=True)

@@ -474,6 +474,7 @@ def test_no_colour_where_it_is_not_wanted(studio: Path, name: str, value: str) -
     assert seen == (0, f"{SPEAKERS}2 speakers\n")
 
 
+@pytest.mark.once
 def test_long_list_takes_no_memory(path: Path) -> None:
     """A list of 40,000 rows is written as it is read, in every form."""
     with DatabaseManager(path).initialize() as db:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.once
 def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
     """After SIGKILL halfway the same command does only what was pending, then compares."""
     database = tmp_path / "example.db"

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -50,15 +52,16 @@ def test_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path:
     """Only the wheel, an empty directory: database, speaker, list, backup, the backup's list."""
     _, wheel = built
     home = tmp_path / "environment"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
     subprocess.run(
         [home / "bin" / "python", "-m", "pip", "install", "--quiet", str(wheel)],
         check=True,
         capture_output=True,
+        env=environment,
     )
     empty = tmp_path / "empty"
     empty.mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def voices(*words: str) -> str:
         done = subprocess.run(

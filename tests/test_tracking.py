@@ -847,8 +847,11 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("method", "workers", "runs"),
-    [("fork", 4, 20), ("spawn", 2, 20), ("fork", 8, 500)],
-    ids=["fork", "spawn", "4000 runs"],
+    [
+        pytest.param("fork", 4, 20, id="fork"),
+        pytest.param("spawn", 2, 20, id="spawn"),
+        pytest.param("fork", 8, 500, id="4000 runs", marks=pytest.mark.once),
+    ],
 )
 def test_no_run_of_a_worker_process_is_lost(
     path: Path, tmp_path: Path, method: str, workers: int, runs: int
