@@ -161,7 +161,7 @@ def test_failures_on_a_narrow_terminal(night: Path) -> None:
     lines = [[line for line in each.splitlines() if "a m" in line] for each in seen]
     assert lines == [
         ["   1  RuntimeError: out of memory a…  a model with q…  2024-05-06 14:03        6"],
-        ["   1  Runti…  a mod…  2024-05-06 14:03        6"],
+        ["   1  RuntimeE…  a mod…  2024-05-06 14:03        6"],
     ]
 
 

@@ -22,13 +22,17 @@ def byte_bar(label: str) -> Iterator[Report | None]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with _bar(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task(label, total=None)
+    bar = _bar(*columns, TimeRemainingColumn())
+    task = bar.add_task(label, total=None)
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def report(done: int, total: int) -> None:
+        bar.start()  # not before there is something to report; again does nothing
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        bar.stop()
 
 
 @contextmanager
