@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -103,11 +104,13 @@ def test_acceptance_of_the_first_issue(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert (done.returncode, done.stdout) == (
+    stdout = re.sub(r'"20[^"]+"', '"TIME"', done.stdout)
+    assert (done.returncode, stdout) == (
         0,
         (
             f"{tmp_path / 'x.db'}\n1\n[\n"
-            '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker"}'
+            '{"id": 1, "name": "John Doe", "tags": [], "files": 0, "description": "Male speaker", '
+            '"created_at": "TIME", "updated_at": "TIME"}'
             "\n]\n"
             f"{tmp_path / 'y.db'}\n"
             "id  name      tags  files  description\n 1  John Doe            0  Male speaker\n"

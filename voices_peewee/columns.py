@@ -82,6 +82,12 @@ class Listing:
     since: str
     sort: str
 
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """What a script wants to see: the usual columns, then the others of the list's table."""
+        own = (name for name, column in self.columns.items() if column.source is None)
+        return tuple(dict.fromkeys([*self.defaults, *own]))
+
 
 def read_json(text: object) -> object:
     """Return the value of a JSON text; what is none stays as another program wrote it."""

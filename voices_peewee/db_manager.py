@@ -209,6 +209,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         limit: int | None = 50,
         offset: int = 0,
         columns: Sequence[str] | None = None,
+        whole: bool = False,
         **filters: Any,
     ) -> Page:
         """Return a page of ``speakers``, ``files``, ``history`` or ``performance``.
@@ -221,6 +222,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             limit: How many rows at most; None means all.
             offset: How many rows to pass over first.
             columns: The columns to show; None means the usual ones.
+            whole: Whether the usual ones are followed by the others of the table.
             filters: speaker, tag, model, operation, file_format, since, until, success,
                 failed, unfinished; several narrow the list down.
 
@@ -229,6 +231,8 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         from voices_peewee import listing
 
+        if whole and columns is None:
+            columns = listing.find_listing(noun).whole
         return listing.select(
             self.store,
             noun,

@@ -27,7 +27,7 @@ from voices_peewee.query_words import (
 from voices_peewee.rows import collection_paused, mapper
 from voices_peewee.store import Store
 
-__all__ = ["LISTS", "Column", "Listing", "Page", "filters_to_words", "records", "select"]
+__all__ = ["LISTS", "Column", "Page", "filters_to_words", "find_listing", "records", "select"]
 
 Words = str | Sequence[str | Term]
 T = TypeVar("T")

@@ -222,9 +222,10 @@ def _run_id(key: int | str) -> str:
 
 
 def _as_id(key: object) -> int | None:
-    text = str(key)
-    is_id = isinstance(key, int | str) and text.isascii() and text.isdigit()
-    return int(text) if is_id and int(text) < 1 << 63 else None
+    if isinstance(key, int):
+        return key if 0 <= key < 1 << 63 else None
+    text = str(key)  # of at most 18 digits, which fit into 64 bits
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _details(rows: list[ProcessingHistory]) -> RunDetails:

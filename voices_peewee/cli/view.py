@@ -76,6 +76,7 @@ class View(NamedTuple):
             limit=self.limit,
             offset=self.offset,
             columns=self.columns,
+            whole=self.style != "table",
             **filters,
         )
         self._write(page.columns, page.rows, lambda: page.total, one)
