@@ -310,6 +310,13 @@ def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
     ]
 
 
+def test_empty_names_are_names(db: DatabaseManager) -> None:
+    """A model of another program's making may have an empty type or version."""
+    for name, version in (("", ""), ("", "1"), ("a", "")):
+        add_run(db, run={"model_type": name, "model_version": version}, si_snri=1.0)
+    assert [row.key for row in db.leaderboard()] == [("", ""), ("", "1"), ("a", "")]
+
+
 def test_a_leaderboard_is_a_sequence(db: DatabaseManager) -> None:
     """A slice is a leaderboard, and a limit is one too."""
     for number in range(4):

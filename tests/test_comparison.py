@@ -157,6 +157,13 @@ def test_small_differences_are_ties(db: DatabaseManager, ties: float) -> None:
         assert (counts, shown) == ((2, 2, 0), [1.0, 0.25, -2.0, -0.25])
 
 
+def test_ties_have_no_rank(db: DatabaseManager) -> None:
+    """Differences that are ties do not count for the p-value."""
+    add_pairs(db, (1.0, 1.25), (1.0, 1.125), (1.0, 1.5), (1.0, 2.0), (1.0, 3.0))
+    assert db.compare(A, B).p_value == scipy.stats.wilcoxon([1, 2, 3, 4, 5]).pvalue
+    assert db.compare(A, B, ties=0.5).p_value == scipy.stats.wilcoxon([1, 2]).pvalue
+
+
 def test_low_metrics_are_better_low(db: DatabaseManager) -> None:
     """Where low is better, the model that takes less time wins."""
     add_run(db, model=A, processing_time=4.0)

@@ -300,10 +300,13 @@ def test_only_exact_reads_a_file_that_seems_unchanged(db: DatabaseManager, recor
     assert reason(db, recording, exact=True) is None
 
 
-def test_a_run_on_the_new_content_settles_it(db: DatabaseManager, recording: Path) -> None:
+@pytest.mark.parametrize("content", [b"other", b"second, and longer"], ids=["same size", "longer"])
+def test_a_run_on_the_new_content_settles_it(
+    db: DatabaseManager, recording: Path, content: bytes
+) -> None:
     """After a change, a run on what is there now is enough, and so is one on what came back."""
     first = processed(db, recording)
-    recording.write_bytes(b"other")
+    recording.write_bytes(content)
     _age(recording)
     second = processed(db, recording)
     # as track() does: the facts of all rows of a recording are those of its content now

@@ -112,6 +112,19 @@ def test_the_opposite_values_have_the_opposite_interval(
     assert mirrored == (-high, -low)
 
 
+def test_the_limit_follows_the_skewness() -> None:
+    """Skewness moves an interval of one standard error either way by nothing, a wider one."""
+    values = [math.exp(value / 4) for value in gaussian(4_000)]
+    mean = math.fsum(values) / len(values)
+    one_sigma = math.erf(math.sqrt(0.5))
+    assert sum(interval(values, confidence=one_sigma)) / 2 == pytest.approx(mean, rel=1e-12)
+    low, high = interval(values, confidence=0.95)
+    skewness = scipy.stats.skew(values) / math.sqrt(len(values))
+    shift = (1.959963984540054**2 - 1) * skewness / 6
+    error = float(np.std(values)) / math.sqrt(len(values))
+    assert (low + high) / 2 - mean == pytest.approx(shift * error, rel=1e-6)
+
+
 def test_the_limit_is_mirrored_too() -> None:
     """Changing the sign of many values mirrors the interval, to the last bit."""
     values = [math.exp(value / 4) for value in gaussian(4_000)]

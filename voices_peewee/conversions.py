@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import peewee as pw
 
@@ -29,14 +29,9 @@ _PLAIN: Final[dict[type[pw.Field], type]] = {
 _PARSE: Final = json.JSONDecoder().raw_decode
 
 Converter = Callable[[Any], Any]
-
-
-class Binder(NamedTuple):
-    """How one value is bound: as it is if it has the ``plain`` type, else converted."""
-
-    key: str
-    plain: Any
-    convert: Converter
+# A value's key, the type with which it is bound as it is, and what else converts it. A plain
+# tuple: Python unpacks it twice as fast as a named one.
+Binder = tuple[str, Any, Converter]
 
 
 def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
@@ -69,7 +64,7 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
-    return Binder(field.name, _PLAIN.get(type(_target(field))), _to_database(field))
+    return field.name, _PLAIN.get(type(_target(field))), _to_database(field)
 
 
 def _target(field: pw.Field) -> pw.Field:

@@ -7,7 +7,7 @@ instances: clean, without defaults, as Peewee itself would build them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
@@ -127,13 +127,13 @@ class Mapper(Generic[M]):
             if key not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(str(key), known)))
         by_id = {name: key for name, key in self._foreign.items() if name not in keys}
-        binders = [one._replace(key=by_id.get(one.key, one.key)) for one in self._binders]
+        binders = [(by_id.get(key, key), plain, convert) for key, plain, convert in self._binders]
         if not self._defaulted.issubset(keys):
             model = self.model._meta
             rows = ({**model.get_default_dict(), **row} for row in rows)
         if "id" in keys:
-            return self.insert_id_sql, (stored(binders, row) for row in rows)
-        return self.insert_sql, (stored(binders[1:], row) for row in rows)
+            return self.insert_id_sql, map(partial(stored, binders), rows)
+        return self.insert_sql, map(partial(stored, binders[1:]), rows)
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""

@@ -32,13 +32,12 @@ EXPECTED: Final = {
 }
 
 _DECIMAL: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_NUMBER: Final = re.compile(_DECIMAL)
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,30}")
-_UNIT: Final = re.compile(rf"({_DECIMAL})\s*([a-zA-Zµ%]*)")
-_CLOCK: Final = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-5]?[0-9](?:\.[0-9]+)?)")
-_PARTS: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*")
-_RELATIVE: Final = re.compile(r"-((?:[0-9]{1,9}\s*[smhdw]\s*)+)")
-_TIME: Final = re.compile(
+_INTEGER: Final = r"[+-]?[0-9]{1,30}"
+_UNIT: Final = rf"({_DECIMAL})\s*([a-zA-Zµ%]*)"
+_CLOCK: Final = r"(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-5]?[0-9](?:\.[0-9]+)?)"
+_PARTS: Final = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*"
+_RELATIVE: Final = r"-((?:[0-9]{1,9}\s*[smhdw]\s*)+)"
+_TIME: Final = (
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
     r"(?:[T ](?P<hour>[0-9]{2})(?::(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
     r"(?:\.(?P<fraction>[0-9]{1,6}))?)?)?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
@@ -104,9 +103,9 @@ def plain_number(text: str) -> Number:
     Raises:
         ValueError: It is none, or not finite, or an integer of more than 64 bits.
     """
-    if _INTEGER.fullmatch(text):
+    if re.fullmatch(_INTEGER, text):
         return _bounded(int(text))
-    return _bounded(float(_matched(_NUMBER, text)[0]))
+    return _bounded(float(_matched(_DECIMAL, text)[0]))
 
 
 def truth(text: str) -> bool:
@@ -151,14 +150,14 @@ def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | Non
         return (midnight, midnight + day) if word == "today" else (midnight - day, midnight)
     if word == "now":
         return now, now + _TICK
-    if found := _RELATIVE.fullmatch(word):
+    if found := re.fullmatch(_RELATIVE, word):
         start = _before(now, found[1])
         return start, start + _TICK
     return _calendar(_matched(_TIME, text.upper()))
 
 
 def _before(now: dt.datetime, parts: str) -> dt.datetime:
-    seconds = sum(float(count) * _SECONDS[unit] for count, unit in _PARTS.findall(parts))
+    seconds = sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PARTS, parts))
     try:
         return now - dt.timedelta(seconds=seconds)
     except OverflowError as error:
@@ -215,18 +214,18 @@ def _zone(text: str | None) -> dt.tzinfo:
 
 
 def _duration(text: str) -> Number:
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(_DECIMAL, text):
         return plain_number(text)
-    if found := _CLOCK.fullmatch(text):
+    if found := re.fullmatch(_CLOCK, text):
         return int(found[1] or 0) * 3600 + int(found[2]) * 60 + plain_number(found[3])
-    parts = _PARTS.findall(text.lower())
-    if not parts or _PARTS.sub("", text.lower()):
+    parts = re.findall(_PARTS, text.lower())
+    if not parts or re.sub(_PARTS, "", text.lower()):
         raise ValueError(text)
     return sum(plain_number(count) * _SECONDS[unit] for count, unit in parts)
 
 
-def _matched(pattern: re.Pattern[str], text: str) -> re.Match[str]:
-    found = pattern.fullmatch(text)
+def _matched(pattern: str, text: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, text)
     if found is None:
         raise ValueError(text)
     return found

@@ -97,12 +97,13 @@ Term = Text | Match | Not
 
 _QUOTED: Final = r'"(?:[^"]|"")*"'
 _NAME: Final = r"[A-Za-z_][\w-]*"
-_FIELD: Final = re.compile(rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*):")
-_PATH: Final = re.compile(rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*)")
-_KEY: Final = re.compile(rf"\.([\w-]+|{_QUOTED})")
-_VALUE: Final = re.compile(rf"(?P<quoted>{_QUOTED})(?=,|\Z)|(?P<plain>(?!\")[^,]*)")
+# Patterns are compiled when first used: most lists are asked without a word.
+_FIELD: Final = rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*):"
+_PATH: Final = rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*)"
+_KEY: Final = rf"\.([\w-]+|{_QUOTED})"
+_VALUE: Final = rf"(?P<quoted>{_QUOTED})(?=,|\Z)|(?P<plain>(?!\")[^,]*)"
 # U+DC80…U+DCFF stay: they stand for the bytes of a name that is not UTF-8 (PEP 383).
-_IMPOSSIBLE: Final = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+_IMPOSSIBLE: Final = "[\0\ud800-\udc7f\udd00-\udfff]"
 _STARTS_QUOTE: Final = frozenset('^:,."')
 
 
@@ -142,7 +143,7 @@ def text_term(text: str) -> Text:
 
 def field_path(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Return the name and the keys of ``name.key.key``, or None where it is none."""
-    found = _PATH.fullmatch(text)
+    found = re.fullmatch(_PATH, text)
     return (found[1], _keys(found[2])) if found else None
 
 
@@ -171,7 +172,7 @@ def _term(word: str) -> Term:
     body = word[1:] if negated else word
     if not body:
         raise QueryError("'^' needs a word right after it, as in ^tag:noisy")
-    found = _FIELD.match(body)
+    found = re.match(_FIELD, body)
     term: Text | Match
     if found:
         values = tuple(_values(body[found.end() :], word))
@@ -186,13 +187,13 @@ def _plain_name(name: str) -> str:
 
 
 def _keys(path: str) -> tuple[str, ...]:
-    return tuple(_inner(key) if key[0] == '"' else key for key in _KEY.findall(path))
+    return tuple(_inner(key) if key[0] == '"' else key for key in re.findall(_KEY, path))
 
 
 def _values(text: str, word: str) -> Iterator[Value]:
     position = 0
     while True:
-        found = _VALUE.match(text, position)
+        found = re.compile(_VALUE).match(text, position)
         if found is None:
             raise _unclosed(word)
         if found["quoted"] is None:
@@ -232,7 +233,7 @@ def _checked(text: str, word: str) -> str:
         raise QueryError(
             f"a word of {len(text):,} characters is too long; the limit is {MAX_LENGTH:,}"
         )
-    if _IMPOSSIBLE.search(text):
+    if re.search(_IMPOSSIBLE, text):
         raise QueryError(f"{_shown(word)} holds a character that no text in a database can have")
     return text
 
