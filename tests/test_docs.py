@@ -54,7 +54,7 @@ def test_transcripts_are_true(page: Path, scene: Path) -> None:
     checker = doctest.OutputChecker()
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment |= {"VOICES_DB": "voices.db", "COLUMNS": "80"}
+    environment |= {"VOICES_DB": "voices.db", "COLUMNS": "80", "PYTHONUNBUFFERED": "1"}
     for block in blocks(page, "console"):
         for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             done = subprocess.run(
