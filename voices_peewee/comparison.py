@@ -165,7 +165,7 @@ def compare(
     """
     how = _How(cluster, confidence, resamples, seed, ties)
     runs = Runs(operation_type=operation_type, speaker=speaker, since=since, until=until)
-    with snapshot(store):
+    with snapshot(store), collection_paused():
         models = [find_model(store, model) for model in (a, b)]
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         pairs, excluded = _match(*[_latest(store, found, model, runs) for model in models])
@@ -221,15 +221,14 @@ def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key,
     query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
     query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
     found: dict[Key, tuple[str, str, int, list[float]]] = {}
-    with collection_paused():
-        rows = store.connection().execute(*query.sql()).fetchall()
-        for path, file_id, speaker, run_id, start, row, value in rows:
-            key = (file_id if path is None else path, speaker)
-            latest = found.get(key)
-            if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
-                latest = found[key] = (run_id, start, row, [])
-            if latest[0] == run_id and isinstance(value, int | float) and math.isfinite(value):
-                latest[3].append(value)
+    rows = store.connection().execute(*query.sql()).fetchall()
+    for path, file_id, speaker, run_id, start, row, value in rows:
+        key = (file_id if path is None else path, speaker)
+        latest = found.get(key)
+        if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
+            latest = found[key] = (run_id, start, row, [])
+        if latest[0] == run_id and isinstance(value, int | float) and math.isfinite(value):
+            latest[3].append(value)
     return {key: latest[3] for key, latest in found.items()}
 
 

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -96,13 +96,22 @@ class Connection(sqlite3.Connection):
     __slots__ = ("__weakref__", "busy", "file", "is_open", "process", "thread")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.busy = 0  # calls that are inside SQLite
+        self.busy = 1  # calls that are inside SQLite; this is one
         self.thread, self.process = threading.get_ident(), forks.process
         self.file: tuple[int, int] | None = None  # device and inode, where that matters
-        self.is_open = False
-        super().__init__(*args, **kwargs)
         self.is_open = True
         forks.connections[id(self)] = self
+        try:
+            while forks.pending and not forks.is_mine():
+                self.is_open = False  # there is nothing yet that a child could close
+                forks.stand_aside(self)
+                self.is_open = True
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.is_open = False
+            raise
+        finally:
+            self.busy -= 1
 
     def cursor(self, factory: Any = Cursor) -> Any:
         """Return a cursor."""
@@ -240,10 +249,12 @@ class Gate:
 
 
 class _Fork:
-    """One fork that is under way: whether all was quiet, and the pipe on which a parent waits."""
+    """One fork that is under way."""
 
     is_quiet = False
-    pipe: tuple[int, int] | None = None
+    # Held, or Python would close those of other threads in the child, quiet or not.
+    connections: Sequence[Connection] = ()
+    pipe: tuple[int, int] | None = None  # on which the parent waits
 
 
 class _Forks:
@@ -272,9 +283,13 @@ class _Forks:
         """Return the connections of all threads."""
         return still_open(self.connections)
 
+    def is_mine(self) -> bool:
+        """Whether the calling thread is forking."""
+        return self._current() is not None
+
     def stand_aside(self, connection: Connection) -> None:
         """Wait outside of SQLite while another thread forks."""
-        if connection.busy > 1 or self._current() is not None:
+        if connection.busy > 1 or self.is_mine():
             return  # inside a call already, or code that the forking thread itself runs
         while self.pending:
             connection.busy -= 1
@@ -288,7 +303,8 @@ class _Forks:
         with self._changed:
             self.pending += 1
         fork.is_quiet = self._await_quiet()
-        if self.open_connections():
+        fork.connections = self.open_connections()
+        if fork.connections:
             fork.pipe = os.pipe()
 
     def _await_quiet(self) -> bool:
@@ -318,26 +334,27 @@ class _Forks:
 
     def in_child(self) -> None:
         """Leave the parent's connections, in a process that has only the thread that forked."""
-        fork = self._current()
+        fork = self._current() or _Fork()
         self._begin_anew()
         self.process = os.getpid()
         try:
             for gate in self.gates:
                 gate.reopen()
-            for connection in self.open_connections():
-                if connection.busy or not connection.leave():
+            for connection in fork.connections:
+                # Where a thread was inside SQLite, its locks in memory are never given back.
+                if not fork.is_quiet or not connection.leave():
                     self.is_torn = True
                     _keep(connection)
             self.connections.clear()
             for database in list(self.databases):
                 database.forget()
         finally:
-            for end in (fork and fork.pipe) or ():
+            for end in fork.pipe or ():
                 os.close(end)  # the parent sees the end of the pipe
 
 
 def _keep(connection: Connection) -> None:
-    """Let nothing close a connection ever: its copy is in the middle of a call."""
+    """Let nothing close a connection ever."""
     import ctypes  # late: hardly any process needs it
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -38,7 +38,8 @@ class Mapper(Generic[M]):
         self.select_sql = model.select().sql()[0]
         self.get_sql = model.select().where(model.id == 0).sql()[0]
         self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
-        self._binders = [binder(field) for field in fields]
+        self._all_binders = [binder(field) for field in fields]
+        self._binders = self._all_binders[1:]
         self._readers = [reader(field) for field in fields]
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
@@ -72,7 +73,7 @@ class Mapper(Generic[M]):
         Raises:
             InvalidValueError: A value does not fit its column.
         """
-        return stored(self._binders[1:], data)
+        return stored(self._binders, data)
 
     def insert(self, connection: Any, instance: M) -> M:
         """Insert one object and give it its id.
@@ -100,7 +101,7 @@ class Mapper(Generic[M]):
             instance._dirty.clear()
 
     def _numbered(self, instances: list[M], first: int) -> Iterator[list[Any]]:
-        binders = self._binders[1:]
+        binders = self._binders
         for key, instance in enumerate(instances, first):
             self._link(instance)
             values = stored(binders, instance.__data__)
@@ -127,13 +128,13 @@ class Mapper(Generic[M]):
             if key not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(str(key), known)))
         by_id = {name: key for name, key in self._foreign.items() if name not in keys}
-        binders = [(by_id.get(key, key), plain, convert) for key, plain, convert in self._binders]
+        chosen = self._all_binders if "id" in keys else self._binders
+        binders = [(by_id.get(key, key), plain, convert) for key, plain, convert in chosen]
         if not self._defaulted.issubset(keys):
             model = self.model._meta
             rows = ({**model.get_default_dict(), **row} for row in rows)
-        if "id" in keys:
-            return self.insert_id_sql, map(partial(stored, binders), rows)
-        return self.insert_sql, map(partial(stored, binders[1:]), rows)
+        sql = self.insert_id_sql if "id" in keys else self.insert_sql
+        return sql, map(partial(stored, binders), rows)
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""
