@@ -302,6 +302,10 @@ SELECTS: dict[str, Select] = {
     "distinct": lambda q: q.distinct(),
     "group by": lambda q: q.group_by(ProcessedFile.speaker),
     "join": lambda q: q.join(Speaker).where(Speaker.name == "Bob"),
+    "join of a join": lambda q: q.join(ProcessingHistory).join(ModelPerformance),
+    "join with itself": lambda q: q.join(
+        other := ProcessedFile.alias(), on=(other.id == ProcessedFile.id + 1)
+    ),
     "outer join": lambda q: q.left_outer_join(Speaker).order_by(Speaker.name, ProcessedFile.id),
     "select of both": lambda q: q.select(ProcessedFile, Speaker).join(Speaker),
     "select of one column": lambda q: q.select(ProcessedFile.filename),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     class _Select(pw.ModelSelect[M]):
         _is_default: bool
-        _joins: dict[Any, Any]
 
         def _get_model_cursor_wrapper(self, cursor: Any) -> pw.CursorWrapper: ...
 else:
@@ -64,7 +63,8 @@ class Query(_Select[M]):
         return super().__sql_selection__(ctx, is_subquery)
 
     def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
-        if self._is_default and not self._joins:
+        # A join of a default select adds no columns, so that its rows are plain ones too.
+        if self._is_default:
             return _Rows(cursor, mapper(self.model).build)
         return super()._get_model_cursor_wrapper(cursor)
 
