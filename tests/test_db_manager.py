@@ -195,6 +195,20 @@ def test_atomic_undoes_everything_on_an_error(db: DatabaseManager) -> None:
     assert db.get_all(Speaker) == []
 
 
+def test_a_transaction_may_be_rolled_back_by_hand(db: DatabaseManager) -> None:
+    """Peewee's own rollback and commit inside an atomic block keep what they are said to keep."""
+    with db.database.atomic() as transaction:
+        db.create_speaker("Ada")
+        transaction.rollback()
+        db.create_speaker("Bob")
+        with db.database.atomic() as inner:
+            db.create_speaker("Eve")
+            inner.rollback()
+        transaction.commit()
+        db.create_speaker("Dan")
+    assert [one.name for one in db.get_all(Speaker)] == ["Bob", "Dan"]
+
+
 def test_speaker_functions(db: DatabaseManager) -> None:
     """Profiles, tags, search and links do what their names say."""
     ada = db.create_speaker("Ada", "a calm alto", ["studio", "female", "studio"])

@@ -302,7 +302,9 @@ SELECTS: dict[str, Select] = {
     "distinct": lambda q: q.distinct(),
     "group by": lambda q: q.group_by(ProcessedFile.speaker),
     "join": lambda q: q.join(Speaker).where(Speaker.name == "Bob"),
-    "join of a join": lambda q: q.join(ProcessingHistory).join(ModelPerformance),
+    "join of a join": lambda q: q.left_outer_join(ProcessingHistory).left_outer_join(
+        ModelPerformance
+    ),
     "join with itself": lambda q: q.join(
         other := ProcessedFile.alias(), on=(other.id == ProcessedFile.id + 1)
     ),

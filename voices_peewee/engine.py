@@ -124,7 +124,8 @@ class VoicesSqlite(pw.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""
-        self.prepare()
+        self._use_wal()
+        self._require_file()
         super().begin(lock_type)
 
     def prepare(self) -> None:
@@ -135,6 +136,10 @@ class VoicesSqlite(pw.SqliteDatabase):
         """
         self._use_wal()
         self._require_transaction()
+        self._require_file()
+
+    def _require_file(self) -> None:
+        """Refuse a file that is not the one that was opened; empty a WAL that has grown."""
         connection: Connection = self.connection()  # type: ignore[no-untyped-call] # the stubs
         if connection.file != _identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
@@ -177,10 +182,11 @@ class VoicesSqlite(pw.SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; none runs in a transaction that was undone."""
-        if not sql.startswith("ROLLBACK TO"):
+        if sql.startswith("ROLLBACK TO"):
+            if not self.in_own_transaction():
+                return None
+        elif not sql.startswith("BEGIN"):  # a block that was rolled back by hand begins again
             self._require_transaction()
-        elif not self.in_own_transaction():
-            return None
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call] # the stubs
 
     def commit(self) -> None:
