@@ -40,10 +40,10 @@ FACTS: Final = (
 LOOKUP: Final = 500
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
-# The recording itself before its outputs, the newest first; ?2 is the run's speaker or NULL.
+# The recording itself before its outputs, the newest first; the run's speaker may be NULL.
 # An output that holds another speaker's voice must not collect this one's measurements.
-_RUN_ROW: Final = """WHERE original_path = ?1
- AND (speaker_id IS ?2 OR processed_path IS NULL AND (?2 IS NULL OR speaker_id IS NULL))
+_RUN_ROW: Final = """WHERE original_path = ?
+ AND (speaker_id IS ? OR processed_path IS NULL AND (? IS NULL OR speaker_id IS NULL))
  ORDER BY processed_path IS NOT NULL, id DESC LIMIT 1"""
 
 
@@ -171,7 +171,8 @@ def _run_row(store: Store, path: str, speaker_id: int | None) -> ProcessedFile |
     rows = mapper(ProcessedFile)
     stored = ProcessedFile.original_path.db_value(path)
     with store.reading():
-        cursor = store.connection().execute(f"{rows.select_sql} {_RUN_ROW}", (stored, speaker_id))
+        values = stored, speaker_id, speaker_id
+        cursor = store.connection().execute(f"{rows.select_sql} {_RUN_ROW}", values)
         return next(rows.build(cursor.fetchall()), None)
 
 
