@@ -18,9 +18,9 @@ when all went well, 1 for an error or a check that says no, and 2 for a command 
 no sense. Ctrl-C ends a command with 130.
 
 Every `list-NOUN` can be written `list NOUN`. What is shown in a table is rounded and shortened
-for people (times are UTC); `--json`, `--jsonl` and `--csv` are exact, and have every column of the table. Text that could command a
-terminal is spelled out, and text that a spreadsheet would run is quoted in CSV unless `--raw`
-is given.
+for people (times are UTC); `--json`, `--jsonl` and `--csv` are exact, and have every column of
+the table. Text that could command a terminal is spelled out, and text that a spreadsheet would
+run is quoted in CSV unless `--raw` is given.
 """
 
 

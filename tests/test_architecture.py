@@ -18,11 +18,11 @@ HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
     {"_version", "errors"},
-    {"fields", "plain_text", "stats", "query_words", "query_values", "table_sql"},
+    {"forks", "fields", "plain_text", "stats", "query_words", "query_values", "table_sql"},
     {"audio_files", "audio"},
     {"backup_facts", "backup_place", "backup_copy", "backup_restore", "backup"},
     {"models"},
-    {"driver_errors", "forks", "engine"},
+    {"driver_errors", "engine"},
     {"conversions", "mapping", "rows"},
     {"store"},
     {"drift", "migration_code", "migration_operations", "migration_plan", "migration_router"},

@@ -351,3 +351,10 @@ def test_completion_script_is_good_bash() -> None:
     script = run("completion", "bash").out
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_usage_errors_command_no_terminal() -> None:
+    """What click says about a wrong command line repeats no control character of it."""
+    done = run("add-speaker", "a", "\x1b]0;owned\x07")
+    assert done.code == 2
+    assert done.err.endswith("Error: Got unexpected extra argument (\\x1b]0;owned\\x07)\n")

@@ -313,6 +313,11 @@ def _memory_pickle(path: Path) -> None:
     pickle.dumps(DatabaseManager(":memory:"))
 
 
+def _nul(path: Path) -> None:
+    with DatabaseManager(path).initialize() as db:
+        db.verify_backup("a\0b")
+
+
 def _server(path: Path) -> None:
     DatabaseManager("postgresql://ada:secret@host/voices")
 
@@ -349,6 +354,7 @@ SENTENCES: list[tuple[Callable[[Path], None], str]] = [
         _memory_pickle,
         "cannot use ':memory:': only a manager of a database file can go to " + "another process",
     ),
+    (_nul, "backup 'a\\x00b': a path must be a text without NUL"),
     (_server, "cannot use 'postgresql://…': this version opens SQLite files only"),
     (_server_object, "cannot use 'PostgresqlDatabase': this version opens SQLite files only"),
     (_empty_path, "cannot use '': a path must be a text without NUL, and not empty"),

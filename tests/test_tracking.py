@@ -872,7 +872,7 @@ def test_no_run_of_a_worker_process_is_lost(
         paths = {file.processed_path for file in files(db)}
         assert paths == {f"/stems/{n}/{step}.wav" for n, step in wanted} | {None}
         pids = {row.process["pid"] for row in histories(db)}
-    assert len(pids) == workers + 1
+    assert 2 <= len(pids) <= workers + 1  # a quick worker of a pool may take all the work
 
 
 FORKED = """

@@ -21,6 +21,7 @@ from voices_peewee.errors import (
     DatabaseReadOnlyError,
     NotVoicesError,
 )
+from voices_peewee.forks import Connection
 
 Progress = Callable[[int, int], None]
 
@@ -105,7 +106,9 @@ def open_backup(path: Path) -> sqlite3.Connection:
 
 
 def _connect(uri: str, timeout: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=timeout, isolation_level=None, factory=Connection
+    )
     # Python code runs now and then, so that Ctrl-C ends a check that takes minutes.
     connection.set_progress_handler(lambda: 0, 100_000)
     return connection

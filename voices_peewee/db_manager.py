@@ -14,7 +14,7 @@ import peewee as pw
 from voices_peewee._version import __version__
 from voices_peewee.delegated import DelegatedMethods
 from voices_peewee.engine import MEMORY
-from voices_peewee.errors import DatabaseError, NotFoundError, QueryError
+from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, QueryError
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
 from voices_peewee.rows import Query
 from voices_peewee.speakers import SpeakerMethods
@@ -328,7 +328,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         from voices_peewee import backup
 
-        return backup.verify(Path(os.path.abspath(path)))
+        return backup.verify(_backup_path(path))
 
     def restore(
         self,
@@ -351,7 +351,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         if self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database cannot be restored")
         saved, restored = backup.restore(
-            Path(os.path.abspath(path)),
+            _backup_path(path),
             Path(self.path),
             known_migrations=self.migration_names(),
             progress=progress,
@@ -379,6 +379,12 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             "last_run": None if newest is None else newest.start_time,
             "unfinished": unfinished,
         }
+
+
+def _backup_path(path: str | os.PathLike[str]) -> Path:
+    if "\0" in os.fspath(path):
+        raise BackupError(path, "a path must be a text without NUL")
+    return Path(os.path.abspath(path))
 
 
 _READING: Final = ("select", "with", "values", "explain")

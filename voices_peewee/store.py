@@ -72,16 +72,22 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with translated(self.label, self.timeout), write_gate(self.label, self.timeout):
+        with self.reading():
             connection = self.connection()
-            if self._sqlite is not None and not connection.in_transaction:
-                self._sqlite.prepare()
-            rows = mapper(type(instance))
-            related = instance.__rel__ and any(rows.unsaved(instance))
-            if related or instance.__data__.get("id") is not None:
-                return self.insert_all([instance])[0]
-            saved: M = rows.insert(connection, instance)
-            return saved
+            if connection.in_transaction:  # which has passed the gate
+                return self._insert(connection, instance)
+            with write_gate(self.label, self.timeout):
+                if self._sqlite is not None:
+                    self._sqlite.prepare()
+                return self._insert(connection, instance)
+
+    def _insert(self, connection: Any, instance: M) -> M:
+        rows = mapper(type(instance))
+        related = instance.__rel__ and any(rows.unsaved(instance))
+        if related or instance.__data__.get("id") is not None:
+            return self.insert_all([instance])[0]
+        saved: M = rows.insert(connection, instance)
+        return saved
 
     def insert_all(self, instances: Iterable[M]) -> list[M]:
         """Write many objects of any models in one transaction."""

@@ -194,6 +194,12 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, OutputError):
             _drop_output()
         raise click.ClickException(printable(error)) from error
+    except click.UsageError as error:
+        lines = error.format_message().split("\n")
+        if (safe := [printable(line) for line in lines]) == lines:
+            raise
+        # click repeats the user's words as they are
+        raise click.UsageError("\n".join(safe), error.ctx) from error
     except BrokenPipeError:
         _drop_output()
         ctx.exit(_BROKEN_PIPE)

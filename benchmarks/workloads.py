@@ -1,0 +1,246 @@
+"""What is measured, and how: all contestants in turn, on the same data, with equal answers."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import random
+import shutil
+import sqlite3
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import data
+from benchmarks.raw import RawObjects, RawTuples
+from benchmarks.voices import Voices
+
+RAW: Final = RawTuples.name
+OBJECTS: Final = RawObjects.name
+OURS: Final = Voices.name
+
+_OTHERS: Final = (
+    ("benchmarks.peewee_taught", "PeeweeAsTaught"),
+    ("benchmarks.alchemy", "AlchemyORM"),
+    ("benchmarks.alchemy", "AlchemyCore"),
+    ("benchmarks.utils", "SqliteUtils"),
+    ("benchmarks.trackers", "MLflow"),
+    ("benchmarks.trackers", "Trackio"),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: numbers of records, files in the table that is read, and rounds."""
+
+    adds: int
+    runs: int
+    bulk: int
+    table: int
+    big_table: int
+    rounds: int
+
+
+QUICK: Final = Size(adds=300, runs=150, bulk=5_000, table=10_000, big_table=50_000, rounds=3)
+FULL: Final = Size(
+    adds=2_000, runs=1_000, bulk=100_000, table=100_000, big_table=1_000_000, rounds=5
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to do: ``method`` of each contestant, given what ``argument`` makes.
+
+    ``base`` is the contestant whose time is 1; ``goal`` the ratio to reach. ``times`` is how
+    often a quick call is made in one round.
+    """
+
+    key: str
+    title: str
+    method: str
+    base: str
+    goal: float
+    argument: Callable[[Any, Size], tuple[Any, ...]]
+    writes: bool = False
+    big: bool = False
+    times: int = 1
+
+
+def _records(count: int) -> list[data.Record]:
+    return [data.file_record(number) for number in range(count)]
+
+
+def _runs(count: int) -> list[tuple[data.Record, data.Record, data.Record]]:
+    return [
+        (data.file_record(n), data.history_record(n), data.performance_record(n))
+        for n in range(count)
+    ]
+
+
+def _keys(size: Size) -> list[int]:
+    return random.Random(1).sample(range(1, size.big_table + 1), 1000)
+
+
+WORKLOADS: Final = (
+    Workload(
+        "a",
+        "add one file, own transaction",
+        "add_one_by_one",
+        RAW,
+        1.5,
+        lambda _, size: (_records(size.adds),),
+        writes=True,
+    ),
+    Workload(
+        "b",
+        "record a run: file, history, performance, one transaction",
+        "record_runs",
+        RAW,
+        1.5,
+        lambda _, size: (_runs(size.runs),),
+        writes=True,
+    ),
+    Workload(
+        "c",
+        "bulk add of dicts",
+        "add_dicts",
+        RAW,
+        1.2,
+        lambda _, size: (_records(size.bulk),),
+        writes=True,
+    ),
+    Workload(
+        "c′",
+        "bulk add of objects, ids back",
+        "add_objects",
+        OBJECTS,
+        1.5,
+        lambda who, size: (who.make_objects(_records(size.bulk)),),
+        writes=True,
+    ),
+    Workload("d", "read all as objects", "read_all", OBJECTS, 1.3, lambda *_: ()),
+    Workload(
+        "e",
+        "one speaker's files, 1 % of the table",
+        "of_speaker",
+        OBJECTS,
+        1.3,
+        lambda *_: (7,),
+        big=True,
+    ),
+    Workload(
+        "f", "the newest 50", "newest", OBJECTS, 2.0, lambda *_: (50,), big=True, times=20
+    ),
+    Workload(
+        "g", "get by id, 1,000 times", "get_each", OBJECTS, 2.0, lambda _, s: (_keys(s),), big=True
+    ),
+    Workload(
+        "k", "is the schema current, 1,000 times", "is_current", RAW, 2.0, lambda *_: (1000,)
+    ),
+)
+
+
+def contestants() -> list[Any]:
+    """Return this package, raw sqlite3 and the peers that are installed."""
+    found: list[Any] = [RawTuples(), RawObjects(), Voices()]
+    for module, name in _OTHERS:
+        try:
+            found.append(getattr(importlib.import_module(module), name)())
+        except ImportError as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+    return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """The times (s) of one workload, by contestant: the median of the rounds."""
+
+    workload: Workload
+    seconds: dict[str, float]
+
+    def ratio(self, name: str) -> float | None:
+        """Return a contestant's time over the base's."""
+        taken = self.seconds.get(name)
+        return None if taken is None else taken / self.seconds[self.workload.base]
+
+
+class Arena:
+    """Runs workloads in a folder, all contestants by turns."""
+
+    def __init__(self, folder: Path, size: Size, clock: Callable[[], float]) -> None:
+        self.folder, self.size, self.clock = folder, size, clock
+        self.empty = data.create(folder / "empty.db")
+
+    def run(self, workload: Workload, everyone: Sequence[Any]) -> Result:
+        """Measure one workload; raise if the answers differ."""
+        able = [one for one in everyone if getattr(one, workload.method, None)]
+        times: dict[str, list[float]] = {one.name: [] for one in able}
+        answers: dict[str, Any] = {}
+        for turn in range(self.size.rounds):
+            shift = turn % len(able)
+            for one in able[shift:] + able[:shift]:
+                taken, answer = self._once(workload, one)
+                times[one.name].append(taken)
+                if turn == 0:
+                    answers[one.name] = answer
+        for name, answer in answers.items():
+            if answer is not None and answer != answers[workload.base]:
+                raise SystemExit(f"{workload.key}: {name} has another answer than the base")
+        return Result(workload, {name: statistics.median(each) for name, each in times.items()})
+
+    def _once(self, workload: Workload, one: Any) -> tuple[float, Any]:
+        path = self._database(workload)
+        one.open(path)
+        try:
+            arguments = workload.argument(one, self.size)
+            method = getattr(one, workload.method)
+            if not workload.writes:
+                method(*arguments)  # warm
+            gc.collect()
+            start = self.clock()
+            for _ in range(workload.times):
+                answer = method(*arguments)
+            taken = self.clock() - start
+            facts = None
+            if not workload.writes and workload.method != "is_current":
+                facts = sorted(map(one.facts, answer), key=lambda fact: fact[0])
+        finally:
+            one.close()
+        if workload.writes and getattr(one, "stores_rows", True):
+            facts = _stored(path)
+        return taken, facts
+
+    def _database(self, workload: Workload) -> Path:
+        if not workload.writes:
+            count = self.size.big_table if workload.big else self.size.table
+            return data.create(self.folder / f"files_{count}.db", files=count)
+        path = self.folder / "written.db"
+        for left in self.folder.glob("written.db*"):
+            left.unlink()
+        return Path(shutil.copy(self.empty, path))
+
+
+def _stored(path: Path) -> Any:
+    """Return what is in the tables, whoever wrote it."""
+    tables = {
+        "processed_files": "filename, duration, speaker_id, metadata, created_at",
+        "processing_history": "processed_file_id, run_id, success, parameters, start_time",
+        "model_performance": "processing_history_id, si_snri, additional_metrics, created_at",
+    }
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: [
+                (*row[:-2], json.loads(row[-2]), row[-1].replace("T", " ")[:19])
+                for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY id")
+            ]
+            for table, columns in tables.items()
+        }
+
+
+CLOCKS: Final = {"wall": time.perf_counter, "cpu": time.process_time}
