@@ -197,9 +197,7 @@ class RawObjects(RawTuples):
 
     def _build(self, row: tuple[Any, ...]) -> PlainFile:
         parse = dt.datetime.fromisoformat
-        return PlainFile(
-            *row[:8], json.loads(row[8]), *row[9:12], parse(row[12]), parse(row[13])
-        )
+        return PlainFile(*row[:8], json.loads(row[8]), *row[9:12], parse(row[12]), parse(row[13]))
 
     def read_all(self) -> list[Any]:
         return [self._build(row) for row in self.connection.execute(_SELECT)]
