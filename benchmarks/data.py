@@ -60,14 +60,15 @@ def history_record(number: int) -> Record:
 
 
 def performance_record(number: int) -> Record:
-    """Return the values of one measurement."""
+    """Return the values of one measurement; that of a failed run has no quality."""
     model, version = MODELS[number % len(MODELS)]
     noise = random.Random(number)
+    failed = number % 100 == 99
     return {
         "model_type": model,
         "model_version": version,
-        "si_snri": 8 + number % len(MODELS) + noise.gauss(0, 2),
-        "sdri": 9 + number % len(MODELS) + noise.gauss(0, 2),
+        "si_snri": None if failed else 8 + number % len(MODELS) + noise.gauss(0, 2),
+        "sdri": None if failed else 9 + number % len(MODELS) + noise.gauss(0, 2),
         "cpu_usage": 95.0,
         "memory_usage": 900 + number % 50,
         "processing_time": 3.0,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ class MLflow:
 
     name = "MLflow"
     stores_rows = False
+    sample = 20  # runs; the others would take minutes
 
     def __init__(self) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -54,18 +58,21 @@ class Trackio:
 
     name = "trackio"
     stores_rows = False
+    sample = 20
 
     def __init__(self) -> None:
+        os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio")
         self.trackio: Any = importlib.import_module("trackio")
 
     def open(self, path: Path) -> None:
-        os.environ["TRACKIO_DIR"] = str(path.with_name("trackio"))
+        """Its folder is chosen when it is imported."""
 
     def close(self) -> None:
         """Nothing is held open."""
 
     def record_runs(self, runs: list[tuple[Record, Record, Record]]) -> None:
         for file, history, performance in runs:
-            self.trackio.init(project="separation", config=_parameters(file, history))
-            self.trackio.log({name: performance[name] for name in _METRICS})
-            self.trackio.finish()
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.trackio.init(project="separation", config=_parameters(file, history))
+                self.trackio.log({name: performance[name] for name in _METRICS})
+                self.trackio.finish()

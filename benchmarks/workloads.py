@@ -30,9 +30,8 @@ _OTHERS: Final = (
     ("benchmarks.alchemy", "AlchemyORM"),
     ("benchmarks.alchemy", "AlchemyCore"),
     ("benchmarks.utils", "SqliteUtils"),
-    ("benchmarks.trackers", "MLflow"),
-    ("benchmarks.trackers", "Trackio"),
 )
+_TRACKERS: Final = (("benchmarks.trackers", "MLflow"), ("benchmarks.trackers", "Trackio"))
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Size:
     rounds: int
 
 
-QUICK: Final = Size(adds=300, runs=150, bulk=5_000, table=10_000, big_table=50_000, rounds=3)
+QUICK: Final = Size(adds=300, runs=150, bulk=3_000, table=5_000, big_table=20_000, rounds=3)
 FULL: Final = Size(
     adds=2_000, runs=1_000, bulk=100_000, table=100_000, big_table=1_000_000, rounds=5
 )
@@ -134,22 +133,18 @@ WORKLOADS: Final = (
         lambda *_: (7,),
         big=True,
     ),
-    Workload(
-        "f", "the newest 50", "newest", OBJECTS, 2.0, lambda *_: (50,), big=True, times=20
-    ),
+    Workload("f", "the newest 50", "newest", OBJECTS, 2.0, lambda *_: (50,), big=True, times=20),
     Workload(
         "g", "get by id, 1,000 times", "get_each", OBJECTS, 2.0, lambda _, s: (_keys(s),), big=True
     ),
-    Workload(
-        "k", "is the schema current, 1,000 times", "is_current", RAW, 2.0, lambda *_: (1000,)
-    ),
+    Workload("k", "is the schema current, 1,000 times", "is_current", RAW, 2.0, lambda *_: (1000,)),
 )
 
 
-def contestants() -> list[Any]:
-    """Return this package, raw sqlite3 and the peers that are installed."""
+def contestants(*, trackers: bool) -> list[Any]:
+    """Return this package, raw sqlite3 and the peers that are installed; trackers are slow."""
     found: list[Any] = [RawTuples(), RawObjects(), Voices()]
-    for module, name in _OTHERS:
+    for module, name in _OTHERS + (_TRACKERS if trackers else ()):
         try:
             found.append(getattr(importlib.import_module(module), name)())
         except ImportError as error:
@@ -199,14 +194,17 @@ class Arena:
         one.open(path)
         try:
             arguments = workload.argument(one, self.size)
-            method = getattr(one, workload.method)
+            method, share = getattr(one, workload.method), 1.0
+            if sample := getattr(one, "sample", None):
+                share = sample / len(arguments[0])
+                arguments = (arguments[0][:sample],)
             if not workload.writes:
                 method(*arguments)  # warm
             gc.collect()
             start = self.clock()
             for _ in range(workload.times):
                 answer = method(*arguments)
-            taken = self.clock() - start
+            taken = (self.clock() - start) / share
             facts = None
             if not workload.writes and workload.method != "is_current":
                 facts = sorted(map(one.facts, answer), key=lambda fact: fact[0])

@@ -1,0 +1,205 @@
+"""What is no race of many: the leaderboard, backups, many writers, memory and ``track``."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import resource
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import data
+from benchmarks.raw import RawTuples
+from benchmarks.voices import Voices
+from voices_peewee import DatabaseManager, ProcessedFile
+
+_LEADERBOARD: Final = """
+    SELECT model_type, model_version, count(si_snri), avg(si_snri), avg(sdri),
+           avg(real_time_factor), avg(memory_usage)
+    FROM model_performance NOT INDEXED
+    WHERE si_snri IS NOT NULL
+    GROUP BY model_type, model_version ORDER BY 4 DESC
+"""
+
+
+def by_turns(rounds: int, **ways: Callable[[], Any]) -> dict[str, float]:
+    """Return the median time (s) of each way, after a first round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def leaderboard(path: Path, rounds: int) -> dict[str, float]:
+    """Return the times (s) of ranking all measurements; raise if the answers differ."""
+    with closing(data.connect(path)) as connection, DatabaseManager(path).connect() as db:
+        raw = connection.execute(_LEADERBOARD).fetchall()
+        ours = [(*row.key, row.n, row.mean) for row in db.leaderboard()]
+        for expected, found in zip(raw, ours, strict=True):
+            if expected[:3] != found[:3] or abs(expected[3] - found[3]) > 1e-9:
+                raise SystemExit(f"leaderboard: {found} is not {expected}")
+        return by_turns(
+            rounds,
+            raw=lambda: connection.execute(_LEADERBOARD).fetchall(),
+            voices_peewee=db.leaderboard,
+        )
+
+
+def backup(path: Path, rounds: int) -> dict[str, float]:
+    """Return the times (s) of copying a database: by SQLite, by cp with fsync, and verified."""
+    target = path.with_name("copy.db")
+
+    def by_sqlite() -> None:
+        target.unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(target)) as other:
+            one.backup(other)
+
+    def by_copying() -> None:
+        shutil.copyfile(path, target)
+        with target.open("rb") as copy:
+            os.fsync(copy.fileno())
+
+    with DatabaseManager(path).connect() as db:
+        times = by_turns(
+            rounds,
+            raw=by_sqlite,
+            copying=by_copying,
+            voices_peewee=lambda: db.backup_database(target, overwrite=True),
+        )
+    for left in path.parent.glob("copy.db*"):
+        left.unlink()
+    return times
+
+
+def track(path: Path, count: int) -> float:
+    """Return the time (ms) of one ``track`` block with a metric and an output."""
+    recording = path.with_name("recording.txt")
+    recording.write_text("no audio")
+    with DatabaseManager(path).connect() as db:
+        start = time.perf_counter()
+        for number in range(count):
+            with db.track(recording, "voice_separation", model_type="demucs") as run:
+                run.output(f"/stems/{number}.wav", si_snri=12.5, pesq=2.5)
+        return (time.perf_counter() - start) / count * 1000
+
+
+# Many writers
+
+
+def writers(empty: Path, processes: int, runs: int) -> dict[str, tuple[float, float]]:
+    """Return runs a second and the 99th percentile (ms) of one, for raw sqlite3 and ours."""
+    return {who.name: _race(who, empty, processes, runs) for who in (RawTuples, Voices)}
+
+
+def _race(who: Any, empty: Path, processes: int, runs: int) -> tuple[float, float]:
+    path = empty.with_name("shared.db")
+    for left in empty.parent.glob("shared.db*"):
+        left.unlink()
+    shutil.copy(empty, path)
+    data.connect(path).close()  # to WAL once, as a database in use is
+    context = multiprocessing.get_context("spawn")
+    ready, times = context.Barrier(processes + 1), context.Queue()
+    workers = [
+        context.Process(target=_write, args=(who, path, number * runs, runs, ready, times))
+        for number in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    start = time.perf_counter()
+    taken = sorted(one for _ in workers for one in times.get())
+    seconds = time.perf_counter() - start
+    for worker in workers:
+        worker.join()
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT count(*) FROM model_performance").fetchone()[0]
+    expected = processes * (runs + 1)
+    if found != expected:
+        raise SystemExit(f"{who.name}: {found} runs of {expected} are there")
+    return processes * runs / seconds, taken[len(taken) * 99 // 100] * 1000
+
+
+def _write(who: Any, path: Path, first: int, runs: int, ready: Any, times: Any) -> None:
+    one, taken = who(), []
+    one.open(path)
+    records = [
+        (data.file_record(n), data.history_record(n), data.performance_record(n))
+        for n in range(first, first + runs + 1)
+    ]
+    one.record_runs(records[:1])  # warm
+    ready.wait()
+    for record in records[1:]:
+        start = time.perf_counter()
+        one.record_runs([record])
+        taken.append(time.perf_counter() - start)
+    times.put(taken)
+    one.close()
+
+
+# Memory, each in a process of its own
+
+
+def memory(path: Path) -> dict[str, float]:
+    """Return the peak (MB) over the idle process of going through all files."""
+    ways = ("raw sqlite3", "iterator()", "list_rows()", "backup")
+    return {what: _peak(what, path) for what in ways}
+
+
+def _peak(what: str, path: Path) -> float:
+    command = [sys.executable, "-m", "benchmarks.extras", what, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _go_through(what: str, path: Path) -> None:
+    if what == "raw sqlite3":
+        with closing(data.connect(path)) as connection:
+            sql = "SELECT * FROM processed_files"
+            connection.execute(f"{sql} LIMIT 1000").fetchall()
+            _print_growth(lambda: sum(1 for _ in connection.execute(sql)))
+        return
+    with DatabaseManager(path).connect() as db:
+        query = db.query(ProcessedFile)
+        copy = path.with_name("peak_copy.db")
+        ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "iterator()": (
+                lambda: query.limit(1000).all(),
+                lambda: sum(1 for _ in query.iterator()),
+            ),
+            "list_rows()": (
+                lambda: list(db.list_rows("files", limit=1000)),
+                lambda: sum(1 for _ in db.list_rows("files", limit=None)),
+            ),
+            "backup": (
+                lambda: importlib.import_module("voices_peewee.backup"),
+                lambda: db.backup_database(copy, overwrite=True),
+            ),
+        }
+        warm, act = ways[what]
+        warm()
+        _print_growth(act)
+        for left in path.parent.glob("peak_copy*"):
+            left.unlink()
+
+
+def _print_growth(act: Callable[[], Any]) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    act()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+if __name__ == "__main__":
+    _go_through(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,117 @@
+"""The command: measure, print, and write page and plot."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import data, extras, report, scale, startup
+from benchmarks.workloads import (
+    CLOCKS,
+    FULL,
+    QUICK,
+    WORKLOADS,
+    Arena,
+    Result,
+    Size,
+    contestants,
+)
+
+_DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    options = _parser().parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="voices-benchmarks-", dir=options.folder))
+    try:
+        size = QUICK if options.quick else FULL
+        chosen = [work for work in WORKLOADS if not options.only or work.key in options.only]
+        arena = Arena(folder, size, CLOCKS[options.clock])
+        results = []
+        everyone = contestants(trackers=not options.quick)
+        for work in chosen:
+            _say(f"{work.key}. {work.title}")
+            results.append(arena.run(work, everyone))
+        lines = [*report.machine(size), *report.ratios(results)]
+        if not options.only:
+            lines += _extras(folder, size, results, quick=options.quick)
+    finally:
+        shutil.rmtree(folder)
+    print("\n".join(lines))
+    _write(options, lines, results)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, without experiment trackers; under a minute",
+    )
+    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these workloads: a b c …")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: on a busy machine")
+    parser.add_argument("--folder", type=Path, help="where the databases are made")
+    parser.add_argument(
+        "--output", type=Path, help="the page to write; default: docs/performance.md, not if quick"
+    )
+    return parser
+
+
+def _write(options: argparse.Namespace, lines: list[str], results: list[Result]) -> None:
+    page = options.output
+    if page is None and not options.quick and not options.only:
+        page = _DOCS / "performance.md"
+    if page is not None:
+        report.write(page, lines)
+        if not report.plot(results, page.parent / "img" / "performance.svg"):
+            _say("no plot: matplotlib is not installed")
+
+
+def _extras(folder: Path, size: Size, results: list[Result], *, quick: bool) -> Iterator[str]:
+    runs = size.big_table
+    database = data.create(folder / f"runs_{runs}.db", files=runs, runs=runs)
+    _say("leaderboard, backup, track")
+    yield from report.single(_figures(folder, database, size, results))
+    _say("many writers")
+    empty, each = folder / "empty.db", 100 if quick else 500
+    counts = (1, 2) if quick else (1, 2, 4, 8)
+    yield from report.many_writers({n: extras.writers(empty, n, each) for n in counts})
+    _say("start-up")
+    yield from report.started(startup.measure(empty, 3 if quick else 11))
+    _say("questions at several sizes")
+    sizes = (1_000, runs) if quick else (10_000, 100_000, runs)
+    yield from report.scaled(sizes, scale.measure(folder, sizes))
+
+
+def _figures(
+    folder: Path, database: Path, size: Size, results: list[Result]
+) -> Iterator[tuple[str, str, float, str]]:
+    tracked = Path(shutil.copy(folder / "empty.db", folder / "tracked.db"))
+    yield "b′. a `track` block, everything on", "ms", extras.track(tracked, 200), "≤ 2"
+    recorded = next(result for result in results if result.workload.key == "b")
+    for name in ("MLflow", "trackio"):
+        if name in recorded.seconds:
+            yield f"b′. a run with {name}", "ms", recorded.seconds[name] / size.runs * 1000, ""
+    ranked = extras.leaderboard(database, size.rounds)
+    ratio = ranked["voices_peewee"] / ranked["raw"]
+    yield f"h. leaderboard over {size.big_table:,} measurements", "× raw, no index", ratio, "≤ 0.2"
+    copied = extras.backup(database, size.rounds)
+    megabytes = database.stat().st_size / 1e6
+    what = f"i. backup of {megabytes:,.0f} MB, verified"
+    yield what, "× Connection.backup()", copied["voices_peewee"] / copied["raw"], "≤ 1.5"
+    for way, peak in extras.memory(database).items():
+        yield f"l. {size.big_table:,} files, {way}", "MB over idle", peak, "≤ 5"
+
+
+def _say(words: str) -> None:
+    print(f"{time.perf_counter() - _BEGAN:6.1f} s  {words}", file=sys.stderr, flush=True)
+
+
+_BEGAN: Final = time.perf_counter()

@@ -1,0 +1,47 @@
+"""How long a command takes to start, in units of ``python -c pass``."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+_VOICES: Final = ("-m", "voices_peewee")
+COMMANDS: Final[dict[str, tuple[tuple[str, ...], float | None]]] = {
+    "python -c pass": (("-c", "pass"), None),
+    "import peewee": (("-c", "import peewee"), None),
+    "import click": (("-c", "import click"), None),
+    "import voices_peewee": (("-c", "import voices_peewee"), None),
+    "from voices_peewee import DatabaseManager": (
+        ("-c", "from voices_peewee import DatabaseManager"),
+        None,
+    ),
+    "voices --version": ((*_VOICES, "--version"), 5),
+    "voices --help": ((*_VOICES, "--help"), 5),
+    "voices, TAB": (_VOICES, 5),
+    "voices list-speakers --json": ((*_VOICES, "list-speakers", "--json"), 9),
+}
+
+
+def measure(database: Path, rounds: int) -> dict[str, float]:
+    """Return the median time (s) of each command, run by turns."""
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(rounds):
+        for name, (arguments, _goal) in COMMANDS.items():
+            environment = {**os.environ, "VOICES_DB": str(database)}
+            if name.endswith("TAB"):
+                environment |= {
+                    "_VOICES_COMPLETE": "zsh_complete",
+                    "COMP_WORDS": "voices list-",
+                    "COMP_CWORD": "1",
+                }
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *arguments], env=environment, capture_output=True, check=True
+            )
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
