@@ -13,16 +13,18 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
-HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
+HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas", "voices_peewee.postgres"}
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
     {"_version", "errors"},
     {"forks", "fields", "plain_text", "stats", "query_words", "query_values", "table_sql"},
+    {"dialects", "server_url"},
     {"audio_files", "audio"},
     {"backup_facts", "backup_place", "backup_copy", "backup_restore", "backup"},
     {"models"},
-    {"driver_errors", "engine"},
+    {"server_errors"},
+    {"driver_errors", "engine", "postgres"},
     {"conversions", "mapping", "rows"},
     {"store"},
     {"drift", "migration_code", "migration_operations", "migration_plan", "migration_router"},

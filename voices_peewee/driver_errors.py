@@ -40,16 +40,25 @@ def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
     except VoicesError:
         raise
     except (pw.IntegrityError, sqlite3.IntegrityError) as error:
+        if (ours := _server_error(error, database, timeout)) is not None:
+            raise ours from error
         raise InvalidValueError(_constraint_sentence(_message(error))) from error
     except UnicodeError as error:
         raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
     except (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError) as error:
         raise _translate(error, database, timeout) from error
+    except Exception as error:
+        # A driver that is imported late: its errors have no name here.
+        if (ours := _server_error(error, database, timeout)) is None:
+            raise
+        raise ours from error
 
 
 def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
     if (ours := _own(error)) is not None:
         return ours
+    if (told := _server_error(error, database, timeout)) is not None:
+        return told
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")
     if "closed database" in _message(error):
@@ -68,6 +77,21 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
         case sqlite3.SQLITE_TOOBIG:
             return InvalidValueError("a value is larger than the database can hold")
     return DatabaseError(database, _message(error))
+
+
+def _server_error(error: Exception, database: object, timeout: float) -> VoicesError | None:
+    """Return what an error of a server means; None where it is none."""
+    cause = getattr(error, "orig", error)
+    if not type(cause).__module__.startswith("psycopg"):
+        return None
+    from voices_peewee.server_errors import explain  # late: SQLite needs none of it
+
+    return explain(cause, database, timeout)
+
+
+def is_refused_write(error: BaseException | None) -> bool:
+    """Whether a server refused to write in a transaction that may only read."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == "25006"
 
 
 def _own(error: object) -> VoicesError | None:

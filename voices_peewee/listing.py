@@ -11,6 +11,7 @@ import peewee as pw
 
 from voices_peewee.columns import LISTS, Column, Listing, Model, find_listing, read_json
 from voices_peewee.conditions import Conditions, find, join
+from voices_peewee.dialects import ByEngine
 from voices_peewee.errors import QueryError
 from voices_peewee.fields import utc_now
 from voices_peewee.filters import filters_to_words
@@ -319,9 +320,9 @@ def _may_be_null(node: pw.ColumnBase) -> bool:
 
 def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     # SQLite has NULL below everything: nothing needs to be said when descending, and nothing
-    # may be said where an index shall serve.
+    # may be said where an index shall serve. PostgreSQL has it above everything.
     if down:
-        return pw.Desc(node)
+        return ByEngine(pw.Desc(node), pw.Desc(node, nulls="LAST" if may_be_null else None))
     return pw.Asc(node, nulls="LAST" if may_be_null else None)
 
 
@@ -330,7 +331,9 @@ def _read(
 ) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
     with store.reading():
-        cursor = store.connection().execute(*query.sql())
+        # What is limited is small; all of it need not be in memory at once.
+        run = store.stream if query._limit is None else store.connection().execute
+        cursor = run(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
             for row in batch:
                 values = list(row)

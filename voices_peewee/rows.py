@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import peewee as pw
 
 from voices_peewee.errors import QueryError
-from voices_peewee.mapping import Mapper, mapper
+from voices_peewee.mapping import Mapper, forget_statements, mapper
 from voices_peewee.models import BaseModel
 
-__all__ = ["Mapper", "Query", "collection_paused", "mapper"]
+__all__ = ["Mapper", "Query", "collection_paused", "forget_statements", "mapper"]
 
 M = TypeVar("M", bound=BaseModel)
 
