@@ -13,7 +13,16 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
-HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas", "voices_peewee.postgres"}
+HEAVY = {
+    "click",
+    "rich",
+    "peewee_migrate",
+    "av",
+    "scipy",
+    "numpy",
+    "pandas",
+    "voices_peewee.postgres",
+}
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [

@@ -55,10 +55,8 @@ def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
 
 
 def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
-    if (ours := _own(error)) is not None:
+    if (ours := _own(error) or _server_error(error, database, timeout)) is not None:
         return ours
-    if (told := _server_error(error, database, timeout)) is not None:
-        return told
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")
     if "closed database" in _message(error):

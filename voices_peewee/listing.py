@@ -331,9 +331,7 @@ def _read(
 ) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
     with store.reading():
-        # What is limited is small; all of it need not be in memory at once.
-        run = store.stream if query._limit is None else store.connection().execute
-        cursor = run(*query.sql())
+        cursor = store.stream(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
             for row in batch:
                 values = list(row)

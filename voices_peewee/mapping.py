@@ -34,9 +34,7 @@ class Mapper(Generic[M]):
         # Peewee wants a value for each column to write the placeholders; none is bound.
         values = dict.fromkeys(fields, pw.Value(None))
         self.insert_id_sql = _statement(model.insert(values))
-        self.insert_sql = _statement(
-            model.insert({field: values[field] for field in fields[1:]})
-        )
+        self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
         self._insert_one_sql = f'{self.insert_sql} RETURNING "id"'
         self.select_sql = model.select().sql()[0]
