@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest, nsmallest
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import peewee as pw
@@ -176,8 +178,7 @@ def compare(
         metric=found.name,
         unit=found.unit,
         higher_is_better=found.higher_is_better,
-        **_center(pairs),
-        **_tally(pairs, found, how),
+        **_center(pairs, found, how),
         **_certainty(pairs, how),
         **excluded,
         **shown,
@@ -213,35 +214,59 @@ class _Pair(NamedTuple):
     difference: float
 
 
-def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, list[float]]:
+def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, float | None]:
     """Return what the latest successful run of each recording and speaker measured."""
+    rows = _measured(store, metric, model, runs)
+    values = {row[:2]: row[2] for row in rows}
+    if len(values) < len(rows):
+        run = ProcessingHistory
+        rows = _measured(store, metric, model, runs, run.run_id, run.start_time, run.id)
+        return {key: mean(_finite(found)) for key, found in _of_latest_run(rows)}
+    if metric.column:  # whose CHECK keeps what is not finite out
+        return values
+    return {key: mean(_finite([value])) for key, value in values.items()}
+
+
+def _measured(
+    store: Store, metric: Metric, model: Model, runs: Runs, *more: pw.Field
+) -> list[tuple[Any, ...]]:
+    """Return recording, speaker, value and the columns asked for of each successful row."""
     file, run = ProcessedFile, ProcessingHistory
-    columns = (file.original_path, file.id, file.speaker, run.run_id, run.start_time, run.id)
-    query = run.select(*columns, metric.value).join_from(run, file)
+    place = pw.fn.COALESCE(file.original_path, file.id)
+    query = run.select(place, file.speaker, metric.value, *more).join_from(run, file)
     query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
     query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
-    found: dict[Key, tuple[str, str, int, list[float]]] = {}
-    rows = store.connection().execute(*query.sql()).fetchall()
-    for path, file_id, speaker, run_id, start, row, value in rows:
-        key = (file_id if path is None else path, speaker)
+    found: list[tuple[Any, ...]] = store.connection().execute(*query.sql()).fetchall()
+    return found
+
+
+def _of_latest_run(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Key, list[Any]]]:
+    """Yield the values of the latest run of each recording and speaker."""
+    found: dict[Key, tuple[str, str, int, list[Any]]] = {}
+    for place, speaker, value, run_id, start, row in rows:
+        key = (place, speaker)
         latest = found.get(key)
         if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
             latest = found[key] = (run_id, start, row, [])
-        if latest[0] == run_id and isinstance(value, int | float) and math.isfinite(value):
+        if latest[0] == run_id:
             latest[3].append(value)
-    return {key: latest[3] for key, latest in found.items()}
+    return ((key, latest[3]) for key, latest in found.items())
+
+
+def _finite(values: Iterable[object]) -> list[float]:
+    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def _match(
-    a: dict[Key, list[float]], b: dict[Key, list[float]]
+    a: dict[Key, float | None], b: dict[Key, float | None]
 ) -> tuple[list[_Pair], dict[str, Any]]:
     """Return the pairs, in the order of their paths, and how many recordings make none."""
-    both = sorted(a.keys() & b.keys(), key=_order)
-    pairs = []
-    for key in both:
-        value_a, value_b = mean(a[key]), mean(b[key])
-        if value_a is not None and value_b is not None:
-            pairs.append(_Pair(key, value_a, value_b, value_b - value_a))
+    both = _ordered([key for key in a if key in b])
+    pairs = [
+        _Pair(key, value_a, value_b, value_b - value_a)
+        for key in both
+        if (value_a := a[key]) is not None and (value_b := b[key]) is not None
+    ]
     excluded = {
         "only_a": len(a) - len(both),
         "only_b": len(b) - len(both),
@@ -250,30 +275,32 @@ def _match(
     return pairs, excluded
 
 
-def _order(key: Key) -> tuple[str, int]:
-    return str(key[0]), key[1] or 0
+def _ordered(keys: list[Key]) -> list[Key]:
+    try:
+        return sorted(keys)  # fast; fails where numbers stand beside paths or None
+    except TypeError:
+        return sorted(keys, key=lambda key: (str(key[0]), key[1] or 0))
 
 
 # What the pairs come to
 
 
-def _center(pairs: Sequence[_Pair]) -> dict[str, Any]:
-    differences = [pair.difference for pair in pairs]
+def _center(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
+    """Return the averages, and how often which model was better."""
+    ordered = sorted([pair.difference for pair in pairs])
+    smaller = bisect_left(ordered, -how.ties)
+    larger = len(ordered) - bisect_right(ordered, how.ties)
+    wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
     return {
         "n": len(pairs),
         "mean_a": mean([pair.a for pair in pairs]),
         "mean_b": mean([pair.b for pair in pairs]),
-        "mean_difference": mean(differences),
-        "median_difference": median(sorted(differences)),
+        "mean_difference": mean(ordered),
+        "median_difference": median(ordered),
+        "wins": wins,
+        "losses": losses,
+        "ties": len(ordered) - larger - smaller,
     }
-
-
-def _tally(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
-    ties = sum(abs(pair.difference) <= how.ties for pair in pairs)
-    larger = sum(pair.difference > how.ties for pair in pairs)
-    smaller = len(pairs) - ties - larger
-    wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-    return {"wins": wins, "losses": losses, "ties": ties}
 
 
 def _certainty(pairs: Sequence[_Pair], how: _How) -> dict[str, Any]:
@@ -330,13 +357,10 @@ def _p_value(differences: list[float]) -> tuple[float | None, str | None]:
 
 def _shown(store: Store, pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
     """Return the pairs with the largest gains and losses of B."""
-    sign = 1 if metric.higher_is_better else -1
-
-    def gain(pair: _Pair) -> float:
-        return sign * pair.difference
-
-    gains = [pair for pair in nlargest(_SHOWN, pairs, key=gain) if gain(pair) > how.ties]
-    losses = [pair for pair in nsmallest(_SHOWN, pairs, key=gain) if gain(pair) < -how.ties]
+    difference = attrgetter("difference")
+    above = [pair for pair in nlargest(_SHOWN, pairs, difference) if pair.difference > how.ties]
+    below = [pair for pair in nsmallest(_SHOWN, pairs, difference) if pair.difference < -how.ties]
+    gains, losses = (above, below) if metric.higher_is_better else (below, above)
     return {"largest_gains": _named(store, gains), "largest_losses": _named(store, losses)}
 
 
