@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 import signal
 import sqlite3
@@ -282,7 +283,21 @@ def test_being_up_to_date_is_one_select(database: pw.SqliteDatabase) -> None:
     seen: list[str] = []
     database.connection().set_trace_callback(seen.append)
     assert migrations.pending(database, [PACKAGE]) == []
-    assert seen == ['SELECT name, migrated_at FROM "schema_migrations" ORDER BY id']
+    assert seen == ['SELECT name FROM "schema_migrations" ORDER BY id']
+
+
+def test_names_follow_a_directory_that_changes(directory: Path) -> None:
+    """A migration that is added or removed is seen, also where the names were known."""
+    changes: list[tuple[Callable[[], object], list[str]]] = [
+        (lambda: write(directory, "001_a", "pass"), ["001_a"]),
+        (lambda: write(directory, "002_b", "pass"), ["001_a", "002_b"]),
+        ((directory / "001_a.py").unlink, ["002_b"]),
+    ]
+    for minutes, (change, found) in enumerate(changes):
+        change()
+        long_ago = time.time() - 3600 + 60 * minutes
+        os.utime(directory, (long_ago, long_ago))
+        assert migrations.names([directory]) == migrations.names([directory]) == found
 
 
 def test_upgrade_up_to_a_name(database: pw.SqliteDatabase, directory: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import peewee as pw
 
-from voices_peewee.driver_errors import translated
-from voices_peewee.engine import VoicesSqlite, write_gate
+from voices_peewee.driver_errors import Translated
+from voices_peewee.engine import VoicesSqlite, WriteGate
 from voices_peewee.errors import (
     AmbiguousNameError,
     InvalidValueError,
@@ -34,20 +34,18 @@ class Store:
         self.database = database
         self.label = label
         self.timeout = timeout
+        self._reading = Translated(label, timeout)
+        self._gate = WriteGate(label, timeout)
         self._sqlite = database if isinstance(database, VoicesSqlite) else None
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
-        return translated(self.label, self.timeout)
+        return self._reading
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        with (
-            translated(self.label, self.timeout),
-            write_gate(self.label, self.timeout),
-            self.database.atomic(),
-        ):
+        with self._reading, self._gate, self.database.atomic():
             yield
 
     def connection(self) -> Any:
@@ -72,11 +70,11 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with self.reading():
+        with self._reading:
             connection = self.connection()
             if connection.in_transaction:  # which has passed the gate
                 return self._insert(connection, instance)
-            with write_gate(self.label, self.timeout):
+            with self._gate:
                 if self._sqlite is not None:
                     self._sqlite.prepare()
                 return self._insert(connection, instance)
