@@ -289,9 +289,9 @@ def test_being_up_to_date_is_one_select(database: pw.SqliteDatabase) -> None:
 def test_names_follow_a_directory_that_changes(directory: Path) -> None:
     """A migration that is added or removed is seen, also where the names were known."""
     changes: list[tuple[Callable[[], object], list[str]]] = [
-        (lambda: write(directory, "001_a", "pass"), ["001_a"]),
-        (lambda: write(directory, "002_b", "pass"), ["001_a", "002_b"]),
-        ((directory / "001_a.py").unlink, ["002_b"]),
+        (lambda: write(directory, "002_a", "pass"), ["001_initial", "002_a"]),
+        (lambda: write(directory, "003_b", "pass"), ["001_initial", "002_a", "003_b"]),
+        ((directory / "002_a.py").unlink, ["001_initial", "003_b"]),
     ]
     for minutes, (change, found) in enumerate(changes):
         change()
