@@ -33,7 +33,7 @@ LAYERS = [
     {"speakers"},
     {"metrics", "resources", "sources", "recordings", "run", "run_files", "past_runs", "tracking"},
     {"query_sql", "columns", "conditions", "filters", "listing"},
-    {"selection", "comparison", "analysis", "pending", "questions"},
+    {"selection", "comparison_text", "comparison", "analysis", "pending", "questions"},
     {"delegated"},
     {"db_manager"},
     {"cli", "__main__"},

@@ -29,8 +29,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
+_LONGEST = 2000  # characters of a message
+
+
 class VoicesError(Exception):
-    """Root of every error that this package raises on purpose."""
+    """Root of every error that this package raises on purpose; a huge value is cut in it."""
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _LONGEST:
+            half = _LONGEST // 2
+            message = f"{message[:half]} … {message[-half:]}"
+        super().__init__(message)
 
 
 class DatabaseError(VoicesError):
