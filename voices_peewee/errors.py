@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-
 _LONGEST = 2000  # characters of a message
 
 
