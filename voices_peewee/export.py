@@ -23,7 +23,7 @@ from voices_peewee.export_rows import (
     readers,
     with_parents,
 )
-from voices_peewee.fields import dump_json, plain_value
+from voices_peewee.fields import dump_json
 from voices_peewee.store import Store, kind_of
 from voices_peewee.text_forms import csv_lines, harmless
 
@@ -45,7 +45,7 @@ _SUFFIXES: Final = {
     "sqlite3": "sqlite",
 }
 _SINGLE: Final = ("csv", "parquet")  # what holds one table a file
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain_value).encode
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class Exported(NamedTuple):
@@ -125,7 +125,7 @@ class _Job:
 
     def _refuse(self) -> None:
         if not self.tables:
-            raise QueryError("nothing to export; name a table, or none for all")
+            raise QueryError("name a table, or leave them out for all")
         if self.form == "sqlite" and self.place is None:
             raise QueryError("a database cannot be written to a stream; name a file")
         is_one = self.place is None or not self.place.is_folder
@@ -263,7 +263,11 @@ def _object(record: Mapping[str, object]) -> str:
     try:
         return harmless(_ENCODE(record))
     except (TypeError, ValueError):  # what only another program can have stored
-        return dump_json(record)
+        return dump_json({name: _text_or_value(value) for name, value in record.items()})
+
+
+def _text_or_value(value: object) -> object:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _write_csv(stream: BinaryIO, group: Sequence[Table], rows: Batches, *, raw: bool) -> None:

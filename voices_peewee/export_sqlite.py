@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import peewee as pw
 
 from voices_peewee import migrations
+from voices_peewee.backup_copy import writing
 from voices_peewee.driver_errors import translated
 from voices_peewee.engine import VoicesSqlite
+from voices_peewee.errors import ExportError
 from voices_peewee.export_rows import Row, Table, converted
 from voices_peewee.fields import JSONField, UTCDateTimeField, dump_json
 from voices_peewee.store import Store
@@ -35,7 +36,7 @@ def write_sqlite(
         store: Where the rows come from.
     """
     _create(partial, target, store.timeout)
-    with translated(target), closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+    with translated(target), writing(partial, ExportError, target) as copy:
         # Nobody needs half of it, and it is synced when it is whole.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "foreign_keys=1"):
             copy.execute(f"PRAGMA {setting}").fetchall()
