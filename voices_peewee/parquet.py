@@ -11,7 +11,7 @@ from voices_peewee.errors import ExportError, MissingExtraError
 from voices_peewee.export_rows import Row, Table, converted, time_value
 from voices_peewee.fields import JSONField, UTCDateTimeField, dump_json
 
-_GROUP: Final = 5_000  # rows, a compromise: readers want more, memory less
+_GROUP: Final = 2_000  # rows; readers would like more, memory less
 
 
 def write_parquet(
