@@ -343,6 +343,8 @@ STRANGE = [
     ("created_at", "2026-11-22 14:00:00+02:00", "2026-11-22T12:00:00.000000+00:00"),
     ("created_at", "yesterday", "yesterday"),
     ("created_at", 1.5, 1.5),
+    ("created_at", "what is no time, however+00:00", "what is no time, however+00:00"),
+    ("created_at", "2026-11-22x18:00:00.000000+00:00", "2026-11-22T18:00:00.000000+00:00"),
     ("description", b"\xff", "\udcff"),
     ("description", 7, "7"),
 ]

@@ -189,7 +189,7 @@ def _or_as_it_is(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def time_text(value: Any) -> Any:
     """Return a stored time as ``2026-11-22T18:00:00.000000+00:00``."""
-    if isinstance(value, str) and len(value) == _STORED and value[26:] == "+00:00":
+    if isinstance(value, str) and value[10:11] == " " and value[26:] == "+00:00":
         return f"{value[:10]}T{value[11:]}"
     time = time_value(value)
     return time.isoformat(timespec="microseconds") if isinstance(time, dt.datetime) else value
@@ -201,6 +201,3 @@ def time_value(value: Any) -> Any:
         return UTCDateTimeField().python_value(value)
     except (TypeError, ValueError, OverflowError):
         return value
-
-
-_STORED: Final = len("2026-11-22 18:00:00.000000+00:00")
