@@ -206,8 +206,8 @@ def test_full_disk_under_the_output(crowd: Path, form: str) -> None:
     assert (done.returncode, done.stderr) == (1, f"{error}\n")
 
 
-def test_ctrl_c(studio: Path, tmp_path: Path) -> None:
-    """Ctrl-C leaves no part of a file."""
+def interrupted(studio: Path, folder: Path, by: signal.Signals) -> Outcome:
+    """Send a signal to an export into a folder once its files are begun."""
     waiting = (
         "import sys, time\nfrom voices_peewee import export\n"
         "def batches(*_, **__):\n"
@@ -215,7 +215,6 @@ def test_ctrl_c(studio: Path, tmp_path: Path) -> None:
         "export.batches = batches\n"
         "from voices_peewee.cli import main\nmain()\n"
     )
-    folder = tmp_path / "out"
     child = subprocess.Popen(
         [sys.executable, "-c", waiting, "--db", studio, "export", "-o", f"{folder}/"],
         stdout=subprocess.PIPE,
@@ -225,10 +224,26 @@ def test_ctrl_c(studio: Path, tmp_path: Path) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     assert len(names(folder)) == 4
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
-    assert Outcome(child.returncode, out, err) == (130, "", "\nAborted!\n")
+    child.send_signal(by)
+    return Outcome(child.wait(timeout=30), *child.communicate())
+
+
+def test_ctrl_c(studio: Path, tmp_path: Path) -> None:
+    """Ctrl-C leaves no part of a file."""
+    ended = interrupted(studio, tmp_path / "out", signal.SIGINT)
+    assert ended == (130, "", "\nAborted!\n")
     assert names(tmp_path) == []
+
+
+def test_kill_9(studio: Path, tmp_path: Path) -> None:
+    """What a killed export leaves has no file's name, and the next export takes it away."""
+    folder = tmp_path / "out"
+    assert interrupted(studio, folder, signal.SIGKILL) == (-signal.SIGKILL, "", "")
+    left = names(folder)
+    assert all(name.startswith(".") for name in left)
+    assert run("--db", studio, "export", "-o", f"{folder}/").code == 0
+    assert len(names(folder)) == 4
+    assert not {*left} & {*names(folder)}
 
 
 # Deletions
