@@ -13,11 +13,12 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
-HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
+HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas", "pyarrow"}
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
     {"_version", "errors"},
+    {"safe_text", "text_forms"},
     {"forks", "fields", "plain_text", "stats", "query_words", "query_values", "table_sql"},
     {"audio_files", "audio"},
     {"backup_facts", "backup_place", "backup_copy", "backup_restore", "backup"},
@@ -34,6 +35,7 @@ LAYERS = [
     {"metrics", "resources", "sources", "recordings", "run", "run_files", "past_runs", "tracking"},
     {"query_sql", "columns", "conditions", "filters", "listing"},
     {"selection", "comparison_text", "comparison", "analysis", "pending", "questions"},
+    {"export_files", "parquet", "export_sqlite", "export_rows", "export", "deletion"},
     {"delegated"},
     {"db_manager"},
     {"cli", "__main__"},

@@ -91,14 +91,6 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         return self.store.update(instance, changes)
 
-    def delete(self, instance: BaseModel) -> None:
-        """Delete a record. A speaker's files stay; a file's runs and their measurements go along.
-
-        Raises:
-            NotFoundError: The record is not in the database.
-        """
-        self.store.delete(instance)
-
     def get_by_id(self, model: type[M], key: int) -> M | None:
         """Return the record with an id, or None when there is none."""
         return self.store.get(model, key)

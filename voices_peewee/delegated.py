@@ -14,7 +14,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import (
+        analysis,
+        deletion,
+        export,
+        listing,
+        past_runs,
+        questions,
+        recordings,
+        tracking,
+    )
 else:
 
     class _Late:
@@ -24,8 +33,9 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, listing, past_runs, questions, recordings, tracking = map(
-        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
+    analysis, deletion, export, listing = map(_Late, ("analysis", "deletion", "export", "listing"))
+    past_runs, questions, recordings, tracking = map(
+        _Late, ("past_runs", "questions", "recordings", "tracking")
     )
 
 
@@ -61,3 +71,7 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+
+    delete = Delegated(lambda: deletion.delete)
+    delete_speaker = Delegated(lambda: deletion.delete_speaker)
+    export = Delegated(lambda: export.export)

@@ -21,6 +21,7 @@ VoicesError
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── AudioError                  a file cannot be recorded as audio
 ├── BackupError                 a backup cannot be made, verified or restored
+├── ExportError                 an export cannot be written
 └── MissingExtraError           an optional dependency is not installed
 """
 
@@ -204,6 +205,14 @@ class BackupError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class ExportError(VoicesError):
+    """An export cannot be written: ``path`` is its file or folder, ``reason`` a clause."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path = str(path)
+        super().__init__(f"export {self.path!r}: {reason}")
 
 
 class MissingExtraError(VoicesError):

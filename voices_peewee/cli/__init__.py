@@ -73,6 +73,12 @@ _SECTIONS: Final = {
             "compare": "Compare two models on what both have processed.",
         },
     ),
+    "Out": (
+        "export",
+        {
+            "export": "Write the record or some of its tables to files.",
+        },
+    ),
     "Shell": (
         "shell",
         {
