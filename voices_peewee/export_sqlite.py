@@ -11,7 +11,7 @@ import peewee as pw
 
 from voices_peewee import migrations
 from voices_peewee.backup_copy import writing
-from voices_peewee.driver_errors import translated
+from voices_peewee.driver_errors import Translated
 from voices_peewee.engine import VoicesSqlite
 from voices_peewee.errors import ExportError
 from voices_peewee.export_rows import Row, Table, converted
@@ -36,7 +36,7 @@ def write_sqlite(
         store: Where the rows come from.
     """
     _create(partial, target, store.timeout)
-    with translated(target), writing(partial, ExportError, target) as copy:
+    with Translated(target), writing(partial, ExportError, target) as copy:
         # Nobody needs half of it, and it is synced when it is whole.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "foreign_keys=1"):
             copy.execute(f"PRAGMA {setting}").fetchall()
@@ -49,7 +49,7 @@ def write_sqlite(
 def _create(path: Path, target: Path, timeout: float) -> None:
     database = VoicesSqlite(str(path), timeout=timeout)
     try:
-        with translated(target, timeout):
+        with Translated(target, timeout):
             migrations.upgrade(database, [migrations.package_directory()])
             database.pragma("journal_mode", "delete")
     finally:
