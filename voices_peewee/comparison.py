@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import peewee as pw
 
+from voices_peewee import html_text
 from voices_peewee.errors import MissingExtraError, QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.plain_text import WIDTH, fit, number, table
@@ -32,8 +33,11 @@ from voices_peewee.stats import (
     median,
     signed_rank_p,
 )
+from voices_peewee.tabular import Spec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from voices_peewee.store import SpeakerKey, Store
 
 Key = tuple[str | int, int | None]
@@ -114,6 +118,47 @@ class Comparison:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame of one row: all but the pairs, and which model is better.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.frames import frame
+
+        return frame(_SPECS, iter([[tuple(getattr(self, spec.name) for spec in _SPECS)]]))
+
+    def _repr_html_(self) -> str:
+        unit = f" ({self.unit})" if self.unit else ""
+        said, certainty, averages = _verdict(self)
+        tables = [html_text.table(("", "A", "B", "B - A"), averages, labels=1)] if averages else []
+        for title, pairs in (("gains", self.largest_gains), ("losses", self.largest_losses)):
+            if pairs:
+                head = (f"largest {title} of B{unit}", "A", "B", "B - A")
+                rows = [_pair_cells(pair) for pair in pairs]
+                tables.append(html_text.table(head, rows, labels=1))
+        order = "higher" if self.higher_is_better else "lower"
+        about = {"A": self.a, "B": self.b, "metric": f"{self.metric}{unit}, {order} is better"}
+        notes = [_counts(self), f"left out: {_left_out(self)}", *filter(None, [self.note])]
+        return html_text.block(
+            html_text.facts(about, title=said, note=certainty), *tables, html_text.sentences(*notes)
+        )
+
+
+_SPECS: Final = (
+    *(Spec(name, "text", nullable=False) for name in ("a", "b", "metric", "unit")),
+    Spec("higher_is_better", "boolean", nullable=False),
+    Spec("better", "text"),
+    *(Spec(name, "integer", nullable=False) for name in ("n", "wins", "losses", "ties")),
+    *(Spec(name, "float") for name in ("mean_a", "mean_b", "mean_difference")),
+    *(Spec(name, "float") for name in ("median_difference", "low", "high", "confidence")),
+    Spec("p_value", "float"),
+    *(Spec(name, "integer", nullable=False) for name in ("only_a", "only_b", "left_out")),
+    Spec("cluster", "text"),
+    Spec("clusters", "integer", nullable=False),
+    Spec("note", "text"),
+)
 
 
 def compare(
@@ -369,8 +414,8 @@ def _lines(of: Comparison) -> list[str]:
         f"B: {fit(of.b, WIDTH - 3)}",
         f"{fit(of.metric, 50)}{unit}, {order} is better",
         "",
-        *_verdict(of),
-        f"pairs: {of.n}; B better in {of.wins}, A better in {of.losses}, tied in {of.ties}",
+        *_verdict_lines(of),
+        _counts(of),
         f"left out: {_left_out(of)}",
     ]
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
@@ -385,10 +430,20 @@ def _left_out(of: Comparison) -> str:
     return f"{alone}, {of.left_out} without a finite value"
 
 
-def _verdict(of: Comparison) -> list[str]:
+def _counts(of: Comparison) -> str:
+    return f"pairs: {of.n}; B better in {of.wins}, A better in {of.losses}, tied in {of.ties}"
+
+
+def _verdict_lines(of: Comparison) -> list[str]:
+    said, certainty, averages = _verdict(of)
+    lines = [said, *filter(None, [certainty]), ""]
+    return [*lines, *table(("", "A", "B", "B - A"), averages), ""] if averages else lines
+
+
+def _verdict(of: Comparison) -> tuple[str, str, list[tuple[str, str, str, str]]]:
     """Return who is better, how sure that is, and the averages."""
     if of.mean_difference is None:
-        return ["no recording has a value from both", ""]
+        return "no recording has a value from both", "", []
     better = "A" if of.worse_by and of.worse_by > 0 else "B"
     by = f"{number(abs(of.mean_difference))} {of.unit}".rstrip()
     certainty = [] if of.p_value is None else [f"p = {of.p_value:.2g}"]
@@ -399,13 +454,8 @@ def _verdict(of: Comparison) -> list[str]:
         ("mean", number(of.mean_a), number(of.mean_b), _signed(of.mean_difference)),
         ("median", "", "", _signed(of.median_difference)),
     ]
-    return [
-        f"{better} is better by {by} on average" if of.better else "no difference on average",
-        *([", ".join(certainty)] if certainty else []),
-        "",
-        *table(("", "A", "B", "B - A"), rows),
-        "",
-    ]
+    said = f"{better} is better by {by} on average" if of.better else "no difference on average"
+    return said, ", ".join(certainty), rows
 
 
 def _pair_cells(pair: Pair) -> tuple[str, str, str, str]:

@@ -15,6 +15,7 @@ R = TypeVar("R")
 
 if TYPE_CHECKING:
     from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import dataframe as dataframe
 else:
 
     class _Late:
@@ -27,6 +28,7 @@ else:
     analysis, listing, past_runs, questions, recordings, tracking = map(
         _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
     )
+    dataframe = _Late("dataframe")
 
 
 class Delegated(Generic[P, R]):
@@ -58,6 +60,13 @@ class DelegatedMethods(Lifecycle):
     failures = Delegated(lambda: questions.failures)
     show_run = Delegated(lambda: questions.show_run)
     history = Delegated(lambda: questions.history)
+
+    to_dataframe = Delegated(lambda: dataframe.to_dataframe)
+
+    def _repr_html_(self) -> str:
+        from voices_peewee.overview import overview_html
+
+        return overview_html(self)
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
