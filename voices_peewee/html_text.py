@@ -52,14 +52,22 @@ def text(value: object) -> str:
 
 
 def shown(value: object, *, room: int = _ROOM) -> str:
-    """Return a value as escaped HTML; the whole of a long one is its ``title``."""
+    """Return a value as escaped HTML: one line; the whole of a long one is its ``title``."""
     whole = text(value)
-    short = fit(whole, room)
-    if short == printable(whole):
+    lines = whole.strip().splitlines() or [""]
+    short = fit(lines[0], room)
+    if len(lines) == 1 and short == printable(lines[0]):
         return escape(short)
-    lines = (printable(line) for line in whole[:_WHOLE].splitlines())
-    more = "\n…" if len(whole) > _WHOLE else ""
-    return f'<span title="{escape(chr(10).join(lines) + more)}">{escape(short)}</span>'
+    short += "" if len(lines) == 1 else " …"
+    pointed = [printable(line) for line in whole[:_WHOLE].splitlines()]
+    more = ["…"] if len(whole) > _WHOLE else []
+    return f'<span title="{escape(chr(10).join([*pointed, *more]))}">{escape(short)}</span>'
+
+
+def link(label: str, address: str | None) -> str:
+    """Return a link, or the label alone where it leads nowhere."""
+    inner = shown(label, room=100)
+    return inner if address is None else f'<a href="{escape(printable(address))}">{inner}</a>'
 
 
 def heading(name: str) -> str:

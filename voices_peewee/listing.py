@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from inspect import GEN_CREATED, getgeneratorstate, isgenerator
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import peewee as pw
@@ -29,7 +28,7 @@ from voices_peewee.query_words import (
 )
 from voices_peewee.rows import collection_paused, mapper
 from voices_peewee.store import Store
-from voices_peewee.tabular import Batches, ResultList, Spec
+from voices_peewee.tabular import Batches, ResultList, Spec, python_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,7 @@ class Page:
     """Some rows of a list: ``columns`` say what they hold, ``rows`` can be read once.
 
     Rows are read as they are asked for; ``total`` counts all that match, when it is asked for.
-    A notebook shows the first of them and does not use them up.
+    What a notebook shows and a DataFrame holds is the whole page, read or not.
     """
 
     def __init__(
@@ -55,12 +54,17 @@ class Page:
         columns: Sequence[Column],
         rows: Iterator[tuple[object, ...]],
         count: Callable[[], int],
-        stored: Callable[[], Batches] | None = None,
+        again: Callable[[], Batches],
+        *,
+        is_stored: bool = False,
     ) -> None:
         self.columns = tuple(columns)
         self.rows = rows
         self._count = count
-        self._stored = stored
+        self._again = again
+        self._specs = [_spec(column) for column in columns]
+        if not is_stored:
+            self._specs = [replace(spec, read=None) for spec in self._specs]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +85,7 @@ class Page:
         return (dict(zip(names, row, strict=True)) for row in self.rows)
 
     def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
-        """Return a pandas DataFrame of the rows that were not read yet.
+        """Return a pandas DataFrame of the page; see ``DatabaseManager.to_dataframe``.
 
         Args:
             expand: Whether the keys of JSON columns become columns; or which columns' keys.
@@ -90,25 +94,14 @@ class Page:
             MissingExtraError: pandas is not installed.
             QueryError: A column of ``expand`` is unknown or holds no JSON.
         """
-        from voices_peewee.frames import frame, load_pandas
+        from voices_peewee.frames import frame
 
-        load_pandas()  # before a row is used up
-        specs = [_spec(column) for column in self.columns]
-        if self._stored is not None and not self._is_begun():
-            rows, self.rows = self._stored(), iter(())
-            return frame(specs, rows, expand=expand)
-        specs = [replace(spec, read=None) for spec in specs]
-        return frame(specs, iter([list(self.rows)]), expand=expand)
-
-    def _is_begun(self) -> bool:
-        return not isgenerator(self.rows) or getgeneratorstate(self.rows) != GEN_CREATED
+        return frame(self._specs, self._again(), expand=expand)
 
     def _repr_html_(self) -> str:
-        first = list(islice(self.rows, html_text.ROWS + 1))
-        self.rows = chain(first, self.rows)
+        first = list(islice(python_rows(self._specs, self._again()), html_text.ROWS))
         head = [html_text.heading(name) for name in self.names]
-        rows = first[: html_text.ROWS]
-        return html_text.table(head, rows, note=html_text.cut_note(len(rows), self.total))
+        return html_text.table(head, first, note=html_text.cut_note(len(first), self.total))
 
 
 _KINDS: Final = {
@@ -169,10 +162,12 @@ def select(
             _read(store, query, readers),
             question.count,
             lambda: _batches(store, query),
+            is_stored=True,
         )
     kept = _first_full((list(_read(store, query, readers)) for query in queries), limit)
     known = len(kept) < limit and (kept or not offset)
-    return Page(chosen, iter(kept), (lambda: offset + len(kept)) if known else question.count)
+    count = (lambda: offset + len(kept)) if known else question.count
+    return Page(chosen, iter(kept), count, lambda: iter([kept]))
 
 
 def records(

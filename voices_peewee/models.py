@@ -111,7 +111,8 @@ class BaseModel(pw.Model):
         from voices_peewee import html_text
 
         values = {
-            field.column_name: self.__data__.get(field.name) for field in self._meta.sorted_fields
+            html_text.heading(field.column_name): self.__data__.get(field.name)
+            for field in self._meta.sorted_fields
         }
         title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
         return html_text.facts(values, title=title)

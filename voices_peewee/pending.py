@@ -53,15 +53,19 @@ class Pending(Iterator[S]):
         yield from self._pairs
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame of the sources that were not yielded yet, with their reasons.
+        """Return a pandas DataFrame of the sources that are still to come, with their reasons.
+
+        They stay to come: the next one is what it was.
 
         Raises:
             MissingExtraError: pandas is not installed.
         """
         from voices_peewee.frames import frame, load_pandas
 
-        load_pandas()  # before a source is used up
-        return frame(_SPECS, iter([[(_name(source), reason) for source, reason in self._pairs]]))
+        load_pandas()  # before anything is looked at
+        pairs = list(self._pairs)
+        self._pairs = iter(pairs)
+        return frame(_SPECS, iter([[(_name(source), reason) for source, reason in pairs]]))
 
     def _repr_html_(self) -> str:
         first = list(islice(self._pairs, html_text.ROWS + 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ _PLAYED: Final = {
     ".weba": "audio/webm",
     ".webm": "audio/webm",
 }
-# A player holds its file inside the notebook, a third larger.
-_LARGEST: Final = 20_000_000
+# Players hold their files inside the notebook: so many bytes at most, all together.
+_ROOM: Final = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Sound:
 
     def _repr_html_(self) -> str:
         body = html_text.sentences(self.note) if self.audio is None else self.audio._repr_html_()
-        place = f"<div>{html_text.shown(self.path, room=100)}</div>"
+        place = f"<div>{html_text.link(self.path, _address(self.path))}</div>"
         return html_text.block(f"<strong>{html_text.shown(self.label)}</strong>", place, body)
 
 
@@ -66,11 +65,15 @@ def player(file: ProcessedFile) -> Player:
     display = _load_display()
     places = {} if file.original_path is None else {file.original_path: "recording"}
     places |= {path: label for path, label in _stems(file) if path not in places}
-    sounds = Player(_sound(display, label, path) for path, label in places.items())
-    if not any(Path(sound.path).is_file() for sound in sounds):
+    sounds, room = [], _ROOM
+    for path, label in places.items():
+        sound, used = _sound(display, label, path, room)
+        sounds.append(sound)
+        room -= used
+    if not any(Path(path).is_file() for path in places):
         name = file.original_path or file.filename
         raise AudioError(name, "neither the recording nor a stem of it is there")
-    return sounds
+    return Player(sounds)
 
 
 def _load_display() -> Any:
@@ -112,20 +115,32 @@ def _label(
     return " · ".join(part for part in parts if part)
 
 
-def _sound(display: Any, label: str, path: str) -> Sound:
-    note, kind = "", _PLAYED.get(Path(path).suffix.lower())
+def _sound(display: Any, label: str, path: str, room: int) -> tuple[Sound, int]:
+    """Return what is to be heard or said of a file, and how many bytes that takes."""
     try:
-        size = os.stat(path).st_size if Path(path).is_file() else None  # noqa: PTH116
-        if size is None:
-            note = "there is no such file"
-        elif kind is None:
-            note = "browsers do not play this format"
-        elif size > _LARGEST:
-            note = f"the file is too large to be put into a notebook ({size / 1e6:.0f} MB)"
-        else:
-            audio = display.Audio(data=Path(path).read_bytes())
-            audio.mimetype = kind
-            return Sound(label, path, audio, "")
-    except (OSError, ValueError) as error:
-        note = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
-    return Sound(label, path, None, note)
+        note = _refusal(Path(path), room)
+        if not note:
+            data = Path(path).read_bytes()
+            audio = display.Audio(data=data)
+            audio.mimetype = _PLAYED[Path(path).suffix.lower()]
+            return Sound(label, path, audio, ""), len(data)
+    except OSError as error:
+        note = f"the file cannot be read: {error.strerror}"
+    return Sound(label, path, None, note), 0
+
+
+def _refusal(path: Path, room: int) -> str:
+    if not path.is_file():
+        return "there is no such file here"
+    if path.suffix.lower() not in _PLAYED:
+        return "browsers do not play this format"
+    if (size := path.stat().st_size) > room:
+        return f"left out: it would make the notebook {size / 1e6:.1f} MB larger"
+    return ""
+
+
+def _address(path: str) -> str | None:
+    """Return where a link to a file leads; None where it could lead anywhere."""
+    if path.startswith(("http://", "https://")):
+        return path
+    return Path(path).as_uri() if path.startswith("/") and "\0" not in path else None
