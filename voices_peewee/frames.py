@@ -115,7 +115,8 @@ def _lenient(read: Callable[[Any], Any] | None, value: Any) -> Any:
 def _objects(values: Values) -> Any:
     import numpy as np
 
-    return np.fromiter(values, dtype=object, count=len(values))  # lists inside stay lists
+    array = np.fromiter(values, dtype=object, count=len(values))  # lists inside stay lists
+    return load_pandas().Series(array, dtype=object)  # else pandas takes texts for its own
 
 
 def _integers(spec: Spec, values: Values) -> Any:
@@ -139,7 +140,7 @@ def _texts(spec: Spec, values: Values) -> Any:
     pandas = load_pandas()
     # Arrow's strings refuse names that are not UTF-8.
     kind = pandas.StringDtype("python")
-    return pandas.array(_objects(_read(spec, values)), dtype=kind)
+    return pandas.array(_read(spec, values), dtype=kind)
 
 
 def _times(spec: Spec, values: Values) -> Any:
