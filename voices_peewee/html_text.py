@@ -18,9 +18,9 @@ ROWS: Final = 20  # rows of a list that are shown
 _ROOM: Final = 60  # characters of a cell
 _WHOLE: Final = 5000  # characters of what a pointer that rests on a cell shows
 _LINE: Final = "border-bottom:1px solid color-mix(in srgb, currentColor 25%, transparent)"
-_BOX: Final = "border-collapse:collapse;font-size:0.9em;margin:0.3em 0;white-space:nowrap"
+_BOX: Final = "border-collapse:collapse;font-size:0.9em;margin:0.3em 0"
 _FAINT: Final = "opacity:0.7;font-size:0.9em"
-_CELL: Final = "padding:0.15em 0.7em"
+_CELL: Final = "padding:0.15em 0.7em;white-space:nowrap"  # else Jupyter's own are tall and wrap
 _UNITS: Final = {
     "duration": "s",
     "sample_rate": "Hz",
@@ -44,8 +44,9 @@ def text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dt.datetime):
-        zone = " UTC" if value.tzinfo is dt.UTC else ""
-        return f"{value:%Y-%m-%d %H:%M:%S}{zone}"
+        if value.tzinfo is None:
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

@@ -21,8 +21,8 @@ _COUNTED: Final = {
     "history rows": ProcessingHistory,
     "measurements": ModelPerformance,
 }
-# What stands between :// and the last @ before the path, and a password among the options.
-_USER: Final = re.compile(r"(?<=://)([^/?#@:]*):[^/?#]*(?=@)")
+# What stands between the user and the last @, and a password among the options.
+_USER: Final = re.compile(r"(?<=://)([^/?#@:]*):[^?#]*(?=@)")
 _OPTION: Final = re.compile(r"(?i)([?&][a-z_]*(?:password|secret|token)=)[^&#]*")
 
 

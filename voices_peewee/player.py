@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +64,18 @@ def player(file: ProcessedFile) -> Player:
         AudioError: Neither the recording nor a stem of it is there.
     """
     display = _load_display()
-    places = {} if file.original_path is None else {file.original_path: "recording"}
-    places |= {path: label for path, label in _stems(file) if path not in places}
+    original = None if file.original_path is None else os.fsdecode(file.original_path)
+    places = {} if original is None else {original: "recording"}
+    places |= {path: label for path, label in _stems(file) if path != original}
     sounds, room = [], _ROOM
     for path, label in places.items():
         sound, used = _sound(display, label, path, room)
         sounds.append(sound)
         room -= used
     if not any(Path(path).is_file() for path in places):
-        name = file.original_path or file.filename
-        raise AudioError(name, "neither the recording nor a stem of it is there")
+        raise AudioError(
+            original or file.filename, "neither the recording nor a stem of it is there"
+        )
     return Player(sounds)
 
 
