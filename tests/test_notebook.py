@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 from run_rows import START, add_run
 
@@ -414,7 +416,6 @@ def test_the_tutorial_has_no_outputs() -> None:
 @pytest.mark.parametrize("where", ["examples", "elsewhere"])
 def test_the_tutorial_runs(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, from recordings to a comparison, wherever Jupyter was started."""
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     folders = {"examples": ROOT / "examples", "elsewhere": tmp_path}
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
