@@ -36,6 +36,8 @@ from voices_peewee.stats import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from voices_peewee.store import SpeakerKey, Store
 
 Key = tuple[str | int, int | None]
@@ -116,6 +118,20 @@ class Comparison:
 
     def __str__(self) -> str:
         return comparison_text.render(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame of one row: all but the pairs, and which model is better.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.frames import frame
+
+        specs = comparison_text.SPECS
+        return frame(specs, iter([[tuple(getattr(self, spec.name) for spec in specs)]]))
+
+    def _repr_html_(self) -> str:
+        return comparison_text.html(self)
 
 
 def compare(

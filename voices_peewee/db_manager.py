@@ -19,6 +19,7 @@ from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHis
 from voices_peewee.rows import Query
 from voices_peewee.speakers import SpeakerMethods
 from voices_peewee.store import FileKey, SpeakerKey, Store
+from voices_peewee.tabular import ResultList
 
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
@@ -95,7 +96,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """Return the record with an id, or None when there is none."""
         return self.store.get(model, key)
 
-    def get_all(self, model: type[M]) -> list[M]:
+    def get_all(self, model: type[M]) -> ResultList[M]:
         """Return every record of a model, by id."""
         store = self.store
         with store.reading():

@@ -16,6 +16,7 @@ R = TypeVar("R")
 if TYPE_CHECKING:
     from voices_peewee import (
         analysis,
+        dataframe,
         deletion,
         export,
         listing,
@@ -33,10 +34,15 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, deletion, export, listing = map(_Late, ("analysis", "deletion", "export", "listing"))
-    past_runs, questions, recordings, tracking = map(
-        _Late, ("past_runs", "questions", "recordings", "tracking")
-    )
+    analysis = _Late("analysis")
+    dataframe = _Late("dataframe")
+    deletion = _Late("deletion")
+    export = _Late("export")
+    listing = _Late("listing")
+    past_runs = _Late("past_runs")
+    questions = _Late("questions")
+    recordings = _Late("recordings")
+    tracking = _Late("tracking")
 
 
 class Delegated(Generic[P, R]):
@@ -71,7 +77,13 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+    to_dataframe = Delegated(lambda: dataframe.to_dataframe)
 
     delete = Delegated(lambda: deletion.delete)
     delete_speaker = Delegated(lambda: deletion.delete_speaker)
     export = Delegated(lambda: export.export)
+
+    def _repr_html_(self) -> str:
+        from voices_peewee.overview import overview_html
+
+        return overview_html(self)
