@@ -166,33 +166,77 @@ def compare(
     how = _How(cluster, confidence, resamples, seed, ties)
     runs = Runs(operation_type=operation_type, speaker=speaker, since=since, until=until)
     with snapshot(store), collection_paused():
-        models = [find_model(store, model) for model in (a, b)]
-        found = find_metric(store, metric, higher_is_better=higher_is_better)
-        pairs, excluded = _match(*[_latest(store, found, model, runs) for model in models])
-        shown = _shown(store, pairs, found, how)
-    return Comparison(
-        a=model_label(*models[0]),
-        b=model_label(*models[1]),
-        metric=found.name,
-        unit=found.unit,
-        higher_is_better=found.higher_is_better,
-        **_center(pairs),
-        **_tally(pairs, found, how),
-        **_certainty(pairs, how),
-        **excluded,
-        **shown,
-    )
+        read = _read(store, (a, b), metric, higher_is_better, runs, how)
+    return read.comparison(how)
+
+
+def compare_pairs(
+    store: Store,
+    a: str | Model,
+    b: str | Model,
+    *,
+    metric: str,
+    higher_is_better: bool | None,
+    runs: Runs,
+) -> tuple[Comparison, tuple[Pair, ...]]:
+    """Compare two models as ``compare`` does, and return every pair besides.
+
+    Raises:
+        QueryError: A model or the metric is unknown.
+        NotFoundError: There is no such speaker.
+        AmbiguousNameError: Several speakers have that name.
+        InvalidValueError: A time cannot be read, or has no time zone.
+    """
+    how = _How()
+    with snapshot(store), collection_paused():
+        read = _read(store, (a, b), metric, higher_is_better, runs, how)
+        pairs = _named(store, read.pairs)
+    return read.comparison(how), pairs
+
+
+class _Read(NamedTuple):
+    """What of a comparison comes from the database."""
+
+    metric: Metric
+    pairs: list[_Pair]
+    facts: dict[str, Any]
+
+    def comparison(self, how: _How) -> Comparison:
+        return Comparison(
+            metric=self.metric.name,
+            unit=self.metric.unit,
+            higher_is_better=self.metric.higher_is_better,
+            **self.facts,
+            **_center(self.pairs),
+            **_tally(self.pairs, self.metric, how),
+            **_certainty(self.pairs, how),
+        )
+
+
+def _read(
+    store: Store,
+    models: tuple[str | Model, str | Model],
+    metric: str,
+    higher_is_better: bool | None,
+    runs: Runs,
+    how: _How,
+) -> _Read:
+    both = [find_model(store, model) for model in models]
+    found = find_metric(store, metric, higher_is_better=higher_is_better)
+    pairs, excluded = _match(*[_latest(store, found, model, runs) for model in both])
+    names = dict(zip("ab", [model_label(*model) for model in both], strict=True))
+    return _Read(found, pairs, {**names, **excluded, **_shown(store, pairs, found, how)})
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
     """How pairs are judged."""
 
-    cluster: str | None
-    confidence: float
-    resamples: int
-    seed: int
-    ties: float
+    cluster: str | None = None
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+    ties: float = 1e-9
 
     def __post_init__(self) -> None:
         if self.cluster not in (None, "speaker"):
@@ -343,10 +387,12 @@ def _shown(store: Store, pairs: Sequence[_Pair], metric: Metric, how: _How) -> d
 def _named(store: Store, pairs: Iterable[_Pair]) -> tuple[Pair, ...]:
     """Put names for the ids of speakers, and paths as Python knows them."""
     read = ProcessedFile.original_path.python_value
+    pairs = tuple(pairs)
+    names = {key: _speaker_name(store, key) for key in {pair.key[1] for pair in pairs}}
     return tuple(
         Pair(
             str(read(place)) if isinstance(place, str) else f"file {place}",
-            _speaker_name(store, speaker),
+            names[speaker],
             value_a,
             value_b,
             difference,

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import analysis, listing, past_runs, plots, questions, recordings, tracking
 else:
 
     class _Late:
@@ -24,8 +24,8 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, listing, past_runs, questions, recordings, tracking = map(
-        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
+    analysis, listing, past_runs, plots, questions, recordings, tracking = map(
+        _Late, ("analysis", "listing", "past_runs", "plots", "questions", "recordings", "tracking")
     )
 
 
@@ -61,3 +61,6 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+
+    plot = Delegated(lambda: plots.plot)
+    plot_text = Delegated(lambda: plots.plot_text)

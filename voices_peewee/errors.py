@@ -20,6 +20,7 @@ VoicesError
 │   └── InvalidValueError       a value breaks a rule of the schema
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── AudioError                  a file cannot be recorded as audio
+├── PlotError                   a picture cannot be drawn or written
 ├── BackupError                 a backup cannot be made, verified or restored
 └── MissingExtraError           an optional dependency is not installed
 """
@@ -196,6 +197,10 @@ class BackupError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class PlotError(VoicesError):
+    """A picture cannot be drawn or written, or nothing is there to draw."""
 
 
 class MissingExtraError(VoicesError):

@@ -1,0 +1,593 @@
+"""What a plot shows: the numbers of each kind, whatever draws them.
+
+Rows are read one after the other and only in the columns that are drawn. All values count; of
+many, those that are drawn as points are a sample, always the same for the same rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, reduce
+from heapq import heappush, heappushpop
+from operator import and_, or_
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import peewee as pw
+
+from voices_peewee.comparison import Comparison, Pair, compare_pairs
+from voices_peewee.errors import PlotError, QueryError
+from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.selection import (
+    Metric,
+    Model,
+    Runs,
+    find_metric,
+    find_model,
+    model_label,
+    runs_of,
+    snapshot,
+)
+from voices_peewee.stats import mean, quantile, summary
+
+if TYPE_CHECKING:
+    from voices_peewee.store import Store
+
+T = TypeVar("T")
+
+MOST_MODELS: Final = 40  # more cannot be told apart
+MOST_METRICS: Final = 4
+_POINTS: Final = 4000  # in one picture
+_LEAST_POINTS: Final = 100  # of one model
+_MOST_STEPS: Final = 16
+_LOG_FROM: Final = 1000.0  # largest to smallest value
+_USUAL: Final = ("si_snri", "sdri")
+
+_NAMES: Final = {
+    "si_snri": "SI-SNRi",
+    "sdri": "SDRi",
+    "cpu_usage": "CPU",
+    "memory_usage": "peak memory",
+    "processing_time": "processing time",
+    "real_time_factor": "real-time factor",
+}
+_UNITS: Final = {"cpu_usage": "% of one core", "real_time_factor": "×"}
+_FILE: Final = {
+    "duration": ("duration", "s"),
+    "sample_rate": ("sample rate", "Hz"),
+    "channels": ("channels", ""),
+    "file_size": ("file size", "bytes"),
+}
+_SPOKEN: Final = frozenset([*_NAMES.values(), *(name for name, _ in _FILE.values())])
+_DAY: Final = 86_400
+_STEPS: Final = (
+    ("hour", 3600),
+    ("day", _DAY),
+    ("week", 7 * _DAY),
+    ("4 weeks", 28 * _DAY),
+    ("12 weeks", 84 * _DAY),
+    ("52 weeks", 364 * _DAY),
+)
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MONDAY: Final = 4 * _DAY  # the first one since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A number that is drawn: its name, its unit, whether high is good, and its scale."""
+
+    name: str
+    unit: str
+    higher_is_better: bool | None = None
+    log: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name as the first words of a line; a name that people gave stays as it is."""
+        known = self.name in _SPOKEN
+        return f"{self.name[:1].upper()}{self.name[1:]}" if known else self.name
+
+    @property
+    def label(self) -> str:
+        """What stands along the axis."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def better(self) -> str:
+        """Which direction is good, in words; empty where none is."""
+        if self.higher_is_better is None:
+            return ""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The values of one model: ``points`` are those that are drawn, sorted.
+
+    ``low`` and ``high`` are the last values within 1.5 times the distance of the quartiles.
+    """
+
+    n: int
+    low: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    high: float
+    mean: float
+    points: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One metric by model; a model without a value has no group."""
+
+    axis: Axis
+    groups: Mapping[str, Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Metrics by model, the best median of the first metric first."""
+
+    models: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    about: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same recordings; ``pairs`` are drawn, the smallest gain of B first."""
+
+    axis: Axis
+    comparison: Comparison
+    pairs: tuple[Pair, ...]
+    about: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The points of one model: ``n`` in all, and those that are drawn."""
+
+    model: str
+    n: int
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """A metric against another number."""
+
+    x: Axis
+    y: Axis
+    clouds: tuple[Cloud, ...]
+    about: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The runs of one model in one step of time, which begins at ``time``.
+
+    ``low`` and ``high`` bound the 95 % interval of the mean (Student's t); None of one value.
+    """
+
+    time: dt.datetime
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The marks of one model and version, by time."""
+
+    model: str
+    model_type: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A metric over time: each mark is the mean of one ``step``; lines in order of first use.
+
+    ``seconds`` is the step's length.
+    """
+
+    axis: Axis
+    step: str
+    seconds: int
+    lines: tuple[Line, ...]
+    about: str
+    notes: tuple[str, ...]
+
+
+Picture = Distribution | Paired | Scatter | Trend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for: ``models`` as ``demucs:4.0``; none stands for all."""
+
+    models: tuple[str | Model, ...] = ()
+    metrics: tuple[str, ...] | None = None
+    against: str | None = None
+    higher_is_better: bool | None = None
+    runs: Runs = Runs()
+
+
+def read(store: Store, kind: str, request: Request) -> Picture:
+    """Read what a plot of a kind shows, as one state of the database.
+
+    Raises:
+        QueryError: The kind, a model, a metric or a column is unknown, or does not belong there.
+        PlotError: There is nothing to draw.
+    """
+    if kind not in _KINDS:
+        raise QueryError.unknown_field(kind, _KINDS, "plot")
+    _check(kind, request)
+    with snapshot(store):
+        return _KINDS[kind](store, request)
+
+
+def _check(kind: str, request: Request) -> None:
+    if kind == "paired" and len(request.models) != 2:
+        raise QueryError(f"a paired plot is of two models, not {len(request.models)}")
+    if kind != "scatter" and request.against is not None:
+        raise QueryError(f"a {kind} plot is not against a column; a scatter plot is")
+    most = MOST_METRICS if kind == "distribution" else 1
+    if request.metrics is not None and not 1 <= len(request.metrics) <= most:
+        many = "1 metric" if most == 1 else f"1 to {most} metrics"
+        raise QueryError(f"a {kind} plot takes {many}, not {len(request.metrics)}")
+
+
+# Rows
+
+
+class _Rows:
+    """The measurements of successful runs that a request is about."""
+
+    def __init__(self, store: Store, request: Request) -> None:
+        self._store, self._request = store, request
+        found = [find_model(store, model) for model in request.models]
+        each = [reduce(and_, runs_of(store, model, request.runs)) for model in found]
+        self._conditions = request.runs.conditions(store, ProcessingHistory)
+        if each:
+            self._conditions.append(reduce(or_, each))
+        self.is_filtered = bool(self._conditions)
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of a name, in the direction of the request."""
+        return find_metric(self._store, name, higher_is_better=self._request.higher_is_better)
+
+    def read(
+        self, metrics: Sequence[Metric], *columns: pw.Node, where: Sequence[pw.Expression] = ()
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield model type, version, the metrics and the columns of each row."""
+        run = ProcessingHistory
+        values = [_plain(metric) for metric in metrics]
+        return self._query(metrics, where).select(
+            run.model_type, run.model_version, *values, *columns
+        ).tuples().iterator()  # fmt: skip
+
+    def bounds(self, metric: Metric) -> tuple[dt.datetime, dt.datetime] | None:
+        """Return when the first and the last of the runs started."""
+        start = ProcessingHistory.start_time
+        query = self._query([metric], ()).select(pw.fn.MIN(start), pw.fn.MAX(start))
+        ((first, last),) = query.tuples()
+        return None if first is None else (start.python_value(first), start.python_value(last))
+
+    def _query(self, metrics: Sequence[Metric], where: Sequence[pw.Expression]) -> pw.ModelSelect:
+        run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
+        # CROSS keeps SQLite from starting at an index of values: see analysis.
+        query = run.select().join_from(run, file).join_from(run, measured, pw.JOIN.CROSS)
+        return query.where(
+            measured.processing_history == run.id,
+            run.success,
+            *(metric.is_number for metric in metrics),
+            *self._conditions,
+            *where,
+        )
+
+    def nothing(self, what: str) -> PlotError:
+        """Return the error that nothing of ``what`` is there."""
+        which = " that was asked for" if self.is_filtered else ""
+        return PlotError(f"nothing to plot: no successful run{which} has {what}")
+
+
+def _plain(metric: Metric) -> pw.Node:
+    """Return a metric's value without the conversion of the JSON column that it is read from."""
+    value = metric.value
+    return value.coerce(False) if isinstance(value, pw.Function) else value
+
+
+def _axis(metric: Metric, *, log: bool = False, directed: bool = True) -> Axis:
+    name = _NAMES.get(metric.name, metric.name)
+    unit = _UNITS.get(metric.name, metric.unit)
+    return Axis(name, unit, metric.higher_is_better if directed else None, log)
+
+
+def _about(request: Request) -> str:
+    """Return in words which runs are drawn; empty for all."""
+    runs = request.runs
+    speaker = getattr(runs.speaker, "name", runs.speaker)
+    said = {"": runs.operation_type, "speaker ": speaker, "since ": runs.since}
+    said["before "] = runs.until
+    return ", ".join(f"{word}{_said(value)}" for word, value in said.items() if value is not None)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dt.datetime):
+        text = f"{value.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
+        return text.removesuffix(" 00:00")
+    return str(value)
+
+
+def _most_used(counts: Mapping[Any, int]) -> tuple[set[Any], tuple[str, ...]]:
+    """Return the models to draw, those with the most values, and a note if that is not all."""
+    order = sorted(counts, key=lambda key: (-counts[key], str(key)))
+    if len(order) <= MOST_MODELS:
+        return set(order), ()
+    note = f"{MOST_MODELS} of {len(order):,} models drawn, those with the most values"
+    return set(order[:MOST_MODELS]), (note,)
+
+
+def _room(models: int) -> int:
+    """Return how many points of each model are drawn."""
+    return max(_LEAST_POINTS, _POINTS // max(models, 1))
+
+
+def _sampled(drawn: int, n: int) -> tuple[str, ...]:
+    return () if drawn == n else (f"{drawn:,} of {n:,} points drawn",)
+
+
+# Distribution
+
+
+def _distribution(store: Store, request: Request) -> Distribution:
+    rows = _Rows(store, request)
+    names = request.metrics or _USUAL
+    values = {metric: _values(rows.read([metric])) for metric in map(rows.metric, names)}
+    empty = [metric.name for metric, found in values.items() if not found]
+    if len(empty) == len(values) or (empty and request.metrics):
+        raise rows.nothing(f"a value of {' or '.join(map(repr, empty))}")
+    values = {metric: found for metric, found in values.items() if found}
+    counts: dict[str, int] = {}
+    for found in values.values():
+        for model, numbers in found.items():
+            counts[model] = max(counts.get(model, 0), len(numbers))
+    kept, notes = _most_used(counts)
+    room = _room(len(kept) * len(values))
+    panels = tuple(
+        Panel(_axis(metric), {model: _group(found[model], room) for model in found if model in kept})
+        for metric, found in values.items()
+    )
+    drawn = sum(len(group.points) for panel in panels for group in panel.groups.values())
+    total = sum(group.n for panel in panels for group in panel.groups.values())
+    return Distribution(
+        _ranked(panels, kept), panels, _about(request), (*notes, *_sampled(drawn, total))
+    )
+
+
+def _values(rows: Iterable[tuple[Any, ...]]) -> dict[str, array[float]]:
+    """Return the values by model, eight bytes each."""
+    found: dict[str, array[float]] = {}
+    label = cache(model_label)
+    for model_type, version, value in rows:
+        model = label(model_type, version)
+        if model not in found:
+            found[model] = array("d")
+        found[model].append(value)
+    return found
+
+
+def _group(numbers: array[float], room: int) -> Group:
+    ordered = array("d", sorted(numbers))
+    first, third = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    reach = 1.5 * (third - first)
+    return Group(
+        n=len(ordered),
+        low=min(first, next(value for value in ordered if value >= first - reach)),
+        lower_quartile=first,
+        median=quantile(ordered, 0.5),
+        upper_quartile=third,
+        high=max(third, next(value for value in reversed(ordered) if value <= third + reach)),
+        mean=mean(ordered) or 0.0,
+        points=_spread(ordered, room),
+    )
+
+
+def _spread(ordered: Sequence[T], room: int) -> tuple[T, ...]:
+    """Return so many of what is sorted, evenly by rank, the first and the last among them."""
+    if len(ordered) <= room:
+        return tuple(ordered)
+    step = (len(ordered) - 1) / (room - 1)
+    return tuple(ordered[round(number * step)] for number in range(room))
+
+
+def _ranked(panels: Sequence[Panel], models: Iterable[str]) -> tuple[str, ...]:
+    panel = panels[0]
+    sign = -1 if panel.axis.higher_is_better else 1
+
+    def rank(model: str) -> tuple[bool, float, str]:
+        group = panel.groups.get(model)
+        return group is None, 0.0 if group is None else sign * group.median, model
+
+    return tuple(sorted(models, key=rank))
+
+
+# Pairs
+
+
+def _paired(store: Store, request: Request) -> Paired:
+    (name,) = request.metrics or _USUAL[:1]
+    comparison, pairs = compare_pairs(
+        store,
+        *request.models,
+        metric=name,
+        higher_is_better=request.higher_is_better,
+        runs=request.runs,
+    )
+    if not pairs:
+        raise PlotError(
+            f"nothing to plot: no recording has a value of {name!r} "
+            f"from both {comparison.a!r} and {comparison.b!r}"
+        )
+    metric = find_metric(store, name, higher_is_better=comparison.higher_is_better)
+    sign = 1 if comparison.higher_is_better else -1
+    ordered = sorted(pairs, key=lambda pair: (sign * pair.difference, pair.path))
+    drawn = _spread(ordered, _POINTS)
+    notes = _sampled(len(drawn), len(pairs))
+    return Paired(_axis(metric), comparison, drawn, _about(request), notes)
+
+
+# Scatter
+
+
+def _scatter(store: Store, request: Request) -> Scatter:
+    rows = _Rows(store, request)
+    (name,) = request.metrics or _USUAL[:1]
+    y = rows.metric(name)
+    against = request.against or "duration"
+    if against in _FILE:
+        field = ProcessedFile._meta.fields[against]
+        x = Axis(*_FILE[against])
+        found = rows.read([y], field, ProcessingHistory.id, where=[field.is_null(is_null=False)])
+    else:
+        other = _column(store, against)
+        x = _axis(other, directed=False)
+        found = rows.read([y, other], ProcessingHistory.id)
+    clouds, notes = _clouds(found)
+    if not clouds:
+        raise rows.nothing(f"a value of {name!r} and of {against!r}")
+    xs = [point[0] for cloud in clouds for point in cloud.points]
+    ys = [point[1] for cloud in clouds for point in cloud.points]
+    return Scatter(
+        Axis(x.name, x.unit, None, _wants_log(xs)),
+        _axis(y, log=_wants_log(ys)),
+        clouds,
+        _about(request),
+        notes,
+    )
+
+
+def _column(store: Store, name: str) -> Metric:
+    """Return the metric that another is drawn against; its direction does not matter."""
+    try:
+        return find_metric(store, name, higher_is_better=True)
+    except QueryError as error:
+        message = str(error).replace("unknown metric", "unknown column", 1)
+        if "; use " in message:
+            message += f", {', '.join(_FILE)}"
+        raise QueryError(message) from error
+
+
+def _wants_log(values: Sequence[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) >= _LOG_FROM
+
+
+def _clouds(rows: Iterable[tuple[Any, ...]]) -> tuple[tuple[Cloud, ...], tuple[str, ...]]:
+    """Return the points by model: where there are many, those of the smallest hash of their id."""
+    counts: Counter[str] = Counter()
+    heaps: dict[str, list[tuple[int, float, float]]] = {}
+    label = cache(model_label)
+    for model_type, version, y, x, row in rows:
+        model = label(model_type, version)
+        heap = heaps.setdefault(model, [])
+        counts[model] += 1
+        push = heappush if len(heap) < _POINTS else heappushpop
+        push(heap, (-(row * _HASH & _MASK), x, y))
+    kept, notes = _most_used(counts)
+    room = _room(len(kept))
+    clouds = []
+    for model in sorted(kept):
+        chosen = sorted(heaps[model], reverse=True)[:room]
+        points = tuple(sorted((float(x), float(y)) for _, x, y in chosen))
+        clouds.append(Cloud(model, counts[model], points))
+    drawn, total = sum(len(cloud.points) for cloud in clouds), sum(cloud.n for cloud in clouds)
+    return tuple(clouds), (*notes, *_sampled(drawn, total))
+
+
+# Multiplying by 2**32 over the golden ratio spreads consecutive ids evenly.
+_HASH: Final = 2_654_435_769
+_MASK: Final = 0xFFFFFFFF
+
+
+# Trend
+
+
+def _trend(store: Store, request: Request) -> Trend:
+    rows = _Rows(store, request)
+    (name,) = request.metrics or _USUAL[:1]
+    metric = rows.metric(name)
+    bounds = rows.bounds(metric)
+    if bounds is None:
+        raise rows.nothing(f"a value of {name!r}")
+    step, seconds = _step(*bounds)
+    sums = _sums(rows.read([metric], ProcessingHistory.start_time), seconds)
+    kept, notes = _most_used(
+        {key: sum(one.n for one in bins.values()) for key, bins in sums.items()}
+    )
+    lines = [
+        Line(model, model_type, tuple(bins[start].mark(start) for start in sorted(bins)))
+        for (model, model_type), bins in sums.items()
+        if (model, model_type) in kept
+    ]
+    lines.sort(key=lambda line: (line.marks[0].time, line.model))
+    return Trend(_axis(metric), step, seconds, tuple(lines), _about(request), notes)
+
+
+def _step(first: dt.datetime, last: dt.datetime) -> tuple[str, int]:
+    span = (last - first).total_seconds()
+    fine = [one for one in _STEPS if span <= _MOST_STEPS * one[1]]
+    return fine[0] if fine else _STEPS[-1]
+
+
+class _Sum:
+    """Mean and squared deviations of values that come one by one, after Welford (1962)."""
+
+    __slots__ = ("mean", "n", "squares")
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        before = value - self.mean
+        self.mean += before / self.n
+        self.squares += before * (value - self.mean)
+
+    def mark(self, start: float) -> Mark:
+        found = summary(self.n, self.mean, None, self.squares)
+        time = _EPOCH + dt.timedelta(seconds=start)
+        return Mark(time, self.n, self.mean, found.low, found.high)
+
+
+def _sums(
+    rows: Iterable[tuple[Any, ...]], seconds: int
+) -> dict[tuple[str, str], dict[float, _Sum]]:
+    """Return the sums by model label and model type, and by step."""
+    sums: dict[tuple[str, str], dict[float, _Sum]] = {}
+    label = cache(model_label)
+    for model_type, version, value, start in rows:
+        time = (start - _EPOCH).total_seconds() - _MONDAY
+        bins = sums.setdefault((label(model_type, version), model_type or ""), {})
+        begin = time - time % seconds + _MONDAY
+        if begin not in bins:
+            bins[begin] = _Sum()
+        bins[begin].add(value)
+    return sums
+
+
+_KINDS: Final[dict[str, Callable[[Store, Request], Picture]]] = {
+    "distribution": _distribution,
+    "paired": _paired,
+    "scatter": _scatter,
+    "trend": _trend,
+}
+KINDS: Final = tuple(_KINDS)
