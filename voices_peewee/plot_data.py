@@ -206,6 +206,10 @@ class Trend:
     about: str
     notes: tuple[str, ...]
 
+    def aside(self, place: int) -> float:
+        """Return by how many seconds a line stands aside, so that no interval hides another."""
+        return self.seconds * 0.4 * ((place + 0.5) / len(self.lines) - 0.5)
+
 
 Picture = Distribution | Paired | Scatter | Trend
 
@@ -364,7 +368,9 @@ def _distribution(store: Store, request: Request) -> Distribution:
     kept, notes = _most_used(counts)
     room = _room(len(kept) * len(values))
     panels = tuple(
-        Panel(_axis(metric), {model: _group(found[model], room) for model in found if model in kept})
+        Panel(
+            _axis(metric), {model: _group(found[model], room) for model in found if model in kept}
+        )
         for metric, found in values.items()
     )
     drawn = sum(len(group.points) for panel in panels for group in panel.groups.values())

@@ -228,8 +228,8 @@ def _dumbbells(picture: Paired, figure: Figure) -> None:
     for place, pair in zip(places, pairs, strict=True):
         axes.plot([pair.a, pair.b], [place, place], color="#b0b0b0", lw=1.6, zorder=1)
     for name, values, which in (
-        (of.a, [pair.a for pair in pairs], 1),
-        (of.b, [pair.b for pair in pairs], 0),
+        (f"A: {of.a}", [pair.a for pair in pairs], 1),
+        (f"B: {of.b}", [pair.b for pair in pairs], 0),
     ):
         axes.scatter(values, places, s=26, label=fit(name, 36), zorder=2, **_sign(which))
     axes.set_yticks(places, pair_labels(pairs))
@@ -303,8 +303,7 @@ def _trend(picture: Trend, figure: Figure) -> None:
     types = list(dict.fromkeys(line.model_type for line in lines))
     before: dict[str, list[tuple[float, float]]] = {}
     for place, line in enumerate(lines):
-        # Lines stand beside each other, or one interval would hide the other.
-        aside = picture.seconds / _DAY * 0.4 * ((place + 0.5) / len(lines) - 0.5)
+        aside = picture.aside(place) / _DAY
         points = [(float(date2num(mark.time)) + aside, mark.mean) for mark in line.marks]
         colour = _COLOURS[types.index(line.model_type) % len(_COLOURS)]
         if line.model_type in before:
@@ -316,9 +315,7 @@ def _trend(picture: Trend, figure: Figure) -> None:
     _legend(figure)
 
 
-def _bridge(
-    axes: Axes, last: tuple[float, float], first: tuple[float, float], colour: str
-) -> None:
+def _bridge(axes: Axes, last: tuple[float, float], first: tuple[float, float], colour: str) -> None:
     """Lead from one version to the one that follows it."""
     if first[0] > last[0]:
         axes.plot(*zip(last, first, strict=True), color=colour, lw=0.9, ls=":")
@@ -346,10 +343,16 @@ def _times(axes: Axes, picture: Trend) -> None:
     times = [float(date2num(mark.time)) for line in picture.lines for mark in line.marks]
     step = picture.seconds / _DAY
     axes.set_xlim(min(times) - step / 2, max(times) + step / 2)
-    locator = AutoDateLocator(minticks=3, maxticks=8)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    starts = sorted({mark.time for line in picture.lines for mark in line.marks})
+    if len(starts) <= _FEW_STEPS:
+        form = "%Y-%m-%d" if step >= 1 else "%Y-%m-%d\n%H:%M"
+        axes.set_xticks(sorted(set(times)), [f"{start:{form}}" for start in starts])
+    else:
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_xlabel(f"{picture.step} of the runs (UTC)")
 
 
 _DAY: Final = 86_400
+_FEW_STEPS: Final = 5

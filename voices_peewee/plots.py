@@ -95,6 +95,7 @@ def plot_text(
     until: Time | None = None,
     width: int = 80,
     color: bool = False,
+    ascii_only: bool = False,
 ) -> str:
     """Draw a plot as text for a terminal; the questions are those of ``plot``.
 
@@ -111,6 +112,7 @@ def plot_text(
         until: Only runs that started before.
         width: How many columns there are, 40 or more.
         color: Whether the terminal shows colours.
+        ascii_only: Draw without the characters that only Unicode has.
 
     Raises:
         QueryError: The kind, a model, a metric or a column is unknown, or does not belong there.
@@ -132,7 +134,7 @@ def plot_text(
         runs=Runs(operation_type=operation_type, speaker=speaker, since=since, until=until),
     )
     picture: Picture = read(store, kind, request)
-    return plot_terminal.draw(picture, width=width, color=color)
+    return plot_terminal.draw(picture, width=width, color=color, ascii_only=ascii_only)
 
 
 def _metrics(metric: str | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -147,7 +149,7 @@ def _target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if target.suffix.lower() not in SUFFIXES:
         raise PlotError(f"cannot write {str(target)!r}: a picture ends in {_LISTED}")
     if target.exists() and not overwrite:
-        raise PlotError(f"cannot write {str(target)!r}: it is there already; use overwrite")
+        raise PlotError(f"cannot write {str(target)!r}: it is there already; overwrite replaces it")
     return target
 
 
