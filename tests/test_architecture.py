@@ -43,7 +43,7 @@ LAYERS = [
     {"metrics", "resources", "sources", "recordings", "run", "run_files", "past_runs", "tracking"},
     {"query_sql", "columns", "conditions", "filters", "listing"},
     {"selection", "comparison", "analysis", "pending", "questions"},
-    {"plot_data", "plot_words", "plot_figure", "plot_terminal", "plots"},
+    {"plot_pictures", "plot_data", "plot_words", "plot_figure", "plot_terminal", "plots"},
     {"delegated"},
     {"db_manager"},
     {"cli", "__main__"},

@@ -10,7 +10,7 @@ import datetime as dt
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, reduce
 from heapq import heappush, heappushpop
 from operator import and_, or_
@@ -18,9 +18,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.comparison import Comparison, Pair, compare_pairs
+from voices_peewee.comparison import compare_pairs
 from voices_peewee.errors import PlotError, QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.plot_pictures import (
+    Axis,
+    Cloud,
+    Distribution,
+    Group,
+    Line,
+    Mark,
+    Paired,
+    Panel,
+    Picture,
+    Scatter,
+    Trend,
+)
 from voices_peewee.selection import (
     Metric,
     Model,
@@ -61,7 +74,6 @@ _FILE: Final = {
     "channels": ("channels", ""),
     "file_size": ("file size", "bytes"),
 }
-_SPOKEN: Final = frozenset([*_NAMES.values(), *(name for name, _ in _FILE.values())])
 _DAY: Final = 86_400
 _STEPS: Final = (
     ("hour", 3600),
@@ -75,145 +87,6 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MONDAY: Final = 4 * _DAY  # the first one since 1970
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A number that is drawn: its name, its unit, whether high is good, and its scale."""
-
-    name: str
-    unit: str
-    higher_is_better: bool | None = None
-    log: bool = False
-
-    @property
-    def title(self) -> str:
-        """The name as the first words of a line; a name that people gave stays as it is."""
-        known = self.name in _SPOKEN
-        return f"{self.name[:1].upper()}{self.name[1:]}" if known else self.name
-
-    @property
-    def label(self) -> str:
-        """What stands along the axis."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
-
-    @property
-    def better(self) -> str:
-        """Which direction is good, in words; empty where none is."""
-        if self.higher_is_better is None:
-            return ""
-        return "higher is better" if self.higher_is_better else "lower is better"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The values of one model: ``points`` are those that are drawn, sorted.
-
-    ``low`` and ``high`` are the last values within 1.5 times the distance of the quartiles.
-    """
-
-    n: int
-    low: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    high: float
-    mean: float
-    points: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One metric by model; a model without a value has no group."""
-
-    axis: Axis
-    groups: Mapping[str, Group]
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """Metrics by model, the best median of the first metric first."""
-
-    models: tuple[str, ...]
-    panels: tuple[Panel, ...]
-    about: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two models on the same recordings; ``pairs`` are drawn, the smallest gain of B first."""
-
-    axis: Axis
-    comparison: Comparison
-    pairs: tuple[Pair, ...]
-    about: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """The points of one model: ``n`` in all, and those that are drawn."""
-
-    model: str
-    n: int
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scatter:
-    """A metric against another number."""
-
-    x: Axis
-    y: Axis
-    clouds: tuple[Cloud, ...]
-    about: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The runs of one model in one step of time, which begins at ``time``.
-
-    ``low`` and ``high`` bound the 95 % interval of the mean (Student's t); None of one value.
-    """
-
-    time: dt.datetime
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The marks of one model and version, by time."""
-
-    model: str
-    model_type: str
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """A metric over time: each mark is the mean of one ``step``; lines in order of first use.
-
-    ``seconds`` is the step's length.
-    """
-
-    axis: Axis
-    step: str
-    seconds: int
-    lines: tuple[Line, ...]
-    about: str
-    notes: tuple[str, ...]
-
-    def aside(self, place: int) -> float:
-        """Return by how many seconds a line stands aside, so that no interval hides another."""
-        return self.seconds * 0.4 * ((place + 0.5) / len(self.lines) - 0.5)
-
-
-Picture = Distribution | Paired | Scatter | Trend
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What is asked for: ``models`` as ``demucs:4.0``; none stands for all."""
@@ -222,7 +95,7 @@ class Request:
     metrics: tuple[str, ...] | None = None
     against: str | None = None
     higher_is_better: bool | None = None
-    runs: Runs = Runs()
+    runs: Runs = field(default_factory=Runs)
 
 
 def read(store: Store, kind: str, request: Request) -> Picture:
@@ -275,18 +148,21 @@ class _Rows:
         """Yield model type, version, the metrics and the columns of each row."""
         run = ProcessingHistory
         values = [_plain(metric) for metric in metrics]
-        return self._query(metrics, where).select(
-            run.model_type, run.model_version, *values, *columns
-        ).tuples().iterator()  # fmt: skip
+        query = self._query(metrics, where)
+        query = query.select(run.model_type, run.model_version, *values, *columns)
+        found: Iterator[tuple[Any, ...]] = query.tuples().iterator()
+        return found
 
     def bounds(self, metric: Metric) -> tuple[dt.datetime, dt.datetime] | None:
         """Return when the first and the last of the runs started."""
         start = ProcessingHistory.start_time
         query = self._query([metric], ()).select(pw.fn.MIN(start), pw.fn.MAX(start))
-        ((first, last),) = query.tuples()
-        return None if first is None else (start.python_value(first), start.python_value(last))
+        first, last = map(start.python_value, next(query.tuples().iterator()))
+        return None if first is None or last is None else (first, last)
 
-    def _query(self, metrics: Sequence[Metric], where: Sequence[pw.Expression]) -> pw.ModelSelect:
+    def _query(
+        self, metrics: Sequence[Metric], where: Sequence[pw.Expression]
+    ) -> pw.ModelSelect[ProcessingHistory]:
         run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
         # CROSS keeps SQLite from starting at an index of values: see analysis.
         query = run.select().join_from(run, file).join_from(run, measured, pw.JOIN.CROSS)
@@ -313,7 +189,8 @@ def _plain(metric: Metric) -> pw.Node:
 def _axis(metric: Metric, *, log: bool = False, directed: bool = True) -> Axis:
     name = _NAMES.get(metric.name, metric.name)
     unit = _UNITS.get(metric.name, metric.unit)
-    return Axis(name, unit, metric.higher_is_better if directed else None, log)
+    better = metric.higher_is_better if directed else None
+    return Axis(name, unit, better, log, given=metric.name not in _NAMES)
 
 
 def _about(request: Request) -> str:
@@ -474,7 +351,7 @@ def _scatter(store: Store, request: Request) -> Scatter:
     xs = [point[0] for cloud in clouds for point in cloud.points]
     ys = [point[1] for cloud in clouds for point in cloud.points]
     return Scatter(
-        Axis(x.name, x.unit, None, _wants_log(xs)),
+        replace(x, log=_wants_log(xs)),
         _axis(y, log=_wants_log(ys)),
         clouds,
         _about(request),

@@ -17,7 +17,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.ticker import FuncFormatter
 
 from voices_peewee.plain_text import fit
-from voices_peewee.plot_data import (
+from voices_peewee.plot_pictures import (
     Axis,
     Distribution,
     Group,
@@ -117,7 +117,7 @@ def _sign(place: int) -> dict[str, Any]:
 
 @singledispatch
 def _draw(picture: Any, figure: Figure) -> None:
-    raise TypeError(f"cannot draw a {type(picture).__name__}")
+    raise TypeError(f"cannot draw a {type(picture).__name__} on {figure}")
 
 
 def _label(axis: Axis) -> str:
@@ -318,7 +318,7 @@ def _trend(picture: Trend, figure: Figure) -> None:
 def _bridge(axes: Axes, last: tuple[float, float], first: tuple[float, float], colour: str) -> None:
     """Lead from one version to the one that follows it."""
     if first[0] > last[0]:
-        axes.plot(*zip(last, first, strict=True), color=colour, lw=0.9, ls=":")
+        axes.plot([last[0], first[0]], [last[1], first[1]], color=colour, lw=0.9, ls=":")
 
 
 def _marks(
@@ -327,7 +327,8 @@ def _marks(
     below = [0.0 if mark.low is None else mark.mean - mark.low for mark in line.marks]
     above = [0.0 if mark.high is None else mark.high - mark.mean for mark in line.marks]
     axes.errorbar(
-        *zip(*points, strict=True),
+        [time for time, _ in points],
+        [value for _, value in points],
         yerr=[below, above],
         label=f"{fit(line.model, 28)} (n = {sum(mark.n for mark in line.marks):,})",
         color=colour,

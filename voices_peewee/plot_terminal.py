@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import math
 from collections.abc import Sequence
 from functools import singledispatch
@@ -12,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import plotext
 
 from voices_peewee.plain_text import fit
-from voices_peewee.plot_data import Axis, Distribution, Paired, Picture, Scatter, Trend
+from voices_peewee.plot_pictures import Axis, Distribution, Paired, Picture, Scatter, Trend
 from voices_peewee.plot_words import pair_labels, titles
 
 LEAST_WIDTH: Final = 40

@@ -9,7 +9,7 @@ from typing import Final
 
 from voices_peewee.comparison import Comparison, Pair
 from voices_peewee.plain_text import fit, number
-from voices_peewee.plot_data import Distribution, Paired, Picture, Scatter, Trend
+from voices_peewee.plot_pictures import Distribution, Paired, Picture, Scatter, Trend
 
 _NAME: Final = 30
 

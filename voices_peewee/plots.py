@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.errors import MissingExtraError, PlotError
-from voices_peewee.plot_data import Picture, Request, read
+from voices_peewee.plot_data import Request, read
 from voices_peewee.selection import Model, Runs, Time
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def plot_text(
         higher_is_better=higher_is_better,
         runs=Runs(operation_type=operation_type, speaker=speaker, since=since, until=until),
     )
-    picture: Picture = read(store, kind, request)
+    picture = read(store, kind, request)
     return plot_terminal.draw(picture, width=width, color=color, ascii_only=ascii_only)
 
 
