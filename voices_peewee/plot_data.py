@@ -9,18 +9,15 @@ from __future__ import annotations
 import datetime as dt
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from heapq import heappush, heappushpop
-from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-import peewee as pw
 
 from voices_peewee.comparison import compare_pairs
 from voices_peewee.errors import PlotError, QueryError
-from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.plot_pictures import (
     Axis,
     Cloud,
@@ -34,16 +31,8 @@ from voices_peewee.plot_pictures import (
     Scatter,
     Trend,
 )
-from voices_peewee.selection import (
-    Metric,
-    Model,
-    Runs,
-    find_metric,
-    find_model,
-    model_label,
-    runs_of,
-    snapshot,
-)
+from voices_peewee.plot_rows import Request, Rows, about
+from voices_peewee.selection import Metric, find_metric, model_label, snapshot
 from voices_peewee.stats import mean, quantile, summary
 
 if TYPE_CHECKING:
@@ -87,17 +76,6 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MONDAY: Final = 4 * _DAY  # the first one since 1970
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is asked for: ``models`` as ``demucs:4.0``; none stands for all."""
-
-    models: tuple[str | Model, ...] = ()
-    metrics: tuple[str, ...] | None = None
-    against: str | None = None
-    higher_is_better: bool | None = None
-    runs: Runs = field(default_factory=Runs)
-
-
 def read(store: Store, kind: str, request: Request) -> Picture:
     """Read what a plot of a kind shows, as one state of the database.
 
@@ -123,90 +101,11 @@ def _check(kind: str, request: Request) -> None:
         raise QueryError(f"a {kind} plot takes {many}, not {len(request.metrics)}")
 
 
-# Rows
-
-
-class _Rows:
-    """The measurements of successful runs that a request is about."""
-
-    def __init__(self, store: Store, request: Request) -> None:
-        self._store, self._request = store, request
-        found = [find_model(store, model) for model in request.models]
-        each = [reduce(and_, runs_of(store, model, request.runs)) for model in found]
-        self._conditions = request.runs.conditions(store, ProcessingHistory)
-        if each:
-            self._conditions.append(reduce(or_, each))
-        self.is_filtered = bool(self._conditions)
-
-    def metric(self, name: str) -> Metric:
-        """Return the metric of a name, in the direction of the request."""
-        return find_metric(self._store, name, higher_is_better=self._request.higher_is_better)
-
-    def read(
-        self, metrics: Sequence[Metric], *columns: pw.Node, where: Sequence[pw.Expression] = ()
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield model type, version, the metrics and the columns of each row."""
-        run = ProcessingHistory
-        values = [_plain(metric) for metric in metrics]
-        query = self._query(metrics, where)
-        query = query.select(run.model_type, run.model_version, *values, *columns)
-        found: Iterator[tuple[Any, ...]] = query.tuples().iterator()
-        return found
-
-    def bounds(self, metric: Metric) -> tuple[dt.datetime, dt.datetime] | None:
-        """Return when the first and the last of the runs started."""
-        start = ProcessingHistory.start_time
-        query = self._query([metric], ()).select(pw.fn.MIN(start), pw.fn.MAX(start))
-        first, last = map(start.python_value, next(query.tuples().iterator()))
-        return None if first is None or last is None else (first, last)
-
-    def _query(
-        self, metrics: Sequence[Metric], where: Sequence[pw.Expression]
-    ) -> pw.ModelSelect[ProcessingHistory]:
-        run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
-        # CROSS keeps SQLite from starting at an index of values: see analysis.
-        query = run.select().join_from(run, file).join_from(run, measured, pw.JOIN.CROSS)
-        return query.where(
-            measured.processing_history == run.id,
-            run.success,
-            *(metric.is_number for metric in metrics),
-            *self._conditions,
-            *where,
-        )
-
-    def nothing(self, what: str) -> PlotError:
-        """Return the error that nothing of ``what`` is there."""
-        which = " that was asked for" if self.is_filtered else ""
-        return PlotError(f"nothing to plot: no successful run{which} has {what}")
-
-
-def _plain(metric: Metric) -> pw.Node:
-    """Return a metric's value without the conversion of the JSON column that it is read from."""
-    value = metric.value
-    return value.coerce(False) if isinstance(value, pw.Function) else value
-
-
 def _axis(metric: Metric, *, log: bool = False, directed: bool = True) -> Axis:
     name = _NAMES.get(metric.name, metric.name)
     unit = _UNITS.get(metric.name, metric.unit)
     better = metric.higher_is_better if directed else None
     return Axis(name, unit, better, log, given=metric.name not in _NAMES)
-
-
-def _about(request: Request) -> str:
-    """Return in words which runs are drawn; empty for all."""
-    runs = request.runs
-    speaker = getattr(runs.speaker, "name", runs.speaker)
-    said = {"": runs.operation_type, "speaker ": speaker, "since ": runs.since}
-    said["before "] = runs.until
-    return ", ".join(f"{word}{_said(value)}" for word, value in said.items() if value is not None)
-
-
-def _said(value: object) -> str:
-    if isinstance(value, dt.datetime):
-        text = f"{value.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
-        return text.removesuffix(" 00:00")
-    return str(value)
 
 
 def _most_used(counts: Mapping[Any, int]) -> tuple[set[Any], tuple[str, ...]]:
@@ -231,7 +130,7 @@ def _sampled(drawn: int, n: int) -> tuple[str, ...]:
 
 
 def _distribution(store: Store, request: Request) -> Distribution:
-    rows = _Rows(store, request)
+    rows = Rows(store, request)
     names = request.metrics or _USUAL
     values = {metric: _values(rows.read([metric])) for metric in map(rows.metric, names)}
     empty = [metric.name for metric, found in values.items() if not found]
@@ -253,7 +152,7 @@ def _distribution(store: Store, request: Request) -> Distribution:
     drawn = sum(len(group.points) for panel in panels for group in panel.groups.values())
     total = sum(group.n for panel in panels for group in panel.groups.values())
     return Distribution(
-        _ranked(panels, kept), panels, _about(request), (*notes, *_sampled(drawn, total))
+        _ranked(panels, kept), panels, about(request), (*notes, *_sampled(drawn, total))
     )
 
 
@@ -326,14 +225,14 @@ def _paired(store: Store, request: Request) -> Paired:
     ordered = sorted(pairs, key=lambda pair: (sign * pair.difference, pair.path))
     drawn = _spread(ordered, _POINTS)
     notes = _sampled(len(drawn), len(pairs))
-    return Paired(_axis(metric), comparison, drawn, _about(request), notes)
+    return Paired(_axis(metric), comparison, drawn, about(request), notes)
 
 
 # Scatter
 
 
 def _scatter(store: Store, request: Request) -> Scatter:
-    rows = _Rows(store, request)
+    rows = Rows(store, request)
     (name,) = request.metrics or _USUAL[:1]
     y = rows.metric(name)
     against = request.against or "duration"
@@ -354,7 +253,7 @@ def _scatter(store: Store, request: Request) -> Scatter:
         replace(x, log=_wants_log(xs)),
         _axis(y, log=_wants_log(ys)),
         clouds,
-        _about(request),
+        about(request),
         notes,
     )
 
@@ -405,7 +304,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def _trend(store: Store, request: Request) -> Trend:
-    rows = _Rows(store, request)
+    rows = Rows(store, request)
     (name,) = request.metrics or _USUAL[:1]
     metric = rows.metric(name)
     bounds = rows.bounds(metric)
@@ -422,7 +321,7 @@ def _trend(store: Store, request: Request) -> Trend:
         if (model, model_type) in kept
     ]
     lines.sort(key=lambda line: (line.marks[0].time, line.model))
-    return Trend(_axis(metric), step, seconds, tuple(lines), _about(request), notes)
+    return Trend(_axis(metric), step, seconds, tuple(lines), about(request), notes)
 
 
 def _step(first: dt.datetime, last: dt.datetime) -> tuple[str, int]:

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import FuncFormatter
 
-from voices_peewee.plain_text import fit
 from voices_peewee.plot_pictures import (
     Axis,
     Distribution,
@@ -28,7 +27,7 @@ from voices_peewee.plot_pictures import (
     Scatter,
     Trend,
 )
-from voices_peewee.plot_words import pair_labels, titles
+from voices_peewee.plot_words import counted, pair_labels, short, titles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +85,7 @@ def draw(picture: Picture) -> PlotFigure:
         FigureCanvasAgg(figure)
         _draw(picture, figure)
         title, under = titles(picture)
-        figure.suptitle(f"{title}\n{under}" if under else title, fontsize=10, x=0.5)
+        figure.suptitle(f"{title}\n{under}" if under else title, fontsize=10, x=0.01, ha="left")
         if picture.notes:
             figure.supxlabel("; ".join(picture.notes), fontsize=7, color=_GREY, x=0.99, ha="right")
         return figure
@@ -121,7 +120,7 @@ def _draw(picture: Any, figure: Figure) -> None:
 
 
 def _label(axis: Axis) -> str:
-    return ", ".join(filter(None, (fit(axis.label, 60), axis.better)))
+    return ", ".join(filter(None, (short(axis.label, 60), axis.better)))
 
 
 def _scale(axes: Axes, axis: Axis, which: str) -> None:
@@ -151,13 +150,15 @@ def _distribution(picture: Distribution, figure: Figure) -> None:
         _counts(axes, panel, models)
         _scale(axes, panel.axis, "x")
         axes.grid(visible=False, axis="y")
-    grid[0].set_yticks(range(len(models)), [fit(model, 32) for model in models])
+    grid[0].set_yticks(range(len(models)), [short(model, 32) for model in models])
     grid[0].set_ylim(len(models) - 0.4, -0.6)
 
 
 def _box(axes: Axes, place: int, group: Group, sign: dict[str, Any]) -> None:
     """Draw the points of a group, over them its box where there are enough for one."""
-    jitter = [place + 0.5 * (number * 0.618034 % 1 - 0.5) for number in range(len(group.points))]
+    jitter = [
+        place + 0.5 * ((number * 0.618034 + 0.5) % 1 - 0.5) for number in range(len(group.points))
+    ]
     size = 14 if len(group.points) <= 60 else 7
     alpha = 0.75 if len(group.points) <= 60 else 0.4
     axes.scatter(group.points, jitter, s=size, alpha=alpha, linewidths=0, zorder=2, **sign)
@@ -196,6 +197,7 @@ def _box(axes: Axes, place: int, group: Group, sign: dict[str, Any]) -> None:
     )
 
 
+_MANY: Final = 60
 _FEW: Final = 5  # a box of fewer values would say more than they do
 
 
@@ -227,16 +229,13 @@ def _dumbbells(picture: Paired, figure: Figure) -> None:
     places = range(len(pairs))
     for place, pair in zip(places, pairs, strict=True):
         axes.plot([pair.a, pair.b], [place, place], color="#b0b0b0", lw=1.6, zorder=1)
-    for name, values, which in (
-        (f"A: {of.a}", [pair.a for pair in pairs], 1),
-        (f"B: {of.b}", [pair.b for pair in pairs], 0),
-    ):
-        axes.scatter(values, places, s=26, label=fit(name, 36), zorder=2, **_sign(which))
+    for values, which in (([pair.a for pair in pairs], 1), ([pair.b for pair in pairs], 0)):
+        axes.scatter(values, places, s=26, label=str(which), zorder=2, **_sign(which))
     axes.set_yticks(places, pair_labels(pairs))
     axes.set_ylim(-0.7, len(pairs) - 0.3)
     axes.grid(visible=False, axis="y")
     _scale(axes, picture.axis, "x")
-    figure.legend(loc="outside lower center", ncols=2)
+    _legend(figure, [f"A: {short(of.a, 36)}", f"B: {short(of.b, 36)}"], below=True)
 
 
 def _diagonal(picture: Paired, figure: Figure) -> None:
@@ -256,9 +255,9 @@ def _diagonal(picture: Paired, figure: Figure) -> None:
     above, below = ("B", "A") if picture.axis.higher_is_better else ("A", "B")
     axes.text(0.03, 0.97, f"{above} is better", va="top", **corner)
     axes.text(0.97, 0.03, f"{below} is better", ha="right", **corner)
-    label = fit(picture.axis.label, 40)
-    axes.set_xlabel(f"A: {fit(of.a, 36)}, {label}")
-    axes.set_ylabel(f"B: {fit(of.b, 36)}, {label}")
+    label = short(picture.axis.label, 40)
+    axes.set_xlabel(f"A: {short(of.a, 36)}, {label}")
+    axes.set_ylabel(f"B: {short(of.b, 36)}, {label}")
 
 
 # Scatter
@@ -273,23 +272,32 @@ def _scatter(picture: Scatter, figure: Figure) -> None:
     size, alpha = (20, 0.75) if drawn <= 400 else (9, 0.45)
     for place, cloud in enumerate(clouds):
         x, y = zip(*cloud.points, strict=True)
-        label = f"{fit(cloud.model, 28)} (n = {cloud.n:,})"
-        axes.scatter(x, y, s=size, alpha=alpha, linewidths=0, label=label, **_sign(place))
+        axes.scatter(x, y, s=size, alpha=alpha, linewidths=0, label=str(place), **_sign(place))
     _scale(axes, picture.x, "x")
     _scale(axes, picture.y, "y")
-    _legend(figure, alpha=1.0)
+    _legend(figure, [counted(cloud.model, cloud.n, _NAME) for cloud in clouds])
 
 
 def _size_with_legend(figure: Figure, names: Sequence[str]) -> None:
-    longest = max(len(fit(name, 28)) for name in names)
-    figure.set_size_inches(6.4 + 0.07 * longest, max(4.5, 1.0 + 0.19 * len(names)))
+    longest = max(len(short(name, _NAME)) for name in names)
+    figure.set_size_inches(6.4 + 0.07 * longest, max(4.5, 1.2 + 0.19 * len(names)))
 
 
-def _legend(figure: Figure, *, alpha: float | None = None) -> None:
-    legend = figure.legend(loc="outside right upper", markerscale=1.3)
+_NAME: Final = 36
+
+
+def _legend(figure: Figure, texts: Sequence[str], *, below: bool = False) -> None:
+    """Set a legend beside the axes, or in one line below them, so that it hides no point."""
+    if below:
+        legend = figure.legend(loc="outside lower center", ncols=len(texts), markerscale=1.3)
+    else:
+        legend = figure.legend(loc="outside right upper", markerscale=1.3)
+    # Set afterwards, because matplotlib leaves out what begins with an underscore.
+    for text, place in zip(texts, legend.get_texts(), strict=True):
+        place.set_text(text)
     for handle in legend.legend_handles:
-        if alpha is not None and handle is not None:
-            handle.set_alpha(alpha)
+        if handle is not None:
+            handle.set_alpha(1.0)
 
 
 # Trend
@@ -311,8 +319,11 @@ def _trend(picture: Trend, figure: Figure) -> None:
         before[line.model_type] = points
         _marks(axes, line, points, colour, _SHAPES[place % len(_SHAPES)])
     _scale(axes, picture.axis, "y")
+    axes.set_ylim(*picture.ends)
     _times(axes, picture)
-    _legend(figure)
+    totals = [sum(mark.n for mark in line.marks) for line in lines]
+    names = [line.model for line in lines]
+    _legend(figure, [counted(*one, _NAME) for one in zip(names, totals, strict=True)])
 
 
 def _bridge(axes: Axes, last: tuple[float, float], first: tuple[float, float], colour: str) -> None:
@@ -330,7 +341,7 @@ def _marks(
         [time for time, _ in points],
         [value for _, value in points],
         yerr=[below, above],
-        label=f"{fit(line.model, 28)} (n = {sum(mark.n for mark in line.marks):,})",
+        label="line",
         color=colour,
         marker=shape,
         markersize=5,
@@ -352,7 +363,7 @@ def _times(axes: Axes, picture: Trend) -> None:
         locator = AutoDateLocator(minticks=3, maxticks=8)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_xlabel(f"{picture.step} of the runs (UTC)")
+    axes.set_xlabel(Axis(f"{picture.step} of the runs", "UTC").label)
 
 
 _DAY: Final = 86_400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from voices_peewee.comparison import Comparison, Pair
 
@@ -146,6 +147,22 @@ class Trend:
     def aside(self, place: int) -> float:
         """Return by how many seconds a line stands aside, so that no interval hides another."""
         return self.seconds * 0.4 * ((place + 0.5) / len(self.lines) - 0.5)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value that is shown: every mean, and the intervals.
+
+        Those of two or three values may be many times wider than all the rest, and leave it.
+        """
+        marks = [mark for line in self.lines for mark in line.marks]
+        sure = [mark for mark in marks if mark.n >= _SURE and mark.low is not None]
+        values = [mark.mean for mark in marks]
+        values += [end for mark in sure for end in (mark.low, mark.high) if end is not None]
+        margin = 0.05 * (max(values) - min(values)) or 0.5
+        return min(values) - margin, max(values) + margin
+
+
+_SURE: Final = 4
 
 
 Picture = Distribution | Paired | Scatter | Trend

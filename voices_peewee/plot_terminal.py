@@ -10,14 +10,14 @@ from typing import Any, Final, NamedTuple
 
 import plotext
 
-from voices_peewee.plain_text import fit
 from voices_peewee.plot_pictures import Axis, Distribution, Paired, Picture, Scatter, Trend
-from voices_peewee.plot_words import pair_labels, titles
+from voices_peewee.plot_words import counted, pair_labels, short, titles
 
 LEAST_WIDTH: Final = 40
 _DAY: Final = 86_400
 _DUMBBELLS: Final = 40
 _HEIGHT: Final = 20
+_NAME: Final = 44
 _SHAPES: Final = "o+x*#@%&=$"
 # Okabe and Ito's colours among the 256 of terminals; each also shows on black.
 _COLOURS: Final = (33, 202, 35, 175, 214, 81, 245)
@@ -52,11 +52,11 @@ def draw(picture: Picture, *, width: int, color: bool = False, ascii_only: bool 
     width = max(width, LEAST_WIDTH)
     charts, legend = _charts(picture, width)
     title, under = titles(picture)
-    lines = [fit(title, width), *([fit(under, width)] if under else [])]
+    lines = [short(title, width), *([short(under, width)] if under else [])]
     for chart in charts:
         lines += ["", *_frame(chart, width, color=color)]
     lines += _wrapped(legend, width)
-    text = "\n".join([*lines, *(fit(note, width) for note in picture.notes)])
+    text = "\n".join([*lines, *(short(note, width) for note in picture.notes)])
     return text.translate(_ASCII) if ascii_only else text
 
 
@@ -76,7 +76,7 @@ def _distribution(picture: Distribution, width: int) -> tuple[list[_Chart], list
         sets, ticks = [], []
         for place, model in enumerate(reversed(models)):
             group = panel.groups.get(model)
-            ticks.append((place, _counted(model, 0 if group is None else group.n, width // 3)))
+            ticks.append((place, counted(model, 0 if group is None else group.n, width // 3)))
             if group is not None:
                 colour = _COLOURS[sorted(models).index(model) % len(_COLOURS)]
                 spread = [
@@ -96,7 +96,7 @@ def _distribution(picture: Distribution, width: int) -> tuple[list[_Chart], list
 @_charts.register
 def _paired(picture: Paired, width: int) -> tuple[list[_Chart], list[str]]:
     pairs, of = picture.pairs, picture.comparison
-    names = [f"o A: {fit(of.a, width - 5)}", f"+ B: {fit(of.b, width - 5)}"]
+    names = [f"o A: {short(of.a, width - 5)}", f"+ B: {short(of.b, width - 5)}"]
     if of.n > _DUMBBELLS:
         a, b = [pair.a for pair in pairs], [pair.b for pair in pairs]
         low, high = min(*a, *b), max(*a, *b)
@@ -105,8 +105,8 @@ def _paired(picture: Paired, width: int) -> tuple[list[_Chart], list[str]]:
             _Set([low, high], [low, high], ".", None, joined=True),
             _Set(a, b, "o", _COLOURS[0]),
         ]
-        x = Axis(f"A: {fit(of.a, 30)}, {picture.axis.title}", picture.axis.unit)
-        y = Axis(f"B: {fit(of.b, 30)}, {picture.axis.title}", picture.axis.unit)
+        x = Axis(f"A: {short(of.a, 30)}, {picture.axis.title}", picture.axis.unit)
+        y = Axis(f"B: {short(of.b, 30)}, {picture.axis.title}", picture.axis.unit)
         said = [f"o a pair; above the line {above} is better, below it {below}"]
         return [_Chart(sets, x, y)], said
     sets = []
@@ -114,7 +114,7 @@ def _paired(picture: Paired, width: int) -> tuple[list[_Chart], list[str]]:
         sets.append(_Set([pair.a, pair.b], [place] * 2, "─", None, joined=True))
     sets.append(_Set([pair.a for pair in pairs], range(len(pairs)), "o", _COLOURS[1]))
     sets.append(_Set([pair.b for pair in pairs], range(len(pairs)), "+", _COLOURS[0]))
-    labels = [fit(label, width // 3) for label in pair_labels(pairs)]
+    labels = [short(label, width // 3) for label in pair_labels(pairs)]
     chart = _Chart(sets, picture.axis, y_ticks=list(enumerate(labels)), rows=len(pairs))
     return [chart], names
 
@@ -126,7 +126,7 @@ def _scatter(picture: Scatter, width: int) -> tuple[list[_Chart], list[str]]:
         shape, colour = _sign(place)
         x, y = zip(*cloud.points, strict=True)
         sets.append(_Set(x, y, shape, colour))
-        legend.append(f"{shape} {_counted(cloud.model, cloud.n, width - 2)}")
+        legend.append(f"{shape} {counted(cloud.model, cloud.n, min(_NAME, width - 2))}")
     return [_Chart(sets, picture.x, picture.y)], legend
 
 
@@ -139,10 +139,11 @@ def _trend(picture: Trend, width: int) -> tuple[list[_Chart], list[str]]:
         times = [mark.time.timestamp() + picture.aside(place) for mark in line.marks]
         for mark, time in zip(line.marks, times, strict=True):
             if mark.low is not None and mark.high is not None:
-                sets.append(_Set([time] * 2, [mark.low, mark.high], "│", colour, joined=True))
+                ends = [max(mark.low, picture.ends[0]), min(mark.high, picture.ends[1])]
+                sets.append(_Set([time] * 2, ends, "│", colour, joined=True))
         sets.append(_Set(times, [mark.mean for mark in line.marks], shape, colour))
         total = sum(mark.n for mark in line.marks)
-        legend.append(f"{shape} {_counted(line.model, total, width - 2)}")
+        legend.append(f"{shape} {counted(line.model, total, min(_NAME, width - 2))}")
     form = "%Y-%m-%d" if picture.seconds >= _DAY else "%m-%d %H:%M"
     room = max(1, (width - 10) // 14)
     every = -(-len(starts) // room)
@@ -154,11 +155,6 @@ def _trend(picture: Trend, width: int) -> tuple[list[_Chart], list[str]]:
 
 def _sign(place: int) -> tuple[str, int]:
     return _SHAPES[place % len(_SHAPES)], _COLOURS[place % len(_COLOURS)]
-
-
-def _counted(model: str, n: int, room: int) -> str:
-    count = f" (n = {n:,})"
-    return f"{fit(model, room - len(count))}{count}"
 
 
 def _frame(chart: _Chart, width: int, *, color: bool) -> list[str]:
@@ -184,8 +180,8 @@ def _frame(chart: _Chart, width: int, *, color: bool) -> list[str]:
             figure.draw(signal.lines(one.joined))
         text = figure.build().string(colorless=not color)
         figure.clear()
-    head = [fit(_label(chart.y), width)] if chart.y is not None else []
-    foot = fit(_label(chart.x), width).center(width).rstrip()
+    head = [short(_label(chart.y), width)] if chart.y is not None else []
+    foot = short(_label(chart.x), width).center(width).rstrip()
     return [*head, *(line.rstrip() for line in text.splitlines()), foot]
 
 

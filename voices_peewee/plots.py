@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.errors import MissingExtraError, PlotError
-from voices_peewee.plot_data import Request, read
+from voices_peewee.plot_data import read
+from voices_peewee.plot_rows import Request
 from voices_peewee.selection import Model, Runs, Time
 
 if TYPE_CHECKING:
