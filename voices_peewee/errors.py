@@ -168,7 +168,12 @@ class InvalidValueError(RecordError):
 
 
 class QueryError(VoicesError):
-    """A question names an unknown field or a value that cannot be read."""
+    """A question names an unknown field or a value that cannot be read.
+
+    ``known`` are the fields there are, where one was unknown.
+    """
+
+    known: tuple[str, ...] = ()
 
     @classmethod
     def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
@@ -180,7 +185,9 @@ class QueryError(VoicesError):
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
         )
-        return cls(f"unknown {what} {field!r}; {hint}")
+        error = cls(f"unknown {what} {field!r}; {hint}")
+        error.known = tuple(names)
+        return error
 
 
 class AudioError(VoicesError):

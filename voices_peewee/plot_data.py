@@ -263,10 +263,7 @@ def _column(store: Store, name: str) -> Metric:
     try:
         return find_metric(store, name, higher_is_better=True)
     except QueryError as error:
-        message = str(error).replace("unknown metric", "unknown column", 1)
-        if "; use " in message:
-            message += f", {', '.join(_FILE)}"
-        raise QueryError(message) from error
+        raise QueryError.unknown_field(name, {*error.known, *_FILE}, "column") from error
 
 
 def _wants_log(values: Sequence[float]) -> bool:
