@@ -165,36 +165,16 @@ def _box(axes: Axes, place: int, group: Group, sign: dict[str, Any]) -> None:
     if group.n < _FEW:
         axes.plot([group.median] * 2, [place - 0.3, place + 0.3], color="black", lw=1.2, zorder=3)
         return
-    stats = {
-        "whislo": group.low,
-        "q1": group.lower_quartile,
-        "med": group.median,
-        "q3": group.upper_quartile,
-        "whishi": group.high,
-        "mean": group.mean,
-    }
-    line = {"color": "black", "linewidth": 0.9}
-    axes.bxp(
-        [stats],
-        positions=[place],
-        orientation="horizontal",
-        widths=0.6,
-        showfliers=False,
-        showmeans=True,
-        manage_ticks=False,
-        patch_artist=True,
-        boxprops={"facecolor": "none", "linewidth": 0.9},
-        whiskerprops=line,
-        capprops=line,
-        medianprops={"color": "black", "linewidth": 1.8},
-        meanprops={
-            "marker": "D",
-            "markersize": 4,
-            "markerfacecolor": "white",
-            "markeredgecolor": "black",
-        },
-        zorder=3,
-    )
+    # Not with Axes.bxp, which imports pyplot.
+    low, high = group.lower_quartile, group.upper_quartile
+    line = {"color": "black", "lw": 0.9, "zorder": 3}
+    axes.barh(place, high - low, 0.6, low, facecolor="none", edgecolor="black", lw=0.9, zorder=3)
+    for near, far in ((low, group.low), (high, group.high)):
+        axes.plot([near, far], [place, place], **line)
+        axes.plot([far, far], [place - 0.15, place + 0.15], **line)
+    axes.plot([group.median] * 2, [place - 0.3, place + 0.3], color="black", lw=1.8, zorder=4)
+    mean = {"markersize": 4, "markerfacecolor": "white", "markeredgecolor": "black"}
+    axes.plot(group.mean, place, "D", zorder=5, **mean)
 
 
 _MANY: Final = 60
