@@ -167,13 +167,13 @@ def _box(axes: Axes, place: int, group: Group, sign: dict[str, Any]) -> None:
         return
     # Not with Axes.bxp, which imports pyplot.
     low, high = group.lower_quartile, group.upper_quartile
-    line = {"color": "black", "lw": 0.9, "zorder": 3}
+    line: dict[str, Any] = {"color": "black", "lw": 0.9, "zorder": 3}
     axes.barh(place, high - low, 0.6, low, facecolor="none", edgecolor="black", lw=0.9, zorder=3)
     for near, far in ((low, group.low), (high, group.high)):
         axes.plot([near, far], [place, place], **line)
         axes.plot([far, far], [place - 0.15, place + 0.15], **line)
     axes.plot([group.median] * 2, [place - 0.3, place + 0.3], color="black", lw=1.8, zorder=4)
-    mean = {"markersize": 4, "markerfacecolor": "white", "markeredgecolor": "black"}
+    mean: dict[str, Any] = {"markersize": 4, "markerfacecolor": "white", "markeredgecolor": "black"}
     axes.plot(group.mean, place, "D", zorder=5, **mean)
 
 

@@ -49,7 +49,10 @@ class Rows:
     def read(
         self, metrics: Sequence[Metric], *columns: pw.Node, where: Sequence[pw.Expression] = ()
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield model type, version, the metrics and the columns of each row."""
+        """Yield model type, version, the metrics and the columns of each row.
+
+        Conditions on the file are in ``where``; without any, its table is not read.
+        """
         run = ProcessingHistory
         values = [_plain(metric) for metric in metrics]
         query = self._query(metrics, where)
@@ -69,8 +72,10 @@ class Rows:
     ) -> pw.ModelSelect[ProcessingHistory]:
         run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
         # CROSS keeps SQLite from starting at an index of values: see analysis.
-        query = run.select().join_from(run, file).join_from(run, measured, pw.JOIN.CROSS)
-        return query.where(
+        query = run.select()
+        if where or self._request.runs.speaker is not None:
+            query = query.join_from(run, file)
+        return query.join_from(run, measured, pw.JOIN.CROSS).where(
             measured.processing_history == run.id,
             run.success,
             *(metric.is_number for metric in metrics),
