@@ -153,11 +153,6 @@ def test_overwrite(runs: Path, tmp_path: Path) -> None:
         (["paired", "demucs"], "a paired plot is of two models, not 1"),
         (["trend", "--metric", "sdr"], "unknown metric 'sdr'; did you mean 'sdri'?"),
         (["trend", "--against", "x"], "a trend plot is not against a column; a scatter plot is"),
-        (
-            ["trend", "--since", "x"],
-            "--since 'x' cannot be read; it takes 2026-11, 2026-11-30, a time with zone, today, "
-            "yesterday or -7d",
-        ),
     ],
 )
 def test_questions_that_make_no_sense(runs: Path, words: list[str], message: str) -> None:
