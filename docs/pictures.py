@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.plot_figure import render
 
 FOLDER: Final = Path(__file__).parent / "img"
 START: Final = dt.datetime(2026, 9, 7, 9, tzinfo=dt.UTC)
@@ -76,8 +75,7 @@ def draw(folder: Path) -> None:
         fill(db)
         for name, (words, options) in PICTURES.items():
             figure = db.plot(*words, **options)
-            figure.set_dpi(100)
-            (folder / f"plot_{name}.png").write_bytes(render(figure, "png"))
+            figure.savefig(folder / f"plot_{name}.png", dpi=100, metadata={"Software": None})
 
 
 if __name__ == "__main__":
