@@ -13,7 +13,18 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
-HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas", "pyarrow"}
+HEAVY = {
+    "click",
+    "rich",
+    "peewee_migrate",
+    "av",
+    "scipy",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "plotext",
+}
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
@@ -43,9 +54,11 @@ LAYERS = [
     {"speakers"},
     {"metrics", "resources", "sources", "recordings", "run", "run_files", "past_runs", "tracking"},
     {"query_sql", "columns", "conditions", "filters", "listing"},
-    {"selection", "comparison_text", "comparison", "analysis", "pending", "questions"},
+    {"selection", "pairing", "comparison_text", "comparison", "analysis", "pending", "questions"},
     {"export_files", "parquet", "export_sqlite", "export_rows", "export", "deletion"},
     {"dataframe", "overview"},
+    {"plot_pictures", "plot_rows", "plot_data"},
+    {"plot_words", "plot_figure", "plot_terminal", "plots"},
     {"delegated"},
     {"db_manager"},
     {"cli", "__main__"},

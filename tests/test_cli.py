@@ -191,6 +191,8 @@ READING = [
     "close-unfinished",
     "leaderboard",
     "compare a b",
+    "plot distribution",
+    "plot trend -o x.png",
 ]
 
 

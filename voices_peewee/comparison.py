@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from heapq import nlargest, nsmallest
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-import peewee as pw
-
 from voices_peewee import comparison_text
 from voices_peewee.errors import MissingExtraError, QueryError
-from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.models import ProcessedFile, Speaker
+from voices_peewee.pairing import Match, pair_up
 from voices_peewee.rows import collection_paused
 from voices_peewee.selection import (
     Metric,
@@ -24,7 +22,6 @@ from voices_peewee.selection import (
     find_metric,
     find_model,
     model_label,
-    runs_of,
     snapshot,
 )
 from voices_peewee.stats import (
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from voices_peewee.store import SpeakerKey, Store
-
-Key = tuple[str | int, int | None]
 
 _SHOWN: Final = 5
 
@@ -184,32 +179,76 @@ def compare(
     how = _How(cluster, confidence, resamples, seed, ties)
     runs = Runs(operation_type=operation_type, speaker=speaker, since=since, until=until)
     with snapshot(store), collection_paused():
-        models = [find_model(store, model) for model in (a, b)]
-        found = find_metric(store, metric, higher_is_better=higher_is_better)
-        pairs, excluded = _match(*[_latest(store, found, model, runs) for model in models])
-        shown = _shown(store, pairs, found, how)
-    return Comparison(
-        a=model_label(*models[0]),
-        b=model_label(*models[1]),
-        metric=found.name,
-        unit=found.unit,
-        higher_is_better=found.higher_is_better,
-        **_center(pairs, found, how),
-        **_certainty(pairs, how),
-        **excluded,
-        **shown,
-    )
+        read = _read(store, (a, b), metric, higher_is_better, runs, how)
+    return read.comparison(how)
+
+
+def compare_pairs(
+    store: Store,
+    a: str | Model,
+    b: str | Model,
+    *,
+    metric: str,
+    higher_is_better: bool | None,
+    runs: Runs,
+) -> tuple[Comparison, tuple[Pair, ...]]:
+    """Compare two models as ``compare`` does, and return every pair besides.
+
+    Raises:
+        QueryError: A model or the metric is unknown.
+        NotFoundError: There is no such speaker.
+        AmbiguousNameError: Several speakers have that name.
+        InvalidValueError: A time cannot be read, or has no time zone.
+    """
+    how = _How()
+    with snapshot(store), collection_paused():
+        read = _read(store, (a, b), metric, higher_is_better, runs, how)
+        pairs = _named(store, read.pairs)
+    return read.comparison(how), pairs
+
+
+class _Read(NamedTuple):
+    """What of a comparison comes from the database."""
+
+    metric: Metric
+    pairs: list[Match]
+    facts: dict[str, Any]
+
+    def comparison(self, how: _How) -> Comparison:
+        return Comparison(
+            metric=self.metric.name,
+            unit=self.metric.unit,
+            higher_is_better=self.metric.higher_is_better,
+            **self.facts,
+            **_center(self.pairs, self.metric, how),
+            **_certainty(self.pairs, how),
+        )
+
+
+def _read(
+    store: Store,
+    models: tuple[str | Model, str | Model],
+    metric: str,
+    higher_is_better: bool | None,
+    runs: Runs,
+    how: _How,
+) -> _Read:
+    both = [find_model(store, model) for model in models]
+    found = find_metric(store, metric, higher_is_better=higher_is_better)
+    pairs, excluded = pair_up(store, found, both, runs)
+    names = dict(zip("ab", [model_label(*model) for model in both], strict=True))
+    return _Read(found, pairs, {**names, **excluded, **_shown(store, pairs, found, how)})
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
     """How pairs are judged."""
 
-    cluster: str | None
-    confidence: float
-    resamples: int
-    seed: int
-    ties: float
+    cluster: str | None = None
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+    ties: float = 1e-9
 
     def __post_init__(self) -> None:
         if self.cluster not in (None, "speaker"):
@@ -220,88 +259,10 @@ class _How:
             raise QueryError(f"resamples must be 1 or more, not {self.resamples!r}")
 
 
-# Pairing: two queries and a dict
-
-
-class _Pair(NamedTuple):
-    key: Key
-    a: float
-    b: float
-    difference: float
-
-
-def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, float | None]:
-    """Return what the latest successful run of each recording and speaker measured."""
-    rows = _measured(store, metric, model, runs)
-    values = {row[:2]: row[2] for row in rows}
-    if len(values) < len(rows):
-        run = ProcessingHistory
-        rows = _measured(store, metric, model, runs, run.run_id, run.start_time, run.id)
-        return {key: mean(_finite(found)) for key, found in _of_latest_run(rows)}
-    if metric.column:  # whose CHECK keeps what is not finite out
-        return values
-    return {key: mean(_finite([value])) for key, value in values.items()}
-
-
-def _measured(
-    store: Store, metric: Metric, model: Model, runs: Runs, *more: pw.Field
-) -> list[tuple[Any, ...]]:
-    """Return recording, speaker, value and the columns asked for of each successful row."""
-    file, run = ProcessedFile, ProcessingHistory
-    place = pw.fn.COALESCE(file.original_path, file.id)
-    query = run.select(place, file.speaker, metric.value, *more).join_from(run, file)
-    query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
-    query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
-    found: list[tuple[Any, ...]] = store.connection().execute(*query.sql()).fetchall()
-    return found
-
-
-def _of_latest_run(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Key, list[Any]]]:
-    """Yield the values of the latest run of each recording and speaker."""
-    found: dict[Key, tuple[str, str, int, list[Any]]] = {}
-    for place, speaker, value, run_id, start, row in rows:
-        key = (place, speaker)
-        latest = found.get(key)
-        if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
-            latest = found[key] = (run_id, start, row, [])
-        if latest[0] == run_id:
-            latest[3].append(value)
-    return ((key, latest[3]) for key, latest in found.items())
-
-
-def _finite(values: Iterable[object]) -> list[float]:
-    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-
-
-def _match(
-    a: dict[Key, float | None], b: dict[Key, float | None]
-) -> tuple[list[_Pair], dict[str, Any]]:
-    """Return the pairs, in the order of their paths, and how many recordings make none."""
-    both = _ordered([key for key in a if key in b])
-    pairs = [
-        _Pair(key, value_a, value_b, value_b - value_a)
-        for key in both
-        if (value_a := a[key]) is not None and (value_b := b[key]) is not None
-    ]
-    excluded = {
-        "only_a": len(a) - len(both),
-        "only_b": len(b) - len(both),
-        "left_out": len(both) - len(pairs),
-    }
-    return pairs, excluded
-
-
-def _ordered(keys: list[Key]) -> list[Key]:
-    try:
-        return sorted(keys)  # fast; fails where numbers stand beside paths or None
-    except TypeError:
-        return sorted(keys, key=lambda key: (str(key[0]), key[1] or 0))
-
-
 # What the pairs come to
 
 
-def _center(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
+def _center(pairs: Sequence[Match], metric: Metric, how: _How) -> dict[str, Any]:
     """Return the averages, and how often which model was better."""
     ordered = sorted([pair.difference for pair in pairs])
     smaller = bisect_left(ordered, -how.ties)
@@ -319,7 +280,7 @@ def _center(pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]
     }
 
 
-def _certainty(pairs: Sequence[_Pair], how: _How) -> dict[str, Any]:
+def _certainty(pairs: Sequence[Match], how: _How) -> dict[str, Any]:
     """Return the interval of the mean difference, and the p-value."""
     settings: dict[str, Any] = {
         "confidence": how.confidence,
@@ -347,7 +308,7 @@ def _certainty(pairs: Sequence[_Pair], how: _How) -> dict[str, Any]:
     }
 
 
-def _clusters(pairs: Sequence[_Pair]) -> list[list[float]]:
+def _clusters(pairs: Sequence[Match]) -> list[list[float]]:
     """Return the differences of each speaker; a recording without one stands alone."""
     clusters: dict[object, list[float]] = {}
     for pair in pairs:
@@ -356,7 +317,7 @@ def _clusters(pairs: Sequence[_Pair]) -> list[list[float]]:
     return list(clusters.values())
 
 
-def _nameless(pairs: Sequence[_Pair]) -> str | None:
+def _nameless(pairs: Sequence[Match]) -> str | None:
     count = sum(pair.key[1] is None for pair in pairs)
     return f"pairs without a speaker: {count}, each a cluster of its own" if count else None
 
@@ -371,7 +332,7 @@ def _p_value(differences: list[float]) -> tuple[float | None, str | None]:
 # What people read
 
 
-def _shown(store: Store, pairs: Sequence[_Pair], metric: Metric, how: _How) -> dict[str, Any]:
+def _shown(store: Store, pairs: Sequence[Match], metric: Metric, how: _How) -> dict[str, Any]:
     """Return the pairs with the largest gains and losses of B."""
     difference = attrgetter("difference")
     above = [pair for pair in nlargest(_SHOWN, pairs, difference) if pair.difference > how.ties]
@@ -380,13 +341,15 @@ def _shown(store: Store, pairs: Sequence[_Pair], metric: Metric, how: _How) -> d
     return {"largest_gains": _named(store, gains), "largest_losses": _named(store, losses)}
 
 
-def _named(store: Store, pairs: Iterable[_Pair]) -> tuple[Pair, ...]:
+def _named(store: Store, pairs: Iterable[Match]) -> tuple[Pair, ...]:
     """Put names for the ids of speakers, and paths as Python knows them."""
     read = ProcessedFile.original_path.python_value
+    pairs = tuple(pairs)
+    names = {key: _speaker_name(store, key) for key in {pair.key[1] for pair in pairs}}
     return tuple(
         Pair(
             str(read(place)) if isinstance(place, str) else f"file {place}",
-            _speaker_name(store, speaker),
+            names[speaker],
             value_a,
             value_b,
             difference,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         export,
         listing,
         past_runs,
+        plots,
         questions,
         recordings,
         tracking,
@@ -40,6 +41,7 @@ else:
     export = _Late("export")
     listing = _Late("listing")
     past_runs = _Late("past_runs")
+    plots = _Late("plots")
     questions = _Late("questions")
     recordings = _Late("recordings")
     tracking = _Late("tracking")
@@ -77,6 +79,8 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+    plot = Delegated(lambda: plots.plot)
+    plot_text = Delegated(lambda: plots.plot_text)
     to_dataframe = Delegated(lambda: dataframe.to_dataframe)
 
     delete = Delegated(lambda: deletion.delete)

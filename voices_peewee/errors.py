@@ -20,6 +20,7 @@ VoicesError
 │   └── InvalidValueError       a value breaks a rule of the schema
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── AudioError                  a file cannot be recorded as audio
+├── PlotError                   a picture cannot be drawn or written
 ├── BackupError                 a backup cannot be made, verified or restored
 ├── ExportError                 an export cannot be written
 └── MissingExtraError           an optional dependency is not installed
@@ -176,7 +177,12 @@ class InvalidValueError(RecordError):
 
 
 class QueryError(VoicesError):
-    """A question names an unknown field or a value that cannot be read."""
+    """A question names an unknown field or a value that cannot be read.
+
+    ``known`` are the fields there are, where one was unknown.
+    """
+
+    known: tuple[str, ...] = ()
 
     @classmethod
     def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
@@ -188,7 +194,9 @@ class QueryError(VoicesError):
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
         )
-        return cls(f"unknown {what} {field!r}; {hint}")
+        error = cls(f"unknown {what} {field!r}; {hint}")
+        error.known = tuple(names)
+        return error
 
 
 class AudioError(VoicesError):
@@ -213,6 +221,10 @@ class ExportError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"export {self.path!r}: {reason}")
+
+
+class PlotError(VoicesError):
+    """A picture cannot be drawn or written, or nothing is there to draw."""
 
 
 class MissingExtraError(VoicesError):

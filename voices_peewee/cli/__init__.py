@@ -73,6 +73,12 @@ _SECTIONS: Final = {
             "compare": "Compare two models on what both have processed.",
         },
     ),
+    "Pictures": (
+        "plot",
+        {
+            "plot": "Draw a plot: a distribution, paired, scatter or trend.",
+        },
+    ),
     "Out": (
         "export",
         {
