@@ -21,7 +21,7 @@ LAYERS = [
     {"forks", "fields", "plain_text", "stats", "query_words", "query_values", "table_sql"},
     {"audio_files", "audio"},
     {"backup_facts", "backup_place", "backup_copy", "backup_restore", "backup"},
-    {"models"},
+    {"models", "views"},
     {"driver_errors", "engine"},
     {"conversions", "mapping", "rows"},
     {"store"},
