@@ -116,4 +116,4 @@ def test_acceptance_of_the_first_issue(tmp_path: Path) -> None:
             "id  name      tags  files  description\n 1  John Doe            0  Male speaker\n"
         ),
     )
-    assert done.stderr == "1 migration applied\nadded speaker 'John Doe'\n1 speaker\n"
+    assert done.stderr == "2 migrations applied\nadded speaker 'John Doe'\n1 speaker\n"
