@@ -13,7 +13,7 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
-HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas"}
+HEAVY = {"click", "rich", "peewee_migrate", "av", "scipy", "numpy", "pandas", "datasette"}
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
 LAYERS = [
@@ -33,6 +33,7 @@ LAYERS = [
     {"metrics", "resources", "sources", "recordings", "run", "run_files", "past_runs", "tracking"},
     {"query_sql", "columns", "conditions", "filters", "listing"},
     {"selection", "comparison", "analysis", "pending", "questions"},
+    {"web_pages", "web"},
     {"delegated"},
     {"db_manager"},
     {"cli", "__main__"},

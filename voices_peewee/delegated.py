@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking, web
 else:
 
     class _Late:
@@ -24,8 +24,8 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, listing, past_runs, questions, recordings, tracking = map(
-        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
+    analysis, listing, past_runs, questions, recordings, tracking, web = map(
+        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking", "web")
     )
 
 
@@ -61,3 +61,5 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+
+    serve = Delegated(lambda: web.serve)

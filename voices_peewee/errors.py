@@ -21,6 +21,7 @@ VoicesError
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── AudioError                  a file cannot be recorded as audio
 ├── BackupError                 a backup cannot be made, verified or restored
+├── ServeError                  the web pages cannot be served at an address
 └── MissingExtraError           an optional dependency is not installed
 """
 
@@ -196,6 +197,14 @@ class BackupError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class ServeError(VoicesError):
+    """The web pages cannot be served: ``reason`` is a clause."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.host, self.port = host, port
+        super().__init__(f"cannot serve on {host!r}, port {port}: {reason}; try another --port")
 
 
 class MissingExtraError(VoicesError):

@@ -73,6 +73,7 @@ _SECTIONS: Final = {
             "compare": "Compare two models on what both have processed.",
         },
     ),
+    "Web": ("web", {"serve": "Show the database in the browser, read-only."}),
     "Shell": (
         "shell",
         {
