@@ -234,37 +234,46 @@ COUNTS: Final = {
     "measurements": ("v_performance", "SELECT count(*) FROM model_performance"),
 }
 
-# Jinja escapes what is printed here: names of files and databases are anybody's.
-START_PAGE: Final = """{% extends "base.html" %}
-{% block title %}{{ metadata.title }}{% endblock %}
-{% block body_class %}index{% endblock %}
+# Every page is made from this one: room for the rows below the columns' descriptions.
+BASE_PAGE: Final = """{% extends "default:base.html" %}
 {% block extra_head %}<style>
-.counts { display: flex; flex-wrap: wrap; gap: 0.75rem; padding: 0; list-style: none; }
-.counts li { flex: 1 0 7rem; margin: 0; padding: 0.6rem 0.9rem; border: 1px solid #d5d9de;
-  border-radius: 6px; list-style: none; }
+.page-header { border-color: #276890 !important; }
+dl.column-descriptions { columns: 21rem; }
+dl.column-descriptions dt { break-after: avoid; }
+.rows-and-columns td { max-width: 24rem; overflow-wrap: break-word; }
+.counts { display: flex; flex-wrap: wrap; gap: 0.75rem; padding: 0; }
+.counts a { flex: 1 0 7rem; padding: 0.6rem 0.9rem; border: 1px solid #c3cad2;
+  border-radius: 6px; text-decoration: none; }
+.counts a:hover { border-color: #276890; }
 .counts strong { display: block; font-size: 1.6rem; }
 .lists { display: grid; gap: 0 2.5rem;
   grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
 .lists dt { margin-top: 0.6rem; font-weight: bold; }
 .lists dd { margin: 0; color: #4a4f57; }
 </style>{% endblock %}
+"""
+
+# Jinja escapes what is printed here: names of files and databases are anybody's.
+START_PAGE: Final = """{% extends "base.html" %}
+{% block title %}{{ metadata.title }}{% endblock %}
+{% block body_class %}index{% endblock %}
 {% block content %}
 <h1>{{ metadata.title }}</h1>
 <p>{{ metadata.description }}</p>
-<ul class="counts">
-{% for name, page, count in voices_counts() %}<li><a
- href="{{ urls.database("voices") }}/{{ page }}"><strong>{{ count }}</strong>{{ name }}</a></li>
-{% endfor %}</ul>
+<p class="counts">
+{% for name, page, count in voices_counts() %}<a
+ href="{{ urls.database("voices") }}/{{ page }}"><strong>{{ count }}</strong>{{ name }}</a>
+{% endfor %}</p>
 <div class="lists">
 <section><h2>Questions</h2><dl>
 {% for name, query in voices_queries.items() %}<dt><a
  href="{{ urls.query("voices", name) }}">{{ query.title }}</a></dt><dd>{{ query.description }}</dd>
-{% endfor %}</dl></section>
+{% endfor %}<dt><a href="{{ urls.database("voices") }}">Your own</a></dt><dd>Ask in SQL.</dd>
+</dl></section>
 <section><h2>Tables and views</h2><dl>
 {% for name, table in voices_tables.items() %}<dt><a
  href="{{ urls.table("voices", name) }}">{{ name }}</a></dt><dd>{{ table.description }}</dd>
-{% endfor %}</dl>
-<p><a href="{{ urls.database("voices") }}">Ask in SQL</a></p></section>
+{% endfor %}</dl></section>
 </div>
 {% endblock %}
 """
