@@ -4,37 +4,39 @@ import peewee as pw
 from peewee_migrate import Migrator
 
 # LEFT keeps SQLite at history first, whose indexes give the order, though every row has a file.
-# An error's first line is as list-history shows it; PostgreSQL calls instr strpos.
+# An error's first line is as list-history shows it; PostgreSQL says strpos and chr.
 _VIEWS = {
     "v_runs": """
-SELECT history.id AS id, history.run_id AS run_id, history.processed_file_id AS processed_file_id,
- file.filename AS filename, file.original_path AS original_path,
- file.processed_path AS processed_path, file.speaker_id AS speaker_id, speaker.name AS speaker,
- history.operation_type AS operation_type, history.model_type AS model_type,
- history.model_version AS model_version, history.parameters AS parameters,
+SELECT history.id AS id, history.start_time AS start_time,
  CASE WHEN history.success THEN 'success' WHEN history.end_time IS NULL THEN 'unfinished'
   ELSE 'failed' END AS status,
- history.start_time AS start_time, history.end_time AS end_time,
- substr(ltrim(history.error_message, ' \t\r\n'), 1,
-  instr(ltrim(history.error_message, ' \t\r\n') || '\n', '\n') - 1) AS error
+ history.operation_type AS operation_type, history.model_type AS model_type,
+ history.model_version AS model_version, file.filename AS filename, speaker.name AS speaker,
+ substr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)), 1,
+  instr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)) || char(10),
+   char(10)) - 1) AS error,
+ history.end_time AS end_time, history.parameters AS parameters,
+ file.original_path AS original_path, file.processed_path AS processed_path,
+ history.run_id AS run_id, history.processed_file_id AS processed_file_id,
+ file.speaker_id AS speaker_id
 FROM processing_history AS history
  LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
 """,
     "v_performance": """
-SELECT measured.id AS id, measured.processing_history_id AS processing_history_id,
- history.run_id AS run_id, history.processed_file_id AS processed_file_id,
- file.filename AS filename, file.original_path AS original_path,
- file.processed_path AS processed_path, file.speaker_id AS speaker_id, speaker.name AS speaker,
- history.operation_type AS operation_type, measured.model_type AS model_type,
- measured.model_version AS model_version,
+SELECT measured.id AS id, measured.model_type AS model_type,
+ measured.model_version AS model_version, file.filename AS filename, speaker.name AS speaker,
+ measured.si_snri AS si_snri, measured.sdri AS sdri,
+ measured.real_time_factor AS real_time_factor, measured.processing_time AS processing_time,
+ measured.memory_usage AS memory_usage, measured.cpu_usage AS cpu_usage,
+ measured.additional_metrics AS additional_metrics, file.duration AS duration,
  CASE WHEN history.success THEN 'success' WHEN history.end_time IS NULL THEN 'unfinished'
   ELSE 'failed' END AS status,
- history.start_time AS start_time,
- file.duration AS duration, measured.si_snri AS si_snri, measured.sdri AS sdri,
- measured.cpu_usage AS cpu_usage, measured.memory_usage AS memory_usage,
- measured.processing_time AS processing_time, measured.real_time_factor AS real_time_factor,
- measured.additional_metrics AS additional_metrics, measured.created_at AS created_at
+ history.operation_type AS operation_type, history.start_time AS start_time,
+ measured.created_at AS created_at, file.original_path AS original_path,
+ file.processed_path AS processed_path, history.run_id AS run_id,
+ measured.processing_history_id AS processing_history_id,
+ history.processed_file_id AS processed_file_id, file.speaker_id AS speaker_id
 FROM model_performance AS measured
  LEFT JOIN processing_history AS history ON history.id = measured.processing_history_id
  LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
@@ -73,7 +75,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     """Create the three views."""
     for name, select in _VIEWS.items():
         if isinstance(database, pw.PostgresqlDatabase):
-            select = select.replace("instr(", "strpos(")
+            select = select.replace("instr(", "strpos(").replace("char(", "chr(")
         migrator.sql(f"CREATE VIEW {name} AS {select.strip()}")
 
 

@@ -25,6 +25,7 @@ from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
 
 try:
     import uvicorn
+    from datasette import handle_exception
     from datasette.app import Datasette
     from datasette.database import Database, QueryInterrupted
     from jinja2 import ChoiceLoader, DictLoader
@@ -47,8 +48,8 @@ _SETTINGS: Final = {
     "allow_download": False,
     "default_cache_ttl": 0,  # others write: a page loaded again shows the new rows
     "default_page_size": 50,
-    "facet_time_limit_ms": 1000,
-    "sql_time_limit_ms": 5000,
+    "facet_time_limit_ms": 500,
+    "sql_time_limit_ms": 20_000,
     "suggest_facets": False,  # it tries every column, which takes seconds at a million rows
     "truncate_cells_html": 200,
 }
@@ -137,9 +138,15 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
         self._all_file_connections.append(connection)
         return connection
 
+    async def execute(self, *args: Any, **options: Any) -> Any:
+        """Run a query; the page says what is wrong with it, and not stderr too."""
+        return await super().execute(*args, **{**options, "log_sql_errors": False})
+
 
 def _datasette(path: Path) -> Datasette:
     path = path.absolute()
+    # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
+    handle_exception.rich = None
     datasette = Datasette(metadata=web_pages.metadata(path.name), settings=_SETTINGS)
     datasette.remove_database("_memory")  # comes where no files are named
     database = _ReadOnly(datasette, path=path)
