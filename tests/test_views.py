@@ -223,7 +223,7 @@ def test_create_migration_finds_no_difference(tmp_path: Path, path: Path) -> Non
 
 
 def test_the_sql_is_portable() -> None:
-    """No function of SQLite alone but instr and char, no percent sign and no quoted word as a name."""
+    """No function of SQLite alone but instr and char, and nothing that needs quoting."""
     for select in VIEWS.values():
         words = {word.strip(string.punctuation).lower() for word in select.split()}
         assert words.isdisjoint({"ifnull", "iif", "group_concat", "datetime", "julianday", "total"})

@@ -1,7 +1,7 @@
 """The named SQL views, for tools that read the database without this package.
 
 They are made by the migrations, which hold copies of their own; ``voices check`` and the
-tests compare both. The SQL is the same for SQLite and PostgreSQL but for the names of two functions.
+tests compare both. It is the SQL of SQLite and PostgreSQL, but for the names of two functions.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
 
 try:
     import uvicorn
-    from datasette import handle_exception
     from datasette.app import Datasette
     from datasette.database import Database, QueryInterrupted
     from jinja2 import ChoiceLoader, DictLoader
@@ -144,6 +143,8 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
 
 
 def _datasette(path: Path) -> Datasette:
+    from datasette import handle_exception  # not before datasette.app, whose plugin it is
+
     path = path.absolute()
     # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
     handle_exception.rich = None
@@ -194,7 +195,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.lower()
+    return text.partition(" (while attempting")[0].lower()  # Python adds the address again
 
 
 def _run(server: uvicorn.Server, listener: socket.socket, ready: Callable[[], None]) -> None:
