@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         questions,
         recordings,
         tracking,
+        web,
     )
 else:
 
@@ -45,6 +46,7 @@ else:
     questions = _Late("questions")
     recordings = _Late("recordings")
     tracking = _Late("tracking")
+    web = _Late("web")
 
 
 class Delegated(Generic[P, R]):
@@ -86,6 +88,7 @@ class DelegatedMethods(Lifecycle):
     delete = Delegated(lambda: deletion.delete)
     delete_speaker = Delegated(lambda: deletion.delete_speaker)
     export = Delegated(lambda: export.export)
+    serve = Delegated(lambda: web.serve)
 
     def _repr_html_(self) -> str:
         from voices_peewee.overview import overview_html

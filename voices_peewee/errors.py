@@ -23,6 +23,7 @@ VoicesError
 ├── PlotError                   a picture cannot be drawn or written
 ├── BackupError                 a backup cannot be made, verified or restored
 ├── ExportError                 an export cannot be written
+├── ServeError                  the web pages cannot be served at an address
 └── MissingExtraError           an optional dependency is not installed
 """
 
@@ -225,6 +226,14 @@ class ExportError(VoicesError):
 
 class PlotError(VoicesError):
     """A picture cannot be drawn or written, or nothing is there to draw."""
+
+
+class ServeError(VoicesError):
+    """The web pages cannot be served: ``reason`` is a clause."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.host, self.port = host, port
+        super().__init__(f"cannot serve on {host!r}, port {port}: {reason}; try another --port")
 
 
 class MissingExtraError(VoicesError):

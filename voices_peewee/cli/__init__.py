@@ -85,6 +85,7 @@ _SECTIONS: Final = {
             "export": "Write the record or some of its tables to files.",
         },
     ),
+    "Web": ("web", {"serve": "Show the database in the browser, read-only."}),
     "Shell": (
         "shell",
         {
