@@ -293,9 +293,9 @@ def test_being_up_to_date_is_one_select(database: pw.SqliteDatabase) -> None:
 def test_names_follow_a_directory_that_changes(directory: Path) -> None:
     """A migration that is added or removed is seen, also where the names were known."""
     changes: list[tuple[Callable[[], object], list[str]]] = [
-        (lambda: write(directory, "002_a", "pass"), ["001_initial", "002_a"]),
-        (lambda: write(directory, "003_b", "pass"), ["001_initial", "002_a", "003_b"]),
-        ((directory / "002_a.py").unlink, ["001_initial", "003_b"]),
+        (lambda: write(directory, "102_a", "pass"), ["001_initial", "002_views", "102_a"]),
+        (lambda: write(directory, "103_b", "pass"), ["001_initial", "002_views", "102_a", "103_b"]),
+        ((directory / "102_a.py").unlink, ["001_initial", "002_views", "103_b"]),
     ]
     for minutes, (change, found) in enumerate(changes):
         change()

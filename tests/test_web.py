@@ -268,10 +268,9 @@ def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
 def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
     """Chromium loads every page without an error or a look at the internet, and runs a query."""
-    from playwright.sync_api import sync_playwright
-
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     said: list[str] = []
-    with serving(filled) as url, sync_playwright() as driver:
+    with serving(filled) as url, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.on("console", lambda message: said.append(f"console: {message.text}"))
@@ -291,6 +290,7 @@ def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
         page.get_by_role("link", name="Per speaker").click()
         page.locator("input[name=speaker]").fill("Ada")
         page.get_by_role("button", name="Run SQL").click()
+        page.wait_for_url("**speaker=Ada**")
         assert page.locator("table.rows-and-columns tbody tr").count() == 1
         assert page.locator("td.col-mean_si_snri").inner_text() == "12.5"
         page.goto(f"{url}voices")
