@@ -5,16 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from databases import Databases
 from hypothesis import settings
 
 from voices_peewee import DatabaseManager
 from voices_peewee.models import database_proxy
 
+if TYPE_CHECKING:
+    from postgres_server import Server
+
 # No deadline: a busy machine is no failure. CI tries the same examples every time, people new ones.
 settings.register_profile("voices", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("voices")
+
+ENGINES = ("sqlite", "postgresql")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine", choices=ENGINES, default="sqlite", help="the engine of the tests' databases"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about files of SQLite when the engine is another."""
+    if config.getoption("--engine") == "sqlite":
+        return
+    for item in items:
+        marker = item.get_closest_marker("sqlite")
+        if marker is not None:
+            item.add_marker(pytest.mark.skip(reason=f"SQLite only: {marker.args[0]}"))
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +52,57 @@ def _unbound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     assert left is None, "a test left the models bound"
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server for the session; a test that needs one is skipped without."""
+    postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
+    if postgres_server.binaries() is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
+    running = postgres_server.Server()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Server) -> str:
+    """The name of a migrated database that others are copied from."""
+    name = server.create()
+    with DatabaseManager(server.url(name)).initialize():
+        pass
+    return name
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "voices.db"
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of the engine that the tests run on."""
+    return str(request.config.getoption("--engine"))
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """What makes databases on the engine under test."""
+    on_server = request.config.getoption("--engine") != "sqlite"
+    return Databases(request.getfixturevalue("server") if on_server else None)
+
+
+@pytest.fixture
+def path(
+    databases: Databases, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Path | str]:
+    """Where a database can be made: a path, or the URL of an empty database."""
+    # A test that wants a database made gets a copy of one that is: see ``db``.
+    ready = databases.server is not None and "db" in request.fixturenames
+    place = databases.new(tmp_path, like=request.getfixturevalue("migrated") if ready else None)
+    yield place
+    databases.remove(place)
+
+
+@pytest.fixture
+def other_path(databases: Databases, tmp_path: Path) -> Iterator[Path | str]:
+    """Where a second database can be made."""
+    place = databases.new(tmp_path, "other")
+    yield place
+    databases.remove(place)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import random
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from databases import Databases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_rows import START, add_run
@@ -29,9 +31,11 @@ BY = ("model_type", "model_version")
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def template(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path | str, list[dict[str, Any]]]:
     """A database of 240 runs of all kinds, and what is in it, as plain dicts."""
-    path = tmp_path_factory.mktemp("template") / "voices.db"
+    path = databases.new(tmp_path_factory.mktemp("template"))
     generator = random.Random(11)
     with DatabaseManager(path).initialize() as db, db.atomic():
         speakers = [db.add(Speaker(name=name)) for name in ("Ada", "Bob")] + [None]
@@ -40,14 +44,20 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
 
 
 @pytest.fixture
-def filled(
-    template: tuple[Path, list[dict[str, Any]]], db: DatabaseManager
-) -> list[dict[str, Any]]:
+def filled(template: tuple[Path | str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What is in the database, which is a copy of the template."""
-    path, records = template
-    with closing(sqlite3.connect(path)) as source:
-        source.backup(db.store.connection())
-    return records
+    return template[1]
+
+
+@pytest.fixture
+def db(
+    databases: Databases, request: pytest.FixtureRequest, path: Path | str
+) -> Iterator[DatabaseManager]:
+    """An initialized database: a copy of the template where the test asks for what is in it."""
+    if "filled" in request.fixturenames:
+        databases.copy(request.getfixturevalue("template")[0], path)
+    with DatabaseManager(path).initialize() as manager:
+        yield manager
 
 
 def _fill(
@@ -454,6 +464,7 @@ def test_the_default_leaderboard_reads_only_the_covering_index(
     }
 
 
+@pytest.mark.sqlite("breaks in through sqlite3's trace callback")
 def test_one_leaderboard_sees_one_state(db: DatabaseManager, path: Path) -> None:
     """What another program deletes while a leaderboard is made is still in it."""
     for number in range(5):

@@ -25,6 +25,7 @@ HEAVY = {
     "matplotlib",
     "plotext",
     "datasette",
+    "voices_peewee.postgres",
 }
 
 # Lower layers first: a module imports only from its own layer or from those above in this list.
@@ -41,10 +42,12 @@ LAYERS = [
         "query_values",
         "table_sql",
     },
+    {"dialects", "server_url"},
     {"audio_files", "audio"},
     {"backup_facts", "backup_place", "backup_copy", "backup_restore", "backup"},
     {"models", "views", "player"},
-    {"driver_errors", "engine"},
+    {"server_errors"},
+    {"driver_errors", "engine", "postgres"},
     {"conversions", "mapping", "rows", "tabular", "frames"},
     {"store"},
     {"drift", "migration_code", "migration_names", "migration_operations"},

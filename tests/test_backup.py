@@ -41,6 +41,10 @@ from voices_peewee.errors import (
     VoicesError,
 )
 
+pytestmark = pytest.mark.sqlite(
+    "the copies, digests and locks of one file; on a server see test_postgres_backup"
+)
+
 ROOT = Path(backup.__file__).parent.parent
 KNOWN = ["001_initial", "002_language"]
 SCHEMA = """

@@ -281,7 +281,14 @@ def _original(path: Path) -> None:
 
 def _second(path: Path) -> None:
     with DatabaseManager(path).initialize():
-        DatabaseManager(path.with_name("other.db")).initialize()
+        DatabaseManager(_other(path)).initialize()
+
+
+def _other(path: Path | str) -> Path | str:
+    """Return another place, where nothing is."""
+    if isinstance(path, str):
+        return path.replace("?", "_other?", 1)
+    return path.with_name("other.db")
 
 
 def _memory(path: Path) -> None:
@@ -319,7 +326,7 @@ def _nul(path: Path) -> None:
 
 
 def _server(path: Path) -> None:
-    DatabaseManager("postgresql://ada:secret@host/voices")
+    DatabaseManager("mysql://ada:secret@host/voices")
 
 
 def _server_object(path: Path) -> None:
@@ -355,8 +362,15 @@ SENTENCES: list[tuple[Callable[[Path], None], str]] = [
         "cannot use ':memory:': only a manager of a database file can go to " + "another process",
     ),
     (_nul, "backup 'a\\x00b': a path must be a text without NUL"),
-    (_server, "cannot use 'postgresql://…': this version opens SQLite files only"),
-    (_server_object, "cannot use 'PostgresqlDatabase': this version opens SQLite files only"),
+    (
+        _server,
+        "cannot use 'mysql://…': use the path of a file, or one of postgresql://, postgres://, "
+        "cockroachdb://",
+    ),
+    (
+        _server_object,
+        "cannot use 'PostgresqlDatabase': give the URL of a server, not a Peewee database",
+    ),
     (_empty_path, "cannot use '': a path must be a text without NUL, and not empty"),
 ]
 
@@ -368,7 +382,7 @@ def test_sentences_of_opening(path: Path, act: Callable[[Path], None], sentence:
     """Each way to fail at the door has its one sentence."""
     with pytest.raises(errors.VoicesError) as caught:
         act(path)
-    assert str(caught.value) == sentence.format(path=path, other=path.with_name("other.db"))
+    assert str(caught.value) == sentence.format(path=path, other=_other(path))
 
 
 RECORD_SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
@@ -496,10 +510,12 @@ def test_the_same_path_again_just_works(path: Path) -> None:
     assert database_proxy.obj is None
 
 
-def test_a_manager_that_was_thrown_away_does_not_block_the_next(path: Path) -> None:
+def test_a_manager_that_was_thrown_away_does_not_block_the_next(
+    path: Path, other_path: Path
+) -> None:
     """A manager that nobody holds any more gives the models free."""
     DatabaseManager(path).initialize()
-    with DatabaseManager(path.with_name("other.db")).initialize() as other:
+    with DatabaseManager(other_path).initialize() as other:
         assert other.get_all(Speaker) == []
 
 

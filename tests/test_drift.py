@@ -11,6 +11,8 @@ import pytest
 from voices_peewee import migrations, models
 from voices_peewee.drift import Drift, drift
 
+pytestmark = pytest.mark.sqlite("reads the SQL that SQLite keeps; on a server see test_postgres")
+
 
 class Parent(pw.Model):
     """A table that others refer to."""

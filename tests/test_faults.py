@@ -18,6 +18,10 @@ from cli_tools import run
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
 
+pytestmark = pytest.mark.sqlite(
+    "damage, full disks and locks of one file; on a server see test_postgres_faults"
+)
+
 PRELUDE = """
 import ctypes, os, resource, sys
 from pathlib import Path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Databases
 
 from voices_peewee import (
     DatabaseManager,
@@ -27,18 +27,18 @@ DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
     """A database with two speakers, three files, and a run of each state."""
-    path = tmp_path_factory.mktemp("listing") / "voices.db"
+    path = databases.new(tmp_path_factory.mktemp("listing"))
     with DatabaseManager(path).initialize() as db:
         fill(db)
     return path
 
 
 @pytest.fixture
-def store(prepared: Path, path: Path) -> Iterator[Store]:
+def store(databases: Databases, prepared: Path | str, path: Path | str) -> Iterator[Store]:
     """A copy of that database, open."""
-    shutil.copyfile(prepared, path)
+    databases.copy(prepared, path)
     with DatabaseManager(path).connect() as db:
         yield db.store
 

@@ -208,7 +208,9 @@ def _rows(
 ) -> list[LeaderboardRow]:
     failures = _failures(store, fields, runs)
     by_model = {"model_type"} <= {*fields} <= {*_MODEL} and runs.is_about_models
-    measure = _by_model if by_model and metric.name in _COVERED else _by_any
+    # A server plans by what it holds; the index by which SQLite jumps is no use to it.
+    jumps = by_model and metric.name in _COVERED and store.server is None
+    measure = _by_model if jumps else _by_any
     groups = measure(store, metric, fields, runs)
     measured = {key: (found, costs) for key, found, costs in groups if found.n}
     return [

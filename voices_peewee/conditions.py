@@ -13,6 +13,8 @@ from voices_peewee.columns import LISTS, Column, Listing, Model
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.query_sql import (
+    ELEMENT,
+    ELEMENT_NUMBER,
     both,
     contains,
     either,
@@ -41,7 +43,6 @@ _STATES: Final[dict[str, pw.ColumnBase]] = {
     "unfinished": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(),
 }
 _TYPE: Final = pw.SQL("je.type")
-_VALUE: Final = pw.SQL("je.value")
 _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
 
@@ -132,7 +133,7 @@ class Conditions:
             return self.speaker(column, Value(text, literal=True))
         node = self.node(column)
         if column.kind == "tags":
-            return some_element(node, (), contains(_VALUE, text))
+            return some_element(node, (), contains(ELEMENT, text))
         return contains(node, stored(text))
 
     # One rule for each kind; those that are named for no kind are named by ``Column.match``
@@ -236,13 +237,13 @@ class Conditions:
         """Look for a whole tag."""
         node = self.node(column)
         if _is_empty(value):
-            return negated(some_element(node, (), pw.SQL("1")))
-        return some_element(node, (), equals(_VALUE, stored(_one(value))))
+            return negated(some_element(node, (), pw.SQL("TRUE")))
+        return some_element(node, (), equals(ELEMENT, stored(_one(value))))
 
     def speaker_tags(self, _: Column, value: Given) -> pw.ColumnBase:
         """Look for a whole tag of the speaker."""
         key = self.node(self.listing.fields["speaker_id"])
-        fits = pw.SQL("1") if _is_empty(value) else equals(_VALUE, stored(_one(value)))
+        fits = pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(_one(value)))
         tagged = some_element(Speaker.tags, (), fits)
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
@@ -343,13 +344,13 @@ def _element(term: Match, value: Given) -> pw.ColumnBase:
     found = span(value)
     if isinstance(found, Span):
         return _element_between(term, value, found)
-    fits = [both([pw.SQL("je.type = 'text'"), equals(_VALUE, stored(found))])]
+    fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
     if _is_literal(value):
         return fits[0]
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(_VALUE, plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, plain_number(found))]))
     return either(fits)
 
 
@@ -360,4 +361,4 @@ def _element_between(term: Match, value: Given, ends: Span) -> pw.ColumnBase:
         low, high = (None if end is None else plain_number(end) for end in (ends.low, ends.high))
     except ValueError as error:
         raise _unreadable(term, value, "numbers as the ends of a range") from error
-    return both([_IS_NUMBER, _between(_VALUE, low, high)])
+    return both([_IS_NUMBER, _between(ELEMENT_NUMBER, low, high)])

@@ -13,6 +13,8 @@ import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.delegated import DelegatedMethods
+from voices_peewee.dialects import for_psycopg
+from voices_peewee.driver_errors import is_refused_write
 from voices_peewee.engine import MEMORY
 from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, QueryError
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
@@ -24,6 +26,7 @@ from voices_peewee.tabular import ResultList
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
     from voices_peewee.listing import Page
+    from voices_peewee.postgres import Server
     from voices_peewee.tracking import Tracker
 
 M = TypeVar("M", bound=BaseModel)
@@ -262,7 +265,8 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         if not write:
             return _read_only_rows(store, sql, params)
         with store.writing():
-            return _rows(store.connection(), sql, params)
+            statement = sql if store.server is None else for_psycopg(sql)
+            return _rows(store.connection(), statement, params)
 
     def table_exists(self, name: str) -> bool:
         """Whether the database has a table of that name."""
@@ -361,17 +365,25 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             last = store.query(ProcessingHistory).order_by(ProcessingHistory.start_time.desc())
             newest = last.first()
             unfinished = last.where(pw.SQL("end_time IS NULL")).count()
-        file = None if self.path == MEMORY else Path(self.path)
+            engine = _engine_facts(store, self.path)
         return {
             "database": self.path,
-            "size": None if file is None else file.stat().st_size,
-            "sqlite": sqlite3.sqlite_version,
+            **engine,
             "voices": __version__,
             "migrations": [state.name for state in self.migration_status()],
             "rows": counts,
             "last_run": None if newest is None else newest.start_time,
             "unfinished": unfinished,
         }
+
+
+def _engine_facts(store: Store, path: str) -> dict[str, Any]:
+    """Return the size (bytes) and the engine with its version."""
+    if store.server is not None:
+        facts = store.server.facts()
+        return {"size": facts["size"], "postgresql": facts["version"]}
+    size = None if path == MEMORY else Path(path).stat().st_size
+    return {"size": size, "sqlite": sqlite3.sqlite_version}
 
 
 def _backup_path(path: str | os.PathLike[str]) -> Path:
@@ -389,6 +401,8 @@ def _read_only_rows(
 ) -> list[dict[str, Any]]:
     if not sql.lstrip().lower().startswith(_READING):
         raise QueryError(_WRITES)
+    if store.server is not None:
+        return _read_only_on_server(store, store.server, sql, params)
     with store.reading():
         connection = store.connection()
         connection.execute("PRAGMA query_only = 1")
@@ -400,6 +414,18 @@ def _read_only_rows(
             raise
         finally:
             connection.execute("PRAGMA query_only = 0")
+
+
+def _read_only_on_server(
+    store: Store, server: Server, sql: str, params: Sequence[Any] | Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    try:
+        with store.reading(), server.read_only():
+            return _rows(store.connection(), for_psycopg(sql), params)
+    except DatabaseError as error:
+        if is_refused_write(error.__cause__):
+            raise QueryError(_WRITES) from error
+        raise
 
 
 def _rows(

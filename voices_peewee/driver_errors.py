@@ -47,6 +47,8 @@ class Translated:
     ) -> None:
         if error is None or isinstance(error, VoicesError):
             return
+        if (ours := _server_error(error, self.database, self.timeout)) is not None:
+            raise ours from error
         if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
             raise InvalidValueError(_constraint_sentence(_message(error))) from error
         if isinstance(error, UnicodeError):
@@ -79,6 +81,21 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
         case sqlite3.SQLITE_TOOBIG:
             return InvalidValueError("a value is larger than the database can hold")
     return DatabaseError(database, _message(error))
+
+
+def _server_error(error: BaseException, database: object, timeout: float) -> VoicesError | None:
+    """Return what an error of a server means; None where it is none."""
+    cause = getattr(error, "orig", error)
+    if not type(cause).__module__.startswith("psycopg"):
+        return None
+    from voices_peewee.server_errors import explain  # late: SQLite needs none of it
+
+    return explain(cause, database, timeout)
+
+
+def is_refused_write(error: BaseException | None) -> bool:
+    """Whether a server refused to write in a transaction that may only read."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == "25006"
 
 
 def _own(error: object) -> VoicesError | None:

@@ -10,13 +10,22 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import peewee as pw
 
 from voices_peewee.driver_errors import Translated, code_of
-from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
+from voices_peewee.errors import (
+    DatabaseError,
+    DatabaseMissingError,
+    MissingExtraError,
+    NotVoicesError,
+)
 from voices_peewee.forks import Connection, Connections, Gate, forks, still_open
+from voices_peewee.server_url import SCHEMES, is_server, masked
+
+if TYPE_CHECKING:
+    from voices_peewee.postgres import Server
 
 MEMORY: Final = ":memory:"
 
@@ -272,7 +281,7 @@ def default_path() -> str:
 
 
 def resolve(target: str | os.PathLike[str] | None) -> str:
-    """Return the absolute path of a database, or ``:memory:``.
+    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is.
 
     Raises:
         DatabaseError: The target is a URL of an engine that is not supported.
@@ -280,14 +289,35 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
     name = os.fspath(target) if target is not None else default_path()
     if name == MEMORY:
         return name
+    if is_server(name):
+        return name
     if name.startswith("sqlite:///"):
         name = name.removeprefix("sqlite:///")
     elif "://" in name:
         scheme = name.partition("://")[0]
-        raise DatabaseError(f"{scheme}://…", "this version opens SQLite files only")
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
+
+
+def open_server(url: str, timeout: float) -> Server:
+    """Return the database of a server's URL, not connected yet.
+
+    Raises:
+        MissingExtraError: psycopg is not installed.
+        DatabaseError: The URL cannot be read.
+    """
+    try:
+        from voices_peewee import postgres
+    except ImportError as error:
+        raise MissingExtraError("a database on a server", "postgres") from error
+    try:
+        return postgres.open_server(url, timeout=timeout)
+    except ValueError:
+        # Not ``from error``: libpq repeats the URL, and with it the password.
+        raise DatabaseError(masked(url), "the URL cannot be read") from None
 
 
 def inspect(path: str) -> str:
@@ -341,7 +371,17 @@ def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
     """
     with Translated(path, timeout):
         tables = _table_names(path, timeout)
-    if tables and history_table not in tables:
+    if history_table not in tables:
+        refuse_tables(path, tables)
+
+
+def refuse_tables(path: str, tables: list[str]) -> None:
+    """Refuse a database without our history that has tables.
+
+    Raises:
+        NotVoicesError: It has.
+    """
+    if tables:
         shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
         raise NotVoicesError(path, f"it is a database of another application ({shown})")
 

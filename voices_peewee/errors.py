@@ -8,6 +8,7 @@ VoicesError
 │   ├── DatabaseReadOnlyError   the file or its folder cannot be written
 │   ├── DatabaseFullError       no room left on the disk
 │   ├── DatabaseDamagedError    the file is broken
+│   ├── ServerAwayError         the server does not answer
 │   ├── NotConnectedError       the manager is closed
 │   └── AlreadyConnectedError   the models are bound to another database
 ├── MigrationError              a migration failed or cannot be made
@@ -95,6 +96,16 @@ class DatabaseDamagedError(DatabaseError):
 
     def __init__(self, database: object, detail: str) -> None:
         super().__init__(database, f"the file is damaged ({detail}); restore a backup")
+
+
+class ServerAwayError(DatabaseError):
+    """The server cannot be reached, or closed the connection; ``detail`` is what the driver says."""
+
+    def __init__(self, database: object, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            database, f"the server is away ({detail}); is it running, and is the address right?"
+        )
 
 
 class NotConnectedError(DatabaseError):

@@ -15,10 +15,12 @@ from voices_peewee import engine, migrations
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,
+    DatabaseMissingError,
     NotConnectedError,
     PendingMigrationsError,
 )
 from voices_peewee.models import MODELS, database_proxy
+from voices_peewee.rows import forget_statements
 from voices_peewee.store import Store
 
 if TYPE_CHECKING:
@@ -44,11 +46,16 @@ class Lifecycle:
             database = database.obj
         if isinstance(database, pw.Database):
             if not isinstance(database, pw.SqliteDatabase):
-                raise DatabaseError(type(database).__name__, "this version opens SQLite files only")
+                raise DatabaseError(
+                    type(database).__name__, "give the URL of a server, not a Peewee database"
+                )
             self._given = database
             self.path = str(database.database)
         else:
             self.path = engine.resolve(database)
+        self._url: str | None = None
+        if engine.is_server(self.path):
+            self._url, self.path = self.path, engine.masked(self.path)
         own = [] if migrations_dir is None else [Path(os.path.abspath(migrations_dir))]
         self._directories: list[Path] = [migrations.package_directory(), *own]
         self._store: Store | None = None
@@ -289,6 +296,8 @@ class Lifecycle:
         if self._given is not None:
             self._given.pragma("foreign_keys", 1, permanent=True)
             return Store(self._given, self.path, self.timeout)
+        if self._url is not None:
+            return self._open_server(self._url, create=create)
         if self.path != engine.MEMORY:
             if not create:
                 engine.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
@@ -299,6 +308,23 @@ class Lifecycle:
         store = Store(engine.VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
         with store.reading():
             store.database.connect()
+        return store
+
+    def _open_server(self, url: str, *, create: bool) -> Store:
+        """Connect to a server's database, unbound; refuse what is not there or not ours."""
+        database = engine.open_server(url, self.timeout)
+        store = Store(database, self.path, self.timeout)
+        try:
+            with store.reading():
+                database.connect()
+                tables = database.get_tables()
+            if migrations.HISTORY_TABLE not in tables:
+                engine.refuse_tables(self.path, tables)
+                if not create:
+                    raise DatabaseMissingError(self.path)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @contextmanager
@@ -361,6 +387,7 @@ class Lifecycle:
         if _bound is None:
             _bound = _Bound(store, self._given)
             database_proxy.initialize(store.database)
+            forget_statements(is_server=store.server is not None)
         _bound.users.add(self)
         self._store = store
 

@@ -13,6 +13,7 @@ import peewee as pw
 from voices_peewee import html_text
 from voices_peewee.columns import LISTS, Column, Listing, Model, find_listing, read_json
 from voices_peewee.conditions import Conditions, find, join
+from voices_peewee.dialects import ByEngine
 from voices_peewee.errors import QueryError
 from voices_peewee.fields import utc_now
 from voices_peewee.filters import filters_to_words
@@ -375,9 +376,9 @@ def _may_be_null(node: pw.ColumnBase) -> bool:
 
 def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     # SQLite has NULL below everything: nothing needs to be said when descending, and nothing
-    # may be said where an index shall serve.
+    # may be said where an index shall serve. PostgreSQL has it above everything.
     if down:
-        return pw.Desc(node)
+        return ByEngine(pw.Desc(node), pw.Desc(node, nulls="LAST" if may_be_null else None))
     return pw.Asc(node, nulls="LAST" if may_be_null else None)
 
 
@@ -397,6 +398,8 @@ def _read(
 def _batches(store: Store, query: Any) -> Batches:
     """Yield the rows of a query as they are stored."""
     with store.reading():
-        cursor = store.connection().execute(*query.sql())
+        # What is limited is small; all of it need not be in memory at once.
+        run = store.stream if query._limit is None else store.connection().execute
+        cursor = run(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
             yield batch

@@ -6,10 +6,10 @@ instances: clean, without defaults, as Peewee itself would build them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import peewee as pw
 
@@ -33,8 +33,10 @@ class Mapper(Generic[M]):
         self.names = [field.name for field in fields]
         # Peewee wants a value for each column to write the placeholders; none is bound.
         values = dict.fromkeys(fields, pw.Value(None))
-        self.insert_id_sql = model.insert(values).sql()[0]
-        self.insert_sql = model.insert({field: values[field] for field in fields[1:]}).sql()[0]
+        self.insert_id_sql = _statement(model.insert(values))
+        self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
+        self._returns_id = bool(getattr(meta.database, "returning_clause", False))
+        self._insert_one_sql = f'{self.insert_sql} RETURNING "id"'
         self.select_sql = model.select().sql()[0]
         self.get_sql = model.select().where(model.id == 0).sql()[0]
         self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
@@ -82,27 +84,40 @@ class Mapper(Generic[M]):
             InvalidValueError: A value does not fit its column.
         """
         self._link(instance)
-        cursor = connection.execute(self.insert_sql, self.bind(instance.__data__))
-        instance.__data__["id"] = cursor.lastrowid
+        values = self.bind(instance.__data__)
+        if self._returns_id:
+            key = connection.execute(self._insert_one_sql, values).fetchone()[0]
+        else:
+            key = connection.execute(self.insert_sql, values).lastrowid
+        instance.__data__["id"] = key
         instance._dirty.clear()
         return instance
 
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
-        """Insert many objects without ids and give them theirs; needs the write lock.
+        """Insert many objects without ids and give them theirs; needs SQLite's write lock.
 
         Raises:
             InvalidValueError: A value does not fit its column.
         """
-        table = self.model._meta.table_name
-        last = connection.execute(f'SELECT max(id) FROM "{table}"').fetchone()[0] or 0  # noqa: S608
-        connection.executemany(self.insert_id_sql, self._numbered(instances, last + 1))
-        for key, instance in enumerate(instances, last + 1):
+        if not instances:
+            return
+        keys = self._new_ids(connection, len(instances))
+        connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
+        for key, instance in zip(keys, instances, strict=True):
             instance.__data__["id"] = key
             instance._dirty.clear()
 
-    def _numbered(self, instances: list[M], first: int) -> Iterator[list[Any]]:
+    def _new_ids(self, connection: Any, count: int) -> Sequence[int]:
+        table = self.model._meta.table_name
+        if self._returns_id:  # others insert meanwhile: take them from the sequence
+            rows = connection.execute(_NEW_IDS, (f'"{table}"', count)).fetchall()
+            return [key for (key,) in rows]
+        last = connection.execute(f'SELECT max(id) FROM "{table}"').fetchone()[0] or 0  # noqa: S608
+        return range(last + 1, last + 1 + count)
+
+    def _numbered(self, instances: list[M], keys: Iterable[int]) -> Iterator[list[Any]]:
         binders = self._binders
-        for key, instance in enumerate(instances, first):
+        for key, instance in zip(keys, instances, strict=True):
             self._link(instance)
             values = stored(binders, instance.__data__)
             values.insert(0, key)
@@ -117,7 +132,14 @@ class Mapper(Generic[M]):
         count = 0
         for keys, alike in groupby(rows, key=tuple):
             count += connection.executemany(*self._statement(keys, alike)).rowcount
+            if "id" in keys:
+                self.note_ids(connection)
         return count
+
+    def note_ids(self, connection: Any) -> None:
+        """Keep a server's sequence above ids that were written as they were given."""
+        if self._returns_id:
+            connection.execute(_SKIP_IDS.replace("TABLE", f'"{self.model._meta.table_name}"'))
 
     def _statement(
         self, keys: tuple[str, ...], rows: Iterable[Mapping[str, Any]]
@@ -154,3 +176,27 @@ class Mapper(Generic[M]):
 def mapper(model: type[M]) -> Mapper[M]:
     """Return the mapper of a model, compiled when it is first asked for."""
     return Mapper(model)
+
+
+def forget_statements(*, is_server: bool) -> None:
+    """Compile statements anew where they were compiled for another engine."""
+    global _for_server  # noqa: PLW0603 - as is what the models are bound to
+    if is_server != _for_server:
+        _for_server = is_server
+        mapper.cache_clear()
+
+
+_for_server = False
+_NEW_IDS: Final = (
+    "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
+)
+
+
+_SKIP_IDS: Final = """SELECT setval(sequence, greatest(1, (SELECT max(id) FROM TABLE),
+ pg_sequence_last_value(sequence)))
+ FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence) AS own"""
+
+
+def _statement(query: pw.ModelInsert) -> str:
+    """Return the SQL of an INSERT without what Peewee would have it return."""
+    return str(query.sql()[0]).partition(" RETURNING ")[0]

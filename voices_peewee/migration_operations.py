@@ -170,14 +170,7 @@ class SqliteOperations(stock.SqliteMigrator):
     @_operation
     def fill_nulls(self, table: str, column: str, field: pw.Field) -> object:
         """Write a field's default where a column holds NULL."""
-        default = field.default() if callable(field.default) else field.default
-        assignment = pw.Expression(pw.Entity(column), "=", field.db_value(default), flat=True)
-        return pw.NodeList(
-            (
-                *(pw.SQL("UPDATE"), pw.Entity(table), pw.SQL("SET"), assignment),
-                *(pw.SQL("WHERE"), pw.Entity(column), pw.SQL("IS NULL")),
-            )
-        )
+        return _filled(table, column, field)
 
     def _text(self, node: pw.Node) -> str:
         """Return a node's SQL as it stands in CREATE TABLE, without the table's name."""
@@ -185,12 +178,35 @@ class SqliteOperations(stock.SqliteMigrator):
         return str(context.sql(node).query()[0])
 
 
-class SafeMigrator(stock.Migrator):
-    """peewee-migrate's Migrator with what it gets wrong put right; SQLite only so far."""
+class PostgresOperations(stock.PostgresqlMigrator):
+    """peewee-migrate's PostgreSQL operations."""
 
-    def __init__(self, database: pw.SqliteDatabase) -> None:
+    @_operation
+    def fill_nulls(self, table: str, column: str, field: pw.Field) -> object:
+        """Write a field's default where a column holds NULL."""
+        return _filled(table, column, field)
+
+
+def _filled(table: str, column: str, field: pw.Field) -> pw.NodeList:
+    default = field.default() if callable(field.default) else field.default
+    assignment = pw.Expression(pw.Entity(column), "=", field.db_value(default), flat=True)
+    return pw.NodeList(
+        (
+            *(pw.SQL("UPDATE"), pw.Entity(table), pw.SQL("SET"), assignment),
+            *(pw.SQL("WHERE"), pw.Entity(column), pw.SQL("IS NULL")),
+        )
+    )
+
+
+class SafeMigrator(stock.Migrator):
+    """peewee-migrate's Migrator with what it gets wrong put right."""
+
+    def __init__(self, database: pw.Database) -> None:
         super().__init__(database)
-        self.__migrator__ = SqliteOperations(database)
+        if isinstance(database, pw.SqliteDatabase):
+            self.__migrator__ = SqliteOperations(database)
+        else:
+            self.__migrator__ = PostgresOperations(database)
 
     def change_fields(self, model: Any, **fields: pw.Field) -> Any:
         """Give columns new fields: type, NULL, foreign key, unique."""

@@ -33,7 +33,7 @@ class SafeRouter:
     """
 
     def __init__(
-        self, database: pw.SqliteDatabase, paths: Mapping[str, Path], history_table: str
+        self, database: pw.Database, paths: Mapping[str, Path], history_table: str
     ) -> None:
         self.database, self.paths, self.history_table = database, paths, history_table
         self._history = _history_model(database, history_table)
@@ -89,6 +89,8 @@ class SafeRouter:
         self._restore(triggers, self.paths[name].read_text("utf-8"))
 
     def _triggers(self) -> dict[str, tuple[str, str]]:
+        if not isinstance(self.database, pw.SqliteDatabase):
+            return {}  # a server changes a table without building it anew
         query = "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
         return {name: (table, sql) for name, table, sql in run_sql(self.database, query)}
 

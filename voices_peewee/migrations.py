@@ -53,6 +53,10 @@ def applied(database: pw.Database) -> list[str]:
 
 
 def _recorded(database: pw.Database, columns: str) -> list[Any]:
+    if not isinstance(database, pw.SqliteDatabase):
+        ((table,),) = run_sql(database, "SELECT to_regclass(?)", HISTORY_TABLE)
+        if table is None:
+            return []  # a statement that fails would end the transaction
     try:
         sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
         rows: list[Any] = database.execute_sql(sql).fetchall()
@@ -86,7 +90,7 @@ def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
     if known == done:
         return []
     if unknown := [name for name in done if name not in known]:
-        raise DatabaseNewerError(database.database, unknown)
+        raise DatabaseNewerError(_label(database), unknown)
     return [name for name in known if name not in done]
 
 
@@ -131,16 +135,15 @@ def upgrade(
     def missing() -> list[str]:
         return [name for name in pending(database, directories) if name in wanted]
 
-    sqlite = _sqlite(database)
-    with _translated(sqlite):
-        if not _patiently(sqlite, missing):
+    with _translated(database):
+        if not _patiently(database, missing):
             return []
-        with _locked(sqlite):
+        with _locked(database):
             todo = missing()  # another process may have applied them while this one waited
-            if before and todo and applied(sqlite):
+            if before and todo and applied(database):
                 before(todo)
             if todo:
-                _apply(sqlite, paths, todo)
+                _apply(database, paths, todo)
     return todo
 
 
@@ -166,16 +169,15 @@ def rollback(
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
     paths = find(directories)
-    sqlite = _sqlite(database)
-    with _translated(sqlite):
-        if to is None and not _patiently(sqlite, lambda: applied(sqlite)):
+    with _translated(database):
+        if to is None and not _patiently(database, lambda: applied(database)):
             return []
-        with _locked(sqlite):
-            todo = _newest(sqlite, directories, steps=steps, to=to)
+        with _locked(database):
+            todo = _newest(database, directories, steps=steps, to=to)
             if before and todo:
                 before(todo)
             if todo:
-                _revert(sqlite, paths, todo)
+                _revert(database, paths, todo)
     return todo
 
 
@@ -244,14 +246,14 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
     raise MigrationError(f"there is no {what} {name!r}; {hint}")
 
 
-def _apply(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]) -> None:
+def _apply(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
     with _checked(database):
         router = _router(database, paths)
         for name in todo:
             router.apply(name)
 
 
-def _revert(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]) -> None:
+def _revert(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
     with _checked(database):
         for name in todo:
             _router(database, paths).revert(name)
@@ -259,7 +261,7 @@ def _revert(database: pw.SqliteDatabase, paths: dict[str, Path], todo: list[str]
             run_sql(database, f'DROP TABLE "{HISTORY_TABLE}"')
 
 
-def _router(database: pw.SqliteDatabase, paths: dict[str, Path]) -> SafeRouter:
+def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
     with _current_directory():
         from voices_peewee.migration_router import SafeRouter
     return SafeRouter(database, paths, HISTORY_TABLE)
@@ -276,29 +278,32 @@ def _current_directory() -> Iterator[None]:
         ) from error
 
 
-def _sqlite(database: pw.Database) -> pw.SqliteDatabase:
-    if not isinstance(database, pw.SqliteDatabase):
-        raise MigrationError(f"cannot migrate {database.database!r}: it is not an SQLite database")
-    return database
+def _label(database: pw.Database) -> str:
+    """Return the database's name for messages."""
+    return str(getattr(database, "label", database.database))
 
 
 @contextmanager
-def _translated(database: pw.SqliteDatabase) -> Iterator[None]:
+def _translated(database: pw.Database) -> Iterator[None]:
     try:
         yield
     except pw.OperationalError as error:
         if not _is_busy(error):
             raise
-        raise DatabaseBusyError(database.database, database.timeout) from error
+        raise DatabaseBusyError(_label(database), _timeout(database)) from error
+
+
+def _timeout(database: pw.Database) -> float:
+    return float(getattr(database, "timeout", 0.0))
 
 
 def _is_busy(error: pw.OperationalError) -> bool:
     return str(error) == "database is locked"
 
 
-def _patiently(database: pw.SqliteDatabase, action: Callable[[], T]) -> T:
+def _patiently(database: pw.Database, action: Callable[[], T]) -> T:
     """Repeat what SQLite refuses at once, without waiting, while a new WAL file is made."""
-    deadline = time.monotonic() + database.timeout
+    deadline = time.monotonic() + _timeout(database)
     while True:
         try:
             return action()
@@ -309,10 +314,15 @@ def _patiently(database: pw.SqliteDatabase, action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def _locked(database: pw.SqliteDatabase) -> Iterator[None]:
+def _locked(database: pw.Database) -> Iterator[None]:
     """Hold the only write lock, foreign keys off, in one transaction."""
     if database.in_transaction():
         raise MigrationError("cannot migrate inside a transaction; leave it first")
+    if not isinstance(database, pw.SqliteDatabase):
+        with database.atomic():
+            run_sql(database, "SELECT pg_advisory_xact_lock(hashtextextended(?, 7))", HISTORY_TABLE)
+            yield
+        return
     foreign_keys = database.pragma("foreign_keys")
     database.pragma("foreign_keys", 0)
     try:
@@ -324,8 +334,11 @@ def _locked(database: pw.SqliteDatabase) -> Iterator[None]:
 
 
 @contextmanager
-def _checked(database: pw.SqliteDatabase) -> Iterator[None]:
-    """Refuse faults that were not there before."""
+def _checked(database: pw.Database) -> Iterator[None]:
+    """Refuse faults that were not there before; a server refuses them by itself."""
+    if not isinstance(database, pw.SqliteDatabase):
+        yield
+        return
     before = _faults(database)
     yield
     for fault in _faults(database) - before:

@@ -225,6 +225,7 @@ def _write(store: Store, plans: list[Plan]) -> list[ProcessingHistory]:
     known = rows_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     with collection_paused(), store.writing():
+        store.lock_sources(paths, [plan.history["run_id"] for plan in plans if plan.has_own_id])
         _refuse_known_runs(store, plans)
         files = Files(store, plans, facts)
         for plan in plans:

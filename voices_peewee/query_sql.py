@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from typing import Final
 from unicodedata import normalize
 
 import peewee as pw
 
+from voices_peewee.dialects import ByEngine, elements, in_order, inner, nodes, plain
 from voices_peewee.errors import QueryError
 
 
@@ -41,11 +44,6 @@ def unindexed(node: pw.ColumnBase) -> pw.ColumnBase:
     return pw.NodeList((pw.SQL("+"), pw.NodeList((node,), parens=True)))
 
 
-def plain(value: object) -> pw.Value:
-    """Return a parameter that no field converts."""
-    return pw.Value(value, converter=False)
-
-
 def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
     """Return what is true where a node has a value, which no field converts."""
     return pw.Expression(node, pw.OP.EQ, plain(value))
@@ -54,8 +52,8 @@ def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
 def contains(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
     """Return what is true where a node holds a text, in whichever letter case.
 
-    SQLite's LIKE knows the case of a–z only; a GLOB that spells both cases of each letter
-    serves the rest. An accented letter is found composed and decomposed, as some file systems
+    SQLite's LIKE, and PostgreSQL's for our columns, know the case of a–z only; a pattern that
+    spells both cases of each letter serves the rest. An accented letter is found composed and decomposed, as some file systems
     store it.
     """
     if text.isascii():
@@ -67,15 +65,17 @@ def contains(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
 
 
 def _globbed(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
-    pattern = "".join(map(_both_cases, text))
-    return pw.NodeList((node, pw.SQL("GLOB"), plain(f"*{pattern}*")), parens=True)
+    cases = list(map(_both_cases, text))
+    glob = "".join(f"[{one}]" if len(one) > 1 or one in "*?[" else one for one in cases)
+    regex = "".join(f"[{one}]" if len(one) > 1 else re.escape(one) for one in cases)
+    sqlite = pw.NodeList((node, pw.SQL("GLOB"), plain(f"*{glob}*")), parens=True)
+    return ByEngine(sqlite, pw.NodeList((node, pw.SQL("~"), plain(regex)), parens=True))
 
 
 def _both_cases(letter: str) -> str:
-    """Return a GLOB that fits a letter in either case; GLOB's own signs stand for themselves."""
+    """Return the forms of a letter in either case."""
     forms = {letter, letter.lower(), letter.upper(), letter.title()}
-    forms = {form for form in forms if len(form) == 1}
-    return f"[{''.join(sorted(forms))}]" if len(forms) > 1 or letter in "*?[" else letter
+    return "".join(sorted(form for form in forms if len(form) == 1))
 
 
 def json_path(keys: Sequence[str]) -> str:
@@ -94,17 +94,23 @@ def json_path(keys: Sequence[str]) -> str:
 def json_value(field: pw.ColumnBase, keys: Sequence[str]) -> pw.ColumnBase:
     """Return what the keys lead to as a JSON array of one, which keeps its type."""
     path = plain(json_path(keys))
-    return pw.fn.json_extract(field, path, path)
+    postgres = nodes("jsonb_build_array(", inner(field, keys), ")")
+    return ByEngine(pw.fn.json_extract(field, path, path), postgres)
 
 
 def json_order(field: pw.ColumnBase, keys: Sequence[str]) -> pw.ColumnBase:
     """Return what the keys lead to as SQL compares it: numbers before texts."""
-    return pw.fn.json_extract(field, plain(json_path(keys)))
+    sqlite = pw.fn.json_extract(field, plain(json_path(keys)))
+    return ByEngine(sqlite, in_order(inner(field, keys)))
 
 
 def json_missing(field: pw.ColumnBase, keys: Sequence[str]) -> pw.ColumnBase:
     """Return what is true where the keys lead to nothing or to null."""
-    return pw.fn.coalesce(pw.fn.json_type(field, plain(json_path(keys))), "null") == "null"
+    kind = ByEngine(
+        pw.fn.json_type(field, plain(json_path(keys))),
+        nodes("jsonb_typeof(", inner(field, keys), ")"),
+    )
+    return nodes("coalesce(", kind, ", 'null') = 'null'")
 
 
 def some_element(
@@ -112,16 +118,16 @@ def some_element(
 ) -> pw.ColumnBase:
     """Return what is true where a scalar, or an element of a list, fits a condition.
 
-    The condition names its columns je.type and je.value.
+    The condition names its columns je.type, ``ELEMENT`` and ``ELEMENT_NUMBER``.
     """
     path = json_path(keys)
-    elements = (
-        pw.SQL("SELECT 1 FROM"),
-        pw.fn.json_each(field, plain(path)),
-        pw.SQL("AS je WHERE"),
-        condition,
-        pw.SQL("AND"),
-        pw.fn.json_type(field, plain(path)),
-        pw.SQL("<> 'object'"),
+    sqlite = nodes(
+        *("SELECT 1 FROM", pw.fn.json_each(field, plain(path)), "AS je WHERE", condition),
+        *("AND", pw.fn.json_type(field, plain(path)), "<> 'object'"),
     )
-    return pw.fn.EXISTS(pw.NodeList(elements))
+    postgres = nodes("SELECT 1 FROM", elements(inner(field, keys), "je"), "WHERE", condition)
+    return pw.fn.EXISTS(ByEngine(sqlite, postgres))
+
+
+ELEMENT: Final = pw.SQL("je.value")
+ELEMENT_NUMBER: Final = ByEngine(ELEMENT, pw.SQL("je.number"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import peewee as pw
 
+from voices_peewee.dialects import ByEngine
 from voices_peewee.errors import AmbiguousNameError, NotFoundError
 from voices_peewee.fields import dump_json
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
@@ -117,11 +118,12 @@ def failures(
     return ResultList(found, _FAILURE, ("error", "count", "models", "newest", "path"))
 
 
-def _first_line(text: pw.Field) -> pw.Function:
+def _first_line(text: pw.Field) -> pw.ColumnBase:
     """Return the first line in SQL, so that tracebacks stay where they are."""
     newline = pw.fn.char(10)
     shown = pw.fn.ltrim(pw.fn.COALESCE(text, ""), " \t\r\n")
-    return pw.fn.substr(shown, 1, pw.fn.instr(shown.concat(newline), newline) - 1)
+    sqlite = pw.fn.substr(shown, 1, pw.fn.instr(shown.concat(newline), newline) - 1)
+    return ByEngine(sqlite, pw.fn.split_part(shown, "\n", 1))
 
 
 def _error(line: str) -> str:

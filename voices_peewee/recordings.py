@@ -171,6 +171,7 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Exami
 def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> list[Added]:
     """Write a batch in one transaction."""
     with store.writing():
+        store.lock_sources([one.path for one in examined])
         known = _rows_at(store, [one.path for one in examined])
         results = [_merge(one, known.get(one.path), wishes) for one in examined]
         fresh = [result.file for result in results if result.outcome == "added"]

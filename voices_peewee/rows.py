@@ -11,11 +11,11 @@ import peewee as pw
 
 from voices_peewee import html_text
 from voices_peewee.errors import QueryError
-from voices_peewee.mapping import Mapper, mapper
+from voices_peewee.mapping import Mapper, forget_statements, mapper
 from voices_peewee.models import BaseModel, database_proxy
 from voices_peewee.tabular import ResultList, python_rows, run_query
 
-__all__ = ["Mapper", "Query", "collection_paused", "mapper"]
+__all__ = ["Mapper", "Query", "collection_paused", "forget_statements", "mapper"]
 
 M = TypeVar("M", bound=BaseModel)
 

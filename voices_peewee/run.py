@@ -19,7 +19,7 @@ from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.fields import dump_json, utc_now
 from voices_peewee.metrics import Metrics, combine
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, new_run_id
-from voices_peewee.rows import mapper
+from voices_peewee.rows import Mapper, mapper
 from voices_peewee.sources import FACTS, AnyPath, locate, look, settle, speaker_id
 from voices_peewee.store import SpeakerKey, Store
 
@@ -277,8 +277,9 @@ class Run:
             "created_at": utc_now(),
             **metrics.row(),
         }
-        parameters = mapper(ModelPerformance).bind(values)
-        self._store.connection().execute(_upsert_performance(), parameters)
+        rows = mapper(ModelPerformance)
+        parameters = rows.bind(values)
+        self._store.connection().execute(_upsert(rows), parameters)
 
 
 def _metrics_of(measured: resources.Measured) -> Metrics:
@@ -291,8 +292,7 @@ def _metrics_of(measured: resources.Measured) -> Metrics:
 
 
 @functools.cache
-def _upsert_performance() -> str:
-    rows = mapper(ModelPerformance)
+def _upsert(rows: Mapper[ModelPerformance]) -> str:
     kept = ("id", "processing_history", "created_at")
     changed = ", ".join(f"{name} = excluded.{name}" for name in rows.names if name not in kept)
     return f"{rows.insert_sql} ON CONFLICT (processing_history_id) DO UPDATE SET {changed}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import peewee as pw
 
+from voices_peewee.dialects import ByEngine, as_number, inner
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
@@ -65,7 +66,7 @@ class Metric:
     column: bool
 
     @property
-    def value(self) -> pw.Field | pw.Function:
+    def value(self) -> pw.ColumnBase:
         """What is selected; it may be no number: see ``is_number``."""
         return _value(self.name)
 
@@ -104,12 +105,13 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     return Metric(name, direction, "dB" if word in _DECIBELS else "", column=False)
 
 
-def _value(name: str) -> pw.Field | pw.Function:
+def _value(name: str) -> pw.ColumnBase:
     if name in _COLUMNS:
         found: pw.Field = ModelPerformance._meta.fields[name]
         return found
-    path = "$." + ".".join(f'"{part}"' for part in name.split("."))
-    return pw.fn.json_extract(ModelPerformance.additional_metrics, path)
+    keys, metrics = name.split("."), ModelPerformance.additional_metrics
+    path = "$." + ".".join(f'"{part}"' for part in keys)
+    return ByEngine(pw.fn.json_extract(metrics, path), as_number(inner(metrics, keys)))
 
 
 def _is_number(name: str) -> pw.Expression:
@@ -134,9 +136,15 @@ WHERE entry.type IN ('integer', 'real')
 """
 
 
+_NAMES_ON_SERVER: Final = _NAMES.replace("json_each", "jsonb_each").replace(
+    "entry.type IN ('integer', 'real')", "jsonb_typeof(entry.value) = 'number'"
+)
+
+
 def _recorded_names(store: Store) -> list[str]:
+    sql = _NAMES if store.server is None else _NAMES_ON_SERVER
     with store.reading():
-        return [key for (key,) in store.connection().execute(_NAMES, (_LOOK_AT,))]
+        return [key for (key,) in store.connection().execute(sql, (_LOOK_AT,))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,14 +194,8 @@ class Runs:
 @contextmanager
 def snapshot(store: Store) -> Iterator[None]:
     """Let every read inside see one state of the database, without the lock of writers."""
-    with store.reading():
-        connection = store.connection()
-        # Outside a transaction a savepoint begins a deferred one; inside, it is a part of it.
-        connection.execute("SAVEPOINT voices_snapshot")
-        try:
-            yield
-        finally:
-            connection.execute("RELEASE voices_snapshot")
+    with store.snapshot():
+        yield
 
 
 def model_label(model_type: str | None, model_version: str | None) -> str:

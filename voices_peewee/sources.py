@@ -43,8 +43,11 @@ _CLOCK_SLACK: Final = 2.0
 # The recording itself before its outputs, the newest first; the run's speaker may be NULL.
 # An output that holds another speaker's voice must not collect this one's measurements.
 _RUN_ROW: Final = """WHERE original_path = ?
- AND (speaker_id IS ? OR processed_path IS NULL AND (? IS NULL OR speaker_id IS NULL))
+ AND (speaker_id IS ?
+  OR processed_path IS NULL AND (CAST(? AS integer) IS NULL OR speaker_id IS NULL))
  ORDER BY processed_path IS NOT NULL, id DESC LIMIT 1"""
+
+_RUN_ROW_ON_SERVER: Final = _RUN_ROW.replace("IS ?", "IS NOT DISTINCT FROM CAST(? AS integer)", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def settle(store: Store, source: Source) -> ProcessedFile:
     """Write what ``look`` found, inside a transaction; return the row of the source."""
     row = source.row
     if row is None and source.path is not None:  # another process may have been faster
+        store.lock_sources([source.path])
         row = _run_row(store, source.path, source.speaker_id)
     if row is None:
         row = ProcessedFile(**source.facts, speaker=source.speaker_id)
@@ -172,7 +176,8 @@ def _run_row(store: Store, path: str, speaker_id: int | None) -> ProcessedFile |
     stored = ProcessedFile.original_path.db_value(path)
     with store.reading():
         values = stored, speaker_id, speaker_id
-        cursor = store.connection().execute(f"{rows.select_sql} {_RUN_ROW}", values)
+        place = _RUN_ROW if store.server is None else _RUN_ROW_ON_SERVER
+        cursor = store.connection().execute(f"{rows.select_sql} {place}", values)
         return next(rows.build(cursor.fetchall()), None)
 
 

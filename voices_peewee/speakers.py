@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import peewee as pw
 
+from voices_peewee.dialects import ByEngine, elements, nodes, plain
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
 from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.models import ProcessedFile, Speaker
@@ -37,6 +38,7 @@ class SpeakerMethods(Lifecycle):
         """
         speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
         with self.store.writing():
+            self.store.lock_speakers()
             taken = [one.id for one in self.store.query(Speaker).filter_by(name=name).all()]
             if unique and taken:
                 raise DuplicateNameError("speaker", name, taken)
@@ -71,6 +73,7 @@ class SpeakerMethods(Lifecycle):
         if "tags" in changes:
             changes["tags"] = _clean_tags(changes["tags"])
         with self.store.writing():
+            self.store.lock_speakers()
             fresh = self._fresh(speaker)
             return self.store.update(fresh, changes)
 
@@ -84,6 +87,7 @@ class SpeakerMethods(Lifecycle):
         """
         new = _clean_tags(tags)
         with self.store.writing():
+            self.store.lock_speakers()
             fresh = self._fresh(speaker)
             return self.store.update(fresh, {"tags": _clean_tags([*fresh.tags, *new])})
 
@@ -97,6 +101,7 @@ class SpeakerMethods(Lifecycle):
         """
         gone = set(_clean_tags(tags))
         with self.store.writing():
+            self.store.lock_speakers()
             fresh = self._fresh(speaker)
             kept = [tag for tag in fresh.tags if tag not in gone]
             return self.store.update(fresh, {"tags": kept})
@@ -106,7 +111,7 @@ class SpeakerMethods(Lifecycle):
         tag = pw.SQL("tag.value")
         query = (
             Speaker.select(tag, pw.fn.COUNT(Speaker.id.distinct()))
-            .from_(Speaker, pw.fn.json_each(Speaker.tags).alias("tag"))
+            .from_(Speaker, _TAGS)
             .group_by(tag)
             .order_by(tag)
         )
@@ -181,9 +186,13 @@ class SpeakerMethods(Lifecycle):
 
 def has_tag(tag: str) -> pw.Node:
     """Return the condition that a speaker has a tag."""
-    each = pw.fn.json_each(Speaker.tags)
-    clause = pw.NodeList((pw.SQL("SELECT 1 FROM"), each, pw.SQL("AS tag WHERE tag.value ="), tag))
-    return pw.fn.EXISTS(clause)
+    return pw.fn.EXISTS(nodes("SELECT 1 FROM", _TAGS, "WHERE tag.value =", plain(tag)))
+
+
+_TAGS: Final = ByEngine(
+    nodes(pw.fn.json_each(Speaker.tags), "AS tag"),
+    nodes("LATERAL", elements(Speaker.tags, "tag")),
+)
 
 
 def _clean_tags(tags: Iterable[str] | str) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import peewee as pw
 
@@ -21,7 +21,12 @@ from voices_peewee.fields import JSONField
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, Speaker
 from voices_peewee.rows import Query, mapper
 
+if TYPE_CHECKING:
+    from voices_peewee.postgres import Server
+
 M = TypeVar("M", bound=BaseModel)
+
+_FEW = 20  # locks
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
@@ -35,8 +40,14 @@ class Store:
         self.label = label
         self.timeout = timeout
         self._reading = Translated(label, timeout)
-        self._gate = WriteGate(label, timeout)
         self._sqlite = database if isinstance(database, VoicesSqlite) else None
+        self.server: Server | None = None
+        if not isinstance(database, pw.SqliteDatabase):
+            self.server = database  # type: ignore[assignment] # the manager opens no other
+        # One thread writes at a time, where the engine has one lock for all.
+        self._gate: AbstractContextManager[None] = (
+            WriteGate(label, timeout) if self.server is None else nullcontext()
+        )
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
@@ -48,6 +59,54 @@ class Store:
         with self._reading, self._gate, self.database.atomic():
             yield
 
+    def lock_speakers(self) -> None:
+        """Keep others from changing speakers by what they read, until the transaction ends.
+
+        SQLite has one writer at a time; on a server, what is read to be changed needs this.
+        """
+        if self.server is not None:
+            self.server.lock("speakers")
+
+    def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
+        """Keep others from recording the same sources, until the transaction ends.
+
+        Many at once lock all of them: a server has room for some thousand locks.
+
+        Args:
+            paths: The sources' paths.
+            names: Ids of runs that nobody else may take.
+        """
+        if self.server is None:
+            return
+        keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
+        keys += [f"run {name}" for name in names]
+        if len(keys) > _FEW:
+            self.server.lock("sources")
+        elif keys:
+            self.server.lock(*keys, shared="sources")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see one state of the database, without the lock of writers."""
+        with self.reading():
+            if self.server is not None:
+                with self.server.snapshot():
+                    yield
+                return
+            connection = self.connection()
+            # Outside a transaction a savepoint begins a deferred one; inside, it is a part of it.
+            connection.execute("SAVEPOINT voices_snapshot")
+            try:
+                yield
+            finally:
+                connection.execute("RELEASE voices_snapshot")
+
+    def stream(self, sql: str, parameters: Any) -> Any:
+        """Return a cursor for many rows, which are not held in memory at once."""
+        connection = self.connection()
+        run = connection.execute if self.server is None else connection.stream
+        return run(sql, parameters)
+
     def connection(self) -> Any:
         """Return this thread's driver connection."""
         return self.database.connection()
@@ -56,6 +115,8 @@ class Store:
         """Close the connections of every thread."""
         if isinstance(self.database, VoicesSqlite):
             self.database.close_all()
+        elif self.server is not None:
+            self.server.close_all()
         elif not self.database.is_closed():
             self.database.close()
 
@@ -100,6 +161,7 @@ class Store:
                     for one in group.values():
                         if one.id is not None:
                             one.save(force_insert=True)
+                    mapper(model).note_ids(self.connection())
                 if fresh:
                     mapper(model).insert_objects(self.connection(), fresh)
         return everything

@@ -1,0 +1,111 @@
+"""Where SQLite and PostgreSQL differ in SQL: both forms side by side, chosen when it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import peewee as pw
+
+_POSTGRES_PARAMETER: Final = "%s"
+
+
+class ByEngine(pw.ColumnBase):
+    """An expression with a form for each engine."""
+
+    def __init__(self, sqlite: Any, postgres: Any) -> None:
+        self.sqlite, self.postgres = sqlite, postgres
+
+    def __sql__(self, ctx: Any) -> Any:
+        is_postgres = ctx.state.param == _POSTGRES_PARAMETER
+        return ctx.sql(self.postgres if is_postgres else self.sqlite)
+
+
+def plain(value: object) -> pw.Value:
+    """Return a parameter that no field converts."""
+    return pw.Value(value, converter=False)
+
+
+def nodes(*parts: Any) -> pw.NodeList:
+    """Return pieces of SQL in a row; a text is SQL, not a value."""
+    return pw.NodeList(tuple(pw.SQL(part) if isinstance(part, str) else part for part in parts))
+
+
+# JSON, on PostgreSQL
+
+
+def inner(field: Any, keys: Sequence[str]) -> Any:
+    """Return what the keys lead to in jsonb; keys never count the elements of a list."""
+    parts: list[Any] = ["(", field]
+    for key in keys:
+        parts += ["-> CAST(", plain(key), "AS text)"]
+    return nodes(*parts, ")") if keys else field
+
+
+def as_number(value: Any) -> pw.NodeList:
+    """Return the number that jsonb is, as double precision; NULL for anything else.
+
+    As in SQLite, true and false are 1 and 0.
+    """
+    return nodes(
+        *("CASE jsonb_typeof(", value, ") WHEN 'number' THEN CASE WHEN abs(CAST("),
+        *(value, "AS numeric)) < 1.7976931348623158e308 THEN CAST(", value),
+        *("AS double precision) END WHEN 'boolean' THEN CAST(CAST(", value),
+        "AS boolean) AS integer) END",
+    )
+
+
+def in_order(value: Any) -> pw.NodeList:
+    """Return a sort key for jsonb: numbers before texts, and text by its bytes."""
+    return nodes(
+        *("CASE WHEN", value, "IS NULL OR jsonb_typeof(", value, ") = 'null' THEN NULL ELSE ROW("),
+        *("CASE WHEN jsonb_typeof(", value, ") IN ('number', 'boolean') THEN 0 ELSE 1 END,"),
+        *(as_number(value), ", convert_to(", value, "#>> '{}', 'UTF8')) END"),
+    )
+
+
+def elements(value: Any, alias: str) -> pw.NodeList:
+    """Return a source of rows: the elements of a list, or a scalar alone; none of an object.
+
+    Its columns are ``type`` as in SQLite's json_each, ``value`` (a text, else NULL) and
+    ``number``.
+    """
+    one = nodes("element.value")
+    listed = nodes(
+        *("CASE WHEN", value, "IS NULL OR jsonb_typeof(", value, ") = 'object' THEN '[]'::jsonb"),
+        *("WHEN jsonb_typeof(", value, ") = 'array' THEN", value),
+        *("ELSE jsonb_build_array(", value, ") END"),
+    )
+    return nodes(
+        "(SELECT CASE jsonb_typeof(element.value) WHEN 'string' THEN 'text'",
+        "WHEN 'number' THEN 'real' WHEN 'boolean' THEN element.value #>> '{}'",
+        "ELSE jsonb_typeof(element.value) END AS type,",
+        "CASE jsonb_typeof(element.value) WHEN 'string' THEN element.value #>> '{}' END",
+        *('COLLATE "C" AS value,', as_number(one), "AS number FROM jsonb_array_elements("),
+        *(listed, f") AS element) AS {alias}"),
+    )
+
+
+# Placeholders
+
+_PIECE: Final = re.compile(
+    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
+    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=256)
+def for_psycopg(sql: str) -> str:
+    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["place"]:
+            return "%s"
+        if match["name"]:
+            return f"%({match['name']})s"
+        return match.group().replace("%", "%%")
+
+    return _PIECE.sub(replace, sql)

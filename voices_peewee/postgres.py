@@ -1,0 +1,383 @@
+"""PostgreSQL as an engine: connections, their pool, threads, forks and a server that went away.
+
+Only ``engine.open_server`` imports this: it loads psycopg. What a connection returns is what
+SQLite returns (times and JSON as text, numbers as float), so that nothing above needs to know.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import peewee as pw
+import psycopg
+from playhouse.cockroachdb import CockroachDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from voices_peewee.dialects import for_psycopg
+from voices_peewee.errors import DatabaseError
+from voices_peewee.forks import forks
+from voices_peewee.server_url import masked, split_options
+
+_IDLE: Final = TransactionStatus.IDLE
+_PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
+_LONGEST_PAUSE: Final = 1.0
+_CONNECT: Final = 10  # s that one attempt may take
+_APPLICATION: Final = "voices"
+_AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by peer", "unreachable")
+_STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet accepting")
+
+
+class _Text(Loader):
+    """JSON as the text that it is."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+class _Float(Loader):
+    """A sum or an average, which PostgreSQL computes as numeric, as a float."""
+
+    def load(self, data: Any) -> float:
+        return float(bytes(data))
+
+
+class _Time(Loader):
+    """A time as SQLite holds it: text in UTC at fixed width, so that text order is time order."""
+
+    def load(self, data: Any) -> str:
+        text = bytes(data).decode()
+        if not text.endswith("+00"):
+            return text
+        body, _, fraction = text[:-3].partition(".")
+        return f"{body}.{fraction:0<6}+00:00"
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is used as one of sqlite3 is."""
+
+    process = 0
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.pgconn.transaction_status != _IDLE
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Run a statement, its values as ``?`` or as ``%s``."""
+        if params and "?" in query and "%s" not in query:
+            query = for_psycopg(query)
+        with pw.__exception_wrapper__:
+            return super().execute(query, params or None, **options)
+
+    def executemany(self, query: str, rows: Iterable[Any]) -> Any:
+        """Run a statement with many sets of values."""
+        cursor = self.cursor()
+        with pw.__exception_wrapper__:
+            cursor.executemany(for_psycopg(query) if "%s" not in query else query, rows)
+        return cursor
+
+    def stream(self, query: str, params: Any = None) -> Any:
+        """Run a SELECT whose rows stay on the server until they are fetched."""
+        name = f"voices_{os.urandom(6).hex()}"
+        cursor = self.cursor(name, withhold=not self.in_transaction)
+        with pw.__exception_wrapper__:
+            cursor.execute(query, params or None)
+        return cursor
+
+    def is_lost(self) -> bool:
+        """Whether an idle connection was closed by the server; costs no round trip."""
+        if self.closed:
+            return True
+        if self.pgconn.transaction_status != _IDLE:
+            return self.pgconn.transaction_status == TransactionStatus.UNKNOWN
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN | select.POLLHUP)
+        if not poll.poll(0):
+            return False
+        try:
+            self.pgconn.consume_input()  # a notice, or the server's last words
+        except psycopg.OperationalError:
+            return True
+        return bool(poll.poll(0)) and self.closed
+
+    def abandon(self) -> None:
+        """Forget a parent's connection in a forked child: what is sent goes nowhere."""
+        with suppress(psycopg.Error, OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self.pgconn.socket)
+            os.close(nowhere)
+
+
+class _Adapter(pw.Psycopg3Adapter):
+    """Makes connections of ours from what libpq knows: URL, environment, ~/.pgpass, services."""
+
+    def connect(self, db: Any, **_: Any) -> Connection:
+        connection = Connection.connect(db.conninfo, autocommit=True, **db.options)
+        types, info = psycopg.adapters.types, connection.adapters
+        for name, loader in (("jsonb", _Text), ("json", _Text), ("timestamptz", _Time)):
+            info.register_loader(types[name].oid, loader)
+        info.register_loader(types["numeric"].oid, _Float)
+        connection.execute(
+            "SELECT set_config('TimeZone', 'UTC', false), set_config('lock_timeout', %s, false)",
+            (str(int(1000 * db.timeout)),),
+        )
+        connection.process = os.getpid()
+        db.made[id(connection)] = connection
+        return connection
+
+
+class _JSONMethods(pw.PostgresqlJSONMethods):
+    """Peewee's JSON operations, for JSON that arrives as text."""
+
+    def make_value_reader(self, loads: Callable[[str], Any]) -> Callable[[Any], Any]:
+        return pw.BaseJSONMethods.make_value_reader(self, loads)
+
+
+class _Closer:
+    """Gives a connection back to the pool when the thread ends that holds this."""
+
+    def __init__(self, database: Any, connection: Connection) -> None:
+        self.database, self.connection = weakref.ref(database), connection
+        self.process = os.getpid()
+        self.is_done = False
+
+    def __del__(self) -> None:
+        database = self.database()
+        if self.is_done or database is None or os.getpid() != self.process:
+            return
+        with suppress(Exception):  # the interpreter may be ending
+            database.give_back(self.connection)
+
+
+class Server(PooledDatabase):
+    """What PostgreSQL and CockroachDB share; each thread has a connection of its own.
+
+    A thread's connection goes back to the pool when the thread ends or closes it. One that
+    the server has closed is replaced before it is used. A forked child leaves its parent's
+    alone and opens its own.
+    """
+
+    json_methods = _JSONMethods
+    psycopg3_adapter = _Adapter
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self.label, self.timeout = masked(url), timeout
+        rest, own = split_options(url)
+        parts: dict[str, Any] = conninfo_to_dict(rest)
+        self.conninfo = rest
+        self.options: dict[str, Any] = {"prepare_threshold": own.get("prepare_threshold", 5)}
+        if not parts.get("connect_timeout"):
+            self.options["connect_timeout"] = max(1, min(_CONNECT, int(timeout)))
+        if not parts.get("application_name"):
+            self.options["application_name"] = _APPLICATION
+        self.made: weakref.WeakValueDictionary[int, Connection] = weakref.WeakValueDictionary()
+        self._was_connected = False
+        self._state: Any
+        super().__init__(
+            self.label,
+            max_connections=own.get("max_connections", 0),
+            timeout=timeout,
+            field_types={"DATETIME": "TIMESTAMPTZ", "TEXT": self.text_type},
+            prefer_psycopg3=True,
+        )
+        forks.databases.add(self)
+
+    text_type = "TEXT"
+
+    # Connecting
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Connect the calling thread; wait for a server that is starting or was there before."""
+        deadline, pause = time.monotonic() + self.timeout, _PAUSE
+        while True:
+            try:
+                found: bool = super().connect(reuse_if_open)
+            except MaxConnectionsExceeded as error:
+                raise DatabaseError(
+                    self.label,
+                    f"all {self._max_connections} connections of this process are in use; "
+                    "close some, or raise max_connections",
+                ) from error
+            except pw.OperationalError as error:
+                if not self._may_return(error) or time.monotonic() + pause > deadline:
+                    raise
+            else:
+                self._was_connected = True
+                return found
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _may_return(self, error: Exception) -> bool:
+        message = str(error).lower()
+        known = (*_STARTING, *(_AWAY if self._was_connected else ()))
+        return any(word in message for word in known)
+
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        self._state.closer = _Closer(self, connection)
+        return connection
+
+    def _close(self, conn: Any, close_conn: bool = False) -> None:
+        closer = getattr(self._state, "closer", None)
+        if closer is not None and closer.connection is conn:
+            closer.is_done = True
+        super()._close(conn, close_conn=close_conn)
+
+    def give_back(self, connection: Connection) -> None:
+        """Return the connection of a thread that has ended; undo what it did not commit."""
+        super()._close(connection, close_conn=connection.closed)
+
+    def _is_closed(self, conn: Any) -> bool:
+        return bool(conn.is_lost())
+
+    def connection(self) -> Any:
+        """Return this thread's connection: a new one where the server closed the last."""
+        self._drop_lost()
+        return super().connection()
+
+    def cursor(self, named_cursor: bool | None = None) -> Any:
+        """Return a cursor of this thread's connection."""
+        return self.connection().cursor()
+
+    def _drop_lost(self) -> None:
+        state = self._state
+        if not state.closed and not state.transactions and state.conn.is_lost():
+            connection = state.conn
+            state.reset()
+            self._close(connection, close_conn=True)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run a statement, its values as ``?`` or as ``%s``."""
+        if params and "?" in sql and "%s" not in sql:
+            sql = for_psycopg(sql)
+        return super().execute_sql(sql, params or None)
+
+    # Transactions
+
+    def in_own_transaction(self) -> bool:
+        """Whether the calling thread's connection is inside a transaction."""
+        return not self.is_closed() and bool(self._state.conn.in_transaction)
+
+    def rollback(self) -> None:
+        """Roll back, unless the connection is gone: its error is the one to be seen."""
+        if not self.is_closed() and not self._state.conn.closed:
+            with suppress(pw.OperationalError):
+                super().rollback()
+
+    def pop_transaction(self) -> Any:
+        """Leave a transaction; a forked child may leave one that its parent began."""
+        return self._state.transactions.pop() if self._state.transactions else None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see one state of the database."""
+        connection = self.connection()
+        if connection.in_transaction:
+            yield
+            return
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield
+        finally:
+            if not connection.closed:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Refuse every write inside."""
+        connection = self.connection()
+        begin, end = ("SAVEPOINT voices_reading", "ROLLBACK TO voices_reading")
+        if not connection.in_transaction:
+            begin, end = "BEGIN", "ROLLBACK"
+        connection.execute(begin)
+        try:
+            connection.execute("SET LOCAL transaction_read_only = on")
+            yield
+        finally:
+            if not connection.closed:
+                connection.execute(end)
+
+    def lock(self, *keys: str, shared: str | None = None) -> None:
+        """Keep others who lock the same keys out until the transaction ends.
+
+        Args:
+            keys: What is locked; always in the same order, so that two cannot wait for each other.
+            shared: What is locked before, together with others who do the same.
+        """
+        calls = ["pg_advisory_xact_lock_shared(hashtextextended(%s, 7))"] if shared else []
+        calls += ["pg_advisory_xact_lock(hashtextextended(%s, 7))"] * len(keys)
+        values = [*([shared] if shared else []), *sorted(keys)]
+        self.connection().execute(f"SELECT {', '.join(calls)}", values)
+
+    # Closing and forking
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections of all threads and of the pool."""
+        return [one for one in list(self.made.values()) if not one.closed]
+
+    def close_all(self) -> None:
+        """Close the connections of all threads; undo what was not committed."""
+        self.dispose()
+        for connection in self.connections:
+            connection.close()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child, which leaves its parent's connections alone."""
+        for connection in list(self.made.values()):
+            connection.abandon()
+        self.made = weakref.WeakValueDictionary()
+        self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
+        self._lock = threading.Lock()
+        self._pool_lock = threading.RLock()
+        self._pool_available = threading.Condition(self._pool_lock)
+        self._connections, self._in_use = [], {}
+
+    # What the server is
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return the server's version and the size of the database (bytes)."""
+        row = (
+            self.connection()
+            .execute(
+                "SELECT current_setting('server_version'), pg_database_size(current_database())"
+            )
+            .fetchone()
+        )
+        return {"version": row[0], "size": row[1]}
+
+
+class VoicesPostgres(Server, pw.PostgresqlDatabase):
+    """A PostgreSQL database. Texts compare by their bytes, as in SQLite, whatever the locale."""
+
+    text_type = 'TEXT COLLATE "C"'
+
+
+class VoicesCockroach(Server, CockroachDatabase):
+    """A CockroachDB database, through Peewee's class; not tested against a server."""
+
+    def lock(self, *keys: str, shared: str | None = None) -> None:
+        """Do nothing: CockroachDB's transactions are serializable and it lacks these locks."""
+
+
+def open_server(url: str, *, timeout: float) -> Server:
+    """Return the database of a URL, not connected yet.
+
+    Raises:
+        ValueError: libpq cannot read the URL.
+    """
+    kind = VoicesCockroach if url.lower().startswith("cockroachdb") else VoicesPostgres
+    try:
+        return kind(url, timeout=timeout)
+    except psycopg.ProgrammingError as error:
+        raise ValueError(str(error).strip()) from error
