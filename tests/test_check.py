@@ -16,6 +16,7 @@ from voices_peewee.check import Finding
 
 RESTORE = "restore a backup with 'voices restore'"
 MIGRATE = "write a migration with 'voices create-migration NAME', or " + RESTORE
+REMAKE = "write a migration with 'voices create-migration NAME --empty', or " + RESTORE
 
 
 def damage(path: Path, *statements: str) -> None:
@@ -112,10 +113,19 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         "pending migration",
         ("DELETE FROM schema_migrations",),
         [
-            Finding(
-                "migrations", "migration '001_initial' is pending", "run 'voices run-migrations'"
-            )
+            Finding("migrations", f"migration {name!r} is pending", "run 'voices run-migrations'")
+            for name in ("001_initial", "002_views")
         ],
+    ),
+    (
+        "missing view",
+        ("DROP VIEW v_runs",),
+        [Finding("drift", "view 'v_runs' is missing", REMAKE)],
+    ),
+    (
+        "another view",
+        ("DROP VIEW v_runs", "CREATE VIEW v_runs AS SELECT 1 AS id"),
+        [Finding("drift", "view 'v_runs' is another one", REMAKE)],
     ),
 ]
 
@@ -133,7 +143,7 @@ def test_what_is_wrong(made: Path, statements: tuple[str, ...], findings: list[F
 
 def test_the_command_says_what_to_do(made: Path) -> None:
     """The command prints each finding with its advice and exits 1; --json has the same."""
-    damage(made, "DELETE FROM schema_migrations")
+    damage(made, "DELETE FROM schema_migrations WHERE name = '001_initial'")
     assert run("--db", made, "check") == (
         1,
         "migrations: migration '001_initial' is pending\n    run 'voices run-migrations'\n",

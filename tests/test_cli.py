@@ -191,6 +191,8 @@ READING = [
     "close-unfinished",
     "leaderboard",
     "compare a b",
+    "plot distribution",
+    "plot trend -o x.png",
 ]
 
 
@@ -234,13 +236,13 @@ def test_url_of_another_engine_is_refused() -> None:
 def test_db_by_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """VOICES_DB names the database."""
     monkeypatch.setenv("VOICES_DB", str(path))
-    assert run("init") == (0, f"{path}\n", "1 migration applied\n")
+    assert run("init") == (0, f"{path}\n", "2 migrations applied\n")
 
 
 def test_db_after_the_command(path: Path, tmp_path: Path) -> None:
     """--db may stand after the command, and is the one that counts then."""
     other = tmp_path / "other.db"
-    assert run("--db", other, "init", "--db", path) == (0, f"{path}\n", "1 migration applied\n")
+    assert run("--db", other, "init", "--db", path) == (0, f"{path}\n", "2 migrations applied\n")
     assert not other.exists()
 
 

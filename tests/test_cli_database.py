@@ -32,7 +32,7 @@ def studio(path: Path) -> Path:
 
 def test_init(path: Path) -> None:
     """The database is created once; its path is on stdout."""
-    assert run("--db", path, "init") == (0, f"{path}\n", "1 migration applied\n")
+    assert run("--db", path, "init") == (0, f"{path}\n", "2 migrations applied\n")
     assert run("--db", path, "init") == (0, f"{path}\n", "nothing to do\n")
 
 
@@ -65,7 +65,7 @@ def test_status(studio: Path) -> None:
         "database": str(studio),
         "sqlite": sqlite3.sqlite_version,
         "voices": __version__,
-        "schema": "up to date (001_initial)",
+        "schema": "up to date (002_views)",
         "last run UTC": "2026-11-22 14:03",
         "unfinished": "1",
         "speakers": "1",
@@ -84,7 +84,7 @@ def test_status_as_json(studio: Path) -> None:
         "size": studio.stat().st_size,
         "sqlite": sqlite3.sqlite_version,
         "voices": __version__,
-        "migrations": ["001_initial"],
+        "migrations": ["001_initial", "002_views"],
         "rows": {
             "speakers": 1,
             "processed_files": 1,
@@ -100,7 +100,7 @@ def test_name_of_a_database_that_is_no_text(tmp_path: Path) -> None:
     """A path that is no text comes out as the bytes that it is."""
     db = os.fsencode(tmp_path) + b"/\xff.db"
     done = subprocess.run([*map(str.encode, [*PROGRAM, "--db"]), db, b"init"], capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, db + b"\n", b"1 migration applied\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, db + b"\n", b"2 migrations applied\n")
 
 
 def test_check(studio: Path) -> None:

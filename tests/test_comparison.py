@@ -506,12 +506,12 @@ def test_pairing_takes_two_indexed_queries(db: DatabaseManager) -> None:
         plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {sql}")]
         assert plan == [
             (
-                f"SEARCH t2 USING INDEX {index} "
+                f"SEARCH t3 USING INDEX {index} "
                 "(operation_type=? AND model_type=? AND model_version=?)"
             ),
             "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
             (
-                "SEARCH t3 USING INDEX model_performance_processing_history_id "
+                "SEARCH t2 USING INDEX model_performance_processing_history_id "
                 "(processing_history_id=?) LEFT-JOIN"
             ),
         ]

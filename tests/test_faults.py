@@ -247,7 +247,7 @@ def test_read_only_folder(tmp_path: Path, file_mode: int, folder_mode: int) -> N
         """
     assert program(path, body) == (
         "list-speakers 0 2 speakers\nlist-files 0 1 file\nlist-tags 0 0 tags\n"
-        "check 0 nothing is wrong\nlist-migrations 0 1 migration\n"
+        "check 0 nothing is wrong\nlist-migrations 0 2 migrations\n"
         f"add-speaker 1 {READ_ONLY}\nstatus 0 \n"
     )
     assert state(folder) == before

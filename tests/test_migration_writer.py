@@ -19,6 +19,7 @@ import pytest
 from voices_peewee import fields, migrations, models
 from voices_peewee.drift import drift
 from voices_peewee.errors import MigrationError
+from voices_peewee.views import VIEWS
 
 PACKAGE = migrations.package_directory()
 OTHERS = models.MODELS[1:]
@@ -451,6 +452,9 @@ def test_a_difference_becomes_a_migration(
     wanted = completed(changed())
     path = migrations.create("change", wanted, directory, directories=[directory])
     assert bodies(path) == (textwrap.dedent(forth).strip(), textwrap.dedent(back).strip())
+    if case == "removed required fields":  # a view reads the name: such a migration drops it first
+        for view in VIEWS:
+            database.execute_sql(f"DROP VIEW {view}")
     migrations.upgrade(database, [directory])
     assert drift(database, wanted) == []
     again = migrations.create("again", wanted, directory, directories=[directory])
@@ -459,7 +463,7 @@ def test_a_difference_becomes_a_migration(
     assert database.execute_sql(query).fetchall() == [(1,)]
     if case == "removed required fields":  # its CHECK refuses the empty names that come back
         database.execute_sql("DELETE FROM speakers")
-    assert migrations.rollback(database, [directory]) == ["002_change"]
+    assert migrations.rollback(database, [directory]) == ["003_change"]
     assert drift(database, models.MODELS) == []
 
 
@@ -630,8 +634,8 @@ def test_an_empty_migration(database: pw.SqliteDatabase, directory: Path, empty:
     wanted = [speaker(language=pw.TextField(null=True)), *OTHERS] if empty else models.MODELS
     path = migrations.create("fill_hashes", wanted, directory, directories=[directory], empty=empty)
     assert path.read_text("utf-8") == EMPTY
-    assert migrations.upgrade(database, [directory]) == ["002_fill_hashes"]
-    assert migrations.rollback(database, [directory]) == ["002_fill_hashes"]
+    assert migrations.upgrade(database, [directory]) == ["003_fill_hashes"]
+    assert migrations.rollback(database, [directory]) == ["003_fill_hashes"]
 
 
 def test_the_next_number_and_nothing_else(directory: Path) -> None:
@@ -682,7 +686,7 @@ def test_a_directory_that_cannot_be_written(directory: Path) -> None:
     name = "x" * 300
     with pytest.raises(MigrationError) as caught:
         migrations.create(name, models.MODELS, directory, directories=[directory])
-    path = directory / f"002_{name}.py"
+    path = directory / f"003_{name}.py"
     assert str(caught.value) == f"cannot write {str(path)!r}: File name too long"
 
 
@@ -759,7 +763,7 @@ def test_a_column_made_in_sql(directory: Path) -> None:
         "def migrate(migrator, database, *, fake=False):\n"
         "    migrator.sql('ALTER TABLE speakers ADD COLUMN x TEXT')\n"
     )
-    (directory / "002_x.py").write_text(text)
+    (directory / "003_x.py").write_text(text)
     with pytest.raises(MigrationError) as caught:
         migrations.create("drop_x", models.MODELS, directory, directories=[directory])
     assert str(caught.value) == (

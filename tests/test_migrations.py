@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 import signal
 import sqlite3
@@ -22,9 +23,11 @@ from voices_peewee.drift import drift
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
 from voices_peewee.models import MODELS
 from voices_peewee.table_sql import normal
+from voices_peewee.views import VIEWS, create_view
 
 PACKAGE = migrations.package_directory()
 INITIAL = "001_initial"
+PACKAGED = migrations.names([PACKAGE])
 AS_IT_WAS = "the database is as it was"
 
 
@@ -156,12 +159,12 @@ def test_a_name_that_would_be_ignored_is_refused(tmp_path: Path, name: str) -> N
 
 def test_one_number_twice_is_refused(tmp_path: Path) -> None:
     """Two files of one number have no order."""
-    write(tmp_path, "003_a", "pass")
-    write(tmp_path, "003_b", "pass")
+    write(tmp_path, "103_a", "pass")
+    write(tmp_path, "103_b", "pass")
     with pytest.raises(MigrationError) as caught:
         migrations.names([tmp_path])
     assert str(caught.value) == (
-        f"migrations '003_a' and '003_b' in {str(tmp_path)!r} have the same number; "
+        f"migrations '103_a' and '103_b' in {str(tmp_path)!r} have the same number; "
         "renumber one of them"
     )
 
@@ -193,11 +196,13 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
 def test_migrations_make_the_models_schema(database: pw.SqliteDatabase) -> None:
     """The sum of the migrations is the models' schema, to the last constraint and index."""
     migrations.upgrade(database, [PACKAGE])
-    assert drift(database, MODELS) == []
+    assert drift(database, MODELS, views=VIEWS) == []
     models = pw.SqliteDatabase(":memory:")
     with models.connection_context():
         for model in MODELS:
             pw.SchemaManager(model, models).create_all()
+        for name, select in VIEWS.items():
+            models.execute_sql(create_view(name, select))
         assert schema(database) == schema(models)
 
 
@@ -238,21 +243,21 @@ def test_status_tells_applied_pending_and_unknown(
 ) -> None:
     """The status names each migration's state, time and file, also on a read-only connection."""
     begin = dt.datetime.now(dt.UTC)
-    write(directory, "002_b", "pass")
+    write(directory, "102_b", "pass")
     migrations.upgrade(database, [directory])
-    (directory / "002_b.py").unlink()
-    write(directory, "003_c", "pass")
+    (directory / "102_b.py").unlink()
+    write(directory, "103_c", "pass")
     before = dump(path)
     reader = pw.SqliteDatabase(f"file:{path}?mode=ro", uri=True)
     with reader.connection_context():
         found = {state.name: state for state in migrations.status(reader, [directory])}
     assert [(state.name, state.state, state.path) for state in found.values()] == [
-        (INITIAL, "applied", directory / "001_initial.py"),
-        ("003_c", "pending", directory / "003_c.py"),
-        ("002_b", "unknown", None),
+        *((name, "applied", directory / f"{name}.py") for name in PACKAGED),
+        ("103_c", "pending", directory / "103_c.py"),
+        ("102_b", "unknown", None),
     ]
-    assert found["003_c"].applied_at is None
-    for name in (INITIAL, "002_b"):
+    assert found["103_c"].applied_at is None
+    for name in (INITIAL, "102_b"):
         time = found[name].applied_at
         assert time is not None
         assert begin <= time <= dt.datetime.now(dt.UTC)
@@ -282,22 +287,36 @@ def test_being_up_to_date_is_one_select(database: pw.SqliteDatabase) -> None:
     seen: list[str] = []
     database.connection().set_trace_callback(seen.append)
     assert migrations.pending(database, [PACKAGE]) == []
-    assert seen == ['SELECT name, migrated_at FROM "schema_migrations" ORDER BY id']
+    assert seen == ['SELECT name FROM "schema_migrations" ORDER BY id']
+
+
+def test_names_follow_a_directory_that_changes(directory: Path) -> None:
+    """A migration that is added or removed is seen, also where the names were known."""
+    changes: list[tuple[Callable[[], object], list[str]]] = [
+        (lambda: write(directory, "102_a", "pass"), ["001_initial", "002_views", "102_a"]),
+        (lambda: write(directory, "103_b", "pass"), ["001_initial", "002_views", "102_a", "103_b"]),
+        ((directory / "102_a.py").unlink, ["001_initial", "002_views", "103_b"]),
+    ]
+    for minutes, (change, found) in enumerate(changes):
+        change()
+        long_ago = time.time() - 3600 + 60 * minutes
+        os.utime(directory, (long_ago, long_ago))
+        assert migrations.names([directory]) == migrations.names([directory]) == found
 
 
 def test_upgrade_up_to_a_name(database: pw.SqliteDatabase, directory: Path) -> None:
     """``to`` is the last migration that is applied."""
-    for name in ("002_b", "003_c"):
+    for name in ("102_b", "103_c"):
         write(directory, name, "pass")
-    assert migrations.upgrade(database, [directory], to="002_b") == [INITIAL, "002_b"]
+    assert migrations.upgrade(database, [directory], to="102_b") == [*PACKAGED, "102_b"]
     assert migrations.upgrade(database, [directory], to=INITIAL) == []
-    assert migrations.pending(database, [directory]) == ["003_c"]
+    assert migrations.pending(database, [directory]) == ["103_c"]
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("002_ad_language", "did you mean '002_add_language'?"),
+        ("102_ad_language", "did you mean '102_add_language'?"),
         ("zzz", "see 'voices list-migrations'"),
     ],
     ids=["near", "far"],
@@ -306,7 +325,7 @@ def test_upgrade_to_an_unknown_name(
     database: pw.SqliteDatabase, directory: Path, name: str, hint: str
 ) -> None:
     """A name that does not exist is refused with the near ones."""
-    write(directory, "002_add_language", "pass")
+    write(directory, "102_add_language", "pass")
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(database, [directory], to=name)
     assert str(caught.value) == f"there is no migration {name!r}; {hint}"
@@ -325,15 +344,15 @@ def test_an_application_adds_its_own(database: pw.SqliteDatabase, tmp_path: Path
                 table_name = "notes"
     """
     write(own, "001_notes", body, 'migrator.remove_model("notes")')
-    write(own, "002_colour", 'migrator.add_fields("speakers", colour=pw.TextField(null=True))')
+    write(own, "102_colour", 'migrator.add_fields("speakers", colour=pw.TextField(null=True))')
     directories = [PACKAGE, own]
     names = migrations.upgrade(database, directories)
-    assert names == [*migrations.names([PACKAGE]), "001_notes", "002_colour"]
+    assert names == [*migrations.names([PACKAGE]), "001_notes", "102_colour"]
     database.execute_sql(
         "INSERT INTO speakers VALUES (1, 'Ada', NULL, '[]', '2026', '2026', 'blue')"
     )
     database.execute_sql("INSERT INTO notes (text, speaker_id) VALUES ('x', 1)")
-    assert migrations.rollback(database, directories, to=names[-3]) == ["002_colour", "001_notes"]
+    assert migrations.rollback(database, directories, to=names[-3]) == ["102_colour", "001_notes"]
     assert "notes" not in database.get_tables()
 
 
@@ -346,13 +365,13 @@ def test_a_later_migration_of_the_package_follows_an_application(
     migrations.upgrade(database, [directory, own])
     write(
         directory,
-        "002_y",
+        "102_y",
         'migrator.add_fields("speakers", y=pw.TextField(null=True))',
         'migrator.remove_fields("speakers", "y")',
     )
-    assert migrations.upgrade(database, [directory, own]) == ["002_y"]
-    assert migrations.applied(database) == [INITIAL, "001_x", "002_y"]
-    assert migrations.rollback(database, [directory, own]) == ["002_y"]
+    assert migrations.upgrade(database, [directory, own]) == ["102_y"]
+    assert migrations.applied(database) == [*PACKAGED, "001_x", "102_y"]
+    assert migrations.rollback(database, [directory, own]) == ["102_y"]
 
 
 def test_two_databases_keep_their_own_history(tmp_path: Path) -> None:
@@ -372,14 +391,14 @@ def test_a_newer_database_is_refused(
     database: pw.SqliteDatabase, directory: Path, path: Path, call: Callable[..., object]
 ) -> None:
     """Code that does not know what a database holds leaves it alone."""
-    write(directory, "002_b", "pass")
-    write(directory, "003_c", "pass")
+    write(directory, "102_b", "pass")
+    write(directory, "103_c", "pass")
     migrations.upgrade(database, [directory])
     before = dump(path)
     with pytest.raises(DatabaseNewerError) as caught:
         call(database, [PACKAGE])
     assert str(caught.value) == (
-        f"{str(path)!r} is newer than this program (unknown: 002_b, 003_c); "
+        f"{str(path)!r} is newer than this program (unknown: 102_b, 103_c); "
         "upgrade voices-peewee, or name the directory of the missing migrations"
     )
     assert dump(path) == before
@@ -410,8 +429,8 @@ def test_a_rebuild_keeps_every_row(
     migrations.upgrade(database, [directory])
     fill(database)
     before = rows(database)
-    write(directory, "002_rebuild", body)
-    assert migrations.upgrade(database, [directory]) == ["002_rebuild"]
+    write(directory, "102_rebuild", body)
+    assert migrations.upgrade(database, [directory]) == ["102_rebuild"]
     assert rows(database) == before
     assert len(drift(database, MODELS)) == 1
     assert database.pragma("foreign_keys") == 1
@@ -424,9 +443,10 @@ def test_the_stock_router_would_lose_rows(database: pw.SqliteDatabase, directory
 
     write(
         directory,
-        "002_extra",
+        "102_extra",
         'migrator.add_fields("processed_files", extra=pw.IntegerField(default=7))',
     )
+    (directory / "002_views.py").unlink()  # over a view it cannot rebuild a table at all
     router = Router(database, directory, migrate_table="schema_migrations")
     router.run(INITIAL)
     fill(database)
@@ -439,7 +459,7 @@ def test_add_default_fills_only_what_is_empty(database: pw.SqliteDatabase, direc
     """``add_default`` keeps the values that are there, which the stock one overwrites."""
     migrations.upgrade(database, [directory])
     fill(database)
-    write(directory, "002_d", 'migrator.add_default("speakers", "description", "unknown")')
+    write(directory, "102_d", 'migrator.add_default("speakers", "description", "unknown")')
     migrations.upgrade(database, [directory])
     found = database.execute_sql("SELECT description FROM speakers ORDER BY id").fetchall()
     assert found == [("alto",), ("unknown",)]
@@ -453,11 +473,11 @@ def test_change_fields_renames_and_makes_unique(
         'migrator.change_fields("speakers", name=pw.TextField(unique=True, column_name="title"))'
     )
     back = 'migrator.change_fields("speakers", name=pw.TextField())'
-    write(directory, "002_title", f'migrator.drop_index("speakers", "name")\n{forth}')
+    write(directory, "102_title", f'migrator.drop_index("speakers", "name")\n{forth}')
     migrations.upgrade(database, [directory])
     assert ("index", "speakers_title") in {row[:2] for row in schema(database)}
     assert "title" in {column.name for column in database.get_columns("speakers")}
-    write(directory, "003_name", back)
+    write(directory, "103_name", back)
     migrations.upgrade(database, [directory])
     assert [str(found) for found in drift(database, MODELS)] == [
         (
@@ -526,7 +546,7 @@ def test_a_rebuild_understands_every_table(
     write(own, "001_odd", model.replace("ODD", repr(ODD.strip().rstrip(";"))))
     migrations.upgrade(database, [own])
     before = schema(database)
-    write(own, "002_step", operation)
+    write(own, "102_step", operation)
     migrations.upgrade(database, [own])
 
     changed = {normal(sql.replace(old, new)) for _, _, sql in before}
@@ -546,10 +566,10 @@ def test_views_and_triggers_survive_a_rebuild(database: pw.SqliteDatabase, direc
         migrator.sql("CREATE TRIGGER t_to AFTER INSERT ON processed_files BEGIN "
                      "UPDATE speakers SET description = new.filename; END")
     """
-    write(directory, "002_objects", objects)
+    write(directory, "102_objects", objects)
     migrations.upgrade(database, [directory])
     before = {row for row in schema(database) if row[0] in ("view", "trigger")}
-    write(directory, "003_rebuild", 'migrator.drop_not_null("speakers", "created_at")')
+    write(directory, "103_rebuild", 'migrator.drop_not_null("speakers", "created_at")')
     migrations.upgrade(database, [directory])
     fill(database)
     assert {row for row in schema(database) if row[0] in ("view", "trigger")} == before
@@ -579,9 +599,9 @@ def test_a_trigger_that_falls_in_sql_returns(
         migrator.sql("CREATE TABLE log (text TEXT)")
         migrator.sql("CREATE TRIGGER t_log AFTER INSERT ON log BEGIN SELECT 1; END")
     """
-    write(directory, "002_objects", objects)
+    write(directory, "102_objects", objects)
     migrations.upgrade(database, [directory])
-    write(directory, "003_rebuild", textwrap.dedent(REBUILD_IN_SQL) + extra)
+    write(directory, "103_rebuild", textwrap.dedent(REBUILD_IN_SQL) + extra)
     migrations.upgrade(database, [directory])
     found = database.execute_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
     assert [name for (name,) in found] == left
@@ -609,7 +629,7 @@ FAULTS = {
         'migrator.sql("DROP TABLE speakers")\nmigrator.drop_not_null("speakers", "name")',
         "ValueError: there is no table 'speakers'",
     ),
-    "syntax": ("if", "SyntaxError: invalid syntax (003_bad.py, line 4)"),
+    "syntax": ("if", "SyntaxError: invalid syntax (103_bad.py, line 4)"),
 }
 
 
@@ -622,18 +642,18 @@ def test_a_failure_leaves_the_file_as_it_was(
     migrations.upgrade(database, [directory])
     fill(database)
     before = dump(path)
-    write(directory, "002_good", 'migrator.add_fields("speakers", x=pw.IntegerField(default=1))')
+    write(directory, "102_good", 'migrator.add_fields("speakers", x=pw.IntegerField(default=1))')
     change = 'migrator.drop_not_null("processed_files", "filename")\n'
-    write(directory, "003_bad", body if fault == "syntax" else change + body)
+    write(directory, "103_bad", body if fault == "syntax" else change + body)
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(database, [directory])
-    assert str(caught.value) == (f"migration '003_bad' failed: {reason}; the database is as it was")
+    assert str(caught.value) == (f"migration '103_bad' failed: {reason}; the database is as it was")
     assert caught.value.__cause__ is not None
     assert dump(path) == before
     assert database.pragma("foreign_keys") == 1
     assert not database.in_transaction()
-    write(directory, "003_bad", "pass")
-    assert migrations.upgrade(database, [directory]) == ["002_good", "003_bad"]
+    write(directory, "103_bad", "pass")
+    assert migrations.upgrade(database, [directory]) == ["102_good", "103_bad"]
 
 
 def test_an_interrupt_leaves_the_file_as_it_was(
@@ -648,7 +668,7 @@ def test_an_interrupt_leaves_the_file_as_it_was(
         migrator.run(lambda: os.kill(os.getpid(), signal.SIGINT))
         migrator.run(lambda: time.sleep(10))
     """
-    write(directory, "002_slow", body)
+    write(directory, "102_slow", body)
     with pytest.raises(KeyboardInterrupt):
         migrations.upgrade(database, [directory])
     assert dump(path) == before
@@ -687,7 +707,7 @@ def test_a_kill_leaves_the_file_as_it_was(
         migrator.run(lambda: open({str(marker)!r}, "w").close())
         migrator.run(lambda: time.sleep(60))
     """
-    write(directory, "002_slow", body)
+    write(directory, "102_slow", body)
     with python(WORKER, path, directory) as process:
         while not marker.exists():
             assert process.poll() is None, process.communicate()
@@ -696,8 +716,8 @@ def test_a_kill_leaves_the_file_as_it_was(
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert dump(path) == before
-    write(directory, "002_slow", "pass")
-    assert migrations.upgrade(database, [directory]) == ["002_slow"]
+    write(directory, "102_slow", "pass")
+    assert migrations.upgrade(database, [directory]) == ["102_slow"]
     assert database.execute_sql("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
@@ -718,7 +738,7 @@ def test_a_lock_that_is_not_given_up(
 ) -> None:
     """A lock that outlasts the timeout is named as such, and nothing is changed."""
     migrations.upgrade(database, [PACKAGE])
-    write(directory, "002_b", "pass")
+    write(directory, "102_b", "pass")
     impatient = open_database(path, timeout=0.1)
     with impatient.connection_context(), database.atomic("IMMEDIATE"):
         for call in (migrations.upgrade, migrations.rollback):
@@ -729,7 +749,7 @@ def test_a_lock_that_is_not_given_up(
                 "end that program or raise the timeout"
             )
             assert impatient.pragma("foreign_keys") == 1
-    assert migrations.upgrade(impatient, [directory]) == ["002_b"]
+    assert migrations.upgrade(impatient, [directory]) == ["102_b"]
     impatient.close()
 
 
@@ -738,7 +758,7 @@ def test_other_errors_of_sqlite_stay_themselves(path: Path, directory: Path) -> 
     writer = open_database(path)
     with writer.connection_context():
         migrations.upgrade(writer, [PACKAGE])
-    write(directory, "002_b", "pass")
+    write(directory, "102_b", "pass")
     reader = pw.SqliteDatabase(f"file:{path}?mode=ro", uri=True)
     message = r"^attempt to write a readonly database$"
     with reader.connection_context(), pytest.raises(pw.OperationalError, match=message):
@@ -752,7 +772,7 @@ def test_rows_that_point_to_nothing_are_refused(
     migrations.upgrade(database, [directory])
     fill(database)
     before = dump(path)
-    write(directory, "002_orphans", 'migrator.sql("DELETE FROM speakers WHERE id = 1")')
+    write(directory, "102_orphans", 'migrator.sql("DELETE FROM speakers WHERE id = 1")')
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(database, [directory])
     assert str(caught.value) == (
@@ -770,8 +790,8 @@ def test_orphans_from_before_do_not_stop_a_migration(
     database.pragma("foreign_keys", 0)
     fill(database)
     database.execute_sql("DELETE FROM speakers WHERE id = 1")
-    write(directory, "002_b", 'migrator.add_fields("speakers", x=pw.IntegerField(default=1))')
-    assert migrations.upgrade(database, [directory]) == ["002_b"]
+    write(directory, "102_b", 'migrator.add_fields("speakers", x=pw.IntegerField(default=1))')
+    assert migrations.upgrade(database, [directory]) == ["102_b"]
 
 
 BROKEN = {
@@ -799,10 +819,10 @@ def test_what_no_longer_compiles_is_refused(
 ) -> None:
     """A migration that takes away what a view, trigger or reference needs is undone."""
     body, reason = BROKEN[kind]
-    write(directory, "002_object", body)
+    write(directory, "102_object", body)
     migrations.upgrade(database, [directory])
     before = dump(path)
-    write(directory, "003_drop", 'migrator.remove_fields("speakers", "description")')
+    write(directory, "103_drop", 'migrator.remove_fields("speakers", "description")')
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(database, [directory])
     assert str(caught.value) == f"the migrations leave {reason}; the database is as it was"
@@ -827,10 +847,10 @@ def test_a_migration_without_functions_is_refused(
     database: pw.SqliteDatabase, directory: Path
 ) -> None:
     """A file without the function that is needed is named; nothing is applied or undone."""
-    (directory / "002_empty.py").touch()
+    (directory / "102_empty.py").touch()
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(database, [directory])
-    assert str(caught.value) == "migration '002_empty' has no migrate function"
+    assert str(caught.value) == "migration '102_empty' has no migrate function"
     assert migrations.applied(database) == []
 
 
@@ -853,12 +873,12 @@ def test_before_is_called_inside_the_lock(
     migrations.upgrade(database, [PACKAGE], before=before)
     assert seen == []  # a new database has nothing to back up
     done = migrations.applied(database)
-    write(directory, "002_b", "pass")
-    write(directory, "003_c", "pass")
+    write(directory, "102_b", "pass")
+    write(directory, "103_c", "pass")
     migrations.upgrade(database, [directory], before=before)
     migrations.upgrade(database, [directory], before=before)
     migrations.rollback(database, [directory], steps=2, before=before)
-    assert seen == [(["002_b", "003_c"], done), (["003_c", "002_b"], [*done, "002_b", "003_c"])]
+    assert seen == [(["102_b", "103_c"], done), (["103_c", "102_b"], [*done, "102_b", "103_c"])]
 
 
 def test_a_failing_hook_stops_the_upgrade(database: pw.SqliteDatabase, directory: Path) -> None:
@@ -869,7 +889,7 @@ def test_a_failing_hook_stops_the_upgrade(database: pw.SqliteDatabase, directory
 
     migrations.upgrade(database, [PACKAGE])
     done = migrations.applied(database)
-    write(directory, "002_b", "pass")
+    write(directory, "102_b", "pass")
     with pytest.raises(OSError, match=r"^disk full$"):
         migrations.upgrade(database, [directory], before=before)
     with pytest.raises(OSError, match=r"^disk full$"):
@@ -880,23 +900,23 @@ def test_a_failing_hook_stops_the_upgrade(database: pw.SqliteDatabase, directory
 
 def test_rollback_by_steps_and_to_a_name(database: pw.SqliteDatabase, directory: Path) -> None:
     """Rolling back goes newest first, by number or down to a name that stays."""
-    for name in ("002_b", "003_c", "004_d"):
+    for name in ("102_b", "103_c", "104_d"):
         write(directory, name, "pass")
     migrations.upgrade(database, [directory])
-    assert migrations.rollback(database, [directory]) == ["004_d"]
-    assert migrations.rollback(database, [directory], to="003_c") == []
-    assert migrations.rollback(database, [directory], to=INITIAL) == ["003_c", "002_b"]
-    assert migrations.applied(database) == [INITIAL]
+    assert migrations.rollback(database, [directory]) == ["104_d"]
+    assert migrations.rollback(database, [directory], to="103_c") == []
+    assert migrations.rollback(database, [directory], to=PACKAGED[-1]) == ["103_c", "102_b"]
+    assert migrations.applied(database) == PACKAGED
 
 
 def test_rollback_to_what_is_not_applied(database: pw.SqliteDatabase, directory: Path) -> None:
     """Rolling back to a migration that is not applied is refused."""
-    write(directory, "002_b", "pass")
+    write(directory, "102_b", "pass")
     migrations.upgrade(database, [PACKAGE])
     with pytest.raises(MigrationError) as caught:
-        migrations.rollback(database, [directory], to="002_b")
+        migrations.rollback(database, [directory], to="102_b")
     assert str(caught.value) == (
-        "there is no applied migration '002_b'; see 'voices list-migrations'"
+        "there is no applied migration '102_b'; see 'voices list-migrations'"
     )
 
 
@@ -909,8 +929,8 @@ def test_rollback_of_less_than_one(database: pw.SqliteDatabase) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (None, "migration '002_b' has no rollback function"),
-        ("1 / 0", "rollback of '002_b' failed: ZeroDivisionError: division by zero; " + AS_IT_WAS),
+        (None, "migration '102_b' has no rollback function"),
+        ("1 / 0", "rollback of '102_b' failed: ZeroDivisionError: division by zero; " + AS_IT_WAS),
     ],
     ids=["missing", "failing"],
 )
@@ -918,9 +938,9 @@ def test_a_rollback_that_cannot_be(
     database: pw.SqliteDatabase, directory: Path, path: Path, body: str | None, message: str
 ) -> None:
     """When one of two rollbacks is missing or fails, none is done."""
-    write(directory, "002_b", "pass", body)
+    write(directory, "102_b", "pass", body)
     create = 'migrator.add_fields("speakers", x=pw.IntegerField(default=1))'
-    write(directory, "003_c", create, 'migrator.remove_fields("speakers", "x")')
+    write(directory, "103_c", create, 'migrator.remove_fields("speakers", "x")')
     migrations.upgrade(database, [directory])
     fill_after = dump(path)
     with pytest.raises(MigrationError) as caught:

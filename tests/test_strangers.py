@@ -374,3 +374,13 @@ def test_a_value_that_is_too_large(db: DatabaseManager) -> None:
         db.add(Speaker(name="x" * 1_000_000_001))
     assert str(caught.value) == "a value is larger than the database can hold"
     assert db.get_all(Speaker) == []
+
+
+def test_a_huge_value_does_not_flood_a_message(db: DatabaseManager) -> None:
+    """An error shows the beginning and the end of a value of 1 MB."""
+    with pytest.raises(errors.NotFoundError) as caught:
+        db.get_speaker("n" * 1_000_000)
+    head, tail = "no speaker '", "'; see 'voices list-speakers'"
+    assert str(caught.value) == (
+        f"{head}{'n' * (1000 - len(head))} … {'n' * (1000 - len(tail))}{tail}"
+    )

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import peewee as pw
 
+from voices_peewee import html_text
 from voices_peewee.comparison import compare as compare
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.plain_text import number, table
 from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label, snapshot
 from voices_peewee.stats import Summary, mean, summarize, summary
+from voices_peewee.tabular import Spec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from voices_peewee.store import SpeakerKey, Store
 
 Key = tuple[str | None, ...]
@@ -100,14 +104,36 @@ class Leaderboard(Sequence[LeaderboardRow]):
             dicts.append(dict(zip(row.by, row.key, strict=True)) | numbers)
         return dicts
 
-    def __str__(self) -> str:
+    @property
+    def _title(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
         order = "highest" if self.higher_is_better else "lowest"
-        title = f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
+        return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
+
+    def __str__(self) -> str:
         rows = [_cells(self.by, row) for row in self.rows]
-        return "\n".join([title, *(table(_HEAD, rows) if rows else ["no runs"])])
+        return "\n".join([self._title, *(table(_HEAD, rows) if rows else ["no runs"])])
 
     __repr__ = __str__
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame: the fields that it is by, then the numbers.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.frames import frame
+
+        specs = [Spec(name, "text") for name in self.by]
+        specs += [Spec(name, "integer", nullable=False) for name in ("n", "failures")]
+        specs += [Spec(name, "float") for name in _NUMBERS]
+        return frame(specs, iter([[tuple(row.values()) for row in self.to_dicts()]]))
+
+    def _repr_html_(self) -> str:
+        first = self.rows[: html_text.ROWS]
+        note = html_text.cut_note(len(first), len(self), "group") if first else "no runs"
+        rows = [_cells(self.by, row) for row in first]
+        return html_text.table(_HEAD, rows, labels=1, title=self._title, note=note)
 
 
 def leaderboard(
@@ -433,6 +459,10 @@ def _speaker_names(store: Store) -> dict[Any, str]:
     return {key: f"{name} (id {key})" if name in twice else name for key, name in names.items()}
 
 
+_NUMBERS: Final = (
+    *("mean", "median", "stdev", "low", "high"),
+    *("sdri", "real_time_factor", "memory_usage"),
+)
 _HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
 
 

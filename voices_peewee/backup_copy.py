@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,12 +143,14 @@ def copy_checked(
             rows, migrations = contents(live)
             created = datetime.now(UTC)
             copy_pages(live, copy, progress)
-        if finding := first_finding(copy, full=False):
-            raise DatabaseDamagedError(database, finding)
-        if contents(copy) != (rows, migrations):
-            raise BackupError(target, "the copy differs from the database; try again")
+        with ThreadPoolExecutor(1) as beside:  # a digest takes as long as a check
+            sha = beside.submit(digest, partial)
+            if finding := first_finding(copy, full=False):
+                raise DatabaseDamagedError(database, finding)
+            if contents(copy) != (rows, migrations):
+                raise BackupError(target, "the copy differs from the database; try again")
     with file_errors(BackupError, target):
-        size, sha256 = partial.stat().st_size, digest(partial)
+        size, sha256 = partial.stat().st_size, sha.result()
     return Backup(target, size, sha256, created, str(database), migrations, rows, __version__)
 
 

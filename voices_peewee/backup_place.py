@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from voices_peewee.backup_facts import Backup, NotFactsError, facts_path
-from voices_peewee.errors import BackupError, DatabaseError, DatabaseFullError
+from voices_peewee.errors import BackupError, DatabaseError, DatabaseFullError, ExportError
 
-Kind = type[BackupError | DatabaseError]
+Kind = type[BackupError | DatabaseError | ExportError]
 
 _log = logging.getLogger(__name__)
 _DAY: Final = 86_400.0

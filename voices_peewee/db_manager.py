@@ -21,6 +21,7 @@ from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHis
 from voices_peewee.rows import Query
 from voices_peewee.speakers import SpeakerMethods
 from voices_peewee.store import FileKey, SpeakerKey, Store
+from voices_peewee.tabular import ResultList
 
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
@@ -94,19 +95,11 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         return self.store.update(instance, changes)
 
-    def delete(self, instance: BaseModel) -> None:
-        """Delete a record. A speaker's files stay; a file's runs and their measurements go along.
-
-        Raises:
-            NotFoundError: The record is not in the database.
-        """
-        self.store.delete(instance)
-
     def get_by_id(self, model: type[M], key: int) -> M | None:
         """Return the record with an id, or None when there is none."""
         return self.store.get(model, key)
 
-    def get_all(self, model: type[M]) -> list[M]:
+    def get_all(self, model: type[M]) -> ResultList[M]:
         """Return every record of a model, by id."""
         store = self.store
         with store.reading():

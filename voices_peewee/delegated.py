@@ -14,7 +14,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import (
+        analysis,
+        dataframe,
+        deletion,
+        export,
+        listing,
+        past_runs,
+        plots,
+        questions,
+        recordings,
+        tracking,
+        web,
+    )
 else:
 
     class _Late:
@@ -24,9 +36,17 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
-    analysis, listing, past_runs, questions, recordings, tracking = map(
-        _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
-    )
+    analysis = _Late("analysis")
+    dataframe = _Late("dataframe")
+    deletion = _Late("deletion")
+    export = _Late("export")
+    listing = _Late("listing")
+    past_runs = _Late("past_runs")
+    plots = _Late("plots")
+    questions = _Late("questions")
+    recordings = _Late("recordings")
+    tracking = _Late("tracking")
+    web = _Late("web")
 
 
 class Delegated(Generic[P, R]):
@@ -61,3 +81,16 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+    plot = Delegated(lambda: plots.plot)
+    plot_text = Delegated(lambda: plots.plot_text)
+    to_dataframe = Delegated(lambda: dataframe.to_dataframe)
+
+    delete = Delegated(lambda: deletion.delete)
+    delete_speaker = Delegated(lambda: deletion.delete_speaker)
+    export = Delegated(lambda: export.export)
+    serve = Delegated(lambda: web.serve)
+
+    def _repr_html_(self) -> str:
+        from voices_peewee.overview import overview_html
+
+        return overview_html(self)

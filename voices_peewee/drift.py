@@ -1,6 +1,6 @@
 """Compare a database's schema with the models', to the last constraint and index.
 
-Triggers, views and virtual tables are no part of the models and are left out.
+Triggers, virtual tables and other views are no part of the models and are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import peewee as pw
 
 from voices_peewee.engine import run_sql
 from voices_peewee.table_sql import Check, TableText, collation, normal
+from voices_peewee.views import create_view
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Drift:
     found: str | None
 
     def __str__(self) -> str:
+        if self.what == "view":
+            return f"view {self.table!r} {'is missing' if self.found is None else 'is another one'}"
         if self.what == "table":
             return f"table {self.table!r} is missing"
         if self.expected is None:
@@ -61,10 +64,16 @@ class Table:
     options: str = ""
 
 
-def drift(database: pw.Database, models: Sequence[type[pw.Model]]) -> list[Drift]:
+def drift(
+    database: pw.Database,
+    models: Sequence[type[pw.Model]],
+    *,
+    views: Mapping[str, str] | None = None,
+) -> list[Drift]:
     """Return how a database's tables differ from the models; the models are not rebound.
 
-    Tables that no model has are left alone: they are an application's own.
+    Tables that no model has are left alone, as are other views than ``views`` (the name and
+    the SELECT of each): they are an application's own.
     """
     present = read_schema(database)
     found: list[Drift] = []
@@ -73,7 +82,17 @@ def drift(database: pw.Database, models: Sequence[type[pw.Model]]) -> list[Drift
             found.extend(Drift(name, *parts) for parts in differences(table, present[name]))
         else:
             found.append(Drift(name, "table", "", None))
-    return found
+    return found + _view_differences(database, views or {})
+
+
+def _view_differences(database: pw.Database, views: Mapping[str, str]) -> list[Drift]:
+    rows = run_sql(database, "SELECT name, sql FROM sqlite_master WHERE type = 'view'")
+    found: dict[str, str] = dict(rows)
+    return [
+        Drift(name, "view", select, found.get(name))
+        for name, select in views.items()
+        if normal(found.get(name, "")) != normal(create_view(name, select))
+    ]
 
 
 def model_schema(models: Sequence[type[pw.Model]]) -> dict[str, Table]:

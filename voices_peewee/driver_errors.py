@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Final
 
 import peewee as pw
 
@@ -22,9 +21,8 @@ from voices_peewee.errors import (
 from voices_peewee.models import CHECKS
 
 
-@contextmanager
-def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
-    """Turn the errors of Peewee and sqlite3 into ours.
+class Translated:
+    """Turns the errors of Peewee and sqlite3 inside a ``with`` block into ours.
 
     Raises:
         DatabaseBusyError: A lock was held for longer than ``timeout`` (s).
@@ -35,23 +33,31 @@ def translated(database: object, timeout: float = 30.0) -> Iterator[None]:
         InvalidValueError: A constraint refused a value.
         DatabaseError: Anything else that the database reports.
     """
-    try:
-        yield
-    except VoicesError:
-        raise
-    except (pw.IntegrityError, sqlite3.IntegrityError) as error:
-        if (ours := _server_error(error, database, timeout)) is not None:
+
+    __slots__ = ("database", "timeout")
+
+    def __init__(self, database: object, timeout: float = 30.0) -> None:
+        self.database, self.timeout = database, timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if error is None or isinstance(error, VoicesError):
+            return
+        if (ours := _server_error(error, self.database, self.timeout)) is not None:
             raise ours from error
-        raise InvalidValueError(_constraint_sentence(_message(error))) from error
-    except UnicodeError as error:
-        raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
-    except (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError) as error:
-        raise _translate(error, database, timeout) from error
-    except Exception as error:
-        # A driver that is imported late: its errors have no name here.
-        if (ours := _server_error(error, database, timeout)) is None:
-            raise
-        raise ours from error
+        if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
+            raise InvalidValueError(_constraint_sentence(_message(error))) from error
+        if isinstance(error, UnicodeError):
+            raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
+        if isinstance(error, _REPORTED):
+            raise _translate(error, self.database, self.timeout) from error
+
+
+_REPORTED: Final = (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError)
 
 
 def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
@@ -77,7 +83,7 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
     return DatabaseError(database, _message(error))
 
 
-def _server_error(error: Exception, database: object, timeout: float) -> VoicesError | None:
+def _server_error(error: BaseException, database: object, timeout: float) -> VoicesError | None:
     """Return what an error of a server means; None where it is none."""
     cause = getattr(error, "orig", error)
     if not type(cause).__module__.startswith("psycopg"):

@@ -7,14 +7,14 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.driver_errors import code_of, translated
+from voices_peewee.driver_errors import Translated, code_of
 from voices_peewee.errors import (
     DatabaseError,
     DatabaseMissingError,
@@ -176,7 +176,7 @@ class VoicesSqlite(pw.SqliteDatabase):
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
         if not self._is_wal and not self.in_own_transaction():
-            with translated(self.database, float(self.timeout)):
+            with Translated(self.database, float(self.timeout)):
                 connection: Connection = self.connection()  # type: ignore[no-untyped-call] # the stubs
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
             self._is_wal = True
@@ -253,22 +253,25 @@ _writing: Final = Gate()
 binding: Final = Gate()
 
 
-@contextmanager
-def write_gate(database: object, timeout: float) -> Iterator[None]:
-    """Let one thread of this process write at a time.
+class WriteGate:
+    """Lets one thread of this process write at a time.
 
     Raises:
         DatabaseError: Another thread wrote for longer than ``timeout`` (s).
     """
-    if not _writing.acquire(timeout):
-        raise DatabaseError(
-            database,
-            f"another thread of this program kept writing for more than {timeout:g} s; "
-            "end that transaction or raise the timeout",
-        )
-    try:
-        yield
-    finally:
+
+    def __init__(self, database: object, timeout: float) -> None:
+        self._database, self._timeout = database, timeout
+
+    def __enter__(self) -> None:
+        if not _writing.acquire(self._timeout):
+            raise DatabaseError(
+                self._database,
+                f"another thread of this program kept writing for more than {self._timeout:g} s; "
+                "end that transaction or raise the timeout",
+            )
+
+    def __exit__(self, *_: object) -> None:
         _writing.release()
 
 
@@ -366,7 +369,7 @@ def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
         NotVoicesError: The file belongs to another application.
         DatabaseDamagedError: The file is broken.
     """
-    with translated(path, timeout):
+    with Translated(path, timeout):
         tables = _table_names(path, timeout)
     if history_table not in tables:
         refuse_tables(path, tables)

@@ -21,7 +21,10 @@ VoicesError
 │   └── InvalidValueError       a value breaks a rule of the schema
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── AudioError                  a file cannot be recorded as audio
+├── PlotError                   a picture cannot be drawn or written
 ├── BackupError                 a backup cannot be made, verified or restored
+├── ExportError                 an export cannot be written
+├── ServeError                  the web pages cannot be served at an address
 └── MissingExtraError           an optional dependency is not installed
 """
 
@@ -29,9 +32,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+_LONGEST = 2000  # characters of a message
+
 
 class VoicesError(Exception):
-    """Root of every error that this package raises on purpose."""
+    """Root of every error that this package raises on purpose; a huge value is cut in it."""
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _LONGEST:
+            half = _LONGEST // 2
+            message = f"{message[:half]} … {message[-half:]}"
+        super().__init__(message)
 
 
 class DatabaseError(VoicesError):
@@ -178,7 +189,12 @@ class InvalidValueError(RecordError):
 
 
 class QueryError(VoicesError):
-    """A question names an unknown field or a value that cannot be read."""
+    """A question names an unknown field or a value that cannot be read.
+
+    ``known`` are the fields there are, where one was unknown.
+    """
+
+    known: tuple[str, ...] = ()
 
     @classmethod
     def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
@@ -190,7 +206,9 @@ class QueryError(VoicesError):
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
         )
-        return cls(f"unknown {what} {field!r}; {hint}")
+        error = cls(f"unknown {what} {field!r}; {hint}")
+        error.known = tuple(names)
+        return error
 
 
 class AudioError(VoicesError):
@@ -207,6 +225,26 @@ class BackupError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class ExportError(VoicesError):
+    """An export cannot be written: ``path`` is its file or folder, ``reason`` a clause."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path = str(path)
+        super().__init__(f"export {self.path!r}: {reason}")
+
+
+class PlotError(VoicesError):
+    """A picture cannot be drawn or written, or nothing is there to draw."""
+
+
+class ServeError(VoicesError):
+    """The web pages cannot be served: ``reason`` is a clause."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.host, self.port = host, port
+        super().__init__(f"cannot serve on {host!r}, port {port}: {reason}; try another --port")
 
 
 class MissingExtraError(VoicesError):

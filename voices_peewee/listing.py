@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import peewee as pw
 
+from voices_peewee import html_text
 from voices_peewee.columns import LISTS, Column, Listing, Model, find_listing, read_json
 from voices_peewee.conditions import Conditions, find, join
 from voices_peewee.dialects import ByEngine
@@ -27,6 +29,10 @@ from voices_peewee.query_words import (
 )
 from voices_peewee.rows import collection_paused, mapper
 from voices_peewee.store import Store
+from voices_peewee.tabular import Batches, ResultList, Spec, python_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LISTS", "Column", "Page", "filters_to_words", "find_listing", "records", "select"]
 
@@ -41,6 +47,7 @@ class Page:
     """Some rows of a list: ``columns`` say what they hold, ``rows`` can be read once.
 
     Rows are read as they are asked for; ``total`` counts all that match, when it is asked for.
+    What a notebook shows and a DataFrame holds is the whole page, read or not.
     """
 
     def __init__(
@@ -48,10 +55,17 @@ class Page:
         columns: Sequence[Column],
         rows: Iterator[tuple[object, ...]],
         count: Callable[[], int],
+        again: Callable[[], Batches],
+        *,
+        is_stored: bool = False,
     ) -> None:
         self.columns = tuple(columns)
         self.rows = rows
         self._count = count
+        self._again = again
+        self._specs = [_spec(column) for column in columns]
+        if not is_stored:
+            self._specs = [replace(spec, read=None) for spec in self._specs]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,6 +84,39 @@ class Page:
         """Yield each row as a mapping of column names to values."""
         names = self.names
         return (dict(zip(names, row, strict=True)) for row in self.rows)
+
+    def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
+        """Return a pandas DataFrame of the page; see ``DatabaseManager.to_dataframe``.
+
+        Args:
+            expand: Whether the keys of JSON columns become columns; or which columns' keys.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            QueryError: A column of ``expand`` is unknown or holds no JSON.
+        """
+        from voices_peewee.frames import frame
+
+        return frame(self._specs, self._again(), expand=expand)
+
+    def _repr_html_(self) -> str:
+        first = list(islice(python_rows(self._specs, self._again()), html_text.ROWS))
+        head = [html_text.heading(name) for name in self.names]
+        return html_text.table(head, first, note=html_text.cut_note(len(first), self.total))
+
+
+_KINDS: Final = {
+    **dict.fromkeys(("integer", "hertz", "bytes"), "integer"),
+    **dict.fromkeys(("number", "decibel", "seconds", "percent", "megabytes"), "float"),
+    **dict.fromkeys(("json", "tags"), "json"),
+}
+
+
+def _spec(column: Column) -> Spec:
+    """Return what a column of a list is in a table; of a key in JSON, only its values tell."""
+    kind = "other" if column.read is _only else _KINDS.get(column.kind, column.kind)
+    nullable = column.source is not None or _may_be_null(column.expression)
+    return Spec(column.name, kind, nullable, column.read)
 
 
 def select(
@@ -110,10 +157,18 @@ def select(
     readers = [(place, column.read) for place, column in enumerate(chosen) if column.read]
     queries = question.pages(expressions, sources, limit, offset)
     if limit is None or limit > _BATCH:
-        return Page(chosen, _read(store, next(queries), readers), question.count)
+        query = next(queries)
+        return Page(
+            chosen,
+            _read(store, query, readers),
+            question.count,
+            lambda: _batches(store, query),
+            is_stored=True,
+        )
     kept = _first_full((list(_read(store, query, readers)) for query in queries), limit)
     known = len(kept) < limit and (kept or not offset)
-    return Page(chosen, iter(kept), (lambda: offset + len(kept)) if known else question.count)
+    count = (lambda: offset + len(kept)) if known else question.count
+    return Page(chosen, iter(kept), count, lambda: iter([kept]))
 
 
 def records(
@@ -126,7 +181,7 @@ def records(
     sort: str | Sequence[str] | None = None,
     limit: int | None = None,
     offset: int = 0,
-) -> list[BaseModel]:
+) -> ResultList[BaseModel]:
     """Return what matches as model objects; the arguments are those of ``select``.
 
     Raises:
@@ -139,7 +194,8 @@ def records(
     question = _Question(store, listing, _tree(words, filters, search), sort)
     fields = listing.model._meta.sorted_fields
     queries = question.pages(fields, (), limit, offset)
-    return _first_full((_objects(store, listing.model, query) for query in queries), limit)
+    found = _first_full((_objects(store, listing.model, query) for query in queries), limit)
+    return ResultList.of(found, listing.model)
 
 
 def _objects(store: Store, model: Model, query: Any) -> list[BaseModel]:
@@ -330,12 +386,18 @@ def _read(
     store: Store, query: Any, readers: Sequence[tuple[int, Callable[[Any], object]]]
 ) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
+    for batch in _batches(store, query):
+        for row in batch:
+            values = list(row)
+            for place, read in readers:
+                if values[place] is not None:
+                    values[place] = read(values[place])
+            yield tuple(values)
+
+
+def _batches(store: Store, query: Any) -> Batches:
+    """Yield the rows of a query as they are stored."""
     with store.reading():
         cursor = store.stream(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
-            for row in batch:
-                values = list(row)
-                for place, read in readers:
-                    if values[place] is not None:
-                        values[place] = read(values[place])
-                yield tuple(values)
+            yield batch

@@ -14,22 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import peewee as pw
 
 from voices_peewee.engine import run_sql
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
+from voices_peewee.migration_names import NAME
+from voices_peewee.migration_names import names as names
+from voices_peewee.migration_names import package_directory as package_directory
+from voices_peewee.migration_names import paths as find
 
 if TYPE_CHECKING:
     from voices_peewee.migration_router import SafeRouter
 
 HISTORY_TABLE: Final = "schema_migrations"
 
-_HISTORY: Final = 'SELECT name, migrated_at FROM "schema_migrations" ORDER BY id'
-_NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 _WORDS: Final = re.compile(r"[a-z0-9_]+")
 _PAUSE: Final = 0.02  # s between two attempts at a lock
 
@@ -46,72 +47,28 @@ class MigrationState:
     path: Path | None
 
 
-def package_directory() -> Path:
-    """Return the directory of this package's own migrations."""
-    package = Path(__file__).resolve().parent
-    installed = package / "migration_files"  # in a checkout they stand beside the package
-    return installed if installed.is_dir() else package.parent / "migrations"
-
-
-def names(directories: Sequence[Path]) -> list[str]:
-    """Return the migrations' names in the order in which they apply.
-
-    Raises:
-        MigrationError: A directory is missing, a file's name would keep it from being applied,
-            or two files have one name or one number.
-    """
-    return list(_paths(directories))
-
-
-def _paths(directories: Sequence[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for directory in dict.fromkeys(map(Path, directories)):
-        for path in _files(directory):
-            if path.stem in found:
-                first = str(found[path.stem].parent)
-                raise MigrationError(
-                    f"migration {path.stem!r} is in both {first!r} and {str(directory)!r}; "
-                    "rename one of them"
-                )
-            found[path.stem] = path
-    return found
-
-
-def _files(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        raise MigrationError(f"there is no migrations directory {str(directory)!r}")
-    files = sorted(path for path in directory.glob("[0-9]*.py") if path.is_file())
-    for path in files:
-        if not _NAME.fullmatch(path.name):
-            raise MigrationError(
-                f"{str(path)!r} would never be applied; name it like '002_add_language.py', "
-                "with three digits and no further dot"
-            )
-    for one, two in pairwise(files):
-        if one.name[:3] == two.name[:3]:
-            raise MigrationError(
-                f"migrations {one.stem!r} and {two.stem!r} in {str(directory)!r} "
-                "have the same number; renumber one of them"
-            )
-    return files
-
-
 def applied(database: pw.Database) -> list[str]:
     """Return the names of the applied migrations, oldest first, with one SELECT."""
-    return list(_history(database))
+    return [name for (name,) in _recorded(database, "name")]
 
 
-def _history(database: pw.Database) -> dict[str, dt.datetime | None]:
+def _recorded(database: pw.Database, columns: str) -> list[Any]:
     if not isinstance(database, pw.SqliteDatabase):
         ((table,),) = run_sql(database, "SELECT to_regclass(?)", HISTORY_TABLE)
         if table is None:
-            return {}  # a statement that fails would end the transaction
+            return []  # a statement that fails would end the transaction
     try:
-        rows = run_sql(database, _HISTORY)
+        sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
+        rows: list[Any] = database.execute_sql(sql).fetchall()
     except pw.OperationalError as error:
         if str(error) == f"no such table: {HISTORY_TABLE}":
-            return {}
+            return []
         raise
+    return rows
+
+
+def _history(database: pw.Database) -> dict[str, dt.datetime | None]:
+    rows = _recorded(database, "name, migrated_at")
     return {name: _time(migrated_at) for name, migrated_at in rows}
 
 
@@ -130,6 +87,8 @@ def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
         MigrationError: As ``names`` does.
     """
     known, done = names(directories), applied(database)
+    if known == done:
+        return []
     if unknown := [name for name in done if name not in known]:
         raise DatabaseNewerError(_label(database), unknown)
     return [name for name in known if name not in done]
@@ -141,7 +100,7 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
     Raises:
         MigrationError: As ``names`` does.
     """
-    paths, done = _paths(directories), _history(database)
+    paths, done = find(directories), _history(database)
     known = [
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in paths.items()
@@ -170,7 +129,7 @@ def upgrade(
         DatabaseNewerError: The database has migrations that no directory has.
         DatabaseBusyError: Another program kept the lock for longer than the timeout.
     """
-    paths = _paths(directories)
+    paths = find(directories)
     wanted = list(paths) if to is None else list(paths)[: _position(to, paths) + 1]
 
     def missing() -> list[str]:
@@ -210,7 +169,7 @@ def rollback(
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
-    paths = _paths(directories)
+    paths = find(directories)
     _require_known(database)
     with _translated(database):
         if to is None and not _patiently(database, lambda: applied(database)):
@@ -256,10 +215,10 @@ def create(
         )
     if directory not in directories:
         raise ValueError(f"{str(directory)!r} is not one of the migration directories")
-    paths = _paths(directories)
+    paths = find(directories)
     own = [int(known[:3]) for known, path in paths.items() if path.parent == directory]
     path = directory / f"{max(own, default=0) + 1:03}_{name}.py"
-    if path.stem in paths or not _NAME.fullmatch(path.name):
+    if path.stem in paths or not NAME.fullmatch(path.name):
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
     with _current_directory():
         from voices_peewee import migration_writer

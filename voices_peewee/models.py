@@ -18,6 +18,8 @@ from voices_peewee.fields import JSONField, PathField, UTCDateTimeField, utc_now
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from voices_peewee.player import Player
+
 database_proxy = pw.DatabaseProxy()
 
 # Each CHECK with the sentence a user meets who breaks it. BETWEEN also refuses text in a
@@ -105,7 +107,23 @@ class BaseModel(pw.Model):
     def __str__(self) -> str:
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
+    def _repr_html_(self) -> str:
+        from voices_peewee import html_text
+
+        values = {
+            html_text.heading(field.column_name): self.__data__.get(field.name)
+            for field in self._meta.sorted_fields
+        }
+        title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
+        return html_text.facts(values, title=title)
+
+    @classmethod
+    def glance(cls) -> tuple[str, ...]:
+        """Return the names of the columns that a table of many rows shows."""
+        return cls._columns or tuple(field.column_name for field in cls._meta.sorted_fields)
+
     _shown: ClassVar[tuple[str, ...]] = ("id",)
+    _columns: ClassVar[tuple[str, ...]] = ()  # () means all
 
 
 class _Timestamped(BaseModel):
@@ -148,6 +166,7 @@ class Speaker(_Timestamped):
         constraints = _checks("speakers")
 
     _shown = ("id", "name", "tags")
+    _columns = ("id", "name", "description", "tags")
 
 
 class ProcessedFile(_Timestamped):
@@ -181,7 +200,27 @@ class ProcessedFile(_Timestamped):
         table_name = "processed_files"
         constraints = _checks("processed_files")
 
+    def player(self) -> Player:
+        """Return players for the recording and the stems made from it, to show in a notebook.
+
+        Raises:
+            MissingExtraError: IPython is not installed.
+            AudioError: Neither the recording nor a stem of it is there.
+        """
+        from voices_peewee.player import player
+
+        return player(self)
+
     _shown = ("id", "filename", "duration", "sample_rate", "channels")
+    _columns = (
+        "id",
+        "filename",
+        "file_format",
+        "duration",
+        "sample_rate",
+        "channels",
+        "speaker_id",
+    )
 
 
 class ProcessingHistory(BaseModel):
@@ -230,6 +269,10 @@ class ProcessingHistory(BaseModel):
         return "unfinished" if self.end_time is None else "failed"
 
     _shown = ("id", "operation_type", "model_type", "model_version", "status")
+    _columns = (
+        *("id", "processed_file_id", "operation_type", "model_type", "model_version", "status"),
+        *("start_time", "error_message"),
+    )
 
 
 # The morning's two questions, each on its own few rows.
@@ -273,6 +316,10 @@ class ModelPerformance(BaseModel):
         constraints = _checks("model_performance")
 
     _shown = ("id", "model_type", "model_version", "si_snri", "sdri", "real_time_factor")
+    _columns = (
+        *("id", "processing_history_id", "model_type", "model_version", "si_snri", "sdri"),
+        *("real_time_factor", "processing_time"),
+    )
 
 
 # Covers the leaderboard's columns: it reads this index and never the table.

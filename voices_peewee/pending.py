@@ -7,9 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
-from voices_peewee import audio
+from voices_peewee import audio, html_text
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.fields import dump_json
 from voices_peewee.models import ProcessedFile, ProcessingHistory
@@ -17,6 +18,10 @@ from voices_peewee.rows import collection_paused
 from voices_peewee.run import plain_parameters
 from voices_peewee.sources import locate
 from voices_peewee.store import Store
+from voices_peewee.tabular import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Reason = Literal[
     "never run", "failed", "unfinished", "content changed", "other version or parameters"
@@ -46,6 +51,38 @@ class Pending(Iterator[S]):
     def with_reasons(self) -> Iterator[tuple[S, Reason]]:
         """Yield the sources that are left, each with its reason."""
         yield from self._pairs
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame of the sources that are still to come, with their reasons.
+
+        They stay to come: the next one is what it was.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.frames import frame, load_pandas
+
+        load_pandas()  # before anything is looked at
+        pairs = list(self._pairs)
+        self._pairs = iter(pairs)
+        return frame(_SPECS, iter([[(_name(source), reason) for source, reason in pairs]]))
+
+    def _repr_html_(self) -> str:
+        first = list(islice(self._pairs, html_text.ROWS + 1))
+        self._pairs = chain(first, self._pairs)
+        rows = [(_name(source), reason) for source, reason in first[: html_text.ROWS]]
+        total = len(rows) if len(first) == len(rows) else None
+        note = html_text.cut_note(len(rows), total, "source")
+        return html_text.table(["pending", "reason"], rows, note=note)
+
+
+_SPECS: Final = (Spec("source", "path", nullable=False), Spec("reason", "text", nullable=False))
+
+
+def _name(source: str | os.PathLike[str] | ProcessedFile) -> str:
+    if isinstance(source, ProcessedFile):
+        return str(source.original_path or f"file {source.id}")
+    return os.fsdecode(source)
 
 
 def pending(

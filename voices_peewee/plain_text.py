@@ -7,7 +7,13 @@ from typing import Final
 
 WIDTH: Final = 80
 _LEAST: Final = 8  # characters of a label, however wide the numbers are
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
+# Line separators, marks that turn the writing direction, and what XML has no place for.
+_MARKS: Final = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+_ESCAPES: Final = {
+    **{code: f"\\x{code:02x}" for code in _CONTROLS},
+    **{code: f"\\u{code:04x}" for code in (*_MARKS, 0xFFFE, 0xFFFF)},
+}
 
 
 def number(value: float | None, *, digits: int = 2) -> str:

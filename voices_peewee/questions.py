@@ -18,6 +18,7 @@ from voices_peewee.pending import pending as pending
 from voices_peewee.plain_text import printable
 from voices_peewee.selection import Runs, Time, model_label
 from voices_peewee.sources import locate
+from voices_peewee.tabular import ResultList, Spec
 
 if TYPE_CHECKING:
     from voices_peewee.store import FileKey, SpeakerKey, Store
@@ -54,6 +55,19 @@ class Failure:
     path: str | None
 
 
+_FAILURE: Final = (
+    Spec("error", "text", nullable=False),
+    Spec("error_type", "text", nullable=False),
+    Spec("message", "text", nullable=False),
+    Spec("count", "integer", nullable=False),
+    Spec("models", "json", nullable=False),
+    Spec("newest", "time", nullable=False),
+    Spec("run_id", "text", nullable=False),
+    Spec("history_id", "integer", nullable=False),
+    Spec("path", "path"),
+)
+
+
 def failures(
     store: Store,
     *,
@@ -63,7 +77,7 @@ def failures(
     speaker: SpeakerKey | None = None,
     since: Time | None = None,
     until: Time | None = None,
-) -> list[Failure]:
+) -> ResultList[Failure]:
     """Return the failed runs grouped by the first line of their error, the most frequent first.
 
     Args:
@@ -100,7 +114,8 @@ def failures(
         for row in store.connection().execute(*query.sql()):
             groups.setdefault(_error(row[5]), {}).setdefault(row[1], row)
     found = [_failure(error, list(rows.values())) for error, rows in groups.items()]
-    return sorted(found, key=lambda one: one.count, reverse=True)
+    found.sort(key=lambda one: one.count, reverse=True)
+    return ResultList(found, _FAILURE, ("error", "count", "models", "newest", "path"))
 
 
 def _first_line(text: pw.Field) -> pw.ColumnBase:
@@ -277,7 +292,7 @@ def _run_row(row: ProcessingHistory) -> RunRow:
     )
 
 
-def history(store: Store, file: FileKey) -> list[ProcessingHistory]:
+def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
     """Return all that was ever done to a recording, oldest first.
 
     Found are the runs of every row that has the same original path. Their files, speakers and
@@ -291,7 +306,7 @@ def history(store: Store, file: FileKey) -> list[ProcessingHistory]:
         NotFoundError: There is no such file.
     """
     with store.reading():
-        return _history(_same_recording(store, file))
+        return ResultList.of(_history(_same_recording(store, file)), ProcessingHistory)
 
 
 def _same_recording(store: Store, key: FileKey) -> pw.Expression:

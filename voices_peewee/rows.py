@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
+from voices_peewee import html_text
 from voices_peewee.errors import QueryError
 from voices_peewee.mapping import Mapper, forget_statements, mapper
-from voices_peewee.models import BaseModel
+from voices_peewee.models import BaseModel, database_proxy
+from voices_peewee.tabular import ResultList, python_rows, run_query
 
 __all__ = ["Mapper", "Query", "collection_paused", "forget_statements", "mapper"]
 
@@ -20,9 +22,11 @@ M = TypeVar("M", bound=BaseModel)
 _BATCH: Final = 200
 
 if TYPE_CHECKING:
+    import pandas as pd
 
     class _Select(pw.ModelSelect[M]):
         _is_default: bool
+        _limit: int | None
 
         def _get_model_cursor_wrapper(self, cursor: Any) -> pw.CursorWrapper: ...
 else:
@@ -48,9 +52,43 @@ class Query(_Select[M]):
             query = query.where(field.is_null() if value is None else field == value)
         return query
 
-    def all(self) -> list[M]:
+    def all(self) -> ResultList[M]:
         """Run the query and return every row as a list."""
-        return list(self.clone())
+        return ResultList.of(self.clone(), self.model)
+
+    def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
+        """Run the query and return a pandas DataFrame; see ``DatabaseManager.to_dataframe``.
+
+        Args:
+            expand: Whether the keys of JSON columns become columns; or which columns' keys.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            QueryError: A column of ``expand`` is unknown or holds no JSON.
+        """
+        from voices_peewee.frames import query_frame
+
+        return query_frame(self, self.model._meta.database, expand=expand)
+
+    def _repr_html_(self) -> str:
+        if database_proxy.obj is None:
+            return html_text.sentences(
+                f"a query of {self.model.__name__}; no database is connected"
+            )
+        most = html_text.ROWS + 1 if self._limit is None else min(self._limit, html_text.ROWS + 1)
+        if self._is_default:
+            names = list(self.model.glance())
+            rows = [[getattr(one, name) for name in names] for one in self.clone().limit(most)]
+        else:
+            specs, batches = run_query(self.limit(most), self.model._meta.database)
+            names = [spec.name for spec in specs]
+            rows = list(python_rows(specs, batches))
+        rows, total = (
+            rows[: html_text.ROWS],
+            len(rows) if len(rows) <= html_text.ROWS else self.count(),
+        )
+        head = [html_text.heading(name) for name in names]
+        return html_text.table(head, rows, note=html_text.cut_note(len(rows), total))
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
         """Run the query and yield its rows without keeping them."""

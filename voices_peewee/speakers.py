@@ -77,15 +77,6 @@ class SpeakerMethods(Lifecycle):
             fresh = self._fresh(speaker)
             return self.store.update(fresh, changes)
 
-    def delete_speaker(self, speaker: SpeakerKey) -> None:
-        """Delete a speaker; the speaker's files stay, without a speaker.
-
-        Raises:
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several have that name.
-        """
-        self.store.delete(self.store.speaker(speaker))
-
     def add_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
         """Add tags that the speaker does not have yet and return the speaker.
 

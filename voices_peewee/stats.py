@@ -158,7 +158,7 @@ def cluster_bootstrap_interval(
 
 
 def _percentiles(means: Sequence[float], tail: float) -> tuple[float, float]:
-    return _quantile(sorted(means), tail), -_quantile(sorted(-mean for mean in means), tail)
+    return quantile(sorted(means), tail), -quantile(sorted(-mean for mean in means), tail)
 
 
 def _resampled_means(values: Sequence[float], resamples: int, seed: int) -> list[float]:
@@ -193,8 +193,8 @@ def _bootstrap_limits(values: Sequence[float], tail: float) -> tuple[float, floa
     return center + scale * (shift - z), center + scale * (shift + z)
 
 
-def _quantile(ordered: Sequence[float], probability: float) -> float:
-    """Interpolate between the order statistics (Hyndman and Fan, 1996, type 7)."""
+def quantile(ordered: Sequence[float], probability: float) -> float:
+    """Return a quantile of sorted values (Hyndman and Fan, 1996, type 7)."""
     place = (len(ordered) - 1) * probability
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)

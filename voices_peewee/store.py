@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import peewee as pw
 
-from voices_peewee.driver_errors import translated
-from voices_peewee.engine import VoicesSqlite, write_gate
+from voices_peewee.driver_errors import Translated
+from voices_peewee.engine import VoicesSqlite, WriteGate
 from voices_peewee.errors import (
     AmbiguousNameError,
     InvalidValueError,
@@ -39,24 +39,25 @@ class Store:
         self.database = database
         self.label = label
         self.timeout = timeout
+        self._reading = Translated(label, timeout)
         self._sqlite = database if isinstance(database, VoicesSqlite) else None
         self.server: Server | None = None
         if not isinstance(database, pw.SqliteDatabase):
             self.server = database  # type: ignore[assignment] # the manager opens no other
+        # One thread writes at a time, where the engine has one lock for all.
+        self._gate: AbstractContextManager[None] = (
+            WriteGate(label, timeout) if self.server is None else nullcontext()
+        )
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
-        return translated(self.label, self.timeout)
+        return self._reading
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        with translated(self.label, self.timeout), self._gate(), self.database.atomic():
+        with self._reading, self._gate, self.database.atomic():
             yield
-
-    def _gate(self) -> AbstractContextManager[None]:
-        """Let one thread write at a time, where the engine has one lock for all."""
-        return nullcontext() if self.server else write_gate(self.label, self.timeout)
 
     def lock_speakers(self) -> None:
         """Keep others from changing speakers by what they read, until the transaction ends.
@@ -130,11 +131,11 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with self.reading():
+        with self._reading:
             connection = self.connection()
             if connection.in_transaction:  # which has passed the gate
                 return self._insert(connection, instance)
-            with self._gate():
+            with self._gate:
                 if self._sqlite is not None:
                     self._sqlite.prepare()
                 return self._insert(connection, instance)

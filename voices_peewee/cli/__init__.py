@@ -73,6 +73,19 @@ _SECTIONS: Final = {
             "compare": "Compare two models on what both have processed.",
         },
     ),
+    "Pictures": (
+        "plot",
+        {
+            "plot": "Draw a plot: a distribution, paired, scatter or trend.",
+        },
+    ),
+    "Out": (
+        "export",
+        {
+            "export": "Write the record or some of its tables to files.",
+        },
+    ),
+    "Web": ("web", {"serve": "Show the database in the browser, read-only."}),
     "Shell": (
         "shell",
         {

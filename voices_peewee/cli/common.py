@@ -242,9 +242,20 @@ def confirm(question: str, *, yes: bool) -> None:
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
+export_to_option = click.option(
+    "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
+)
+
+
 def say(message: str) -> None:
     """Write a sentence for people to stderr."""
     click.echo(printable(message), err=True)
+
+
+def say_exported(path: str | None) -> None:
+    """Write to stderr where what is deleted now was written first."""
+    if path is not None:
+        say(f"what goes is in {path!r}")
 
 
 def plural(count: int, noun: str) -> str:

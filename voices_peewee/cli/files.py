@@ -11,10 +11,12 @@ import click
 from voices_peewee.cli.common import (
     command,
     confirm,
+    export_to_option,
     pass_manager,
     plural,
     say,
     say_error,
+    say_exported,
     yes_option,
 )
 from voices_peewee.cli.values import assignments
@@ -122,18 +124,21 @@ def update_file(
 
 @command(example="voices delete-file 3 --yes")
 @click.argument("file")
+@export_to_option
 @yes_option
 @pass_manager
-def delete_file(manager: DatabaseManager, file: str, *, yes: bool) -> None:
+def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, yes: bool) -> None:
     """Delete the record of a file, with its runs.
 
-    The audio stays on the disk. FILE is an id or a path.
+    The audio stays on the disk. FILE is an id or a path. With --export-to all that goes is
+    written first, and 'voices import PATH' brings it back.
     """
     with manager:
         found = manager.get_file(file)
         lost = _runs_of(manager, found)
         confirm(f"Delete {_called(found)} with {lost}?", yes=yes)
-        manager.delete(found)
+        manager.delete(found, export_to=export_to)
+        say_exported(export_to)
         say(f"deleted {_called(found)} with {lost}")
 
 

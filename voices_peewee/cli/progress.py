@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 Report = Callable[[int, int], None]
 
@@ -19,15 +19,36 @@ def byte_bar(label: str) -> Iterator[Report | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import DownloadColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    bar = _bar(*columns, TimeRemainingColumn())
+    with _share_bar(label, DownloadColumn()) as report:
+        yield report
+
+
+@contextmanager
+def row_bar(label: str, *, hidden: bool = False) -> Iterator[Report | None]:
+    """Give a function that takes the rows done and in all; None where there is no terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import TextColumn
+
+    counts = TextColumn("{task.completed:,} of {task.total:,} rows")
+    with _share_bar(label, counts) as report:
+        yield report
+
+
+@contextmanager
+def _share_bar(label: str, shown: ProgressColumn) -> Iterator[Report]:
+    """Show how much of a whole is done, from the first report on."""
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    bar = _bar(TextColumn("{task.description}"), BarColumn(), shown, TimeRemainingColumn())
     task = bar.add_task(label, total=None)
 
     def report(done: int, total: int) -> None:
-        bar.start()  # not before there is something to report; again does nothing
         bar.update(task, completed=done, total=total)
+        bar.start()  # not before there is something to report; again does nothing
 
     try:
         yield report

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, confirm, pass_manager, plural, say, write, yes_option
+from voices_peewee.cli.common import (
+    command,
+    confirm,
+    export_to_option,
+    pass_manager,
+    plural,
+    say,
+    say_exported,
+    write,
+    yes_option,
+)
 from voices_peewee.cli.view import Column, View, list_options, since_options
 
 if TYPE_CHECKING:
@@ -66,19 +76,24 @@ def update_speaker(
 
 @command(example='voices delete-speaker "John Doe" --yes')
 @click.argument("speaker")
+@export_to_option
 @yes_option
 @pass_manager
-def delete_speaker(manager: DatabaseManager, speaker: str, *, yes: bool) -> None:
+def delete_speaker(
+    manager: DatabaseManager, speaker: str, export_to: str | None, *, yes: bool
+) -> None:
     """Delete a speaker; the files stay, without a speaker.
 
-    SPEAKER is an id or a name.
+    SPEAKER is an id or a name. With --export-to the speaker and the files are written first,
+    and 'voices import PATH' brings them back.
     """
     with manager:
         found = manager.get_speaker(speaker)
         files = manager.list_rows("files", speaker=found.id, limit=0).total
         fate = f"{plural(files, 'file')} {'stays' if files == 1 else 'stay'}, without a speaker"
         confirm(f"Delete {_called(found)}? {fate}.", yes=yes)
-        manager.delete_speaker(found)
+        manager.delete_speaker(found, export_to=export_to)
+        say_exported(export_to)
         say(f"deleted {_called(found)}; {fate}")
 
 
