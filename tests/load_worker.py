@@ -1,4 +1,4 @@
-"""One of many writers: ``load_worker.py DATABASE NUMBER SECONDS`` prints its latencies (ms)."""
+"""One of many writers: ``load_worker.py DATABASE NUMBER SECONDS`` writes its latencies (ms)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from voices_peewee import DatabaseManager
 
 def main(database: str, number: str, seconds: str) -> None:
     with DatabaseManager(database, timeout=60) as db:
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         sys.stdin.readline()
         end, count = time.monotonic() + float(seconds), 0
         while time.monotonic() < end:
@@ -19,7 +20,7 @@ def main(database: str, number: str, seconds: str) -> None:
                 f"/mix/{number}/{count}.wav", "separation", model_type="demucs", model_version="4"
             ) as run:
                 run.output(f"/out/{number}/{count}.wav", si_snri=count % 20)
-            print(1000 * (time.perf_counter() - begun), flush=True)
+            sys.stdout.write(f"{1000 * (time.perf_counter() - begun)}\n")
             count += 1
 
 

@@ -93,17 +93,21 @@ def test_the_standard_output_is_always_utf8(studio: Path) -> None:
     ids=["jsonl", "sqlite", "parquet", "format", "folder"],
 )
 def test_to_files(
-    studio: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], files: list[str]
+    studio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    files: list[str],
 ) -> None:
     """The paths of what was written are on stdout, for scripts."""
-    monkeypatch.chdir(studio.parent)
+    monkeypatch.chdir(tmp_path)
     code, out, err = run("--db", studio, "export", *args)
-    assert (code, out) == (0, "".join(f"{studio.parent / name}\n" for name in files))
+    assert (code, out) == (0, "".join(f"{tmp_path / name}\n" for name in files))
     assert err.startswith("exported ")
     assert err.count("\n") == 1
     again = run("--db", studio, "export", *args)
     message = "it is there already; choose another name or overwrite it"
-    taken = str(studio.parent / files[0])
+    taken = str(tmp_path / files[0])
     assert again == (1, "", f"Error: export {taken!r}: {message}\n")
     assert run("--db", studio, "export", *args, "--overwrite") == (0, out, err)
 
@@ -136,11 +140,11 @@ def test_a_database_names_the_parents(studio: Path, tmp_path: Path) -> None:
     ],
     ids=["table", "csv", "sqlite", "suffix", "format"],
 )
-def test_usage(studio: Path, args: list[str], message: str) -> None:
+def test_usage(studio: Path, tmp_path: Path, args: list[str], message: str) -> None:
     """What makes no sense is an error of usage, and writes nothing."""
     expected = usage("voices export", "[OPTIONS] [TABLE]...", message)
     assert run("--db", studio, "export", *args) == (2, "", expected)
-    assert names(studio.parent) == []
+    assert names(tmp_path) == []
 
 
 def test_errors(studio: Path, tmp_path: Path) -> None:

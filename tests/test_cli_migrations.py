@@ -56,6 +56,7 @@ def columns(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_life_of_a_migration(populated: Path, own: Path) -> None:
     """A pending migration is refused, found, applied and undone; data is backed up before."""
     args = ["--db", populated, "--migrations-dir", own]
@@ -170,6 +171,7 @@ def test_steps_or_to(populated: Path) -> None:
     assert run("--db", populated, *args) == (2, "", expected)
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_rollback_asks(populated: Path) -> None:
     """A rollback loses data, so it asks first."""
     seen = terminal("--db", populated, "rollback-migration", typed="n\n", columns=200)
@@ -183,6 +185,7 @@ def test_rollback_asks(populated: Path) -> None:
     assert run("--db", populated, "rollback-migration") == (2, "", expected)
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_create_migration_for_an_application(
     populated: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -443,6 +443,7 @@ def test_json_stays_as_python_has_it(filled: DatabaseManager) -> None:
     assert list(frame["process"]) == [{"host": "here"}, None, None]
 
 
+@pytest.mark.sqlite("the order of the keys in JSON")
 def test_keys_become_columns(filled: DatabaseManager) -> None:
     """``expand`` puts the keys where their column was, with a dtype that the values tell."""
     frame = filled.to_dataframe("processing_history", expand=True)
@@ -480,6 +481,7 @@ def test_only_the_columns_that_are_named_are_expanded(filled: DatabaseManager) -
     assert list(frame["parameters.shifts"].dropna()) == [2]
 
 
+@pytest.mark.sqlite("the order of the keys in JSON")
 def test_a_column_that_is_there_is_kept(filled: DatabaseManager) -> None:
     """A key whose column was asked for by itself is not there twice."""
     page = filled.list_rows("history", columns=["parameters.shifts", "parameters"], sort="id")
@@ -521,6 +523,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.sqlite("texts with the character NUL")
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
@@ -555,6 +558,7 @@ def test_values_are_those_of_the_objects(db: DatabaseManager, rows: list[dict[st
 # What only other programs store
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
 def test_what_has_no_right_type_stays_as_it_is(db: DatabaseManager, path: Path) -> None:
     """A column with a value that its kind does not allow is object, and has the value."""
     for number in range(3):
@@ -620,6 +624,7 @@ def test_a_closed_manager_says_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_without_pandas_one_sentence_says_what_to_install(
     filled: DatabaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

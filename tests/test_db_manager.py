@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import peewee as pw
 import pytest
@@ -338,16 +339,25 @@ def _empty_path(path: Path) -> None:
 
 
 KNOWN_URLS = "postgresql://, postgres://, cockroachdb://"
-SENTENCES: list[tuple[Callable[[Path], None], str]] = [
+FILE = pytest.mark.sqlite("what lies at a path")
+SENTENCES: list[Any] = [
     (
         _never_connected,
         "cannot use '{path}': the manager is not connected; " + "call connect() or initialize()",
     ),
     (_missing, "cannot use '{path}': there is no database; run 'voices init' to create it"),
-    (_text, "cannot use '{path}': it is not an SQLite database"),
-    (_folder, "cannot use '{path}': it is not a file"),
-    (_stranger, "cannot use '{path}': it is a database of another application (songs)"),
-    (_original, "cannot use '{path}': it is a database of another application (speakers)"),
+    pytest.param(_text, "cannot use '{path}': it is not an SQLite database", marks=FILE),
+    pytest.param(_folder, "cannot use '{path}': it is not a file", marks=FILE),
+    pytest.param(
+        _stranger,
+        "cannot use '{path}': it is a database of another application (songs)",
+        marks=FILE,
+    ),
+    pytest.param(
+        _original,
+        "cannot use '{path}': it is a database of another application (speakers)",
+        marks=FILE,
+    ),
     (_second, "cannot use '{other}': the models are bound to '{path}'; close that manager first"),
     (_memory, "cannot use ':memory:': an in-memory database starts empty; call initialize()"),
     (
@@ -385,7 +395,8 @@ def test_sentences_of_opening(path: Path, act: Callable[[Path], None], sentence:
     assert str(caught.value) == sentence.format(path=path, other=_other(path))
 
 
-RECORD_SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
+WORDS = pytest.mark.sqlite("SQLite's own words; a server's are in test_postgres")
+RECORD_SENTENCES: list[Any] = [
     (lambda db: db.add(Speaker(name="")), "a speaker needs a name"),
     (lambda db: db.add(Speaker()), "speakers.name must not be empty"),
     (lambda db: db.add(ProcessedFile(filename="")), "a file needs a filename"),
@@ -405,17 +416,20 @@ RECORD_SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
         lambda db: db.add(ProcessedFile(filename="a", file_size=-1)),
         "file_size must be a number of bytes, 0 or more",
     ),
-    (
+    pytest.param(
         lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
         "an integer does not fit into 64 bits",
+        marks=WORDS,
     ),
-    (
+    pytest.param(
         lambda db: db.add(ProcessedFile(filename="a", duration="long")),
         "duration must be a number of seconds, 0 or more",
+        marks=WORDS,
     ),
-    (
+    pytest.param(
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
         "channels must lie between 1 and 1024",
+        marks=WORDS,
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", speaker_id=99)),
@@ -452,9 +466,10 @@ RECORD_SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
         lambda db: db.execute_raw_query("WITH x AS (SELECT 1) DELETE FROM speakers"),
         "this statement would change the database; pass write=True to allow it",
     ),
-    (
+    pytest.param(
         lambda db: db.execute_raw_query("SELECT * FROM songs"),
         "cannot use '{path}': no such table: songs",
+        marks=WORDS,
     ),
     (
         lambda db: db.add_all([Speaker(name="A"), Speaker(name="A")]) and db.get_speaker("A"),

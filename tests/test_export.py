@@ -195,6 +195,7 @@ def test_csv(studio: DatabaseManager) -> None:
     assert (first[1], first[8]) == ("\\udcff.wav", '{"x": [1, null, {"y": 1e-07}]}')
 
 
+@pytest.mark.sqlite("JSON as it was written")
 def test_parquet(studio: DatabaseManager, tmp_path: Path) -> None:
     """Parquet has real types, and what the database holds."""
     from pyarrow import parquet
@@ -259,6 +260,7 @@ def stored(path: Path | str) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
+@pytest.mark.sqlite("the files beside the database")
 def test_sqlite(studio: DatabaseManager, tmp_path: Path) -> None:
     """A database of its own holds the same bytes in one file, and can be used at once."""
     studio.export(tmp_path / "out.sqlite3")
@@ -270,6 +272,7 @@ def test_sqlite(studio: DatabaseManager, tmp_path: Path) -> None:
         assert copy.get_speaker("Ada").tags == ["a", "é"]
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_sqlite_of_one_table_has_its_parents(studio: DatabaseManager, tmp_path: Path) -> None:
     """A database has the rows that its rows refer to, and the answer says so."""
     done = studio.export(tmp_path / "out.db", ["history"])
@@ -350,6 +353,7 @@ STRANGE = [
 ]
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
 @pytest.mark.parametrize(("column", "value", "shown"), STRANGE)
 def test_what_other_programs_store(
     db: DatabaseManager, column: str, value: object, shown: object
@@ -362,6 +366,7 @@ def test_what_other_programs_store(
     assert json.loads(text)[column] == shown
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
 def test_a_value_that_parquet_cannot_hold(studio: DatabaseManager, tmp_path: Path) -> None:
     """A value of the wrong type is told with its column, and no file is left."""
     studio.execute_raw_query("UPDATE speakers SET created_at = 'never'", write=True)
@@ -448,6 +453,7 @@ def test_the_same_data_are_the_same_bytes(db: DatabaseManager, tmp_path: Path, f
         assert ids == [number for number in range(1, 2001) if number % 7]
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
 def test_statements(studio: DatabaseManager) -> None:
     """An export asks once for each table that fits into a batch, and changes nothing."""
     seen: list[str] = []
@@ -458,6 +464,7 @@ def test_statements(studio: DatabaseManager) -> None:
     assert [sql.split()[0] for sql in seen] == ["BEGIN", *["SELECT"] * 4, "ROLLBACK"]
 
 
+@pytest.mark.sqlite("the files beside the database")
 def test_reading_changes_no_file(studio: DatabaseManager, tmp_path: Path) -> None:
     """A database that is not in WAL mode stays as it is."""
     copy = tmp_path / "copy.db"
@@ -775,6 +782,7 @@ def test_what_goes_is_written_first(studio: DatabaseManager, tmp_path: Path, wha
     assert tuple(len(studio.get_all(model)) for model in MODELS) == left
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_what_cannot_be_written_is_not_deleted(studio: DatabaseManager, tmp_path: Path) -> None:
     """Where the export fails, nothing is deleted; where the deletion fails, nothing is left."""
     target = tmp_path / "gone.jsonl"

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.sqlite(
+    "locks that SQLite counts in a process; a server's forks are in test_postgres_faults"
+)
+
 PRELUDE = """
 import multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor

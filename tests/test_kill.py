@@ -180,6 +180,7 @@ def test_kill_at_any_moment(
         shutil.rmtree(folder)
 
 
+@pytest.mark.sqlite("the -wal file")
 def test_the_wal_is_emptied_among_readers_that_overlap(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

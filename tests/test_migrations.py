@@ -25,6 +25,10 @@ from voices_peewee.models import MODELS
 from voices_peewee.table_sql import normal
 from voices_peewee.views import VIEWS, create_view
 
+pytestmark = pytest.mark.sqlite(
+    "rebuilds of SQLite's tables; a server's migrations are in test_postgres"
+)
+
 PACKAGE = migrations.package_directory()
 INITIAL = "001_initial"
 PACKAGED = migrations.names([PACKAGE])

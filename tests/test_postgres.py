@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from cli_tools import run
@@ -92,13 +93,12 @@ def test_own_options_are_taken_out_of_the_url() -> None:
 
 
 def test_the_password_comes_from_the_environment(
-    server: postgres_server.Server, url: str, tmp_path: os.PathLike[str]
+    server: postgres_server.Server, url: str, tmp_path: Path
 ) -> None:
     """PGPASSWORD, ~/.pgpass and service files are libpq's, and are honoured."""
     service = f"[lab]\nhost={server.sockets}\nuser=voices\n"
-    file = os.path.join(tmp_path, "services")
-    with open(file, "w", encoding="utf-8") as out:  # noqa: PTH123 - a plain path
-        out.write(service)
+    file = tmp_path / "services"
+    file.write_text(service)
     name = url.partition("?")[0].rpartition("/")[2]
     script = (
         "import sys; from voices_peewee import DatabaseManager\n"
@@ -106,7 +106,7 @@ def test_the_password_comes_from_the_environment(
     )
     done = subprocess.run(
         [sys.executable, "-c", script, f"postgresql:///{name}?service=lab"],
-        env={**os.environ, "PGSERVICEFILE": file},
+        env={**os.environ, "PGSERVICEFILE": str(file)},
         capture_output=True,
         text=True,
     )
@@ -150,16 +150,20 @@ CHANGES = [
     (
         "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",
         [
-            "table 'processed_files' lacks CHECK 'ck_processed_files_duration' "
-            "(CHECK (((duration >= (0)::double precision) AND "
-            "(duration <= ('1000000000000'::numeric)::double precision))))"
+            (
+                "table 'processed_files' lacks CHECK 'ck_processed_files_duration' "
+                "(CHECK (((duration >= (0)::double precision) AND "
+                "(duration <= ('1000000000000'::numeric)::double precision))))"
+            )
         ],
     ),
     (
         "DROP INDEX speakers_name",
         [
-            "table 'speakers' lacks index 'speakers_name' "
-            "(CREATE INDEX speakers_name ON speakers USING btree (name))"
+            (
+                "table 'speakers' lacks index 'speakers_name' "
+                "(CREATE INDEX speakers_name ON speakers USING btree (name))"
+            )
         ],
     ),
     (
@@ -285,8 +289,10 @@ def test_more_threads_than_connections_is_one_sentence(url: str) -> None:
         thread.start()
         thread.join()
     assert [str(one) for one in caught] == [
-        f"cannot use '{shown}': all 1 connections of this process are in use; close some, or "
-        "raise max_connections"
+        (
+            f"cannot use '{shown}': all 1 connections of this process are in use; close some, or "
+            "raise max_connections"
+        )
     ]
 
 
@@ -301,8 +307,10 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     ),
     (
         lambda db: db.create_speaker("a\ud800"),
-        "a text holds what UTF-8 cannot: 'utf-8' codec can't encode character '\\ud800' in "
-        "position 1: surrogates not allowed",
+        (
+            "a text holds what UTF-8 cannot: 'utf-8' codec can't encode character '\\ud800' in "
+            "position 1: surrogates not allowed"
+        ),
     ),
     (
         lambda db: db.create_speaker("a", tags=["\ud800"]),
@@ -344,7 +352,7 @@ def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:
     """A pickled manager connects where it is unpickled; what it shows has no password."""
     secret = url.replace("voices@", "voices:s3cret@")
     with DatabaseManager(secret) as db:
-        copy = pickle.loads(pickle.dumps(db))
+        copy = pickle.loads(pickle.dumps(db))  # noqa: S301 - our own
         assert "s3cret" not in repr(copy)
         assert copy.create_speaker("Ada").id == 1
         copy.close()
@@ -387,9 +395,9 @@ def test_a_reader_may_only_read(server: postgres_server.Server, url: str) -> Non
     server.execute("DROP ROLE reader")
 
 
-def test_sqlite_and_a_server_in_turns(url: str, tmp_path: os.PathLike[str]) -> None:
+def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
     """One process may use a file, then a server, then a file; statements fit each of them."""
-    path = os.path.join(tmp_path, "v.db")
+    path = str(tmp_path / "v.db")
     for place in (path, url, path, url):
         with DatabaseManager(place).initialize() as db:
             db.add(ProcessedFile(filename="a", speaker=Speaker(name="Ada", tags=["x"])))

@@ -130,7 +130,7 @@ def test_a_restore_that_fails_changes_nothing(
 
 
 REFUSED: list[tuple[Callable[[Path], None], str]] = [
-    (lambda path: None, "there is no such file"),
+    (lambda _: None, "there is no such file"),
     (lambda path: path.write_text("hello"), "it is not a dump of pg_dump's custom format"),
 ]
 
@@ -187,7 +187,7 @@ def test_no_password_is_on_a_command_line(
         assert "s3cret" not in repr(db) + str(db.status())
     (command, environment), _ = seen
     assert not any("s3cret" in word for word in command)
-    assert environment["PGPASSWORD"] == "s3cret"  # noqa: S105 - the test's own
+    assert environment["PGPASSWORD"] == "s3cret"
     assert "s3cret" not in (tmp_path / "x.dump.json").read_text()
     assert json.loads((tmp_path / "x.dump.json").read_text())["source"].startswith(
         "postgresql://voices:***@"

@@ -96,7 +96,7 @@ def test_the_wait_for_a_server_is_bounded(own: postgres_server.Server, url: str)
 def test_a_server_that_dies_inside_a_transaction(own: postgres_server.Server, url: str) -> None:
     """A transaction whose server died is undone, says so, and the next one works."""
     with DatabaseManager(url).initialize() as db:
-        with pytest.raises(errors.ServerAwayError), db.atomic():
+        with pytest.raises(errors.ServerAwayError), db.atomic():  # noqa: PT012 - the block is the test
             db.create_speaker("Ada")
             own.kill()
             own.start()
@@ -129,13 +129,13 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
     """What a run did while its server was away is in a file, whole, and a warning names it."""
     with DatabaseManager(url, timeout=0.5).initialize() as db:
         ada = db.create_speaker("Ada")
-        with pytest.warns(SpoolWarning) as warned:
-            with db.track("/in.wav", "separation", model_type="demucs") as run:
-                run.output("/1.wav", si_snri=1.5)
-                own.stop()
-                run.log(pesq=2.5)
-                file = run.output("/2.wav", si_snri=2.5)
-                assert (file.id, file.processed_path) == (None, "/2.wav")
+        tracker = db.track("/in.wav", "separation", model_type="demucs")
+        with pytest.warns(SpoolWarning) as warned, tracker as run:  # noqa: PT031 - the block is the test
+            run.output("/1.wav", si_snri=1.5)
+            own.stop()
+            run.log(pesq=2.5)
+            file = run.output("/2.wav", si_snri=2.5)
+            assert (file.id, file.processed_path) == (None, "/2.wav")
         own.start()
         (begun,) = db.query(ProcessingHistory).all()
         assert begun.status == "unfinished"
@@ -165,11 +165,14 @@ def test_the_users_error_is_kept_with_the_run(
     own: postgres_server.Server, url: str, tmp_path: Path
 ) -> None:
     """An exception in the block leaves it, and is in the file."""
-    with DatabaseManager(url, timeout=0.5).initialize() as db:
-        with pytest.warns(SpoolWarning), pytest.raises(ZeroDivisionError):
-            with db.track("/in.wav", "separation"):
-                own.stop()
-                _ = 1 / 0
+
+    def work() -> None:
+        with db.track("/in.wav", "separation"):
+            own.stop()
+            _ = 1 / 0
+
+    with DatabaseManager(url, timeout=0.5).initialize() as db, pytest.warns(SpoolWarning):
+        pytest.raises(ZeroDivisionError, work)
     (path,) = (tmp_path / "home" / ".voices" / "spool").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[1]["error_message"].startswith("ZeroDivisionError: division by zero\n")

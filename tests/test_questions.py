@@ -122,6 +122,7 @@ def test_filters_that_cannot_be(db: DatabaseManager) -> None:
         db.failures(since="2026-11-01")
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
 def test_failures_read_only_what_failed(db: DatabaseManager) -> None:
     """The failures of a night are found without reading all that succeeded."""
     fail(db, TRACE)
@@ -204,6 +205,7 @@ def test_a_run_is_shown_whole(db: DatabaseManager, run_id: str) -> None:
     }
 
 
+@pytest.mark.sqlite("the order of the keys in JSON")
 def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> None:
     """The text says all of it, a fact a line."""
     assert str(db.show_run(run_id)) == (
@@ -344,6 +346,7 @@ def test_history_is_all_that_was_done_to_a_recording(
         assert [row.id for row in db.history(key)] == expected
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
 def test_history_needs_no_further_queries(db: DatabaseManager) -> None:
     """Files, speakers and measurements come along, however many rows there are."""
     ada = db.add(Speaker(name="Ada"))

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from databases import ON_SERVER
 
 from voices_peewee import (
     DatabaseManager,
@@ -87,6 +88,7 @@ def outputs(db: DatabaseManager) -> list[tuple[int, int, str | None, int | None]
 # A run from beginning to end
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +279,8 @@ def test_a_clock_that_is_set_back_does_not_lose_the_end(
 
 # Sources
 
+BAD_NAME = "bad|name" if ON_SERVER else "bad\0name"
+
 
 def test_any_source_can_be_tracked(
     db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -287,7 +291,7 @@ def test_any_source_can_be_tracked(
     (tmp_path / "text.txt").write_text("no sound")
     os.mkfifo(tmp_path / "pipe.wav")
     url = "https://example.org/mixes/a.wav"
-    for source in ("missing.wav", tmp_path / "folder", "text.txt", "pipe.wav", url, "bad\0name"):
+    for source in ("missing.wav", tmp_path / "folder", "text.txt", "pipe.wav", url, BAD_NAME):
         with db.track(source, SEPARATION):
             pass
     unknown = [None] * 6
@@ -626,6 +630,7 @@ def test_the_users_error_comes_before_the_databases(db: DatabaseManager) -> None
     ]
 
 
+@pytest.mark.sqlite("holds the file's lock")
 def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
     """A block that went well does not hide that its end is not in the database."""
     with DatabaseManager(path, timeout=0.1).initialize() as db:

@@ -27,7 +27,7 @@ _SHOWN: Final = 20  # findings about integrity; a broken page may cause thousand
 _PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
 
 _TOTAL: Final = """SELECT coalesce(sum(size), 0) FROM
- (SELECT max(file_size) AS size FROM processed_files GROUP BY original_path)"""
+ (SELECT max(file_size) AS size FROM processed_files GROUP BY original_path) AS sizes"""
 _ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM processed_files
  WHERE (original_path, id) > (?, ?) ORDER BY original_path, id LIMIT ?"""
 _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files

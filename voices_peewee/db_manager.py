@@ -265,8 +265,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         if not write:
             return _read_only_rows(store, sql, params)
         with store.writing():
-            statement = sql if store.server is None else for_psycopg(sql)
-            return _rows(store.connection(), statement, params)
+            return _rows(store.connection(), _spelled(store, sql, params), params)
 
     def table_exists(self, name: str) -> bool:
         """Whether the database has a table of that name."""
@@ -437,12 +436,17 @@ def _read_only_rows(
             connection.execute("PRAGMA query_only = 0")
 
 
+def _spelled(store: Store, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> str:
+    """Return a statement as its driver reads it; without values there is nothing to spell."""
+    return sql if store.server is None or not params else for_psycopg(sql)
+
+
 def _read_only_on_server(
     store: Store, server: Server, sql: str, params: Sequence[Any] | Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     try:
         with store.reading(), server.read_only():
-            return _rows(store.connection(), for_psycopg(sql), params)
+            return _rows(store.connection(), _spelled(store, sql, params), params)
     except DatabaseError as error:
         if is_refused_write(error.__cause__):
             raise QueryError(_WRITES) from error

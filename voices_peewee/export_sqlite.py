@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,7 +71,12 @@ def _fill(
 def _stored(table: Table) -> list[tuple[int, Callable[[Any], Any]]]:
     """Return what turns the values of another kind of database into what SQLite stores."""
     return [
-        (place, dump_json if isinstance(field, JSONField) else field.db_value)
+        (place, _as_stored if isinstance(field, JSONField) else field.db_value)
         for place, field in enumerate(table.fields)
         if isinstance(field, JSONField | UTCDateTimeField)
     ]
+
+
+def _as_stored(value: Any) -> str:
+    """Return JSON as SQLite holds it; a server gives it with blanks."""
+    return dump_json(json.loads(value) if isinstance(value, str) else value)

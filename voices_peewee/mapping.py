@@ -130,7 +130,7 @@ class Mapper(Generic[M]):
             InvalidValueError: A key is no field, or a value does not fit its column.
         """
         count = 0
-        for keys, alike in groupby(rows, key=tuple):
+        for keys, alike in groupby(rows, key=_given if self._returns_id else tuple):
             count += connection.executemany(*self._statement(keys, alike)).rowcount
             if "id" in keys:
                 self.note_ids(connection)
@@ -195,6 +195,11 @@ _NEW_IDS: Final = (
 _SKIP_IDS: Final = """SELECT setval(sequence, greatest(1, (SELECT max(id) FROM TABLE),
  pg_sequence_last_value(sequence)))
  FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence) AS own"""
+
+
+def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a row; an id that is None is to be found, and no key."""
+    return tuple(key for key in row if key != "id" or row[key] is not None)
 
 
 def _statement(query: pw.ModelInsert) -> str:

@@ -64,12 +64,16 @@ def _measured(
 ) -> list[tuple[Any, ...]]:
     """Return recording, speaker, value and the columns asked for of each successful row."""
     file, run = ProcessedFile, ProcessingHistory
-    place = pw.fn.COALESCE(file.original_path, file.id)
-    query = run.select(place, file.speaker, metric.value, *more).join_from(run, file)
+    # A server has no column that holds a text here and a number there.
+    mixed = store.server is None
+    place = (
+        [pw.fn.COALESCE(file.original_path, file.id)] if mixed else [file.original_path, file.id]
+    )
+    query = run.select(*place, file.speaker, metric.value, *more).join_from(run, file)
     query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
     query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
     found: list[tuple[Any, ...]] = store.connection().execute(*query.sql()).fetchall()
-    return found
+    return found if mixed else [(row[1] if row[0] is None else row[0], *row[2:]) for row in found]
 
 
 def _of_latest_run(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Key, list[Any]]]:
