@@ -29,6 +29,7 @@ from voices_peewee.views import VIEWS
 postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
 pytestmark = [
     pytest.mark.postgresql,
+    pytest.mark.once,
     pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
 ]
 
@@ -418,3 +419,56 @@ def test_a_stream_that_is_dropped_leaves_nothing_on_the_server(db: DatabaseManag
     del page
     assert db.execute_raw_query(held) == [{"n": 0}]
     assert len(list(db.list_rows("speakers", limit=None))) == 3000
+
+
+def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
+    """Every migration is undone and applied again, and the schema is the models' afterwards."""
+    name = server.create()
+    with DatabaseManager(server.url(name)).initialize() as db:
+        db.create_speaker("Ada")
+        names = db.migration_names()
+        assert db.rollback_migration(steps=len(names), backup=False) == names[::-1]
+        assert db.run_migrations() == names
+        assert [one.state for one in db.migration_status()] == ["applied"] * len(names)
+        assert drift(db.database, MODELS, views=VIEWS) == []
+        assert db.get_all(Speaker) == []
+    server.drop(name)
+
+
+FAILING = """
+def migrate(migrator, database, *, fake=False):
+    migrator.sql("ALTER TABLE speakers ADD COLUMN age INTEGER")
+    migrator.sql("INSERT INTO nowhere VALUES (1)")
+"""
+GOOD = """
+import peewee as pw
+
+def migrate(migrator, database, *, fake=False):
+    migrator.add_fields("speakers", age=pw.IntegerField(null=True))
+
+def rollback(migrator, database, *, fake=False):
+    migrator.remove_fields("speakers", "age")
+"""
+
+
+def test_an_applications_migrations(url: str, tmp_path: Path) -> None:
+    """A migration that fails leaves everything as it was; one that works keeps the rows."""
+    own = tmp_path / "migrations"
+    own.mkdir()
+    (own / "001_age.py").write_text(FAILING)
+    with DatabaseManager(url) as db:
+        db.create_speaker("Ada")
+    with pytest.raises(errors.MigrationError) as caught:
+        DatabaseManager(url, migrations_dir=own).run_migrations(backup=False)
+    assert str(caught.value) == (
+        "migration '001_age' failed: relation \"nowhere\" does not exist\n"
+        "LINE 1: INSERT INTO nowhere VALUES (1)\n                    ^; the database is as it was"
+    )
+    (own / "001_age.py").write_text(GOOD)
+    manager = DatabaseManager(url, migrations_dir=own)
+    assert manager.run_migrations(backup=False) == ["001_age"]
+    assert "age" in manager.get_table_columns("speakers")
+    assert [one.name for one in manager.get_all(Speaker)] == ["Ada"]
+    assert manager.rollback_migration(backup=False) == ["001_age"]
+    with DatabaseManager(url) as db:
+        assert "age" not in db.get_table_columns("speakers")

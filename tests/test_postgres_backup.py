@@ -16,6 +16,7 @@ from voices_peewee import DatabaseManager, Speaker, errors
 postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
 pytestmark = [
     pytest.mark.postgresql,
+    pytest.mark.once,
     pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
 ]
 NO_PROGRAM = (

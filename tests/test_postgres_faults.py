@@ -19,6 +19,7 @@ from voices_peewee.spool import SpoolWarning
 postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
 pytestmark = [
     pytest.mark.postgresql,
+    pytest.mark.once,
     pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
 ]
 
@@ -171,8 +172,9 @@ def test_the_users_error_is_kept_with_the_run(
             own.stop()
             _ = 1 / 0
 
-    with DatabaseManager(url, timeout=0.5).initialize() as db, pytest.warns(SpoolWarning):
-        pytest.raises(ZeroDivisionError, work)
+    db = DatabaseManager(url, timeout=0.5).initialize()
+    with db, pytest.warns(SpoolWarning), pytest.raises(ZeroDivisionError):
+        work()
     (path,) = (tmp_path / "home" / ".voices" / "spool").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[1]["error_message"].startswith("ZeroDivisionError: division by zero\n")

@@ -87,6 +87,7 @@ def test_the_manager_returns_the_row(db: DatabaseManager, tmp_path: Path) -> Non
     assert (file.id, file.filename) == (1, "a.wav")
 
 
+@pytest.mark.sqlite("counts changes through sqlite3")
 def test_the_same_content_is_not_written_twice(db: DatabaseManager, tmp_path: Path) -> None:
     """Adding an unchanged file again leaves the database as it is."""
     path = write_wav(tmp_path / "a.wav")
@@ -269,6 +270,7 @@ def test_good_files_are_kept_and_bad_ones_reported(db: DatabaseManager, tmp_path
     assert [row.filename for row in rows(db)] == ["0.wav", "1.wav", "3.wav", "4.wav"]
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_a_file_is_yielded_after_its_batch_was_committed(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:
@@ -279,6 +281,7 @@ def test_a_file_is_yielded_after_its_batch_was_committed(
     assert seen == [2, 2, 4, 4, 5]
 
 
+@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_slow_batches_are_committed_earlier(
     db: DatabaseManager, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -307,7 +307,7 @@ def test_any_source_can_be_tracked(
         ),
         ("pipe.wav", str(tmp_path / "pipe.wav"), *unknown),
         ("a.wav", url, *unknown),
-        ("bad\0name", f"{tmp_path}/bad\0name", *unknown),
+        (BAD_NAME, f"{tmp_path}/{BAD_NAME}", *unknown),
     ]
     assert [row.success for row in histories(db)] == [True] * 6
     assert [row.real_time_factor for row in performances(db)] == [None] * 6

@@ -22,6 +22,8 @@ from voices_peewee.migration_operations import rebuild
 from voices_peewee.models import MODELS
 from voices_peewee.views import VIEWS
 
+pytestmark = pytest.mark.sqlite("looks into the file through sqlite3")
+
 TABLES = [model._meta.table_name for model in MODELS]
 
 

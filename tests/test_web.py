@@ -24,6 +24,8 @@ from run_rows import add_run
 from voices_peewee import DatabaseManager, Speaker, web_pages
 from voices_peewee.errors import DatabaseError, ServeError
 
+pytestmark = pytest.mark.sqlite("Datasette shows SQLite files")
+
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the test is about that
 HOSTILE = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>.wav'
