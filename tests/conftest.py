@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from databases import Databases
 from hypothesis import settings
 
 from voices_peewee import DatabaseManager
 from voices_peewee.models import database_proxy
 
 if TYPE_CHECKING:
+    from databases import Databases
     from postgres_server import Server
 
 # No deadline: a busy machine is no failure. CI tries the same examples every time, people new ones.
@@ -86,6 +86,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def databases(request: pytest.FixtureRequest) -> Databases:
     """What makes databases on the engine under test."""
+    from databases import Databases  # late: it asks which engine that is
+
     on_server = request.config.getoption("--engine") != "sqlite"
     return Databases(request.getfixturevalue("server") if on_server else None)
 
