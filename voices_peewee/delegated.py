@@ -14,7 +14,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 if TYPE_CHECKING:
-    from voices_peewee import analysis, listing, past_runs, questions, recordings, tracking
+    from voices_peewee import (
+        analysis,
+        importing,
+        listing,
+        past_runs,
+        questions,
+        recordings,
+        tracking,
+    )
 else:
 
     class _Late:
@@ -24,6 +32,7 @@ else:
         def __getattr__(self, name):
             return getattr(import_module(f"voices_peewee.{self._name}"), name)
 
+    importing = _Late("importing")
     analysis, listing, past_runs, questions, recordings, tracking = map(
         _Late, ("analysis", "listing", "past_runs", "questions", "recordings", "tracking")
     )
@@ -61,3 +70,5 @@ class DelegatedMethods(Lifecycle):
 
     leaderboard = Delegated(lambda: analysis.leaderboard)
     compare = Delegated(lambda: analysis.compare)
+
+    import_records = Delegated(lambda: importing.import_records)

@@ -73,6 +73,12 @@ _SECTIONS: Final = {
             "compare": "Compare two models on what both have processed.",
         },
     ),
+    "In": (
+        "import_",
+        {
+            "import": "Import records from files or another database.",
+        },
+    ),
     "Shell": (
         "shell",
         {

@@ -27,7 +27,7 @@ def byte_bar(label: str) -> Iterator[Report | None]:
 
     def report(done: int, total: int) -> None:
         bar.start()  # not before there is something to report; again does nothing
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done, total=total or None)
 
     try:
         yield report
