@@ -147,8 +147,8 @@ class JsonLines(Source):
         for table in dict.fromkeys([*rows, *counts]):
             wanted = rows.get(table, 0)
             if counts[table] != wanted and not counts[table] < wanted <= counts[table] + broken:
-                reason = f"the export had {wanted} rows of {table}, and {counts[table]} are here"
-                raise self.error(f"{reason}: it was cut off or changed", number)
+                reason = f"it was cut off or changed: the export had {wanted:,} rows of {table}"
+                raise self.error(f"{reason}, not {counts[table]:,}", number)
 
     def progress(self) -> tuple[int, int]:
         """Return the bytes done and in all."""

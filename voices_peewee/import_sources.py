@@ -10,7 +10,7 @@ from io import BufferedReader, RawIOBase, TextIOBase
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final
 
-from voices_peewee.errors import InputError
+from voices_peewee.errors import InputError, QueryError
 from voices_peewee.import_csv import Csv
 from voices_peewee.import_json import LONGEST, JsonDocument, JsonLines, parse
 from voices_peewee.import_source import (
@@ -29,6 +29,7 @@ STDIN: Final = "-"
 _STDIN_LABEL: Final = "standard input"
 _SQLITE: Final = b"SQLite format 3\0"
 _PARQUET: Final = b"PAR1"
+_GZIP: Final = b"\x1f\x8b"
 _LINES: Final = (".jsonl", ".ndjson")
 _SUFFIXES: Final = (*_LINES, ".json", ".csv", ".tsv", ".parquet")
 
@@ -40,14 +41,20 @@ class Opener:
         table: What their records are, where they do not say so.
         known: The migrations that another database may have.
         timeout: How long to wait for another database's lock (s).
+        own: The path of the database that is imported into.
+
+    Raises:
+        QueryError: There is no such table.
     """
 
-    def __init__(self, *, table: str | None, known: Sequence[str], timeout: float) -> None:
+    def __init__(
+        self, *, table: str | None, known: Sequence[str], timeout: float, own: str
+    ) -> None:
         try:
             self._table = None if table is None else table_named(table)
         except ValueError as error:
-            raise InputError("--table", str(error)) from error
-        self._known, self._timeout = known, timeout
+            raise QueryError.unknown_field(str(table), TABLES, "table") from error
+        self._known, self._timeout, self._own = known, timeout, own
 
     def open(self, inputs: Input) -> list[Source]:
         """Open all inputs; where one cannot be opened, none is left open.
@@ -90,6 +97,9 @@ class Opener:
             raise InputError(_STDIN_LABEL, f"the system says {error.strerror!r}") from error
 
     def _file(self, path: str) -> Source:
+        # Before it is opened: closing it would drop the locks that this process holds on it.
+        if os.path.lexists(self._own) and _is_same_file(path, self._own):
+            raise InputError(path, "it is this database itself")
         stream = open_file(path)
         try:
             return self._of_file(path, stream)
@@ -113,6 +123,8 @@ class Opener:
             return Parquet(path, table=table)
         if not head:
             raise InputError(path, "it is empty")
+        if head.startswith(_GZIP):
+            raise InputError(path, "it is compressed; unpack it first")
         size = os.fstat(stream.fileno()).st_size
         suffix = Path(path).suffix.lower()
         if suffix in (".csv", ".tsv"):
@@ -145,6 +157,13 @@ class Opener:
             stream.seek(0)
             return make(label, stream, table=table, size=size)
         return make(label, stream, table=table, first=first)
+
+
+def _is_same_file(path: str, own: str) -> bool:
+    try:
+        return os.path.samefile(path, own)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
 
 
 def _is_record(line: bytes) -> bool:

@@ -66,7 +66,8 @@ class Typer:
         self._table, self._source, self._note = meta.table_name, source, note
         self._blank = dict.fromkeys(meta.sorted_field_names)
         self._extras = EXTRAS.get(self._table, "")
-        self._defaults = [(field.name, default) for field, default in meta.defaults.items()]
+        self._defaults = list(meta.get_default_dict())
+        self._default: Callable[[], dict[str, Any]] = meta.get_default_dict
         self._required = [
             (field.name, field.column_name)
             for field in meta.sorted_fields
@@ -119,10 +120,11 @@ class Typer:
         for name, column in self._required:
             if data[name] is None:
                 raise self._source.error("it is missing", typed.number, column)
-        for name, default in self._defaults:
-            if data[name] is None:
-                data[name] = default()
-                typed.assumed += (name,)
+        missing = tuple(name for name in self._defaults if data[name] is None)
+        if missing:
+            defaults = self._default()
+            data.update((name, defaults[name]) for name in missing)
+            typed.assumed = missing
         if "start_time" in typed.assumed:
             self._note("start_time is missing in processing_history; the time of the import stands")
             if data["end_time"] is not None:

@@ -48,12 +48,13 @@ def import_records(
         InputError: An input cannot be read or holds a bad record; nothing was written.
         NotVoicesError: A database belongs to another application.
         DatabaseNewerError: A database has migrations that are not known here.
+        QueryError: There is no such table.
         MissingExtraError: pyarrow is needed and not installed.
     """
     with store.reading():
         known = [*migrations.names([migrations.package_directory()])]
         known += migrations.applied(store.database)
-    sources = Opener(table=table, known=known, timeout=store.timeout).open(source)
+    sources = Opener(table=table, known=known, timeout=store.timeout, own=store.label).open(source)
     work = _Import(sources, Imported(is_dry_run=dry_run), skip_bad=skip_bad, tell=on_progress)
     try:
         with store.writing():

@@ -16,7 +16,7 @@ _TOLD: Final = 5
 _STATES: Final = ("added", "same", "updated", "conflicts", "skipped")
 
 
-@command(example="voices import voices.jsonl --dry-run")
+@command(example="voices import before_upgrade.db --dry-run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--table",
