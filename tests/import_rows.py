@@ -47,4 +47,5 @@ def lines(rows: list[dict[str, Any]]) -> str:
 def dump(path: Path) -> list[str]:
     """Return the rows of a file as SQL, exactly as they are stored."""
     with closing(sqlite3.connect(path)) as connection:
-        return [line for line in connection.iterdump() if line.startswith("INSERT")]
+        found = [line for line in connection.iterdump() if line.startswith("INSERT")]
+    return [line for line in found if "schema_migrations" not in line]

@@ -26,7 +26,8 @@ class Csv(Source):
         self._stream, self._size = stream, size
         super().__init__(label, table or "")
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-        self._text = TextIOWrapper(stream, "utf-8-sig", newline="")
+        # Bytes that are no UTF-8 are told with their column; in a path they are as they are.
+        self._text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
         lines = self._lines()
         try:
             header = next(lines, "")
@@ -34,8 +35,6 @@ class Csv(Source):
                 chain([header], lines), delimiter=_delimiter(header), strict=True
             )
             self._columns = [name.strip() for name in next(self._reader, [])]
-        except UnicodeError as error:
-            raise self.error("it is not UTF-8 text") from error
         except csv.Error as error:
             raise self.error(f"its header is not valid CSV ({error})") from error
         self._check_header()
@@ -51,6 +50,8 @@ class Csv(Source):
             yield line
 
     def _check_header(self) -> None:
+        if re.search("[\udc80-\udcff]", "".join(self._columns)):
+            raise self.error("it is not UTF-8 text")
         if not any(self._columns):
             raise self.error("it has no header" if self._columns else "it is empty")
         twice = [name for name, count in Counter(self._columns).items() if count > 1 or not name]
@@ -82,8 +83,6 @@ class Csv(Source):
                     reason = f"the header has {width} columns, and this record has {len(values)}"
                     refuse(self.error(reason, number))
                 number = reader.line_num + 1
-        except UnicodeError as error:
-            raise self.error("it is not UTF-8 text", number) from error
         except csv.Error as error:
             raise self.error(f"it is not valid CSV ({error})", number) from error
 
