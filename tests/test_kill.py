@@ -130,7 +130,7 @@ def check_restore(path: Path, acks: list[Any]) -> None:
         assert rows(path, "SELECT count(*) FROM speakers") == [(wanted,)]
 
 
-FILES, ROWS = 12, 600
+FILES, ROWS = 8, 300
 
 
 def check_bring_in(path: Path, acks: list[Any]) -> None:
@@ -198,7 +198,7 @@ def arguments(work: str, path: Path, template: Path) -> dict[str, object]:
 ROUNDS = [
     *(pytest.param(work, 5, id=f"{work}-5") for work in CHECKS),
     *(pytest.param(work, 60, marks=pytest.mark.soak, id=f"{work}-60") for work in CHECKS),
-    pytest.param("bring_in", 300, marks=pytest.mark.soak, id="bring_in-300"),
+    pytest.param("bring_in", 200, marks=pytest.mark.soak, id="bring_in-200"),
 ]
 
 

@@ -73,7 +73,7 @@ class Scope:
             raise first.source.error(reason, first.number)
         self._own.add(table)
         if table not in self._tables:
-            self._tables[table] = _Table(self._store, TABLES[table], keeps=first.key is not None)
+            self._tables[table] = _Table(self._store, TABLES[table], has_ids=first.key is not None)
         return self._tables[table]
 
     def _named(self, place: _Table, batch: list[Typed]) -> list[Typed]:
@@ -83,7 +83,7 @@ class Scope:
         for typed in batch:
             key = typed.key
             if key is None:
-                if place.keeps:
+                if place.has_ids:
                     self._skip(typed.source.error("it is missing", typed.number, "id"), place.name)
                     continue
             elif key in seen or key in now:
@@ -167,18 +167,21 @@ class Scope:
 
 
 class _Table:
-    """A table as the import found it: an empty one takes the ids of the input."""
+    """A table as the import found it: an empty one takes the ids of the input.
 
-    def __init__(self, store: Store, model: type[BaseModel], *, keeps: bool) -> None:
+    Where the first record has an id, all must: the others would take its like from them.
+    """
+
+    def __init__(self, store: Store, model: type[BaseModel], *, has_ids: bool) -> None:
         self.model, self.name = model, model._meta.table_name
         last = model.select(pw.fn.MAX(model.id)).scalar() or 0
         self.matcher = Matcher(store, model, last) if last else None
-        self.keeps = keeps and not last
+        self.has_ids, self._keeps = has_ids, has_ids and not last
         self._next = last + 1
 
     def number(self, typed: Typed) -> None:
         """Give a record its id."""
-        if not self.keeps:
+        if not self._keeps:
             typed.data["id"], self._next = self._next, self._next + 1
 
 

@@ -79,7 +79,7 @@ class Opener:
             path = os.fspath(one)
             if path == STDIN:
                 yield self._standard_input()
-            elif Path(path).is_dir():
+            elif os.path.isdir(path):  # noqa: PTH112 - a Path raises for a name that is too long
                 yield from map(self._file, _files_in(path))
             else:
                 yield self._file(path)
