@@ -443,24 +443,9 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-columns = st.sampled_from(
-    [
-        "table",
-        "id",
-        "name",
-        "tags",
-        "created_at",
-        "filename",
-        "metadata",
-        "speaker_id",
-        "duration",
-        "processed_file_id",
-        "operation_type",
-        "start_time",
-        "success",
-        "processing_history_id",
-    ]
-) | st.text(max_size=5)
+COLUMNS = """table id name tags created_at filename metadata speaker_id duration success
+processed_file_id operation_type start_time processing_history_id"""
+columns = st.sampled_from(COLUMNS.split()) | st.text(max_size=5)
 tables = st.sampled_from(["speakers", "processed_files", "end", "processing_history", ""])
 rows = st.dictionaries(columns, values | tables, max_size=6).map(
     lambda row: json.dumps(row).encode()
