@@ -251,12 +251,12 @@ def imported(db: DatabaseManager, *rows: dict[str, Any], **options: Any) -> Impo
 def test_a_name_is_a_speaker_where_only_one_has_it(db: DatabaseManager) -> None:
     """A speaker of a known name is that one; what differs is told, and ours is kept."""
     db.create_speaker("Ada", "ours", ["x"])
-    done = imported(db, {"id": 9, "name": "Ada", "description": "theirs", "tags": []})
+    done = imported(db, {"id": 9, "name": "Ada", "description": "theirs", "tags": ["y"]})
     assert told(done) == {"speakers": Counts(conflicts=1)}
     assert done.conflicts == [
         (
             "'records', record 1: speakers 1 keeps its description 'ours' (there 'theirs'), "
-            "tags ['x'] (there [])"
+            "tags ['x'] (there ['y'])"
         )
     ]
     assert [(one.description, one.tags) for one in db.get_all(Speaker)] == [("ours", ["x"])]
@@ -654,11 +654,11 @@ def test_the_command_tells_what_happened(path: Path, tmp_path: Path) -> None:
         )
         + "… and 2 more skipped\n"
     )
-    counts = "speakers: 1 added, 7 conflicts, 7 skipped\n"
+    counts = "speakers: 1 added, 7 in conflict, 7 skipped\n"
     assert dry == Outcome(1, "", f"{told}{counts}1 record would be imported\n")
     assert done == Outcome(1, "", f"{told}{counts}1 record imported\n")
     again = run("--db", path, "import", csv, "--skip-bad", "--dry-run")
-    counts = "speakers: 1 same, 7 conflicts, 7 skipped\n"
+    counts = "speakers: 1 same, 7 in conflict, 7 skipped\n"
     assert again == Outcome(1, "", f"{told}{counts}nothing would be imported\n")
 
 

@@ -161,17 +161,21 @@ class Matcher:
         return made not in typed.assumed and typed.data[made] == row.__data__[made]
 
 
+_EMPTY: Final[tuple[object, ...]] = (None, [], {})
 _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at"})
 
 
 def differences(typed: Typed, row: BaseModel) -> list[str]:
-    """Return the names of the fields in which a record says something else than a row."""
+    """Return the names of the fields in which a record says something else than a row.
+
+    What is empty says nothing: no text, no tags, no metadata.
+    """
     ours = row.__data__
     return [
         name
         for name, value in typed.data.items()
-        if value is not None
-        and value != ours[name]
+        if value != ours[name]
+        and value not in _EMPTY
         and name not in _UNCOMPARED
         and name not in typed.assumed
     ]

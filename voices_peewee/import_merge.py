@@ -223,6 +223,8 @@ _TOLD: Final = 3
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from voices_peewee.import_report import Imported
 
 _TOLD: Final = 5
-_STATES: Final = ("added", "same", "updated", "conflicts", "skipped")
+_STATES: Final = {
+    "added": "added",
+    "same": "same",
+    "updated": "updated",
+    "conflicts": "in conflict",
+    "skipped": "skipped",
+}
 
 
 @command(example="voices import before_upgrade.db --dry-run")
@@ -59,7 +65,9 @@ def _say(done: Imported) -> None:
     would = "would be " if done.is_dry_run else ""
     for table, counts in done.tables.items():
         told = [
-            f"{getattr(counts, state):,} {state}" for state in _STATES if getattr(counts, state)
+            f"{getattr(counts, state):,} {words}"
+            for state, words in _STATES.items()
+            if getattr(counts, state)
         ]
         if told:
             say(f"{table}: {', '.join(told)}")
