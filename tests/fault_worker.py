@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker, importing
 
 BATCH = 20
 
@@ -89,6 +89,7 @@ def bring_in(
     db: DatabaseManager, say: Callable[[object], None], *, source: str, files: int
 ) -> None:
     """Import one file after the other, each of which has rows of its own."""
+    importing.import_records(db.store, [], dry_run=True)  # loads and compiles all that is needed
     for number in range(files):
         db.import_records(source.format(number))
         say(number)

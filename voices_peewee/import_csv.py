@@ -11,7 +11,7 @@ from itertools import chain
 from typing import BinaryIO, Final
 
 from voices_peewee.import_json import LONGEST
-from voices_peewee.import_source import Refuse, Row, Source, table_like
+from voices_peewee.import_source import Refuse, Row, Source, done, table_like
 
 # A list's CSV puts an apostrophe before what a spreadsheet would take for a formula.
 _PROTECTED: Final = re.compile(r"'[=+\-@\t\r]")
@@ -88,7 +88,7 @@ class Csv(Source):
 
     def progress(self) -> tuple[int, int]:
         """Return the bytes done and in all."""
-        return (self._stream.tell(), self._size) if self._size else (0, 0)
+        return done(self._stream, self._size), self._size
 
     def close(self) -> None:
         """Close the file; the standard input stays open."""

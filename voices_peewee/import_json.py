@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from voices_peewee.errors import InputError
-from voices_peewee.import_source import TABLES, Refuse, Row, Source, table_like, table_named
+from voices_peewee.import_source import TABLES, Refuse, Row, Source, done, table_like, table_named
 
 LONGEST: Final = 64 << 20  # bytes of one record; what is longer would fill the memory
 END: Final = "end"
@@ -152,7 +152,7 @@ class JsonLines(Source):
 
     def progress(self) -> tuple[int, int]:
         """Return the bytes done and in all."""
-        return (self._stream.tell(), self._size) if self._size else (0, 0)
+        return done(self._stream, self._size), self._size
 
     def close(self) -> None:
         """Close the file."""
@@ -267,7 +267,7 @@ class JsonDocument(Source):
 
     def progress(self) -> tuple[int, int]:
         """Return the bytes done and in all."""
-        return (self._stream.tell(), self._size) if self._size else (0, 0)
+        return done(self._stream, self._size), self._size
 
     def close(self) -> None:
         """Close the file."""

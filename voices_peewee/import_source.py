@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BufferedReader, FileIO
+from io import BufferedReader, FileIO, RawIOBase
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from voices_peewee.errors import InputError
 from voices_peewee.models import MODELS, BaseModel
@@ -168,6 +168,40 @@ def open_file(path: str) -> BufferedReader:
         os.close(file)
         raise InputError(path, _KINDS.get(kind, "it is not a file"))
     return BufferedReader(FileIO(file), 1 << 17)
+
+
+class Bytes(RawIOBase):
+    """The bytes of a stream that may have only ``read``, of text or of bytes.
+
+    ``done`` is how many were read.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._read = getattr(stream, "read1", stream.read)
+        self._left = b""
+        self.done = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read: it can."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes into a buffer; return how many."""
+        if not self._left:
+            data = self._read(len(buffer))
+            self._left = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        self.done += size
+        return size
+
+
+def done(stream: BinaryIO, size: int) -> int:
+    """Return how many bytes of a file, or of a stream without a size, were read."""
+    if size:
+        return stream.tell()
+    raw = getattr(stream, "raw", None)
+    return raw.done if isinstance(raw, Bytes) else 0
 
 
 def clause(error: OSError | ValueError) -> str:

@@ -6,15 +6,16 @@ import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BufferedReader, RawIOBase, TextIOBase
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.import_csv import Csv
 from voices_peewee.import_json import LONGEST, JsonDocument, JsonLines, parse
 from voices_peewee.import_source import (
     TABLES,
+    Bytes,
     Records,
     Source,
     open_file,
@@ -206,33 +207,7 @@ def _files_in(folder: str) -> list[str]:
 
 def _binary(stream: Any) -> BufferedReader:
     """Return a stream of bytes that can be looked into."""
-    if isinstance(stream, BufferedReader):
-        return stream
-    buffer = getattr(stream, "buffer", None)
-    if isinstance(buffer, BufferedReader):
-        return buffer
-    return BufferedReader(_Bytes(stream))
-
-
-class _Bytes(RawIOBase):
-    """The bytes of a stream that has only ``read``, of text or of bytes."""
-
-    def __init__(self, stream: BinaryIO | TextIOBase) -> None:
-        self._stream = stream
-        self._left = b""
-
-    def readable(self) -> bool:
-        """Whether it can be read: it can."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read some bytes into a buffer; return how many."""
-        if not self._left:
-            data = self._stream.read(len(buffer))
-            self._left = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        size = min(len(buffer), len(self._left))
-        buffer[:size], self._left = self._left[:size], self._left[size:]
-        return size
+    return BufferedReader(Bytes(getattr(stream, "buffer", stream)), 1 << 16)
 
 
 def groups(sources: Sequence[Source]) -> list[list[Source]]:

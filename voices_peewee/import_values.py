@@ -19,6 +19,9 @@ from voices_peewee.models import BaseModel
 
 Convert = Callable[[Any], Any]
 Note = Callable[[str], None]
+# For each column of ours its name, its field's, whether it takes any text, and what reads it;
+# then the columns that are not ours.
+Plan = tuple[list[tuple[str, str, bool, Convert]], list[str]]
 
 # Where a table keeps what the schema has no column for.
 EXTRAS: Final = {
@@ -74,10 +77,11 @@ class Typer:
             if not field.null and field not in meta.defaults and field.name != "id"
         ]
         self._known = {
-            field.column_name: (field.column_name, field.name, self._converter(field))
+            field.column_name: (field.column_name, field.name, convert in (_text, _path), convert)
             for field in meta.sorted_fields
+            for convert in [self._converter(field)]
         }
-        self._plans: dict[tuple[str, ...], tuple[list[tuple[str, str, Convert]], list[str]]] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
 
     def read(self, row: Row) -> Typed:
         """Return a record with the values that its table takes.
@@ -87,9 +91,11 @@ class Typer:
         """
         values, data = row.values, self._blank.copy()
         known, unknown = self._plan(values)
-        for column, name, convert in known:
+        for column, name, is_text, convert in known:
             value = values[column]
-            if value is not None:
+            if is_text and type(value) is str and value.isascii():  # as most texts are
+                data[name] = value
+            elif value is not None:
                 try:
                     data[name] = convert(value)
                 except (ValueError, OverflowError) as error:
@@ -101,7 +107,7 @@ class Typer:
         self._complete(typed)
         return typed
 
-    def _plan(self, values: dict[str, Any]) -> tuple[list[tuple[str, str, Convert]], list[str]]:
+    def _plan(self, values: dict[str, Any]) -> Plan:
         """Return which columns are ours and which are not; most records have the same."""
         columns = tuple(values)
         plan = self._plans.get(columns)

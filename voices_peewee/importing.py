@@ -8,7 +8,7 @@ from voices_peewee import migrations
 from voices_peewee.errors import InputError
 from voices_peewee.import_merge import Scope
 from voices_peewee.import_report import Imported
-from voices_peewee.import_source import TABLES, Source
+from voices_peewee.import_source import TABLES, Source, clause
 from voices_peewee.import_sources import Input, Opener, groups
 from voices_peewee.import_values import Typed, Typer
 from voices_peewee.store import Store
@@ -91,7 +91,10 @@ class _Import:
         tables = {name for one in group for name in (*one.tables, one.table) if name}
         scope = Scope(store, tables, self.report, self._skip)
         for source in group:
-            self._read(source, scope)
+            try:
+                self._read(source, scope)
+            except OSError as error:
+                raise source.error(clause(error)) from error
             self._progress()
 
     def end(self, *, dry_run: bool) -> None:
