@@ -22,6 +22,9 @@ from voices_peewee.errors import VoicesError
 ADA = '{"table": "speakers", "id": 1, "name": "Ada"}\n'
 
 
+MIX = '{"table": "processed_files", "id": 1, "filename": "1.wav"}\n'
+
+
 def end(count: object) -> str:
     return json.dumps({"table": "end", "rows": count}) + "\n"
 
@@ -250,7 +253,7 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
     "no object": ("x.jsonl", "[1]\n", "{path!r}, line 1: it is not a JSON object"),
     "cut off": (
         "x.jsonl",
-        ADA,
+        ADA + MIX,
         WHOLE + "the last line of an export, with its counts, is missing: it was cut off",
     ),
     "cut in a line": (
@@ -412,7 +415,8 @@ def test_the_standard_input(path: Path, db: DatabaseManager, template: Path) -> 
 def test_it_ends_where_the_pipe_breaks(path: Path, db: DatabaseManager) -> None:
     """A program that dies in the middle of its export leaves nothing half."""
     db.close()
-    script = f"(printf '%s\\n' '{ADA.strip()}'; exit 1) | {' '.join(PROGRAM)} --db {path} import -"
+    voices = f"{' '.join(PROGRAM)} --db {path} import -"
+    script = f"(printf '%s\\n' '{ADA.strip()}' '{MIX.strip()}'; exit 1) | {voices}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         1,
@@ -422,6 +426,19 @@ def test_it_ends_where_the_pipe_breaks(path: Path, db: DatabaseManager) -> None:
         ),
     )
     assert dump(path) == []
+
+
+def test_an_export_of_one_table(db: DatabaseManager, tmp_path: Path) -> None:
+    """It has no end; where its name does not say that it is one table, a note tells the doubt."""
+    (tmp_path / "speakers.jsonl").write_text(ADA)
+    (tmp_path / "x.jsonl").write_text(ADA)
+    assert db.import_records(tmp_path / "speakers.jsonl").notes == []
+    assert db.import_records(tmp_path / "x.jsonl").notes == [
+        (
+            f"'{tmp_path}/x.jsonl' has speakers only and no counts at its end; "
+            "if more was exported, it was cut off"
+        )
+    ]
 
 
 def test_broken_lines_are_skipped(db: DatabaseManager, tmp_path: Path) -> None:

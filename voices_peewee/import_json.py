@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from voices_peewee.errors import InputError
-from voices_peewee.import_source import TABLES, Refuse, Row, Source, done, table_like, table_named
+from voices_peewee.import_source import (
+    TABLES,
+    Refuse,
+    Row,
+    Source,
+    done,
+    table_like,
+    table_named,
+    table_of_file,
+)
 
 LONGEST: Final = 64 << 20  # bytes of one record; what is longer would fill the memory
 END: Final = "end"
@@ -112,9 +121,20 @@ class JsonLines(Source):
             counts[table] += 1
             yield Row(table, number, value)
         if is_export and not is_ended:
+            self._doubt(counts)
+
+    def _doubt(self, counts: Counter[str]) -> None:
+        """Refuse an export without its end; one of a single table has none."""
+        if len(counts) > 1:
             raise self.error(
                 "the last line of an export, with its counts, is missing: it was cut off"
             )
+        for table in counts:
+            if table_of_file(self.label) != table:
+                self.notes.append(
+                    f"{self.label!r} has {table} only and no counts at its end; "
+                    "if more was exported, it was cut off"
+                )
 
     def _record(self, line: bytes, number: int) -> dict[str, Any]:
         value = parse(self._decoded(line, number))

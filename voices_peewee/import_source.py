@@ -72,6 +72,7 @@ class Source:
 
     def __init__(self, label: str, table: str, tables: tuple[str, ...] = ()) -> None:
         self.label, self.table, self.tables = label, table, tables
+        self.notes: list[str] = []
 
     @property
     def folder(self) -> str:

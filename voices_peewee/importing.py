@@ -118,6 +118,8 @@ class _Import:
                 self._skip(error, present)
         if batch:
             scope.write(present, batch)
+        for note in source.notes:
+            self.report.note(note)
 
     def _skip(self, error: InputError, table: str = "") -> None:
         if not self._skips:
