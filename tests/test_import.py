@@ -275,14 +275,20 @@ def test_speakers_of_one_name_stay_apart(db: DatabaseManager) -> None:
     assert [one.description for one in db.get_all(Speaker)] == ["the first", "the second"]
 
 
-FILE = {"original_path": "/mix/1.wav", "content_hash": "aa", "filename": "1.wav"}
+FILE = {
+    "original_path": "/mix/1.wav",
+    "content_hash": "aa",
+    "filename": "1.wav",
+    "file_format": "wav",
+}
 FILES = {
     "the same": ({}, "same"),
     "other content": ({"content_hash": "bb"}, "added"),
     "another path": ({"original_path": "/mix/2.wav"}, "added"),
     "an output of it": ({"processed_path": "/out/1.wav"}, "added"),
     "no hash": ({"content_hash": None}, "same"),
-    "another fact": ({"duration": 2.0}, "conflicts"),
+    "one fact more": ({"duration": 2.0}, "updated"),
+    "another fact": ({"file_format": "flac"}, "conflicts"),
 }
 
 
@@ -751,3 +757,18 @@ def test_parquet_needs_its_extra(
     assert str(caught.value) == (
         "reading Parquet needs an extra; run: pip install 'voices-peewee[parquet]'"
     )
+
+
+def test_what_a_deletion_wrote_brings_it_back(db: DatabaseManager, tmp_path: Path) -> None:
+    """An import of what ``export_to`` wrote gives a speaker its files back, and a file its runs."""
+    ada = db.create_speaker("Ada", tags=["studio"])
+    file = db.add(ProcessedFile(filename="1.wav", original_path="/mix/1.wav", speaker=ada))
+    run = db.add(ProcessingHistory(processed_file=file, operation_type="x", start_time=T))
+    db.add(ModelPerformance(processing_history=run, si_snri=1.5))
+    for record in (ada, file):
+        db.delete(record, export_to=tmp_path / f"{type(record).__name__}.jsonl")
+        db.import_records(tmp_path / f"{type(record).__name__}.jsonl")
+        (found,) = db.query(ModelPerformance)
+        assert found.si_snri == 1.5
+        speaker = found.processing_history.processed_file.speaker
+        assert (speaker.name, speaker.tags) == ("Ada", ["studio"])

@@ -56,13 +56,13 @@ class Scope:
                 fresh.append(typed)
                 continue
             self._remember(table, typed, row.id)
-            if different := differences(typed, row):
-                if is_newer := _newer(typed, row, different, is_one=is_one):
-                    model.update(is_newer).where(model.id == row.id).execute()
-                    counts.updated += 1
-                else:
-                    self._report.conflict(table, _conflict(typed, row, different))
-            else:
+            different = differences(typed, row)
+            if news := _news(typed, row, different, is_one=is_one):
+                model.update(news).where(model.id == row.id).execute()
+                counts.updated += 1
+            if left := [name for name in different if name not in news]:
+                self._report.conflict(table, _conflict(typed, row, left))
+            if not different:
                 counts.same += 1
         self._add(place, fresh)
 
@@ -194,18 +194,18 @@ def insert(store: Store, model: type[BaseModel], rows: list[dict[str, Any]]) -> 
     store.insert_dicts(model, rows)
 
 
-def _newer(
+def _news(
     typed: Typed, row: BaseModel, different: Sequence[str], *, is_one: bool
 ) -> dict[str, Any]:
-    """Return what to write to a row that went on elsewhere since it was imported, or nothing."""
+    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
+    theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory):
-        if row.end_time is None and typed.data["end_time"] is not None:
-            return {name: typed.data[name] for name in different}
-    elif isinstance(row, ProcessedFile) and is_one and typed.data["updated_at"] > row.updated_at:
-        filled = {name for name in different if row.__data__[name] is None}
-        if filled == set(different) <= {"processed_path", "speaker"}:
-            return {name: typed.data[name] for name in (*different, "updated_at")}
-    return {}
+        has_ended_there = row.end_time is None and theirs["end_time"] is not None
+        return {name: theirs[name] for name in different} if has_ended_there else {}
+    news = {name: theirs[name] for name in different if ours[name] in (None, {}, [])}
+    if news and isinstance(row, ProcessedFile) and is_one:
+        news["updated_at"] = max(theirs["updated_at"], row.updated_at)
+    return news
 
 
 def _conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.driver_errors import translated
+from voices_peewee.driver_errors import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
 from voices_peewee.forks import Connection
 from voices_peewee.import_source import TABLES, Refuse, Row, Source
@@ -55,7 +55,7 @@ class Database(Source):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with translated(self.label, self._timeout):
+        with Translated(self.label, self._timeout):
             yield
 
     def _look(self, known: Sequence[str]) -> dict[str, list[str]]:
