@@ -30,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the tests' modules, and the programs that they start, which engine it is."""
+    os.environ["VOICES_TEST_ENGINE"] = str(config.getoption("--engine"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is about files of SQLite when the engine is another."""
     if config.getoption("--engine") == "sqlite":

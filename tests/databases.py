@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from postgres_server import Server
+
+ON_SERVER: Final = os.environ.get("VOICES_TEST_ENGINE", "sqlite") != "sqlite"
+# PostgreSQL has no room for the character NUL, in texts and in JSON.
+NO_ROOM_FOR: Final = "\0" if ON_SERVER else ""
 
 
 class Databases:

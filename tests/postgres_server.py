@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import psycopg
 
 _ROOT: Final = 0
+_SHARED: Final = Path("/dev", "shm")
 _SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -37,7 +39,7 @@ def binaries() -> Path | None:
 
 def _memory() -> str | None:
     """Return a folder in memory, where there is one: each test has a database of its own."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    return str(_SHARED) if os.access(_SHARED, os.W_OK) else None
 
 
 class Server:
@@ -119,10 +121,8 @@ class Server:
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
         ).stdout.split()
         for pid in (self._process.pid, *map(int, children)):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self._process.wait()
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 

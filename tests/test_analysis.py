@@ -437,6 +437,7 @@ def statements(db: DatabaseManager, ask: Any) -> list[str]:
     return [sql for sql in seen if sql.lstrip().upper().startswith("SELECT")]
 
 
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
 def test_the_default_leaderboard_reads_only_the_covering_index(
     db: DatabaseManager, filled: list[dict[str, Any]]
 ) -> None:

@@ -226,7 +226,10 @@ def test_strange_files_are_refused(content: bytes, reason: str, tmp_path: Path) 
 
 def test_url_of_another_engine_is_refused() -> None:
     """A URL that this version cannot open gives one sentence."""
-    message = "Error: cannot use 'mysql://…': this version opens SQLite files only\n"
+    message = (
+        "Error: cannot use 'mysql://…': use the path of a file, or one of postgresql://, "
+        "postgres://, cockroachdb://\n"
+    )
     assert run("--db", "mysql://host/db", "list-speakers") == (1, "", message)
 
 

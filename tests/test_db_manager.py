@@ -337,6 +337,7 @@ def _empty_path(path: Path) -> None:
     DatabaseManager("")
 
 
+KNOWN_URLS = "postgresql://, postgres://, cockroachdb://"
 SENTENCES: list[tuple[Callable[[Path], None], str]] = [
     (
         _never_connected,
@@ -364,8 +365,7 @@ SENTENCES: list[tuple[Callable[[Path], None], str]] = [
     (_nul, "backup 'a\\x00b': a path must be a text without NUL"),
     (
         _server,
-        "cannot use 'mysql://…': use the path of a file, or one of postgresql://, postgres://, "
-        "cockroachdb://",
+        f"cannot use 'mysql://…': use the path of a file, or one of {KNOWN_URLS}",
     ),
     (
         _server_object,
@@ -519,6 +519,7 @@ def test_a_manager_that_was_thrown_away_does_not_block_the_next(
         assert other.get_all(Speaker) == []
 
 
+@pytest.mark.sqlite("a Peewee SqliteDatabase of the caller")
 def test_a_peewee_database_can_be_given(path: Path) -> None:
     """A Peewee database is used as it is, with foreign keys on."""
     own = pw.SqliteDatabase(str(path))

@@ -203,6 +203,7 @@ def test_json_keys_are_columns_and_orders(store: Store) -> None:
     assert [column.kind for column in page.columns] == ["integer", "json", "json", "json"]
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
 def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
     """What is no JSON is shown as it is stored."""
     store.database.execute_sql("UPDATE speakers SET tags = 'a, b' WHERE id = 1")
@@ -727,6 +728,7 @@ _STARTED = "processing_history_start_time"
 _NOT_SUCCESS = "SCAN t1 USING INDEX processing_history_not_success"
 
 
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
 @pytest.mark.parametrize(
     ("noun", "words", "sort", "step"),
     [
@@ -767,6 +769,7 @@ def test_an_index_has_the_order(
     ]
 
 
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
 def test_a_sort_is_of_ids_alone(store: Store) -> None:
     """What must be sorted is sorted before other tables are joined to it."""
     assert plans(
@@ -784,6 +787,7 @@ def test_a_sort_is_of_ids_alone(store: Store) -> None:
     ]
 
 
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
 def test_the_newest_rows_are_looked_at_before_anything_is_sorted(store: Store) -> None:
     """A condition that an index serves first tries the newest rows, then that index."""
 
@@ -832,6 +836,7 @@ def test_a_page_is_the_same_however_it_is_found(
     assert ids(store, "files", "op:voice_separation", limit=2) == [3, 1]
 
 
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
 @pytest.mark.parametrize(
     ("noun", "words", "steps"),
     [
@@ -905,6 +910,7 @@ def test_an_index_counts(store: Store, noun: str, words: str, steps: list[str]) 
     assert plans(store, lambda: page.total) == [steps]
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
 def test_a_list_costs_what_it_shows(store: Store) -> None:
     """Only the tables of the chosen columns are joined; the rest of the work is not done."""
     asked = [
@@ -921,6 +927,7 @@ def test_a_list_costs_what_it_shows(store: Store) -> None:
     assert asked[3:] == ['SELECT COUNT(*) FROM "processing_history" AS "t1"']
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
 def test_a_page_that_is_not_full_needs_no_count(store: Store) -> None:
     """Where fewer rows come than were asked for, their number is known."""
     page = select(store, "files", limit=4)

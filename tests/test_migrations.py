@@ -837,10 +837,10 @@ def test_a_transaction_around_is_refused(database: pw.SqliteDatabase) -> None:
 
 
 def test_another_kind_of_database_is_refused() -> None:
-    """Only SQLite is migrated so far."""
+    """Only SQLite and PostgreSQL are migrated."""
     with pytest.raises(MigrationError) as caught:
         migrations.upgrade(pw.MySQLDatabase("voices"), [PACKAGE])
-    assert str(caught.value) == "cannot migrate 'voices': it is not an SQLite database"
+    assert str(caught.value) == "cannot migrate 'voices': it is neither SQLite nor PostgreSQL"
 
 
 def test_a_migration_without_functions_is_refused(

@@ -10,6 +10,7 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.columns import LISTS, Column, Listing, Model
+from voices_peewee.dialects import plain
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.query_sql import (
@@ -21,7 +22,6 @@ from voices_peewee.query_sql import (
     equals,
     json_missing,
     negated,
-    plain,
     some_element,
 )
 from voices_peewee.query_values import (

@@ -61,7 +61,7 @@ _REPORTED: Final = (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, Overflow
 
 
 def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
-    if (ours := _own(error)) is not None:
+    if (ours := _own(error) or _server_error(error, database, timeout)) is not None:
         return ours
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")

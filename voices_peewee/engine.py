@@ -375,12 +375,15 @@ def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
         refuse_tables(path, tables)
 
 
-def refuse_tables(path: str, tables: list[str]) -> None:
+def refuse_tables(path: str, tables: list[str], *, is_new: bool = True) -> None:
     """Refuse a database without our history that has tables.
 
     Raises:
         NotVoicesError: It has.
+        DatabaseMissingError: It has none, and is not to be filled: ``is_new`` is false.
     """
+    if not tables and not is_new:
+        raise DatabaseMissingError(path)
     if tables:
         shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
         raise NotVoicesError(path, f"it is a database of another application ({shown})")

@@ -100,7 +100,7 @@ class DatabaseDamagedError(DatabaseError):
 
 
 class ServerAwayError(DatabaseError):
-    """The server cannot be reached, or closed the connection; ``detail`` is what the driver says."""
+    """The server cannot be reached, or hung up; ``detail`` is what the driver says."""
 
     def __init__(self, database: object, detail: str) -> None:
         self.detail = detail

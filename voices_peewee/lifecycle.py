@@ -15,12 +15,12 @@ from voices_peewee import engine, migrations
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,
-    DatabaseMissingError,
     NotConnectedError,
     PendingMigrationsError,
 )
 from voices_peewee.models import MODELS, database_proxy
 from voices_peewee.rows import forget_statements
+from voices_peewee.server_url import is_server, masked
 from voices_peewee.store import Store
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Lifecycle:
         else:
             self.path = engine.resolve(database)
         self._url: str | None = None
-        if engine.is_server(self.path):
-            self._url, self.path = self.path, engine.masked(self.path)
+        if is_server(self.path):
+            self._url, self.path = self.path, masked(self.path)
         own = [] if migrations_dir is None else [Path(os.path.abspath(migrations_dir))]
         self._directories: list[Path] = [migrations.package_directory(), *own]
         self._store: Store | None = None
@@ -319,9 +319,7 @@ class Lifecycle:
                 database.connect()
                 tables = database.get_tables()
             if migrations.HISTORY_TABLE not in tables:
-                engine.refuse_tables(self.path, tables)
-                if not create:
-                    raise DatabaseMissingError(self.path)
+                engine.refuse_tables(self.path, tables, is_new=create)
         except BaseException:
             store.close()
             raise

@@ -398,8 +398,6 @@ def _read(
 def _batches(store: Store, query: Any) -> Batches:
     """Yield the rows of a query as they are stored."""
     with store.reading():
-        # What is limited is small; all of it need not be in memory at once.
-        run = store.stream if query._limit is None else store.connection().execute
-        cursor = run(*query.sql())
+        cursor = store.stream(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
             yield batch

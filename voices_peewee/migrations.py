@@ -135,6 +135,7 @@ def upgrade(
     def missing() -> list[str]:
         return [name for name in pending(database, directories) if name in wanted]
 
+    _require_known(database)
     with _translated(database):
         if not _patiently(database, missing):
             return []
@@ -169,6 +170,7 @@ def rollback(
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
     paths = find(directories)
+    _require_known(database)
     with _translated(database):
         if to is None and not _patiently(database, lambda: applied(database)):
             return []
@@ -276,6 +278,13 @@ def _current_directory() -> Iterator[None]:
         raise MigrationError(
             "the current directory does not exist any more; change to another one"
         ) from error
+
+
+def _require_known(database: pw.Database) -> None:
+    if not isinstance(database, pw.SqliteDatabase | pw.PostgresqlDatabase):
+        raise MigrationError(
+            f"cannot migrate {database.database!r}: it is neither SQLite nor PostgreSQL"
+        )
 
 
 def _label(database: pw.Database) -> str:

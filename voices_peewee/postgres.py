@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import peewee as pw
 import psycopg
+import psycopg.sql
 from playhouse.cockroachdb import CockroachDatabase
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.adapt import Loader
@@ -27,6 +28,11 @@ from voices_peewee.dialects import for_psycopg
 from voices_peewee.errors import DatabaseError
 from voices_peewee.forks import forks
 from voices_peewee.server_url import masked, split_options
+
+# peewee-stubs lack these.
+_peewee_errors: Final = vars(pw)["__exception_wrapper__"]
+_AnyJSON: Any = vars(pw)["BaseJSONMethods"]
+_PeeweesJSON: Any = vars(pw)["PostgresqlJSONMethods"]
 
 _IDLE: Final = TransactionStatus.IDLE
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
@@ -67,6 +73,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     process = 0
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.streams: list[str] = []
+
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
@@ -76,23 +86,28 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """Run a statement, its values as ``?`` or as ``%s``."""
         if params and "?" in query and "%s" not in query:
             query = for_psycopg(query)
-        with pw.__exception_wrapper__:
+        with _peewee_errors:
             return super().execute(query, params or None, **options)
 
     def executemany(self, query: str, rows: Iterable[Any]) -> Any:
         """Run a statement with many sets of values."""
         cursor = self.cursor()
-        with pw.__exception_wrapper__:
+        with _peewee_errors:
             cursor.executemany(for_psycopg(query) if "%s" not in query else query, rows)
         return cursor
 
     def stream(self, query: str, params: Any = None) -> Any:
         """Run a SELECT whose rows stay on the server until they are fetched."""
-        name = f"voices_{os.urandom(6).hex()}"
-        cursor = self.cursor(name, withhold=not self.in_transaction)
-        with pw.__exception_wrapper__:
+        cursor = _Stream(self, f"voices_{os.urandom(6).hex()}", withhold=not self.in_transaction)
+        with _peewee_errors:
             cursor.execute(query, params or None)
         return cursor
+
+    def close_streams(self) -> None:
+        """Let the server forget the rows of streams that nobody reads any more."""
+        while self.streams and self.pgconn.transaction_status == _IDLE:
+            name = psycopg.sql.Identifier(self.streams.pop())
+            self.execute(psycopg.sql.SQL("CLOSE {}").format(name))
 
     def is_lost(self) -> bool:
         """Whether an idle connection was closed by the server; costs no round trip."""
@@ -118,6 +133,18 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             os.close(nowhere)
 
 
+class _Stream(psycopg.ServerCursor[tuple[Any, ...]]):
+    """Rows that stay on the server.
+
+    One that is dropped is closed when its connection is next used: here may be any thread, in
+    the middle of anything.
+    """
+
+    def __del__(self, *_: object) -> None:
+        if self._withhold and isinstance(self._conn, Connection):
+            self._conn.streams.append(self.name)
+
+
 class _Adapter(pw.Psycopg3Adapter):
     """Makes connections of ours from what libpq knows: URL, environment, ~/.pgpass, services."""
 
@@ -136,11 +163,12 @@ class _Adapter(pw.Psycopg3Adapter):
         return connection
 
 
-class _JSONMethods(pw.PostgresqlJSONMethods):
+class _JSONMethods(_PeeweesJSON):  # type: ignore[misc] # peewee-stubs lack it
     """Peewee's JSON operations, for JSON that arrives as text."""
 
     def make_value_reader(self, loads: Callable[[str], Any]) -> Callable[[Any], Any]:
-        return pw.BaseJSONMethods.make_value_reader(self, loads)
+        reader: Callable[[Any], Any] = _AnyJSON.make_value_reader(self, loads)
+        return reader
 
 
 class _Closer:
@@ -159,7 +187,7 @@ class _Closer:
             database.give_back(self.connection)
 
 
-class Server(PooledDatabase):
+class Server(PooledDatabase):  # type: ignore[misc] # playhouse has no types
     """What PostgreSQL and CockroachDB share; each thread has a connection of its own.
 
     A thread's connection goes back to the pool when the thread ends or closes it. One that
@@ -245,9 +273,10 @@ class Server(PooledDatabase):
         self._drop_lost()
         return super().connection()
 
-    def cursor(self, named_cursor: bool | None = None) -> Any:
+    def cursor(self, named_cursor: Any = None) -> Any:
         """Return a cursor of this thread's connection."""
-        return self.connection().cursor()
+        self._drop_lost()
+        return super().cursor(named_cursor)
 
     def _drop_lost(self) -> None:
         state = self._state
@@ -255,6 +284,8 @@ class Server(PooledDatabase):
             connection = state.conn
             state.reset()
             self._close(connection, close_conn=True)
+        elif not state.closed and state.conn.streams:
+            state.conn.close_streams()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement, its values as ``?`` or as ``%s``."""
@@ -323,13 +354,16 @@ class Server(PooledDatabase):
 
     @property
     def connections(self) -> list[Connection]:
-        """The open connections of all threads and of the pool."""
-        return [one for one in list(self.made.values()) if not one.closed]
+        """The open connections of all threads; those that wait in the pool are not among them."""
+        with self._pool_lock:
+            used = [one.connection for one in self._in_use.values()]
+        return [one for one in used if not one.closed]
 
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""
+        made = list(self.made.values())
         self.dispose()
-        for connection in self.connections:
+        for connection in made:
             connection.close()
 
     def forget(self) -> None:
@@ -341,20 +375,19 @@ class Server(PooledDatabase):
         self._lock = threading.Lock()
         self._pool_lock = threading.RLock()
         self._pool_available = threading.Condition(self._pool_lock)
-        self._connections, self._in_use = [], {}
+        self._connections: list[Any] = []
+        self._in_use: dict[int, Any] = {}
 
     # What the server is
 
     def facts(self) -> Mapping[str, Any]:
         """Return the server's version and the size of the database (bytes)."""
-        row = (
-            self.connection()
-            .execute(
-                "SELECT current_setting('server_version'), pg_database_size(current_database())"
-            )
-            .fetchone()
-        )
+        row = self.connection().execute(_FACTS).fetchone()
         return {"version": row[0], "size": row[1]}
+
+
+_FACTS: Final = """SELECT current_setting('server_version'),
+ pg_database_size(current_database())"""
 
 
 class VoicesPostgres(Server, pw.PostgresqlDatabase):
@@ -363,7 +396,7 @@ class VoicesPostgres(Server, pw.PostgresqlDatabase):
     text_type = 'TEXT COLLATE "C"'
 
 
-class VoicesCockroach(Server, CockroachDatabase):
+class VoicesCockroach(Server, CockroachDatabase):  # type: ignore[misc] # see Server
     """A CockroachDB database, through Peewee's class; not tested against a server."""
 
     def lock(self, *keys: str, shared: str | None = None) -> None:

@@ -53,8 +53,8 @@ def contains(node: pw.ColumnBase, text: str) -> pw.ColumnBase:
     """Return what is true where a node holds a text, in whichever letter case.
 
     SQLite's LIKE, and PostgreSQL's for our columns, know the case of a–z only; a pattern that
-    spells both cases of each letter serves the rest. An accented letter is found composed and decomposed, as some file systems
-    store it.
+    spells both cases of each letter serves the rest. An accented letter is found composed and
+    decomposed, as some file systems store it.
     """
     if text.isascii():
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -49,6 +49,8 @@ def explain(error: Any, database: object, timeout: float) -> VoicesError:
         return InvalidValueError("a text holds half of a surrogate pair, which UTF-8 cannot")
     if state in _BIG:
         return InvalidValueError(f"a number is too large for its column ({_first_line(error)})")
+    if state.startswith("22"):
+        return InvalidValueError(f"a value does not fit its column ({_first_line(error)})")
     return _about_the_server(error, database, state)
 
 

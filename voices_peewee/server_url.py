@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 SCHEMES: Final = ("postgresql", "postgres", "cockroachdb")
 HIDDEN: Final = "***"
 
+_LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
 _SECRETS: Final = ("password", "sslpassword", "passwd")
 _OPTIONS: Final = ("max_connections", "prepare_threshold")
 
@@ -35,11 +35,8 @@ def split_options(url: str) -> tuple[str, dict[str, int]]:
     Raises:
         ValueError: An option is no number.
     """
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    own = {name: int(value) for name, value in pairs if name in _OPTIONS}
-    scheme = "postgresql"  # the one that every libpq knows
-    if not own:
-        return f"{scheme}://{url.partition('://')[2]}", {}
-    rest = urlencode([(name, value) for name, value in pairs if name not in _OPTIONS])
-    return urlunsplit(parts._replace(scheme=scheme, query=rest)), own
+    place, mark, query = url.partition("://")[2].partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    own = {name: int(value) for name, _, value in pairs if name in _OPTIONS}
+    rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
+    return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own
