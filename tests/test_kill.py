@@ -21,6 +21,8 @@ from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.backup import list_backups, verify
 from voices_peewee.engine import WAL_LIMIT
 
+pytestmark = pytest.mark.once
+
 MIGRATION = """
 import peewee as pw
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-_LONGEST = 2000  # characters of a message
+_LONGEST = 6000  # characters of a message: more than the longest path
 
 
 class VoicesError(Exception):
