@@ -73,7 +73,9 @@ class Server:
         subprocess.run(command, check=True, capture_output=True, cwd="/", **self._as_user())
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server, unless it runs, and wait until it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
         options = [
             part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")
         ]

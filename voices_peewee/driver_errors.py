@@ -85,7 +85,9 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
 
 def _server_error(error: BaseException, database: object, timeout: float) -> VoicesError | None:
     """Return what an error of a server means; None where it is none."""
-    cause = getattr(error, "orig", error)
+    cause: object = error
+    while isinstance(cause, pw.PeeweeException):  # Peewee wraps what it has wrapped already
+        cause = getattr(cause, "orig", None)
     if not type(cause).__module__.startswith("psycopg"):
         return None
     from voices_peewee.server_errors import explain  # late: SQLite needs none of it

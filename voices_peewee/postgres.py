@@ -119,11 +119,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         poll.register(self.pgconn.socket, select.POLLIN | select.POLLHUP)
         if not poll.poll(0):
             return False
-        try:
-            self.pgconn.consume_input()  # a notice, or the server's last words
+        try:  # a notice, or the server's last words
+            super().execute("SELECT 1")
         except psycopg.OperationalError:
             return True
-        return bool(poll.poll(0)) and self.closed
+        return False
 
     def abandon(self) -> None:
         """Forget a parent's connection in a forked child: what is sent goes nowhere."""

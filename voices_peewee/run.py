@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import json
 import os
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from peewee import fn
 
 from voices_peewee import resources
-from voices_peewee.errors import InvalidValueError, NotFoundError
+from voices_peewee.errors import InvalidValueError, NotFoundError, ServerAwayError
 from voices_peewee.fields import dump_json, utc_now
 from voices_peewee.metrics import Metrics, combine
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory, new_run_id
 from voices_peewee.rows import Mapper, mapper
 from voices_peewee.sources import FACTS, AnyPath, locate, look, settle, speaker_id
+from voices_peewee.spool import Record, SpoolWarning, keep
 from voices_peewee.store import SpeakerKey, Store
+
+T = TypeVar("T")
 
 _MAX_ERROR: Final = 100_000
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
@@ -34,6 +38,9 @@ _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.mo
  WHERE file.processed_path = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
+
+
+_TOLD_LATER: Final = "the output is written when the run ends"
 
 
 class OutputWarning(UserWarning):
@@ -72,6 +79,24 @@ class _Row:
     metrics: Metrics
 
 
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """An output as it was told."""
+
+    path: str
+    speaker_id: int | None
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a run ended: when, with which measurements, and with which error."""
+
+    time: dt.datetime
+    measured: resources.Measured
+    message: str | None
+
+
 class Run:
     """A run that is being recorded; ``run_id`` names it, ``parameters`` are as recorded.
 
@@ -96,6 +121,8 @@ class Run:
         self._store, self._settings = store, settings
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged = Metrics()
+        self._rows: list[_Row] = []
+        self._late: list[_Late] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
         self._begin(source, speaker_id(store, speaker))
         self._meter = resources.Meter()
@@ -155,16 +182,44 @@ class Run:
         with self._lock:
             self._require_open()
             whose = speaker_id(self._store, speaker) or self._speaker_id
-            with self._store.writing():
-                position, row = self._place(place, whose, told)
-                self._write_performance(row, None, is_first=position == 0)
-                other = _other_run(self._store, place, self.run_id)
-            self._rows[position : position + 1] = [row]
+            late = _Late(place, whose, told)
+            try:
+                file, other = self._retrying(lambda: self._tell(late))
+            except ServerAwayError as away:
+                self._late.append(late)
+                file, other = self._unwritten(late), None
+                warnings.warn(f"{away}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
         told.warn(stacklevel=2)
         if other:
             message = f"the output {place!r} is claimed by run {other} too; it is kept for both"
             warnings.warn(message, OutputWarning, stacklevel=2)
-        return row.file
+        return file
+
+    def _tell(self, output: _Late) -> tuple[ProcessedFile, str | None]:
+        """Write an output and its metrics; return its row, and who else claims it."""
+        position, row = self._place(output.path, output.speaker_id, output.metrics)
+        self._write_performance(row, None, is_first=position == 0)
+        other = _other_run(self._store, output.path, self.run_id)
+        self._rows = [*self._rows[:position], row, *self._rows[position + 1 :]]
+        return row.file, other
+
+    def _retrying(self, action: Callable[[], T]) -> T:
+        """Write as one transaction; where that fails, the rows are as before."""
+        before = self._rows
+
+        def attempt() -> T:
+            self._rows = before
+            return action()
+
+        try:
+            return self._store.retrying(attempt)
+        except BaseException:
+            self._rows = before
+            raise
+
+    def _unwritten(self, output: _Late) -> ProcessedFile:
+        speaker = output.speaker_id
+        return ProcessedFile(**self._facts, processed_path=output.path, speaker=speaker)
 
     def _require_open(self) -> None:
         if self._is_over:
@@ -182,7 +237,12 @@ class Run:
             self._rows = [_Row(file, self._insert_history(file), None, Metrics())]
 
     def _insert_history(self, file: ProcessedFile) -> int:
-        history = ProcessingHistory(
+        history = self._history(file)
+        mapper(ProcessingHistory).insert(self._store.connection(), history)
+        return history.id
+
+    def _history(self, file: ProcessedFile) -> ProcessingHistory:
+        return ProcessingHistory(
             processed_file=file.id,
             run_id=self.run_id,
             operation_type=self._settings.operation_type,
@@ -193,8 +253,6 @@ class Run:
             source_hash=self._facts["content_hash"],
             process=resources.process_facts(),
         )
-        mapper(ProcessingHistory).insert(self._store.connection(), history)
-        return history.id
 
     def _place(self, path: str, speaker: int | None, told: Metrics) -> tuple[int, _Row]:
         """Write the file row of an output, and its history row; return its place in the run."""
@@ -242,27 +300,70 @@ class Run:
             return  # a forked child leaves the block that its parent began
         with self._lock:
             self._is_over = True
-            with self._store.writing():
-                ended = [self._end_row(row, measured, error) for row in self._rows]
-                if not any(ended):
-                    raise NotFoundError("run", self.id)
+            # A clock that was set back must not make the end come before the start.
+            now = max(utc_now(), self.start_time)
+            ending = _Ending(now, measured, None if error is None else describe(error))
+            try:
+                self._retrying(lambda: self._end(ending))
+            except ServerAwayError as away:
+                path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
+                message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"
+                warnings.warn(message, SpoolWarning, stacklevel=4)
 
-    def _end_row(
-        self, row: _Row, measured: resources.Measured, error: BaseException | None
-    ) -> bool:
+    def _end(self, ending: _Ending) -> None:
+        for output in self._late:
+            self._tell(output)
+        ended = [self._end_row(row, ending) for row in self._rows]
+        if not any(ended):
+            raise NotFoundError("run", self.id)
+
+    def _end_row(self, row: _Row, ending: _Ending) -> bool:
         """Write the end of one row; false where somebody deleted it."""
-        # A clock that was set back must not make the end come before the start.
-        end = ProcessingHistory.end_time.db_value(max(utc_now(), self.start_time))
-        message = None if error is None else describe(error)
-        values = (end, error is None, message, row.history_id)
+        end = ProcessingHistory.end_time.db_value(ending.time)
+        values = (end, ending.message is None, ending.message, row.history_id)
         if not self._store.connection().execute(_END, values).rowcount:
             return False
-        self._write_performance(row, measured, is_first=row is self._rows[0])
+        self._write_performance(row, ending.measured, is_first=row is self._rows[0])
         return True
+
+    def _all(self, ending: _Ending) -> Iterator[Record]:
+        """Yield the rows of the run as they should be, files first."""
+        rows = self._with_late()
+        for row in rows:
+            yield ProcessedFile, row.file.__data__
+        for row in rows:
+            history = self._history(row.file)
+            history.id, history.end_time = row.history_id, ending.time
+            history.success, history.error_message = ending.message is None, ending.message
+            yield ProcessingHistory, history.__data__
+        for row in rows:
+            values = self._performance(row, ending.measured, is_first=row is rows[0])
+            yield ModelPerformance, {"id": row.history_id, **values}
+
+    def _with_late(self) -> list[_Row]:
+        """Return the rows with those that outputs would have had that were never written."""
+        rows = list(self._rows)
+        for output in self._late:
+            file = self._unwritten(output)
+            if rows[0].path is None:
+                file.id, file.created_at = rows[0].file.id, rows[0].file.created_at
+                rows[0] = replace(rows[0], file=file, path=output.path, metrics=output.metrics)
+            else:
+                file.id = 1 + max(row.file.id for row in rows)
+                key = 1 + max(row.history_id for row in rows)
+                rows.append(_Row(file, key, output.path, output.metrics))
+        return rows
 
     def _write_performance(
         self, row: _Row, measured: resources.Measured | None, *, is_first: bool
     ) -> None:
+        rows = mapper(ModelPerformance)
+        parameters = rows.bind(self._performance(row, measured, is_first=is_first))
+        self._store.connection().execute(_upsert(rows), parameters)
+
+    def _performance(
+        self, row: _Row, measured: resources.Measured | None, *, is_first: bool
+    ) -> dict[str, Any]:
         metrics = combine(
             row.metrics,
             self._logged,
@@ -270,16 +371,13 @@ class Run:
             is_first=is_first,
             duration=self._facts["duration"],
         )
-        values = {
+        return {
             "processing_history": row.history_id,
             "model_type": self._settings.model_type,
             "model_version": self._settings.model_version,
             "created_at": utc_now(),
             **metrics.row(),
         }
-        rows = mapper(ModelPerformance)
-        parameters = rows.bind(values)
-        self._store.connection().execute(_upsert(rows), parameters)
 
 
 def _metrics_of(measured: resources.Measured) -> Metrics:

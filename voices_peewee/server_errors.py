@@ -71,7 +71,7 @@ def _first_line(error: Any) -> str:
     """Return the server's own sentence without what follows it."""
     diagnosis = getattr(error, "diag", None)
     text = getattr(diagnosis, "message_primary", None) or str(error).strip()
-    return str(text.partition("\n")[0].strip())
+    return str(text.partition("\n")[0].strip().removeprefix("connection is bad: "))
 
 
 def _details(error: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from voices_peewee.errors import (
     InvalidValueError,
     NotFoundError,
     QueryError,
+    ServerAwayError,
 )
 from voices_peewee.fields import JSONField
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, Speaker
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from voices_peewee.postgres import Server
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 _FEW = 20  # locks
+_PAUSE = 0.2  # s before a server that went away is asked again
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
@@ -58,6 +62,22 @@ class Store:
         """Do what is done inside as one transaction, or as a part of the one around it."""
         with self._reading, self._gate, self.database.atomic():
             yield
+
+    def retrying(self, action: Callable[[], T]) -> T:
+        """Do something as one transaction; do it again when a server goes away meanwhile.
+
+        Raises:
+            ServerAwayError: It was away for longer than the timeout.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                with self.writing():
+                    return action()
+            except ServerAwayError:
+                if self.database.in_transaction() or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE)
 
     def lock_speakers(self) -> None:
         """Keep others from changing speakers by what they read, until the transaction ends.
