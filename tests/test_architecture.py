@@ -50,10 +50,12 @@ LAYERS = [
     {"driver_errors", "engine", "postgres"},
     {"conversions", "mapping", "rows", "tabular", "frames"},
     {"store"},
-    {"drift", "migration_code", "migration_names", "migration_operations"},
+    {"drift"},
+    {"server_drift", "migration_code", "migration_names", "migration_operations"},
     {"migration_plan", "migration_router"},
     {"migration_writer", "migrations"},
     {"check"},
+    {"server_backup"},
     {"lifecycle"},
     {"speakers"},
     {

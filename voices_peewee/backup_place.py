@@ -61,7 +61,7 @@ def sidecar(path: Path) -> str | None:
 
 
 def target_names(
-    database: Path, target: Path | None, prefix: str = "voices_backup"
+    database: Path, target: Path | None, prefix: str = "voices_backup", *, suffix: str = ".db"
 ) -> Iterator[Path]:
     """Yield the only name of a named target, or dated names that are free."""
     if target is not None and not target.is_dir():
@@ -70,7 +70,7 @@ def target_names(
     folder = (target or database.parent).resolve()
     stem = f"{prefix}_{datetime.now().astimezone():%Y%m%d_%H%M%S}"
     for number in itertools.count(1):
-        path = folder / (f"{stem}.db" if number == 1 else f"{stem}_{number}.db")
+        path = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}_{number}{suffix}")
         if not any(map(os.path.lexists, (path, facts_path(path), *sidecars(path)))):
             yield path
 

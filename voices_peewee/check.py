@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from voices_peewee import migrations
 from voices_peewee.audio import content_hash
-from voices_peewee.drift import drift
+from voices_peewee.drift import Drift, drift
 from voices_peewee.errors import AudioError, DatabaseDamagedError
 from voices_peewee.models import MODELS, ProcessedFile
 from voices_peewee.store import Store
@@ -67,8 +67,10 @@ def check(
         MigrationError: The migrations cannot be read.
         DatabaseBusyError: Another program kept the database locked.
     """
-    found = list(_integrity(store))
-    for look in (_foreign_keys(store), _schema(store, directories)):
+    # A server looks after its pages and references by itself.
+    found = list(_integrity(store)) if store.server is None else []
+    references = _foreign_keys(store) if store.server is None else iter(())
+    for look in (references, _schema(store, directories)):
         found.extend(_readable(look))
     if files:
         found.extend(_readable(_files(store, path, on_progress)))
@@ -135,7 +137,7 @@ def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     if behind:
         return
     with store.reading():
-        differences = drift(store.database, MODELS, views=VIEWS)
+        differences = _drift(store)
     for difference in differences:
         # create-migration compares tables; a view is written by hand.
         by_hand = " --empty" if difference.what == "view" else ""
@@ -144,6 +146,14 @@ def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             str(difference),
             f"write a migration with 'voices create-migration NAME{by_hand}', or {_RESTORE}",
         )
+
+
+def _drift(store: Store) -> list[Drift]:
+    if store.server is None:
+        return drift(store.database, MODELS, views=VIEWS)
+    from voices_peewee.server_drift import drift as drift_on_server
+
+    return drift_on_server(store.database, MODELS, views=VIEWS)
 
 
 # Audio

@@ -315,6 +315,12 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         """
         from voices_peewee import backup
 
+        if self._url is not None and folder is None:
+            from voices_peewee import server_backup
+
+            place = server_backup.default_folder()
+            found = backup.list_backups(place) if place.is_dir() else []
+            return [one for one in found if one.source == self.path]
         return backup.list_backups(Path(self.path if folder is None else os.path.abspath(folder)))
 
     def verify_backup(self, path: str | os.PathLike[str]) -> Backup:
@@ -323,6 +329,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         Raises:
             BackupError: It is missing, damaged, changed or no Voices database.
         """
+        if self._url is not None:
+            from voices_peewee import server_backup
+
+            return server_backup.verify(_backup_path(path))
         from voices_peewee import backup
 
         return backup.verify(_backup_path(path))
@@ -347,6 +357,8 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
 
         if self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database cannot be restored")
+        if self._url is not None:
+            return self._restore_on_server(_backup_path(path))
         saved, restored = backup.restore(
             _backup_path(path),
             Path(self.path),
@@ -356,6 +368,15 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         )
         self.run_migrations(backup=False)
         return Restored(saved, restored)
+
+    def _restore_on_server(self, path: Path) -> Restored:
+        from voices_peewee import server_backup
+
+        names = self.migration_names()
+        with self._opened(create=True) as store, store.reading():
+            done = server_backup.restore(store.on_server, path, known_migrations=names)
+        self.run_migrations(backup=False)
+        return Restored(*done)
 
     def status(self) -> dict[str, Any]:
         """Return what the database is and holds: path, size (bytes), versions, counts, times."""

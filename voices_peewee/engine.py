@@ -437,4 +437,5 @@ def create_file(path: str) -> None:
 def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
     """Execute one statement and return its rows."""
     execute: Callable[..., Any] = database.execute_sql
-    return list(execute(sql, params))
+    cursor = execute(sql, params)
+    return list(cursor) if cursor.description else []

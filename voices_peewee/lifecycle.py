@@ -281,6 +281,12 @@ class Lifecycle:
         if self.path == engine.MEMORY:
             raise DatabaseError(self.path, "an in-memory database has no file to back up")
         target = None if path is None else Path(os.path.abspath(path))
+        if self._url is not None:
+            from voices_peewee import server_backup
+
+            options.pop("progress", None)  # pg_dump does not say how far it is
+            with self._as_it_is() as store, store.reading():
+                return server_backup.snapshot(store.on_server, target, **options)
         return backup.snapshot(Path(self.path), target, timeout=self.timeout, **options)
 
     def _back_up_first(self, _: list[str]) -> None:
@@ -328,10 +334,16 @@ class Lifecycle:
     @contextmanager
     def _as_it_is(self) -> Iterator[Store]:
         """Give the open database, or open it for a look, whatever its migrations are."""
+        with self._opened(create=False) as store:
+            yield store
+
+    @contextmanager
+    def _opened(self, *, create: bool) -> Iterator[Store]:
+        """Give the open database, or open it meanwhile, unbound."""
         if self._store is not None:
             yield self._store
             return
-        store = self._open(create=False)
+        store = self._open(create=create)
         try:
             yield store
         finally:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HISTORY_TABLE: Final = "schema_migrations"
 
+_IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
+
 _WORDS: Final = re.compile(r"[a-z0-9_]+")
 _PAUSE: Final = 0.02  # s between two attempts at a lock
 
@@ -53,10 +55,11 @@ def applied(database: pw.Database) -> list[str]:
 
 
 def _recorded(database: pw.Database, columns: str) -> list[Any]:
-    if not isinstance(database, pw.SqliteDatabase):
-        ((table,),) = run_sql(database, "SELECT to_regclass(?)", HISTORY_TABLE)
-        if table is None:
-            return []  # a statement that fails would end the transaction
+    # On a server a statement that fails would end the transaction, and to_regclass() would
+    # remember what was there before another process migrated.
+    is_file = isinstance(database, pw.SqliteDatabase)
+    if not is_file and not run_sql(database, _IS_THERE, HISTORY_TABLE):
+        return []
     try:
         sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
         rows: list[Any] = database.execute_sql(sql).fetchall()

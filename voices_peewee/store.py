@@ -14,6 +14,7 @@ from voices_peewee.driver_errors import Translated
 from voices_peewee.engine import VoicesSqlite, WriteGate
 from voices_peewee.errors import (
     AmbiguousNameError,
+    DatabaseError,
     InvalidValueError,
     NotFoundError,
     QueryError,
@@ -52,6 +53,17 @@ class Store:
         self._gate: AbstractContextManager[None] = (
             WriteGate(label, timeout) if self.server is None else nullcontext()
         )
+
+    @property
+    def on_server(self) -> Server:
+        """The server's database.
+
+        Raises:
+            DatabaseError: It is a file.
+        """
+        if self.server is None:
+            raise DatabaseError(self.label, "it is not on a server")
+        return self.server
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""

@@ -1,0 +1,412 @@
+"""What is PostgreSQL's own: URLs, passwords, schema, pool, races and what differs from SQLite."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+
+import pytest
+from cli_tools import run
+
+from voices_peewee import (
+    MODELS,
+    DatabaseManager,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    errors,
+)
+from voices_peewee.server_drift import drift
+from voices_peewee.server_url import masked, split_options
+from voices_peewee.views import VIEWS
+
+postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
+]
+
+
+@pytest.fixture
+def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
+    name = server.create(migrated)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[DatabaseManager]:
+    with DatabaseManager(url) as manager:
+        yield manager
+
+
+MASKED = [
+    ("postgresql://ada:secret@host/voices", "postgresql://ada:***@host/voices"),
+    ("postgres://ada:se@c:ret@host:5432/v", "postgres://ada:***@host:5432/v"),
+    ("postgresql://ada@host/v?password=secret&x=1", "postgresql://ada@host/v?password=***&x=1"),
+    ("postgresql:///v?x=1&PASSWORD=secret", "postgresql:///v?x=1&PASSWORD=***"),
+    ("postgresql://host/v?sslpassword=secret", "postgresql://host/v?sslpassword=***"),
+    ("postgresql:///voices?service=lab", "postgresql:///voices?service=lab"),
+]
+
+
+@pytest.mark.parametrize(("url", "shown"), MASKED)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    """Wherever a URL has a password, what is shown has three stars."""
+    assert masked(url) == shown
+    manager = DatabaseManager(url)
+    assert (manager.path, repr(manager)) == (shown, f"<DatabaseManager {shown!r} closed>")
+
+
+UNREACHABLE = [
+    "postgresql://ada:s3cret@localhost:1/voices",
+    "postgresql://ada:s3cret@[::1/voices",
+    "postgresql://localhost:1/voices?password=s3cret&nonsense=1",
+    "postgresql://ada:s3cret@localhost:port/voices",
+    "cockroachdb://ada:s3cret@localhost:1/voices",
+]
+
+
+@pytest.mark.parametrize("url", UNREACHABLE)
+def test_no_error_shows_a_password(url: str) -> None:
+    """Neither a message nor a traceback has the password of a URL that does not work."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(url, timeout=1).connect()
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert str(caught.value).startswith(f"cannot use {masked(url)!r}: ")
+    done = run("--db", url, "status")
+    assert (done.code, done.out) == (1, "")
+    assert "s3cret" not in done.err
+
+
+def test_own_options_are_taken_out_of_the_url() -> None:
+    """What libpq does not know is taken out; all else is as it was."""
+    url = "postgres://a@/v?host=/s&max_connections=4&options=-c%20x%3D1&prepare_threshold=0"
+    rest = "postgresql://a@/v?host=/s&options=-c%20x%3D1"
+    assert split_options(url) == (rest, {"max_connections": 4, "prepare_threshold": 0})
+
+
+def test_the_password_comes_from_the_environment(
+    server: postgres_server.Server, url: str, tmp_path: os.PathLike[str]
+) -> None:
+    """PGPASSWORD, ~/.pgpass and service files are libpq's, and are honoured."""
+    service = f"[lab]\nhost={server.sockets}\nuser=voices\n"
+    file = os.path.join(tmp_path, "services")
+    with open(file, "w", encoding="utf-8") as out:  # noqa: PTH123 - a plain path
+        out.write(service)
+    name = url.partition("?")[0].rpartition("/")[2]
+    script = (
+        "import sys; from voices_peewee import DatabaseManager\n"
+        "with DatabaseManager(sys.argv[1]) as db: print(db.path, db.status()['rows']['speakers'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"postgresql:///{name}?service=lab"],
+        env={**os.environ, "PGSERVICEFILE": file},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == (f"postgresql:///{name}?service=lab 0\n", "")
+
+
+def test_a_database_that_is_missing_on_the_server(server: postgres_server.Server) -> None:
+    """A server without such a database: one sentence that says how to make one."""
+    url = server.url("nowhere")
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(url).initialize()
+    assert str(caught.value) == (
+        f"cannot use '{url}': the server has no such database; create it with 'createdb'"
+    )
+
+
+def test_another_applications_database_is_refused(server: postgres_server.Server) -> None:
+    """A database that has tables, but not ours, is not touched."""
+    name = server.create()
+    server.execute("CREATE TABLE songs (id int)", name)
+    for call in (DatabaseManager.connect, DatabaseManager.initialize):
+        with pytest.raises(errors.NotVoicesError) as caught:
+            call(DatabaseManager(server.url(name)))
+        assert str(caught.value) == (
+            f"cannot use '{server.url(name)}': it is a database of another application (songs)"
+        )
+    server.drop(name)
+
+
+def test_migrations_and_models_make_the_same_schema(db: DatabaseManager) -> None:
+    """The migrated database has the models' columns, constraints and indexes, to the last one."""
+    assert drift(db.database, MODELS, views=VIEWS) == []
+    assert db.check() == []
+
+
+CHANGES = [
+    (
+        "ALTER TABLE speakers DROP COLUMN description CASCADE",
+        ["table 'speakers' lacks column 'description' (TEXT COLLATE \"C\")"],
+    ),
+    (
+        "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",
+        [
+            "table 'processed_files' lacks CHECK 'ck_processed_files_duration' "
+            "(CHECK (((duration >= (0)::double precision) AND "
+            "(duration <= ('1000000000000'::numeric)::double precision))))"
+        ],
+    ),
+    (
+        "DROP INDEX speakers_name",
+        [
+            "table 'speakers' lacks index 'speakers_name' "
+            "(CREATE INDEX speakers_name ON speakers USING btree (name))"
+        ],
+    ),
+    (
+        "ALTER TABLE speakers ADD COLUMN age integer NOT NULL DEFAULT 3",
+        ["table 'speakers' has column 'age' (INTEGER NOT NULL DEFAULT 3), which the models lack"],
+    ),
+    ("DROP TABLE model_performance CASCADE", ["table 'model_performance' is missing"]),
+    ("CREATE TABLE songs (id int)", []),
+]
+
+
+@pytest.mark.parametrize(("sql", "told"), CHANGES, ids=lambda one: str(one)[:30])
+def test_drift_is_told(db: DatabaseManager, sql: str, told: list[str]) -> None:
+    """Each difference is one sentence, and looking leaves nothing behind."""
+    db.execute_raw_query(sql, write=True)
+    assert [str(one) for one in drift(db.database, MODELS)] == told
+    assert [str(one) for one in drift(db.database, MODELS)] == told
+
+
+def test_processes_that_migrate_at_once(server: postgres_server.Server) -> None:
+    """Of eight programs that make one database, one does the work and the others wait."""
+    name = server.create()
+    script = (
+        "import sys; from voices_peewee import DatabaseManager\n"
+        "print(len(DatabaseManager(sys.argv[1]).run_migrations()))"
+    )
+    command = [sys.executable, "-c", script, server.url(name)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    outputs = [one.communicate()[0] for one in programs]
+    told = sorted(map(int, outputs))
+    assert [count for count in told if count] == told[-1:]
+    server.drop(name)
+
+
+ADD = """
+import sys
+from voices_peewee import DatabaseManager
+with DatabaseManager(sys.argv[1]) as db:
+    sys.stdin.read()
+    for number in range(40):
+        with db.track(f"/mix/{number % 5}.wav", "separation"):
+            pass
+        db.add_tags("Ada", [f"{sys.argv[2]}-{number}"])
+    try:
+        db.create_speaker("Bob", unique=True)
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_what_is_read_to_be_changed_is_not_lost(url: str, db: DatabaseManager) -> None:
+    """Processes that record the same sources and tag one speaker leave one row each, all tags."""
+    db.create_speaker("Ada")
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADD, url, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for one in programs:
+        one.stdin.close()
+    told = [one.stdout.read() for one in programs]
+    assert [one.wait() for one in programs] == [0] * 4
+    for one in programs:
+        one.stdout.close()
+    assert sorted(told) == ["", *["DuplicateNameError\n"] * 3]
+    assert len(db.get_speaker("Ada").tags) == 160
+    paths = [file.original_path for file in db.get_all(ProcessedFile)]
+    assert sorted(paths) == [f"/mix/{number}.wav" for number in range(5)]
+    assert db.query(ProcessingHistory).count() == 160
+
+
+def test_bulk_ids_do_not_collide(db: DatabaseManager) -> None:
+    """Threads that add many at once get ids of their own, and explicit ids are stepped over."""
+
+    def add() -> None:
+        for _ in range(10):
+            db.add_all([Speaker(name="x") for _ in range(20)])
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert db.query(Speaker).count() == 800
+    db.add_many(Speaker, [{"id": 5000, "name": "far"}])
+    assert db.create_speaker("next").id == 5001
+
+
+def test_threads_take_turns_with_few_connections(url: str) -> None:
+    """Connections of threads that have ended serve the next ones; no more are made than allowed."""
+    with DatabaseManager(f"{url}&max_connections=3") as db:
+        for _ in range(10):
+            threads = [threading.Thread(target=db.create_speaker, args=("x",)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert db.query(Speaker).count() == 20
+        ((count,),) = db.store.connection().execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'voices'"
+        )
+        assert count <= 3
+
+
+def test_more_threads_than_connections_is_one_sentence(url: str) -> None:
+    """A thread that gets no connection within the timeout says so."""
+    shown = f"{url}&max_connections=1"
+    with DatabaseManager(shown, timeout=0.3) as db:
+        caught: list[Exception] = []
+
+        def read() -> None:
+            try:
+                db.get_all(Speaker)
+            except errors.DatabaseError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert [str(one) for one in caught] == [
+        f"cannot use '{shown}': all 1 connections of this process are in use; close some, or "
+        "raise max_connections"
+    ]
+
+
+SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
+    (
+        lambda db: db.create_speaker("a\0b"),
+        "a text holds the character NUL, which PostgreSQL cannot store",
+    ),
+    (
+        lambda db: db.create_speaker("a", tags=["x\0"]),
+        "a text holds the character NUL, which PostgreSQL cannot store",
+    ),
+    (
+        lambda db: db.create_speaker("a\ud800"),
+        "a text holds what UTF-8 cannot: 'utf-8' codec can't encode character '\\ud800' in "
+        "position 1: surrogates not allowed",
+    ),
+    (
+        lambda db: db.create_speaker("a", tags=["\ud800"]),
+        "a text holds half of a surrogate pair, which UTF-8 cannot",
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", channels="two")),
+        'a value does not fit its column (invalid input syntax for type integer: "two")',
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
+        "a number is too large for its column (bigint out of range)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "sentence"), SENTENCES)
+def test_what_postgresql_cannot_store(
+    db: DatabaseManager, act: Callable[[DatabaseManager], object], sentence: str
+) -> None:
+    """What has no room in PostgreSQL is refused in one sentence, and nothing is written."""
+    with pytest.raises(errors.InvalidValueError) as caught:
+        act(db)
+    assert str(caught.value) == sentence
+    assert db.status()["rows"] == dict.fromkeys(
+        ("speakers", "processed_files", "processing_history", "model_performance"), 0
+    )
+
+
+def test_names_that_are_not_utf8_are_kept(db: DatabaseManager) -> None:
+    """A file's name of any bytes comes back as it was."""
+    name = os.fsdecode(b"caf\xe9.wav")
+    file = db.add(ProcessedFile(filename=name, original_path=f"/data/{name}"))
+    assert db.get_by_id(ProcessedFile, file.id).filename == name
+    assert [one.id for one in db.search("files", "caf")] == [file.id]
+
+
+def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:
+    """A pickled manager connects where it is unpickled; what it shows has no password."""
+    secret = url.replace("voices@", "voices:s3cret@")
+    with DatabaseManager(secret) as db:
+        copy = pickle.loads(pickle.dumps(db))
+        assert "s3cret" not in repr(copy)
+        assert copy.create_speaker("Ada").id == 1
+        copy.close()
+
+
+def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseManager) -> None:
+    """Waiting for another session's lock ends with the timeout."""
+    import psycopg
+
+    db.close()
+    with psycopg.connect(url) as other, DatabaseManager(url, timeout=0.2) as waiting:
+        other.execute("LOCK TABLE speakers")
+        with pytest.raises(errors.DatabaseBusyError) as caught:
+            waiting.create_speaker("Ada")
+        assert str(caught.value) == (
+            f"cannot use '{url}': another program held its lock for more than 0.2 s; "
+            "end that program or raise the timeout"
+        )
+        other.rollback()
+
+
+def test_a_reader_may_only_read(server: postgres_server.Server, url: str) -> None:
+    """A role that may only read lists and asks, and is refused in one sentence when it writes."""
+    name = url.partition("?")[0].rpartition("/")[2]
+    server.execute("DROP ROLE IF EXISTS reader")
+    server.execute("CREATE ROLE reader LOGIN")
+    for sql in ("GRANT USAGE ON SCHEMA public", "GRANT SELECT ON ALL TABLES IN SCHEMA public"):
+        server.execute(f"{sql} TO reader", name)
+    reader = url.replace("voices@", "reader@")
+    with DatabaseManager(reader) as db:
+        assert db.get_all(Speaker) == []
+        assert len(db.leaderboard()) == 0
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.create_speaker("Ada")
+        assert str(caught.value) == (
+            f"cannot use '{reader}': permission denied for table speakers; "
+            "ask for the role that may do this"
+        )
+    server.execute("DROP OWNED BY reader", name)
+    server.execute("DROP ROLE reader")
+
+
+def test_sqlite_and_a_server_in_turns(url: str, tmp_path: os.PathLike[str]) -> None:
+    """One process may use a file, then a server, then a file; statements fit each of them."""
+    path = os.path.join(tmp_path, "v.db")
+    for place in (path, url, path, url):
+        with DatabaseManager(place).initialize() as db:
+            db.add(ProcessedFile(filename="a", speaker=Speaker(name="Ada", tags=["x"])))
+            with db.track("/a.wav", "separation") as run:
+                run.log(si_snri=1.0)
+            assert db.get_by_id(Speaker, 1).tags == ["x"]
+            assert len(db.leaderboard()) == 1
+
+
+def test_a_stream_that_is_dropped_leaves_nothing_on_the_server(db: DatabaseManager) -> None:
+    """A long list that is read in part is closed when its connection is next used."""
+    db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
+    page = db.list_rows("speakers", limit=None)
+    assert next(page.rows)
+    held = "SELECT count(*) AS n FROM pg_cursors WHERE name LIKE 'voices%'"
+    assert db.execute_raw_query(held) == [{"n": 1}]
+    page.rows.close()
+    del page
+    assert db.execute_raw_query(held) == [{"n": 0}]
+    assert len(list(db.list_rows("speakers", limit=None))) == 3000
