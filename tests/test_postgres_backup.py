@@ -187,7 +187,7 @@ def test_no_password_is_on_a_command_line(
         assert "s3cret" not in repr(db) + str(db.status())
     (command, environment), _ = seen
     assert not any("s3cret" in word for word in command)
-    assert environment["PGPASSWORD"] == "s3cret"  # noqa: S105 - the test's own
+    assert environment["PGPASSWORD"] == "s3cret"
     assert "s3cret" not in (tmp_path / "x.dump.json").read_text()
     assert json.loads((tmp_path / "x.dump.json").read_text())["source"].startswith(
         "postgresql://voices:***@"
