@@ -73,9 +73,14 @@ def _view_differences(
     for name, select in views.items():
         select = select.replace("instr(", "strpos(").replace("char(", "chr(")
         run_sql(database, f"CREATE TEMPORARY VIEW {name} AS {select}")
-    for name, definition in run_sql(database, _VIEWS.replace("PLACE", _TEMPORARY)):
+    first = dict(run_sql(database, _VIEWS.replace("PLACE", _TEMPORARY)))
+    # A view that went through pg_dump is spelled as one that was made from its own spelling.
+    for name, definition in first.items():
+        run_sql(database, f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {definition}")
+    second = dict(run_sql(database, _VIEWS.replace("PLACE", _TEMPORARY)))
+    for name, definition in first.items():
         found = present.get(name)
-        if found is None or _bare(found) != _bare(definition):
+        if found is None or _bare(found) not in {_bare(definition), _bare(second[name])}:
             yield Drift(name, "view", definition, found)
 
 
