@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker, importing
 
 BATCH = 20
 
@@ -85,6 +85,16 @@ def restore(
         say(backups[number % len(backups)])
 
 
+def bring_in(
+    db: DatabaseManager, say: Callable[[object], None], *, source: str, files: int
+) -> None:
+    """Import one file after the other, each of which has rows of its own."""
+    importing.import_records(db.store, [], dry_run=True)  # loads and compiles all that is needed
+    for number in range(files):
+        db.import_records(source.format(number))
+        say(number)
+
+
 def migrate(db: DatabaseManager, say: Callable[[object], None], *, directory: str) -> None:
     """Apply an application's migrations; the manager given is that of the present code."""
     db.close()
@@ -94,7 +104,7 @@ def migrate(db: DatabaseManager, say: Callable[[object], None], *, directory: st
 
 
 WORK: dict[str, Callable[..., None]] = {
-    one.__name__: one for one in (add, add_all, track, read, backup, restore, migrate)
+    one.__name__: one for one in (add, add_all, track, read, backup, restore, bring_in, migrate)
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import shutil
@@ -19,6 +20,8 @@ from fault_worker import BATCH, Workers, workers
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.backup import list_backups, verify
 from voices_peewee.engine import WAL_LIMIT
+
+pytestmark = pytest.mark.once
 
 MIGRATION = """
 import peewee as pw
@@ -129,6 +132,24 @@ def check_restore(path: Path, acks: list[Any]) -> None:
         assert rows(path, "SELECT count(*) FROM speakers") == [(wanted,)]
 
 
+FILES, ROWS = 8, 300
+
+
+def check_bring_in(path: Path, acks: list[Any]) -> None:
+    """Every file is there whole or not at all, and what is left can be imported."""
+    sql = "SELECT description, count(*) FROM speakers WHERE name LIKE 'in %' GROUP BY description"
+    found = {int(file): count for file, count in rows(path, sql)}
+    assert set(found.values()) <= {ROWS}
+    assert sorted(found) == list(range(len(found)))
+    assert len(found) - len(acks) in (0, 1)
+    owned = "SELECT count(*) FROM processed_files WHERE original_path LIKE '/in/%'"
+    assert rows(path, owned) == [(ROWS * len(found),)]
+    with DatabaseManager(path) as db:
+        done = db.import_records([path.parent / f"{number}.jsonl" for number in range(FILES)])
+    assert done.tables["speakers"].same == ROWS * len(found)
+    assert done.tables["speakers"].added == ROWS * (FILES - len(found))
+
+
 CHECKS: dict[str, Callable[[Path, list[Any]], None]] = {
     "add": check_add,
     "add_all": check_add_all,
@@ -136,7 +157,22 @@ CHECKS: dict[str, Callable[[Path, list[Any]], None]] = {
     "migrate": check_migrate,
     "backup": check_backup,
     "restore": check_restore,
+    "bring_in": check_bring_in,
 }
+
+
+def input_of(number: int) -> str:
+    """Return an export of speakers with a file each."""
+    speakers = [
+        {"table": "speakers", "id": row, "name": f"in {number} {row}", "description": f"{number}"}
+        for row in range(1, ROWS + 1)
+    ]
+    files = [
+        {"table": "processed_files", "original_path": f"/in/{number}/{row}", "speaker_id": row}
+        for row in range(1, ROWS + 1)
+    ]
+    end = {"table": "end", "rows": {"speakers": ROWS, "processed_files": ROWS}}
+    return "".join(json.dumps(row) + "\n" for row in [*speakers, *files, end])
 
 
 def arguments(work: str, path: Path, template: Path) -> dict[str, object]:
@@ -146,6 +182,10 @@ def arguments(work: str, path: Path, template: Path) -> dict[str, object]:
         directory.mkdir()
         (directory / "001_own.py").write_text(MIGRATION)
         return {"directory": str(directory)}
+    if work == "bring_in":
+        for number in range(FILES):
+            (path.parent / f"{number}.jsonl").write_text(input_of(number))
+        return {"source": str(path.parent / "{}.jsonl"), "files": FILES}
     if work == "restore":
         five = path.parent / "five.db"
         with DatabaseManager(path.parent / "small.db").initialize() as small:
@@ -157,11 +197,14 @@ def arguments(work: str, path: Path, template: Path) -> dict[str, object]:
     return {}
 
 
-ROUNDS = [5, pytest.param(60, marks=pytest.mark.soak)]
+ROUNDS = [
+    *(pytest.param(work, 5, id=f"{work}-5") for work in CHECKS),
+    *(pytest.param(work, 60, marks=pytest.mark.soak, id=f"{work}-60") for work in CHECKS),
+    pytest.param("bring_in", 200, marks=pytest.mark.soak, id="bring_in-200"),
+]
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-@pytest.mark.parametrize("work", CHECKS)
+@pytest.mark.parametrize(("work", "rounds"), ROUNDS)
 def test_kill_at_any_moment(
     tmp_path: Path, running: Workers, template: Path, work: str, rounds: int
 ) -> None:

@@ -387,5 +387,5 @@ def test_a_huge_value_does_not_flood_a_message(db: DatabaseManager) -> None:
         db.get_speaker("n" * 1_000_000)
     head, tail = "no speaker '", "'; see 'voices list-speakers'"
     assert str(caught.value) == (
-        f"{head}{'n' * (1000 - len(head))} … {'n' * (1000 - len(tail))}{tail}"
+        f"{head}{'n' * (3000 - len(head))} … {'n' * (3000 - len(tail))}{tail}"
     )

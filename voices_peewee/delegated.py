@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         dataframe,
         deletion,
         export,
+        importing,
         listing,
         past_runs,
         plots,
@@ -40,6 +41,7 @@ else:
     dataframe = _Late("dataframe")
     deletion = _Late("deletion")
     export = _Late("export")
+    importing = _Late("importing")
     listing = _Late("listing")
     past_runs = _Late("past_runs")
     plots = _Late("plots")
@@ -88,6 +90,7 @@ class DelegatedMethods(Lifecycle):
     delete = Delegated(lambda: deletion.delete)
     delete_speaker = Delegated(lambda: deletion.delete_speaker)
     export = Delegated(lambda: export.export)
+    import_records = Delegated(lambda: importing.import_records)
     serve = Delegated(lambda: web.serve)
 
     def _repr_html_(self) -> str:

@@ -20,6 +20,7 @@ VoicesError
 │   ├── DuplicateNameError      a record of that name is there already
 │   └── InvalidValueError       a value breaks a rule of the schema
 ├── QueryError                  an unknown field or a value that cannot be read
+├── InputError                  an input cannot be imported, or holds a bad record
 ├── AudioError                  a file cannot be recorded as audio
 ├── PlotError                   a picture cannot be drawn or written
 ├── BackupError                 a backup cannot be made, verified or restored
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-_LONGEST = 2000  # characters of a message
+_LONGEST = 6000  # characters of a message: more than the longest path
 
 
 class VoicesError(Exception):
@@ -217,6 +218,23 @@ class AudioError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"cannot read {self.path!r}: {reason}")
+
+
+class InputError(VoicesError):
+    """An input cannot be imported: which one, where in it, and a clause that says why.
+
+    ``place`` is empty where all of it is meant, ``column`` where no single value is.
+    """
+
+    def __init__(self, source: object, reason: str, *, place: str = "", column: str = "") -> None:
+        self.source, self.place, self.column, self.reason = str(source), place, column, reason
+        where = [
+            repr(self.source),
+            *filter(None, [place]),
+            *([f"column {column!r}"] * bool(column)),
+        ]
+        what = ", ".join(where) if place or column else f"cannot import {self.source!r}"
+        super().__init__(f"{what}: {reason}")
 
 
 class BackupError(VoicesError):

@@ -7,7 +7,6 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -230,12 +229,9 @@ def _canonical(parameters: object) -> str:
 
 
 def _whole(value: object) -> object:
-    """Spell numbers alike: JSON has one kind of them, and 2.0 is 2.
-
-    A server keeps 1e+23 by these digits, which are not quite those of the float.
-    """
+    """Spell numbers alike: JSON has one kind of them, and 2.0 is 2."""
     if isinstance(value, float) and value.is_integer():
-        return int(Decimal(repr(value)))
+        return int(value)
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if isinstance(value, dict):

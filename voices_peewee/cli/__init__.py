@@ -71,21 +71,17 @@ _SECTIONS: Final = {
         {
             "leaderboard": "Rank models by a metric.",
             "compare": "Compare two models on what both have processed.",
-        },
-    ),
-    "Pictures": (
-        "plot",
-        {
             "plot": "Draw a plot: a distribution, paired, scatter or trend.",
         },
     ),
-    "Out": (
-        "export",
+    "In and out": (
+        "exchange",
         {
             "export": "Write the record or some of its tables to files.",
+            "import": "Import records from files or another database.",
+            "serve": "Show the database in the browser, read-only.",
         },
     ),
-    "Web": ("web", {"serve": "Show the database in the browser, read-only."}),
     "Shell": (
         "shell",
         {

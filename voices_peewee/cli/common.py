@@ -24,7 +24,8 @@ R = TypeVar("R")
 
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
 _INTERRUPTED: Final = 130
-_RENAMED: Final = {"list": "list_group"}  # a function of that name would hide a builtin
+# A function of that name would hide a builtin, or cannot be.
+_RENAMED: Final = {"list": "list_group", "import": "import_"}
 
 
 class OutputError(VoicesError):

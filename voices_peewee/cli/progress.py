@@ -47,7 +47,7 @@ def _share_bar(label: str, shown: ProgressColumn) -> Iterator[Report]:
     task = bar.add_task(label, total=None)
 
     def report(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done, total=total or None)
         bar.start()  # not before there is something to report; again does nothing
 
     try:

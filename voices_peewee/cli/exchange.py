@@ -1,0 +1,196 @@
+"""The commands that take the record out, bring records in, and show them in the browser."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+import click
+
+from voices_peewee.cli.common import (
+    OutputError,
+    command,
+    pass_manager,
+    plural,
+    say,
+    write,
+    write_path,
+)
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.import_report import Imported
+
+_FORMATS: Final = ("jsonl", "json", "csv", "parquet", "sqlite")
+_TOLD: Final = 5
+_STATES: Final = {
+    "added": "added",
+    "same": "same",
+    "updated": "updated",
+    "conflicts": "in conflict",
+    "skipped": "skipped",
+}
+
+
+@command(example="voices export --output voices.jsonl")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    help="What to write.  [default: as the suffix of PATH says, else jsonl]",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="PATH",
+    default="-",
+    help="A file, or a folder (DIR/ is made) for a file a table.  [default: -, stdout]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all.")
+@pass_manager
+def export(
+    manager: DatabaseManager,
+    tables: tuple[str, ...],
+    form: str | None,
+    output: str,
+    *,
+    overwrite: bool,
+    raw: bool,
+) -> None:
+    """Write the record or some of its tables to files.
+
+    TABLE is speakers, files, history or performance; without one all are written. What is
+    written is one moment of the database, while others may write. Prints the paths of files.
+    """
+    from voices_peewee.cli.progress import row_bar
+
+    to_terminal = output == "-" and sys.stdout.isatty()
+    if to_terminal and form == "parquet":
+        raise click.UsageError("parquet is not for a terminal; use --output PATH")
+    target = cast("BinaryIO", _Output()) if output == "-" else output
+    with manager, row_bar("Exporting", hidden=to_terminal) as progress:
+        done = manager.export(
+            target,
+            tables or None,
+            format=form,
+            overwrite=overwrite,
+            raw=raw,
+            progress=progress,
+        )
+    for path in done.paths:
+        write_path(path)
+    say("exported " + ", ".join(f"{plural(n, 'row')} of {name}" for name, n in done.rows.items()))
+
+
+class _Output:
+    """The standard output as bytes; what it does not take is an error of its own."""
+
+    closed = False
+
+    def write(self, data: bytes) -> int:
+        try:
+            return sys.stdout.buffer.write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error) from error
+
+    def flush(self) -> None:
+        """Leave it to the end of the command."""
+
+
+@command(example="voices import before_upgrade.db --dry-run")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--table",
+    metavar="TABLE",
+    help="What the records are, where neither they nor the file's name say so.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@click.option("--skip-bad", is_flag=True, help="Leave out bad records, and report them.")
+@pass_manager
+def import_(
+    manager: DatabaseManager,
+    files: tuple[str, ...],
+    table: str | None,
+    *,
+    dry_run: bool,
+    skip_bad: bool,
+) -> None:
+    """Import records from files or another database.
+
+    FILE is JSON lines, JSON, CSV, Parquet, a Voices database, one of the original module, or a
+    folder that was exported; '-' is the standard input. What is here already is not doubled.
+    All is imported or nothing; with --skip-bad the exit status is 1 if anything was skipped.
+    """
+    from voices_peewee.cli.progress import byte_bar
+
+    with manager, byte_bar("Importing") as progress:
+        done = manager.import_records(
+            list(files), table=table, dry_run=dry_run, skip_bad=skip_bad, on_progress=progress
+        )
+    _say(done)
+    if done.skipped:
+        click.get_current_context().exit(1)
+
+
+def _say(done: Imported) -> None:
+    for note in done.notes:
+        say(f"note: {note}")
+    _say_some("conflict", done.conflicts, sum(one.conflicts for one in done.tables.values()))
+    _say_some("skipped", list(map(str, done.problems)), done.skipped)
+    would = "would be " if done.is_dry_run else ""
+    for table, counts in done.tables.items():
+        told = [
+            f"{getattr(counts, state):,} {words}"
+            for state, words in _STATES.items()
+            if getattr(counts, state)
+        ]
+        if told:
+            say(f"{table}: {', '.join(told)}")
+    if not done.changed:
+        say("nothing to import" if not done.is_dry_run else "nothing would be imported")
+    else:
+        say(f"{plural(done.changed, 'record')} {would}imported")
+
+
+def _say_some(kind: str, sentences: list[str], count: int) -> None:
+    for sentence in sentences[:_TOLD]:
+        say(f"{kind}: {sentence}")
+    if count > _TOLD:
+        say(f"… and {count - _TOLD:,} more {'conflicts' if kind == 'conflict' else 'skipped'}")
+
+
+@command(example="voices serve --port 8001 --open")
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    metavar="PORT",
+    help="0 takes a free one.  [default: 8001]",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the browser.")
+@pass_manager
+def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool) -> None:
+    """Show the database in the browser, read-only.
+
+    Prints the address of the start page and answers until Ctrl-C. Others may write
+    meanwhile. Needs the extra [web].
+    """
+
+    def ready(url: str) -> None:
+        say("serving; Ctrl-C ends it")
+        write([f"{url}\n"])
+        sys.stdout.flush()
+        if open_browser:
+            click.launch(url)
+
+    with manager:
+        from voices_peewee.web import is_open_to_others  # here, where a missing extra is an error
+
+        if is_open_to_others(host):
+            say(f"warning: everyone who reaches {host!r} can read all of this database")
+        manager.serve(host=host, port=port, on_ready=ready)
