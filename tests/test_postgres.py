@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -472,3 +473,32 @@ def test_an_applications_migrations(url: str, tmp_path: Path) -> None:
     assert manager.rollback_migration(backup=False) == ["001_age"]
     with DatabaseManager(url) as db:
         assert "age" not in db.get_table_columns("speakers")
+
+
+def test_a_record_moves_both_ways(url: str, tmp_path: Path) -> None:
+    """Export and import by a pipe take a record from a file to a server and back, to the byte."""
+    first, last = str(tmp_path / "first.db"), str(tmp_path / "last.db")
+    with DatabaseManager(first).initialize() as db:
+        ada = db.create_speaker("Ada", tags=["é", "b"])
+        with db.track("/mix.wav", "separation", speaker=ada, parameters={"a": [1.5, None]}) as work:
+            work.output("/out.wav", si_snri=0.1 + 0.2, pesq=2.0)
+    with DatabaseManager(last).initialize():
+        pass
+    for source, target in ((first, url), (url, last)):
+        command = [sys.executable, "-m", "voices_peewee", "--db"]
+        with subprocess.Popen([*command, source, "export"], stdout=subprocess.PIPE) as export:
+            done = subprocess.run(
+                [*command, target, "import", "-"],
+                stdin=export.stdout,
+                capture_output=True,
+                text=True,
+            )
+        assert (export.returncode, done.returncode, done.stdout) == (0, 0, "")
+    texts = [
+        [
+            sorted(json.loads(line).items(), key=str)
+            for line in run("--db", one, "export").out.splitlines()
+        ]
+        for one in (first, last)
+    ]
+    assert texts[0] == texts[1]

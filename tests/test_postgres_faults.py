@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_tools import run as run_command
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
 from voices_peewee.spool import SpoolWarning
@@ -160,6 +161,12 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
         "rows": {"processed_files": 2, "processing_history": 2, "model_performance": 2},
     }
     assert ada.id == 1
+    assert run_command("--db", url, "import", path).code == 0
+    assert run_command("--db", url, "import", path).err.endswith("nothing to import\n")
+    with DatabaseManager(url) as db:
+        rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
+        told = [(row.run_id, row.status, row.processed_file.processed_path) for row in rows]
+    assert told == [(begun.run_id, "success", f"/{number}.wav") for number in (1, 2)]
 
 
 def test_the_users_error_is_kept_with_the_run(
