@@ -170,6 +170,7 @@ def test_the_same_input_twice_changes_nothing(tmp_path: Path) -> None:
     assert dump(tmp_path / "b.db") == before
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_ids_are_remapped(db: DatabaseManager, tmp_path: Path) -> None:
     """Beside other rows the records get new ids, and still belong together."""
     text = filled_elsewhere()
@@ -336,6 +337,7 @@ def test_when_a_run_is_the_same(
     assert imported(db, {**RUN, **run_id, **change}).changed == 0
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_a_run_that_has_ended_meanwhile(db: DatabaseManager, tmp_path: Path) -> None:
     """A run that was unfinished when it was imported first is brought up to date."""
     other = DatabaseManager(tmp_path / "other.db")
@@ -458,6 +460,7 @@ BAD = [
 ]
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_all_or_nothing(db: DatabaseManager, path: Path, tmp_path: Path) -> None:
     """A bad record ends the import, and nothing of it is there."""
     before = dump(path)
@@ -474,6 +477,7 @@ def test_all_or_nothing(db: DatabaseManager, path: Path, tmp_path: Path) -> None
     assert dump(path) == before
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_bad_records_are_skipped_with_what_refers_to_them(db: DatabaseManager, path: Path) -> None:
     """With skip_bad each bad record is reported with its place, and the others are imported."""
     done = db.import_records(io.StringIO(lines(BAD)), skip_bad=True)
@@ -510,6 +514,7 @@ def test_one_bad_record_among_thousands(db: DatabaseManager) -> None:
     assert told(done) == {"processed_files": Counts(added=2498, skipped=2)}
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 @pytest.mark.parametrize("is_filled", [False, True], ids=["empty", "filled"])
 def test_a_dry_run_is_the_import_without_the_rows(
     tmp_path: Path, path: Path, is_filled: bool
@@ -721,6 +726,7 @@ def test_an_import_needs_little_memory(path: Path, db: DatabaseManager) -> None:
     assert peak < 16 << 20  # of 30 MB that were read
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_look_ups_come_in_batches(tmp_path: Path, path: Path) -> None:
     """Finding what is here already takes a few questions a thousand records, not one each."""
     with DatabaseManager(tmp_path / "a.db").initialize() as db:

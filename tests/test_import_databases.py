@@ -93,6 +93,7 @@ def test_a_file_of_the_original_module(db: DatabaseManager, original: Path) -> N
     assert db.check() == []
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_a_file_of_the_original_module_twice(
     db: DatabaseManager, original: Path, path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_stranger_is_refused(tmp_path: Path, db: DatabaseManager, sql: str, re
     assert digests(stranger.parent) == before
 
 
+@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_a_database_is_not_imported_into_itself(path: Path, db: DatabaseManager) -> None:
     """Under any name the database knows itself."""
     link = path.parent / "link.db"

@@ -19,6 +19,10 @@ from import_rows import dump, lines
 from voices_peewee import DatabaseManager
 from voices_peewee.errors import VoicesError
 
+pytestmark = pytest.mark.sqlite(
+    "copies a file of SQLite for each; the form of an input is the same for all"
+)
+
 ADA = '{"table": "speakers", "id": 1, "name": "Ada"}\n'
 
 

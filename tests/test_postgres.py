@@ -298,6 +298,7 @@ def test_more_threads_than_connections_is_one_sentence(url: str) -> None:
     ]
 
 
+LONG = "a text is too long for its index ({})"
 SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     (
         lambda db: db.create_speaker("a\0b"),
@@ -317,6 +318,10 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     (
         lambda db: db.create_speaker("a", tags=["\ud800"]),
         "a text holds half of a surrogate pair, which UTF-8 cannot",
+    ),
+    (
+        lambda db: db.create_speaker(os.urandom(10_000).hex()),
+        LONG.format("index row requires 20016 bytes, maximum size is 8191"),
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),

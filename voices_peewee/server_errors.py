@@ -19,7 +19,7 @@ _WAITED: Final = ("55P03", "40P01", "40001")
 _FULL: Final = ("53100",)
 _TEXT: Final = ("22021", "22P05")  # bytes that are no UTF-8; \u0000 in JSON
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "57P01", "57P02", "57P03")
-_BIG: Final = ("22003", "54000", "54001")
+_BIG: Final = ("22003", "54001")
 _LOST: Final = (
     *("connection is lost", "connection is closed", "connection is bad", "server closed"),
     *("connection failed", "could not connect", "connection timeout", "could not receive data"),
@@ -43,15 +43,21 @@ def explain(error: Any, database: object, timeout: float) -> VoicesError:
         return DatabaseError(database, "this connection may only read")
     if state == "42501":
         return DatabaseError(database, f"{_first_line(error)}; ask for the role that may do this")
+    return _about_a_value(error, state) or _about_the_server(error, database, state)
+
+
+def _about_a_value(error: Any, state: str) -> VoicesError | None:
     if state in _TEXT or "NUL" in str(error):
         return InvalidValueError(_NUL)
     if state == "22P02" and "surrogate" in _details(error):
         return InvalidValueError("a text holds half of a surrogate pair, which UTF-8 cannot")
+    if state == "54000":
+        return InvalidValueError(f"a text is too long for its index ({_first_line(error)})")
     if state in _BIG:
         return InvalidValueError(f"a number is too large for its column ({_first_line(error)})")
     if state.startswith("22"):
         return InvalidValueError(f"a value does not fit its column ({_first_line(error)})")
-    return _about_the_server(error, database, state)
+    return None
 
 
 def _about_the_server(error: Any, database: object, state: str) -> VoicesError:
