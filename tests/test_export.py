@@ -625,6 +625,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[errors.VoicesError], str]] = 
 }
 
 
+@pytest.mark.sqlite("the files of the database itself")
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals(db: DatabaseManager, tmp_path: Path, case: str) -> None:
     """What cannot be written is said in one sentence, and nothing is made or touched."""

@@ -247,6 +247,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.sqlite("texts with the character NUL, and floats as they were written")
 def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
     """Every number within bounds and every JSON value survives the database."""
     file = db.add(ProcessedFile(filename="a"))

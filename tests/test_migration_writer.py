@@ -21,6 +21,8 @@ from voices_peewee.drift import drift
 from voices_peewee.errors import MigrationError
 from voices_peewee.views import VIEWS
 
+pytestmark = pytest.mark.sqlite("compares the schemas of SQLite files, in memory and on the disk")
+
 PACKAGE = migrations.package_directory()
 OTHERS = models.MODELS[1:]
 

@@ -157,6 +157,7 @@ def test_the_same_data_make_the_same_file(
     assert re.search(rb"<dc:date>|CreationDate|tIME", first) is None
 
 
+@pytest.mark.sqlite("names with the character NUL")
 @pytest.mark.parametrize("kind", ["distribution", "scatter", "trend"])
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_hostile_names_are_text(

@@ -206,6 +206,7 @@ def test_reading_gives_what_peewee_gives(
     assert anatomy(pickle.loads(pickle.dumps(read[0]))) == anatomy(stock)  # noqa: S301 - our own
 
 
+@pytest.mark.sqlite("what SQLite says of a stored value's type")
 @every_model
 @hypothesis
 @given(data=st.data())
@@ -228,6 +229,7 @@ def test_writing_stores_what_peewee_stores(
     assert stored == [stored[0]] * 4
 
 
+@pytest.mark.sqlite("ids that are used again")
 @every_model
 @hypothesis
 @given(data=st.data())

@@ -248,6 +248,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.sqlite("a folder beside the database")
 @fuzzed
 @given(
     command=st.sampled_from(COMMANDS),
@@ -356,6 +357,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.sqlite("texts that are too long for an index")
 @pytest.mark.parametrize(("json_bytes", "tags"), SIZES, ids=["large", "huge"])
 def test_sizes(path: Path, json_bytes: int, tags: int) -> None:
     """Very large values are stored and come back whole, and the listings stay usable."""
@@ -373,6 +375,7 @@ def test_sizes(path: Path, json_bytes: int, tags: int) -> None:
     assert (outcome.code, outcome.err) == (0, "1 speaker\n")
 
 
+@pytest.mark.sqlite("texts that are too long for an index")
 def test_a_value_that_is_too_large(db: DatabaseManager) -> None:
     """A value beyond what SQLite holds is refused, and nothing of it is written."""
     with pytest.raises(errors.InvalidValueError) as caught:
