@@ -21,6 +21,7 @@ from benchmarks import data
 from benchmarks.raw import RawTuples
 from benchmarks.voices import Voices
 from voices_peewee import DatabaseManager, ProcessedFile
+from voices_peewee.tracking import Tracker
 
 _LEADERBOARD: Final = """
     SELECT model_type, model_version, count(si_snri), avg(si_snri), avg(sdri),
@@ -84,16 +85,26 @@ def backup(path: Path, rounds: int) -> dict[str, float]:
     return times
 
 
-def track(path: Path, count: int) -> float:
-    """Return the time (ms) of one ``track`` block with a metric and an output."""
+def track(path: Path, count: int) -> dict[str, float]:
+    """Return the times (ms) of a ``track`` block: empty, and with an output and metrics."""
     recording = path.with_name("recording.txt")
     recording.write_text("no audio")
     with DatabaseManager(path).connect() as db:
+
+        def block() -> Tracker:
+            return db.track(recording, "voice_separation", model_type="demucs")
+
         start = time.perf_counter()
+        for _ in range(count):
+            with block():
+                pass
+        between = time.perf_counter()
         for number in range(count):
-            with db.track(recording, "voice_separation", model_type="demucs") as run:
+            with block() as run:
                 run.output(f"/stems/{number}.wav", si_snri=12.5, pesq=2.5)
-        return (time.perf_counter() - start) / count * 1000
+        end = time.perf_counter()
+    empty, whole = between - start, end - between
+    return {"empty": empty / count * 1000, "with an output and metrics": whole / count * 1000}
 
 
 # Many writers
@@ -196,9 +207,18 @@ def _go_through(what: str, path: Path) -> None:
 
 
 def _print_growth(act: Callable[[], Any]) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_memory()
     act()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(_peak_memory() - before)
+
+
+def _peak_memory() -> float:
+    """Return this program's own peak (MB); ``ru_maxrss`` begins with that of its parent."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

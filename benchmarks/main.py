@@ -94,7 +94,9 @@ def _figures(
     folder: Path, database: Path, size: Size, results: list[Result]
 ) -> Iterator[tuple[str, str, float, str]]:
     tracked = Path(shutil.copy(folder / "empty.db", folder / "tracked.db"))
-    yield "b′. a `track` block, everything on", "ms", extras.track(tracked, 200), "≤ 2"
+    for what, taken in extras.track(tracked, 500).items():
+        goal = "≤ 2" if what == "empty" else ""
+        yield f"b′. a `track` block, {what}", "ms", taken, goal
     recorded = next(result for result in results if result.workload.key == "b")
     for name in ("MLflow", "trackio"):
         if name in recorded.seconds:

@@ -1,4 +1,8 @@
-"""How long a command takes to start, in units of ``python -c pass``."""
+"""How long a command takes to start, in units of ``python -c pass``.
+
+All of them, the unit too, start without ``site``: what an environment's ``.pth`` files load would
+make the unit long and the ratios small.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,17 @@ import os
 import statistics
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Final
 
+import voices_peewee
+
+_PATHS: Final = (
+    Path(voices_peewee.__file__).parent.parent,
+    *map(sysconfig.get_path, ("purelib", "platlib")),
+)
 _VOICES: Final = ("-m", "voices_peewee")
 COMMANDS: Final[dict[str, tuple[tuple[str, ...], float | None]]] = {
     "python -c pass": (("-c", "pass"), None),
@@ -32,7 +43,11 @@ def measure(database: Path, rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):
         for name, (arguments, _goal) in COMMANDS.items():
-            environment = {**os.environ, "VOICES_DB": str(database)}
+            environment = {
+                **os.environ,
+                "VOICES_DB": str(database),
+                "PYTHONPATH": os.pathsep.join(map(str, _PATHS)),
+            }
             if name.endswith("TAB"):
                 environment |= {
                     "_VOICES_COMPLETE": "zsh_complete",
@@ -41,7 +56,7 @@ def measure(database: Path, rounds: int) -> dict[str, float]:
                 }
             start = time.perf_counter()
             subprocess.run(
-                [sys.executable, *arguments], env=environment, capture_output=True, check=True
+                [sys.executable, "-S", *arguments], env=environment, capture_output=True, check=True
             )
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(each) for name, each in times.items()}

@@ -70,7 +70,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def migrated(server: Server) -> str:
-    """The name of a migrated database that others are copied from."""
+    """The name of a migrated database on the server that others are copied from."""
     name = server.create()
     with DatabaseManager(server.url(name)).initialize():
         pass
@@ -92,14 +92,23 @@ def databases(request: pytest.FixtureRequest) -> Databases:
     return Databases(request.getfixturevalue("server") if on_server else None)
 
 
+@pytest.fixture(scope="session")
+def template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
+    """A closed, empty database that others are copied from."""
+    place = databases.new(tmp_path_factory.mktemp("migrated"))
+    with DatabaseManager(place).initialize():
+        pass
+    return place
+
+
 @pytest.fixture
 def path(
     databases: Databases, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Path | str]:
     """Where a database can be made: a path, or the URL of an empty database."""
     # A test that wants a database made gets a copy of one that is: see ``db``.
-    ready = databases.server is not None and "db" in request.fixturenames
-    place = databases.new(tmp_path, like=request.getfixturevalue("migrated") if ready else None)
+    ready = "db" in request.fixturenames
+    place = databases.new(tmp_path, like=request.getfixturevalue("template") if ready else None)
     yield place
     databases.remove(place)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from voices_peewee import MODELS
 
 if TYPE_CHECKING:
     from postgres_server import Server
@@ -15,17 +19,45 @@ ON_SERVER: Final = os.environ.get("VOICES_TEST_ENGINE", "sqlite") != "sqlite"
 NO_ROOM_FOR: Final = "\0" if ON_SERVER else ""
 
 
+def other_program(place: Path | str) -> closing[Any]:
+    """Connect as another program does, which knows nothing of this package."""
+    if "://" not in str(place):
+        return closing(sqlite3.connect(place))
+    import psycopg  # late: the tests of SQLite go without
+
+    return closing(psycopg.connect(str(place), autocommit=True))
+
+
+def ask(place: Path | str, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows that another program gets."""
+    with other_program(place) as connection:
+        return list(connection.execute(sql))
+
+
+def stored(place: Path | str) -> list[tuple[Any, ...]]:
+    """Return every row as the engine itself gives it, behind its table's name."""
+    names = [model._meta.table_name for model in MODELS]
+    return [
+        (name, *row) for name in names for row in ask(place, f"SELECT * FROM {name} ORDER BY id")
+    ]
+
+
 class Databases:
     """Makes places for databases on the engine under test, and copies of closed ones."""
 
     def __init__(self, server: Server | None) -> None:
         self.server = server
 
-    def new(self, folder: Path, name: str = "voices", *, like: str | None = None) -> Path | str:
-        """Return where a database can be made: a path, or the URL of an empty database."""
-        if self.server is None:
-            return folder / f"{name}.db"
-        return self.server.url(self.server.create(like))
+    def new(
+        self, folder: Path, name: str = "voices", *, like: Path | str | None = None
+    ) -> Path | str:
+        """Return where a database can be made, or was made like a closed one: a path or a URL."""
+        if self.server is not None:
+            return self.server.url(self.server.create(None if like is None else self.name(like)))
+        place = folder / f"{name}.db"
+        if like is not None:
+            shutil.copy(like, place)
+        return place
 
     def copy(self, source: Path | str, place: Path | str) -> None:
         """Make a copy of a closed database at a place."""

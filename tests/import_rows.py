@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from voices_peewee import MODELS, DatabaseManager
@@ -42,10 +39,3 @@ def export(db: DatabaseManager) -> str:
 def lines(rows: list[dict[str, Any]]) -> str:
     """Return records as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def dump(path: Path) -> list[str]:
-    """Return the rows of a file as SQL, exactly as they are stored."""
-    with closing(sqlite3.connect(path)) as connection:
-        found = [line for line in connection.iterdump() if line.startswith("INSERT")]
-    return [line for line in found if "schema_migrations" not in line]

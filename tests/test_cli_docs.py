@@ -16,6 +16,8 @@ from test_cli import commands
 
 from voices_peewee import DatabaseManager
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MODELS = """
 import peewee as pw

@@ -624,7 +624,6 @@ def test_a_closed_manager_says_so(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_without_pandas_one_sentence_says_what_to_install(
     filled: DatabaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -99,3 +101,16 @@ def test_schema_table_names_every_table_and_only_true_columns() -> None:
         )
         assert named
         assert set(named) <= set(model._meta.columns)
+
+
+def test_what_a_server_skips_is_listed() -> None:
+    """The page about PostgreSQL ends with every reason for which a test is skipped there."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        reasons = re.findall(r'mark\.sqlite\(\s*"([^"]+)"', path.read_text("utf-8"))
+        for reason in set(reasons):
+            found.setdefault(reason, []).append(f"`{path.stem}`")
+    rows = [f"| {reason} | {', '.join(names)} |\n" for reason, names in sorted(found.items())]
+    page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
+    head = "| skipped on a server: about | in |\n|---|---|\n"
+    assert page[page.index(head) :] == head + "".join(rows)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from cli_tools import Outcome, run
-from import_rows import dump, export
+from databases import stored
+from import_rows import export
 from run_rows import add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
@@ -93,17 +94,16 @@ def test_a_file_of_the_original_module(db: DatabaseManager, original: Path) -> N
     assert db.check() == []
 
 
-@pytest.mark.sqlite("looks into or copies the file through sqlite3")
 def test_a_file_of_the_original_module_twice(
     db: DatabaseManager, original: Path, path: Path
 ) -> None:
     """Its rows have no run ids, and are known again all the same."""
     db.import_records(original)
-    before = dump(path)
+    before = stored(path)
     again = db.import_records(original)
     assert [counts.same for counts in again.tables.values()] == [2, 1, 2, 1]
     assert (again.changed, again.conflicts) == (0, [])
-    assert dump(path) == before
+    assert stored(path) == before
 
 
 def test_columns_that_are_missing_are_fine(db: DatabaseManager, original: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_stranger_is_refused(tmp_path: Path, db: DatabaseManager, sql: str, re
     assert digests(stranger.parent) == before
 
 
-@pytest.mark.sqlite("looks into or copies the file through sqlite3")
+@pytest.mark.sqlite("the files of the database itself")
 def test_a_database_is_not_imported_into_itself(path: Path, db: DatabaseManager) -> None:
     """Under any name the database knows itself."""
     link = path.parent / "link.db"

@@ -414,17 +414,31 @@ def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
             assert len(db.leaderboard()) == 1
 
 
+HELD = "SELECT count(*) AS n FROM pg_cursors WHERE name LIKE 'voices%'"
+
+
 def test_a_stream_that_is_dropped_leaves_nothing_on_the_server(db: DatabaseManager) -> None:
     """A long list that is read in part is closed when its connection is next used."""
     db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
     page = db.list_rows("speakers", limit=None)
     assert next(page.rows)
-    held = "SELECT count(*) AS n FROM pg_cursors WHERE name LIKE 'voices%'"
-    assert db.execute_raw_query(held) == [{"n": 1}]
+    assert db.execute_raw_query(HELD) == [{"n": 1}]
     page.rows.close()
     del page
-    assert db.execute_raw_query(held) == [{"n": 0}]
+    assert db.execute_raw_query(HELD) == [{"n": 0}]
     assert len(list(db.list_rows("speakers", limit=None))) == 3000
+
+
+def test_rows_that_are_iterated_stay_on_the_server(db: DatabaseManager) -> None:
+    """``iterator()`` fetches objects in batches, and can be left before its end."""
+    db.add_many(Speaker, [{"name": str(number)} for number in range(1000)])
+    query = db.query(Speaker).order_by(Speaker.id)
+    some = query.where(Speaker.name != "1").iterator()
+    assert [next(some).name for _ in range(3)] == ["0", "2", "3"]
+    assert db.execute_raw_query(HELD) == [{"n": 1}]
+    del some
+    assert db.execute_raw_query(HELD) == [{"n": 0}]
+    assert list(query.iterator()) == query.all()
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

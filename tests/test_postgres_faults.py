@@ -196,6 +196,7 @@ def test_a_run_is_not_begun_without_a_server(own: postgres_server.Server, url: s
             pytest.fail("the block was entered")
 
 
+LOAD_WORKER = Path(__file__).with_name("load_worker.py")
 WRITER = """
 import sys
 from voices_peewee import DatabaseManager, Speaker, errors
@@ -249,6 +250,42 @@ def test_every_acknowledged_row_outlasts_a_kill(own: postgres_server.Server, url
     told = {name for name in acknowledged if name != "ready"}
     with DatabaseManager(url) as db:
         assert told - {one.name for one in db.get_all(Speaker)} == set()
+
+
+LOADS = [
+    pytest.param(2, 2, 1, id="2 writers"),
+    pytest.param(16, 60, 4, marks=pytest.mark.soak, id="16 writers"),
+]
+
+
+@pytest.mark.parametrize(("count", "seconds", "kills"), LOADS)
+def test_tracked_runs_of_many_writers_outlast_kills(
+    own: postgres_server.Server, url: str, count: int, seconds: int, kills: int
+) -> None:
+    """Writers wait for a server that is killed under them; each run they were told of is there."""
+    with DatabaseManager(url).initialize():
+        pass
+    command = [sys.executable, "-W", "error", LOAD_WORKER, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [
+        subprocess.Popen([*command, str(number), str(seconds)], **pipes) for number in range(count)
+    ]
+    for one in writers:
+        assert one.stdout.readline() == "ready\n"
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    for _ in range(kills):
+        time.sleep(seconds / (kills + 1))
+        own.kill()
+        own.start()
+    told = [len(one.communicate()[0].splitlines()) for one in writers]
+    assert [one.returncode for one in writers] == [0] * count
+    assert min(told) > 0
+    with DatabaseManager(url) as db:
+        runs = db.query(ProcessingHistory).all()
+        assert {row.status for row in runs} == {"success"}
+        assert len({row.run_id for row in runs}) == len(runs) == sum(told)
+        assert db.status()["rows"]["model_performance"] == sum(told)
 
 
 def test_a_forked_child_has_its_own_connection(own: postgres_server.Server, url: str) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import wave
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import ask
 
 from voices_peewee import DatabaseManager, ProcessedFile, errors, recordings
 
@@ -242,9 +241,8 @@ def test_bad_input_writes_nothing(db: DatabaseManager, tmp_path: Path) -> None:
 
 def count(path: Path) -> int:
     """Return how many files another program sees."""
-    with closing(sqlite3.connect(path)) as connection:
-        number: int = connection.execute("SELECT count(*) FROM processed_files").fetchone()[0]
-        return number
+    ((number,),) = ask(path, "SELECT count(*) FROM processed_files")
+    return int(number)
 
 
 def add_all(db: DatabaseManager, *paths: Path, **options: Any) -> Iterator[recordings.Added]:
@@ -270,7 +268,6 @@ def test_good_files_are_kept_and_bad_ones_reported(db: DatabaseManager, tmp_path
     assert [row.filename for row in rows(db)] == ["0.wav", "1.wav", "3.wav", "4.wav"]
 
 
-@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_a_file_is_yielded_after_its_batch_was_committed(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:
@@ -281,7 +278,6 @@ def test_a_file_is_yielded_after_its_batch_was_committed(
     assert seen == [2, 2, 4, 4, 5]
 
 
-@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_slow_batches_are_committed_earlier(
     db: DatabaseManager, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from databases import ON_SERVER
+from databases import ON_SERVER, ask
 
 from voices_peewee import (
     DatabaseManager,
@@ -88,7 +88,6 @@ def outputs(db: DatabaseManager) -> list[tuple[int, int, str | None, int | None]
 # A run from beginning to end
 
 
-@pytest.mark.sqlite("looks into the file through sqlite3")
 def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:
@@ -104,8 +103,7 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         model_version="4.0",
         parameters={"shifts": 2, "device": Path("cuda")},
     ) as run:
-        with closing(sqlite3.connect(path)) as other:
-            seen = other.execute("SELECT end_time, success FROM processing_history").fetchall()
+        seen = ask(path, "SELECT end_time, success FROM processing_history")
         run.log(si_snri=12.4, sdri=12.9, pesq=2.7, metric_impl="fast_bss_eval 0.1.4")
     assert seen == [(None, 0)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import math
 import shutil
 import sqlite3
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import peewee as pw
 import pytest
+from databases import other_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_rows import START, add_run
@@ -22,16 +25,21 @@ from voices_peewee.migration_operations import rebuild
 from voices_peewee.models import MODELS
 from voices_peewee.views import VIEWS
 
-pytestmark = pytest.mark.sqlite("looks into the file through sqlite3")
-
 TABLES = [model._meta.table_name for model in MODELS]
 
 
-def rows(path: Path, sql: str) -> list[dict[str, object]]:
-    """Read as another program does, which knows nothing of this package."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(sql)]
+def rows(path: Path | str, sql: str) -> list[dict[str, object]]:
+    """Read as another program does; JSON and times are texts on every engine."""
+    with other_program(path) as connection:
+        cursor = connection.execute(sql)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, map(plain, row), strict=True)) for row in cursor]
+
+
+def plain(value: object) -> object:
+    if isinstance(value, dict):
+        return json.dumps(value, separators=(",", ":"))
+    return value.isoformat(" ", "microseconds") if isinstance(value, dt.datetime) else value
 
 
 def test_v_runs(db: DatabaseManager, path: Path) -> None:
@@ -154,6 +162,7 @@ def test_v_leaderboard_agrees_with_the_leaderboard(
                 assert math.isclose(shown, value, rel_tol=1e-9, abs_tol=1e-9)
 
 
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
 @pytest.mark.parametrize("table", TABLES)
 def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None:
     """Each table is rebuilt by a migration below the views; they show the same rows."""
@@ -173,6 +182,7 @@ def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None
     assert [len(found) for found in before] == [2, 2, 1]
 
 
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
 @pytest.mark.parametrize("table", TABLES)
 def test_views_outlive_a_bare_rebuild(db: DatabaseManager, path: Path, table: str) -> None:
     """The rebuild itself, without the migration around it, leaves the views as they are."""
@@ -188,6 +198,7 @@ def test_views_outlive_a_bare_rebuild(db: DatabaseManager, path: Path, table: st
     assert all(before)
 
 
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
 def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     """A populated database of the first migration is backed up, gets the views, and loses none."""
     first = DatabaseManager(path)
@@ -208,6 +219,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     assert [row["name"] for row in rows(path, query)] == list(VIEWS)
 
 
+@pytest.mark.sqlite("a backup is a file beside the database")
 def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
     """A backup and what is restored from it show the views' rows."""
     add_run(db, si_snri=1.0)
@@ -218,6 +230,7 @@ def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
     assert db.check() == []
 
 
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
 def test_create_migration_finds_no_difference(tmp_path: Path, path: Path) -> None:
     """With the views in place there is nothing to write: the file is a template."""
     manager = DatabaseManager(path, migrations_dir=tmp_path)

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from voices_peewee.errors import MigrationError
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 
+@cache
 def package_directory() -> Path:
     """Return the directory of this package's own migrations."""
     package = Path(__file__).resolve().parent
@@ -29,14 +31,18 @@ def names(directories: Sequence[Path]) -> list[str]:
         MigrationError: A directory is missing, a file's name would keep it from being applied,
             or two files have one name or one number.
     """
-    places = tuple(directories)
+    places, own = tuple(directories), package_directory()
     try:
-        changed = [os.stat(place).st_mtime_ns for place in places]  # noqa: PTH116 - half the time
+        # The package's own do not change under a program that has loaded its models.
+        others = [place for place in places if place is not own]
+        changed = [os.stat(place).st_mtime_ns for place in others]  # noqa: PTH116 - half the time
     except OSError:
         return list(paths(places))
     if (seen := _seen.get(places)) is None or seen[0] != changed:
         seen = changed, list(paths(places))
-        if time.time_ns() - max(changed) > _SETTLED:  # or it may change again within a clock tick
+        if (
+            time.time_ns() - max(changed, default=0) > _SETTLED
+        ):  # or it may change again within a clock tick
             _seen[places] = seen
     return seen[1].copy()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -57,16 +58,15 @@ def applied(database: pw.Database) -> list[str]:
 def _recorded(database: pw.Database, columns: str) -> list[Any]:
     # On a server a statement that fails would end the transaction, and to_regclass() would
     # remember what was there before another process migrated.
-    is_file = isinstance(database, pw.SqliteDatabase)
-    if not is_file and not run_sql(database, _IS_THERE, HISTORY_TABLE):
-        return []
+    sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
+    if not isinstance(database, pw.SqliteDatabase):
+        return run_sql(database, sql) if run_sql(database, _IS_THERE, HISTORY_TABLE) else []
     try:
-        sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
-        rows: list[Any] = database.execute_sql(sql).fetchall()
-    except pw.OperationalError as error:
+        rows: list[Any] = database.connection().execute(sql).fetchall()
+    except sqlite3.OperationalError as error:
         if str(error) == f"no such table: {HISTORY_TABLE}":
             return []
-        raise
+        raise pw.OperationalError(error, *error.args) from error
     return rows
 
 

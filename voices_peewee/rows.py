@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     class _Select(pw.ModelSelect[M]):
         _is_default: bool
         _limit: int | None
+        _row_type: str | None
 
         def _get_model_cursor_wrapper(self, cursor: Any) -> pw.CursorWrapper: ...
 else:
@@ -92,6 +93,11 @@ class Query(_Select[M]):
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
         """Run the query and yield its rows without keeping them."""
+        connection = (database or self.model._meta.database).connection()
+        # A server's driver would hold all rows at once; others are read as they are asked for.
+        if self._is_default and self._row_type is None and hasattr(connection, "stream"):
+            rows = self._get_model_cursor_wrapper(connection.stream(*self.clone().sql()))
+            return iter(rows.iterator())
         return super(Query, self.clone()).iterator(database)
 
     def __sql_selection__(self, ctx: Any, is_subquery: bool = False) -> Any:

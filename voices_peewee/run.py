@@ -11,9 +11,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Final, TypeVar, cast
-
-from peewee import fn
 
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, NotFoundError, ServerAwayError
@@ -30,6 +29,11 @@ T = TypeVar("T")
 _MAX_ERROR: Final = 100_000
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE id = ?"""
+_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
+_CLAIM: Final = """UPDATE processed_files
+ SET processed_path = ?, speaker_id = coalesce(?, speaker_id), updated_at = ?
+ WHERE id = ? AND (processed_path = ? OR (processed_path IS NULL AND NOT EXISTS (
+ SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id AND run_id <> ?)))"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
  FROM processed_files AS file JOIN processing_history AS history
@@ -124,7 +128,7 @@ class Run:
         self._rows: list[_Row] = []
         self._late: list[_Late] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
-        self._begin(source, speaker_id(store, speaker))
+        store.retrying(lambda: self._begin(source, speaker))
         self._meter = resources.Meter()
 
     @property
@@ -181,10 +185,10 @@ class Run:
         told, place = Metrics.of(metrics), locate(path)
         with self._lock:
             self._require_open()
-            whose = speaker_id(self._store, speaker) or self._speaker_id
-            late = _Late(place, whose, told)
+            whose = self._store.retrying(lambda: speaker_id(self._store, speaker))
+            late = _Late(place, whose or self._speaker_id, told)
             try:
-                file, other = self._retrying(lambda: self._tell(late))
+                file, other = self._write(lambda: self._tell(late))
             except ServerAwayError as away:
                 self._late.append(late)
                 file, other = self._unwritten(late), None
@@ -203,19 +207,37 @@ class Run:
         self._rows = [*self._rows[:position], row, *self._rows[position + 1 :]]
         return row.file, other
 
-    def _retrying(self, action: Callable[[], T]) -> T:
-        """Write as one transaction; where that fails, the rows are as before."""
-        before = self._rows
+    def _write(self, action: Callable[[], T]) -> T:
+        """Do something as one transaction; where that fails, the rows are as before."""
+        before, attempts = self._rows, count()
 
         def attempt() -> T:
             self._rows = before
-            return action()
+            with self._store.writing():
+                if next(attempts):
+                    self._forget_unknown()
+                return action()
 
         try:
             return self._store.retrying(attempt)
         except BaseException:
             self._rows = before
             raise
+
+    def _forget_unknown(self) -> None:
+        """Take back what a server may have committed as it went away: it is written again."""
+        known = {row.history_id: row.file.id for row in self._rows}
+        history, file = ProcessingHistory, ProcessedFile
+        mine = self._store.connection().execute(_ROWS, (self.run_id,)).fetchall()
+        for key, file_id in mine:
+            if known.get(key) == file_id:
+                continue
+            if key in known:
+                history.update(processed_file=known[key]).where(history.id == key).execute()
+            else:
+                history.delete().where(history.id == key).execute()
+            is_output = (file.id == file_id) & file.processed_path.is_null(False)
+            file.delete().where(is_output).execute()
 
     def _unwritten(self, output: _Late) -> ProcessedFile:
         speaker = output.speaker_id
@@ -227,14 +249,18 @@ class Run:
         if os.getpid() != self._pid:
             raise RuntimeError(f"run {self.id} belongs to the process that began it")
 
-    def _begin(self, source: AnyPath | ProcessedFile, speaker: int | None) -> None:
-        found = look(self._store, source, speaker)
-        with self._store.writing():
+    def _begin(self, source: AnyPath | ProcessedFile, speaker: SpeakerKey | None) -> None:
+        whose = speaker_id(self._store, speaker)
+        found = look(self._store, source, whose)
+
+        def start() -> None:
             file = settle(self._store, found)
             self._facts = {name: file.__data__[name] for name in FACTS}
-            self._speaker_id = file.speaker_id if speaker is None else speaker
+            self._speaker_id = file.speaker_id if whose is None else whose
             self.start_time = utc_now()
             self._rows = [_Row(file, self._insert_history(file), None, Metrics())]
+
+        self._write(start)
 
     def _insert_history(self, file: ProcessedFile) -> int:
         history = self._history(file)
@@ -272,15 +298,9 @@ class Run:
 
     def _claim(self, row: _Row, path: str, speaker: int | None) -> ProcessedFile:
         """Make a file row that of an output; where another run uses it too, make a new one."""
-        changes = {"processed_path": path, **({"speaker": speaker} if speaker else {})}
-        users = ProcessingHistory.select().where(
-            ProcessingHistory.processed_file == row.file.id,
-            ProcessingHistory.run_id != self.run_id,
-        )
-        is_free = ProcessedFile.processed_path.is_null() & ~fn.EXISTS(users)
-        is_mine = is_free | (ProcessedFile.processed_path == path)
-        query = ProcessedFile.update(changes).where(ProcessedFile.id == row.file.id, is_mine)
-        if query.execute():
+        stored, now = ProcessedFile.processed_path.db_value(path), utc_now()
+        values = (stored, speaker, ProcessedFile.updated_at.db_value(now), row.file.id, stored)
+        if self._store.connection().execute(_CLAIM, (*values, self.run_id)).rowcount:
             file = mapper(ProcessedFile).get(self._store.connection(), row.file.id)
             return cast("ProcessedFile", file)
         file = self._insert_output(path, speaker)
@@ -304,7 +324,7 @@ class Run:
             now = max(utc_now(), self.start_time)
             ending = _Ending(now, measured, None if error is None else describe(error))
             try:
-                self._retrying(lambda: self._end(ending))
+                self._write(lambda: self._end(ending))
             except ServerAwayError as away:
                 path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
                 message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"

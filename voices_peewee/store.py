@@ -76,7 +76,7 @@ class Store:
             yield
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do something as one transaction; do it again when a server goes away meanwhile.
+        """Do something; do it again when a server goes away meanwhile.
 
         Raises:
             ServerAwayError: It was away for longer than the timeout.
@@ -84,8 +84,7 @@ class Store:
         deadline = time.monotonic() + self.timeout
         while True:
             try:
-                with self.writing():
-                    return action()
+                return action()
             except ServerAwayError:
                 if self.database.in_transaction() or time.monotonic() > deadline:
                     raise
