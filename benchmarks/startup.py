@@ -1,6 +1,6 @@
 """How long a command takes to start, in units of ``python -c pass``.
 
-All of them, the unit too, start without ``site``: what an environment's ``.pth`` files load would
+All of them, the unit too, start in an environment without ``.pth`` files: what these load would
 make the unit long and the ratios small.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import sysconfig
 import time
+import venv
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,8 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], float | None]]] = {
 
 def measure(database: Path, rounds: int) -> dict[str, float]:
     """Return the median time (s) of each command, run by turns."""
+    bare = database.with_name("bare")
+    venv.create(bare, symlinks=True)
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):
         for name, (arguments, _goal) in COMMANDS.items():
@@ -55,8 +57,7 @@ def measure(database: Path, rounds: int) -> dict[str, float]:
                     "COMP_CWORD": "1",
                 }
             start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-S", *arguments], env=environment, capture_output=True, check=True
-            )
+            command = [str(bare / "bin" / "python"), *arguments]
+            subprocess.run(command, env=environment, capture_output=True, check=True)
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(each) for name, each in times.items()}

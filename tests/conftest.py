@@ -93,7 +93,7 @@ def databases(request: pytest.FixtureRequest) -> Databases:
 
 
 @pytest.fixture(scope="session")
-def template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
+def blank(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
     """A closed, empty database that others are copied from."""
     place = databases.new(tmp_path_factory.mktemp("migrated"))
     with DatabaseManager(place).initialize():
@@ -108,7 +108,7 @@ def path(
     """Where a database can be made: a path, or the URL of an empty database."""
     # A test that wants a database made gets a copy of one that is: see ``db``.
     ready = "db" in request.fixturenames
-    place = databases.new(tmp_path, like=request.getfixturevalue("template") if ready else None)
+    place = databases.new(tmp_path, like=request.getfixturevalue("blank") if ready else None)
     yield place
     databases.remove(place)
 

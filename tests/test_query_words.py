@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -181,7 +179,7 @@ def test_field_paths(text: str, path: tuple[str, tuple[str, ...]] | None) -> Non
 
 def test_a_tree_cannot_be_changed() -> None:
     """Nodes are frozen, so that trees can be shared and compared."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Text("a").text = "b"  # type: ignore[misc]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Final
 
 from voices_peewee.plain_text import fit, printable
@@ -52,23 +51,29 @@ def text(value: object) -> str:
     return str(value)
 
 
+def _escape(text: str) -> str:
+    import html  # late: its entities take longer to load than a list to show
+
+    return html.escape(text)
+
+
 def shown(value: object, *, room: int = _ROOM) -> str:
     """Return a value as escaped HTML: one line; the whole of a long one is its ``title``."""
     whole = text(value)
     lines = whole.strip().splitlines() or [""]
     short = fit(lines[0], room)
     if len(lines) == 1 and short == printable(lines[0]):
-        return escape(short)
+        return _escape(short)
     short += "" if len(lines) == 1 else " …"
     pointed = [printable(line) for line in whole[:_WHOLE].splitlines()]
     more = ["…"] if len(whole) > _WHOLE else []
-    return f'<span title="{escape(chr(10).join([*pointed, *more]))}">{escape(short)}</span>'
+    return f'<span title="{_escape(chr(10).join([*pointed, *more]))}">{_escape(short)}</span>'
 
 
 def link(label: str, address: str | None) -> str:
     """Return a link, or the label alone where it leads nowhere."""
     inner = shown(label, room=100)
-    return inner if address is None else f'<a href="{escape(printable(address))}">{inner}</a>'
+    return inner if address is None else f'<a href="{_escape(printable(address))}">{inner}</a>'
 
 
 def heading(name: str) -> str:
@@ -117,7 +122,7 @@ def facts(values: Mapping[str, object], *, title: str = "", note: str = "") -> s
 
 def sentences(*lines: str) -> str:
     """Return lines of text."""
-    return "".join(f"<div>{escape(printable(line))}</div>" for line in lines)
+    return "".join(f"<div>{_escape(printable(line))}</div>" for line in lines)
 
 
 def cut_note(count: int, total: int | None, what: str = "row") -> str:
@@ -152,5 +157,5 @@ def block(*parts: str) -> str:
 
 def _block(title: str, body: str, note: str) -> str:
     above = f"<div><strong>{shown(title, room=100)}</strong></div>" if title else ""
-    below = f'<div style="{_FAINT}">{escape(printable(note))}</div>' if note else ""
+    below = f'<div style="{_FAINT}">{_escape(printable(note))}</div>' if note else ""
     return f"<div>{above}{body}{below}</div>"

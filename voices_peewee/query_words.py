@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 
@@ -25,24 +24,21 @@ MAX_LENGTH: Final = 2000  # characters of one text or value: SQLite bounds its p
 MAX_VALUES: Final = 1000  # texts and values of one query
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """One value of a field; a ``literal`` one was quoted and is no range, id or word."""
 
     text: str
     literal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A range, both ends included; None leaves an end open."""
 
     low: str | None
     high: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Exactly:
+class Exactly(NamedTuple):
     """A whole value that a program hands over; no word of a query says it."""
 
     text: str
@@ -51,15 +47,13 @@ class Exactly:
 Given = Value | Span | Exactly
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A text that is looked for in names and paths."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A field that has any of the values; ``keys`` lead into a JSON field."""
 
     field: str
@@ -72,22 +66,19 @@ class Match:
         return ".".join((self.field, *map(_written, self.keys)))
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(NamedTuple):
     """The opposite of a term."""
 
     term: Text | Match
 
 
-@dataclass(frozen=True, slots=True)
-class And:
+class And(NamedTuple):
     """All of the terms; none at all is always true."""
 
     terms: tuple[Text | Match | Not, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Or:
+class Or(NamedTuple):
     """Any of the groups."""
 
     groups: tuple[And, ...]
