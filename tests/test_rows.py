@@ -308,10 +308,14 @@ SELECTS: dict[str, Select] = {
     "order, limit, offset": lambda q: q.order_by(-ProcessedFile.duration).limit(3).offset(2),
     "paginate": lambda q: q.order_by(ProcessedFile.id).paginate(2, 4),
     "distinct": lambda q: q.distinct(),
-    "group by": lambda q: q.group_by(ProcessedFile.id if ON_SERVER else ProcessedFile.speaker),
+    "group by": lambda q: q.group_by(
+        ProcessedFile.id if ON_SERVER else ProcessedFile.speaker
+    ).order_by(ProcessedFile.id),
     "join": lambda q: q.join(Speaker).where(Speaker.name == "Bob"),
-    "join of a join": lambda q: q.left_outer_join(ProcessingHistory).left_outer_join(
-        ModelPerformance
+    "join of a join": lambda q: (
+        q.left_outer_join(ProcessingHistory)
+        .left_outer_join(ModelPerformance)
+        .order_by(ProcessedFile.id)
     ),
     "join with itself": lambda q: q.join(
         other := ProcessedFile.alias(), on=(other.id == ProcessedFile.id + 1)

@@ -13,7 +13,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import peewee as pw
 import psycopg
@@ -37,6 +38,7 @@ _PeeweesJSON: Any = vars(pw)["PostgresqlJSONMethods"]
 _IDLE: Final = TransactionStatus.IDLE
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
 _LONGEST_PAUSE: Final = 1.0
+_BATCH: Final = 1000  # sets of values that are sent at once
 _CONNECT: Final = 10  # s that one attempt may take
 _APPLICATION: Final = "voices"
 _AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by peer", "unreachable")
@@ -68,6 +70,12 @@ class _Time(Loader):
         return f"{body}.{fraction:0<6}+00:00"
 
 
+class Written(NamedTuple):
+    """What a statement with many sets of values did."""
+
+    rowcount: int
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is used as one of sqlite3 is."""
 
@@ -89,12 +97,15 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         with _peewee_errors:
             return super().execute(query, params or None, **options)
 
-    def executemany(self, query: str, rows: Iterable[Any]) -> Any:
-        """Run a statement with many sets of values."""
-        cursor = self.cursor()
-        with _peewee_errors:
-            cursor.executemany(for_psycopg(query) if "%s" not in query else query, rows)
-        return cursor
+    def executemany(self, query: str, rows: Iterable[Any]) -> Written:
+        """Run a statement with many sets of values; what makes the values may read meanwhile."""
+        cursor, rest, count = self.cursor(), iter(rows), 0
+        sql = for_psycopg(query) if "%s" not in query else query
+        while batch := list(islice(rest, _BATCH)):
+            with _peewee_errors:
+                cursor.executemany(sql, batch)
+            count += cursor.rowcount
+        return Written(count)
 
     def stream(self, query: str, params: Any = None) -> Any:
         """Run a SELECT whose rows stay on the server until they are fetched."""
