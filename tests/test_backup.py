@@ -813,6 +813,7 @@ def test_ctrl_c(tmp_path: Path, copies: Path) -> None:
     assert listing(tmp_path) == ["copies", "voices.db"]
 
 
+@pytest.mark.once
 def test_kill_9(tmp_path: Path, copies: Path) -> None:
     """What a killed backup leaves is recognisable, no backup, and removed by the next one."""
     path = make(tmp_path / "voices.db", files=3000)
@@ -857,6 +858,7 @@ def meet(done, total):
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
 def test_two_at_once(database: Path, copies: Path, overwrite: bool) -> None:
     """Of two backups to one name one wins; told to overwrite, both do and facts stay true."""
@@ -1613,6 +1615,7 @@ def test_restore_while_others_work(tmp_path: Path) -> None:
     assert (integrity(path), execute(path, "PRAGMA journal_mode")) == ("ok", [("wal",)])
 
 
+@pytest.mark.once
 def test_kill_9_while_restoring(tmp_path: Path) -> None:
     """A restore that is killed at any step leaves the database as it was."""
     path = make(tmp_path / "voices.db", files=500)

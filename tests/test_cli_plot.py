@@ -12,6 +12,8 @@ from test_plots import HOSTILE, KINDS, size
 
 from voices_peewee import DatabaseManager
 
+pytestmark = pytest.mark.once
+
 USAGE = "[OPTIONS] KIND [MODEL]..."
 
 

@@ -12,6 +12,8 @@ from test_plots import size
 
 from voices_peewee import DatabaseManager
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 

@@ -16,6 +16,8 @@ from run_rows import add_run
 from voices_peewee import DatabaseManager
 from voices_peewee.errors import MissingExtraError, PlotError
 
+pytestmark = pytest.mark.once
+
 KINDS = {
     "distribution": (),
     "paired": ("demucs:4.0", "svoice:1.2"),

@@ -24,7 +24,7 @@ from run_rows import add_run
 from voices_peewee import DatabaseManager, Speaker, web_pages
 from voices_peewee.errors import DatabaseError, ServeError
 
-pytestmark = pytest.mark.sqlite("Datasette shows SQLite files")
+pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files")]
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the test is about that
 HOSTILE = "<script>alert(1)</script>"
@@ -266,7 +266,6 @@ def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
         assert chosen | {*table.get("facets", ())} <= there
 
 
-@pytest.mark.once
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
 def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
     """Chromium loads every page without an error or a look at the internet, and runs a query."""

@@ -32,8 +32,6 @@ except ImportError as error:
     raise MissingExtraError("showing a database in the browser", "web") from error
 
 if TYPE_CHECKING:
-    import os
-
     from voices_peewee.store import Store
 
 Scope = MutableMapping[str, Any]
@@ -52,16 +50,6 @@ _SETTINGS: Final = {
     "suggest_facets": False,  # it tries every column, which takes seconds at a million rows
     "truncate_cells_html": 200,
 }
-
-
-def application(path: str | os.PathLike[str]) -> Application:
-    """Return the ASGI application that shows a database file, read-only, to embed or to test.
-
-    Args:
-        path: A Voices database that is up to date.
-    """
-    app: Application = _datasette(Path(path)).app()
-    return app
 
 
 def serve(
