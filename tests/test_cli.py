@@ -88,6 +88,20 @@ def test_list_as_json_loads_no_rich(path: Path) -> None:
     assert names & {"peewee", "rich", "peewee_migrate"} == {"peewee"}
 
 
+def test_a_file_needs_no_driver_of_a_server(path: Path) -> None:
+    """A command on a file loads no psycopg, which Peewee would do wherever it is installed."""
+    assert run("--db", path, "init").code == 0
+    script = f"""
+import sys
+from voices_peewee.cli import cli
+cli(["--db", {str(path)!r}, "list-speakers"], standalone_mode=False)
+print("psycopg" in sys.modules)
+import psycopg
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "0 speakers\n")
+
+
 def test_version() -> None:
     """The version is on stdout."""
     assert program("--version") == (0, f"voices, version {__version__}\n", "")
