@@ -213,6 +213,31 @@ def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     ]
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
+def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
+    """What a list of sources costs does not grow with the runs of other sources."""
+    for number in range(50):
+        add_run(db, f"/mix/{number}.wav")
+    nameless = db.add(ProcessedFile(filename="stream"))
+    db.add(ProcessingHistory(processed_file=nameless, operation_type="voice_separation"))
+    statements: list[str] = []
+    connection = db.store.connection()
+    connection.set_trace_callback(statements.append)
+    sources = ["/mix/7.wav", "/mix/new.wav", nameless]
+    found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
+    assert list(found) == ["/mix/new.wav", nameless]
+    connection.set_trace_callback(None)
+    plans = [
+        [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
+        for statement in statements
+    ]
+    runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
+    assert plans == [
+        ["SEARCH t1 USING INDEX processed_files_original_path (original_path=?)", runs],
+        ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
+    ]
+
+
 class Mode(Enum):
     FAST = "fast"
 

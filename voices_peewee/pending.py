@@ -6,9 +6,11 @@ import datetime as dt
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+
+import peewee as pw
 
 from voices_peewee import audio, html_text
 from voices_peewee.errors import AudioError, InvalidValueError
@@ -16,7 +18,7 @@ from voices_peewee.fields import dump_json
 from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.rows import collection_paused
 from voices_peewee.run import plain_parameters
-from voices_peewee.sources import locate
+from voices_peewee.sources import LOOKUP, locate
 from voices_peewee.store import Store
 from voices_peewee.tabular import Spec
 
@@ -32,6 +34,8 @@ S = TypeVar("S", bound=str | os.PathLike[str] | ProcessedFile)
 _ENVIRONMENT: Final = "environment"
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
+# So many sources are looked up one by one; for more, to read all runs of the model is faster.
+_FEW: Final = 10_000
 
 
 class Pending(Iterator[S]):
@@ -132,7 +136,7 @@ def pending(
 def _left(
     store: Store, sources: Iterable[S], wanted: _Settings, *, exact: bool
 ) -> Iterator[tuple[S, Reason]]:
-    runs = _runs(store, wanted)
+    runs = _runs(store, wanted, sources)
     seen: set[str | int] = set()
     for source in sources:
         place = _place(source)
@@ -173,25 +177,46 @@ class _Row(NamedTuple):
         return self.start, self.id
 
 
-def _runs(store: Store, wanted: _Settings) -> dict[str | int, list[_Row]]:
-    """Return all runs of the operation by the model, by place: one query, whatever is asked."""
+def _runs(
+    store: Store, wanted: _Settings, sources: Iterable[str | os.PathLike[str] | ProcessedFile]
+) -> dict[str | int, list[_Row]]:
+    """Return the runs of the operation by the model, by place: all, or those of few sources."""
+    file = ProcessedFile
+    found: dict[str | int, list[_Row]] = {}
+    with store.reading(), collection_paused():
+        for query in _queries(wanted, sources):
+            for values in store.connection().execute(*query.sql()):
+                path = values[0]
+                if path is not None and not path.isascii():
+                    path = str(file.original_path.python_value(path))
+                found.setdefault(values[1] if path is None else path, []).append(_Row(*values))
+    return found
+
+
+def _queries(
+    wanted: _Settings, sources: Iterable[str | os.PathLike[str] | ProcessedFile]
+) -> Iterator[pw.ModelSelect[Any]]:
+    """Yield one query for all runs; where there are few sources, one for 500 of them each."""
     file, run = ProcessedFile, ProcessingHistory
-    has_model = run.model_type.is_null() if wanted.model is None else run.model_type == wanted.model
     columns = (
         *(file.original_path, file.id, file.file_size, file.content_hash, run.id, run.run_id),
         *(run.model_version, run.parameters, run.start_time, run.end_time, run.success),
         run.source_hash,
     )
-    query = run.select(*columns).join(file)
-    query = query.where(run.operation_type == wanted.operation_type, has_model)
-    found: dict[str | int, list[_Row]] = {}
-    with store.reading(), collection_paused():
-        for values in store.connection().execute(*query.sql()):
-            path = values[0]
-            if path is not None and not path.isascii():
-                path = str(file.original_path.python_value(path))
-            found.setdefault(values[1] if path is None else path, []).append(_Row(*values))
-    return found
+    has_model = run.model_type.is_null() if wanted.model is None else run.model_type == wanted.model
+    if not isinstance(sources, Sequence) or len(sources) > _FEW:
+        every_run = run.select(*columns).join(file)
+        yield every_run.where(run.operation_type == wanted.operation_type, has_model)
+        return
+    # CROSS and the empty text keep SQLite from going through all runs of the model instead.
+    query = file.select(*columns).join_from(file, run, pw.JOIN.CROSS)
+    has_operation = run.operation_type.concat("") == wanted.operation_type
+    query = query.where(run.processed_file == file.id, has_operation, has_model)
+    places = set(map(_place, sources))
+    for field, kind in ((file.original_path, str), (file.id, int)):
+        left = iter([place for place in places if isinstance(place, kind)])
+        while some := list(islice(left, LOOKUP)):
+            yield query.where(field.in_(some))
 
 
 class _Settings:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -131,13 +132,12 @@ def pending(
         click.get_current_context().exit(1)
 
 
-def _sources(paths: Iterable[str], *, nul: bool) -> Iterator[str]:
-    """Yield the paths, and in the place of ``-`` those on the standard input."""
-    for path in paths:
-        if path == "-":
-            yield from _read_paths(b"\0" if nul else b"\n")
-        else:
-            yield path
+def _sources(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
+    """Return the paths, and in the place of ``-`` those on the standard input."""
+    if "-" not in paths:
+        return paths
+    end = b"\0" if nul else b"\n"
+    return chain.from_iterable(_read_paths(end) if path == "-" else [path] for path in paths)
 
 
 def _read_paths(end: bytes) -> Iterator[str]:
