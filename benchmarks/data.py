@@ -125,7 +125,10 @@ def create(path: Path, *, files: int = 0, runs: int = 0) -> Path:
     connection.execute("BEGIN")
     _fill(connection, "speakers", (speaker_record(number) for number in range(SPEAKERS)))
     _fill(connection, "processed_files", (file_record(number) for number in range(files)))
-    of_file = ({"processed_file_id": n % files + 1, **history_record(n)} for n in range(runs))
+    # Every model has separated each of the first recordings.
+    of_file = (
+        {"processed_file_id": n // len(MODELS) + 1, **history_record(n)} for n in range(runs)
+    )
     _fill(connection, "processing_history", of_file)
     of_run = ({"processing_history_id": n + 1, **performance_record(n)} for n in range(runs))
     _fill(connection, "model_performance", of_run)

@@ -102,8 +102,11 @@ def _figures(
         if name in recorded.seconds:
             yield f"b′. a run with {name}", "ms", recorded.seconds[name] / size.runs * 1000, ""
     ranked = extras.leaderboard(database, size.rounds)
-    ratio = ranked["voices_peewee"] / ranked["raw"]
-    yield f"h. leaderboard over {size.big_table:,} measurements", "× raw, no index", ratio, "≤ 0.2"
+    what, ours = f"h. leaderboard over {size.big_table:,} measurements", ranked["voices_peewee"]
+    yield what, "× raw, no index, same answer", ours / ranked["all"], "≤ 0.2"
+    yield what, "× raw, no index, averages alone", ours / ranked["averages"], "≤ 0.2"
+    indexed = ranked["indexed"] / ranked["averages"]
+    yield "h. raw, covering index, averages alone", "× raw, no index", indexed, ""
     copied = extras.backup(database, size.rounds)
     megabytes = database.stat().st_size / 1e6
     what = f"i. backup of {megabytes:,.0f} MB, verified"
