@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
 import multiprocessing
 import os
@@ -201,7 +202,7 @@ def _write(who: Any, path: Path, first: int, runs: int, ready: Any, times: Any) 
 
 def memory(path: Path) -> dict[str, float]:
     """Return the peak (MB) over the idle process of going through all files."""
-    ways = ("raw sqlite3", "iterator()", "list_rows()", "backup")
+    ways = ("raw sqlite3", "iterator()", "list_rows()", "export", "backup")
     return {what: _peak(what, path) for what in ways}
 
 
@@ -229,6 +230,10 @@ def _go_through(what: str, path: Path) -> None:
             "list_rows()": (
                 lambda: list(db.list_rows("files", limit=1000)),
                 lambda: sum(1 for _ in db.list_rows("files", limit=None)),
+            ),
+            "export": (
+                lambda: db.export(io.BytesIO(), ["speakers"]),
+                lambda: db.export(path.with_name("peak_copy.jsonl"), ["files"]),
             ),
             "backup": (
                 lambda: importlib.import_module("voices_peewee.backup"),
