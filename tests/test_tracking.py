@@ -213,6 +213,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(db: DatabaseManager)
         lambda: db.track("mix.wav", "x", speaker="Nobody").__enter__(),
         lambda: db.track(ProcessedFile(id=7, filename="a"), "x").__enter__(),
         lambda: db.track(b"mix.wav", "x").__enter__(),  # type: ignore[arg-type]
+        lambda: db.track("", "x").__enter__(),
         lambda: db.track(operation_type="x").__enter__(),
     ):
         with pytest.raises((errors.VoicesError, TypeError)) as caught:
@@ -226,6 +227,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(db: DatabaseManager)
         "NotFoundError: no speaker 'Nobody'; see 'voices list-speakers'",
         "NotFoundError: no file 7; see 'voices list-files'",
         "TypeError: a source is a path or a ProcessedFile, not b'mix.wav'",
+        "InvalidValueError: a path must not be empty",
         "TypeError: a track block needs a source; only a decorator does without",
     ]
     assert files(db) == histories(db) == []
