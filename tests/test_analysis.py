@@ -406,16 +406,21 @@ def test_the_text_tells_small_values_apart(db: DatabaseManager) -> None:
         ),
         ({"metric": "psq"}, "unknown metric 'psq'; did you mean 'pesq'?"),
         ({"metric": "x'; --"}, f'unknown metric "x\'; --"; use charm, {NAMES}'),
+        (
+            {"metric": 'x"y'},
+            "the key 'x\"y' holds a quote, which a query cannot ask for",
+        ),
         ({"metric": "words"}, f"unknown metric 'words'; use charm, {NAMES}"),
         (
             {"metric": "charm"},
             (
                 "it is not known whether a high 'charm' is good; "
-                "say so with higher_is_better=True or higher_is_better=False"
+                "say higher_is_better=True or False, in the shell --higher-is-better or "
+                "--lower-is-better"
             ),
         ),
     ],
-    ids=["field", "no field", "near", "hostile", "text", "direction"],
+    ids=["field", "no field", "near", "hostile", "quote", "text", "direction"],
 )
 def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], message: str) -> None:
     """A question that makes no sense gets one sentence."""
@@ -423,6 +428,18 @@ def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], me
     with pytest.raises(QueryError) as caught:
         db.leaderboard(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name", ["PESQ (wb)", "δ", "a.b", "", "it's", "pesq.wb.mean", "[0]", "$", "a\\b"]
+)
+def test_any_name_of_a_metric(db: DatabaseManager, name: str) -> None:
+    """What was logged under any name can be asked for by it; dots lead into objects or not."""
+    with db.track("mix.wav", "separation", model_type="demucs") as run:
+        run.log(**{name: 2.5, "other": {"a": {"b": 1.5}}})
+    assert db.leaderboard(name, higher_is_better=True)[0].mean == 2.5
+    assert db.leaderboard("other.a.b", higher_is_better=True)[0].mean == 1.5
+    assert db.compare("demucs", "demucs", metric=name, higher_is_better=True).mean_a == 2.5
 
 
 def test_unknown_speakers_and_times_are_refused(db: DatabaseManager) -> None:

@@ -202,8 +202,8 @@ def test_compare_as_a_check(results: Path, args: list[str], code: int, said: str
         pytest.param(
             "leaderboard --metric odd",
             "[OPTIONS]",
-            "it is not known whether a high 'odd' is good; say so with higher_is_better=True or "
-            "higher_is_better=False",
+            "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
+            "in the shell --higher-is-better or --lower-is-better",
             id="direction",
         ),
         pytest.param(

@@ -338,7 +338,8 @@ def test_models_are_found_by_text_and_pair(
             {"metric": "charm"},
             (
                 "it is not known whether a high 'charm' is good; "
-                "say so with higher_is_better=True or higher_is_better=False"
+                "say higher_is_better=True or False, in the shell --higher-is-better or "
+                "--lower-is-better"
             ),
         ),
         ({"cluster": "file"}, "pairs are clustered by 'speaker' or not, never by 'file'"),
