@@ -695,6 +695,36 @@ def test_a_decorated_function_may_fail(db: DatabaseManager) -> None:
     assert histories(db)[0].status == "failed"
 
 
+def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> None:
+    """A parameter ``run`` that stands after ``*args`` is no place for one of them."""
+
+    @db.track(operation_type=SEPARATION)
+    def mix(*sources: str, run: Run) -> tuple[str, ...]:
+        run.log(sources=len(sources))
+        return sources
+
+    assert mix("a.wav", "b.wav") == ("a.wav", "b.wav")  # type: ignore[call-arg]
+    assert performances(db)[0].additional_metrics == {"sources": 2}
+
+
+def test_an_object_that_is_called_is_tracked(db: DatabaseManager) -> None:
+    """A run lasts until what the object began is over; an object that yields is refused."""
+
+    class Model:
+        async def __call__(self, mixture: str) -> str:
+            await asyncio.sleep(0.05)
+            return mixture
+
+    class Steps:
+        def __call__(self, mixture: str) -> Iterator[str]:
+            yield mixture
+
+    assert asyncio.run(db.track(operation_type=SEPARATION)(Model())("mix.wav")) == "mix.wav"
+    assert (performances(db)[0].processing_time or 0) >= 0.05
+    with pytest.raises(TypeError, match=r"^track cannot record the generator function 'Steps'$"):
+        db.track(operation_type=SEPARATION)(Steps())
+
+
 def test_a_source_can_be_given_to_the_decorator(db: DatabaseManager) -> None:
     """A function that takes no source works on the decorator's."""
 
