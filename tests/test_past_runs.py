@@ -358,9 +358,11 @@ def test_recorded_runs_are_filed_as_tracked_ones(db: DatabaseManager) -> None:
     numbers = itertools.count()
 
     @settings(deadline=None, max_examples=30)
-    @given(first=NIGHT, second=NIGHT)
-    def check(first: Night, second: Night) -> None:
+    @given(first=NIGHT, second=NIGHT, known=st.sampled_from([None, 1]))
+    def check(first: Night, second: Night, known: int | None) -> None:
         tracked, single, many, mixed = (f"/{next(numbers)}" for _ in range(4))
+        for folder in (tracked, single, many, mixed):
+            db.add(ProcessedFile(filename="a", original_path=f"{folder}/a", speaker=known))
         for night in (first, second):
             track_all(db, tracked, night)
             db.record_runs(described(many, night))

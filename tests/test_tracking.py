@@ -522,6 +522,18 @@ def test_outputs_inherit_the_speaker(db: DatabaseManager, tmp_path: Path) -> Non
     assert [row[3] for row in outputs(db)] == [bob.id, ada.id, bob.id, ada.id]
 
 
+def test_every_run_inherits_the_speaker_of_the_recording(db: DatabaseManager) -> None:
+    """Whose voice a recording holds is not forgotten once a run has written an output."""
+    ada = db.create_speaker("Ada")
+    db.add(ProcessedFile(filename="mix.wav", original_path=os.path.abspath("mix.wav"), speaker=ada))
+    for model in ("demucs", "svoice"):
+        with db.track("mix.wav", SEPARATION, model_type=model) as run:
+            run.output(f"/{model}.wav", si_snri=9.0)
+    assert outputs(db) == [(1, 2, "/demucs.wav", ada.id), (2, 3, "/svoice.wav", ada.id)]
+    assert files(db)[0].processed_path is None
+    assert db.compare("demucs", "svoice").n == 1
+
+
 def test_a_speaker_is_given_to_a_recording_that_has_none(db: DatabaseManager) -> None:
     """``speaker=`` names the voice of the recording; a run for another has its own row."""
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
