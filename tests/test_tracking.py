@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -659,6 +660,31 @@ def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
         "end that program or raise the timeout"
     )
     assert history.status == "unfinished"
+
+
+@pytest.mark.sqlite("holds the file's lock")
+def test_an_interrupt_while_the_lock_is_awaited_leaves_nothing_open(path: Path) -> None:
+    """After Ctrl-C just as the lock came, this program and others can write as before."""
+    with (
+        DatabaseManager(path).initialize() as db,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+
+        def interrupt() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.2, interrupt)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), db.track("a.wav", SEPARATION):
+            pass
+        timer.join()
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        with db.track("b.wav", SEPARATION):
+            pass
+        assert [row.status for row in histories(db)] == ["success"]
 
 
 # Decorators
