@@ -15,7 +15,7 @@ import threading
 import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -628,6 +628,23 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
     assert outputs(db) == [(1, 1, "/1.wav", None)]
     assert [row.status for row in histories(db)] == ["success"]
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
+
+
+@pytest.mark.sqlite("psycopg's connection is busy where an interrupt strikes outside its wait")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) -> None:
+    """Wherever Ctrl-C strikes while outputs are told, all rows of the run come to one end."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    for number in range(60):
+        with suppress(KeyboardInterrupt), db.track("a.wav", SEPARATION) as run:
+            signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 5e-5)
+            for step in range(100):
+                run.output(f"/{number}/{step}.wav", pesq=step)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    ends = {(row.run_id, row.status) for row in histories(db)}
+    assert len(ends) == 60
+    assert "failed" in {status for _, status in ends}
 
 
 # When the end cannot be written

@@ -29,6 +29,8 @@ T = TypeVar("T")
 _MAX_ERROR: Final = 100_000
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE id = ?"""
+_END_OTHERS: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
+ WHERE run_id = ? AND end_time IS NULL"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _CLAIM: Final = """UPDATE processed_files
  SET processed_path = ?, speaker_id = coalesce(?, speaker_id), updated_at = ?
@@ -100,6 +102,11 @@ class _Ending:
     measured: resources.Measured
     message: str | None
 
+    def values(self) -> tuple[Any, bool, str | None]:
+        """Return what the columns of a history row hold."""
+        end = ProcessingHistory.end_time.db_value(self.time)
+        return end, self.message is None, self.message
+
 
 class Run:
     """A run that is being recorded; ``run_id`` names it, ``parameters`` are as recorded.
@@ -128,6 +135,7 @@ class Run:
         self._rows: list[_Row] = []
         self._late: list[_Late] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
+        self._was_torn = False  # what was written last may be in the database, or not
         store.retrying(lambda: self._begin(source, speaker))
         self._meter = resources.Meter()
 
@@ -222,7 +230,7 @@ class Run:
         try:
             return self._store.retrying(attempt)
         except BaseException:
-            self._rows = before
+            self._rows, self._was_torn = before, True
             raise
 
     def _forget_unknown(self) -> None:
@@ -340,11 +348,12 @@ class Run:
         ended = [self._end_row(row, ending) for row in self._rows]
         if not any(ended):
             raise NotFoundError("run", self.id)
+        if self._was_torn:
+            self._store.connection().execute(_END_OTHERS, (*ending.values(), self.run_id))
 
     def _end_row(self, row: _Row, ending: _Ending) -> bool:
         """Write the end of one row; false where somebody deleted it."""
-        end = ProcessingHistory.end_time.db_value(ending.time)
-        values = (end, ending.message is None, ending.message, row.history_id)
+        values = (*ending.values(), row.history_id)
         if not self._store.connection().execute(_END, values).rowcount:
             return False
         self._write_performance(row, ending.measured, is_first=row is self._rows[0])
