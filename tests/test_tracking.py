@@ -630,7 +630,6 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
 
 
-@pytest.mark.sqlite("psycopg's connection is busy where an interrupt strikes outside its wait")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) -> None:
     """Wherever Ctrl-C strikes while outputs are told, all rows of the run come to one end."""

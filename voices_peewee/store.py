@@ -95,6 +95,8 @@ class Store:
             self.database.pop_transaction()
         if not self._is_idle():
             self.database.rollback()
+        if not self._is_idle():  # a server's answer is still to come; the next use connects anew
+            self.connection().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do something; do it again when a server goes away meanwhile.
