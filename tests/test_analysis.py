@@ -372,17 +372,25 @@ def test_files_are_named_as_python_knows_them(db: DatabaseManager) -> None:
 def test_the_text_is_a_table(db: DatabaseManager) -> None:
     """The text names the question and holds the numbers, in at most 80 columns."""
     for value in (10.0, 12.0, 14.5):
-        add_run(db, si_snri=value, sdri=value + 1, real_time_factor=0.25, memory_usage=812.4)
+        add_run(db, si_snri=value, sdri=value + 1, real_time_factor=0.0125, memory_usage=812.4)
     add_run(db, model="a_model_with_a_name_that_no_table_has_room_for:2026.11", si_snri=1.0)
     add_run(db, model="svoice:1.2", status="failed")
     assert str(db.leaderboard()) == (
         "si_snri (dB) by model_type, model_version, highest mean first\n"
-        "                        n  failed   mean  ±95 %  median  stdev   SDRi   RTF   MB\n"
-        "demucs:4.0              3       0  12.17   5.60   12.00   2.25  13.17  0.25  812\n"
-        "a_model_wi…for:2026.11  1       0   1.00      -    1.00      -      -     -    -\n"
-        "svoice:1.2              0       1      -      -       -      -      -     -    -"
+        "                      n  failed   mean  ±95 %  median  stdev   SDRi     RTF   MB\n"
+        "demucs:4.0            3       0  12.17   5.60   12.00   2.25  13.17  0.0125  812\n"
+        "a_model_w…or:2026.11  1       0   1.00      -    1.00      -      -       -    -\n"
+        "svoice:1.2            0       1      -      -       -      -      -       -    -"
     )
     assert repr(db.leaderboard()) == str(db.leaderboard())
+
+
+def test_the_text_tells_small_values_apart(db: DatabaseManager) -> None:
+    """Values below 1 have the decimals that show three digits of the largest."""
+    for model, value in (("a", 0.9041), ("b", 0.9074)):
+        add_run(db, model=model, stoi=value)
+    lines = str(db.leaderboard("stoi")).splitlines()
+    assert [line.split()[3] for line in lines[2:]] == ["0.907", "0.904"]
 
 
 @pytest.mark.parametrize(
@@ -398,16 +406,21 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
         ),
         ({"metric": "psq"}, "unknown metric 'psq'; did you mean 'pesq'?"),
         ({"metric": "x'; --"}, f'unknown metric "x\'; --"; use charm, {NAMES}'),
+        (
+            {"metric": 'x"y'},
+            "the key 'x\"y' holds a quote, which a query cannot ask for",
+        ),
         ({"metric": "words"}, f"unknown metric 'words'; use charm, {NAMES}"),
         (
             {"metric": "charm"},
             (
                 "it is not known whether a high 'charm' is good; "
-                "say so with higher_is_better=True or higher_is_better=False"
+                "say higher_is_better=True or False, in the shell --higher-is-better or "
+                "--lower-is-better"
             ),
         ),
     ],
-    ids=["field", "no field", "near", "hostile", "text", "direction"],
+    ids=["field", "no field", "near", "hostile", "quote", "text", "direction"],
 )
 def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], message: str) -> None:
     """A question that makes no sense gets one sentence."""
@@ -415,6 +428,18 @@ def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], me
     with pytest.raises(QueryError) as caught:
         db.leaderboard(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name", ["PESQ (wb)", "δ", "a.b", "", "it's", "pesq.wb.mean", "[0]", "$", "a\\b"]
+)
+def test_any_name_of_a_metric(db: DatabaseManager, name: str) -> None:
+    """What was logged under any name can be asked for by it; dots lead into objects or not."""
+    with db.track("mix.wav", "separation", model_type="demucs") as run:
+        run.log(**{name: 2.5, "other": {"a": {"b": 1.5}}})
+    assert db.leaderboard(name, higher_is_better=True)[0].mean == 2.5
+    assert db.leaderboard("other.a.b", higher_is_better=True)[0].mean == 1.5
+    assert db.compare("demucs", "demucs", metric=name, higher_is_better=True).mean_a == 2.5
 
 
 def test_unknown_speakers_and_times_are_refused(db: DatabaseManager) -> None:

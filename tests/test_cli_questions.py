@@ -107,6 +107,19 @@ def test_leaderboard_of_low_values(results: Path) -> None:
     assert done.err == "odd, lowest mean first\n"
 
 
+def test_leaderboard_of_small_values(path: Path) -> None:
+    """Values below 1 have the decimals that show three digits of the largest."""
+    with DatabaseManager(path).initialize() as db:
+        run_ = {"source": "/mix/1.wav", "operation_type": "separation", "start_time": SINCE}
+        for model, time in (("a", 0.0131), ("b", 0.0199)):
+            db.record_run(**run_, model_type=model, processing_time=time)
+    done = run("--db", path, "leaderboard", "--metric", "processing_time")
+    assert [line.split()[3:] for line in done.out.splitlines()[1:]] == [
+        ["0.0131", "0.0131"],
+        ["0.0199", "0.0199"],
+    ]
+
+
 def test_bar_without_unicode(results: Path) -> None:
     """An output that lacks block letters gets a bar of number signs."""
     done = subprocess.run(
@@ -189,8 +202,8 @@ def test_compare_as_a_check(results: Path, args: list[str], code: int, said: str
         pytest.param(
             "leaderboard --metric odd",
             "[OPTIONS]",
-            "it is not known whether a high 'odd' is good; say so with higher_is_better=True or "
-            "higher_is_better=False",
+            "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
+            "in the shell --higher-is-better or --lower-is-better",
             id="direction",
         ),
         pytest.param(

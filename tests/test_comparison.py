@@ -142,6 +142,17 @@ def test_a_model_against_itself_only_ties(db: DatabaseManager) -> None:
     found = db.compare(A, A)
     assert (found.n, found.ties, found.better, found.is_clear) == (8, 8, None, False)
     assert (found.mean_difference, found.low, found.high, found.worse_by) == (0, 0, 0, 0)
+    assert "95 % interval 0.00 to 0.00" in str(found).splitlines()
+
+
+@pytest.mark.parametrize("digit", [-1, 1])
+def test_rounding_is_no_difference(db: DatabaseManager, digit: int) -> None:
+    """What only the last bit of a sum tells apart makes neither model better or worse."""
+    add_pairs(db, *[(0.3, 0.3 + digit * 2**-54)] * 5)
+    found = db.compare(A, B)
+    assert found.mean_difference
+    assert (found.ties, found.better, found.worse_by, found.is_clear) == (5, None, 0, False)
+    assert "no difference on average" in str(found).splitlines()
 
 
 @pytest.mark.parametrize("ties", [0.0, 0.25])
@@ -327,12 +338,15 @@ def test_models_are_found_by_text_and_pair(
             {"metric": "charm"},
             (
                 "it is not known whether a high 'charm' is good; "
-                "say so with higher_is_better=True or higher_is_better=False"
+                "say higher_is_better=True or False, in the shell --higher-is-better or "
+                "--lower-is-better"
             ),
         ),
         ({"cluster": "file"}, "pairs are clustered by 'speaker' or not, never by 'file'"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, not 95"),
         ({"resamples": 0}, "resamples must be 1 or more, not 0"),
+        ({"ties": -0.1}, "ties must be 0 or more, not -0.1"),
+        ({"ties": float("nan")}, "ties must be 0 or more, not nan"),
     ],
 )
 def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], message: str) -> None:
@@ -477,6 +491,17 @@ def test_the_text_is_for_people(db: DatabaseManager) -> None:
         ),
         "largest losses of B     A     B  B - A\n/mix/001.wav         9.00  8.50  -0.50",
     ]
+
+
+def test_the_text_tells_small_values_apart(db: DatabaseManager) -> None:
+    """Values below 1 have the decimals that show three digits."""
+    for number, values in enumerate([(0.0201, 0.0189), (0.0199, 0.0191)]):
+        for model, value in zip((A, B), values, strict=True):
+            add_run(db, f"/mix/{number}.wav", model, real_time_factor=value)
+    _, verdict, averages, _, gains = str(db.compare(A, B, metric="real_time_factor")).split("\n\n")
+    assert verdict.startswith("B is better by 0.0010 on average\n95 % interval -0.0012 to -0.0008")
+    assert averages.splitlines()[1].split() == ["mean", "0.0200", "0.0190", "-0.0010"]
+    assert gains.splitlines()[1].split() == ["/mix/0.wav", "0.0201", "0.0189", "-0.0012"]
 
 
 def test_the_text_of_nothing(db: DatabaseManager) -> None:

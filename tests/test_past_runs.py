@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,6 +159,25 @@ def test_a_failure_is_recorded(db: DatabaseManager) -> None:
     assert (row.status, row.error_message) == ("failed", "no caf\\udce9")
 
 
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({}, "success"),
+        ({"error_message": ""}, "success"),
+        ({"error_message": "OSError: x"}, "failed"),
+        ({"error_message": "a warning", "success": True}, "success"),
+        ({"success": np.False_}, "failed"),
+    ],
+    ids=str,
+)
+def test_a_run_with_an_error_has_failed(
+    db: DatabaseManager, told: dict[str, Any], status: str
+) -> None:
+    """Where nothing else is said, a run succeeded that has no error."""
+    db.record_runs([{**RUN, **told}])
+    assert histories(db)[0].status == status
+
+
 def test_sources_are_files_paths_and_urls(db: DatabaseManager, tmp_path: Path) -> None:
     """What is there is read once, what is not there is recorded by its name."""
     mix = write_wav(tmp_path / "mix.wav", 800)
@@ -237,6 +257,7 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
         ({"outputs": 3}, "outputs must be a list of paths or mappings, not 3"),
         ({"outputs": [{"pesq": 1}]}, "an output needs a path: {'pesq': 1}"),
         ({"outputs": [{"path": "/1", "sdri": 1e9}]}, "sdri must be a finite number of dB, not 1e9"),
+        ({"success": "False"}, "success must be true or false, not 'False'"),
         ({"run_id": 7}, "run_id must be a text, not 7"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -358,9 +379,11 @@ def test_recorded_runs_are_filed_as_tracked_ones(db: DatabaseManager) -> None:
     numbers = itertools.count()
 
     @settings(deadline=None, max_examples=30)
-    @given(first=NIGHT, second=NIGHT)
-    def check(first: Night, second: Night) -> None:
+    @given(first=NIGHT, second=NIGHT, known=st.sampled_from([None, 1]))
+    def check(first: Night, second: Night, known: int | None) -> None:
         tracked, single, many, mixed = (f"/{next(numbers)}" for _ in range(4))
+        for folder in (tracked, single, many, mixed):
+            db.add(ProcessedFile(filename="a", original_path=f"{folder}/a", speaker=known))
         for night in (first, second):
             track_all(db, tracked, night)
             db.record_runs(described(many, night))

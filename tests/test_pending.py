@@ -424,6 +424,7 @@ def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> N
     ("arguments", "error", "message"),
     [
         ({"operation_type": " "}, InvalidValueError, "a run needs an operation_type"),
+        ({"operation_type": None}, InvalidValueError, "a run needs an operation_type"),
         (
             {"parameters": [1]},
             InvalidValueError,
@@ -435,7 +436,7 @@ def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> N
             "cannot store this value as JSON: no JSON form for bytes b'x'",
         ),
     ],
-    ids=["operation", "parameters", "value"],
+    ids=["blank", "operation", "parameters", "value"],
 )
 def test_what_cannot_be_asked(
     db: DatabaseManager, arguments: dict[str, Any], error: type[Exception], message: str
@@ -450,3 +451,22 @@ def test_a_source_is_a_path_or_a_file(db: DatabaseManager) -> None:
     """Anything else is a programmer's mistake."""
     with pytest.raises(TypeError, match=r"^a source is a path or a ProcessedFile, not 3$"):
         list(db.pending([3], "voice_separation"))
+    with pytest.raises(InvalidValueError, match=r"^a path must not be empty$"):
+        list(db.pending([""], "voice_separation"))
+
+
+@pytest.mark.parametrize("source", ["mix.wav", Path("mix.wav"), b"mix.wav", ProcessedFile()])
+def test_one_source_is_not_many(db: DatabaseManager, source: Any) -> None:
+    """A path in the place of a list is not taken for the list of its letters."""
+    with pytest.raises(TypeError) as caught:
+        db.pending(source, "voice_separation")
+    assert str(caught.value) == f"sources must be a list of paths or files, not {source!r}"
+
+
+def test_a_version_may_be_a_number(db: DatabaseManager) -> None:
+    """What ``track`` takes for a version is the same version to ``pending``."""
+    settings: dict[str, Any] = {"model_type": "demucs", "model_version": 4.0}
+    with db.track("/mix/1.wav", "voice_separation", **settings):
+        pass
+    assert reason(db, **settings) is None
+    assert reason(db) is None

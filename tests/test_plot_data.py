@@ -26,7 +26,8 @@ COLUMNS = (
 )
 UNSURE = (
     "it is not known whether a high 'odd' is good; "
-    "say so with higher_is_better=True or higher_is_better=False"
+    "say higher_is_better=True or False, in the shell --higher-is-better or "
+    "--lower-is-better"
 )
 
 

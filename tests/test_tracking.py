@@ -11,10 +11,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -213,6 +214,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(db: DatabaseManager)
         lambda: db.track("mix.wav", "x", speaker="Nobody").__enter__(),
         lambda: db.track(ProcessedFile(id=7, filename="a"), "x").__enter__(),
         lambda: db.track(b"mix.wav", "x").__enter__(),  # type: ignore[arg-type]
+        lambda: db.track("", "x").__enter__(),
         lambda: db.track(operation_type="x").__enter__(),
     ):
         with pytest.raises((errors.VoicesError, TypeError)) as caught:
@@ -226,6 +228,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(db: DatabaseManager)
         "NotFoundError: no speaker 'Nobody'; see 'voices list-speakers'",
         "NotFoundError: no file 7; see 'voices list-files'",
         "TypeError: a source is a path or a ProcessedFile, not b'mix.wav'",
+        "InvalidValueError: a path must not be empty",
         "TypeError: a track block needs a source; only a decorator does without",
     ]
     assert files(db) == histories(db) == []
@@ -520,6 +523,18 @@ def test_outputs_inherit_the_speaker(db: DatabaseManager, tmp_path: Path) -> Non
     assert [row[3] for row in outputs(db)] == [bob.id, ada.id, bob.id, ada.id]
 
 
+def test_every_run_inherits_the_speaker_of_the_recording(db: DatabaseManager) -> None:
+    """Whose voice a recording holds is not forgotten once a run has written an output."""
+    ada = db.create_speaker("Ada")
+    db.add(ProcessedFile(filename="mix.wav", original_path=os.path.abspath("mix.wav"), speaker=ada))
+    for model in ("demucs", "svoice"):
+        with db.track("mix.wav", SEPARATION, model_type=model) as run:
+            run.output(f"/{model}.wav", si_snri=9.0)
+    assert outputs(db) == [(1, 2, "/demucs.wav", ada.id), (2, 3, "/svoice.wav", ada.id)]
+    assert files(db)[0].processed_path is None
+    assert db.compare("demucs", "svoice").n == 1
+
+
 def test_a_speaker_is_given_to_a_recording_that_has_none(db: DatabaseManager) -> None:
     """``speaker=`` names the voice of the recording; a run for another has its own row."""
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
@@ -615,6 +630,22 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) -> None:
+    """Wherever Ctrl-C strikes while outputs are told, all rows of the run come to one end."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    for number in range(60):
+        with suppress(KeyboardInterrupt), db.track("a.wav", SEPARATION) as run:
+            signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 5e-5)
+            for step in range(100):
+                run.output(f"/{number}/{step}.wav", pesq=step)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    ends = {(row.run_id, row.status) for row in histories(db)}
+    assert len(ends) == 60
+    assert "failed" in {status for _, status in ends}
+
+
 # When the end cannot be written
 
 
@@ -645,6 +676,31 @@ def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
         "end that program or raise the timeout"
     )
     assert history.status == "unfinished"
+
+
+@pytest.mark.sqlite("holds the file's lock")
+def test_an_interrupt_while_the_lock_is_awaited_leaves_nothing_open(path: Path) -> None:
+    """After Ctrl-C just as the lock came, this program and others can write as before."""
+    with (
+        DatabaseManager(path).initialize() as db,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+
+        def interrupt() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.2, interrupt)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), db.track("a.wav", SEPARATION):
+            pass
+        timer.join()
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        with db.track("b.wav", SEPARATION):
+            pass
+        assert [row.status for row in histories(db)] == ["success"]
 
 
 # Decorators
@@ -691,6 +747,36 @@ def test_a_decorated_function_may_fail(db: DatabaseManager) -> None:
     with pytest.raises(ValueError, match="mix"):
         fail("mix.wav")
     assert histories(db)[0].status == "failed"
+
+
+def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> None:
+    """A parameter ``run`` that stands after ``*args`` is no place for one of them."""
+
+    @db.track(operation_type=SEPARATION)
+    def mix(*sources: str, run: Run) -> tuple[str, ...]:
+        run.log(sources=len(sources))
+        return sources
+
+    assert mix("a.wav", "b.wav") == ("a.wav", "b.wav")  # type: ignore[call-arg]
+    assert performances(db)[0].additional_metrics == {"sources": 2}
+
+
+def test_an_object_that_is_called_is_tracked(db: DatabaseManager) -> None:
+    """A run lasts until what the object began is over; an object that yields is refused."""
+
+    class Model:
+        async def __call__(self, mixture: str) -> str:
+            await asyncio.sleep(0.05)
+            return mixture
+
+    class Steps:
+        def __call__(self, mixture: str) -> Iterator[str]:
+            yield mixture
+
+    assert asyncio.run(db.track(operation_type=SEPARATION)(Model())("mix.wav")) == "mix.wav"
+    assert (performances(db)[0].processing_time or 0) >= 0.05
+    with pytest.raises(TypeError, match=r"^track cannot record the generator function 'Steps'$"):
+        db.track(operation_type=SEPARATION)(Steps())
 
 
 def test_a_source_can_be_given_to_the_decorator(db: DatabaseManager) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -12,7 +13,7 @@ from voices_peewee.comparison import compare as compare
 from voices_peewee.errors import QueryError
 from voices_peewee.groups import Costs, Key
 from voices_peewee.models import ProcessedFile, Speaker
-from voices_peewee.plain_text import number, table
+from voices_peewee.plain_text import decimals, number, table
 from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label, snapshot
 from voices_peewee.stats import Summary
 from voices_peewee.tabular import Spec
@@ -50,6 +51,11 @@ class LeaderboardRow:
     sdri: float | None
     real_time_factor: float | None
     memory_usage: float | None
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.high is None or self.mean is None else self.high - self.mean
 
     def __getattr__(self, name: str) -> str | None:
         if name in _FIELDS and name in self.by:
@@ -97,7 +103,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
         return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
 
     def __str__(self) -> str:
-        rows = [_cells(self.by, row) for row in self.rows]
+        rows = _cells(self.by, self.rows)
         return "\n".join([self._title, *(table(_HEAD, rows) if rows else ["no runs"])])
 
     __repr__ = __str__
@@ -118,7 +124,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
     def _repr_html_(self) -> str:
         first = self.rows[: html_text.ROWS]
         note = html_text.cut_note(len(first), len(self), "group") if first else "no runs"
-        rows = [_cells(self.by, row) for row in first]
+        rows = _cells(self.by, first)
         return html_text.table(_HEAD, rows, labels=1, title=self._title, note=note)
 
 
@@ -272,11 +278,19 @@ _NUMBERS: Final = (
 _HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
 
 
-def _cells(by: tuple[str, ...], row: LeaderboardRow) -> list[str]:
-    margin = None if row.high is None or row.mean is None else row.high - row.mean
-    numbers = (row.mean, margin, row.median, row.stdev, row.sdri, row.real_time_factor)
-    memory = number(row.memory_usage, digits=0)
-    return [_label(by, row.key), str(row.n), str(row.failures), *map(number, numbers), memory]
+def _cells(by: tuple[str, ...], rows: Sequence[LeaderboardRow]) -> list[list[str]]:
+    value, factor = (
+        partial(number, digits=decimals(column))
+        for column in ([row.mean for row in rows], [row.real_time_factor for row in rows])
+    )
+    return [
+        [
+            *(_label(by, row.key), str(row.n), str(row.failures)),
+            *map(value, (row.mean, row.margin, row.median, row.stdev)),
+            *(number(row.sdri), factor(row.real_time_factor), number(row.memory_usage, digits=0)),
+        ]
+        for row in rows
+    ]
 
 
 def _label(by: tuple[str, ...], key: Key) -> str:

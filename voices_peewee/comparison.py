@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from voices_peewee.store import SpeakerKey, Store
 
 _SHOWN: Final = 5
+_ROUNDING: Final = 1e-12  # of the means
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +93,27 @@ class Comparison:
     @property
     def better(self) -> str | None:
         """The model that is better on average, or None."""
-        if not self.mean_difference:
+        if not self.worse_by:
             return None
-        return self.b if (self.mean_difference > 0) == self.higher_is_better else self.a
+        return self.a if self.worse_by > 0 else self.b
 
     @property
     def is_clear(self) -> bool:
         """Whether the interval of the mean difference leaves zero out."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        if self.better is None or self.low is None or self.high is None:
+            return False
+        return not self.low <= 0 <= self.high
 
     @property
     def worse_by(self) -> float | None:
-        """How much B is worse than A on average, in the metric's unit; negative if better."""
-        if self.mean_difference is None:
+        """How much B is worse than A on average, in the metric's unit; negative if better.
+
+        Zero where rounding alone tells the means apart.
+        """
+        if self.mean_a is None or self.mean_b is None or self.mean_difference is None:
             return None
+        if math.isclose(self.mean_a, self.mean_b, rel_tol=_ROUNDING):
+            return 0.0
         return -self.mean_difference if self.higher_is_better else self.mean_difference
 
     def to_dict(self) -> dict[str, Any]:
@@ -257,6 +266,8 @@ class _How:
             raise QueryError(f"confidence must lie between 0 and 1, not {self.confidence!r}")
         if self.resamples < 1:
             raise QueryError(f"resamples must be 1 or more, not {self.resamples!r}")
+        if not self.ties >= 0:
+            raise QueryError(f"ties must be 0 or more, not {self.ties!r}")
 
 
 # What the pairs come to

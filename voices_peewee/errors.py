@@ -45,6 +45,10 @@ class VoicesError(Exception):
             message = f"{message[:half]} … {message[-half:]}"
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Out of a worker process: its facts would not fit into __init__, and the pool would break.
+        return Exception.__new__, (type(self), *self.args), self.__dict__
+
 
 class DatabaseError(VoicesError):
     """The database cannot be used: ``database`` is its path or URL, ``reason`` a clause."""

@@ -43,7 +43,7 @@ def record_run(
     start_time: dt.datetime | str,
     end_time: dt.datetime | str | None = None,
     processing_time: float | None = None,
-    success: bool = True,
+    success: bool | None = None,
     error_message: str | None = None,
     speaker: SpeakerKey | None = None,
     model_type: str | None = None,
@@ -62,7 +62,7 @@ def record_run(
         start_time: When it began (aware, or ISO 8601 text with a zone).
         end_time: When it ended; by default ``start_time`` plus ``processing_time``.
         processing_time: How long it took (s); by default from start to end.
-        success: Whether it succeeded.
+        success: Whether it succeeded; by default where there is no ``error_message``.
         error_message: Why it failed.
         speaker: Whose voice the source or its outputs hold.
         model_type: The model's name.
@@ -134,7 +134,7 @@ def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | Non
         "parameters": plain_parameters(run.get("parameters")),
         "start_time": start,
         "end_time": end,
-        "success": bool(run.get("success", True)),
+        "success": _success(run),
         "error_message": None if message is None else storable(str(message)),
     }
     return Plan(
@@ -162,6 +162,15 @@ def _check_keys(run: Mapping[str, Any]) -> None:
             raise InvalidValueError(f"{name} must be a mapping, not {run[name]!r}")
     if run.get("run_id") is not None and not isinstance(run["run_id"], str):
         raise InvalidValueError(f"run_id must be a text, not {run['run_id']!r}")
+
+
+def _success(run: Mapping[str, Any]) -> bool:
+    told = run.get("success")
+    if told is None:
+        return not run.get("error_message")
+    if told not in (0, 1):  # "False" of a CSV file would be true
+        raise InvalidValueError(f"success must be true or false, not {told!r}")
+    return bool(told)
 
 
 def _times(run: Mapping[str, Any]) -> tuple[dt.datetime, dt.datetime, float | None]:

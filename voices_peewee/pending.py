@@ -121,14 +121,18 @@ def pending(
             may have changed since the run began.
 
     Raises:
-        InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
-        TypeError: A source is neither a path nor a ProcessedFile.
+        InvalidValueError: ``operation_type`` or a path is empty, or the parameters are no JSON
+            object.
+        TypeError: A source is neither a path nor a ProcessedFile, or one stands in the place of
+            many.
 
     Example:
         >>> db.pending(["mix/1.wav"], "voice_separation").with_reasons()  # doctest: +SKIP
     """
-    if not operation_type.strip():
+    if not operation_type or not operation_type.strip():
         raise InvalidValueError("a run needs an operation_type")
+    if isinstance(sources, str | bytes | os.PathLike | ProcessedFile):
+        raise TypeError(f"sources must be a list of paths or files, not {sources!r}")
     wanted = _Settings(operation_type, model_type, model_version, parameters)
     return Pending(_left(store, sources, wanted, exact=exact))
 
@@ -229,7 +233,8 @@ class _Settings:
         version: str | None,
         parameters: Mapping[str, Any] | None,
     ) -> None:
-        self.operation_type, self.model, self.version = operation_type, model, version
+        self.operation_type, self.model = operation_type, model
+        self.version = ProcessingHistory.model_version.db_value(version)  # 4.0 is stored as text
         plain = plain_parameters(parameters)
         self._text = dump_json(plain)
         self._canonical = _canonical(plain)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 WIDTH: Final = 80
@@ -21,6 +22,12 @@ def number(value: float | None, *, digits: int = 2) -> str:
     if value is None:
         return "-"
     return f"{value:.{digits}f}" if abs(value) < 100_000 else f"{value:.3g}"
+
+
+def decimals(values: Iterable[float | None]) -> int:
+    """Return how many decimals show three digits of the largest of small values, or else 2."""
+    largest = max((abs(value) for value in values if value), default=1.0)
+    return min(9, max(2, 2 - math.floor(math.log10(largest))))
 
 
 def fit(text: str, room: int) -> str:

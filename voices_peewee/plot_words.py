@@ -10,7 +10,7 @@ from typing import Final
 from unicodedata import east_asian_width
 
 from voices_peewee.comparison import Comparison, Pair
-from voices_peewee.plain_text import number, printable
+from voices_peewee.plain_text import decimals, number, printable
 from voices_peewee.plot_pictures import Distribution, Paired, Picture, Scatter, Trend
 
 _NAME: Final = 30
@@ -58,7 +58,8 @@ def _subject(picture: Distribution | Scatter | Trend) -> str:
 def _verdict(of: Comparison) -> str:
     if of.better is None:
         return f"No difference between {short(of.a, _NAME)} and {short(of.b, _NAME)} on average"
-    by = f"{number(abs(of.mean_difference or 0.0))} {of.unit}".rstrip()
+    digits = decimals((of.mean_a, of.mean_b))
+    by = f"{number(abs(of.mean_difference or 0.0), digits=digits)} {of.unit}".rstrip()
     return f"{short(of.better, _NAME)} is better by {by} on average"
 
 

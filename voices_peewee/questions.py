@@ -304,6 +304,7 @@ def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
 
     Raises:
         NotFoundError: There is no such file.
+        InvalidValueError: The path is empty.
     """
     with store.reading():
         return ResultList.of(_history(_same_recording(store, file)), ProcessingHistory)

@@ -29,10 +29,12 @@ T = TypeVar("T")
 _MAX_ERROR: Final = 100_000
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE id = ?"""
+_END_OTHERS: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
+ WHERE run_id = ? AND end_time IS NULL"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _CLAIM: Final = """UPDATE processed_files
  SET processed_path = ?, speaker_id = coalesce(?, speaker_id), updated_at = ?
- WHERE id = ? AND (processed_path = ? OR (processed_path IS NULL AND NOT EXISTS (
+ WHERE id = ? AND (processed_path = ? OR (processed_path IS NULL AND id <> ? AND NOT EXISTS (
  SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id AND run_id <> ?)))"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
@@ -100,6 +102,11 @@ class _Ending:
     measured: resources.Measured
     message: str | None
 
+    def values(self) -> tuple[Any, bool, str | None]:
+        """Return what the columns of a history row hold."""
+        end = ProcessingHistory.end_time.db_value(self.time)
+        return end, self.message is None, self.message
+
 
 class Run:
     """A run that is being recorded; ``run_id`` names it, ``parameters`` are as recorded.
@@ -128,6 +135,7 @@ class Run:
         self._rows: list[_Row] = []
         self._late: list[_Late] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
+        self._was_torn = False  # what was written last may be in the database, or not
         store.retrying(lambda: self._begin(source, speaker))
         self._meter = resources.Meter()
 
@@ -167,7 +175,8 @@ class Run:
     ) -> ProcessedFile:
         """Record an output and its metrics at once; return its row.
 
-        The first output fills the rows that were made at the start. An output that was told
+        The first output fills the rows that were made at the start, but a recording whose
+        speaker was known keeps its file row for the runs to come. An output that was told
         before gets the new metrics and speaker. An output that another run claims too is kept,
         with an OutputWarning.
 
@@ -221,7 +230,7 @@ class Run:
         try:
             return self._store.retrying(attempt)
         except BaseException:
-            self._rows = before
+            self._rows, self._was_torn = before, True
             raise
 
     def _forget_unknown(self) -> None:
@@ -252,6 +261,9 @@ class Run:
     def _begin(self, source: AnyPath | ProcessedFile, speaker: SpeakerKey | None) -> None:
         whose = speaker_id(self._store, speaker)
         found = look(self._store, source, whose)
+        # Whose voice a recording holds is for the runs to come, too: it is no output's alone.
+        known = found.row is not None and found.row.speaker_id is not None
+        self._kept = found.row.id if found.row is not None and known else 0
 
         def start() -> None:
             file = settle(self._store, found)
@@ -297,10 +309,10 @@ class Run:
         return len(self._rows), _Row(file, self._insert_history(file), path, told)
 
     def _claim(self, row: _Row, path: str, speaker: int | None) -> ProcessedFile:
-        """Make a file row that of an output; where another run uses it too, make a new one."""
+        """Make a file row that of an output; make a new one where that row is to be kept."""
         stored, now = ProcessedFile.processed_path.db_value(path), utc_now()
         values = (stored, speaker, ProcessedFile.updated_at.db_value(now), row.file.id, stored)
-        if self._store.connection().execute(_CLAIM, (*values, self.run_id)).rowcount:
+        if self._store.connection().execute(_CLAIM, (*values, self._kept, self.run_id)).rowcount:
             file = mapper(ProcessedFile).get(self._store.connection(), row.file.id)
             return cast("ProcessedFile", file)
         file = self._insert_output(path, speaker)
@@ -336,11 +348,12 @@ class Run:
         ended = [self._end_row(row, ending) for row in self._rows]
         if not any(ended):
             raise NotFoundError("run", self.id)
+        if self._was_torn:
+            self._store.connection().execute(_END_OTHERS, (*ending.values(), self.run_id))
 
     def _end_row(self, row: _Row, ending: _Ending) -> bool:
         """Write the end of one row; false where somebody deleted it."""
-        end = ProcessingHistory.end_time.db_value(ending.time)
-        values = (end, ending.message is None, ending.message, row.history_id)
+        values = (*ending.values(), row.history_id)
         if not self._store.connection().execute(_END, values).rowcount:
             return False
         self._write_performance(row, ending.measured, is_first=row is self._rows[0])

@@ -73,14 +73,14 @@ class Files:
 
     def rows_of(self, plan: Plan) -> Iterator[tuple[ProcessedFile, Metrics]]:
         """Yield the file row and the own metrics of each history row of a run."""
-        source = self._source(plan)
+        source, is_kept = self._source(plan)
         inherited = source.speaker_id if plan.speaker_id is None else plan.speaker_id
         if not plan.outputs:
             self._used.add(source.id)
             yield source, Metrics()
         for position, output in enumerate(plan.outputs.values()):
             whose = output.speaker_id or inherited
-            if position == 0 and self._may_claim(source, output.path):
+            if position == 0 and self._may_claim(source, output.path, is_kept=is_kept):
                 self._claim(source, output.path, whose)
                 yield source, output.metrics
             else:
@@ -111,16 +111,18 @@ class Files:
             used.update(file_id for (file_id,) in found)
         return used
 
-    def _source(self, plan: Plan) -> ProcessedFile:
-        """Return the row that stands for a run's source."""
+    def _source(self, plan: Plan) -> tuple[ProcessedFile, bool]:
+        """Return the row that stands for a run's source, and whether its speaker was known."""
         if isinstance(plan.source, ProcessedFile):
             row = self._by_id[plan.source.id]
+        elif (found := self._find(plan.source, plan.speaker_id)) is not None:
+            row = found
         else:
-            found = self._find(plan.source, plan.speaker_id)
-            row = found or self._add(self._facts_of(plan.source), None, plan.speaker_id)
-        if row.speaker_id is None and plan.speaker_id is not None:
+            return self._add(self._facts_of(plan.source), None, plan.speaker_id), False
+        is_known = row.speaker_id is not None
+        if not is_known and plan.speaker_id is not None:
             self._change(row, row.processed_path, plan.speaker_id)
-        return row
+        return row, is_known
 
     def _facts_of(self, path: str) -> dict[str, Any]:
         if path not in self._facts:  # its row was deleted since we looked
@@ -135,9 +137,9 @@ class Files:
         rows = self._claimed.get((path, speaker), [])
         return rows[-1] if rows else None
 
-    def _may_claim(self, row: ProcessedFile, path: str) -> bool:
+    def _may_claim(self, row: ProcessedFile, path: str, *, is_kept: bool) -> bool:
         return row.processed_path == path or (
-            row.processed_path is None and row.id not in self._used
+            row.processed_path is None and row.id not in self._used and not is_kept
         )
 
     def _claim(self, row: ProcessedFile, path: str, speaker: int | None) -> None:

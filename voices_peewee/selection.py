@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ import peewee as pw
 from voices_peewee.dialects import ByEngine, as_number, inner
 from voices_peewee.errors import QueryError
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.query_sql import json_path
 
 if TYPE_CHECKING:
     from voices_peewee.store import SpeakerKey, Store
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Time = dt.datetime | str
 Model = tuple[str, str | None]
 
-# What additional_metrics holds beside metrics.
-_RESERVED: Final = ("nonfinite", "run_metrics")
 _COLUMNS: Final = {
     "si_snri": (True, "dB"),
     "sdri": (True, "dB"),
@@ -48,7 +46,6 @@ _LOWER: Final = frozenset(
 _DECIBELS: Final = frozenset(
     ["isr", "mcd", "sar", "sdr", "seg_snr", "si_sdr", "si_sdri", "si_snr", "sir", "snr", "snri"]
 )
-_NAME: Final = re.compile(r"[A-Za-z0-9_@/+-]{1,100}(\.[A-Za-z0-9_@/+-]{1,100}){0,9}")
 _LOOK_AT: Final = 10_000  # newest rows that are searched for the names of metrics
 
 
@@ -56,24 +53,33 @@ _LOOK_AT: Final = 10_000  # newest rows that are searched for the names of metri
 class Metric:
     """A number that runs are judged by.
 
-    ``column`` says whether ``model_performance`` has a column of that name; every other metric
-    is read from ``additional_metrics``, where dots in its name lead into inner objects.
+    ``keys`` lead to it in ``additional_metrics``; a column of ``model_performance`` has none.
     """
 
     name: str
     higher_is_better: bool
     unit: str
-    column: bool
+    keys: tuple[str, ...] = ()
+
+    @property
+    def column(self) -> bool:
+        """Whether ``model_performance`` has a column of that name."""
+        return not self.keys
 
     @property
     def value(self) -> pw.ColumnBase:
         """What is selected; it may be no number: see ``is_number``."""
-        return _value(self.name)
+        if self.keys:
+            return _inner_value(self.keys)
+        found: pw.Field = ModelPerformance._meta.fields[self.name]
+        return found
 
     @property
     def is_number(self) -> pw.Expression:
         """The condition that a row has a finite value."""
-        return _is_number(self.name)
+        if self.keys:
+            return _is_number(self.keys)
+        return self.value.is_null(is_null=False)  # a CHECK keeps what is not finite out
 
 
 def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None) -> Metric:
@@ -81,7 +87,8 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
 
     Args:
         store: The open database.
-        name: A column of ``model_performance`` or a name in ``additional_metrics``.
+        name: A column of ``model_performance`` or a name in ``additional_metrics``, where dots
+            lead into inner objects.
         higher_is_better: Its direction, where it is not known.
 
     Raises:
@@ -90,8 +97,10 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     if name in _COLUMNS:
         known, unit = _COLUMNS[name]
         higher = known if higher_is_better is None else higher_is_better
-        return Metric(name, higher, unit, column=True)
-    if not _NAME.fullmatch(name) or not _is_recorded(store, name):
+        return Metric(name, higher, unit)
+    ways = dict.fromkeys([tuple(name.split(".")), (name,)])
+    keys = next((way for way in ways if _is_recorded(store, way)), None)
+    if keys is None:
         names = {*_COLUMNS, *_recorded_names(store)}
         raise QueryError.unknown_field(name, names, "metric")
     word = name.rpartition(".")[2].lower().replace("-", "_")
@@ -100,30 +109,25 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     if direction is None:
         raise QueryError(
             f"it is not known whether a high {name!r} is good; "
-            "say so with higher_is_better=True or higher_is_better=False"
+            "say higher_is_better=True or False, in the shell --higher-is-better or "
+            "--lower-is-better"
         )
-    return Metric(name, direction, "dB" if word in _DECIBELS else "", column=False)
+    return Metric(name, direction, "dB" if word in _DECIBELS else "", keys)
 
 
-def _value(name: str) -> pw.ColumnBase:
-    if name in _COLUMNS:
-        found: pw.Field = ModelPerformance._meta.fields[name]
-        return found
-    keys, metrics = name.split("."), ModelPerformance.additional_metrics
-    path = "$." + ".".join(f'"{part}"' for part in keys)
-    return ByEngine(pw.fn.json_extract(metrics, path), as_number(inner(metrics, keys)))
+def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
+    metrics = ModelPerformance.additional_metrics
+    sqlite = pw.fn.json_extract(metrics, json_path(keys))
+    return ByEngine(sqlite, as_number(inner(metrics, keys)))
 
 
-def _is_number(name: str) -> pw.Expression:
-    value = _value(name)
-    if name in _COLUMNS:  # a CHECK keeps what is not finite out
-        return value.is_null(is_null=False)
+def _is_number(keys: Sequence[str]) -> pw.Expression:
     # Text sorts above every number, and so do the infinities that JSON can spell.
-    return value.between(-sys.float_info.max, sys.float_info.max)
+    return _inner_value(keys).between(-sys.float_info.max, sys.float_info.max)
 
 
-def _is_recorded(store: Store, name: str) -> bool:
-    query = ModelPerformance.select(pw.SQL("1")).where(_is_number(name)).limit(1)
+def _is_recorded(store: Store, keys: Sequence[str]) -> bool:
+    query = ModelPerformance.select(pw.SQL("1")).where(_is_number(keys)).limit(1)
     with store.reading():
         return store.connection().execute(*query.sql()).fetchone() is not None
 

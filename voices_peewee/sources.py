@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from voices_peewee import audio
-from voices_peewee.errors import AudioError, MissingExtraError, NotFoundError
+from voices_peewee.errors import (
+    AudioError,
+    InvalidValueError,
+    MissingExtraError,
+    NotFoundError,
+)
 from voices_peewee.fields import utc_now
 from voices_peewee.models import BaseModel, ProcessedFile
 from voices_peewee.rows import mapper
@@ -134,11 +139,14 @@ def locate(source: object) -> str:
     """Return the absolute path of a source or an output; a URL stays as it is.
 
     Raises:
+        InvalidValueError: It is empty.
         TypeError: It is no path.
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"a source is a path or a ProcessedFile, not {source!r}")
     path = os.fsdecode(source)
+    if not path:  # the working directory to abspath
+        raise InvalidValueError("a path must not be empty")
     return path if "://" in path else os.path.abspath(path)
 
 

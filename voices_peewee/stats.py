@@ -158,7 +158,8 @@ def cluster_bootstrap_interval(
 
 
 def _percentiles(means: Sequence[float], tail: float) -> tuple[float, float]:
-    return quantile(sorted(means), tail), -quantile(sorted(-mean for mean in means), tail)
+    high = 0.0 - quantile(sorted(-mean for mean in means), tail)  # never -0.0
+    return quantile(sorted(means), tail), high
 
 
 def _resampled_means(values: Sequence[float], resamples: int, seed: int) -> list[float]:

@@ -72,8 +72,31 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        with self._reading, self._gate, self.database.atomic():
-            yield
+        with self._reading, self._gate:
+            was_idle = self._is_idle()
+            try:
+                with self.database.atomic():
+                    yield
+            except BaseException:
+                if was_idle:
+                    self._abandon()
+                raise
+
+    def _is_idle(self) -> bool:
+        """Whether neither Peewee nor the driver knows of a transaction."""
+        database = self.database
+        if database.transaction_depth():
+            return False
+        return database.is_closed() or not database.connection().in_transaction
+
+    def _abandon(self) -> None:
+        """Undo what a Ctrl-C left open that struck where Peewee begins or ends a transaction."""
+        while self.database.transaction_depth():
+            self.database.pop_transaction()
+        if not self._is_idle():
+            self.database.rollback()
+        if not self._is_idle():  # a server's answer is still to come; the next use connects anew
+            self.connection().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do something; do it again when a server goes away meanwhile.

@@ -111,18 +111,17 @@ class Tracker:
         """Return the function with each of its calls recorded as a run."""
         import inspect
 
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"track cannot record the generator function {function.__name__!r}")
+        is_coroutine = _is_coroutine(function)
         parameters = inspect.signature(function).parameters
         first = next(iter(parameters), None)
+        places = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
 
         def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
             source = self._source
             if source is None:
                 source = args[0] if args else kwargs.get(first or "")
             run = self._begin(source)
-            names = list(parameters)[: len(args)]
-            if "run" in parameters and "run" not in names:
+            if "run" in parameters and "run" not in places[: len(args)]:
                 kwargs.setdefault("run", run)
             return run
 
@@ -136,7 +135,6 @@ class Tracker:
             with _Block(prepare(args, kwargs)):
                 return await function(*args, **kwargs)
 
-        is_coroutine = inspect.iscoroutinefunction(function)
         return cast("F", tracked_coroutine if is_coroutine else tracked)
 
     def _begin(self, source: Any) -> Run:
@@ -146,6 +144,20 @@ class Tracker:
             surroundings = {"environment": resources.environment()}
             settings = replace(settings, parameters={**settings.parameters, **surroundings})
         return Run(store, source, settings, self._speaker)
+
+
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether a call returns a coroutine; a generator function is refused.
+
+    An object that is called shows what it is in its ``__call__``.
+    """
+    import inspect
+
+    forms = (function, type(function).__call__)
+    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"track cannot record the generator function {name!r}")
+    return any(map(inspect.iscoroutinefunction, forms))
 
 
 class _Block:

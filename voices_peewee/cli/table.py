@@ -205,6 +205,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "bytes": Kind(size, right=True),
     "percent": Kind("{:.1f}".format, "%", right=True),
     "fixed": Kind("{:.2f}".format, right=True),
+    "figure": Kind(show, right=True),
     "rounded": Kind("{:,.0f}".format, right=True),
     "bar": Kind(show),
     "megabytes": Kind("{:.1f}".format, "MB", right=True),
