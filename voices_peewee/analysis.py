@@ -97,7 +97,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
         return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
 
     def __str__(self) -> str:
-        rows = [_cells(self.by, row) for row in self.rows]
+        rows = [_cells(row, self.unit) for row in self.rows]
         return "\n".join([self._title, *(table(_HEAD, rows) if rows else ["no runs"])])
 
     __repr__ = __str__
@@ -118,7 +118,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
     def _repr_html_(self) -> str:
         first = self.rows[: html_text.ROWS]
         note = html_text.cut_note(len(first), len(self), "group") if first else "no runs"
-        rows = [_cells(self.by, row) for row in first]
+        rows = [_cells(row, self.unit) for row in first]
         return html_text.table(_HEAD, rows, labels=1, title=self._title, note=note)
 
 
@@ -272,11 +272,12 @@ _NUMBERS: Final = (
 _HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
 
 
-def _cells(by: tuple[str, ...], row: LeaderboardRow) -> list[str]:
+def _cells(row: LeaderboardRow, unit: str) -> list[str]:
     margin = None if row.high is None or row.mean is None else row.high - row.mean
-    numbers = (row.mean, margin, row.median, row.stdev, row.sdri, row.real_time_factor)
-    memory = number(row.memory_usage, digits=0)
-    return [_label(by, row.key), str(row.n), str(row.failures), *map(number, numbers), memory]
+    numbers = [number(value, unit) for value in (row.mean, margin, row.median, row.stdev)]
+    numbers += [number(row.sdri, "dB"), number(row.real_time_factor)]
+    memory = "-" if row.memory_usage is None else f"{row.memory_usage:.0f}"
+    return [_label(row.by, row.key), str(row.n), str(row.failures), *numbers, memory]
 
 
 def _label(by: tuple[str, ...], key: Key) -> str:

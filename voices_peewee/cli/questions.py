@@ -28,10 +28,10 @@ _MODEL: Final = ("model_type", "model_version")
 _NUMBERS: Final = (
     Column("n", "count"),
     Column("failures", "count", "failed"),
-    Column("mean", "fixed"),
-    Column("margin", "fixed", "±95 %"),
-    Column("median", "fixed"),
-    Column("stdev", "fixed", "SD"),
+    Column("mean", "metric"),
+    Column("margin", "metric", "±95 %"),
+    Column("median", "metric"),
+    Column("stdev", "metric", "SD"),
     Column("sdri", "fixed", "SDRi"),
     Column("real_time_factor", "number", "RTF"),
     Column("memory_usage", "rounded", "MB"),
@@ -142,11 +142,13 @@ def _label(model: str | None, version: str | None) -> str:
 
 def _numbers(board: Leaderboard) -> Iterator[tuple[Column, Sequence[object]]]:
     """Yield the columns that say something: not what nobody measured, and no zero failures."""
+    kinds = {"metric": "fixed" if board.unit == "dB" else "number"}
     for column in _NUMBERS:
         values = [_number(row, column.name) for row in board.rows]
         empty = 0 if column.name == "failures" else None
         if any(value != empty for value in values):
-            yield column, values
+            kind = kinds.get(column.kind, column.kind)
+            yield Column(column.name, kind, column.title), values
 
 
 def _number(row: LeaderboardRow, name: str) -> object:

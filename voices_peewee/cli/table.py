@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from voices_peewee.cli.text import printable
+from voices_peewee.plain_text import number
 
 if TYPE_CHECKING:
     from voices_peewee.cli.view import Shown
@@ -198,7 +199,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "time": Kind(show, "UTC"),
     "integer": Kind(show, right=True),
     "count": Kind("{:,}".format, right=True),
-    "number": Kind("{:.4g}".format, right=True),
+    "number": Kind(number, right=True),
     "decibel": Kind("{:.2f}".format, "dB", right=True),
     "seconds": Kind(clock, right=True),
     "hertz": Kind(show, "Hz", right=True),
