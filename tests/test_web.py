@@ -144,6 +144,28 @@ def test_queries_answer(filled: Path) -> None:
         assert ask("per_speaker", speaker="' OR 1 = 1 --") == []
 
 
+def test_a_question_shows_its_answer(filled: Path) -> None:
+    """A question's page is named after it and shows the answer; the SQL is one click away."""
+    with serving(filled) as url:
+        page = get(f"{url}voices/leaderboard")[1]
+        assert "<title>Leaderboard</title>" in page
+        assert "FROM v_leaderboard" in get(f"{url}voices/leaderboard?_show_sql=1")[1]
+        assert '<pre id="sql-query">' not in page
+        assert "<title>voices: select 1</title>" in get(f"{url}voices?sql=select+1")[1]
+
+
+def test_small_costs_are_not_rounded_away(path: Path) -> None:
+    """A quick model's real-time factor and time keep their digits."""
+    with DatabaseManager(path).initialize() as db:
+        quick = {"real_time_factor": 0.003382, "processing_time": 0.006764}
+        add_run(db, speaker=db.add(Speaker(name="Ada")), si_snri=9.0, **quick)
+    with serving(path) as url:
+        (row,) = json.loads(get(f"{url}voices/leaderboard.json?_shape=array")[1])
+        assert (row["mean_real_time_factor"], row["mean_processing_time"]) == (0.00338, 0.00676)
+        (row,) = json.loads(get(f"{url}voices/per_speaker.json?_shape=array")[1])
+        assert row["mean_real_time_factor"] == 0.00338
+
+
 def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
     """Another process writes without an error, the next page shows it, and SQL cannot write."""
     write = (

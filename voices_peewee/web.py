@@ -141,7 +141,7 @@ def _datasette(path: Path) -> Datasette:
     database = _ReadOnly(datasette, path=path)
     datasette.add_database(database, name=_NAME)
     environment = datasette.jinja_env
-    pages = DictLoader({"base.html": web_pages.BASE_PAGE, "index.html": web_pages.START_PAGE})
+    pages = DictLoader(web_pages.PAGES)
     environment.loader = ChoiceLoader([pages, environment.loader])
 
     async def counts() -> list[tuple[str, str, str]]:
