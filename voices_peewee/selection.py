@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 Time = dt.datetime | str
 Model = tuple[str, str | None]
 
+LARGEST: Final = 1e150  # beyond it a square is infinite; such values count as not finite
 # What additional_metrics holds beside metrics.
 _RESERVED: Final = ("nonfinite", "run_metrics")
 _COLUMNS: Final = {
@@ -119,7 +119,7 @@ def _is_number(name: str) -> pw.Expression:
     if name in _COLUMNS:  # a CHECK keeps what is not finite out
         return value.is_null(is_null=False)
     # Text sorts above every number, and so do the infinities that JSON can spell.
-    return value.between(-sys.float_info.max, sys.float_info.max)
+    return value.between(-LARGEST, LARGEST)
 
 
 def _is_recorded(store: Store, name: str) -> bool:
