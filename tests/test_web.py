@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -46,10 +46,12 @@ def filled(path: Path) -> Path:
     return path
 
 
-def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+def start(
+    path: Path, *options: str, program: Sequence[str] = PROGRAM
+) -> tuple[subprocess.Popen[str], str]:
     """Start the program and return it with the address that it prints."""
     server = subprocess.Popen(
-        [*PROGRAM, "--db", str(path), "serve", "--port", "0", *options],
+        [*program, "--db", str(path), "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,9 +63,9 @@ def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[str]:
+def serving(path: Path, *, program: Sequence[str] = PROGRAM) -> Iterator[str]:
     """Serve a database; at the end nothing was said and the exit status is 0."""
-    server, url = start(path)
+    server, url = start(path, program=program)
     try:
         yield url
     finally:
@@ -191,6 +193,32 @@ def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
         assert rows(url, count) == [{"n": 22}]
         assert get(f"{url}voices.db")[0] in (403, 404)
     assert sorted(one.name for one in filled.parent.glob("voices.db*")) == ["voices.db"]
+
+
+# Without capabilities even root is held to the permissions of files.
+_HELD = """
+import ctypes
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(header, none) == 0
+from voices_peewee.cli import main
+main()
+"""
+
+
+def test_a_read_only_folder(filled: Path, tmp_path: Path) -> None:
+    """A record that nobody can write to is shown, and nothing is put beside it."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    path = Path(shutil.copy(filled, folder))
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        with serving(path, program=[sys.executable, "-c", _HELD]) as url:
+            assert get(url)[0] == 200
+            assert rows(url, "SELECT count(*) AS n FROM speakers") == [{"n": 2}]
+        assert list(folder.iterdir()) == [path]
+    finally:
+        folder.chmod(0o755)
 
 
 def test_bad_requests_say_nothing_on_the_terminal(filled: Path) -> None:
