@@ -406,11 +406,15 @@ def _look(path: str, timeout: float, *, is_still: bool) -> list[str]:
 
 
 def lies_still(path: str, error: sqlite3.OperationalError) -> bool:
-    """Tell whether SQLite only cannot put its -wal and -shm into a read-only folder.
+    """Tell whether SQLite only cannot put its -wal and -shm into a read-only folder or disk.
 
     Nobody was writing a moment ago, or these would be there: it may be opened as immutable.
     """
-    return error.sqlite_errorcode == _READONLY_DIRECTORY and not _sidecars(path, ("-wal",))
+    is_fixed = error.sqlite_errorcode == _READONLY_DIRECTORY or (
+        error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+        and not os.access(Path(path).resolve().parent, os.W_OK)
+    )
+    return is_fixed and not _sidecars(path, ("-wal",))
 
 
 def _sidecars(path: str, suffixes: tuple[str, ...]) -> list[str]:
