@@ -24,7 +24,7 @@ import separate  # noqa: E402 - beside the recordings
 
 from voices_peewee import DatabaseManager  # noqa: E402
 
-# Jupyter's own rules for tables, which ours live with.
+# Jupyter's own rules for tables and links, which ours live with.
 STYLE = """
 body { margin: 0; display: flex; font: 13px system-ui, sans-serif; }
 section { padding: 4px 14px 10px; flex: 1; }
@@ -32,6 +32,7 @@ table { table-layout: fixed; margin: 0 auto 1em; }
 td, th, tr { text-align: right; vertical-align: middle; padding: 0.5em; white-space: normal; }
 code { display: block; padding: 4px 8px; margin: 8px 0 4px; font-size: 12px; }
 .light { background: white; color: #212121; } .light code { background: #f5f5f5; }
+.light a { color: #1976d2; } .dark a { color: #64b5f6; }
 .dark { background: #111; color: #e0e0e0; } .dark code { background: #212121; }
 """
 
@@ -52,6 +53,7 @@ def cells(folder: Path) -> list[tuple[str, str]]:
             'db.list_rows("performance", limit=3)': db.list_rows("performance", limit=3),
             "db.leaderboard()": db.leaderboard(),
             'db.compare("mask:1.0", "ica:1.0")': db.compare("mask:1.0", "ica:1.0"),
+            "db.get_file(1).player()": db.get_file(1).player(),
         }
         return [(typed, value._repr_html_()) for typed, value in shown.items()]
 

@@ -385,12 +385,17 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
     assert repr(db.leaderboard()) == str(db.leaderboard())
 
 
-def test_the_text_tells_small_values_apart(db: DatabaseManager) -> None:
-    """Values below 1 have the decimals that show three digits of the largest."""
-    for model, value in (("a", 0.9041), ("b", 0.9074)):
-        add_run(db, model=model, stoi=value)
-    lines = str(db.leaderboard("stoi")).splitlines()
-    assert [line.split()[3] for line in lines[2:]] == ["0.907", "0.904"]
+def test_the_text_of_small_numbers(db: DatabaseManager) -> None:
+    """What is no dB has four digits, in the text and in a notebook."""
+    for factor in (0.003, 0.005, 0.0021):
+        add_run(db, si_snri=9.0, real_time_factor=factor)
+    assert str(db.leaderboard()).endswith("-  0.003367   -")
+    board = db.leaderboard("real_time_factor")
+    assert str(board).splitlines()[1:] == [
+        "            n  failed      mean     ±95 %  median     stdev  SDRi       RTF  MB",
+        "demucs:4.0  3       0  0.003367  0.003687   0.003  0.001484     -  0.003367   -",
+    ]
+    assert ">0.003367</td>" in board._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import PROGRAM, run, terminal, usage
+from run_rows import add_run
 
 from voices_peewee import DatabaseManager
 
@@ -48,6 +49,17 @@ def test_leaderboard(results: Path) -> None:
             "demucs:4.0  ███████▍  3       0  11.00   2.48   11.00  1.00\n"
         ),
         "si_snri (dB), highest mean first\n",
+    )
+
+
+def test_leaderboard_of_small_numbers(path: Path) -> None:
+    """Numbers that are no dB have four digits."""
+    with DatabaseManager(path).initialize() as db:
+        for factor in (0.003, 0.005, 0.0021):
+            add_run(db, real_time_factor=factor)
+    assert run("--db", path, "leaderboard", "--metric", "real_time_factor").out == (
+        "model                 n      mean     ±95 %  median        SD       RTF\n"
+        "demucs:4.0  ████████  3  0.003367  0.003687   0.003  0.001484  0.003367\n"
     )
 
 

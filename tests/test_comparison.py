@@ -493,15 +493,18 @@ def test_the_text_is_for_people(db: DatabaseManager) -> None:
     ]
 
 
-def test_the_text_tells_small_values_apart(db: DatabaseManager) -> None:
-    """Values below 1 have the decimals that show three digits."""
-    for number, values in enumerate([(0.0201, 0.0189), (0.0199, 0.0191)]):
-        for model, value in zip((A, B), values, strict=True):
-            add_run(db, f"/mix/{number}.wav", model, real_time_factor=value)
-    _, verdict, averages, _, gains = str(db.compare(A, B, metric="real_time_factor")).split("\n\n")
-    assert verdict.startswith("B is better by 0.0010 on average\n95 % interval -0.0012 to -0.0008")
-    assert averages.splitlines()[1].split() == ["mean", "0.0200", "0.0190", "-0.0010"]
-    assert gains.splitlines()[1].split() == ["/mix/0.wav", "0.0201", "0.0189", "-0.0012"]
+def test_the_text_of_small_numbers(db: DatabaseManager) -> None:
+    """Numbers that are no dB have four digits, however small, and nothing is minus zero."""
+    for model, factor in ((A, 0.003382), (B, 0.008666)):
+        add_run(db, model=model, real_time_factor=factor, processing_time=12345.678, si_snri=1.0)
+    add_run(db, "/mix/2.wav", A, si_snri=0.3)
+    add_run(db, "/mix/2.wav", B, si_snri=0.1 + 0.2)
+    text = str(db.compare(A, B, metric="real_time_factor"))
+    assert "A is better by 0.005284 on average" in text
+    assert "mean      0.003382  0.008666  +0.005284" in text
+    assert "mean      12345.68  12345.68      0" in str(db.compare(A, B, metric="processing_time"))
+    assert "mean      0.65  0.65   0.00" in str(db.compare(A, B))
+    assert "-0.00" not in str(db.compare(B, A))
 
 
 def test_the_text_of_nothing(db: DatabaseManager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import io
@@ -129,6 +130,26 @@ def test_json_lines(studio: DatabaseManager) -> None:
     done = studio.export(stream)
     assert stream.getvalue().decode() == SPEAKERS + FILES + RUNS + MEASURED + end(2, 2, 2, 1)
     assert done == (dict(zip(TABLES, (2, 2, 2, 1), strict=True)), ())
+
+
+def test_a_dash_is_the_standard_output(
+    studio: DatabaseManager, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    """What is printed before comes before, and no file of that name is made."""
+    with contextlib.chdir(tmp_path):
+        sys.stdout.write("first\n")
+        assert studio.export("-", "speakers") == ({"speakers": 2}, ())
+        assert capfdbinary.readouterr().out.decode() == "first\n" + SPEAKERS
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_standard_output_without_bytes(studio: DatabaseManager) -> None:
+    """Where there is none, or only one for text, a sentence says so."""
+    reason = "export '-': the standard output takes no bytes; name a file"
+    for output in (None, io.StringIO()):
+        with contextlib.redirect_stdout(output), pytest.raises(errors.ExportError) as caught:
+            studio.export("-")
+        assert str(caught.value) == reason
 
 
 @pytest.mark.parametrize(
@@ -797,6 +818,19 @@ def test_what_cannot_be_written_is_not_deleted(studio: DatabaseManager, tmp_path
     with pytest.raises(errors.InvalidValueError, match=r"^kept$"):
         studio.delete(studio.get_file(1), export_to=tmp_path / "more.jsonl")
     assert [name for name in listing(tmp_path) if "jsonl" in name] == ["gone.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["-", "gone.csv", "gone.DB"])
+def test_what_goes_is_named_as_what_it_is(
+    studio: DatabaseManager, tmp_path: Path, name: str
+) -> None:
+    """A name that an import would take for something else is refused, and nothing is deleted."""
+    with contextlib.chdir(tmp_path), pytest.raises(errors.ExportError) as caught:
+        studio.delete_speaker("Ada", export_to=name)
+    reason = "what is deleted is written as JSON lines, to a file that ends with .jsonl"
+    assert str(caught.value) == f"export {name!r}: {reason}"
+    assert not (tmp_path / name).exists()
+    assert studio.get_speaker("Ada").id == 1
 
 
 def test_deletions_are_one_transaction_with_what_is_around(

@@ -254,6 +254,23 @@ def test_read_only_folder(tmp_path: Path, file_mode: int, folder_mode: int) -> N
     folder.chmod(0o755)
 
 
+def test_read_only_file_system(disk: Path) -> None:
+    """On a disk that is mounted read-only everything can be read too, by root as well."""
+    path = small(disk / "voices.db")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    body = """
+        for command in ("list-speakers", "export", "check"):
+            voices(command)
+        voices("add-speaker", "Eve")
+        """
+    exported = "exported 2 rows of speakers, 1 row of processed_files, "
+    exported += "0 rows of processing_history, 0 rows of model_performance"
+    assert program(path, body) == (
+        f"list-speakers 0 2 speakers\nexport 0 {exported}\ncheck 0 nothing is wrong\n"
+        f"add-speaker 1 {READ_ONLY}\n"
+    )
+
+
 def test_read_only_file(path: Path) -> None:
     """A read-only file in a folder that can be written is read, and not changed."""
     small(path)

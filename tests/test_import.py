@@ -646,7 +646,7 @@ def test_the_command_tells_what_happened(path: Path, tmp_path: Path) -> None:
         for number in range(7):
             db.create_speaker(f"s{number}", "ours")
     csv = tmp_path / "people.csv"
-    rows = [f"s{number},theirs,5" for number in range(7)] + [",nobody,", "new,,"] + [",,"] * 6
+    rows = [f"s{number},theirs,5" for number in range(7)] + [",nobody,", "new,,"] + [",nobody,"] * 6
     csv.write_text("\n".join(["name,description,age", *rows]) + "\n")
     dry = run("--db", path, "import", csv, "--skip-bad", "--dry-run")
     done = run("--db", path, "import", csv, "--skip-bad")

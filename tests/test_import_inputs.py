@@ -166,6 +166,12 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
         '"name',
         WHOLE + "its header is not valid CSV (unexpected end of data)",
     ),
+    "a number below lines of nothing": (
+        "x.csv",
+        "\n\nfilename,duration\n,\na,x\n",
+        "{path!r}, line 5, column 'duration': 'x' is not a number",
+    ),
+    "only lines of nothing": ("x.csv", "\n\n", WHOLE + "it is empty"),
     "short line": (
         "x.csv",
         "name,description\n\na\n",
@@ -344,6 +350,7 @@ HARMLESS = {
     "JSON lines by another name": ("x.json", b'{"name": "Ada"}\n'),
     "an object on one line": ("x.json", b'{"speakers": [{"name": "Ada"}]}'),
     "a header in quotes": ("x.csv", b'"name"\n"Ada"\n'),
+    "lines of nothing": ("x.csv", b"\n\r\nname;tags\n;\nAda;\n\n;\n"),
 }
 
 

@@ -318,6 +318,17 @@ def test_words_find_what_they_say(store: Store, noun: str, words: str, found: li
     assert select(store, noun, words, limit=0).total == len(found)
 
 
+def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
+    """Small letters or capitals, in the query and in the record, are one format."""
+    ProcessedFile.update(file_format="WAV").where(ProcessedFile.id == 1).execute()
+    ProcessedFile.update(file_format="wav").where(ProcessedFile.id == 2).execute()
+    for word in ("format:wav", "format:WAV", "format:wav,flac"):
+        assert {1, 2} <= {*ids(store, "files", word)}
+    assert {1, 2} & {*ids(store, "files", "^format:wav")} == set()
+    words = filters_to_words("files", file_format="WAV")
+    assert {1, 2} <= {*ids(store, "files", words)}
+
+
 def test_relative_times(store: Store) -> None:
     """-7d means the time since then, and a day is a day of UTC."""
     now = dt.datetime.now(dt.UTC)
@@ -746,9 +757,9 @@ _NOT_SUCCESS = "SCAN t1 USING INDEX processing_history_not_success"
         ),
         (
             "files",
-            "format:wav",
+            "speaker_id:1",
             "id",
-            "SEARCH t1 USING INDEX processed_files_file_format (file_format=?)",
+            "SEARCH t1 USING INDEX processed_files_speaker_id (speaker_id=?)",
         ),
         (
             "history",

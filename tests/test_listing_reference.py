@@ -74,7 +74,7 @@ FILE = rows(
     filename=["mix a.wav", "é_1.flac", "100%.WAV"],
     original_path=[None, *PATHS],
     processed_path=[None, *PATHS],
-    file_format=[None, "wav", "flac"],
+    file_format=[None, "wav", "WAV", "flac"],
     duration=NUMBERS,
     sample_rate=[None, 8000, 44100],
     channels=[None, 1, 2],
@@ -194,6 +194,12 @@ def wholes(key: str, values: list[Any]) -> Iterator[tuple[str, Test]]:
     yield "", lambda row: row.get(key) is None
     for value in filter(None, values):
         yield quote(value), lambda row, value=value: row.get(key) == value
+
+
+def formats() -> Iterator[tuple[str, Test]]:
+    yield "", lambda row: row.get("file_format") is None
+    for text in ("wav", "WAV", "flac", "FLAC"):
+        yield text, lambda row, text=text: (row.get("file_format") or "").lower() == text.lower()
 
 
 def numbers(key: str, values: list[Any], unit: str = "") -> Iterator[tuple[str, Test]]:
@@ -323,7 +329,7 @@ SPEAKER_WORDS = {
 FILE_WORDS = {
     "filename": list(texts("filename", PARTS)),
     "original_path": list(texts("original_path", PARTS)),
-    "format": list(wholes("file_format", ["wav", "flac"])),
+    "format": list(formats()),
     "duration": list(numbers("duration", NUMBERS)),
     "rate": list(numbers("sample_rate", [8000, 44100])),
     "channels": list(numbers("channels", [1, 2])),

@@ -346,3 +346,18 @@ print("matplotlib.pyplot" in sys.modules, before == dict(matplotlib.rcParams), o
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("False True True\n", "")
+
+
+@pytest.mark.parametrize("kind", ["distribution", "paired", "scatter", "trend"])
+def test_values_that_no_sum_can_hold(db: DatabaseManager, kind: str, tmp_path: Path) -> None:
+    """What is too large to calculate with is left out, by plots as by the other questions."""
+    for number, value in enumerate([1e308, -1e308, 1e308, 1e150, -1e150, 3.0]):
+        for model in ("demucs", "svoice"):
+            file = {"duration": 1.0 + number}
+            add_run(db, f"/{number}.wav", model, hours=number, file=file, pesq=value)
+    models = ("demucs", "svoice") if kind == "paired" else ()
+    db.plot(kind, *models, metric="pesq", path=tmp_path / "plot.png")
+    assert db.plot_text(kind, *models, metric="pesq")
+    assert [row.n for row in db.leaderboard("pesq")] == [3, 3]
+    found = db.compare("demucs", "svoice", metric="pesq")
+    assert (found.n, found.left_out) == (3, 3)

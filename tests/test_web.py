@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -46,10 +46,12 @@ def filled(path: Path) -> Path:
     return path
 
 
-def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+def start(
+    path: Path, *options: str, program: Sequence[str] = PROGRAM
+) -> tuple[subprocess.Popen[str], str]:
     """Start the program and return it with the address that it prints."""
     server = subprocess.Popen(
-        [*PROGRAM, "--db", str(path), "serve", "--port", "0", *options],
+        [*program, "--db", str(path), "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,9 +63,9 @@ def start(path: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[str]:
+def serving(path: Path, *, program: Sequence[str] = PROGRAM) -> Iterator[str]:
     """Serve a database; at the end nothing was said and the exit status is 0."""
-    server, url = start(path)
+    server, url = start(path, program=program)
     try:
         yield url
     finally:
@@ -144,6 +146,28 @@ def test_queries_answer(filled: Path) -> None:
         assert ask("per_speaker", speaker="' OR 1 = 1 --") == []
 
 
+def test_a_question_shows_its_answer(filled: Path) -> None:
+    """A question's page is named after it and shows the answer; the SQL is one click away."""
+    with serving(filled) as url:
+        page = get(f"{url}voices/leaderboard")[1]
+        assert "<title>Leaderboard</title>" in page
+        assert "FROM v_leaderboard" in get(f"{url}voices/leaderboard?_show_sql=1")[1]
+        assert '<pre id="sql-query">' not in page
+        assert "<title>voices: select 1</title>" in get(f"{url}voices?sql=select+1")[1]
+
+
+def test_small_costs_are_not_rounded_away(path: Path) -> None:
+    """A quick model's real-time factor and time keep their digits."""
+    with DatabaseManager(path).initialize() as db:
+        quick = {"real_time_factor": 0.003382, "processing_time": 0.006764}
+        add_run(db, speaker=db.add(Speaker(name="Ada")), si_snri=9.0, **quick)
+    with serving(path) as url:
+        (row,) = json.loads(get(f"{url}voices/leaderboard.json?_shape=array")[1])
+        assert (row["mean_real_time_factor"], row["mean_processing_time"]) == (0.00338, 0.00676)
+        (row,) = json.loads(get(f"{url}voices/per_speaker.json?_shape=array")[1])
+        assert row["mean_real_time_factor"] == 0.00338
+
+
 def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
     """Another process writes without an error, the next page shows it, and SQL cannot write."""
     write = (
@@ -169,6 +193,32 @@ def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
         assert rows(url, count) == [{"n": 22}]
         assert get(f"{url}voices.db")[0] in (403, 404)
     assert sorted(one.name for one in filled.parent.glob("voices.db*")) == ["voices.db"]
+
+
+# Without capabilities even root is held to the permissions of files.
+_HELD = """
+import ctypes
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(header, none) == 0
+from voices_peewee.cli import main
+main()
+"""
+
+
+def test_a_read_only_folder(filled: Path, tmp_path: Path) -> None:
+    """A record that nobody can write to is shown, and nothing is put beside it."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    path = Path(shutil.copy(filled, folder))
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        with serving(path, program=[sys.executable, "-c", _HELD]) as url:
+            assert get(url)[0] == 200
+            assert rows(url, "SELECT count(*) AS n FROM speakers") == [{"n": 2}]
+        assert list(folder.iterdir()) == [path]
+    finally:
+        folder.chmod(0o755)
 
 
 def test_bad_requests_say_nothing_on_the_terminal(filled: Path) -> None:

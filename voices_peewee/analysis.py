@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -13,7 +12,7 @@ from voices_peewee.comparison import compare as compare
 from voices_peewee.errors import QueryError
 from voices_peewee.groups import Costs, Key
 from voices_peewee.models import ProcessedFile, Speaker
-from voices_peewee.plain_text import decimals, number, table
+from voices_peewee.plain_text import number, table
 from voices_peewee.selection import Metric, Runs, Time, find_metric, model_label, snapshot
 from voices_peewee.stats import Summary
 from voices_peewee.tabular import Spec
@@ -103,7 +102,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
         return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
 
     def __str__(self) -> str:
-        rows = _cells(self.by, self.rows)
+        rows = [_cells(row, self.unit) for row in self.rows]
         return "\n".join([self._title, *(table(_HEAD, rows) if rows else ["no runs"])])
 
     __repr__ = __str__
@@ -124,7 +123,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
     def _repr_html_(self) -> str:
         first = self.rows[: html_text.ROWS]
         note = html_text.cut_note(len(first), len(self), "group") if first else "no runs"
-        rows = _cells(self.by, first)
+        rows = [_cells(row, self.unit) for row in first]
         return html_text.table(_HEAD, rows, labels=1, title=self._title, note=note)
 
 
@@ -278,19 +277,11 @@ _NUMBERS: Final = (
 _HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
 
 
-def _cells(by: tuple[str, ...], rows: Sequence[LeaderboardRow]) -> list[list[str]]:
-    value, factor = (
-        partial(number, digits=decimals(column))
-        for column in ([row.mean for row in rows], [row.real_time_factor for row in rows])
-    )
-    return [
-        [
-            *(_label(by, row.key), str(row.n), str(row.failures)),
-            *map(value, (row.mean, row.margin, row.median, row.stdev)),
-            *(number(row.sdri), factor(row.real_time_factor), number(row.memory_usage, digits=0)),
-        ]
-        for row in rows
-    ]
+def _cells(row: LeaderboardRow, unit: str) -> list[str]:
+    numbers = [number(value, unit) for value in (row.mean, row.margin, row.median, row.stdev)]
+    numbers += [number(row.sdri, "dB"), number(row.real_time_factor)]
+    memory = "-" if row.memory_usage is None else f"{row.memory_usage:.0f}"
+    return [_label(row.by, row.key), str(row.n), str(row.failures), *numbers, memory]
 
 
 def _label(by: tuple[str, ...], key: Key) -> str:

@@ -163,7 +163,7 @@ _FILE: Final = (
     _column(ProcessedFile.filename, "path", "file", "file", "name"),
     Column("speaker", "text", "speaker", Speaker.name, match="speaker", source=Speaker),
     _id(ProcessedFile.speaker, "speaker_id"),
-    _column(ProcessedFile.file_format, "text", "format", "format", match="lower"),
+    _column(ProcessedFile.file_format, "text", "format", "format", match="format"),
     _column(ProcessedFile.duration, "seconds", "duration", "length"),
     _column(ProcessedFile.sample_rate, "hertz", "rate", "rate"),
     _column(ProcessedFile.channels, "integer", "channels"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee import html_text
-from voices_peewee.plain_text import WIDTH, decimals, fit, number, table
+from voices_peewee.plain_text import WIDTH, fit, number, signed, table
 from voices_peewee.tabular import Spec
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def render(of: Comparison) -> str:
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
             head = (f"largest {title} of B", "A", "B", "B - A")
-            lines += ["", *table(head, [_pair_cells(of, pair) for pair in pairs])]
+            lines += ["", *table(head, [_pair_cells(pair, of.unit) for pair in pairs])]
     return "\n".join(lines if of.note is None else [*lines, "", of.note])
 
 
@@ -55,7 +55,7 @@ def html(of: Comparison) -> str:
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
             head = (f"largest {title} of B{unit}", "A", "B", "B - A")
-            rows = [_pair_cells(of, pair) for pair in pairs]
+            rows = [_pair_cells(pair, of.unit) for pair in pairs]
             tables.append(html_text.table(head, rows, labels=1))
     order = "higher" if of.higher_is_better else "lower"
     about = {"A": of.a, "B": of.b, "metric": f"{of.metric}{unit}, {order} is better"}
@@ -85,28 +85,21 @@ def _verdict(of: Comparison) -> tuple[str, str, list[tuple[str, str, str, str]]]
     if of.mean_difference is None:
         return "no recording has a value from both", "", []
     better = "A" if of.worse_by and of.worse_by > 0 else "B"
-    by = f"{_number(of, abs(of.mean_difference))} {of.unit}".rstrip()
+    unit = of.unit
+    by = f"{number(abs(of.mean_difference), unit)} {unit}".rstrip()
     certainty = [] if of.p_value is None else [f"p = {of.p_value:.2g}"]
     if of.low is not None:
         percent = f"{of.confidence * 100:g} %"
-        certainty.insert(0, f"{percent} interval {_signed(of, of.low)} to {_signed(of, of.high)}")
+        certainty.insert(0, f"{percent} interval {signed(of.low, unit)} to {signed(of.high, unit)}")
+    difference = signed(of.mean_difference, unit)
     rows = [
-        ("mean", _number(of, of.mean_a), _number(of, of.mean_b), _signed(of, of.mean_difference)),
-        ("median", "", "", _signed(of, of.median_difference)),
+        ("mean", number(of.mean_a, unit), number(of.mean_b, unit), difference),
+        ("median", "", "", signed(of.median_difference, unit)),
     ]
     said = f"{better} is better by {by} on average" if of.better else "no difference on average"
     return said, ", ".join(certainty), rows
 
 
-def _pair_cells(of: Comparison, pair: Pair) -> tuple[str, str, str, str]:
+def _pair_cells(pair: Pair, unit: str) -> tuple[str, str, str, str]:
     label = pair.path if pair.speaker is None else f"{pair.path} ({pair.speaker})"
-    return label, _number(of, pair.a), _number(of, pair.b), _signed(of, pair.difference)
-
-
-def _signed(of: Comparison, value: float | None) -> str:
-    text = _number(of, value)
-    return f"+{text}" if value is not None and value > 0 else text
-
-
-def _number(of: Comparison, value: float | None) -> str:
-    return number(value, digits=decimals((of.mean_a, of.mean_b)))
+    return label, number(pair.a, unit), number(pair.b, unit), signed(pair.difference, unit)

@@ -151,10 +151,13 @@ class Conditions:
         node = self.node(column)
         return node.is_null() if _is_empty(value) else equals(node, stored(_one(value)))
 
-    def lower(self, column: Column, value: Given) -> pw.ColumnBase:
-        """Compare the whole of a text that is stored in small letters."""
-        node = self.node(column)
-        return node.is_null() if _is_empty(value) else equals(node, stored(_one(value)).lower())
+    def format(self, column: Column, value: Given) -> pw.ColumnBase:
+        """Compare the whole of a text in small letters, in capitals and as given, by an index."""
+        node, text = self.node(column), stored(_one(value))
+        if _is_empty(value):
+            return node.is_null()
+        forms = sorted({text, text.lower(), text.upper()})
+        return pw.Expression(node, pw.OP.IN, [plain(form) for form in forms])
 
     def prefix(self, column: Column, value: Given) -> pw.ColumnBase:
         """Compare the beginning of a text, as an index can."""
@@ -268,7 +271,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "boolean": Conditions.boolean,
     **dict.fromkeys(UNITS, Conditions.number),
     "exact": Conditions.exact,
-    "lower": Conditions.lower,
+    "format": Conditions.format,
     "prefix": Conditions.prefix,
     "either_path": Conditions.either_path,
     "status": Conditions.status,

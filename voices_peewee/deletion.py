@@ -20,7 +20,8 @@ def delete(
 
     Raises:
         NotFoundError: The record is not in the database.
-        ExportError: The file is there, or cannot be written; nothing was deleted.
+        ExportError: The file is there, cannot be written, or is named as what is no JSON lines;
+            nothing was deleted.
         DatabaseFullError: The disk is full; nothing was deleted.
     """
     if export_to is None:
@@ -43,7 +44,8 @@ def delete_speaker(
     Raises:
         NotFoundError: There is no such speaker.
         AmbiguousNameError: Several have that name.
-        ExportError: The file is there, or cannot be written; nothing was deleted.
+        ExportError: The file is there, cannot be written, or is named as what is no JSON lines;
+            nothing was deleted.
         DatabaseFullError: The disk is full; nothing was deleted.
     """
     delete(store, store.speaker(speaker), export_to=export_to)

@@ -114,16 +114,13 @@ class VoicesSqlite(pw.SqliteDatabase):
         try:
             found: Connection = super()._connect()  # type: ignore[misc] # peewee-stubs lack it
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != _READONLY_DIRECTORY or _sidecars(self.database, ("-wal",)):
+            if not lies_still(self.database, error):
                 raise
             return self._connect_unchanging()
         return found
 
     def _connect_unchanging(self) -> Connection:
-        """Connect to a file in a read-only folder, where SQLite cannot put its -wal and -shm.
-
-        Nobody was writing a moment ago, or these would be there.
-        """
+        """Connect to a file in a read-only folder."""
         uri = f"{Path(self.database).as_uri()}?immutable=1"
         connection = sqlite3.connect(
             uri, uri=True, isolation_level=None, factory=Connection, check_same_thread=False
@@ -406,6 +403,18 @@ def _look(path: str, timeout: float, *, is_still: bool) -> list[str]:
     uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as connection:
         return [row[0] for row in connection.execute(_TABLES)]
+
+
+def lies_still(path: str, error: sqlite3.OperationalError) -> bool:
+    """Tell whether SQLite only cannot put its -wal and -shm into a read-only folder or disk.
+
+    Nobody was writing a moment ago, or these would be there: it may be opened as immutable.
+    """
+    is_fixed = error.sqlite_errorcode == _READONLY_DIRECTORY or (
+        error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+        and not os.access(Path(path).resolve().parent, os.W_OK)
+    )
+    return is_fixed and not _sidecars(path, ("-wal",))
 
 
 def _sidecars(path: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Target = str | os.PathLike[str] | BinaryIO
+STDOUT: Final = "-"
 Batches = Callable[[Table], Iterator[list[Row]]]
 
 FORMATS: Final = ("jsonl", "json", "csv", "parquet", "sqlite")
@@ -70,8 +72,8 @@ def export(
     The rows are read and written some at a time, by id. Files appear when they are whole.
 
     Args:
-        target: A file, a folder (one file a table; a path that ends with ``/`` is made), or a
-            binary stream.
+        target: A file, a folder (one file a table; a path that ends with ``/`` is made), a
+            binary stream, or ``-``, the standard output.
         tables: Names of tables or lists (``speakers``, ``files``, ...); None is all four.
         format: One of ``FORMATS``; None is told by the suffix, and ``jsonl`` where there is none.
             ``sqlite`` also has the tables that the rows of the others refer to.
@@ -90,8 +92,14 @@ def export(
     return job.run(overwrite=overwrite)
 
 
-def export_and_delete(store: Store, instance: BaseModel, target: Target) -> Exported:
+def export_and_delete(
+    store: Store, instance: BaseModel, target: str | os.PathLike[str]
+) -> Exported:
     """Write a record and what its deletion takes along or changes, then delete it, or neither."""
+    suffix = Path(target).suffix[1:].lower()
+    if target == STDOUT or _SUFFIXES.get(suffix, "jsonl") != "jsonl":
+        reason = "what is deleted is written as JSON lines, to a file that ends with .jsonl"
+        raise ExportError(target, reason)
     with store.writing():
         if instance.id is None or store.get(type(instance), instance.id) is None:
             raise NotFoundError(kind_of(instance), instance.id)
@@ -113,6 +121,8 @@ class _Job:
         progress: Progress | None = None,
     ) -> None:
         self.store, self.raw, self.progress = store, raw, progress
+        if target == STDOUT:
+            target = _standard_output()
         self.place = export_files.find(target) if isinstance(target, str | os.PathLike) else None
         self.stream = None if isinstance(target, str | os.PathLike) else target
         self.tables = chosen
@@ -189,6 +199,15 @@ class _Job:
 
 
 Writer = Callable[[BinaryIO, Sequence[Table], Batches], None]
+
+
+def _standard_output() -> BinaryIO:
+    """Return the standard output as a binary stream, after what was printed so far."""
+    stream: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        raise ExportError(STDOUT, "the standard output takes no bytes; name a file")
+    sys.stdout.flush()
+    return stream
 
 
 def _form(form: str | None, place: export_files.Place | None) -> str:

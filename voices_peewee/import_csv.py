@@ -30,11 +30,11 @@ class Csv(Source):
         self._text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
         lines = self._lines()
         try:
-            header = next(lines, "")
+            head = list(_head(lines))
             self._reader = csv.reader(
-                chain([header], lines), delimiter=_delimiter(header), strict=True
+                chain(head, lines), delimiter=_delimiter("".join(head)), strict=True
             )
-            self._columns = [name.strip() for name in next(self._reader, [])]
+            self._columns = [name.strip() for name in next(filter(None, self._reader), [])]
         except csv.Error as error:
             raise self.error(f"its header is not valid CSV ({error})") from error
         self._check_header()
@@ -69,7 +69,9 @@ class Csv(Source):
         number = reader.line_num + 1
         try:
             for values in reader:
-                if len(values) == width:
+                if not any(values):  # spreadsheets write a line of nothing but commas
+                    pass
+                elif len(values) == width:
                     record = {
                         name: None
                         if not value
@@ -79,7 +81,7 @@ class Csv(Source):
                         for name, value in zip(columns, values, strict=True)
                     }
                     yield Row(self.table, number, record)
-                elif values:
+                else:
                     reason = f"the header has {width} columns, and this record has {len(values)}"
                     refuse(self.error(reason, number))
                 number = reader.line_num + 1
@@ -95,6 +97,14 @@ class Csv(Source):
         self._text.detach()
         if self._size:
             self._stream.close()
+
+
+def _head(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines up to and with the header's first."""
+    for line in lines:
+        yield line
+        if line.strip():
+            return
 
 
 def _delimiter(header: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee as pw
 
 from voices_peewee.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.selection import Metric, Model, Runs, runs_of
+from voices_peewee.selection import LARGEST, Metric, Model, Runs, runs_of
 from voices_peewee.stats import mean
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _of_latest_run(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Key, list[
 
 
 def _finite(values: Iterable[object]) -> list[float]:
-    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return [v for v in values if isinstance(v, int | float) and -LARGEST <= v <= LARGEST]
 
 
 def _ordered(keys: list[Key]) -> list[Key]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 WIDTH: Final = 80
@@ -17,17 +16,22 @@ _ESCAPES: Final = {
 }
 
 
-def number(value: float | None, *, digits: int = 2) -> str:
-    """Return a number for a table; ``-`` where there is none."""
+def number(value: float | None, unit: str = "") -> str:
+    """Return a number for a table; ``-`` where there is none.
+
+    dB have two decimals, others four digits: a real-time factor may be 0.003.
+    """
     if value is None:
         return "-"
-    return f"{value:.{digits}f}" if abs(value) < 100_000 else f"{value:.3g}"
+    if abs(value) >= 100_000:
+        return f"{value:.3g}"
+    return f"{value:z.2f}" if unit == "dB" or abs(value) >= 10 else f"{value:z.4g}"
 
 
-def decimals(values: Iterable[float | None]) -> int:
-    """Return how many decimals show three digits of the largest of small values, or else 2."""
-    largest = max((abs(value) for value in values if value), default=1.0)
-    return min(9, max(2, 2 - math.floor(math.log10(largest))))
+def signed(value: float | None, unit: str = "") -> str:
+    """Return a difference for a table: with its sign, if any of it is shown."""
+    text = number(value, unit)
+    return f"+{text}" if value is not None and float(text) > 0 else text
 
 
 def fit(text: str, room: int) -> str:

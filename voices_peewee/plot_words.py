@@ -10,7 +10,7 @@ from typing import Final
 from unicodedata import east_asian_width
 
 from voices_peewee.comparison import Comparison, Pair
-from voices_peewee.plain_text import decimals, number, printable
+from voices_peewee.plain_text import number, printable, signed
 from voices_peewee.plot_pictures import Distribution, Paired, Picture, Scatter, Trend
 
 _NAME: Final = 30
@@ -58,8 +58,7 @@ def _subject(picture: Distribution | Scatter | Trend) -> str:
 def _verdict(of: Comparison) -> str:
     if of.better is None:
         return f"No difference between {short(of.a, _NAME)} and {short(of.b, _NAME)} on average"
-    digits = decimals((of.mean_a, of.mean_b))
-    by = f"{number(abs(of.mean_difference or 0.0), digits=digits)} {of.unit}".rstrip()
+    by = f"{number(abs(of.mean_difference or 0.0), of.unit)} {of.unit}".rstrip()
     return f"{short(of.better, _NAME)} is better by {by} on average"
 
 
@@ -67,7 +66,8 @@ def _certainty(of: Comparison) -> str:
     pairs = f"{of.n:,} pair{'' if of.n == 1 else 's'}"
     if of.low is None or of.high is None:
         return pairs
-    return f"95 % interval of B - A {of.low:+.2f} to {of.high:+.2f}, {pairs}"
+    low, high = (signed(end, of.unit) for end in (of.low, of.high))
+    return f"95 % interval of B - A {low} to {high}, {pairs}"
 
 
 def pair_labels(pairs: Sequence[Pair]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 Time = dt.datetime | str
 Model = tuple[str, str | None]
 
+LARGEST: Final = 1e150  # beyond it a square is infinite; such values count as not finite
 _COLUMNS: Final = {
     "si_snri": (True, "dB"),
     "sdri": (True, "dB"),
@@ -123,7 +123,7 @@ def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
 
 def _is_number(keys: Sequence[str]) -> pw.Expression:
     # Text sorts above every number, and so do the infinities that JSON can spell.
-    return _inner_value(keys).between(-sys.float_info.max, sys.float_info.max)
+    return _inner_value(keys).between(-LARGEST, LARGEST)
 
 
 def _is_recorded(store: Store, keys: Sequence[str]) -> bool:

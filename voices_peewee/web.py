@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee import web_pages
-from voices_peewee.engine import MEMORY
+from voices_peewee.engine import MEMORY, lies_still
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
 
 try:
@@ -119,10 +119,24 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
         """Open another connection for reading."""
         if write:
             raise sqlite3.OperationalError("attempt to write a readonly database")
-        uri = f"{self.path.as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30)
-        connection.execute("PRAGMA query_only = 1")
+        try:
+            connection = self._connect("mode=ro")
+        except sqlite3.OperationalError as error:
+            if not lies_still(str(self.path), error):
+                raise
+            connection = self._connect("immutable=1")
         self._all_file_connections.append(connection)
+        return connection
+
+    def _connect(self, how: str) -> sqlite3.Connection:
+        uri = f"{self.path.as_uri()}?{how}"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30)
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            connection.execute("PRAGMA schema_version")  # the first look at the file
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     async def execute(self, *args: Any, **options: Any) -> Any:
@@ -141,7 +155,7 @@ def _datasette(path: Path) -> Datasette:
     database = _ReadOnly(datasette, path=path)
     datasette.add_database(database, name=_NAME)
     environment = datasette.jinja_env
-    pages = DictLoader({"base.html": web_pages.BASE_PAGE, "index.html": web_pages.START_PAGE})
+    pages = DictLoader(web_pages.PAGES)
     environment.loader = ChoiceLoader([pages, environment.loader])
 
     async def counts() -> list[tuple[str, str, str]]:

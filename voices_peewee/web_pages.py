@@ -154,9 +154,9 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
         "sql": """
 SELECT model_type, model_version, n, failures, round(mean_si_snri, 2) AS mean_si_snri,
   round(min_si_snri, 2) AS min_si_snri, round(max_si_snri, 2) AS max_si_snri,
-  round(mean_sdri, 2) AS mean_sdri, round(mean_real_time_factor, 3) AS mean_real_time_factor,
+  round(mean_sdri, 2) AS mean_sdri, round(mean_real_time_factor, 5) AS mean_real_time_factor,
   round(mean_memory_usage) AS mean_memory_usage,
-  round(mean_processing_time, 2) AS mean_processing_time
+  round(mean_processing_time, 5) AS mean_processing_time
 FROM v_leaderboard
 ORDER BY mean_si_snri DESC, model_type, model_version
 """,
@@ -210,7 +210,7 @@ ORDER BY start_time
         "description": "Which model is best for a speaker? An empty name shows all.",
         "sql": """
 SELECT speaker, model_type, model_version, count(*) AS n, round(avg(si_snri), 2) AS mean_si_snri,
-  round(avg(sdri), 2) AS mean_sdri, round(avg(real_time_factor), 3) AS mean_real_time_factor
+  round(avg(sdri), 2) AS mean_sdri, round(avg(real_time_factor), 5) AS mean_real_time_factor
 FROM v_performance
 WHERE status = 'success' AND si_snri IS NOT NULL AND (:speaker = '' OR speaker = :speaker)
 GROUP BY speaker_id, speaker, model_type, model_version
@@ -253,6 +253,12 @@ dl.column-descriptions dt { break-after: avoid; }
 </style>{% endblock %}
 """
 
+# Datasette's own page puts the SQL of a question into the title of the browser's tab.
+QUERY_PAGE: Final = """{% extends "default:query.html" %}
+{% block title %}{% if canned_query %}{{ metadata.title }}{% else %}{{ super() }}{% endif %}
+{%- endblock %}
+"""
+
 # Jinja escapes what is printed here: names of files and databases are anybody's.
 START_PAGE: Final = """{% extends "base.html" %}
 {% block title %}{{ metadata.title }}{% endblock %}
@@ -278,6 +284,8 @@ START_PAGE: Final = """{% extends "base.html" %}
 {% endblock %}
 """
 
+PAGES: Final = {"base.html": BASE_PAGE, "index.html": START_PAGE, "query.html": QUERY_PAGE}
+
 
 def metadata(name: str) -> dict[str, Any]:
     """Return Datasette's metadata for a database of this name."""
@@ -290,7 +298,8 @@ def metadata(name: str) -> dict[str, Any]:
                 "description": "Tables hold the record; views (v_...) show it with names.",
                 "tables": TABLES,
                 "queries": {
-                    key: {**query, "sql": query["sql"].strip()} for key, query in QUERIES.items()
+                    key: {**query, "sql": query["sql"].strip(), "hide_sql": True}
+                    for key, query in QUERIES.items()
                 },
             }
         },

@@ -15,7 +15,6 @@ from voices_peewee.cli.common import command, pass_manager, say, write, write_pa
 from voices_peewee.cli.text import speaks_unicode
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.cli.view import Column, options, since_options
-from voices_peewee.plain_text import decimals, number
 
 if TYPE_CHECKING:
     from voices_peewee.analysis import Leaderboard
@@ -29,10 +28,10 @@ _MODEL: Final = ("model_type", "model_version")
 _NUMBERS: Final = (
     Column("n", "count"),
     Column("failures", "count", "failed"),
-    Column("mean", "figure"),
-    Column("margin", "figure", "±95 %"),
-    Column("median", "figure"),
-    Column("stdev", "figure", "SD"),
+    Column("mean", "metric"),
+    Column("margin", "metric", "±95 %"),
+    Column("median", "metric"),
+    Column("stdev", "metric", "SD"),
     Column("sdri", "fixed", "SDRi"),
     Column("real_time_factor", "number", "RTF"),
     Column("memory_usage", "rounded", "MB"),
@@ -143,14 +142,13 @@ def _label(model: str | None, version: str | None) -> str:
 
 def _numbers(board: Leaderboard) -> Iterator[tuple[Column, Sequence[object]]]:
     """Yield the columns that say something: not what nobody measured, and no zero failures."""
-    digits = decimals(row.mean for row in board.rows)
+    kinds = {"metric": "fixed" if board.unit == "dB" else "number"}
     for column in _NUMBERS:
         values = [getattr(row, column.name) for row in board.rows]
         empty = 0 if column.name == "failures" else None
-        if column.kind == "figure":
-            values = [None if value is None else number(value, digits=digits) for value in values]
         if any(value != empty for value in values):
-            yield column, values
+            kind = kinds.get(column.kind, column.kind)
+            yield Column(column.name, kind, column.title), values
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from voices_peewee.cli.text import printable
+from voices_peewee.plain_text import number
 
 if TYPE_CHECKING:
     from voices_peewee.cli.view import Shown
@@ -198,14 +199,13 @@ KINDS: Final[Mapping[str, Kind]] = {
     "time": Kind(show, "UTC"),
     "integer": Kind(show, right=True),
     "count": Kind("{:,}".format, right=True),
-    "number": Kind("{:.4g}".format, right=True),
+    "number": Kind(number, right=True),
     "decibel": Kind("{:.2f}".format, "dB", right=True),
     "seconds": Kind(clock, right=True),
     "hertz": Kind(show, "Hz", right=True),
     "bytes": Kind(size, right=True),
     "percent": Kind("{:.1f}".format, "%", right=True),
     "fixed": Kind("{:.2f}".format, right=True),
-    "figure": Kind(show, right=True),
     "rounded": Kind("{:,.0f}".format, right=True),
     "bar": Kind(show),
     "megabytes": Kind("{:.1f}".format, "MB", right=True),
