@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 from cli_tools import run
+from databases import Databases
 
 from voices_peewee import (
     MODELS,
     DatabaseManager,
+    ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     Speaker,
     errors,
 )
+from voices_peewee.fields import utc_now
 from voices_peewee.server_drift import drift
 from voices_peewee.server_url import masked, split_options
 from voices_peewee.views import VIEWS
@@ -55,6 +58,12 @@ MASKED = [
     ("postgresql:///v?x=1&PASSWORD=secret", "postgresql:///v?x=1&PASSWORD=***"),
     ("postgresql://host/v?sslpassword=secret", "postgresql://host/v?sslpassword=***"),
     ("postgresql:///voices?service=lab", "postgresql:///voices?service=lab"),
+    ("postgresql://ada:se?cret@host/v?x=a@b", "postgresql://ada:***@host/v?x=a@b"),
+    ("postgresql://ada:se?x=ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://ada:se/c?ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://host:5432/v?user=a@b", "postgresql://host:5432/v?user=a@b"),
+    ("postgresql://?password=a:b@c&x=1", "postgresql://?password=***&x=1"),
+    ("postgresql:///v?pass%77ord=secret", "postgresql:///v?pass%77ord=***"),
 ]
 
 
@@ -72,6 +81,8 @@ UNREACHABLE = [
     "postgresql://localhost:1/voices?password=s3cret&nonsense=1",
     "postgresql://ada:s3cret@localhost:port/voices",
     "cockroachdb://ada:s3cret@localhost:1/voices",
+    "postgresql://localhost:s3cret/x@host/voices",
+    "postgresql://ada:x?s3cret@localhost:1/voices",
 ]
 
 
@@ -85,6 +96,67 @@ def test_no_error_shows_a_password(url: str) -> None:
     done = run("--db", url, "status")
     assert (done.code, done.out) == (1, "")
     assert "s3cret" not in done.err
+
+
+def test_a_url_that_cannot_be_read_is_one_sentence() -> None:
+    """Whose password has characters of a URL is told how to write them."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager("postgresql://localhost:s3/x@host/voices").connect()
+    assert str(caught.value) == (
+        "cannot use 'postgresql://localhost:***@host/voices': the URL cannot be read; in a "
+        "password, write '%' as %25, '/' as %2F, '?' as %3F and '@' as %40"
+    )
+
+
+SERVER = "postgresql://ada:s3cret@host/voices"
+NO_BACKUP = "Error: backup 'postgresql://ada:***@host/voices': a backup is a file, not a server\n"
+AS_FILES = [
+    (
+        ("export", "--output", SERVER),
+        (
+            "Error: export 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices export | voices --db URL import -'\n"
+        ),
+    ),
+    (
+        ("import", SERVER),
+        (
+            "Error: cannot import 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices --db URL export | voices import -'\n"
+        ),
+    ),
+    (("backup", "--backup-path", SERVER), NO_BACKUP),
+    (("verify-backup", SERVER), NO_BACKUP),
+    (("restore", SERVER, "--yes"), NO_BACKUP),
+    (
+        ("--db", "postgresql:/ada:s3cret@host/voices", "status"),
+        (
+            "Error: cannot use 'postgresql://…': use the path of a file, or one of "
+            "postgresql://, postgres://, cockroachdb://\n"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), AS_FILES, ids=lambda one: str(one[0]))
+def test_a_server_is_no_file(
+    url: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    """A server's URL in the place of a file is one sentence, without its password."""
+    monkeypatch.setenv("VOICES_DB", url)
+    assert run(*words) == (1, "", sentence)
+
+
+def test_a_browser_is_shown_a_copy(url: str) -> None:
+    """serve says how to get the file that it can show."""
+    assert run("--db", url, "serve") == (
+        1,
+        "",
+        (
+            f"Error: cannot use '{url}': Datasette shows SQLite files; make one with "
+            "'voices export --output copy.db', then 'voices --db copy.db serve'\n"
+        ),
+    )
 
 
 def test_own_options_are_taken_out_of_the_url() -> None:
@@ -136,6 +208,64 @@ def test_another_applications_database_is_refused(server: postgres_server.Server
             f"cannot use '{server.url(name)}': it is a database of another application (songs)"
         )
     server.drop(name)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_is_not_utf8_is_refused(
+    server: postgres_server.Server, encoding: str
+) -> None:
+    """A database that cannot hold every text is refused before anything is in it."""
+    options = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' LOCALE_PROVIDER libc"
+    server.execute(f"CREATE DATABASE narrow {options}")
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(server.url("narrow")).initialize()
+    assert str(caught.value) == (
+        f"cannot use '{server.url('narrow')}': its encoding is {encoding}; make one with "
+        "\"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
+    )
+    server.drop("narrow")
+
+
+SETTINGS = {
+    "TimeZone": "Asia/Tokyo",
+    "DateStyle": "German, DMY",
+    "extra_float_digits": "0",
+    "standard_conforming_strings": "off",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+}
+
+
+def test_settings_of_the_database_change_nothing(
+    server: postgres_server.Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, times and numbers come back as they were, however sessions begin."""
+    for name, value in SETTINGS.items():
+        server.execute(f"ALTER DATABASE {Databases.name(url)} SET {name} = '{value}'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    before = utc_now()
+    with DatabaseManager(url) as db:
+        ada = db.create_speaker("Ада\\", tags=["日本"])
+        with db.track("/é.wav", "separation", speaker=ada) as work:
+            work.log(si_snri=0.1 + 0.2)
+        assert [one.tags for one in db.search("speakers", "ада\\")] == [["日本"]]
+        (performance,) = db.get_all(ModelPerformance)
+        assert performance.si_snri == 0.1 + 0.2
+        assert before <= performance.processing_history.start_time <= utc_now()
+
+
+def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
+    """With ``prepare_threshold=0`` a session keeps no statement and no rows: see PgBouncer."""
+    with DatabaseManager(f"{url}&prepare_threshold=0") as db:
+        db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
+        page = db.list_rows("speakers", limit=None)
+        some = db.query(Speaker).order_by(Speaker.id).iterator()
+        assert next(some).name == "0"
+        for number in range(10):
+            assert db.get_by_id(Speaker, number + 1).name == str(number)
+        kept = "SELECT name FROM pg_prepared_statements UNION ALL SELECT name FROM pg_cursors"
+        assert db.execute_raw_query(kept) == []
+        assert len(list(page.rows)) == 3000
 
 
 def test_migrations_and_models_make_the_same_schema(db: DatabaseManager) -> None:
