@@ -511,25 +511,56 @@ def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseMana
         other.rollback()
 
 
-def test_a_reader_may_only_read(server: postgres_server.Server, url: str) -> None:
-    """A role that may only read lists and asks, and is refused in one sentence when it writes."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    server.execute("DROP ROLE IF EXISTS reader")
-    server.execute("CREATE ROLE reader LOGIN")
-    for sql in ("GRANT USAGE ON SCHEMA public", "GRANT SELECT ON ALL TABLES IN SCHEMA public"):
-        server.execute(f"{sql} TO reader", name)
-    reader = url.replace("voices@", "reader@")
+@pytest.fixture
+def roles(server: postgres_server.Server, url: str) -> Iterator[None]:
+    """The roles of docs/postgresql.md, in the database at ``url``."""
+    text = Path(__file__).parents[1].joinpath("docs", "postgresql.md").read_text()
+    (sql,) = (block for block in text.split("```") if "CREATE ROLE voices_reader" in block)
+    people, groups = ("gpu01", "gpu02", "ada"), "voices_reader, voices_writer"
+    for person in people:
+        server.execute(f"CREATE ROLE {person} LOGIN")
+    server.execute(sql.removeprefix("sql"), Databases.name(url))
+    yield
+    server.execute(f"DROP OWNED BY {groups}", Databases.name(url))
+    server.execute(f"DROP ROLE {groups}, {', '.join(people)}")
+
+
+DENIED = "ask for the role that may do this"
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_reader_may_only_read(
+    server: postgres_server.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader lists, asks and backs up, and is refused in one sentence when it writes."""
+    monkeypatch.setenv("PATH", str(server.bin), prepend=":")
+    reader = url.replace("voices@", "ada@")
     with DatabaseManager(reader) as db:
         assert db.get_all(Speaker) == []
         assert len(db.leaderboard()) == 0
+        assert db.check() == []
+        assert db.verify_backup(db.backup_database(tmp_path)).rows["speakers"] == 0
         with pytest.raises(errors.DatabaseError) as caught:
             db.create_speaker("Ada")
         assert str(caught.value) == (
-            f"cannot use '{reader}': permission denied for table speakers; "
-            "ask for the role that may do this"
+            f"cannot use '{reader}': permission denied for table speakers; {DENIED}"
         )
-    server.execute("DROP OWNED BY reader", name)
-    server.execute("DROP ROLE reader")
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_writer_may_not_migrate(url: str) -> None:
+    """A writer records and deletes, and leaves the tables to their owner."""
+    writer = url.replace("voices@", "gpu01@")
+    with DatabaseManager(writer) as db:
+        ada = db.create_speaker("Ada")
+        with db.track("/a.wav", "separation", speaker=ada) as work:
+            work.output("/b.wav", si_snri=1.0)
+        db.delete(ada)
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.rollback_migration(backup=False)
+        assert str(caught.value) == (
+            f"cannot use '{writer}': permission denied for schema public; {DENIED}"
+        )
 
 
 def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
