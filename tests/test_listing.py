@@ -910,7 +910,9 @@ def test_an_index_counts(store: Store, noun: str, words: str, steps: list[str]) 
     assert plans(store, lambda: page.total) == [steps]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_a_list_costs_what_it_shows(store: Store) -> None:
     """Only the tables of the chosen columns are joined; the rest of the work is not done."""
     asked = [
@@ -927,7 +929,9 @@ def test_a_list_costs_what_it_shows(store: Store) -> None:
     assert asked[3:] == ['SELECT COUNT(*) FROM "processing_history" AS "t1"']
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_a_page_that_is_not_full_needs_no_count(store: Store) -> None:
     """Where fewer rows come than were asked for, their number is known."""
     page = select(store, "files", limit=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -25,11 +26,13 @@ from voices_peewee import (
     Speaker,
     errors,
 )
+from voices_peewee._version import __version__
 from voices_peewee.fields import utc_now
 from voices_peewee.server_drift import drift
 from voices_peewee.server_url import masked, split_options
 from voices_peewee.views import VIEWS
 
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
 pytestmark = [
     pytest.mark.postgresql,
@@ -156,6 +159,53 @@ def test_a_browser_is_shown_a_copy(url: str) -> None:
             f"Error: cannot use '{url}': Datasette shows SQLite files; make one with "
             "'voices export --output copy.db', then 'voices --db copy.db serve'\n"
         ),
+    )
+
+
+def test_status(server: postgres_server.Server, url: str) -> None:
+    """The status names the server's version, and never the password."""
+    secret = url.replace("voices@", "voices:s3cret@")
+    assert run("--db", url, "add-speaker", "Ada").code == 0
+    done = run("--db", secret, "status", "--json")
+    facts = json.loads(done.out)
+    assert facts.pop("size") > 1_000_000
+    ((version,),) = server.execute("SHOW server_version")
+    assert (done.code, done.err, facts) == (
+        0,
+        "",
+        {
+            "database": secret.replace("s3cret", "***"),
+            "postgresql": version,
+            "voices": __version__,
+            "migrations": ["001_initial", "002_views"],
+            "rows": {
+                "speakers": 1,
+                "processed_files": 0,
+                "processing_history": 0,
+                "model_performance": 0,
+            },
+            "last_run": None,
+            "unfinished": 0,
+        },
+    )
+    lines = run("--db", secret, "status").out.splitlines()
+    assert lines[0] == f"database            {facts['database']}"
+    assert lines[2] == f"postgresql          {version}"
+
+
+def test_check_tells_what_is_wrong(db: DatabaseManager, url: str) -> None:
+    """check finds a difference of the schema, says what to do, and exits with 1."""
+    db.execute_raw_query("DROP INDEX speakers_name", write=True)
+    db.close()
+    assert run("--db", url, "check") == (
+        1,
+        (
+            "drift: table 'speakers' lacks index 'speakers_name' "
+            "(CREATE INDEX speakers_name ON speakers USING btree (name))\n"
+            "    write a migration with 'voices create-migration NAME', or restore a backup with "
+            "'voices restore'\n"
+        ),
+        "1 finding\n",
     )
 
 
@@ -497,8 +547,6 @@ def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:
 
 def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseManager) -> None:
     """Waiting for another session's lock ends with the timeout."""
-    import psycopg
-
     db.close()
     with psycopg.connect(url) as other, DatabaseManager(url, timeout=0.2) as waiting:
         other.execute("LOCK TABLE speakers")
@@ -600,6 +648,50 @@ def test_rows_that_are_iterated_stay_on_the_server(db: DatabaseManager) -> None:
     del some
     assert db.execute_raw_query(HELD) == [{"n": 0}]
     assert list(query.iterator()) == query.all()
+
+
+def round_trips(db: DatabaseManager, act: Callable[[], object], folder: Path) -> int:
+    """Return how often an act waits for the server, as libpq's own trace tells it."""
+    link = db.store.connection().pgconn
+    with (folder / "trace").open("w+b") as file:
+        link.trace(file.fileno())
+        link.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+        act()
+        link.untrace()
+        file.seek(0)
+        sent = [line.split(b"\t")[2].strip() for line in file if line.startswith(b"F\t")]
+    return sent.count(b"Sync") + sent.count(b"Query")
+
+
+def record(db: DatabaseManager) -> None:
+    with db.track("/mix/1.wav", "separation", model_type="demucs") as work:
+        work.output("/out/1.wav", si_snri=1.0)
+
+
+RUNS = [
+    {"source": f"/mix/{number}.wav", "operation_type": "separation", "start_time": utc_now()}
+    for number in range(100)
+]
+COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
+    "a record by its id": (lambda db: db.get_by_id(Speaker, 1), 1),
+    "a new record": (lambda db: db.add(Speaker(name="Bob")), 1),
+    "a run": (record, 15),
+    "a hundred runs": (lambda db: db.record_runs(RUNS), 10),
+    "history": (lambda db: list(db.history("/mix/1.wav")), 3),
+    "failures": (lambda db: db.failures(), 1),
+    "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 1),
+    "export": (lambda db: db.export(io.BytesIO()), 7),
+}
+
+
+@pytest.mark.parametrize(("act", "count"), COSTS.values(), ids=COSTS)
+def test_a_server_is_asked_seldom(
+    db: DatabaseManager, tmp_path: Path, act: Callable[[DatabaseManager], object], count: int
+) -> None:
+    """What an act costs does not grow with the rows: each question waits for the network."""
+    db.create_speaker("Ada")
+    db.record_runs(RUNS)
+    assert round_trips(db, lambda: act(db), tmp_path) == count
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

@@ -94,6 +94,16 @@ def test_a_backup_is_one_moment_while_others_write(url: str, tmp_path: Path) -> 
         assert db.status()["rows"]["speakers"] == counted
 
 
+def test_an_upgrade_saves_what_is_there(url: str, tmp_path: Path) -> None:
+    """An upgrade of a populated database says where its backup is, and that one is sound."""
+    (tmp_path / "101_nothing.py").write_text("def migrate(migrator, database, *, fake=False): ...")
+    assert run("--db", url, "add-speaker", "Ada").code == 0
+    done = run("--db", url, "--migrations-dir", tmp_path, "init")
+    (backup,) = (tmp_path / "home" / ".voices").glob("*.dump")
+    assert done == (0, f"{url}\n", f"backed up first to '{backup}'\n1 migration applied\n")
+    assert run("--db", url, "verify-backup", backup).code == 0
+
+
 def test_a_changed_backup_is_refused(url: str, tmp_path: Path) -> None:
     """A dump whose bytes are not those of its facts is not restored, and nothing is changed."""
     with DatabaseManager(url) as db:
