@@ -209,6 +209,17 @@ def test_check_tells_what_is_wrong(db: DatabaseManager, url: str) -> None:
     )
 
 
+def test_without_psycopg_the_sentence_says_how_to_get_it() -> None:
+    """Where the extra is missing, one sentence has the command that installs it."""
+    script = (
+        "import sys; sys.modules['psycopg'] = None; from voices_peewee.cli import main\n"
+        "sys.argv[1:] = ['--db', 'postgresql://ada:s3cret@host/v', 'status']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = "a database on a server needs an extra; run: pip install 'voices-peewee[postgres]'"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
+
+
 def test_own_options_are_taken_out_of_the_url() -> None:
     """What libpq does not know is taken out; all else is as it was."""
     url = "postgres://a@/v?host=/s&max_connections=4&options=-c%20x%3D1&prepare_threshold=0"

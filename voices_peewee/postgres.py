@@ -277,12 +277,13 @@ class Server(PooledDatabase):  # type: ignore[misc] # playhouse has no types
                     "close some, or raise max_connections",
                 ) from error
             except pw.OperationalError as error:
-                if not self._may_return(error) or time.monotonic() + pause > deadline:
+                left = deadline - time.monotonic()
+                if left < 0 or not self._may_return(error):
                     raise
             else:
                 self._was_connected = True
                 return found
-            time.sleep(pause)
+            time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _may_return(self, error: Exception) -> bool:
