@@ -203,6 +203,14 @@ def test_json_keys_are_columns_and_orders(store: Store) -> None:
     assert [column.kind for column in page.columns] == ["integer", "json", "json", "json"]
 
 
+def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> None:
+    """1, 1.0 and true are one place in an order, after which the ids decide."""
+    values = [True, 1, 1.0, "1", True, 2, 1, 0.5]
+    db.add_all([ProcessedFile(filename="a", metadata={"take": value}) for value in values])
+    page = select(db.store, "files", columns=["id"], sort="metadata.take", limit=None)
+    assert [row[0] for row in page] == [8, 1, 2, 3, 5, 7, 6, 4]
+
+
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
 def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
     """What is no JSON is shown as it is stored."""
