@@ -42,6 +42,11 @@ def _memory() -> str | None:
     return str(_SHARED) if os.access(_SHARED, os.W_OK) else None
 
 
+def _rows(connection: psycopg.Connection, sql: str) -> list[tuple[object, ...]]:
+    cursor = connection.execute(sql)
+    return [] if cursor.description is None else cursor.fetchall()
+
+
 class Server:
     """A server that can be stopped, killed and started again; ``url`` leads to a database."""
 
@@ -51,6 +56,7 @@ class Server:
         self.data, self.sockets = self.folder / "data", self.folder / "s"
         self.settings = _SETTINGS if careful else {**_SETTINGS, **_CARELESS}
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner: psycopg.Connection | None = None
         self._numbers = count(1)
         for folder in (self.data, self.sockets):
             folder.mkdir()
@@ -103,7 +109,7 @@ class Server:
         """Create a database, empty or a copy of another, and return its name."""
         name = name or f"v{next(self._numbers)}"
         source = "" if template is None else f" TEMPLATE {template}"
-        self.execute(f"CREATE DATABASE {name}{source}")
+        self.execute(f"CREATE DATABASE {name}{source} STRATEGY FILE_COPY")
         return name
 
     def drop(self, name: str) -> None:
@@ -112,12 +118,20 @@ class Server:
 
     def execute(self, sql: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run a statement as the server's owner and return its rows."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(sql)
-            return [] if cursor.description is None else cursor.fetchall()
+        if database != "postgres":
+            with psycopg.connect(self.url(database), autocommit=True) as connection:
+                return _rows(connection, sql)
+        if self._owner is None or self._owner.closed:
+            self._owner = psycopg.connect(self.url(database), autocommit=True)
+        return _rows(self._owner, sql)
+
+    def _leave(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
 
     def kill(self) -> None:
         """End the server as a power cut would: SIGKILL to all of its processes."""
+        self._leave()
         assert self._process is not None
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
@@ -130,12 +144,14 @@ class Server:
 
     def stop(self) -> None:
         """Stop the server at once, its clients with it."""
+        self._leave()
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)  # "fast": it ends the clients' connections
         self._process.wait(60)
 
     def remove(self) -> None:
         """Stop the server and remove its folder."""
+        self._leave()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGQUIT)  # "immediate": nothing is kept
             self._process.wait(60)

@@ -35,7 +35,7 @@ def made(path: Path) -> Path:
     return path
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_nothing_is_wrong(made: Path) -> None:
     """A sound database has no findings, connected or not, and is not changed."""
     before = made.read_bytes()
@@ -131,7 +131,7 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
 ]
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 @pytest.mark.parametrize(
     ("statements", "findings"), [one[1:] for one in HARM], ids=[one[0] for one in HARM]
 )
@@ -143,7 +143,7 @@ def test_what_is_wrong(made: Path, statements: tuple[str, ...], findings: list[F
     assert made.read_bytes() == before
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_the_command_says_what_to_do(made: Path) -> None:
     """The command prints each finding with its advice and exits 1; --json has the same."""
     damage(made, "DELETE FROM schema_migrations WHERE name = '001_initial'")
@@ -163,7 +163,7 @@ def test_the_command_says_what_to_do(made: Path) -> None:
     ]
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_a_damaged_page_is_found(path: Path) -> None:
     """Many faults of one page are cut off and counted."""
     with DatabaseManager(path).initialize() as db:
@@ -264,7 +264,7 @@ def test_files_are_looked_at_in_pages(path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_the_database_itself_is_left_alone(path: Path) -> None:
     """A row that names the database as its recording does not take its locks away."""
     with DatabaseManager(path).initialize() as db:
@@ -272,7 +272,7 @@ def test_the_database_itself_is_left_alone(path: Path) -> None:
         assert db.check(files=True) == []
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_check_needs_a_database(path: Path) -> None:
     """Without a database there is nothing to check, and none is made."""
     with pytest.raises(errors.DatabaseMissingError):

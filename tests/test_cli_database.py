@@ -44,7 +44,7 @@ def test_init_of_the_users_own_database(tmp_path: Path, monkeypatch: pytest.Monk
     assert expected.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.sqlite("a backup is a file beside the database")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
 def test_upgrade_says_where_the_backup_is(studio: Path, tmp_path: Path) -> None:
     """An upgrade of a populated database names its backup."""
     own = tmp_path / "own"
@@ -56,7 +56,7 @@ def test_upgrade_says_where_the_backup_is(studio: Path, tmp_path: Path) -> None:
     assert done == (0, f"{studio}\n", said)
 
 
-@pytest.mark.sqlite("the facts of a file")
+@pytest.mark.sqlite("the facts of a file; a server's are in test_postgres")
 def test_status(studio: Path) -> None:
     """The status says what and how much is there, in units."""
     done = run("--db", studio, "status")
@@ -77,7 +77,7 @@ def test_status(studio: Path) -> None:
     }
 
 
-@pytest.mark.sqlite("the facts of a file")
+@pytest.mark.sqlite("the facts of a file; a server's are in test_postgres")
 def test_status_as_json(studio: Path) -> None:
     """The status is exact in JSON."""
     done = run("--db", studio, "status", "--json")
@@ -112,7 +112,7 @@ def test_check(studio: Path) -> None:
     assert run("--db", studio, "check", "--json") == (0, "[]\n", "nothing is wrong\n")
 
 
-@pytest.mark.sqlite("harms the file through sqlite3")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_check_finds(studio: Path) -> None:
     """A finding says what to do and makes the exit status 1."""
     with closing(sqlite3.connect(studio)) as connection, connection:
@@ -125,7 +125,7 @@ def test_check_finds(studio: Path) -> None:
     assert "processing_history_unfinished" in finding["what"]
 
 
-@pytest.mark.sqlite("a backup is a file beside the database")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
 def test_backup(studio: Path, tmp_path: Path) -> None:
     """A backup's path is on stdout; it is a database that lists the same."""
     copy = tmp_path / "copy.db"
@@ -161,7 +161,7 @@ def test_backups_are_listed_and_kept(studio: Path) -> None:
     )
 
 
-@pytest.mark.sqlite("a backup is a file beside the database")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
 def test_backup_on_a_terminal(studio: Path, tmp_path: Path) -> None:
     """A terminal sees a bar with bytes; when it is gone, the path stands alone."""
     copy = tmp_path / "copy.db"
@@ -171,7 +171,7 @@ def test_backup_on_a_terminal(studio: Path, tmp_path: Path) -> None:
     assert seen.splitlines()[-1].endswith(str(copy))
 
 
-@pytest.mark.sqlite("a backup is a file beside the database")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
 def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     """A verified backup takes the place of what is there, which is saved first."""
     copy = tmp_path / "copy.db"

@@ -212,7 +212,6 @@ def test_a_pipe_gets_no_colour(runs: Path) -> None:
     assert "+-" in done.out
 
 
-@pytest.mark.sqlite("names with the character NUL")
 @pytest.mark.parametrize("kind", ["distribution", "scatter", "trend"])
 def test_hostile_names_do_no_harm(path: Path, kind: str) -> None:
     """Names cannot command a terminal, and do not break the lines."""

@@ -519,7 +519,9 @@ def test_the_text_of_nothing(db: DatabaseManager) -> None:
     )
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_pairing_takes_two_indexed_queries(db: DatabaseManager) -> None:
     """The runs of a model are found through an index, whatever else is in the database."""
     add_pairs(db, (1.0, 2.0))

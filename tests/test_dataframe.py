@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import peewee as pw
 import pytest
+from databases import NO_ROOM_FOR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_rows import START, add_run
@@ -129,7 +130,7 @@ def filled(db: DatabaseManager) -> DatabaseManager:
         run={
             "start_time": dt.datetime(2026, 11, 1, 12, 0, 0, 1, zone),
             "end_time": dt.datetime(2026, 11, 1, 12, 0, 3, 999_999, zone),
-            "parameters": {"shifts": 2, "overlap": 0.25, "name": "a", "deep": {"x": [1]}},
+            "parameters": {"deep": {"x": [1]}, "name": "a", "shifts": 2, "overlap": 0.25},
             "process": {"host": "here"},
         },
         si_snri=10.5,
@@ -443,7 +444,6 @@ def test_json_stays_as_python_has_it(filled: DatabaseManager) -> None:
     assert list(frame["process"]) == [{"host": "here"}, None, None]
 
 
-@pytest.mark.sqlite("the order of the keys in JSON")
 def test_keys_become_columns(filled: DatabaseManager) -> None:
     """``expand`` puts the keys where their column was, with a dtype that the values tell."""
     frame = filled.to_dataframe("processing_history", expand=True)
@@ -452,18 +452,18 @@ def test_keys_become_columns(filled: DatabaseManager) -> None:
     table = DTYPES["processing_history"]
     expected = {
         **{name: table[name] for name in [*before, "model_version"]},
+        "parameters.deep": "object",
+        "parameters.name": "string",
         "parameters.shifts": "Int64",
         "parameters.overlap": "float64",
-        "parameters.name": "string",
-        "parameters.deep": "object",
         **{name: table[name] for name in after},
         "process.host": "string",
     }
     assert list(dtypes(frame).items()) == list(expected.items())
     chosen = [name for name in frame if name.startswith("parameters.")]
     assert cells(frame[chosen]) == [
-        (2, 0.25, "a", {"x": [1]}),
-        (4, None, None, None),
+        ({"x": [1]}, "a", 2, 0.25),
+        (None, None, 4, None),
         (None, None, None, None),
     ]
 
@@ -481,12 +481,11 @@ def test_only_the_columns_that_are_named_are_expanded(filled: DatabaseManager) -
     assert list(frame["parameters.shifts"].dropna()) == [2]
 
 
-@pytest.mark.sqlite("the order of the keys in JSON")
 def test_a_column_that_is_there_is_kept(filled: DatabaseManager) -> None:
     """A key whose column was asked for by itself is not there twice."""
     page = filled.list_rows("history", columns=["parameters.shifts", "parameters"], sort="id")
     frame = page.to_dataframe(expand=True)
-    assert list(frame) == [f"parameters.{key}" for key in ("shifts", "overlap", "name", "deep")]
+    assert list(frame) == [f"parameters.{key}" for key in ("shifts", "deep", "name", "overlap")]
     assert list(frame["parameters.shifts"].dropna()) == [2, 4]
 
 
@@ -515,7 +514,7 @@ def test_values_tell_the_dtype_of_a_key(
     assert cells(frame[["metadata.key"]]) == [(value,) for value in found]
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
@@ -523,7 +522,6 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.sqlite("texts with the character NUL")
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(

@@ -465,7 +465,9 @@ def test_the_same_data_are_the_same_bytes(db: DatabaseManager, tmp_path: Path, f
         assert ids == [number for number in range(1, 2001) if number % 7]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_statements(studio: DatabaseManager) -> None:
     """An export asks once for each table that fits into a batch, and changes nothing."""
     seen: list[str] = []

@@ -726,7 +726,9 @@ def test_an_import_needs_little_memory(path: Path, db: DatabaseManager) -> None:
     assert peak < 16 << 20  # of 30 MB that were read
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_look_ups_come_in_batches(tmp_path: Path, path: Path) -> None:
     """Finding what is here already takes a few questions a thousand records, not one each."""
     with DatabaseManager(tmp_path / "a.db").initialize() as db:

@@ -203,6 +203,14 @@ def test_json_keys_are_columns_and_orders(store: Store) -> None:
     assert [column.kind for column in page.columns] == ["integer", "json", "json", "json"]
 
 
+def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> None:
+    """1, 1.0 and true are one place in an order, after which the ids decide."""
+    values = [True, 1, 1.0, "1", True, 2, 1, 0.5]
+    db.add_all([ProcessedFile(filename="a", metadata={"take": value}) for value in values])
+    page = select(db.store, "files", columns=["id"], sort="metadata.take", limit=None)
+    assert [row[0] for row in page] == [8, 1, 2, 3, 5, 7, 6, 4]
+
+
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
 def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
     """What is no JSON is shown as it is stored."""
@@ -921,7 +929,9 @@ def test_an_index_counts(store: Store, noun: str, words: str, steps: list[str]) 
     assert plans(store, lambda: page.total) == [steps]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_a_list_costs_what_it_shows(store: Store) -> None:
     """Only the tables of the chosen columns are joined; the rest of the work is not done."""
     asked = [
@@ -938,7 +948,9 @@ def test_a_list_costs_what_it_shows(store: Store) -> None:
     assert asked[3:] == ['SELECT COUNT(*) FROM "processing_history" AS "t1"']
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_a_page_that_is_not_full_needs_no_count(store: Store) -> None:
     """Where fewer rows come than were asked for, their number is known."""
     page = select(store, "files", limit=4)

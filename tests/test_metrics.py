@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from databases import NO_ROOM_FOR, ON_SERVER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -238,16 +239,20 @@ def test_an_outputs_metrics_come_before_the_runs(
     assert combined.row() == wanted
 
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-NAMES = st.text(min_size=1).filter(lambda name: name not in {"nonfinite", "run_metrics", *BOUNDS})
+# On a server, floats from 1e16 on come back as integers.
+LARGEST = 1e15 if ON_SERVER else None
+NUMBERS = st.floats(LARGEST and -LARGEST, LARGEST, allow_nan=False, allow_infinity=False)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR)
+NAMES = st.text(CHARACTERS, min_size=1).filter(
+    lambda name: name not in {"nonfinite", "run_metrics", *BOUNDS}
+)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | NUMBERS | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | NUMBERS | st.text(CHARACTERS),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(CHARACTERS), inner),
     max_leaves=8,
 )
 
 
-@pytest.mark.sqlite("texts with the character NUL, and floats as they were written")
 def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
     """Every number within bounds and every JSON value survives the database."""
     file = db.add(ProcessedFile(filename="a"))

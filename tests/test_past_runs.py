@@ -305,7 +305,9 @@ def test_no_runs_are_fine(db: DatabaseManager) -> None:
     assert histories(db) == []
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_questions_do_not_grow_with_the_runs(db: DatabaseManager, tmp_path: Path) -> None:
     """Many runs of known recordings take a fixed number of questions, and one transaction."""
     db.create_speaker("Ada")

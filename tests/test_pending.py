@@ -184,7 +184,9 @@ def test_the_iterator_tells_the_reason_of_the_last_source(db: DatabaseManager) -
     assert list(found.with_reasons()) == [("/mix/c.wav", "never run")]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     """An endless iterator of sources is taken one by one, with one query for all runs."""
     for number in range(50):

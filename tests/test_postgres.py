@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -14,19 +15,24 @@ from pathlib import Path
 
 import pytest
 from cli_tools import run
+from databases import Databases
 
 from voices_peewee import (
     MODELS,
     DatabaseManager,
+    ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     Speaker,
     errors,
 )
+from voices_peewee._version import __version__
+from voices_peewee.fields import utc_now
 from voices_peewee.server_drift import drift
 from voices_peewee.server_url import masked, split_options
 from voices_peewee.views import VIEWS
 
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
 pytestmark = [
     pytest.mark.postgresql,
@@ -55,6 +61,12 @@ MASKED = [
     ("postgresql:///v?x=1&PASSWORD=secret", "postgresql:///v?x=1&PASSWORD=***"),
     ("postgresql://host/v?sslpassword=secret", "postgresql://host/v?sslpassword=***"),
     ("postgresql:///voices?service=lab", "postgresql:///voices?service=lab"),
+    ("postgresql://ada:se?cret@host/v?x=a@b", "postgresql://ada:***@host/v?x=a@b"),
+    ("postgresql://ada:se?x=ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://ada:se/c?ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://host:5432/v?user=a@b", "postgresql://host:5432/v?user=a@b"),
+    ("postgresql://?password=a:b@c&x=1", "postgresql://?password=***&x=1"),
+    ("postgresql:///v?pass%77ord=secret", "postgresql:///v?pass%77ord=***"),
 ]
 
 
@@ -72,6 +84,8 @@ UNREACHABLE = [
     "postgresql://localhost:1/voices?password=s3cret&nonsense=1",
     "postgresql://ada:s3cret@localhost:port/voices",
     "cockroachdb://ada:s3cret@localhost:1/voices",
+    "postgresql://localhost:s3cret/x@host/voices",
+    "postgresql://ada:x?s3cret@localhost:1/voices",
 ]
 
 
@@ -85,6 +99,125 @@ def test_no_error_shows_a_password(url: str) -> None:
     done = run("--db", url, "status")
     assert (done.code, done.out) == (1, "")
     assert "s3cret" not in done.err
+
+
+def test_a_url_that_cannot_be_read_is_one_sentence() -> None:
+    """Whose password has characters of a URL is told how to write them."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager("postgresql://localhost:s3/x@host/voices").connect()
+    assert str(caught.value) == (
+        "cannot use 'postgresql://localhost:***@host/voices': the URL cannot be read; in a "
+        "password, write '%' as %25, '/' as %2F, '?' as %3F and '@' as %40"
+    )
+
+
+SERVER = "postgresql://ada:s3cret@host/voices"
+NO_BACKUP = "Error: backup 'postgresql://ada:***@host/voices': a backup is a file, not a server\n"
+AS_FILES = [
+    (
+        ("export", "--output", SERVER),
+        (
+            "Error: export 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices export | voices --db URL import -'\n"
+        ),
+    ),
+    (
+        ("import", SERVER),
+        (
+            "Error: cannot import 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices --db URL export | voices import -'\n"
+        ),
+    ),
+    (("backup", "--backup-path", SERVER), NO_BACKUP),
+    (("verify-backup", SERVER), NO_BACKUP),
+    (("restore", SERVER, "--yes"), NO_BACKUP),
+    (
+        ("--db", "postgresql:/ada:s3cret@host/voices", "status"),
+        (
+            "Error: cannot use 'postgresql://…': use the path of a file, or one of "
+            "postgresql://, postgres://, cockroachdb://\n"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), AS_FILES, ids=lambda one: str(one[0]))
+def test_a_server_is_no_file(
+    url: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    """A server's URL in the place of a file is one sentence, without its password."""
+    monkeypatch.setenv("VOICES_DB", url)
+    assert run(*words) == (1, "", sentence)
+
+
+def test_a_browser_is_shown_a_copy(url: str) -> None:
+    """serve says how to get the file that it can show."""
+    assert run("--db", url, "serve") == (
+        1,
+        "",
+        (
+            f"Error: cannot use '{url}': Datasette shows SQLite files; make one with "
+            "'voices export --output copy.db', then 'voices --db copy.db serve'\n"
+        ),
+    )
+
+
+def test_status(server: postgres_server.Server, url: str) -> None:
+    """The status names the server's version, and never the password."""
+    secret = url.replace("voices@", "voices:s3cret@")
+    assert run("--db", url, "add-speaker", "Ada").code == 0
+    done = run("--db", secret, "status", "--json")
+    facts = json.loads(done.out)
+    assert facts.pop("size") > 1_000_000
+    ((version,),) = server.execute("SHOW server_version")
+    assert (done.code, done.err, facts) == (
+        0,
+        "",
+        {
+            "database": secret.replace("s3cret", "***"),
+            "postgresql": version,
+            "voices": __version__,
+            "migrations": ["001_initial", "002_views"],
+            "rows": {
+                "speakers": 1,
+                "processed_files": 0,
+                "processing_history": 0,
+                "model_performance": 0,
+            },
+            "last_run": None,
+            "unfinished": 0,
+        },
+    )
+    lines = run("--db", secret, "status").out.splitlines()
+    assert lines[0] == f"database            {facts['database']}"
+    assert lines[2] == f"postgresql          {version}"
+
+
+def test_check_tells_what_is_wrong(db: DatabaseManager, url: str) -> None:
+    """check finds a difference of the schema, says what to do, and exits with 1."""
+    db.execute_raw_query("DROP INDEX speakers_name", write=True)
+    db.close()
+    assert run("--db", url, "check") == (
+        1,
+        (
+            "drift: table 'speakers' lacks index 'speakers_name' "
+            "(CREATE INDEX speakers_name ON speakers USING btree (name))\n"
+            "    write a migration with 'voices create-migration NAME', or restore a backup with "
+            "'voices restore'\n"
+        ),
+        "1 finding\n",
+    )
+
+
+def test_without_psycopg_the_sentence_says_how_to_get_it() -> None:
+    """Where the extra is missing, one sentence has the command that installs it."""
+    script = (
+        "import sys; sys.modules['psycopg'] = None; from voices_peewee.cli import main\n"
+        "sys.argv[1:] = ['--db', 'postgresql://ada:s3cret@host/v', 'status']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = "a database on a server needs an extra; run: pip install 'voices-peewee[postgres]'"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
 
 
 def test_own_options_are_taken_out_of_the_url() -> None:
@@ -136,6 +269,64 @@ def test_another_applications_database_is_refused(server: postgres_server.Server
             f"cannot use '{server.url(name)}': it is a database of another application (songs)"
         )
     server.drop(name)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_is_not_utf8_is_refused(
+    server: postgres_server.Server, encoding: str
+) -> None:
+    """A database that cannot hold every text is refused before anything is in it."""
+    options = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' LOCALE_PROVIDER libc"
+    server.execute(f"CREATE DATABASE narrow {options}")
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(server.url("narrow")).initialize()
+    assert str(caught.value) == (
+        f"cannot use '{server.url('narrow')}': its encoding is {encoding}; make one with "
+        "\"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
+    )
+    server.drop("narrow")
+
+
+SETTINGS = {
+    "TimeZone": "Asia/Tokyo",
+    "DateStyle": "German, DMY",
+    "extra_float_digits": "0",
+    "standard_conforming_strings": "off",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+}
+
+
+def test_settings_of_the_database_change_nothing(
+    server: postgres_server.Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, times and numbers come back as they were, however sessions begin."""
+    for name, value in SETTINGS.items():
+        server.execute(f"ALTER DATABASE {Databases.name(url)} SET {name} = '{value}'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    before = utc_now()
+    with DatabaseManager(url) as db:
+        ada = db.create_speaker("Ада\\", tags=["日本"])
+        with db.track("/é.wav", "separation", speaker=ada) as work:
+            work.log(si_snri=0.1 + 0.2)
+        assert [one.tags for one in db.search("speakers", "ада\\")] == [["日本"]]
+        (performance,) = db.get_all(ModelPerformance)
+        assert performance.si_snri == 0.1 + 0.2
+        assert before <= performance.processing_history.start_time <= utc_now()
+
+
+def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
+    """With ``prepare_threshold=0`` a session keeps no statement and no rows: see PgBouncer."""
+    with DatabaseManager(f"{url}&prepare_threshold=0") as db:
+        db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
+        page = db.list_rows("speakers", limit=None)
+        some = db.query(Speaker).order_by(Speaker.id).iterator()
+        assert next(some).name == "0"
+        for number in range(10):
+            assert db.get_by_id(Speaker, number + 1).name == str(number)
+        kept = "SELECT name FROM pg_prepared_statements UNION ALL SELECT name FROM pg_cursors"
+        assert db.execute_raw_query(kept) == []
+        assert len(list(page.rows)) == 3000
 
 
 def test_migrations_and_models_make_the_same_schema(db: DatabaseManager) -> None:
@@ -367,8 +558,6 @@ def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:
 
 def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseManager) -> None:
     """Waiting for another session's lock ends with the timeout."""
-    import psycopg
-
     db.close()
     with psycopg.connect(url) as other, DatabaseManager(url, timeout=0.2) as waiting:
         other.execute("LOCK TABLE speakers")
@@ -381,25 +570,56 @@ def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseMana
         other.rollback()
 
 
-def test_a_reader_may_only_read(server: postgres_server.Server, url: str) -> None:
-    """A role that may only read lists and asks, and is refused in one sentence when it writes."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    server.execute("DROP ROLE IF EXISTS reader")
-    server.execute("CREATE ROLE reader LOGIN")
-    for sql in ("GRANT USAGE ON SCHEMA public", "GRANT SELECT ON ALL TABLES IN SCHEMA public"):
-        server.execute(f"{sql} TO reader", name)
-    reader = url.replace("voices@", "reader@")
+@pytest.fixture
+def roles(server: postgres_server.Server, url: str) -> Iterator[None]:
+    """The roles of docs/postgresql.md, in the database at ``url``."""
+    text = Path(__file__).parents[1].joinpath("docs", "postgresql.md").read_text()
+    (sql,) = (block for block in text.split("```") if "CREATE ROLE voices_reader" in block)
+    people, groups = ("gpu01", "gpu02", "ada"), "voices_reader, voices_writer"
+    for person in people:
+        server.execute(f"CREATE ROLE {person} LOGIN")
+    server.execute(sql.removeprefix("sql"), Databases.name(url))
+    yield
+    server.execute(f"DROP OWNED BY {groups}", Databases.name(url))
+    server.execute(f"DROP ROLE {groups}, {', '.join(people)}")
+
+
+DENIED = "ask for the role that may do this"
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_reader_may_only_read(
+    server: postgres_server.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader lists, asks and backs up, and is refused in one sentence when it writes."""
+    monkeypatch.setenv("PATH", str(server.bin), prepend=":")
+    reader = url.replace("voices@", "ada@")
     with DatabaseManager(reader) as db:
         assert db.get_all(Speaker) == []
         assert len(db.leaderboard()) == 0
+        assert db.check() == []
+        assert db.verify_backup(db.backup_database(tmp_path)).rows["speakers"] == 0
         with pytest.raises(errors.DatabaseError) as caught:
             db.create_speaker("Ada")
         assert str(caught.value) == (
-            f"cannot use '{reader}': permission denied for table speakers; "
-            "ask for the role that may do this"
+            f"cannot use '{reader}': permission denied for table speakers; {DENIED}"
         )
-    server.execute("DROP OWNED BY reader", name)
-    server.execute("DROP ROLE reader")
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_writer_may_not_migrate(url: str) -> None:
+    """A writer records and deletes, and leaves the tables to their owner."""
+    writer = url.replace("voices@", "gpu01@")
+    with DatabaseManager(writer) as db:
+        ada = db.create_speaker("Ada")
+        with db.track("/a.wav", "separation", speaker=ada) as work:
+            work.output("/b.wav", si_snri=1.0)
+        db.delete(ada)
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.rollback_migration(backup=False)
+        assert str(caught.value) == (
+            f"cannot use '{writer}': permission denied for schema public; {DENIED}"
+        )
 
 
 def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
@@ -439,6 +659,50 @@ def test_rows_that_are_iterated_stay_on_the_server(db: DatabaseManager) -> None:
     del some
     assert db.execute_raw_query(HELD) == [{"n": 0}]
     assert list(query.iterator()) == query.all()
+
+
+def round_trips(db: DatabaseManager, act: Callable[[], object], folder: Path) -> int:
+    """Return how often an act waits for the server, as libpq's own trace tells it."""
+    link = db.store.connection().pgconn
+    with (folder / "trace").open("w+b") as file:
+        link.trace(file.fileno())
+        link.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+        act()
+        link.untrace()
+        file.seek(0)
+        sent = [line.split(b"\t")[2].strip() for line in file if line.startswith(b"F\t")]
+    return sent.count(b"Sync") + sent.count(b"Query")
+
+
+def record(db: DatabaseManager) -> None:
+    with db.track("/mix/1.wav", "separation", model_type="demucs") as work:
+        work.output("/out/1.wav", si_snri=1.0)
+
+
+RUNS = [
+    {"source": f"/mix/{number}.wav", "operation_type": "separation", "start_time": utc_now()}
+    for number in range(100)
+]
+COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
+    "a record by its id": (lambda db: db.get_by_id(Speaker, 1), 1),
+    "a new record": (lambda db: db.add(Speaker(name="Bob")), 1),
+    "a run": (record, 15),
+    "a hundred runs": (lambda db: db.record_runs(RUNS), 10),
+    "history": (lambda db: list(db.history("/mix/1.wav")), 3),
+    "failures": (lambda db: db.failures(), 1),
+    "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 1),
+    "export": (lambda db: db.export(io.BytesIO()), 7),
+}
+
+
+@pytest.mark.parametrize(("act", "count"), COSTS.values(), ids=COSTS)
+def test_a_server_is_asked_seldom(
+    db: DatabaseManager, tmp_path: Path, act: Callable[[DatabaseManager], object], count: int
+) -> None:
+    """What an act costs does not grow with the rows: each question waits for the network."""
+    db.create_speaker("Ada")
+    db.record_runs(RUNS)
+    assert round_trips(db, lambda: act(db), tmp_path) == count
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

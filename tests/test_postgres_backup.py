@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import run
+from databases import Databases
 
 from voices_peewee import DatabaseManager, Speaker, errors
 
@@ -93,6 +94,16 @@ def test_a_backup_is_one_moment_while_others_write(url: str, tmp_path: Path) -> 
         assert db.status()["rows"]["speakers"] == counted
 
 
+def test_an_upgrade_saves_what_is_there(url: str, tmp_path: Path) -> None:
+    """An upgrade of a populated database says where its backup is, and that one is sound."""
+    (tmp_path / "101_nothing.py").write_text("def migrate(migrator, database, *, fake=False): ...")
+    assert run("--db", url, "add-speaker", "Ada").code == 0
+    done = run("--db", url, "--migrations-dir", tmp_path, "init")
+    (backup,) = (tmp_path / "home" / ".voices").glob("*.dump")
+    assert done == (0, f"{url}\n", f"backed up first to '{backup}'\n1 migration applied\n")
+    assert run("--db", url, "verify-backup", backup).code == 0
+
+
 def test_a_changed_backup_is_refused(url: str, tmp_path: Path) -> None:
     """A dump whose bytes are not those of its facts is not restored, and nothing is changed."""
     with DatabaseManager(url) as db:
@@ -127,6 +138,51 @@ def test_a_restore_that_fails_changes_nothing(
             db.restore(path)  # the type is there already
         assert str(caught.value).startswith(f"backup '{path}': it could not be restored (")
         assert 'type "mood" already exists' in str(caught.value)
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+
+
+def test_a_backup_is_of_its_schema_alone(
+    server: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """Two teams' schemas in one database are backed up and restored apart from each other."""
+    server.execute("CREATE SCHEMA team", Databases.name(url))
+    team = f"{url}&options=-csearch_path%3Dteam"
+    with DatabaseManager(team).initialize() as db:
+        db.create_speaker("Ada")
+        path = db.backup_database(tmp_path / "team.dump")
+        db.create_speaker("Bob")
+    with DatabaseManager(url) as db:
+        db.create_speaker("Eve")
+        whole = db.backup_database(tmp_path / "public.dump")
+        with pytest.raises(errors.BackupError) as caught:
+            db.restore(path)
+        assert str(caught.value) == (
+            f"backup '{path}': it is of the schema 'team', and the first of the search_path is "
+            "'public'"
+        )
+        db.restore(whole)
+        assert [one.name for one in db.get_all(Speaker)] == ["Eve"]
+    with DatabaseManager(team) as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob"]
+        db.restore(path)
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+
+
+def test_another_applications_dump_is_refused(
+    server: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """A dump without a record is no backup, and does not take the place of one."""
+    name, path = server.create(), tmp_path / "songs.dump"
+    server.execute("CREATE TABLE songs (id int)", name)
+    command = ["pg_dump", "--format=custom", f"--file={path}", server.url(name)]
+    subprocess.run(command, check=True)
+    server.drop(name)
+    with DatabaseManager(url) as db:
+        db.create_speaker("Ada")
+        for call in (db.verify_backup, db.restore):
+            with pytest.raises(errors.BackupError) as caught:
+                call(path)
+            assert str(caught.value) == f"backup '{path}': it is a dump of another application"
         assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
 
 

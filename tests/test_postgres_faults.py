@@ -169,6 +169,23 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
     assert told == [(begun.run_id, "success", f"/{number}.wav") for number in (1, 2)]
 
 
+def test_a_run_waits_for_the_timeout_and_no_longer(own: postgres_server.Server, url: str) -> None:
+    """An output and an end wait once each for a server that does not come back."""
+
+    def work() -> None:
+        with db.track("/in.wav", "separation") as run:
+            own.stop()
+            times.append(time.monotonic())
+            run.output("/out.wav")
+        times.append(time.monotonic())
+
+    times: list[float] = []
+    with DatabaseManager(url, timeout=0.8).initialize() as db, pytest.warns(SpoolWarning):
+        work()
+    begun, ended = times
+    assert 1.6 <= ended - begun < 3
+
+
 def test_the_users_error_is_kept_with_the_run(
     own: postgres_server.Server, url: str, tmp_path: Path
 ) -> None:

@@ -122,7 +122,9 @@ def test_filters_that_cannot_be(db: DatabaseManager) -> None:
         db.failures(since="2026-11-01")
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_failures_read_only_what_failed(db: DatabaseManager) -> None:
     """The failures of a night are found without reading all that succeeded."""
     fail(db, TRACE)
@@ -160,8 +162,8 @@ def run_id(db: DatabaseManager) -> str:
             hours=hours / 3600,
             run=run,
             si_snri=9.25 - hours,
-            input_si_snr=-1.5,
             metric_impl="mir_eval 0.8",
+            input_si_snr=-1.5,
         )
     return str(run["run_id"])
 
@@ -205,7 +207,6 @@ def test_a_run_is_shown_whole(db: DatabaseManager, run_id: str) -> None:
     }
 
 
-@pytest.mark.sqlite("the order of the keys in JSON")
 def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> None:
     """The text says all of it, a fact a line."""
     assert str(db.show_run(run_id)) == (
@@ -223,13 +224,13 @@ def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> No
         "\n"
         "1: /stems/a.wav (Ada)\n"
         "  si_snri: 9.25\n"
-        "  input_si_snr: -1.5\n"
         "  metric_impl: mir_eval 0.8\n"
+        "  input_si_snr: -1.5\n"
         "\n"
         "2: /stems/b.wav\n"
         "  si_snri: 8.25\n"
-        "  input_si_snr: -1.5\n"
-        "  metric_impl: mir_eval 0.8"
+        "  metric_impl: mir_eval 0.8\n"
+        "  input_si_snr: -1.5"
     )
 
 
@@ -346,7 +347,9 @@ def test_history_is_all_that_was_done_to_a_recording(
         assert [row.id for row in db.history(key)] == expected
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_history_needs_no_further_queries(db: DatabaseManager) -> None:
     """Files, speakers and measurements come along, however many rows there are."""
     ada = db.add(Speaker(name="Ada"))

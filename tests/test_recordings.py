@@ -315,7 +315,9 @@ def test_batches_say_what_changed(db: DatabaseManager, tmp_path: Path) -> None:
     assert [row.duration for row in rows(db)] == [0.1, 0.2, 0.1, 0.1]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_lookups_do_not_grow_with_the_files(db: DatabaseManager, tmp_path: Path) -> None:
     """A batch asks the database a fixed number of questions, however many files it has."""
     for number in range(40):

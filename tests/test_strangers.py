@@ -112,7 +112,6 @@ def refuses(act: Callable[[], object]) -> None:
 # Python
 
 
-@pytest.mark.sqlite("texts with the character NUL")
 @fuzzed
 @given(name=texts, description=st.none() | texts, tags=st.lists(texts, max_size=4))
 @example(name="'; DROP TABLE speakers; --", description="\x00", tags=["\ud800"])

@@ -219,7 +219,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     assert [row["name"] for row in rows(path, query)] == list(VIEWS)
 
 
-@pytest.mark.sqlite("a backup is a file beside the database")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
 def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
     """A backup and what is restored from it show the views' rows."""
     add_run(db, si_snri=1.0)

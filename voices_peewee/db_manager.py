@@ -19,6 +19,7 @@ from voices_peewee.engine import MEMORY
 from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, QueryError
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
 from voices_peewee.rows import Query
+from voices_peewee.server_url import as_server
 from voices_peewee.speakers import SpeakerMethods
 from voices_peewee.store import FileKey, SpeakerKey, Store
 from voices_peewee.tabular import ResultList
@@ -304,7 +305,8 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             BackupError: The target is there already, or the copy did not verify.
             DatabaseMissingError: There is no database.
         """
-        return self._snapshot(path, progress=progress, keep=keep, overwrite=overwrite).path
+        target = None if path is None else _backup_path(path)
+        return self._snapshot(target, progress=progress, keep=keep, overwrite=overwrite).path
 
     def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
         """Return the backups made of this database, newest first.
@@ -409,6 +411,8 @@ def _engine_facts(store: Store, path: str) -> dict[str, Any]:
 def _backup_path(path: str | os.PathLike[str]) -> Path:
     if "\0" in os.fspath(path):
         raise BackupError(path, "a path must be a text without NUL")
+    if server := as_server(path):
+        raise BackupError(server, "a backup is a file, not a server")
     return Path(os.path.abspath(path))
 
 

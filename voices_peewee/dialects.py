@@ -58,11 +58,15 @@ def as_number(value: Any) -> pw.NodeList:
 
 
 def in_order(value: Any) -> pw.NodeList:
-    """Return a sort key for jsonb: numbers before texts, and text by its bytes."""
+    """Return a sort key for jsonb: numbers before texts, and text by its bytes.
+
+    As in SQLite, 1, 1.0 and true are equal.
+    """
     return nodes(
-        *("CASE WHEN", value, "IS NULL OR jsonb_typeof(", value, ") = 'null' THEN NULL ELSE ROW("),
-        *("CASE WHEN jsonb_typeof(", value, ") IN ('number', 'boolean') THEN 0 ELSE 1 END,"),
-        *(as_number(value), ", convert_to(", value, "#>> '{}', 'UTF8')) END"),
+        *("CASE WHEN coalesce(jsonb_typeof(", value, "), 'null') = 'null' THEN NULL"),
+        *("WHEN jsonb_typeof(", value, ") IN ('number', 'boolean')"),
+        *("THEN ROW(0,", as_number(value), ", CAST(NULL AS bytea)) ELSE"),
+        *("ROW(1, CAST(NULL AS double precision), convert_to(", value, "#>> '{}', 'UTF8')) END"),
     )
 
 

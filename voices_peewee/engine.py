@@ -22,7 +22,7 @@ from voices_peewee.errors import (
     NotVoicesError,
 )
 from voices_peewee.forks import Connection, Connections, Gate, forks, still_open
-from voices_peewee.server_url import SCHEMES, is_server, masked
+from voices_peewee.server_url import SCHEMES, as_server, is_server, masked
 
 if TYPE_CHECKING:
     from voices_peewee.postgres import Server
@@ -290,13 +290,18 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
         return name
     if name.startswith("sqlite:///"):
         name = name.removeprefix("sqlite:///")
-    elif "://" in name:
-        scheme = name.partition("://")[0]
+    elif "://" in name or as_server(name):
+        scheme = name.partition(":")[0]
         known = ", ".join(f"{one}://" for one in SCHEMES)
         raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
+
+
+_UNREADABLE: Final = (
+    "the URL cannot be read; in a password, write '%' as %25, '/' as %2F, '?' as %3F and '@' as %40"
+)
 
 
 def open_server(url: str, timeout: float) -> Server:
@@ -314,7 +319,7 @@ def open_server(url: str, timeout: float) -> Server:
         return postgres.open_server(url, timeout=timeout)
     except ValueError:
         # Not ``from error``: libpq repeats the URL, and with it the password.
-        raise DatabaseError(masked(url), "the URL cannot be read") from None
+        raise DatabaseError(masked(url), _UNREADABLE) from None
 
 
 def inspect(path: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from voices_peewee.backup_place import (
     file_errors,
@@ -19,6 +19,9 @@ from voices_peewee.backup_place import (
     unfinished,
 )
 from voices_peewee.errors import ExportError
+from voices_peewee.server_url import as_server
+
+_TO_SERVER: Final = "a server is no file; use 'voices export | voices --db URL import -'"
 
 
 class Place(NamedTuple):
@@ -32,11 +35,13 @@ def find(target: str | os.PathLike[str]) -> Place:
     """Return what a path names; a ``/`` at its end makes it a folder.
 
     Raises:
-        ExportError: It is empty or holds a NUL.
+        ExportError: It is empty, holds a NUL, or is a server's URL.
     """
     name = os.fspath(target)
     if not name or "\0" in name:
         raise ExportError(name, "a path must be a text without NUL, and not empty")
+    if server := as_server(name):
+        raise ExportError(server, _TO_SERVER)
     path = Path(os.path.abspath(name))
     return Place(path, name.endswith("/") or path.is_dir())
 

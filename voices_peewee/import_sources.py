@@ -22,12 +22,14 @@ from voices_peewee.import_source import (
     table_named,
     table_of_file,
 )
+from voices_peewee.server_url import as_server
 
 AnyPath = str | os.PathLike[str]
 Input = AnyPath | IO[Any] | Iterable[AnyPath] | Iterable[Mapping[str, Any]]
 
 STDIN: Final = "-"
 _STDIN_LABEL: Final = "standard input"
+_FROM_SERVER: Final = "a server is no file; use 'voices --db URL export | voices import -'"
 _SQLITE: Final = b"SQLite format 3\0"
 _PARQUET: Final = b"PAR1"
 _GZIP: Final = b"\x1f\x8b"
@@ -80,6 +82,8 @@ class Opener:
             path = os.fspath(one)
             if path == STDIN:
                 yield self._standard_input()
+            elif server := as_server(path):
+                raise InputError(server, _FROM_SERVER)
             elif os.path.isdir(path):  # noqa: PTH112 - a Path raises for a name that is too long
                 yield from map(self._file, _files_in(path))
             else:

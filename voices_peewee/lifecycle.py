@@ -275,12 +275,11 @@ class Lifecycle:
 
     # Inside
 
-    def _snapshot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Backup:
+    def _snapshot(self, target: Path | None = None, **options: Any) -> Backup:
         from voices_peewee import backup
 
         if self.path == engine.MEMORY:
             raise DatabaseError(self.path, "an in-memory database has no file to back up")
-        target = None if path is None else Path(os.path.abspath(path))
         if self._url is not None:
             from voices_peewee import server_backup
 

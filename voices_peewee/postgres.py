@@ -6,14 +6,15 @@ SQLite returns (times and JSON as text, numbers as float), so that nothing above
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import select
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import peewee as pw
@@ -41,8 +42,21 @@ _LONGEST_PAUSE: Final = 1.0
 _BATCH: Final = 1000  # sets of values that are sent at once
 _CONNECT: Final = 10  # s that one attempt may take
 _APPLICATION: Final = "voices"
+# What a role, a database or the environment may have set otherwise: values go as they are.
+_SESSION: Final = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
 _AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by peer", "unreachable")
 _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet accepting")
+
+
+_NOT_UTF8: Final = (
+    "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
+)
+_NO_PORT: Final = "a port is a number"
 
 
 class _Text(Loader):
@@ -101,14 +115,20 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """Run a statement with many sets of values; what makes the values may read meanwhile."""
         cursor, rest, count = self.cursor(), iter(rows), 0
         sql = for_psycopg(query) if "%s" not in query else query
-        while batch := list(islice(rest, _BATCH)):
+        while batch := list(itertools.islice(rest, _BATCH)):
             with _peewee_errors:
                 cursor.executemany(sql, batch)
             count += cursor.rowcount
         return Written(count)
 
     def stream(self, query: str, params: Any = None) -> Any:
-        """Run a SELECT whose rows stay on the server until they are fetched."""
+        """Run a SELECT whose rows stay on the server until they are fetched.
+
+        Where nothing is prepared, the next statement outside a transaction may reach another
+        session of the server (PgBouncer's transaction mode): all rows are fetched at once.
+        """
+        if self.prepare_threshold is None and not self.in_transaction:
+            return self.execute(query, params)
         cursor = _Stream(self, f"voices_{os.urandom(6).hex()}", withhold=not self.in_transaction)
         with _peewee_errors:
             cursor.execute(query, params or None)
@@ -161,14 +181,17 @@ class _Adapter(pw.Psycopg3Adapter):
 
     def connect(self, db: Any, **_: Any) -> Connection:
         connection = Connection.connect(db.conninfo, autocommit=True, **db.options)
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise DatabaseError(db.label, _NOT_UTF8.format(encoding))
         types, info = psycopg.adapters.types, connection.adapters
         for name, loader in (("jsonb", _Text), ("json", _Text), ("timestamptz", _Time)):
             info.register_loader(types[name].oid, loader)
         info.register_loader(types["numeric"].oid, _Float)
-        connection.execute(
-            "SELECT set_config('TimeZone', 'UTC', false), set_config('lock_timeout', %s, false)",
-            (str(int(1000 * db.timeout)),),
-        )
+        settings = {**_SESSION, "lock_timeout": str(int(1000 * db.timeout))}
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        connection.execute(f"SELECT {calls}", [*itertools.chain(*settings.items())])
         connection.process = os.getpid()
         db.made[id(connection)] = connection
         return connection
@@ -213,8 +236,14 @@ class Server(PooledDatabase):  # type: ignore[misc] # playhouse has no types
         self.label, self.timeout = masked(url), timeout
         rest, own = split_options(url)
         parts: dict[str, Any] = conninfo_to_dict(rest)
+        if not re.fullmatch(r"[0-9,]*", str(parts.get("port") or "")):
+            raise ValueError(_NO_PORT)  # libpq would show it: it may be the end of a password
         self.conninfo = rest
-        self.options: dict[str, Any] = {"prepare_threshold": own.get("prepare_threshold", 5)}
+        self.options: dict[str, Any] = {
+            # To psycopg 0 would mean "at once", and None "never".
+            "prepare_threshold": own.get("prepare_threshold", 5) or None,
+            "client_encoding": "UTF8",
+        }
         if not parts.get("connect_timeout"):
             self.options["connect_timeout"] = max(1, min(_CONNECT, int(timeout)))
         if not parts.get("application_name"):
@@ -248,12 +277,13 @@ class Server(PooledDatabase):  # type: ignore[misc] # playhouse has no types
                     "close some, or raise max_connections",
                 ) from error
             except pw.OperationalError as error:
-                if not self._may_return(error) or time.monotonic() + pause > deadline:
+                left = deadline - time.monotonic()
+                if left < 0 or not self._may_return(error):
                     raise
             else:
                 self._was_connected = True
                 return found
-            time.sleep(pause)
+            time.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _may_return(self, error: Exception) -> bool:

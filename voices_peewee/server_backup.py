@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from voices_peewee.postgres import Server
 
 _MAGIC: Final = b"PGDMP"
-_SECRETS: Final = {"password": "PGPASSWORD", "sslpassword": "PGSSLPASSWORD"}
+_SECRETS: Final = ("password", "sslpassword")
+_RECORD: Final = re.compile(rb" TABLE (.+) schema_migrations ")
 _CHUNK: Final = 1 << 20  # bytes
 _TABLES: Final = """SELECT relkind, relname FROM pg_class
  WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
@@ -77,6 +79,7 @@ def _dump(server: Server, partial: Path, path: Path) -> Backup:
         connection = server.connection()
         ((moment,),) = connection.execute("SELECT pg_export_snapshot()").fetchall()
         command = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={moment}"]
+        command.append(f"--schema={_quoted(_schema(server))}")
         _run(path, "pg_dump", [*command, f"--file={partial}", *_to(server)], _environment(server))
         rows, migrations = _contents(connection)
     _read_whole(partial, path)
@@ -91,19 +94,28 @@ def _contents(connection: Any) -> tuple[dict[str, int], tuple[str, ...]]:
     names = [name for kind, name in connection.execute(_TABLES).fetchall() if kind in "rp"]
     rows = {}
     for name in names:
-        quoted = name.replace('"', '""')
-        ((rows[name],),) = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchall()  # noqa: S608 - a name
+        ((rows[name],),) = connection.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchall()  # noqa: S608 - a name
     if "schema_migrations" not in rows:
         return rows, ()
     found = connection.execute("SELECT name FROM schema_migrations ORDER BY id").fetchall()
     return rows, tuple(name for (name,) in found)
 
 
+def _schema(server: Server) -> str:
+    """Return the schema that the tables are in."""
+    ((name,),) = server.connection().execute("SELECT current_schema()").fetchall()
+    return str(name)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def verify(path: Path) -> Backup:
     """Check a dump against its digest and facts, and read it from end to end.
 
     Raises:
-        BackupError: It is missing, damaged, changed, or no dump.
+        BackupError: It is missing, damaged, changed, or no dump of a record.
     """
     with file_errors(BackupError, path):
         if not path.is_file():
@@ -117,6 +129,8 @@ def verify(path: Path) -> Backup:
         reason = f"its digest is not that of its facts {facts_path(path).name!r}; it was changed"
         raise BackupError(path, reason)
     _read_whole(path, path)
+    if not _schemas(path):
+        raise BackupError(path, "it is a dump of another application")
     created = datetime.fromtimestamp(time, UTC)
     return claimed or Backup(path, size, sha256, created, "", (), {}, "")
 
@@ -130,6 +144,12 @@ def _facts_of(path: Path) -> Backup | None:
     except ValueError as error:
         reason = f"its facts {facts.name!r} cannot be read ({error})"
         raise BackupError(path, f"{reason}; remove them to go without") from error
+
+
+def _schemas(path: Path) -> list[str]:
+    """Return the schemas in a dump that hold a record."""
+    listed = _run(path, "pg_restore", ["--list", str(path)], dict(os.environ))
+    return [name.decode("utf-8", "replace") for name in _RECORD.findall(listed)]
 
 
 def _read_whole(dump: Path, path: Path) -> None:
@@ -154,6 +174,9 @@ def restore(
     found = verify(path)
     if unknown := [name for name in found.migrations if name not in known_migrations]:
         raise DatabaseNewerError(path, unknown)
+    if (schema := _schema(server)) not in (held := _schemas(path)):
+        reason = f"it is of the schema {held[0]!r}, and the first of the search_path is {schema!r}"
+        raise BackupError(path, reason)
     present = server.connection().execute(_TABLES).fetchall()
     saved = snapshot(server) if present else None
     _replace(server, path, present)
@@ -163,6 +186,7 @@ def restore(
 def _replace(server: Server, path: Path, present: Sequence[tuple[str, str]]) -> None:
     """Feed psql with one transaction, which is committed only when pg_restore read all of it."""
     restore_command = [_program(path, "pg_restore"), "--no-owner", "--no-privileges", "--file=-"]
+    restore_command.append(f"--schema={_schema(server)}")  # without it, schemas are made too
     psql = [_program(path, "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
     reader = subprocess.Popen(  # noqa: S603 - PostgreSQL's own
         [*restore_command, str(path)], stdout=subprocess.PIPE
@@ -183,10 +207,8 @@ def _replace(server: Server, path: Path, present: Sequence[tuple[str, str]]) -> 
 
 def _begin(server: Server, present: Sequence[tuple[str, str]]) -> str:
     lines = ["BEGIN;", f"SET LOCAL lock_timeout = {int(1000 * server.timeout)};"]
-    for kind, name in present:
-        quoted = name.replace('"', '""')
-        lines.append(f'DROP {_KINDS[kind]} IF EXISTS "{quoted}" CASCADE;')
-    return "\n".join(lines) + "\n"
+    drops = (f"DROP {_KINDS[kind]} IF EXISTS {_quoted(name)} CASCADE;" for kind, name in present)
+    return "\n".join([*lines, *drops, ""])
 
 
 def _feed(reader: subprocess.Popen[bytes], writer: subprocess.Popen[bytes], begin: str) -> bool:
@@ -234,18 +256,19 @@ def _to(server: Server) -> list[str]:
 
 
 def _environment(server: Server) -> dict[str, str]:
-    """Return the environment with the passwords that the URL has."""
-    parts = conninfo_to_dict(server.conninfo)
-    secrets = {name: str(parts[key]) for key, name in _SECRETS.items() if parts.get(key)}
-    return {**os.environ, **secrets}
+    """Return the environment with the password that the URL has."""
+    password = conninfo_to_dict(server.conninfo).get("password")
+    return {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
 
 
-def _run(path: Path, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
+def _run(path: Path, name: str, arguments: Sequence[str], environment: dict[str, str]) -> bytes:
+    """Run a program and return what it writes."""
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own
         [_program(path, name), *arguments], capture_output=True, env=environment, check=False
     )
     if done.returncode:
         raise BackupError(path, f"{name} failed ({_last_line(done.stderr)})")
+    return done.stdout
 
 
 def _last_line(words: bytes) -> str:

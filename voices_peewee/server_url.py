@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
+from urllib.parse import unquote
 
 SCHEMES: Final = ("postgresql", "postgres", "cockroachdb")
 HIDDEN: Final = "***"
 
 _LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
 _SECRETS: Final = ("password", "sslpassword", "passwd")
+_QUERY: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
 _OPTIONS: Final = ("max_connections", "prepare_threshold")
 
 
@@ -18,15 +21,29 @@ def is_server(name: str) -> bool:
     return name.partition("://")[0].lower() in SCHEMES and "://" in name
 
 
+def as_server(path: str | os.PathLike[str]) -> str | None:
+    """Return what may be shown of a server's URL that stands where a file should; else None."""
+    scheme, colon, rest = os.fspath(path).partition(":")  # a Path has lost a "/"
+    if not colon or scheme.lower() not in SCHEMES or not rest.startswith("/"):
+        return None
+    return masked(f"{scheme}://{rest.lstrip('/')}")
+
+
 def masked(url: str) -> str:
     """Return a URL as it may be shown: every password in it is replaced by ``***``."""
     scheme, _, rest = url.partition("://")
-    place, mark, query = rest.partition("?")
-    user, at, host = place.rpartition("@")
+    # A password may hold "?" and "/": the query begins behind a place, with a name.
+    query = re.search(r"[/@].*?(\?[\w%]+=)", rest, re.DOTALL)
+    end = query.start(1) if query else len(rest)
+    user, at, host = rest[:end].rpartition("@")
     if ":" in user:
         user = f"{user.partition(':')[0]}:{HIDDEN}"
-    query = re.sub(rf"(?i)(^|&)({'|'.join(_SECRETS)})=[^&]*", rf"\1\2={HIDDEN}", query)
-    return f"{scheme}://{user}{at}{host}{mark}{query}"
+    return f"{scheme}://{_QUERY.sub(_hide, user + at + host + rest[end:])}"
+
+
+def _hide(option: re.Match[str]) -> str:
+    name = unquote(option["name"]).lower()
+    return f"{option['name']}={HIDDEN}" if name in _SECRETS else option[0]
 
 
 def split_options(url: str) -> tuple[str, dict[str, int]]:

@@ -102,7 +102,8 @@ def _path(store: Store) -> Path:
     if not isinstance(store.database, pw.SqliteDatabase):
         raise DatabaseError(
             store.label,
-            "Datasette shows SQLite files; make one with 'voices export --format sqlite'",
+            "Datasette shows SQLite files; make one with 'voices export --output copy.db', then "
+            "'voices --db copy.db serve'",
         )
     if store.label == MEMORY:
         raise DatabaseError(store.label, "an in-memory database has no file to show")
