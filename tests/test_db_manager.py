@@ -459,8 +459,8 @@ RECORD_SENTENCES: list[Any] = [
     (lambda db: db.query(Speaker).filter_by(nam="b"), "unknown field 'nam'; did you mean 'name'?"),
     (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
     (
-        lambda db: db.execute_raw_query("DELETE FROM speakers"),
-        "this statement would change the database; pass write=True to allow it",
+        lambda db: db.execute_raw_query("PRAGMA table_info(speakers)"),
+        "only SELECT, WITH, VALUES and EXPLAIN run without write=True",
     ),
     (
         lambda db: db.execute_raw_query("WITH x AS (SELECT 1) DELETE FROM speakers"),
