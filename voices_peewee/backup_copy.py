@@ -12,7 +12,7 @@ from typing import Final
 
 from voices_peewee._version import __version__
 from voices_peewee.backup_facts import Backup, digest
-from voices_peewee.backup_place import Kind, file_errors
+from voices_peewee.backup_place import Kind, file_errors, sync
 from voices_peewee.errors import (
     BackupError,
     DatabaseBusyError,
@@ -133,23 +133,27 @@ def copy_checked(
     database: Path, partial: Path, target: Path, *, progress: Progress | None, timeout: float
 ) -> Backup:
     """Copy one moment of the database, compare the copy with it, and state the facts."""
-    with (
-        database_errors(database, timeout, target),
-        writing(partial, BackupError, target) as copy,
-    ):
-        with closing(open_database(database, timeout)) as live:
+    with database_errors(database, timeout, target):
+        with (
+            writing(partial, BackupError, target) as copy,
+            closing(open_database(database, timeout)) as live,
+        ):
             # The transaction fixes the moment: without it each commit restarts the copy.
             live.execute("BEGIN")
             rows, migrations = contents(live)
             created = datetime.now(UTC)
             copy_pages(live, copy, progress)
-        with ThreadPoolExecutor(1) as beside:  # a digest takes as long as a check
-            sha = beside.submit(digest, partial)
-            if finding := first_finding(copy, full=False):
+        with (
+            ThreadPoolExecutor(2) as beside,  # each takes about as long as a check
+            closing(open_backup(partial)) as written,
+        ):
+            synced, sha = beside.submit(sync, partial), beside.submit(digest, partial)
+            if finding := first_finding(written, full=False):
                 raise DatabaseDamagedError(database, finding)
-            if contents(copy) != (rows, migrations):
+            if contents(written) != (rows, migrations):
                 raise BackupError(target, "the copy differs from the database; try again")
     with file_errors(BackupError, target):
+        synced.result()
         size, sha256 = partial.stat().st_size, sha.result()
     return Backup(target, size, sha256, created, str(database), migrations, rows, __version__)
 
