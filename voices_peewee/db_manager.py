@@ -52,6 +52,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         timeout: How long to wait for another program's lock, in seconds.
         migrations_dir: An application's own migrations, applied after the package's.
 
+    Raises:
+        DatabaseError: The database is not one that can be named.
+        InvalidValueError: The timeout is negative, or more than 1,000,000 s.
+
     Example:
         >>> with DatabaseManager(":memory:").initialize() as db:
         ...     db.create_speaker("Ada").name
