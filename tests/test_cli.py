@@ -88,6 +88,7 @@ def test_list_as_json_loads_no_rich(path: Path) -> None:
     assert names & {"peewee", "rich", "peewee_migrate"} == {"peewee"}
 
 
+@pytest.mark.sqlite("what a file does without")
 def test_a_file_needs_no_driver_of_a_server(path: Path) -> None:
     """A command on a file loads no psycopg, which Peewee would do wherever it is installed."""
     assert run("--db", path, "init").code == 0

@@ -356,7 +356,7 @@ def test_letters_stay_readable(path: Path) -> None:
 
 def test_formulas_do_not_reach_a_spreadsheet(path: Path) -> None:
     """CSV quotes text that a spreadsheet would run, unless it is asked for as stored."""
-    names = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\tx", "-1", "+1.5e3", "a\nb", EVIL]
+    names = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\tx", "\n=1", "＝1", "-1", "+1.5e3", "a\nb", EVIL]
     with DatabaseManager(path).initialize() as db:
         db.add_all([Speaker(name=name) for name in names])
     args = ["list-speakers", "--csv", "--columns", "name", "--sort", "id"]
@@ -367,6 +367,8 @@ def test_formulas_do_not_reach_a_spreadsheet(path: Path) -> None:
         "'-1+1",
         "'@SUM(A1)",
         "'\tx",
+        "'\n=1",
+        "'＝1",
         "-1",
         "+1.5e3",
         "a\nb",

@@ -338,6 +338,18 @@ def _empty_path(path: Path) -> None:
     DatabaseManager("")
 
 
+def _no_time(path: Path) -> None:
+    DatabaseManager(path, timeout=float("nan"))
+
+
+def _past(path: Path) -> None:
+    DatabaseManager(path, timeout=-1)
+
+
+def _for_ever(path: Path) -> None:
+    DatabaseManager(path, timeout=3e6)
+
+
 KNOWN_URLS = "postgresql://, postgres://, cockroachdb://"
 FILE = pytest.mark.sqlite("what lies at a path")
 SENTENCES: list[Any] = [
@@ -382,6 +394,9 @@ SENTENCES: list[Any] = [
         "cannot use 'PostgresqlDatabase': give the URL of a server, not a Peewee database",
     ),
     (_empty_path, "cannot use '': a path must be a text without NUL, and not empty"),
+    (_no_time, "timeout must lie between 0 and 1,000,000 seconds, not nan"),
+    (_past, "timeout must lie between 0 and 1,000,000 seconds, not -1"),
+    (_for_ever, "timeout must lie between 0 and 1,000,000 seconds, not 3e+06"),
 ]
 
 
@@ -459,8 +474,8 @@ RECORD_SENTENCES: list[Any] = [
     (lambda db: db.query(Speaker).filter_by(nam="b"), "unknown field 'nam'; did you mean 'name'?"),
     (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
     (
-        lambda db: db.execute_raw_query("DELETE FROM speakers"),
-        "this statement would change the database; pass write=True to allow it",
+        lambda db: db.execute_raw_query("PRAGMA table_info(speakers)"),
+        "only SELECT, WITH, VALUES and EXPLAIN run without write=True",
     ),
     (
         lambda db: db.execute_raw_query("WITH x AS (SELECT 1) DELETE FROM speakers"),

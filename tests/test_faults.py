@@ -271,6 +271,30 @@ def test_read_only_file_system(disk: Path) -> None:
     )
 
 
+def test_a_wal_in_a_read_only_folder(tmp_path: Path) -> None:
+    """Rows are never shown without what a WAL holds that cannot be read there."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = small(tmp_path / "voices.db")
+    with DatabaseManager(path).connect() as db:
+        db.add(Speaker(name="Eve"))
+        for name in ("voices.db", "voices.db-wal"):
+            shutil.copy(tmp_path / name, folder / name)
+    folder.chmod(0o555)
+    body = """
+        obey_permissions()
+        voices("list-speakers")
+        """
+    assert program(folder / "voices.db", body) == (
+        "list-speakers 1 Error: cannot use 'PATH': unable to open database file; "
+        "check the permissions of its folder, and how many files are open\n"
+    )
+    folder.chmod(0o755)
+    assert run("--db", folder / "voices.db", "list-speakers", "--columns", "name").err == (
+        "3 speakers\n"
+    )
+
+
 def test_read_only_file(path: Path) -> None:
     """A read-only file in a folder that can be written is read, and not changed."""
     small(path)

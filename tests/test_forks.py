@@ -256,7 +256,7 @@ def run(path: Path, body: str, *args: str) -> str:
     script = path.with_name("program.py")
     script.write_text("\n".join(program))
     done = subprocess.run(
-        [sys.executable, "-u", script, path, *args], capture_output=True, text=True, timeout=240
+        [sys.executable, "-u", script, path, *args], capture_output=True, text=True, timeout=600
     )
     assert (done.returncode, done.stderr) == (0, "")
     with closing(sqlite3.connect(path)) as connection:

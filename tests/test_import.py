@@ -398,6 +398,8 @@ def test_csv_takes_its_types_from_the_schema(db: DatabaseManager) -> None:
     ada = db.get_speaker("Ada")
     assert (ada.tags, ada.description) == (["'a", "b'"], "=1")
     assert ada.created_at == dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+    db.import_records(io.StringIO("name,description\nBob,'＝1\nEve,\"'\n=1\"\n"))
+    assert [one.description for one in db.get_all(Speaker)] == ["=1", "＝1", "\n=1"]
     text = (
         "filename,speaker_id,duration,sample_rate,metadata,processed_path\n"
         '1.wav,1.0, 2.50 ,16000,"{""room"": [1]}",\n'

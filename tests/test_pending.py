@@ -215,7 +215,9 @@ def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     ]
 
 
-@pytest.mark.sqlite("counts statements through sqlite3")
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
 def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     """What a list of sources costs does not grow with the runs of other sources."""
     for number in range(50):

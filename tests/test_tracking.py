@@ -703,6 +703,27 @@ def test_an_interrupt_while_the_lock_is_awaited_leaves_nothing_open(path: Path) 
         assert [row.status for row in histories(db)] == ["success"]
 
 
+@pytest.mark.parametrize("outputs_told", [[], ["/stem.wav"]], ids=["end", "output"])
+def test_a_run_whose_rows_were_deleted_leaves_others_alone(
+    db: DatabaseManager, outputs_told: list[str]
+) -> None:
+    """A run whose rows were deleted says so; one that got their ids stays as it was."""
+
+    def work() -> None:
+        with db.track("a.wav", SEPARATION) as run:
+            db.delete(db.get_by_id(ProcessedFile, run.file.id))
+            db.track("b.wav", SEPARATION).__enter__()
+            for path in outputs_told:
+                run.output(path, pesq=1)
+
+    with pytest.raises(errors.NotFoundError) as gone:
+        work()
+    assert str(gone.value) == "no run 1; see 'voices list-history'"
+    assert [row.status for row in histories(db)] == ["unfinished"]
+    assert [file.filename for file in db.get_all(ProcessedFile)] == ["b.wav"]
+    assert performances(db) == []
+
+
 # Decorators
 
 

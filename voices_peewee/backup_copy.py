@@ -12,7 +12,7 @@ from typing import Final
 
 from voices_peewee._version import __version__
 from voices_peewee.backup_facts import Backup, digest
-from voices_peewee.backup_place import Kind, file_errors
+from voices_peewee.backup_place import Kind, file_errors, sync
 from voices_peewee.errors import (
     BackupError,
     DatabaseBusyError,
@@ -133,23 +133,28 @@ def copy_checked(
     database: Path, partial: Path, target: Path, *, progress: Progress | None, timeout: float
 ) -> Backup:
     """Copy one moment of the database, compare the copy with it, and state the facts."""
-    with (
-        database_errors(database, timeout, target),
-        writing(partial, BackupError, target) as copy,
-    ):
-        with closing(open_database(database, timeout)) as live:
+    with database_errors(database, timeout, target):
+        with (
+            writing(partial, BackupError, target) as copy,
+            closing(open_database(database, timeout)) as live,
+        ):
             # The transaction fixes the moment: without it each commit restarts the copy.
             live.execute("BEGIN")
             rows, migrations = contents(live)
             created = datetime.now(UTC)
             copy_pages(live, copy, progress)
-        with ThreadPoolExecutor(1) as beside:  # a digest takes as long as a check
-            sha = beside.submit(digest, partial)
-            if finding := first_finding(copy, full=False):
+        with (
+            ThreadPoolExecutor(3) as beside,  # together they take as long as the first check
+            closing(open_backup(partial)) as written,
+        ):
+            synced, sha = beside.submit(sync, partial), beside.submit(digest, partial)
+            reference = beside.submit(_broken_reference_in, partial)
+            if finding := _broken_page(written, full=False) or reference.result():
                 raise DatabaseDamagedError(database, finding)
-            if contents(copy) != (rows, migrations):
+            if contents(written) != (rows, migrations):
                 raise BackupError(target, "the copy differs from the database; try again")
     with file_errors(BackupError, target):
+        synced.result()
         size, sha256 = partial.stat().st_size, sha.result()
     return Backup(target, size, sha256, created, str(database), migrations, rows, __version__)
 
@@ -203,11 +208,25 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 
 def first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
     """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
+    return _broken_page(connection, full=full) or _broken_reference(connection)
+
+
+def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
     check = "integrity_check" if full else "quick_check"
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-    if text != "ok":
-        return next((line for line in text.splitlines() if not line.startswith("***")), text)
+    if text == "ok":
+        return None
+    return next((line for line in text.splitlines() if not line.startswith("***")), text)
+
+
+def _broken_reference(connection: sqlite3.Connection) -> str | None:
     broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is not None:
-        return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
-    return None
+    if broken is None:
+        return None
+    return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
+
+
+def _broken_reference_in(path: Path) -> str | None:
+    """Look with a connection of its own: one is used by one thread."""
+    with closing(open_backup(path)) as connection:
+        return _broken_reference(connection)

@@ -132,8 +132,7 @@ def _is_orphan(path: Path, pid: int, machine: str) -> bool:
 
 
 def place(partial: Path, backup: Backup, targets: Iterator[Path], *, overwrite: bool) -> Backup:
-    """Give the finished copy and its facts the first of the names that is free."""
-    sync(partial)
+    """Give the durable copy and its facts the first of the names that is free."""
     facts = facts_path(partial)
     for target in targets:
         placed = replace(backup, path=target)

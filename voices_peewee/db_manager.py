@@ -53,6 +53,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         timeout: How long to wait for another program's lock, in seconds.
         migrations_dir: An application's own migrations, applied after the package's.
 
+    Raises:
+        DatabaseError: The database is not one that can be named.
+        InvalidValueError: The timeout is negative, or more than 1,000,000 s.
+
     Example:
         >>> with DatabaseManager(":memory:").initialize() as db:
         ...     db.create_speaker("Ada").name
@@ -259,7 +263,8 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             write: Allow a statement that changes the database.
 
         Raises:
-            QueryError: The statement changes the database and ``write`` is false.
+            QueryError: ``write`` is false, and the statement changes the database or does not
+                begin with SELECT, WITH, VALUES or EXPLAIN.
             DatabaseError: The statement is wrong.
         """
         store = self.store
@@ -418,13 +423,14 @@ def _backup_path(path: str | os.PathLike[str]) -> Path:
 
 _READING: Final = ("select", "with", "values", "explain")
 _WRITES: Final = "this statement would change the database; pass write=True to allow it"
+_OTHERS: Final = "only SELECT, WITH, VALUES and EXPLAIN run without write=True"
 
 
 def _read_only_rows(
     store: Store, sql: str, params: Sequence[Any] | Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     if not sql.lstrip().lower().startswith(_READING):
-        raise QueryError(_WRITES)
+        raise QueryError(_OTHERS)
     if store.server is not None:
         return _read_only_on_server(store, store.server, sql, params)
     with store.reading():
@@ -450,7 +456,10 @@ def _read_only_on_server(
 ) -> list[dict[str, Any]]:
     try:
         with store.reading(), server.read_only():
-            return _rows(store.connection(), _spelled(store, sql, params), params)
+            rows: list[dict[str, Any]] = store.connection().dicts(
+                _spelled(store, sql, params), params
+            )
+            return rows
     except DatabaseError as error:
         if is_refused_write(error.__cause__):
             raise QueryError(_WRITES) from error

@@ -57,6 +57,9 @@ class Translated:
             raise _translate(error, self.database, self.timeout) from error
 
 
+_ADVICE: Final = {
+    sqlite3.SQLITE_CANTOPEN: "; check the permissions of its folder, and how many files are open",
+}
 _REPORTED: Final = (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError)
 
 
@@ -67,7 +70,7 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
         return InvalidValueError("an integer does not fit into 64 bits")
     if "closed database" in _message(error):
         return NotConnectedError(database)
-    match code_of(error):
+    match code := code_of(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusyError(database, timeout)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
@@ -80,7 +83,7 @@ def _translate(error: Exception, database: object, timeout: float) -> VoicesErro
             return DatabaseDamagedError(database, _message(error))
         case sqlite3.SQLITE_TOOBIG:
             return InvalidValueError("a value is larger than the database can hold")
-    return DatabaseError(database, _message(error))
+    return DatabaseError(database, _message(error) + _ADVICE.get(code, ""))
 
 
 def _server_error(error: BaseException, database: object, timeout: float) -> VoicesError | None:

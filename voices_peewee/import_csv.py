@@ -14,7 +14,7 @@ from voices_peewee.import_json import LONGEST
 from voices_peewee.import_source import Refuse, Row, Source, done, table_like
 
 # A list's CSV puts an apostrophe before what a spreadsheet would take for a formula.
-_PROTECTED: Final = re.compile(r"'[=+\-@\t\r]")
+_PROTECTED: Final = re.compile(r"'[=+\-@\t\r\n＝＋－＠]")
 
 
 class Csv(Source):

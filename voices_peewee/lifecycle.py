@@ -15,6 +15,7 @@ from voices_peewee import engine, migrations
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,
+    InvalidValueError,
     NotConnectedError,
     PendingMigrationsError,
 )
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Target = str | os.PathLike[str] | pw.Database | None
 
+_LONGEST_WAIT: Final = 1_000_000  # s; more milliseconds than SQLite counts make it wait not at all
+
 
 class Lifecycle:
     """Opens one database, keeps it up to date, binds the models to it and closes it."""
@@ -40,6 +43,10 @@ class Lifecycle:
         timeout: float = 30.0,
         migrations_dir: str | os.PathLike[str] | None = None,
     ) -> None:
+        if not 0 <= timeout <= _LONGEST_WAIT:
+            raise InvalidValueError(
+                f"timeout must lie between 0 and {_LONGEST_WAIT:,} seconds, not {timeout:g}"
+            )
         self.timeout = timeout
         self._given: pw.SqliteDatabase | None = None
         if isinstance(database, pw.Proxy):

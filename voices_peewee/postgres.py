@@ -25,6 +25,7 @@ from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
 
 from voices_peewee.dialects import for_psycopg
 from voices_peewee.errors import DatabaseError
@@ -120,6 +121,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                 cursor.executemany(sql, batch)
             count += cursor.rowcount
         return Written(count)
+
+    def dicts(self, query: str, params: Any = None) -> list[dict[str, Any]]:
+        """Return the rows of one statement; without values, ``execute`` takes several at once."""
+        with _peewee_errors:
+            return list(self.cursor(row_factory=dict_row).stream(query, params or None))
 
     def stream(self, query: str, params: Any = None) -> Any:
         """Run a SELECT whose rows stay on the server until they are fetched.

@@ -27,15 +27,18 @@ from voices_peewee.store import SpeakerKey, Store
 T = TypeVar("T")
 
 _MAX_ERROR: Final = 100_000
+# With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
- WHERE id = ?"""
+ WHERE id = ? AND run_id = ?"""
 _END_OTHERS: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ? AND end_time IS NULL"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _CLAIM: Final = """UPDATE processed_files
  SET processed_path = ?, speaker_id = coalesce(?, speaker_id), updated_at = ?
  WHERE id = ? AND (processed_path = ? OR (processed_path IS NULL AND id <> ? AND NOT EXISTS (
- SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id AND run_id <> ?)))"""
+ SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id AND run_id <> ?)))
+ AND EXISTS (SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?)"""
+_MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
  FROM processed_files AS file JOIN processing_history AS history
@@ -311,13 +314,15 @@ class Run:
     def _claim(self, row: _Row, path: str, speaker: int | None) -> ProcessedFile:
         """Make a file row that of an output; make a new one where that row is to be kept."""
         stored, now = ProcessedFile.processed_path.db_value(path), utc_now()
-        values = (stored, speaker, ProcessedFile.updated_at.db_value(now), row.file.id, stored)
-        if self._store.connection().execute(_CLAIM, (*values, self._kept, self.run_id)).rowcount:
+        mine = (row.history_id, self.run_id)
+        values = (stored, speaker, ProcessedFile.updated_at.db_value(now))
+        where = (row.file.id, stored, self._kept, self.run_id, *mine)
+        if self._store.connection().execute(_CLAIM, (*values, *where)).rowcount:
             file = mapper(ProcessedFile).get(self._store.connection(), row.file.id)
             return cast("ProcessedFile", file)
         file = self._insert_output(path, speaker)
-        history = ProcessingHistory.id == row.history_id
-        ProcessingHistory.update(processed_file=file.id).where(history).execute()
+        if not self._store.connection().execute(_MOVE, (file.id, *mine)).rowcount:
+            raise NotFoundError("run", self.id)
         return file
 
     def _insert_output(self, path: str, speaker: int | None) -> ProcessedFile:
@@ -353,7 +358,7 @@ class Run:
 
     def _end_row(self, row: _Row, ending: _Ending) -> bool:
         """Write the end of one row; false where somebody deleted it."""
-        values = (*ending.values(), row.history_id)
+        values = (*ending.values(), row.history_id, self.run_id)
         if not self._store.connection().execute(_END, values).rowcount:
             return False
         self._write_performance(row, ending.measured, is_first=row is self._rows[0])

@@ -13,7 +13,7 @@ from voices_peewee.safe_text import printable
 
 # What json.dumps leaves as it is and a terminal may obey, or UTF-8 cannot hold.
 _LEFT: Final = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # some spreadsheets read wide letters too
 _NUMBER: Final = r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?"
 
 
