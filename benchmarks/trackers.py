@@ -32,7 +32,8 @@ class MLflow:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         logging.getLogger("alembic").setLevel(logging.ERROR)
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        importlib.import_module("sqlalchemy")
+        for needed in ("sqlalchemy", "alembic"):
+            importlib.import_module(needed)
         self.mlflow: Any = importlib.import_module("mlflow")
 
     def open(self, path: Path) -> None:
