@@ -14,7 +14,7 @@ from voices_peewee import comparison_text
 from voices_peewee.errors import MissingExtraError, QueryError
 from voices_peewee.models import ProcessedFile, Speaker
 from voices_peewee.pairing import Match, pair_up
-from voices_peewee.rows import collection_paused
+from voices_peewee.rows import no_full_collection
 from voices_peewee.selection import (
     Metric,
     Model,
@@ -187,7 +187,7 @@ def compare(
     """
     how = _How(cluster, confidence, resamples, seed, ties)
     runs = Runs(operation_type=operation_type, speaker=speaker, since=since, until=until)
-    with snapshot(store), collection_paused():
+    with snapshot(store), no_full_collection:
         read = _read(store, (a, b), metric, higher_is_better, runs, how)
     return read.comparison(how)
 
@@ -210,7 +210,7 @@ def compare_pairs(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     how = _How()
-    with snapshot(store), collection_paused():
+    with snapshot(store), no_full_collection:
         read = _read(store, (a, b), metric, higher_is_better, runs, how)
         pairs = _named(store, read.pairs)
     return read.comparison(how), pairs

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import MissingExtraError, QueryError
-from voices_peewee.rows import collection_paused
+from voices_peewee.rows import no_full_collection
 from voices_peewee.tabular import Batches, Spec, run_query
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def frame(
     pandas = load_pandas()
     chosen = _to_expand(specs, expand)
     made: dict[str, Any] = {}
-    with collection_paused():
+    with no_full_collection:
         for spec, values in zip(specs, _columns(len(specs), batches), strict=True):
             if spec.name in chosen:
                 made |= _expanded(spec, values, {other.name for other in specs})
@@ -60,7 +60,7 @@ def query_frame(
         QueryError: A column of ``expand`` is unknown or holds no JSON.
     """
     load_pandas()
-    with collection_paused():
+    with no_full_collection:
         specs, batches = run_query(query, database)
         return frame(specs, batches, expand=expand)
 

@@ -27,7 +27,7 @@ from voices_peewee.query_words import (
     parse,
     text_term,
 )
-from voices_peewee.rows import collection_paused, mapper
+from voices_peewee.rows import mapper, no_full_collection
 from voices_peewee.store import Store
 from voices_peewee.tabular import Batches, ResultList, Spec, python_rows
 
@@ -199,7 +199,7 @@ def records(
 
 
 def _objects(store: Store, model: Model, query: Any) -> list[BaseModel]:
-    with store.reading(), collection_paused():
+    with store.reading(), no_full_collection:
         return list(mapper(model).build(store.connection().execute(*query.sql())))
 
 

@@ -15,7 +15,7 @@ from voices_peewee.models import (
     ProcessingHistory,
     new_run_id,
 )
-from voices_peewee.rows import collection_paused, mapper
+from voices_peewee.rows import mapper, no_full_collection
 from voices_peewee.run import plain_parameters, storable
 from voices_peewee.run_files import Files, Output, Plan
 from voices_peewee.sources import (
@@ -233,7 +233,7 @@ def _write(store: Store, plans: list[Plan]) -> list[ProcessingHistory]:
     paths = {plan.source for plan in plans if isinstance(plan.source, str)}
     known = rows_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
-    with collection_paused(), store.writing():
+    with no_full_collection, store.writing():
         store.lock_sources(paths, [plan.history["run_id"] for plan in plans if plan.has_own_id])
         _refuse_known_runs(store, plans)
         files = Files(store, plans, facts)

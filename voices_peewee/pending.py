@@ -16,7 +16,7 @@ from voices_peewee import audio, html_text
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.fields import dump_json
 from voices_peewee.models import ProcessedFile, ProcessingHistory
-from voices_peewee.rows import collection_paused
+from voices_peewee.rows import no_full_collection
 from voices_peewee.run import plain_parameters
 from voices_peewee.sources import LOOKUP, locate
 from voices_peewee.store import Store
@@ -187,7 +187,7 @@ def _runs(
     """Return the runs of the operation by the model, by place: all, or those of few sources."""
     file = ProcessedFile
     found: dict[str | int, list[_Row]] = {}
-    with store.reading(), collection_paused():
+    with store.reading(), no_full_collection:
         for query in _queries(wanted, sources):
             for values in store.connection().execute(*query.sql()):
                 path = values[0]

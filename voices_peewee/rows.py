@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
@@ -15,7 +15,7 @@ from voices_peewee.mapping import Mapper, forget_statements, mapper
 from voices_peewee.models import BaseModel, database_proxy
 from voices_peewee.tabular import ResultList, python_rows, run_query
 
-__all__ = ["Mapper", "Query", "collection_paused", "forget_statements", "mapper"]
+__all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -139,7 +139,7 @@ class _Rows(pw.CursorWrapper):
         """Fetch so many more rows, or the rest; return whether there were any."""
         if self.populated or (size is not None and size <= 0):
             return False
-        with collection_paused():
+        with no_full_collection:
             rows = self.cursor if size is None else self.cursor.fetchmany(size)
             self.row_cache.extend(self.build(rows))
         found = len(self.row_cache) - self.count
@@ -148,13 +148,29 @@ class _Rows(pw.CursorWrapper):
         return found > 0
 
 
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: it would walk a growing result again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+class _YoungOnly:
+    """Hold off the garbage collector's full collections: they walk a growing result over and over.
+
+    Young objects are collected as ever: many small collections in the processor's cache take
+    less time than none and one of everything at the end. Threads may be inside at once, without
+    a lock that a fork could leave locked: at worst one of them is not spared.
+    """
+
+    def __init__(self) -> None:
+        self._inside: list[int] = []  # the process of each; a child inherits its parent's
+        self._usual = gc.get_threshold()
+
+    def __enter__(self) -> None:
+        self._inside.append(os.getpid())
+        if (found := gc.get_threshold())[2] != _NEVER:
+            self._usual = found
+            gc.set_threshold(*found[:2], _NEVER)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.remove(os.getpid())
+        if os.getpid() not in self._inside:
+            gc.set_threshold(*self._usual)
+
+
+_NEVER: Final = 2**31 - 1
+no_full_collection: Final = _YoungOnly()
