@@ -58,6 +58,22 @@ def test_json_fields_take_what_people_put_in_parameters(
     assert ProcessedFile.get_by_id(file.id).metadata == {"value": kept}
 
 
+def test_names_may_be_enums(db: DatabaseManager) -> None:
+    """An enum names an operation, a model and a version by its value, wherever one is asked for."""
+    names = enum.Enum("names", {"TASK": "separation", "MODEL": "demucs", "VERSION": "4.0"})
+    model = {"model_type": names.MODEL, "model_version": names.VERSION}
+    with db.track("a.wav", names.TASK, **model) as run:
+        run.log(si_snri=9)
+    start = "2026-11-22T10:00Z"
+    db.record_run("b.wav", names.TASK, start_time=start, metrics={"si_snri": 8}, **model)
+    db.add(ProcessingHistory(processed_file=run.file, operation_type=names.TASK, **model))
+    rows = db.query(ProcessingHistory).filter_by(**model).all()
+    found = [(row.operation_type, row.model_type, row.model_version) for row in rows]
+    assert found == [("separation", "demucs", "4.0")] * 3
+    assert list(db.pending(["a.wav", "b.wav", "c.wav"], names.TASK, **model)) == ["c.wav"]
+    assert [row.n for row in db.leaderboard(**model)] == [2]
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from voices_peewee import groups, html_text
 from voices_peewee.comparison import compare as compare
 from voices_peewee.errors import QueryError
+from voices_peewee.fields import plain_name
 from voices_peewee.groups import Costs, Key
 from voices_peewee.models import ProcessedFile, Speaker
 from voices_peewee.plain_text import number, table
@@ -170,8 +171,8 @@ def leaderboard(
     fields = _checked_fields(by)
     runs = Runs(
         operation_type=operation_type,
-        model_type=model_type,
-        model_version=model_version,
+        model_type=plain_name(model_type),
+        model_version=plain_name(model_version),
         speaker=speaker,
         since=since,
         until=until,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.fields import JSONField, PathField, UTCDateTimeField, dump_json
+from voices_peewee.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
 
 # What goes into such a column as it is; text only if it is ASCII, for a path's sake.
 _PLAIN: Final[dict[type[pw.Field], type]] = {
@@ -24,6 +24,7 @@ _PLAIN: Final[dict[type[pw.Field], type]] = {
     pw.DoubleField: float,
     pw.IntegerField: int,
     pw.TextField: str,
+    NameField: str,
     PathField: str,
 }
 _PARSE: Final = json.JSONDecoder().raw_decode

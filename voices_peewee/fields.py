@@ -8,11 +8,13 @@ import math
 import os
 import uuid
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import peewee as pw
 
 from voices_peewee.errors import InvalidValueError
+
+T = TypeVar("T")
 
 
 def utc_now() -> dt.datetime:
@@ -42,6 +44,11 @@ def plain_value(value: object) -> Any:
         if callable(convert := getattr(value, method, None)):
             return convert()
     raise TypeError(f"no JSON form for {type(value).__name__} {value!r}")
+
+
+def plain_name(value: T) -> T:
+    """Return a name; an enum's is its value."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def _finite(value: object) -> object:
@@ -123,6 +130,14 @@ class JSONField(pw.JSONField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dumps": dump_json, **kwargs})
+
+
+class NameField(pw.TextField):
+    """Text that also takes an enum, by its value."""
+
+    def db_value(self, value: object) -> object:
+        """Return text that a database can hold."""
+        return super().db_value(plain_name(value))  # type: ignore[no-untyped-call] # the stubs
 
 
 class PathField(pw.TextField):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
 
-from voices_peewee.fields import JSONField, PathField, UTCDateTimeField, utc_now
+from voices_peewee.fields import JSONField, NameField, PathField, UTCDateTimeField, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,9 +235,9 @@ class ProcessingHistory(BaseModel):
         ProcessedFile, backref="processing_history", on_delete="CASCADE"
     )
     run_id = pw.TextField(default=new_run_id, index=True)
-    operation_type = pw.TextField()
-    model_type = pw.TextField(null=True)
-    model_version = pw.TextField(null=True)
+    operation_type = NameField()
+    model_type = NameField(null=True)
+    model_version = NameField(null=True)
     parameters = JSONField(default=dict)
     start_time = UTCDateTimeField(default=utc_now, index=True)
     end_time = UTCDateTimeField(null=True)
@@ -297,8 +297,8 @@ class ModelPerformance(BaseModel):
     processing_history = pw.ForeignKeyField(
         ProcessingHistory, backref="performance_rows", unique=True, on_delete="CASCADE"
     )
-    model_type = pw.TextField(null=True)
-    model_version = pw.TextField(null=True)
+    model_type = NameField(null=True)
+    model_version = NameField(null=True)
     si_snri = pw.DoubleField(null=True)
     sdri = pw.DoubleField(null=True)
     cpu_usage = pw.DoubleField(null=True)

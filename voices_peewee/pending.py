@@ -14,7 +14,7 @@ import peewee as pw
 
 from voices_peewee import audio, html_text
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.fields import dump_json
+from voices_peewee.fields import dump_json, plain_name
 from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.rows import no_full_collection
 from voices_peewee.run import plain_parameters
@@ -129,6 +129,7 @@ def pending(
     Example:
         >>> db.pending(["mix/1.wav"], "voice_separation").with_reasons()  # doctest: +SKIP
     """
+    operation_type = plain_name(operation_type)
     if not operation_type or not operation_type.strip():
         raise InvalidValueError("a run needs an operation_type")
     if isinstance(sources, str | bytes | os.PathLike | ProcessedFile):

@@ -14,7 +14,7 @@ import peewee as pw
 
 from voices_peewee import html_text
 from voices_peewee.conversions import Converter, reader
-from voices_peewee.fields import JSONField, PathField, UTCDateTimeField
+from voices_peewee.fields import JSONField, NameField, PathField, UTCDateTimeField
 from voices_peewee.models import BaseModel
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     pw.SmallIntegerField: "integer",
     pw.TextField: "text",
     JSONField: "json",
+    NameField: "text",
     PathField: "path",
     UTCDateTimeField: "time",
 }

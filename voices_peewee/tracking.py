@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from voices_peewee import resources
 from voices_peewee.errors import InvalidValueError, VoicesError
-from voices_peewee.fields import utc_now
+from voices_peewee.fields import plain_name, utc_now
 from voices_peewee.models import ProcessedFile, ProcessingHistory
 from voices_peewee.run import Run, Settings, plain_parameters
 from voices_peewee.sources import AnyPath
@@ -67,6 +67,7 @@ def track(
     Raises:
         InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
     """
+    operation_type = plain_name(operation_type)
     if not operation_type or not operation_type.strip():
         raise InvalidValueError("a run needs an operation_type")
     settings = Settings(operation_type, model_type, model_version, plain_parameters(parameters))
