@@ -14,7 +14,6 @@ import click
 
 from voices_peewee.cli.text import printable
 from voices_peewee.errors import QueryError, VoicesError
-from voices_peewee.server_url import is_server
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -54,6 +53,8 @@ class Target:
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
+        from voices_peewee.server_url import is_server
+
         with _without_drivers() if not is_server(self.database or "") else nullcontext():
             from voices_peewee.db_manager import DatabaseManager
 
