@@ -50,7 +50,7 @@ LAYERS = [
     {"driver_errors", "engine", "postgres"},
     {"conversions", "mapping", "rows", "tabular", "frames"},
     {"store"},
-    {"drift"},
+    {"drift", "raw_query"},
     {"server_drift", "migration_code", "migration_names", "migration_operations"},
     {"migration_plan", "migration_router"},
     {"migration_writer", "migrations"},

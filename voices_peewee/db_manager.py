@@ -7,16 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.delegated import DelegatedMethods
-from voices_peewee.dialects import for_psycopg
-from voices_peewee.driver_errors import is_refused_write
 from voices_peewee.engine import MEMORY
-from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, QueryError
+from voices_peewee.errors import BackupError, DatabaseError, NotFoundError
 from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
 from voices_peewee.rows import Query
 from voices_peewee.server_url import as_server
@@ -27,7 +25,6 @@ from voices_peewee.tabular import ResultList
 if TYPE_CHECKING:
     from voices_peewee.backup import Backup
     from voices_peewee.listing import Page
-    from voices_peewee.postgres import Server
     from voices_peewee.tracking import Tracker
 
 M = TypeVar("M", bound=BaseModel)
@@ -267,11 +264,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
                 begin with SELECT, WITH, VALUES or EXPLAIN.
             DatabaseError: The statement is wrong.
         """
-        store = self.store
-        if not write:
-            return _read_only_rows(store, sql, params)
-        with store.writing():
-            return _rows(store.connection(), _spelled(store, sql, params), params)
+        from voices_peewee import raw_query
+
+        run = raw_query.write if write else raw_query.read
+        return run(self.store, sql, params)
 
     def table_exists(self, name: str) -> bool:
         """Whether the database has a table of that name."""
@@ -419,58 +415,3 @@ def _backup_path(path: str | os.PathLike[str]) -> Path:
     if server := as_server(path):
         raise BackupError(server, "a backup is a file, not a server")
     return Path(os.path.abspath(path))
-
-
-_READING: Final = ("select", "with", "values", "explain")
-_WRITES: Final = "this statement would change the database; pass write=True to allow it"
-_OTHERS: Final = "only SELECT, WITH, VALUES and EXPLAIN run without write=True"
-
-
-def _read_only_rows(
-    store: Store, sql: str, params: Sequence[Any] | Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    if not sql.lstrip().lower().startswith(_READING):
-        raise QueryError(_OTHERS)
-    if store.server is not None:
-        return _read_only_on_server(store, store.server, sql, params)
-    with store.reading():
-        connection = store.connection()
-        connection.execute("PRAGMA query_only = 1")
-        try:
-            return _rows(connection, sql, params)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
-                raise QueryError(_WRITES) from error
-            raise
-        finally:
-            connection.execute("PRAGMA query_only = 0")
-
-
-def _spelled(store: Store, sql: str, params: Sequence[Any] | Mapping[str, Any]) -> str:
-    """Return a statement as its driver reads it; without values there is nothing to spell."""
-    return sql if store.server is None or not params else for_psycopg(sql)
-
-
-def _read_only_on_server(
-    store: Store, server: Server, sql: str, params: Sequence[Any] | Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    try:
-        with store.reading(), server.read_only():
-            rows: list[dict[str, Any]] = store.connection().dicts(
-                _spelled(store, sql, params), params
-            )
-            return rows
-    except DatabaseError as error:
-        if is_refused_write(error.__cause__):
-            raise QueryError(_WRITES) from error
-        raise
-
-
-def _rows(
-    connection: Any, sql: str, params: Sequence[Any] | Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql, params)
-    if cursor.description is None:
-        return []
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
