@@ -34,7 +34,7 @@ S = TypeVar("S", bound=str | os.PathLike[str] | ProcessedFile)
 _ENVIRONMENT: Final = "environment"
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
-# So many sources are looked up one by one; for more, to read all runs of the model is faster.
+# Up to so many sources are looked up; for more, to read all runs of the model is faster.
 _FEW: Final = 10_000
 
 

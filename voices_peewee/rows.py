@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
@@ -167,7 +168,10 @@ class _YoungOnly:
             gc.set_threshold(*found[:2], _NEVER)
 
     def __exit__(self, *_: object) -> None:
-        self._inside.remove(os.getpid())
+        with suppress(
+            ValueError
+        ):  # a child that was forked inside, which leaves as its parent does
+            self._inside.remove(os.getpid())
         if os.getpid() not in self._inside:
             gc.set_threshold(*self._usual)
 

@@ -55,7 +55,7 @@ class Target:
         """Return a manager that is not connected yet."""
         from voices_peewee.server_url import is_server
 
-        with _without_drivers() if not is_server(self.database or "") else nullcontext():
+        with nullcontext() if is_server(self.database or "") else _without_drivers():
             from voices_peewee.db_manager import DatabaseManager
 
         return DatabaseManager(
