@@ -23,7 +23,7 @@ from benchmarks import data
 from benchmarks.raw import RawTuples
 from benchmarks.voices import Voices
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.tracking import Tracker
+from voices_peewee.runs.tracking import Tracker
 
 # The averages alone; NOT INDEXED where there is no index, else by the covering one.
 _AVERAGES: Final = """
@@ -236,7 +236,7 @@ def _go_through(what: str, path: Path) -> None:
                 lambda: db.export(path.with_name("peak_copy.jsonl"), ["files"]),
             ),
             "backup": (
-                lambda: importlib.import_module("voices_peewee.backup"),
+                lambda: importlib.import_module("voices_peewee.upkeep.backup"),
                 lambda: db.backup_database(copy, overwrite=True),
             ),
         }

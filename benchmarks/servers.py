@@ -21,7 +21,7 @@ from benchmarks import data
 from voices_peewee import DatabaseManager
 
 _VOICES: Final = (sys.executable, "-m", "voices_peewee", "--db")
-_WORKER: Final = Path(__file__).parent.parent / "tests" / "load_worker.py"
+_WORKER: Final = Path(__file__).parent.parent / "tests" / "support" / "load_worker.py"
 
 
 def load(database: str, writers: int, seconds: float) -> tuple[float, float, float]:

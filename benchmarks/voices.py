@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import Record
-from voices_peewee import (
-    DatabaseManager,
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-    migrations,
-)
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.migrations import runner as migrations
 
 
 class Voices:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import settings
 
 from voices_peewee import DatabaseManager
-from voices_peewee.models import database_proxy
+from voices_peewee.schema.models import database_proxy
 
 if TYPE_CHECKING:
-    from databases import Databases
-    from postgres_server import Server
+    from support.databases import Databases
+    from support.postgres_server import Server
 
 # No deadline: a busy machine is no failure. CI tries the same examples every time, people new ones.
 settings.register_profile("voices", deadline=None, derandomize="CI" in os.environ)
@@ -60,7 +60,7 @@ def _unbound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL server for the session; a test that needs one is skipped without."""
-    postgres_server = pytest.importorskip("postgres_server", exc_type=ImportError)
+    postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
     if postgres_server.binaries() is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
     running = postgres_server.Server()
@@ -86,7 +86,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def databases(request: pytest.FixtureRequest) -> Databases:
     """What makes databases on the engine under test."""
-    from databases import Databases  # late: it asks which engine that is
+    from support.databases import Databases  # late: it asks which engine that is
 
     on_server = request.config.getoption("--engine") != "sqlite"
     return Databases(request.getfixturevalue("server") if on_server else None)

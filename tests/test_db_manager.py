@@ -23,7 +23,7 @@ from voices_peewee import (
     Speaker,
     errors,
 )
-from voices_peewee.models import database_proxy
+from voices_peewee.schema.models import database_proxy
 
 
 def test_original_interface_runs_as_written(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

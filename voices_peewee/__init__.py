@@ -1,6 +1,6 @@
 """The record of voice-separation work: speakers, recordings, runs and how well models did.
 
-from voices_peewee import DatabaseManager, Speaker
+from voices_peewee import (DatabaseManager, Speaker)
 
 with DatabaseManager("voices.db").initialize() as db:
     ada = db.add(Speaker(name="Ada"))
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from voices_peewee import errors
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.errors import VoicesError
-    from voices_peewee.models import (
+    from voices_peewee.schema.models import (
         MODELS,
         ModelPerformance,
         ProcessedFile,
@@ -40,11 +40,11 @@ __all__ = [
 _HOMES = {
     "DatabaseManager": "db_manager",
     "VoicesError": "errors",
-    "MODELS": "models",
-    "ModelPerformance": "models",
-    "ProcessedFile": "models",
-    "ProcessingHistory": "models",
-    "Speaker": "models",
+    "MODELS": "schema.models",
+    "ModelPerformance": "schema.models",
+    "ProcessedFile": "schema.models",
+    "ProcessingHistory": "schema.models",
+    "Speaker": "schema.models",
 }
 
 

@@ -7,25 +7,36 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import peewee as pw
 
 from voices_peewee._version import __version__
-from voices_peewee.delegated import DelegatedMethods
-from voices_peewee.engine import MEMORY
-from voices_peewee.errors import BackupError, DatabaseError, NotFoundError
-from voices_peewee.models import MODELS, BaseModel, ProcessedFile, ProcessingHistory
-from voices_peewee.rows import Query
-from voices_peewee.server_url import as_server
-from voices_peewee.speakers import SpeakerMethods
-from voices_peewee.store import FileKey, SpeakerKey, Store
-from voices_peewee.tabular import ResultList
+from voices_peewee.database.query import Query
+from voices_peewee.database.results import ResultList
+from voices_peewee.database.server_url import as_server
+from voices_peewee.database.sqlite import MEMORY
+from voices_peewee.database.store import Store
+from voices_peewee.display.methods import DisplayMethods
+from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, VoicesError
+from voices_peewee.exchange.methods import ExchangeMethods
+from voices_peewee.lifecycle import Lifecycle
+from voices_peewee.questions.methods import QuestionMethods
+from voices_peewee.records.methods import RecordingMethods
+from voices_peewee.records.speakers import SpeakerMethods
+from voices_peewee.runs.methods import RunMethods
+from voices_peewee.schema.models import (
+    MODELS,
+    BaseModel,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
+from voices_peewee.search.methods import SearchMethods
 
 if TYPE_CHECKING:
-    from voices_peewee.backup import Backup
-    from voices_peewee.listing import Page
-    from voices_peewee.tracking import Tracker
+    from voices_peewee.upkeep.backup import Backup
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,7 +48,16 @@ class Restored(NamedTuple):
     restored: Backup
 
 
-class DatabaseManager(SpeakerMethods, DelegatedMethods):
+class DatabaseManager(
+    Lifecycle,
+    SpeakerMethods,
+    RecordingMethods,
+    RunMethods,
+    SearchMethods,
+    QuestionMethods,
+    ExchangeMethods,
+    DisplayMethods,
+):
     """Opens one database, keeps it up to date and reads and writes its records.
 
     The models are bound to one database at a time, in the whole process. A manager may be
@@ -117,132 +137,6 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         with self.store.writing():
             yield self
 
-    # Recordings and runs; more of both stand in ``delegated``
-
-    def add_audio(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        speaker: SpeakerKey | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        exact: bool = False,
-    ) -> ProcessedFile:
-        """Record an audio file, or bring its row up to date, and return the row.
-
-        Args:
-            path: The file; the same content at the same path is not added twice.
-            speaker: Whose voice it is.
-            metadata: Values to set among those that the row has.
-            exact: Decode the whole file for its duration.
-
-        Raises:
-            AudioError: The file cannot be read or is not audio.
-            MissingExtraError: PyAV is not installed.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: The metadata is no JSON object.
-        """
-        from voices_peewee.recordings import add_audio
-
-        return add_audio(self.store, path, speaker=speaker, metadata=metadata, exact=exact).file
-
-    def get_file(self, file: FileKey) -> ProcessedFile:
-        """Return a file by id, original path or object.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousNameError: Several rows have that original path.
-        """
-        return self.store.file(file)
-
-    def track(
-        self,
-        source: str | os.PathLike[str] | ProcessedFile | None = None,
-        operation_type: str = "",
-        *,
-        speaker: SpeakerKey | None = None,
-        model_type: str | None = None,
-        model_version: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        environment: bool = False,
-    ) -> Tracker:
-        """Record what a ``with`` block, or each call of a decorated function, does.
-
-        As a decorator without ``source``, each call's first argument is the source, and a
-        function with a parameter named ``run`` is given the run; coroutine functions too.
-
-        Args:
-            source: A path, a URL or a ProcessedFile; it is found or added, and need not exist
-                or be audio.
-            operation_type: What is done, such as ``voice_separation``.
-            speaker: Whose voice the source or its outputs hold.
-            model_type: The model's name.
-            model_version: The model's version.
-            parameters: The settings of the run, a JSON object.
-            environment: Record Python, host and git commit in ``parameters["environment"]``.
-
-        Raises:
-            InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
-        """
-        from voices_peewee import tracking
-
-        return tracking.track(
-            lambda: self.store,
-            source,
-            operation_type,
-            speaker=speaker,
-            model_type=model_type,
-            model_version=model_version,
-            parameters=parameters,
-            environment=environment,
-        )
-
-    def list_rows(
-        self,
-        noun: str,
-        words: str | Sequence[str] = (),
-        *,
-        search: str | None = None,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = 50,
-        offset: int = 0,
-        columns: Sequence[str] | None = None,
-        whole: bool = False,
-        **filters: Any,
-    ) -> Page:
-        """Return a page of ``speakers``, ``files``, ``history`` or ``performance``.
-
-        Args:
-            noun: What to list.
-            words: Query words; docs/search.md says what they can be.
-            search: A text to look for in names, paths and descriptions.
-            sort: Columns to sort by; ``-`` before one turns it round.
-            limit: How many rows at most; None means all.
-            offset: How many rows to pass over first.
-            columns: The columns to show; None means the usual ones.
-            whole: Whether the usual ones are followed by the others of the table.
-            filters: speaker, tag, model, operation, file_format, since, until, success,
-                failed, unfinished; several narrow the list down.
-
-        Raises:
-            QueryError: A list, field or column is unknown, or a value cannot be read.
-        """
-        from voices_peewee import listing
-
-        if whole and columns is None:
-            columns = listing.find_listing(noun).whole
-        return listing.select(
-            self.store,
-            noun,
-            words,
-            filters=listing.filters_to_words(noun, **filters),
-            search=search,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-            columns=columns,
-        )
-
     # The database itself
 
     def execute_raw_query(
@@ -264,7 +158,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
                 begin with SELECT, WITH, VALUES or EXPLAIN.
             DatabaseError: The statement is wrong.
         """
-        from voices_peewee import raw_query
+        from voices_peewee.database import raw_query
 
         run = raw_query.write if write else raw_query.read
         return run(self.store, sql, params)
@@ -315,10 +209,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         Args:
             folder: Where to look; None means beside the database.
         """
-        from voices_peewee import backup
+        from voices_peewee.upkeep import backup
 
         if self._url is not None and folder is None:
-            from voices_peewee import server_backup
+            from voices_peewee.upkeep import postgres_backup as server_backup
 
             place = server_backup.default_folder()
             found = backup.list_backups(place) if place.is_dir() else []
@@ -332,10 +226,10 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             BackupError: It is missing, damaged, changed or no Voices database.
         """
         if self._url is not None:
-            from voices_peewee import server_backup
+            from voices_peewee.upkeep import postgres_backup as server_backup
 
             return server_backup.verify(_backup_path(path))
-        from voices_peewee import backup
+        from voices_peewee.upkeep import backup
 
         return backup.verify(_backup_path(path))
 
@@ -355,7 +249,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             DatabaseNewerError: The backup is newer than this code.
             DatabaseBusyError: Another program kept the database locked.
         """
-        from voices_peewee import backup
+        from voices_peewee.upkeep import backup
 
         if self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database cannot be restored")
@@ -372,7 +266,7 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
         return Restored(saved, restored)
 
     def _restore_on_server(self, path: Path) -> Restored:
-        from voices_peewee import server_backup
+        from voices_peewee.upkeep import postgres_backup as server_backup
 
         names = self.migration_names()
         with self._opened(create=True) as store, store.reading():
@@ -398,6 +292,28 @@ class DatabaseManager(SpeakerMethods, DelegatedMethods):
             "last_run": None if newest is None else newest.start_time,
             "unfinished": unfinished,
         }
+
+    def _repr_html_(self) -> str:
+        from voices_peewee.rendering import html as html_text
+
+        name = f"{type(self).__name__} {self.path}"
+        if not self.is_connected:
+            note = "not connected; call connect() or initialize()"
+            return html_text.facts({}, title=name, note=note)
+        try:
+            with self.store.reading():
+                counts = {word: model.select().count() for word, model in _COUNTED.items()}
+        except VoicesError as error:
+            return html_text.facts({}, title=name, note=str(error))
+        return html_text.facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
+
+
+_COUNTED: Final = {
+    "speakers": Speaker,
+    "files": ProcessedFile,
+    "history rows": ProcessingHistory,
+    "measurements": ModelPerformance,
+}
 
 
 def _engine_facts(store: Store, path: str) -> dict[str, Any]:

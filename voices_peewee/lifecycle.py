@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import peewee as pw
 
-from voices_peewee import engine, migrations
+from voices_peewee.database import sqlite as engine
+from voices_peewee.database.query import forget_statements
+from voices_peewee.database.server_url import is_server, masked
+from voices_peewee.database.store import Store
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,
@@ -19,14 +22,12 @@ from voices_peewee.errors import (
     NotConnectedError,
     PendingMigrationsError,
 )
-from voices_peewee.models import MODELS, database_proxy
-from voices_peewee.rows import forget_statements
-from voices_peewee.server_url import is_server, masked
-from voices_peewee.store import Store
+from voices_peewee.migrations import runner as migrations
+from voices_peewee.schema.models import MODELS, database_proxy
 
 if TYPE_CHECKING:
-    from voices_peewee.backup import Backup
-    from voices_peewee.check import Finding
+    from voices_peewee.upkeep.backup import Backup
+    from voices_peewee.upkeep.check import Finding
 
 Target = str | os.PathLike[str] | pw.Database | None
 
@@ -244,7 +245,7 @@ class Lifecycle:
             NotVoicesError: The file is something else.
             DatabaseDamagedError: The file is too damaged to be looked at.
         """
-        from voices_peewee.check import check
+        from voices_peewee.upkeep.check import check
 
         with self._as_it_is() as store:
             return check(
@@ -283,12 +284,12 @@ class Lifecycle:
     # Inside
 
     def _snapshot(self, target: Path | None = None, **options: Any) -> Backup:
-        from voices_peewee import backup
+        from voices_peewee.upkeep import backup
 
         if self.path == engine.MEMORY:
             raise DatabaseError(self.path, "an in-memory database has no file to back up")
         if self._url is not None:
-            from voices_peewee import server_backup
+            from voices_peewee.upkeep import postgres_backup as server_backup
 
             options.pop("progress", None)  # pg_dump does not say how far it is
             with self._as_it_is() as store, store.reading():

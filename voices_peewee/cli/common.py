@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
-from voices_peewee.cli.text import printable
 from voices_peewee.errors import QueryError, VoicesError
+from voices_peewee.rendering.safe import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -53,7 +53,7 @@ class Target:
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
-        from voices_peewee.server_url import is_server
+        from voices_peewee.database.server_url import is_server
 
         with nullcontext() if is_server(self.database or "") else _without_drivers():
             from voices_peewee.db_manager import DatabaseManager

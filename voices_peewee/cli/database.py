@@ -18,12 +18,13 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.text import printable
-from voices_peewee.cli.view import Column, View, list_options
+from voices_peewee.cli.view import View, list_options
+from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
-    from voices_peewee.backup import Backup
     from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.upkeep.backup import Backup
 
 _BACKUP_COLUMNS: Final = (
     Column("created", "time"),
@@ -172,7 +173,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 
 
 def _described(backup: Backup) -> str:
-    from voices_peewee.cli.table import show, size
+    from voices_peewee.rendering.table import show, size
 
     rows = plural(_records(backup), "record")
     return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"

@@ -19,7 +19,7 @@ from voices_peewee.cli.common import (
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.import_report import Imported
+    from voices_peewee.exchange.import_report import Imported
 
 _FORMATS: Final = ("jsonl", "json", "csv", "parquet", "sqlite")
 _TOLD: Final = 5
@@ -189,7 +189,9 @@ def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool)
             click.launch(url)
 
     with manager:
-        from voices_peewee.web import is_open_to_others  # here, where a missing extra is an error
+        from voices_peewee.display.web import (
+            is_open_to_others,  # here, where a missing extra is an error
+        )
 
         if is_open_to_others(host):
             say(f"warning: everyone who reaches {host!r} can read all of this database")

@@ -25,8 +25,8 @@ from voices_peewee.cli.view import View, list_options, model_options, since_opti
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.errors import AudioError
-    from voices_peewee.models import ProcessedFile
-    from voices_peewee.recordings import Added
+    from voices_peewee.records.recordings import Added
+    from voices_peewee.schema.models import ProcessedFile
 
 _DUPLICATES_TOLD: Final = 10
 

@@ -18,8 +18,9 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.view import Column, View, list_options
+from voices_peewee.cli.view import View, list_options
 from voices_peewee.errors import DatabaseNewerError, MigrationError
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager

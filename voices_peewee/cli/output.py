@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.cli.common import write
-from voices_peewee.cli.text import printable, speaks_unicode
-from voices_peewee.text_forms import csv_lines, json_text
+from voices_peewee.rendering.json_csv import csv_lines, json_text
+from voices_peewee.rendering.safe import printable, speaks_unicode
 
 if TYPE_CHECKING:
-    from voices_peewee.cli.view import Shown
+    from voices_peewee.rendering.table import Shown
 
 Row = Sequence[object]
 
@@ -33,7 +33,7 @@ def write_rows(
     counted = _Counted(rows)
     names = [column.name for column in columns]
     if style == "table":
-        from voices_peewee.cli.table import table_lines
+        from voices_peewee.rendering.table import table_lines
 
         write(table_lines(columns, counted))
     elif style == "csv":
@@ -56,7 +56,7 @@ def write_json(value: object) -> None:
 
 def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
     """Write one thing as lines of name and value."""
-    from voices_peewee.cli.table import fact_lines
+    from voices_peewee.rendering.table import fact_lines
 
     write(fact_lines(facts))
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
-from voices_peewee.cli.text import speaks_unicode
 from voices_peewee.cli.values import split_model, time_bounds
-from voices_peewee.cli.view import Column, options, since_options
+from voices_peewee.cli.view import options, since_options
+from voices_peewee.rendering.safe import speaks_unicode
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
-    from voices_peewee.analysis import Leaderboard
-    from voices_peewee.comparison import Comparison
     from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.questions.comparison import Comparison
+    from voices_peewee.questions.leaderboard import Leaderboard
 
 _PIPE: Final = 80  # columns where there is no terminal
 _BAR: Final = 8  # places of a terminal

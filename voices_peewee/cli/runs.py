@@ -18,16 +18,16 @@ from voices_peewee.cli.common import (
     say,
     write_path,
 )
-from voices_peewee.cli.text import printable
 from voices_peewee.cli.values import assignments, json_object, split_model, time_bounds
 from voices_peewee.cli.view import (
-    Column,
     View,
     list_options,
     model_options,
     since_options,
     speaker_option,
 )
+from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager

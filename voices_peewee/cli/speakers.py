@@ -17,11 +17,12 @@ from voices_peewee.cli.common import (
     write,
     yes_option,
 )
-from voices_peewee.cli.view import Column, View, list_options, since_options
+from voices_peewee.cli.view import View, list_options, since_options
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.models import Speaker
+    from voices_peewee.schema.models import Speaker
 
 
 _TAG_COLUMNS: Final = (Column("tag"), Column("speakers", "count"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from voices_peewee.cli.text import printable
+from voices_peewee.rendering.safe import printable
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -74,8 +74,8 @@ def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
         return None
     import datetime as dt
 
-    from voices_peewee.query_values import EXPECTED, times
-    from voices_peewee.query_words import Span
+    from voices_peewee.search.values import EXPECTED, times
+    from voices_peewee.search.words import Span
 
     try:
         return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]

@@ -12,37 +12,13 @@ from voices_peewee.cli.common import plural, say
 from voices_peewee.errors import QueryError
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from voices_peewee.db_manager import DatabaseManager
-
-    class Shown(Protocol):
-        """A column as the lists describe it: ``kind`` is what its values are."""
-
-        @property
-        def name(self) -> str:
-            """What scripts call it."""
-
-        @property
-        def kind(self) -> str:
-            """One of ``table.KINDS``."""
-
-        @property
-        def title(self) -> str:
-            """What people call it."""
+    from voices_peewee.rendering.table import Shown
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SHOWN: Final = 50
-
-
-class Column(NamedTuple):
-    """A column of a list that is no table of the database."""
-
-    name: str
-    kind: str = "text"
-    title: str = ""
 
 
 class View(NamedTuple):

@@ -1,0 +1,380 @@
+"""The command line as a whole: start-up, errors, exit status, pipes and signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from support.cli_tools import PROGRAM, Outcome, program, run, usage
+
+from voices_peewee import __version__
+from voices_peewee.cli import cli
+from voices_peewee.cli.common import VoicesGroup
+
+GROUP_HELP = "COMMAND [ARGS]..."
+
+
+@pytest.fixture(autouse=True)
+def _buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs buffer their output, as they do where nobody asked for something else."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command by the words that call it."""
+    context = click.Context(cli, info_name="voices")
+    found: dict[str, click.Command] = {}
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        found[name] = command
+        if isinstance(command, VoicesGroup):
+            for inner in command.list_commands(context):
+                found[f"{name} {inner}"] = command.get_command(context, inner)
+    return found
+
+
+def loaded(*args: str) -> set[str]:
+    """Return the packages that a command line loads."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *PROGRAM[1:], *args],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    names = re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE)
+    return {name.partition(".")[0] for name in names} | {
+        name for name in names if name.startswith("voices_peewee.")
+    }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--version",), ("--help",), ("list-speakers", "-h"), ("list", "files", "-h"), ("nonsense",)],
+    ids=" ".join,
+)
+def test_words_about_commands_load_no_database(args: tuple[str, ...]) -> None:
+    """Version, help and a mistyped command load neither Peewee nor rich nor the models."""
+    names = loaded(*args)
+    assert names & {"peewee", "playhouse", "rich", "peewee_migrate", "sqlite3", "json"} == set()
+    assert "voices_peewee.db_manager" not in names
+
+
+def test_help_loads_no_command() -> None:
+    """The list of commands is written without loading any of them."""
+    assert "voices_peewee.cli.view" not in loaded("--help")
+
+
+def test_completion_loads_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TAB key loads no Peewee and makes no file."""
+    monkeypatch.setenv("_VOICES_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "voices list-")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert "peewee" not in loaded()
+
+
+def test_list_as_json_loads_no_rich(path: Path) -> None:
+    """A list as JSON loads Peewee, but neither rich nor peewee-migrate."""
+    assert run("--db", path, "init").code == 0
+    names = loaded("--db", str(path), "list-speakers", "--json")
+    assert names & {"peewee", "rich", "peewee_migrate"} == {"peewee"}
+
+
+@pytest.mark.sqlite("what a file does without")
+def test_a_file_needs_no_driver_of_a_server(path: Path) -> None:
+    """A command on a file loads no psycopg, which Peewee would do wherever it is installed."""
+    assert run("--db", path, "init").code == 0
+    script = f"""
+import sys
+from voices_peewee.cli import cli
+cli(["--db", {str(path)!r}, "list-speakers"], standalone_mode=False)
+print("psycopg" in sys.modules)
+import psycopg
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "0 speakers\n")
+
+
+def test_version() -> None:
+    """The version is on stdout."""
+    assert program("--version") == (0, f"voices, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize("module", ["voices_peewee", "voices_peewee.cli"])
+def test_both_modules_are_the_program(module: str) -> None:
+    """The package and its command line run as modules."""
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True)
+    assert done.stdout.decode() == f"voices, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_of_every_command(name: str, tmp_path: Path) -> None:
+    """Every command explains itself with -h and --help, shows an example and makes no file."""
+    db = tmp_path / "none" / "x.db"
+    short, long = (run("--db", db, *name.split(), flag) for flag in ("-h", "--help"))
+    assert short == long
+    assert (short.code, short.err) == (0, "")
+    assert name == "list" or "\n\nExample:\n  voices " in short.out
+    assert max(map(len, short.out.splitlines())) <= 80
+    assert not db.parent.exists()
+
+
+@pytest.mark.parametrize("name", [name for name in commands() if " " not in name])
+def test_summaries_are_those_of_the_commands(name: str) -> None:
+    """The list of commands says about each what its own help says first."""
+    summaries = {each: text for _, names in cli.sections.values() for each, text in names.items()}
+    assert (commands()[name].help or "").partition("\n")[0] == summaries[name]
+
+
+def test_summaries_fit_their_line() -> None:
+    """The list of commands takes one line for each."""
+    lines = run("--help").out.splitlines()
+    assert sum(line.startswith("  ") for line in lines[lines.index("Database:") :]) == sum(
+        " " not in name for name in commands()
+    )
+
+
+def test_nothing_is_help() -> None:
+    """Without a command the help is shown and nothing is done."""
+    assert run() == (2, "", run("--help").out)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        pytest.param(
+            ["lst-speakers"],
+            "no such command 'lst-speakers'; did you mean 'list-speakers' or 'delete-speaker' "
+            "or 'add-speaker'?",
+            id="near",
+        ),
+        pytest.param(["qqq"], "no such command 'qqq'; '-h' lists them", id="far"),
+        pytest.param(
+            ["\x1b[31mlist"],
+            "no such command '\\x1b[31mlist'; did you mean 'list'?",
+            id="escape",
+        ),
+        pytest.param(
+            ["--timeout", "-1", "status"],
+            "Invalid value for '--timeout': -1.0 is not in the range x>=0.",
+            id="timeout",
+        ),
+    ],
+)
+def test_usage_error(args: list[str], message: str) -> None:
+    """A command line that makes no sense exits 2 and says what would."""
+    assert run(*args) == (2, "", usage("voices", "[OPTIONS] COMMAND [ARGS]...", message))
+
+
+def test_unknown_noun() -> None:
+    """``list`` names the lists that are near."""
+    expected = usage(
+        "voices list",
+        "[OPTIONS] NOUN [ARGS]...",
+        "no such command 'file'; did you mean 'files'?",
+    )
+    assert run("list", "file") == (2, "", expected)
+
+
+READING = [
+    "status",
+    "list-speakers",
+    "list-files",
+    "list-history",
+    "list-performance",
+    "list-tags",
+    "list-migrations",
+    "list speakers",
+    "list-backups",
+    "backup",
+    "run-migrations",
+    "run-migrations --check",
+    "rollback-migration --yes",
+    "add-speaker Ada",
+    "add-files .",
+    "pending x.wav --operation separation",
+    "failures",
+    "show-run 1",
+    "close-unfinished",
+    "leaderboard",
+    "compare a b",
+    "plot distribution",
+    "plot trend -o x.png",
+]
+
+
+@pytest.mark.parametrize("line", READING)
+def test_no_command_but_init_creates_a_database(line: str, tmp_path: Path) -> None:
+    """Where there is no database every command says so and creates nothing."""
+    db = tmp_path / "none.db"
+    message = f"Error: cannot use {str(db)!r}: there is no database; run 'voices init' to create it"
+    if line == "list-backups":
+        assert run("--db", db, *line.split()) == (0, "", "0 backups\n")
+    else:
+        assert run("--db", db, *line.split()) == (1, "", f"{message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"hello, this is a text", "it is not an SQLite database", id="text"),
+        pytest.param(b"", "there is no database; run 'voices init' to create it", id="empty"),
+    ],
+)
+def test_strange_files_are_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    """A file that is no database is named, in one sentence, and left as it is."""
+    db = tmp_path / "strange.db"
+    db.write_bytes(content)
+    expected = f"Error: cannot use {str(db)!r}: {reason}\n"
+    assert run("--db", db, "list-speakers") == (1, "", expected)
+    assert db.read_bytes() == content
+
+
+def test_url_of_another_engine_is_refused() -> None:
+    """A URL that this version cannot open gives one sentence."""
+    message = (
+        "Error: cannot use 'mysql://…': use the path of a file, or one of postgresql://, "
+        "postgres://, cockroachdb://\n"
+    )
+    assert run("--db", "mysql://host/db", "list-speakers") == (1, "", message)
+
+
+def test_db_by_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VOICES_DB names the database."""
+    monkeypatch.setenv("VOICES_DB", str(path))
+    assert run("init") == (0, f"{path}\n", "2 migrations applied\n")
+
+
+def test_db_after_the_command(path: Path, tmp_path: Path) -> None:
+    """--db may stand after the command, and is the one that counts then."""
+    other = tmp_path / "other.db"
+    assert run("--db", other, "init", "--db", path) == (0, f"{path}\n", "2 migrations applied\n")
+    assert not other.exists()
+
+
+def test_unknown_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only errors that are meant for users are turned into a sentence."""
+    monkeypatch.setattr(cli, "get_command", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("status")
+
+
+CUT = "50 of 3,000 shown (--all for the rest)"
+
+
+@pytest.fixture
+def crowd(path: Path) -> Path:
+    """A database of 3,000 speakers."""
+    from voices_peewee import DatabaseManager, Speaker
+
+    with DatabaseManager(path).initialize() as manager:
+        manager.add_all([Speaker(name=f"speaker {number:04d}") for number in range(3000)])
+    return path
+
+
+@pytest.mark.parametrize("style", ["--table", "--json", "--jsonl", "--csv"])
+def test_reader_that_goes_away(crowd: Path, style: str) -> None:
+    """``| head -1`` ends a long list silently, as SIGPIPE would."""
+    line = shlex.join([*PROGRAM, "--db", str(crowd), "list-speakers", "--all", style])
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("141", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["list-speakers --json --all", "list-speakers --csv", "list-speakers --limit 1", "init"],
+)
+def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
+    """Output that cannot be written is an error, not a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--db", str(crowd), *line.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    *said, error = done.stderr.splitlines()
+    assert error == "Error: cannot write the output: no space left on device"
+    assert said in ([], ["nothing to do"], ["1 of 3,000 shown (--all for the rest)"], [CUT])
+
+
+def test_ctrl_c(path: Path) -> None:
+    """Ctrl-C ends a command with one word and status 130."""
+    assert run("--db", path, "init").code == 0
+    waiting = (
+        "import signal, sys, time\n"
+        "from voices_peewee.records.speakers import SpeakerMethods\n"
+        "def list_tags(self):\n    print('ready', flush=True); time.sleep(60)\n"
+        "SpeakerMethods.list_tags = list_tags\n"
+        f"sys.argv = ['voices', '--db', {str(path)!r}, 'list-tags']\n"
+        "from voices_peewee.cli import main\nmain()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", waiting],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert Outcome(child.returncode, out, err) == (130, "", "\nAborted!\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        pytest.param("voices list-sp", ["list-speakers"], id="command"),
+        pytest.param("voices list hi", ["history"], id="noun"),
+        pytest.param("voices list-files --off", ["--offset"], id="option"),
+        pytest.param("voices completion b", ["bash"], id="choice"),
+    ],
+)
+def test_completion(words: str, found: list[str], tmp_path: Path) -> None:
+    """The TAB key completes commands, nouns, options and choices, and creates nothing."""
+    env = {
+        **os.environ,
+        "_VOICES_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+        "VOICES_DB": str(tmp_path / "none.db"),
+    }
+    done = program(env=env)
+    assert done == (0, "".join(f"plain,{word}\n" for word in found), "")
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    """The script of each shell calls this program."""
+    done = run("completion", shell)
+    assert (done.code, done.err) == (0, "")
+    assert f"_VOICES_COMPLETE={shell}_complete" in done.out
+
+
+def test_completion_script_is_good_bash() -> None:
+    """Bash reads the script without a complaint."""
+    script = run("completion", "bash").out
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_usage_errors_command_no_terminal() -> None:
+    """What click says about a wrong command line repeats no control character of it."""
+    done = run("add-speaker", "a", "\x1b]0;owned\x07")
+    assert done.code == 2
+    assert done.err.endswith("Error: Got unexpected extra argument (\\x1b]0;owned\\x07)\n")

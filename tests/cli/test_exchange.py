@@ -1,0 +1,317 @@
+"""The command ``export``, and what deletions write first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli_tools import PROGRAM, Outcome, run, terminal, usage
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
+
+ROWS = "2 rows of speakers, 1 row of processed_files, 2 rows of processing_history"
+ALL = f"exported {ROWS}, 1 row of model_performance\n"
+
+
+@pytest.fixture
+def studio(path: Path) -> Path:
+    """A database with Ada's file, two runs of it and one measurement, and Zoë."""
+    with DatabaseManager(path).initialize() as db:
+        file = ProcessedFile(filename="a.wav", speaker=Speaker(name="Ada"))
+        runs = [ProcessingHistory(processed_file=file, operation_type="x") for _ in range(2)]
+        db.add_all([ModelPerformance(processing_history=runs[0]), runs[1]])
+        db.add(Speaker(name="Zoë"))
+    return path
+
+
+def rows(text: str) -> list[tuple[str, int | None]]:
+    """Return the table and the id of each line."""
+    return [(row["table"], row.get("id")) for row in map(json.loads, text.splitlines())]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir() if not one.name.startswith("voices.db"))
+
+
+def test_to_the_standard_output(studio: Path) -> None:
+    """Data go to stdout and the counts to stderr."""
+    code, out, err = run("--db", studio, "export")
+    assert (code, err) == (0, ALL)
+    assert rows(out) == [
+        ("speakers", 1),
+        ("speakers", 2),
+        ("processed_files", 1),
+        ("processing_history", 1),
+        ("processing_history", 2),
+        ("model_performance", 1),
+        ("end", None),
+    ]
+    code, out, err = run("--db", studio, "export", "speakers", "--format", "json", "-o", "-")
+    assert (code, err) == (0, "exported 2 rows of speakers\n")
+    assert [one["name"] for one in json.loads(out)] == ["Ada", "Zoë"]
+    code, out, err = run("--db", studio, "export", "files", "--format", "csv")
+    assert (code, err) == (0, "exported 1 row of processed_files\n")
+    assert [row[1] for row in csv.reader(io.StringIO(out))] == ["filename", "a.wav"]
+
+
+def test_the_standard_output_is_always_utf8(studio: Path) -> None:
+    """An export is the same bytes whatever a terminal's encoding is."""
+    args = ["-X", "utf8=0", *PROGRAM[1:], "--db", str(studio), "export", "speakers"]
+    done = subprocess.run(
+        [sys.executable, *args],
+        capture_output=True,
+        env={"PYTHONIOENCODING": "ascii", "PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert (done.returncode, "Zoë".encode() in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "files"),
+    [
+        (["-o", "out.jsonl"], ["out.jsonl"]),
+        (["-o", "out.db"], ["out.db"]),
+        (["files", "-o", "out.parquet"], ["out.parquet"]),
+        (["files", "--format", "csv", "-o", "out.txt"], ["out.txt"]),
+        (
+            ["speakers", "files", "--format", "csv", "-o", "out/"],
+            ["out/speakers.csv", "out/processed_files.csv"],
+        ),
+    ],
+    ids=["jsonl", "sqlite", "parquet", "format", "folder"],
+)
+def test_to_files(
+    studio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    files: list[str],
+) -> None:
+    """The paths of what was written are on stdout, for scripts."""
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("--db", studio, "export", *args)
+    assert (code, out) == (0, "".join(f"{tmp_path / name}\n" for name in files))
+    assert err.startswith("exported ")
+    assert err.count("\n") == 1
+    again = run("--db", studio, "export", *args)
+    message = "it is there already; choose another name or overwrite it"
+    taken = str(tmp_path / files[0])
+    assert again == (1, "", f"Error: export {taken!r}: {message}\n")
+    assert run("--db", studio, "export", *args, "--overwrite") == (0, out, err)
+
+
+def test_a_database_names_the_parents(studio: Path, tmp_path: Path) -> None:
+    """What a database has besides is in the counts."""
+    done = run("--db", studio, "export", "history", "-o", tmp_path / "out.db")
+    assert done == (0, f"{tmp_path / 'out.db'}\n", f"exported {ROWS}\n")
+    assert run("--db", tmp_path / "out.db", "list-speakers", "--columns", "name").out == (
+        "name\nAda\nZoë\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["speaker"], "unknown table 'speaker'; did you mean 'speakers'?"),
+        (["--format", "csv"], "csv holds one table a file; name one table, or a folder"),
+        (["--format", "sqlite"], "a database cannot be written to a stream; name a file"),
+        (
+            ["-o", "x.xlsx"],
+            "no format has the suffix '.xlsx'; name one of them: jsonl, json, csv, parquet, sqlite",
+        ),
+        (
+            ["--format", "xml"],
+            "Invalid value for '--format': 'xml' is not one of "
+            + ", ".join(map(repr, ("jsonl", "json", "csv", "parquet", "sqlite")))
+            + ".",
+        ),
+    ],
+    ids=["table", "csv", "sqlite", "suffix", "format"],
+)
+def test_usage(studio: Path, tmp_path: Path, args: list[str], message: str) -> None:
+    """What makes no sense is an error of usage, and writes nothing."""
+    expected = usage("voices export", "[OPTIONS] [TABLE]...", message)
+    assert run("--db", studio, "export", *args) == (2, "", expected)
+    assert names(tmp_path) == []
+
+
+def test_errors(studio: Path, tmp_path: Path) -> None:
+    """What cannot be written is one sentence."""
+    target = str(tmp_path / "none" / "out.jsonl")
+    message = f"export {target!r}: there is no folder {str(tmp_path / 'none')!r}"
+    assert run("--db", studio, "export", "-o", target) == (1, "", f"Error: {message}\n")
+    missing = str(tmp_path / "missing.db")
+    message = f"cannot use {missing!r}: there is no database; run 'voices init' to create it"
+    target = str(tmp_path / "out.jsonl")
+    assert run("--db", missing, "export", "-o", target) == (1, "", f"Error: {message}\n")
+    assert names(tmp_path) == []
+
+
+def test_parquet_is_not_for_a_terminal(studio: Path) -> None:
+    """A terminal is not shown what only a program can read."""
+    code, seen = terminal("--db", studio, "export", "speakers", "--format", "parquet")
+    message = "parquet is not for a terminal; use --output PATH"
+    assert (code, seen) == (2, usage("voices export", "[OPTIONS] [TABLE]...", message))
+
+
+def test_no_bar_where_the_data_go(studio: Path) -> None:
+    """On a terminal the data are shown without a bar between them."""
+    code, seen = terminal("--db", studio, "export", "speakers")
+    assert (code, seen.count("\n"), "\x1b" in seen) == (0, 3, False)
+
+
+def test_bar(studio: Path, tmp_path: Path) -> None:
+    """Where a file is written a terminal shows how far it is, and what was written."""
+    code, seen = terminal("--db", studio, "export", "-o", tmp_path / "out.jsonl", columns=120)
+    assert (code, "Exporting" in seen, "6 of 6 rows" in seen) == (0, True, True)
+    assert seen.endswith(f"{tmp_path / 'out.jsonl'}\n{ALL}")
+
+
+@pytest.fixture
+def crowd(path: Path) -> Path:
+    """A database of 3,000 speakers."""
+    with DatabaseManager(path).initialize() as manager:
+        manager.add_many(Speaker, ({"name": f"speaker {number}"} for number in range(3000)))
+    return path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "parquet"])
+def test_reader_that_goes_away(crowd: Path, form: str) -> None:
+    """``| head -1`` ends an export silently, as SIGPIPE would."""
+    line = shlex.join([*PROGRAM, "--db", str(crowd), "export", "speakers", "--format", form])
+    script = f"{line} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "parquet"])
+def test_full_disk_under_the_output(crowd: Path, form: str) -> None:
+    """Output that cannot be written is an error, not a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--db", str(crowd), "export", "speakers", "--format", form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    error = "Error: cannot write the output: no space left on device"
+    assert (done.returncode, done.stderr) == (1, f"{error}\n")
+
+
+def interrupted(studio: Path, folder: Path, by: signal.Signals) -> Outcome:
+    """Send a signal to an export into a folder once its files are begun."""
+    waiting = (
+        "import sys, time\nfrom voices_peewee import export\n"
+        "def batches(*_, **__):\n"
+        "    yield []\n    print('ready', flush=True); time.sleep(60)\n"
+        "export.batches = batches\n"
+        "from voices_peewee.cli import main\nmain()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", waiting, "--db", studio, "export", "-o", f"{folder}/"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    assert len(names(folder)) == 4
+    child.send_signal(by)
+    return Outcome(child.wait(timeout=30), *child.communicate())
+
+
+def test_ctrl_c(studio: Path, tmp_path: Path) -> None:
+    """Ctrl-C leaves no part of a file."""
+    ended = interrupted(studio, tmp_path / "out", signal.SIGINT)
+    assert ended == (130, "", "\nAborted!\n")
+    assert names(tmp_path) == []
+
+
+def test_kill_9(studio: Path, tmp_path: Path) -> None:
+    """What a killed export leaves has no file's name, and the next export takes it away."""
+    folder = tmp_path / "out"
+    assert interrupted(studio, folder, signal.SIGKILL) == (-signal.SIGKILL, "", "")
+    left = names(folder)
+    assert all(name.startswith(".") for name in left)
+    assert run("--db", studio, "export", "-o", f"{folder}/").code == 0
+    assert len(names(folder)) == 4
+    assert not {*left} & {*names(folder)}
+
+
+# Deletions
+
+
+def test_delete_file_writes_what_goes(studio: Path, tmp_path: Path) -> None:
+    """A file's rows are on disk before they are deleted."""
+    target = tmp_path / "gone.jsonl"
+    done = run("--db", studio, "delete-file", "1", "--yes", "--export-to", target)
+    said = f"what goes is in {str(target)!r}\n"
+    said += "deleted file 1 'a.wav' with 2 runs and 1 measurement\n"
+    assert done == (0, "", said)
+    assert rows(target.read_text()) == [
+        ("speakers", 1),
+        ("processed_files", 1),
+        ("processing_history", 1),
+        ("processing_history", 2),
+        ("model_performance", 1),
+        ("end", None),
+    ]
+    assert rows(run("--db", studio, "export").out) == [
+        ("speakers", 1),
+        ("speakers", 2),
+        ("end", None),
+    ]
+
+
+def test_delete_speaker_writes_the_links(studio: Path, tmp_path: Path) -> None:
+    """A speaker's files stay; what is written still says whose they were."""
+    target = tmp_path / "gone.jsonl"
+    done = run("--db", studio, "delete-speaker", "Ada", "--yes", "--export-to", target)
+    said = f"what goes is in {str(target)!r}\n"
+    said += "deleted speaker 1 'Ada'; 1 file stays, without a speaker\n"
+    assert done == (0, "", said)
+    ada, file, _ = map(json.loads, target.read_text().splitlines())
+    assert (ada["name"], file["filename"], file["speaker_id"]) == ("Ada", "a.wav", 1)
+
+
+@pytest.mark.parametrize("command", ["delete-speaker", "delete-file"])
+def test_what_cannot_be_written_stays(studio: Path, tmp_path: Path, command: str) -> None:
+    """A deletion whose export fails does not happen."""
+    target = tmp_path / "gone.jsonl"
+    target.touch()
+    before = run("--db", studio, "export").out
+    done = run("--db", studio, command, "1", "--yes", "--export-to", target)
+    message = "it is there already; choose another name or overwrite it"
+    assert done == (1, "", f"Error: export {str(target)!r}: {message}\n")
+    assert run("--db", studio, "export").out == before
+
+
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [
+        ("delete-speaker", "Delete speaker 1 'Ada'? 1 file stays, without a speaker. [y/N]: "),
+        ("delete-file", "Delete file 1 'a.wav' with 2 runs and 1 measurement? [y/N]: "),
+    ],
+)
+def test_the_question_says_what_goes(
+    studio: Path, tmp_path: Path, command: str, question: str
+) -> None:
+    """Who is asked reads what will be lost; after a no nothing was written or deleted."""
+    target = tmp_path / "gone.jsonl"
+    before = run("--db", studio, "export").out
+    code, seen = terminal("--db", studio, command, "1", "--export-to", target, typed="n\n")
+    assert (code, seen) == (1, f"{question}n\nAborted!\n")
+    assert names(tmp_path) == []
+    assert run("--db", studio, "export").out == before

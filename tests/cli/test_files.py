@@ -1,0 +1,251 @@
+"""The commands for files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run, terminal, usage
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
+
+AUDIO = Path(__file__).parents[2] / "examples" / "audio"
+
+
+@pytest.fixture
+def studio(path: Path) -> Path:
+    """A database with a speaker and a file that has two runs, one of them measured."""
+    with DatabaseManager(path).initialize() as db:
+        db.add(Speaker(name="Ada"))
+        file = ProcessedFile(
+            filename="a.wav", original_path="/audio/a.wav", metadata={"room": 1, "mood": "calm"}
+        )
+        runs = [ProcessingHistory(processed_file=file, operation_type="x") for _ in range(2)]
+        db.add_all([file, *runs, ModelPerformance(processing_history=runs[0])])
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two recordings."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("ada.flac", "bob.wav"):
+        shutil.copy(AUDIO / name, folder)
+    return folder
+
+
+def file(path: Path, key: int = 1) -> ProcessedFile:
+    with DatabaseManager(path) as db:
+        return db.get_file(key)
+
+
+def test_add_files(path: Path, folder: Path) -> None:
+    """A folder is added once; what was added is told."""
+    run("--db", path, "init")
+    run("--db", path, "add-speaker", "Ada")
+    args = ["add-files", folder, "--speaker", "Ada", "--metadata", "room=3", "--tag", "mood=calm"]
+    assert run("--db", path, *args) == (0, "", "2 added\n")
+    assert run("--db", path, *args) == (0, "", "2 unchanged\n")
+    shutil.copy(AUDIO / "bob.mp3", folder / "bob.wav")
+    assert run("--db", path, *args) == (0, "", "1 updated, 1 unchanged\n")
+    added = file(path)
+    assert (added.filename, added.speaker_id, added.metadata) == (
+        "ada.flac",
+        1,
+        {"room": 3, "mood": "calm"},
+    )
+
+
+def test_duplicates_are_told(path: Path, folder: Path) -> None:
+    """The same content at another path is added, and the other one named."""
+    run("--db", path, "init")
+    run("--db", path, "add-files", folder)
+    copy = folder / "copy.wav"
+    shutil.copy(folder / "bob.wav", copy)
+    told = f"{str(copy)!r} has the same content as file 2\n1 added, 2 unchanged\n"
+    assert run("--db", path, "add-files", folder) == (0, "", told)
+    again = folder / "again.wav"
+    shutil.copy(copy, again)
+    told = f"{str(again)!r} has the same content as files 2, 3\n1 added\n"
+    assert run("--db", path, "add-files", again) == (0, "", told)
+
+
+def test_many_duplicates_are_counted(path: Path, folder: Path) -> None:
+    """After ten duplicates the rest is a number."""
+    run("--db", path, "init")
+    run("--db", path, "add-files", folder / "bob.wav")
+    for number in range(12):
+        shutil.copy(folder / "bob.wav", folder / f"copy {number}.wav")
+    done = run("--db", path, "add-files", folder)
+    *told, more, summary = done.err.splitlines()
+    assert (len(told), more, summary) == (
+        10,
+        "… and 2 more have the content of other files",
+        "13 added, 1 unchanged",
+    )
+
+
+def test_bad_files_are_named_and_the_good_ones_kept(path: Path, folder: Path) -> None:
+    """A file that is no audio does not stop the others, and the exit status tells."""
+    run("--db", path, "init")
+    (folder / "bad.wav").write_text("no audio")
+    missing = folder / "missing.wav"
+    assert run("--db", path, "add-files", folder, missing) == (
+        1,
+        "",
+        (
+            f"Error: cannot read {str(folder / 'bad.wav')!r}: it is not audio, or its header is "
+            f"damaged\nError: cannot read {str(missing)!r}: there is no such file\n"
+            "2 added, 2 failed\n"
+        ),
+    )
+
+
+def test_folder_without_audio(path: Path, tmp_path: Path) -> None:
+    """Finding nothing is said."""
+    run("--db", path, "init")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run("--db", path, "add-files", empty) == (0, "", "no audio files found\n")
+
+
+def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
+    """A name that is no text, or has control characters, does no harm."""
+    run("--db", path, "init")
+    for name in (b"\xff.wav", b"\x1b[31m.wav"):
+        shutil.copy(AUDIO / "bob.wav", os.fsencode(folder) + b"/" + name)
+        (Path(os.fsdecode(os.fsencode(folder) + b"/" + name))).write_text("no audio")
+    done = run("--db", path, "add-files", folder)
+    assert (done.code, done.out, "\x1b" in done.err) == (1, "", False)
+    assert "/\\udcff.wav': it is not audio" in done.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        pytest.param(["--metadata", "room"], 2, "--metadata takes KEY=VALUE, not 'room'", id="="),
+        pytest.param(["--tag", "=1"], 2, "--metadata takes KEY=VALUE, not '=1'", id="key"),
+        pytest.param(
+            ["--speaker", "Eve"], 1, "no speaker 'Eve'; see 'voices list-speakers'", id="speaker"
+        ),
+    ],
+)
+def test_nothing_is_added_when_the_words_are_wrong(
+    studio: Path, folder: Path, args: list[str], code: int, message: str
+) -> None:
+    """Wrong options are found before a file is read."""
+    expected = f"Error: {message}\n"
+    if code == 2:
+        expected = usage("voices add-files", "[OPTIONS] PATH...", message)
+    assert run("--db", studio, "add-files", folder, *args) == (code, "", expected)
+    with DatabaseManager(studio) as db:
+        assert len(db.get_all(ProcessedFile)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1.5", 1.5),
+        ("true", True),
+        ("null", None),
+        ('{"a": [1]}', {"a": [1]}),
+        ('"3"', "3"),
+        ("calm", "calm"),
+        ("", ""),
+        ("a=b", "a=b"),
+        ("NaN", "NaN"),
+        ("007", "007"),
+        ("[" * 100_000, "[" * 100_000),
+        ("1" * 5000, "1" * 5000),
+    ],
+    ids=lambda value: str(value)[:10],
+)
+def test_metadata_values(studio: Path, text: str, value: object) -> None:
+    """A value is JSON where it can be read so, else text."""
+    args = ["update-file", "1", "--metadata", f"x={text}"]
+    assert run("--db", studio, *args) == (0, "", "updated file 1 'a.wav'\n")
+    assert file(studio).metadata == {"room": 1, "mood": "calm", "x": value}
+
+
+def test_update_file(studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata is merged, forgotten, and the processed path is made absolute or removed."""
+    monkeypatch.chdir(tmp_path)
+    args = ["--metadata", "room=2", "--remove-metadata", "mood", "--processed-path", "out.wav"]
+    done = run("--db", studio, "update-file", "/audio/a.wav", *args)
+    assert done == (0, "", "updated file 1 'a.wav'\n")
+    changed = file(studio)
+    assert (changed.metadata, changed.processed_path) == ({"room": 2}, str(tmp_path / "out.wav"))
+    run("--db", studio, "update-file", "1", "--processed-path", "")
+    assert file(studio).processed_path is None
+
+
+def test_update_of_nothing(studio: Path) -> None:
+    """An update without a change is an error of usage."""
+    message = "nothing to change; give --metadata, --remove-metadata or --processed-path"
+    expected = usage("voices update-file", "[OPTIONS] FILE", message)
+    assert run("--db", studio, "update-file", "1") == (2, "", expected)
+
+
+def test_link_and_unlink(studio: Path) -> None:
+    """A file is linked to a speaker and unlinked again."""
+    assert run("--db", studio, "link-file", "/audio/a.wav", "Ada") == (
+        0,
+        "",
+        "linked file 1 'a.wav' to speaker 1\n",
+    )
+    assert file(studio).speaker_id == 1
+    assert run("--db", studio, "unlink-file", "1") == (0, "", "unlinked file 1 'a.wav'\n")
+    assert file(studio).speaker_id is None
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["link-file", "1", "Eve"], "no speaker 'Eve'; see 'voices list-speakers'"),
+        (["link-file", "9", "Ada"], "no file '9'; see 'voices list-files'"),
+        (["unlink-file", "b.wav"], "no file 'b.wav'; see 'voices list-files'"),
+        (["update-file", "9", "--metadata", "a=1"], "no file '9'; see 'voices list-files'"),
+        (["delete-file", "9", "--yes"], "no file '9'; see 'voices list-files'"),
+    ],
+    ids=["no speaker", "link", "unlink", "update", "delete"],
+)
+def test_refusals(studio: Path, args: list[str], message: str) -> None:
+    """What is not there is said in one sentence."""
+    assert run("--db", studio, *args) == (1, "", f"Error: {message}\n")
+
+
+def test_delete_file(studio: Path) -> None:
+    """Deleting a file says what goes along."""
+    done = run("--db", studio, "delete-file", "1", "--yes")
+    assert done == (0, "", "deleted file 1 'a.wav' with 2 runs and 1 measurement\n")
+    with DatabaseManager(studio) as db:
+        assert [len(db.get_all(model)) for model in (ProcessedFile, ModelPerformance)] == [0, 0]
+
+
+def test_delete_file_asks(studio: Path) -> None:
+    """On a terminal the question names what goes along; nothing goes after a no."""
+    seen = terminal("--db", studio, "delete-file", "1", typed="n\n")
+    question = "Delete file 1 'a.wav' with 2 runs and 1 measurement? [y/N]: n\n"
+    assert seen == (1, f"{question}Aborted!\n")
+    assert file(studio).filename == "a.wav"
+
+
+def test_progress_is_for_terminals(path: Path, folder: Path) -> None:
+    """A terminal sees a bar that goes away, with errors above it in whole lines."""
+    run("--db", path, "init")
+    (folder / "bad.wav").write_text("no audio")
+    code, seen = terminal("--db", path, "add-files", folder, columns=200)
+    assert code == 1
+    assert "Adding" in seen
+    assert f"Error: cannot read {str(folder / 'bad.wav')!r}: it is not audio" in seen
+    assert seen.splitlines()[-1].endswith("2 added, 1 failed")

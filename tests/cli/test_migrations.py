@@ -1,0 +1,210 @@
+"""The commands for migrations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run, terminal, usage
+from support.databases import other_program
+
+MIGRATION = """
+import peewee as pw
+
+
+def migrate(migrator, database, *, fake=False):
+    migrator.add_fields("speakers", language=pw.CharField(null=True))
+
+
+def rollback(migrator, database, *, fake=False):
+    migrator.remove_fields("speakers", "language")
+"""
+MODELS = """
+import peewee as pw
+
+
+class Room(pw.Model):
+    name = pw.TextField()
+
+    class Meta:
+        table_name = "rooms"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """An application's own migrations: one that adds a column."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "101_language.py").write_text(MIGRATION)
+    return folder
+
+
+@pytest.fixture
+def populated(path: Path) -> Path:
+    """A database with one speaker."""
+    assert run("--db", path, "init").code == 0
+    assert run("--db", path, "add-speaker", "Ada").code == 0
+    return path
+
+
+def columns(place: Path | str, table: str = "speakers") -> list[str]:
+    """Return the columns that another program sees."""
+    with other_program(place) as connection:
+        told = connection.execute(f"SELECT * FROM {table}").description
+    return [column[0] for column in told]
+
+
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+def test_life_of_a_migration(populated: Path, own: Path) -> None:
+    """A pending migration is refused, found, applied and undone; data is backed up before."""
+    args = ["--db", populated, "--migrations-dir", own]
+    lacks = (
+        f"Error: {str(populated)!r} lacks 1 migration (101_language); run 'voices run-migrations'\n"
+    )
+    assert run(*args, "list-speakers") == (1, "", lacks)
+    assert run(*args, "run-migrations", "--check") == (1, "101_language\n", "1 migration pending\n")
+    assert "language" not in columns(populated)
+
+    done = run(*args, "run-migrations")
+    (backup,) = populated.parent.glob("voices_backup_*.db")
+    assert done == (
+        0,
+        "101_language\n",
+        f"backed up first to {str(backup)!r}\n1 migration applied\n",
+    )
+    assert "language" in columns(populated)
+    assert run(*args, "run-migrations") == (0, "", "0 migrations applied\n")
+    assert run(*args, "run-migrations", "--check") == (0, "", "0 migrations pending\n")
+
+    newer = (
+        f"Error: {str(populated)!r} is newer than this program (unknown: 101_language); "
+        "upgrade voices-peewee, or name the directory of the missing migrations\n"
+    )
+    assert run("--db", populated, "list-speakers") == (1, "", newer)
+    assert run("--db", populated, "run-migrations", "--check") == (1, "", newer)
+
+    done = run(*args, "rollback-migration", "--yes", "--no-backup")
+    assert done == (0, "101_language\n", "1 migration undone\n")
+    assert "language" not in columns(populated)
+
+
+def test_migrations_dir_by_environment(
+    populated: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VOICES_MIGRATIONS_DIR names an application's own migrations."""
+    monkeypatch.setenv("VOICES_MIGRATIONS_DIR", str(own))
+    done = run("--db", populated, "run-migrations", "--no-backup")
+    assert done == (0, "101_language\n", "1 migration applied\n")
+
+
+def test_list_migrations(populated: Path, own: Path) -> None:
+    """The list says of each migration if it is applied, pending or unknown."""
+    args = [
+        "--db",
+        populated,
+        "--migrations-dir",
+        own,
+        "list-migrations",
+        "--columns",
+        "name,state",
+    ]
+    shown = (
+        "name          state\n001_initial   applied\n002_views     applied\n101_language  pending\n"
+    )
+    assert run(*args) == (0, shown, "3 migrations\n")
+    shown = "name,state\n101_language,pending\n"
+    assert run(*args, "state:pending", "--csv") == (0, shown, "")
+    run(*args[:4], "run-migrations", "--no-backup")
+    shown = (
+        "name          state\n001_initial   applied\n002_views     applied\n101_language  unknown\n"
+    )
+    assert run(*args[:2], *args[4:]) == (0, shown, "3 migrations\n")
+
+
+def test_run_to_and_back_to(populated: Path, own: Path) -> None:
+    """--to stops at a migration, forwards and backwards."""
+    (own / "102_accent.py").write_text(MIGRATION.replace("language", "accent"))
+    args = ["--db", populated, "--migrations-dir", own]
+    done = run(*args, "run-migrations", "--to", "101_language", "--no-backup")
+    assert done == (0, "101_language\n", "1 migration applied\n")
+    run(*args, "run-migrations", "--no-backup")
+    done = run(*args, "rollback-migration", "--to", "002_views", "--yes", "--no-backup")
+    assert done == (0, "102_accent\n101_language\n", "2 migrations undone\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        pytest.param(
+            ["run-migrations", "--to", "001_initail"],
+            "there is no migration '001_initail'; did you mean '001_initial'?",
+            id="to",
+        ),
+        pytest.param(
+            ["rollback-migration", "--to", "9", "--yes"],
+            "there is no applied migration '9'; see 'voices list-migrations'",
+            id="back to",
+        ),
+        pytest.param(
+            ["create-migration", "x", "--models", "no_such_module"],
+            "cannot import the models of 'no_such_module': No module named 'no_such_module'",
+            id="module",
+        ),
+        pytest.param(
+            ["create-migration", "x", "--models", "json"],
+            "module 'json' has no models",
+            id="models",
+        ),
+    ],
+)
+def test_refusals(populated: Path, own: Path, args: list[str], message: str) -> None:
+    """What cannot be done is said in one sentence."""
+    assert run("--db", populated, "--migrations-dir", own, *args) == (1, "", f"Error: {message}\n")
+
+
+def test_steps_or_to(populated: Path) -> None:
+    """Two ways to say how far are one too many."""
+    expected = usage("voices rollback-migration", "[OPTIONS]", "give --steps or --to, not both")
+    args = ["rollback-migration", "--steps", "1", "--to", "001_initial"]
+    assert run("--db", populated, *args) == (2, "", expected)
+
+
+def test_rollback_asks(populated: Path) -> None:
+    """A rollback loses data, so it asks first."""
+    seen = terminal("--db", populated, "rollback-migration", typed="n\n", columns=200)
+    question = (
+        f"Undo the newest 1 migration of {str(populated)!r}? Their columns and rows are lost."
+    )
+    assert seen == (1, f"{question} [y/N]: n\nAborted!\n")
+    assert columns(populated)
+    message = "this needs a confirmation; use --yes where nobody can be asked"
+    expected = usage("voices rollback-migration", "[OPTIONS]", message)
+    assert run("--db", populated, "rollback-migration") == (2, "", expected)
+
+
+def test_create_migration_for_an_application(
+    populated: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application's models become a migration in its own directory, and only they."""
+    (tmp_path / "app_models.py").write_text(MODELS)
+    (own / "101_language.py").unlink()
+    monkeypatch.chdir(tmp_path)
+    args = ["--db", populated, "--migrations-dir", own]
+    done = run(*args, "create-migration", "add_rooms", "--models", "app_models")
+    (written,) = own.glob("*.py")
+    assert done == (0, f"{written}\n", "")
+    assert run(*args, "run-migrations", "--no-backup").out == f"{written.stem}\n"
+    assert columns(populated, "rooms") == ["id", "name"]
+    assert "name" in columns(populated)
+    assert "" not in sys.path
+    sys.modules.pop("app_models")
+
+
+def test_create_empty_migration(tmp_path: Path, own: Path) -> None:
+    """An empty migration needs no database."""
+    args = ["--db", tmp_path / "none.db", "--migrations-dir", own]
+    done = run(*args, "create-migration", "fill_in", "--empty")
+    assert done == (0, f"{own / '102_fill_in.py'}\n", "")
+    assert not (tmp_path / "none.db").exists()

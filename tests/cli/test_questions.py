@@ -1,0 +1,253 @@
+"""The commands for questions: the leaderboard and the comparison."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli_tools import PROGRAM, run, terminal, usage
+from support.run_rows import add_run
+
+from voices_peewee import DatabaseManager
+
+SINCE = "2024-05-06T14:03:05+00:00"
+
+
+@pytest.fixture
+def results(path: Path) -> Path:
+    """A database in which svoice is better than demucs by 1 dB on each of three recordings."""
+    with DatabaseManager(path).initialize() as db:
+        ada = db.create_speaker("Ada")
+        db.record_runs(
+            {
+                "source": f"/mix/{number}.wav",
+                "operation_type": "separation",
+                "start_time": SINCE,
+                "model_type": model,
+                "model_version": version,
+                "speaker": ada if number == 0 else None,
+                "metrics": {"si_snri": mean + number, "pesq": 2.5, "odd": -mean},
+            }
+            for model, version, mean in (("demucs", "4.0", 10.0), ("svoice", None, 11.0))
+            for number in range(3)
+        )
+        failed = {"operation_type": "separation", "start_time": SINCE, "success": False}
+        db.record_run("/mix/9.wav", model_type="svoice", error_message="OSError: x", **failed)
+    return path
+
+
+def test_leaderboard(results: Path) -> None:
+    """Models are ranked with spread, failures and a bar; what nobody measured is left out."""
+    assert run("--db", results, "leaderboard") == (
+        0,
+        (
+            "model                 n  failed   mean  ±95 %  median    SD\n"
+            "svoice      ████████  3       1  12.00   2.48   12.00  1.00\n"
+            "demucs:4.0  ███████▍  3       0  11.00   2.48   11.00  1.00\n"
+        ),
+        "si_snri (dB), highest mean first\n",
+    )
+
+
+def test_leaderboard_of_small_numbers(path: Path) -> None:
+    """Numbers that are no dB have four digits."""
+    with DatabaseManager(path).initialize() as db:
+        for factor in (0.003, 0.005, 0.0021):
+            add_run(db, real_time_factor=factor)
+    assert run("--db", path, "leaderboard", "--metric", "real_time_factor").out == (
+        "model                 n      mean     ±95 %  median        SD       RTF\n"
+        "demucs:4.0  ████████  3  0.003367  0.003687   0.003  0.001484  0.003367\n"
+    )
+
+
+def test_leaderboard_folds_what_is_the_same(results: Path) -> None:
+    """A column with one value for all goes to the title."""
+    done = run("--db", results, "leaderboard", "--by", "model,operation_type", "--metric", "pesq")
+    assert done.err == "pesq, highest mean first, operation type separation\n"
+    assert done.out.splitlines()[0].split() == [
+        "model",
+        "n",
+        "failed",
+        "mean",
+        "±95",
+        "%",
+        "median",
+        "SD",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "models"),
+    [
+        ([], ["svoice", "demucs"]),
+        (["--model", "demucs:4.0"], ["demucs"]),
+        (["--model", "svoice"], ["svoice"]),
+        (["--speaker", "Ada"], ["svoice", "demucs"]),
+        (["--operation", "other"], []),
+        (["--since", "2024-05-07"], []),
+        (["--until", "2024-05-06", "--limit", "1"], ["svoice"]),
+        (["--metric", "odd", "--lower-is-better"], ["svoice", "demucs"]),
+        (["--metric", "odd", "--higher-is-better"], ["demucs", "svoice"]),
+    ],
+    ids=lambda value: " ".join(value) or "all",
+)
+def test_leaderboard_as_json(results: Path, args: list[str], models: list[str]) -> None:
+    """JSON has the exact numbers; filters and directions are passed on."""
+    done = run("--db", results, "leaderboard", "--json", *args)
+    assert (done.code, done.err) == (0, "")
+    rows = json.loads(done.out)
+    assert [row["model_type"] for row in rows] == models
+    for row in rows:
+        assert {"model_version", "n", "failures", "mean", "median", "stdev", "low"} <= set(row)
+
+
+def test_leaderboard_of_nothing(path: Path) -> None:
+    """Nothing to rank is said."""
+    run("--db", path, "init")
+    said = "si_snri (dB), highest mean first\nno measurements\n"
+    assert run("--db", path, "leaderboard") == (0, "", said)
+    assert run("--db", path, "leaderboard", "--json") == (0, "[]\n", "")
+
+
+def test_leaderboard_of_low_values(results: Path) -> None:
+    """Bars of values below zero begin at the lowest."""
+    done = run("--db", results, "leaderboard", "--metric", "odd", "--lower-is-better")
+    assert [line.count("█") for line in done.out.splitlines()] == [0, 0, 0]
+    assert done.err == "odd, lowest mean first\n"
+
+
+def test_leaderboard_of_small_values(path: Path) -> None:
+    """Values below 1 have the decimals that show three digits of the largest."""
+    with DatabaseManager(path).initialize() as db:
+        run_ = {"source": "/mix/1.wav", "operation_type": "separation", "start_time": SINCE}
+        for model, time in (("a", 0.0131), ("b", 0.0199)):
+            db.record_run(**run_, model_type=model, processing_time=time)
+    done = run("--db", path, "leaderboard", "--metric", "processing_time")
+    assert [line.split()[3:] for line in done.out.splitlines()[1:]] == [
+        ["0.0131", "0.0131"],
+        ["0.0199", "0.0199"],
+    ]
+
+
+def test_bar_without_unicode(results: Path) -> None:
+    """An output that lacks block letters gets a bar of number signs."""
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", *PROGRAM[1:], "--db", str(results), "leaderboard"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONIOENCODING": "ascii", "PATH": "/usr/bin", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert "demucs:4.0  #######" in done.stdout
+
+
+def test_leaderboard_fits_a_terminal(path: Path) -> None:
+    """With everything measured and long names, no line breaks at 80 columns."""
+    with DatabaseManager(path).initialize() as db:
+        db.record_runs(
+            {
+                "source": f"/mix/{number}.wav",
+                "operation_type": "separation",
+                "start_time": SINCE,
+                "processing_time": 3.5,
+                "model_type": "a model with a long name",
+                "model_version": f"2024-05-{number % 2}",
+                "speaker": db.create_speaker(f"a speaker with a long name {number}"),
+                "metrics": {
+                    "si_snri": -10.0 * number,
+                    "sdri": -10.0,
+                    "memory_usage": 12_345.6,
+                    "real_time_factor": 0.123456,
+                },
+            }
+            for number in range(4)
+        )
+    code, seen = terminal("--db", path, "leaderboard", "--by", "model,speaker,operation_type")
+    lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    assert (code, len(lines), max(map(len, lines)) <= 80) == (0, 6, True), seen
+
+
+def test_compare(results: Path) -> None:
+    """A comparison says who is better, by how much, how sure that is, and where."""
+    done = run("--db", results, "compare", "demucs:4.0", "svoice")
+    assert (done.code, done.err) == (0, "")
+    assert "B is better by 1.00 dB on average" in done.out.splitlines()
+    found = json.loads(run("--db", results, "compare", "demucs:4.0", "svoice", "--json").out)
+    assert (found["n"], found["mean_difference"], found["better"]) == (3, 1.0, "svoice")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        pytest.param(["demucs", "svoice", "0"], 0, "", id="better"),
+        pytest.param(["svoice", "demucs", "1"], 0, "", id="just"),
+        pytest.param(
+            ["svoice", "demucs", "0.5"], 1, "demucs is worse by 1 dB, more than 0.5\n", id="worse"
+        ),
+        pytest.param(["svoice", "demucs", "0.5", "--metric", "pesq"], 0, "", id="same"),
+        pytest.param(
+            ["svoice", "demucs", "0.5", "--operation", "other"],
+            1,
+            "no recording was processed by both\n",
+            id="nothing",
+        ),
+    ],
+)
+def test_compare_as_a_check(results: Path, args: list[str], code: int, said: str) -> None:
+    """--fail-if-worse exits 1 when B is worse by more, or when nobody can tell."""
+    a, b, margin, *more = args
+    done = run("--db", results, "compare", a, b, "--fail-if-worse", margin, "--json", *more)
+    assert (done.code, done.err) == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "message"),
+    [
+        pytest.param(
+            "leaderboard --metric si_snr",
+            "[OPTIONS]",
+            "unknown metric 'si_snr'; did you mean 'si_snri'?",
+            id="metric",
+        ),
+        pytest.param(
+            "leaderboard --metric odd",
+            "[OPTIONS]",
+            "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
+            "in the shell --higher-is-better or --lower-is-better",
+            id="direction",
+        ),
+        pytest.param(
+            "leaderboard --by speakr",
+            "[OPTIONS]",
+            "unknown field 'speakr'; did you mean 'speaker'?",
+            id="by",
+        ),
+        pytest.param(
+            "compare demucs svoice --since 2024-13",
+            "[OPTIONS] A B",
+            "--since '2024-13' cannot be read; it takes a time, as 2026-11, 2026-11-22T10:30, "
+            "today or -7d..",
+            id="since",
+        ),
+        pytest.param(
+            "compare demucs svois",
+            "[OPTIONS] A B",
+            "unknown model 'svois'; did you mean 'svoice'?",
+            id="model",
+        ),
+    ],
+)
+def test_questions_that_make_no_sense(
+    results: Path, line: str, arguments: str, message: str
+) -> None:
+    """What is not known is named, with what is near, and exits 2."""
+    expected = usage(f"voices {line.split()[0]}", arguments, message)
+    assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+def test_unknown_speaker(results: Path) -> None:
+    """A speaker that is not there is an error."""
+    expected = (1, "", "Error: no speaker 'Eve'; see 'voices list-speakers'\n")
+    assert run("--db", results, "leaderboard", "--speaker", "Eve") == expected

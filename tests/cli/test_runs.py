@@ -1,0 +1,227 @@
+"""The commands for runs: what is left, what failed, and one run whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.cli_tools import PROGRAM, Outcome, run, terminal, usage
+
+from voices_peewee import DatabaseManager, ProcessingHistory
+
+START = "2024-05-06T14:03:05+00:00"
+SETTINGS = ["--operation", "separation", "--model", "demucs:4.0", "--param", "shifts=2"]
+
+
+@pytest.fixture
+def night(path: Path) -> Path:
+    """A database after a night: one run succeeded, three failed, one never ended."""
+    shared = {
+        "operation_type": "separation",
+        "start_time": START,
+        "model_type": "demucs",
+        "model_version": "4.0",
+        "parameters": {"shifts": 2},
+        "processing_time": 9.5,
+    }
+    memory = "RuntimeError: out of memory \x1b[31m\nTraceback:\n  line 1"
+    with DatabaseManager(path).initialize() as db:
+        db.record_run("/mix/a.wav", metrics={"si_snri": 12.5}, **shared)
+        for name, error in (("b", memory), ("c", memory), ("d", "OSError: no room")):
+            db.record_run(f"/mix/{name}.wav", success=False, error_message=error, **shared)
+        gone = ProcessingHistory(
+            processed_file=1, operation_type="separation", start_time=START, model_type="x"
+        )
+        db.add(gone)
+    return path
+
+
+def pending(db: Path, *args: str | Path) -> Outcome:
+    return run("--db", db, "pending", *args, *SETTINGS)
+
+
+def test_pending(night: Path) -> None:
+    """What has no successful run is printed as it was given, one a line."""
+    expected = (0, "/mix/b.wav\nnew.wav\n", "2 files pending\n")
+    assert pending(night, "/mix/a.wav", "/mix/b.wav", "new.wav") == expected
+    assert pending(night, "/mix/a.wav") == (0, "", "0 files pending\n")
+
+
+def test_pending_reads_parameters_as_json(night: Path) -> None:
+    """Parameters are given as one object, one by one, or both."""
+    args = ["pending", "/mix/a.wav", "--operation", "separation", "--model", "demucs:4.0"]
+    done = (0, "", "0 files pending\n")
+    assert run("--db", night, *args, "--parameters", '{"shifts": 2}') == done
+    assert run("--db", night, *args, "--parameters", '{"shifts": 1}', "--param", "shifts=2") == done
+    left = (0, "/mix/a.wav\n", "1 file pending\n")
+    assert run("--db", night, *args, "--param", 'shifts="2"') == left
+
+
+def test_pending_with_reasons(night: Path) -> None:
+    """JSON says why each is left."""
+    done = pending(night, "/mix/a.wav", "/mix/b.wav", "new.wav", "--json")
+    assert json.loads(done.out) == [
+        {"path": "/mix/b.wav", "reason": "failed"},
+        {"path": "new.wav", "reason": "never run"},
+    ]
+    assert pending(night, "/mix/a.wav", "--json").out == "[]\n"
+
+
+def test_pending_as_a_check(night: Path) -> None:
+    """--check exits 1 when anything is left."""
+    assert pending(night, "--check", "/mix/a.wav") == (0, "", "0 files pending\n")
+    assert pending(night, "--check", "/mix/b.wav") == (1, "/mix/b.wav\n", "1 file pending\n")
+
+
+def test_pending_for_xargs(night: Path) -> None:
+    """Any path comes out as the bytes that went in, for ``xargs -0``."""
+    names = [b"\xff.wav", b"a\nb.wav", b"\x1b[31m.wav"]
+    done = subprocess.run(
+        [*map(str.encode, [*PROGRAM, "--db", str(night), "pending", "-0", *SETTINGS]), *names],
+        capture_output=True,
+    )
+    assert (done.stdout, done.stderr) == (
+        b"".join(name + b"\0" for name in names),
+        b"3 files pending\n",
+    )
+
+
+@pytest.mark.parametrize(("flag", "end"), [([], b"\n"), (["-0"], b"\0")], ids=["lines", "nul"])
+def test_pending_reads_more_paths_than_fit_a_command_line(
+    night: Path, flag: list[str], end: bytes
+) -> None:
+    """Paths come from the standard input in the place of ``-``."""
+    names = [b"%d\xff.wav" % number for number in range(5000)]
+    done = subprocess.run(
+        [*PROGRAM, "--db", str(night), "pending", "first.wav", "-", "last.wav", *flag, *SETTINGS],
+        input=end.join(names),
+        capture_output=True,
+    )
+    assert done.stdout.split(end) == [b"first.wav", *names, b"last.wav", b""]
+    assert done.stderr == b"5,002 files pending\n"
+
+
+def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
+    """A terminal sees control characters of a path spelled out."""
+    assert terminal("--db", night, "pending", "\x1b[31m.wav", "--operation", "x") == (
+        0,
+        "\\x1b[31m.wav\n1 file pending\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        pytest.param(
+            ["--parameters", "[1]"], 2, "--parameters takes a JSON object, not '[1]'", id="array"
+        ),
+        pytest.param(
+            ["--parameters", "{"], 2, "--parameters takes a JSON object, not '{'", id="no JSON"
+        ),
+        pytest.param(["--param", "x"], 2, "--param takes KEY=VALUE, not 'x'", id="param"),
+        pytest.param(["--operation", " "], 1, "a run needs an operation_type", id="operation"),
+    ],
+)
+def test_pending_refuses(night: Path, args: list[str], code: int, message: str) -> None:
+    """Wrong settings are named."""
+    expected = f"Error: {message}\n"
+    if code == 2:
+        expected = usage("voices pending", "[OPTIONS] PATH...", message)
+    done = run("--db", night, "pending", "/mix/a.wav", "--operation", "x", *args)
+    assert done == (code, "", expected)
+
+
+def test_failures(night: Path) -> None:
+    """Failed runs are grouped by their error, the most frequent first, with an example."""
+    assert run("--db", night, "failures") == (
+        0,
+        (
+            "runs  error                                 models      newest UTC        example\n"
+            "   2  RuntimeError: out of memory \\x1b[31m  demucs:4.0  2024-05-06 14:03        2\n"
+            "   1  OSError: no room                      demucs:4.0  2024-05-06 14:03        4\n"
+        ),
+        "2 errors\n",
+    )
+
+
+def test_failures_on_a_narrow_terminal(night: Path) -> None:
+    """Models give way before errors, and errors before the line breaks."""
+    with DatabaseManager(night) as db:
+        db.record_run(
+            "/mix/e.wav",
+            "separation",
+            start_time=START,
+            success=False,
+            error_message="RuntimeError: out of memory again",
+            model_type="a model with quite a long name",
+        )
+    seen = [terminal("--db", night, "failures", columns=columns)[1] for columns in (80, 50)]
+    lines = [[line for line in each.splitlines() if "a m" in line] for each in seen]
+    assert lines == [
+        ["   1  RuntimeError: out of memory a…  a model with q…  2024-05-06 14:03        6"],
+        ["   1  RuntimeE…  a mod…  2024-05-06 14:03        6"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "errors"),
+    [
+        ([], ["RuntimeError", "OSError"]),
+        (["OSError"], ["OSError"]),
+        (["--model", "demucs"], ["RuntimeError", "OSError"]),
+        (["--model", "demucs:3"], []),
+        (["--operation", "other"], []),
+        (["--since", "2024-05-07"], []),
+        (["--since", "2024-05"], ["RuntimeError", "OSError"]),
+        (["--until", "2024-05-05"], []),
+        (["--until", "2024-05-06", "--limit", "1"], ["RuntimeError"]),
+    ],
+    ids=["all", "word", "model", "version", "operation", "since", "month", "before", "until"],
+)
+def test_failures_are_filtered(night: Path, args: list[str], errors: list[str]) -> None:
+    """Every filter narrows the failures down."""
+    done = run("--db", night, "failures", "--json", "--columns", "error_type", *args)
+    assert [row["error_type"] for row in json.loads(done.out)] == errors
+
+
+def test_show_run(night: Path) -> None:
+    """A run is shown whole, its traceback harmless; JSON has it exactly."""
+    done = run("--db", night, "show-run", "2")
+    assert (done.code, done.err, "\x1b" in done.out) == (0, "", False)
+    assert "RuntimeError: out of memory \\x1b[31m\n" in done.out
+    found = json.loads(run("--db", night, "show-run", "2", "--json").out)
+    assert (found["status"], found["model_type"], found["start_time"], found["error"]) == (
+        "failed",
+        "demucs",
+        START,
+        "RuntimeError: out of memory \x1b[31m\nTraceback:\n  line 1",
+    )
+    by_name = run("--db", night, "show-run", found["run_id"][:12], "--json")
+    assert json.loads(by_name.out) == found
+
+
+@pytest.mark.parametrize("key", ["9", "abcdef", "x" * 5000, "1" * 5000])
+def test_show_run_of_nothing(night: Path, key: str) -> None:
+    """A run that is not there is one sentence."""
+    expected = (1, "", f"Error: no run {key!r}; see 'voices list-history'\n")
+    assert run("--db", night, "show-run", key) == expected
+
+
+def test_close_unfinished(night: Path) -> None:
+    """A run of a process that nobody knows is closed by its age only."""
+    assert run("--db", night, "close-unfinished") == (0, "", "0 runs closed\n")
+    assert run("--db", night, "list-history", "--unfinished").err == "1 run\n"
+    args = ["close-unfinished", "--older-than"]
+    assert run("--db", night, *args, "1000w") == (0, "", "0 runs closed\n")
+    assert run("--db", night, *args, "1d12h") == (0, "", "1 run closed\n")
+    assert run("--db", night, "list-history", "--unfinished").err == "0 runs\n"
+
+
+@pytest.mark.parametrize("text", ["2", "2x", "", "d", "1d2", "-1d", "1e3s"])
+def test_age_that_cannot_be_read(night: Path, text: str) -> None:
+    """An age needs a unit."""
+    message = f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}"
+    expected = usage("voices close-unfinished", "[OPTIONS]", message)
+    assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)

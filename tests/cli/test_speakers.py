@@ -1,0 +1,167 @@
+"""The commands for speakers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run, terminal, usage
+
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+
+
+@pytest.fixture
+def studio(path: Path) -> Path:
+    """A database with Ada, who has two files, and two speakers called Bob."""
+    with DatabaseManager(path).initialize() as db:
+        ada = db.add(Speaker(name="Ada", tags=["studio"], description="Reads"))
+        db.add_all([Speaker(name="Bob"), Speaker(name="Bob")])
+        db.add_all([ProcessedFile(filename=f"{name}.wav", speaker=ada) for name in "ab"])
+    return path
+
+
+def speakers(path: Path) -> list[tuple[int, str, str | None, list[str]]]:
+    with DatabaseManager(path) as db:
+        return [(one.id, one.name, one.description, one.tags) for one in db.get_all(Speaker)]
+
+
+def test_add_speaker(path: Path) -> None:
+    """A new speaker's id is on stdout, for scripts."""
+    run("--db", path, "init")
+    args = ["add-speaker", "John Doe", "--description", "Male speaker", "--tag", "x", "--tag", "y"]
+    assert run("--db", path, *args) == (0, "1\n", "added speaker 'John Doe'\n")
+    assert speakers(path) == [(1, "John Doe", "Male speaker", ["x", "y"])]
+
+
+def test_add_speaker_of_a_known_name(studio: Path) -> None:
+    """A name that is there is refused, and added again when that is meant."""
+    message = "there is a speaker 'Ada' already (id 1); use --duplicate to add another"
+    assert run("--db", studio, "add-speaker", "Ada") == (1, "", f"Error: {message}\n")
+    added = run("--db", studio, "add-speaker", "Ada", "--duplicate")
+    assert added == (0, "4\n", "added speaker 'Ada'\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        pytest.param(["add-speaker", " "], "a speaker needs a name", id="no name"),
+        pytest.param(
+            ["add-speaker", "X", "--tag", ""], "a tag is a text that is not empty, not ''", id="tag"
+        ),
+        pytest.param(
+            ["update-speaker", "Ada", "--name", ""], "a speaker needs a name", id="rename"
+        ),
+        pytest.param(
+            ["update-speaker", "Eve", "--name", "X"],
+            "no speaker 'Eve'; see 'voices list-speakers'",
+            id="update nobody",
+        ),
+        pytest.param(
+            ["delete-speaker", "Bob", "--yes"],
+            "2 speakers are named 'Bob' (ids 2, 3); use an id",
+            id="delete several",
+        ),
+        pytest.param(
+            ["delete-speaker", "9", "--yes"],
+            "no speaker '9'; see 'voices list-speakers'",
+            id="delete nobody",
+        ),
+        pytest.param(
+            ["add-tags", "1" * 5000, "x"],
+            f"no speaker '{'1' * 5000}'; see 'voices list-speakers'",
+            id="endless id",
+        ),
+        pytest.param(
+            ["add-tags", "Ada", "x", " "], "a tag is a text that is not empty, not ' '", id="tags"
+        ),
+        pytest.param(
+            ["remove-tags", "Bob", "x"],
+            "2 speakers are named 'Bob' (ids 2, 3); use an id",
+            id="untag several",
+        ),
+    ],
+)
+def test_refusals(studio: Path, args: list[str], message: str) -> None:
+    """What cannot be done is said in one sentence, and nothing changes."""
+    before = speakers(studio)
+    assert run("--db", studio, *args) == (1, "", f"Error: {message}\n")
+    assert speakers(studio) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "name", "description"),
+    [
+        (["--name", "Ada L."], "Ada L.", "Reads"),
+        (["--description", "Sings"], "Ada", "Sings"),
+        (["--description", ""], "Ada", None),
+        (["--name", "A", "--description", "B"], "A", "B"),
+    ],
+    ids=["name", "description", "no description", "both"],
+)
+def test_update_speaker(studio: Path, args: list[str], name: str, description: str | None) -> None:
+    """What is given changes and the rest stays."""
+    done = run("--db", studio, "update-speaker", "Ada", *args)
+    assert done == (0, "", f"updated speaker 1 {name!r}\n")
+    assert speakers(studio)[0] == (1, name, description, ["studio"])
+
+
+def test_update_of_nothing(studio: Path) -> None:
+    """An update without a change is an error of usage."""
+    message = "nothing to change; give --name or --description"
+    expected = usage("voices update-speaker", "[OPTIONS] SPEAKER", message)
+    assert run("--db", studio, "update-speaker", "Ada") == (2, "", expected)
+
+
+def test_tags(studio: Path) -> None:
+    """Tags are added once, removed, and told."""
+    assert run("--db", studio, "add-tags", "1", "warm", "studio") == (
+        0,
+        "",
+        "tags of speaker 1 'Ada': studio, warm\n",
+    )
+    assert run("--db", studio, "remove-tags", "Ada", "studio", "warm", "none") == (
+        0,
+        "",
+        "tags of speaker 1 'Ada': none\n",
+    )
+
+
+def test_delete_speaker(studio: Path) -> None:
+    """Deleting a speaker says what stays, and keeps it."""
+    assert run("--db", studio, "delete-speaker", "Ada", "--yes") == (
+        0,
+        "",
+        "deleted speaker 1 'Ada'; 2 files stay, without a speaker\n",
+    )
+    with DatabaseManager(studio) as db:
+        assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [None, None]
+    assert run("--db", studio, "delete-speaker", "2", "-y") == (
+        0,
+        "",
+        "deleted speaker 2 'Bob'; 0 files stay, without a speaker\n",
+    )
+
+
+def test_nobody_to_ask(studio: Path) -> None:
+    """Without a terminal a deletion needs --yes, and says so."""
+    message = "this needs a confirmation; use --yes where nobody can be asked"
+    expected = usage("voices delete-speaker", "[OPTIONS] SPEAKER", message)
+    assert run("--db", studio, "delete-speaker", "Ada") == (2, "", expected)
+    assert len(speakers(studio)) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "answer", "left"),
+    [
+        ("y\n", 0, "y\ndeleted speaker 1 'Ada'; 2 files stay, without a speaker\n", 2),
+        ("n\n", 1, "n\nAborted!\n", 3),
+        ("\n", 1, "\nAborted!\n", 3),
+    ],
+    ids=["yes", "no", "nothing"],
+)
+def test_question(studio: Path, typed: str, code: int, answer: str, left: int) -> None:
+    """On a terminal a deletion asks first, and no answer is no."""
+    seen = terminal("--db", studio, "delete-speaker", "Ada", typed=typed)
+    question = "Delete speaker 1 'Ada'? 2 files stay, without a speaker. [y/N]: "
+    assert seen == (code, question + answer)
+    assert len(speakers(studio)) == left

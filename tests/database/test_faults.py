@@ -1,0 +1,627 @@
+"""Disks that are full, files that may not be written, locks that others hold, wrong files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run
+
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
+
+pytestmark = pytest.mark.sqlite(
+    "damage, full disks and locks of one file; on a server see test_postgres_faults"
+)
+
+PRELUDE = """
+import ctypes, os, resource, sys
+from pathlib import Path
+from click.testing import CliRunner
+from voices_peewee import (DatabaseManager, ProcessedFile, Speaker, errors)
+from voices_peewee.cli import cli
+
+path = Path(sys.argv[1])
+
+def voices(*args):
+    result = CliRunner().invoke(cli, ["--db", str(path), *args], prog_name="voices")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    print(args[0], result.exit_code, result.stderr.strip().replace(str(path), "PATH"))
+
+def attempt(name, action):
+    try:
+        action()
+        print(name, "ok")
+    except errors.VoicesError as error:
+        print(name, str(error).replace(str(path), "PATH"))
+
+def obey_permissions():
+    # Without capabilities even root is held to the permissions of files.
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+
+def many(size):
+    return [Speaker(name="y" * size) for _ in range(1000)]
+
+def tracked(db):
+    for number in range(100):
+        with db.track("/mix.wav", "separation", parameters={"long": "x" * 50_000}) as run:
+            run.output(f"/out{number}.wav", si_snri=1.0)
+
+def forever(db):
+    while True:
+        db.add(Speaker(name="x" * 5000))
+"""
+
+FULL = "cannot use 'PATH': the disk is full; nothing of this change was written"
+READ_ONLY = (
+    "Error: cannot use 'PATH': it is read-only; check the permissions of the file and its folder"
+)
+
+
+def program(path: Path, body: str) -> str:
+    """Run a program of its own on a database; return what it printed."""
+    lines = [line[8:] for line in body.splitlines()]
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + "\n".join(lines), path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def small(path: Path) -> Path:
+    """Make a database of two speakers and a file."""
+    with DatabaseManager(path).initialize() as db:
+        db.add_all([Speaker(name="Ada"), ProcessedFile(filename="a", speaker=Speaker(name="Bob"))])
+    return path
+
+
+def sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def state(folder: Path) -> dict[str, str]:
+    """Return the names and the digests of all files of a folder."""
+    return {
+        one.name: hashlib.sha256(one.read_bytes()).hexdigest()
+        for one in folder.iterdir()
+        if one.is_file()
+    }
+
+
+# The disk
+
+
+def mounted(folder: Path) -> bool:
+    """Mount a file system of 2 MB; only root can."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    if not mounted(folder):
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(disk: Path) -> None:
+    """Every way to write says that the disk is full, and writes all or nothing; reading goes on."""
+    path = small(disk / "voices.db")
+    body = """
+        db = DatabaseManager(path).connect()
+        attempt("add_all", lambda: db.add_all(many(5000)))
+        print(len(db.get_all(Speaker)))
+        attempt("tracked", lambda: tracked(db))
+        attempt("add", lambda: forever(db))
+        count = len(db.get_all(Speaker))
+        try:
+            db.backup_database()
+        except errors.DatabaseFullError:
+            print("backup: full")
+        print(sorted(one.name for one in path.parent.iterdir()))
+        print(len(db.get_all(Speaker)) == count)
+        db.close()
+        filler = os.open(path.with_name("filler"), os.O_CREAT | os.O_WRONLY)
+        for size in (4096, 1):
+            try:
+                while True:
+                    os.write(filler, b"x" * size)
+            except OSError:
+                pass
+        voices("list-speakers", "--limit", "1")
+        voices("add-speaker", "z" * 5000)
+        path.with_name("filler").unlink()
+        """
+    printed = program(path, body).splitlines()
+    listed = printed.pop(-2)
+    assert printed == [
+        f"add_all {FULL}",
+        "2",
+        f"tracked {FULL}",
+        f"add {FULL}",
+        "backup: full",
+        "['voices.db', 'voices.db-shm', 'voices.db-wal']",
+        "True",
+        f"add-speaker 1 Error: {FULL}",
+    ]
+    assert listed.startswith("list-speakers 0 1 of ")
+    assert sound(path)
+
+
+def test_a_block_does_not_go_on_after_it_was_undone(db: DatabaseManager) -> None:
+    """Where an error undid a transaction, the rest of its block is not written without it."""
+    undone = (
+        f"cannot use {db.path!r}: an earlier error undid this transaction; "
+        "leave its block and do it all again"
+    )
+    pages = db.execute_raw_query("PRAGMA page_count", write=True)[0]["page_count"]
+
+    def write(rest: Callable[[], object]) -> str:
+        with db.atomic():
+            db.add(Speaker(name="first"))
+            with pytest.raises(errors.DatabaseFullError):
+                db.add(Speaker(name="x" * 1_000_000))
+            with pytest.raises(errors.DatabaseError) as caught:
+                rest()
+        return str(caught.value)
+
+    db.database.pragma("max_page_count", pages + 5)
+    for rest in (
+        lambda: db.add(Speaker(name="rest")),
+        lambda: db.add_all([Speaker(name="rest")]),
+        lambda: Speaker.create(name="rest"),
+    ):
+        with pytest.raises(errors.DatabaseError) as caught:
+            assert write(rest) == undone
+        assert str(caught.value) == undone
+    assert db.get_all(Speaker) == []
+    db.database.pragma("max_page_count", 1 << 30)
+    assert db.add(Speaker(name="again")).id == 1
+
+
+def test_a_file_size_limit(path: Path) -> None:
+    """Where the system refuses a larger file, nothing is half written and reading goes on."""
+    small(path)
+    body = """
+        db = DatabaseManager(path).connect()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+        attempt("add_all", lambda: db.add_all(many(5000)))
+        attempt("forever", lambda: forever(db))
+        attempt("tracked", lambda: tracked(db))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        print(len(db.query(Speaker).where(Speaker.name.startswith("y")).all()))
+        attempt("again", lambda: db.add_all(many(5000)))
+        db.close()
+        """
+    refused = "cannot use 'PATH': disk I/O error"
+    assert program(path, body) == (
+        f"add_all {refused}\nforever {refused}\ntracked {refused}\n0\nagain ok\n"
+    )
+    assert sound(path)
+
+
+# Permissions
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode"),
+    [(0o444, 0o555), (0o644, 0o555)],
+    ids=["file and folder", "folder"],
+)
+def test_read_only_folder(tmp_path: Path, file_mode: int, folder_mode: int) -> None:
+    """In a read-only folder everything can be read, and writing says what to check."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = small(folder / "voices.db")
+    before = state(folder)
+    path.chmod(file_mode)
+    folder.chmod(folder_mode)
+    body = """
+        obey_permissions()
+        for command in ("list-speakers", "list-files", "list-tags", "check", "list-migrations"):
+            voices(command)
+        voices("add-speaker", "Eve")
+        voices("status")
+        """
+    assert program(path, body) == (
+        "list-speakers 0 2 speakers\nlist-files 0 1 file\nlist-tags 0 0 tags\n"
+        "check 0 nothing is wrong\nlist-migrations 0 2 migrations\n"
+        f"add-speaker 1 {READ_ONLY}\nstatus 0 \n"
+    )
+    assert state(folder) == before
+    folder.chmod(0o755)
+
+
+def test_read_only_file_system(disk: Path) -> None:
+    """On a disk that is mounted read-only everything can be read too, by root as well."""
+    path = small(disk / "voices.db")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    body = """
+        for command in ("list-speakers", "export", "check"):
+            voices(command)
+        voices("add-speaker", "Eve")
+        """
+    exported = "exported 2 rows of speakers, 1 row of processed_files, "
+    exported += "0 rows of processing_history, 0 rows of model_performance"
+    assert program(path, body) == (
+        f"list-speakers 0 2 speakers\nexport 0 {exported}\ncheck 0 nothing is wrong\n"
+        f"add-speaker 1 {READ_ONLY}\n"
+    )
+
+
+def test_a_wal_in_a_read_only_folder(tmp_path: Path) -> None:
+    """Rows are never shown without what a WAL holds that cannot be read there."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = small(tmp_path / "voices.db")
+    with DatabaseManager(path).connect() as db:
+        db.add(Speaker(name="Eve"))
+        for name in ("voices.db", "voices.db-wal"):
+            shutil.copy(tmp_path / name, folder / name)
+    folder.chmod(0o555)
+    body = """
+        obey_permissions()
+        voices("list-speakers")
+        """
+    assert program(folder / "voices.db", body) == (
+        "list-speakers 1 Error: cannot use 'PATH': unable to open database file; "
+        "check the permissions of its folder, and how many files are open\n"
+    )
+    folder.chmod(0o755)
+    assert run("--db", folder / "voices.db", "list-speakers", "--columns", "name").err == (
+        "3 speakers\n"
+    )
+
+
+def test_read_only_file(path: Path) -> None:
+    """A read-only file in a folder that can be written is read, and not changed."""
+    small(path)
+    before = path.read_bytes()
+    path.chmod(0o444)
+    body = """
+        obey_permissions()
+        voices("list-speakers")
+        voices("add-speaker", "Eve")
+        voices("delete-speaker", "Ada", "--yes")
+        """
+    assert program(path, body) == (
+        f"list-speakers 0 2 speakers\nadd-speaker 1 {READ_ONLY}\ndelete-speaker 1 {READ_ONLY}\n"
+    )
+    assert path.read_bytes() == before
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    """A file or folder that may not be entered, read or written is named, in one sentence."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = small(folder / "voices.db")
+    body = """
+        obey_permissions()
+        os.chmod(path, 0)
+        for command in ("status", "init", "check"):
+            voices(command)
+        os.chmod(path, 0o600)
+        os.chmod(path.parent, 0)
+        for command in ("status", "init", "check"):
+            voices(command)
+        os.chmod(path.parent, 0o500)
+        attempt("new", lambda: DatabaseManager(path.with_name("new.db")).initialize())
+        attempt("new", lambda: DatabaseManager(path.with_name("new") / "new.db").initialize())
+        """
+    denied = "1 Error: cannot use 'PATH': permission denied\n"
+    new = f"new cannot use '{folder}/new{{}}': permission denied\n"
+    assert program(path, body) == (
+        f"status {denied}init {denied}check {denied}" * 2
+        + new.format(".db")
+        + new.format("/new.db")
+    )
+    folder.chmod(0o755)
+
+
+# Locks and files that go away
+
+
+@contextmanager
+def locked(path: Path, statement: str) -> Iterator[None]:
+    """Let another program hold a lock."""
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        f"c.execute({statement!r}); c.execute('SELECT count(*) FROM speakers').fetchone()\n"
+        "c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        try:
+            yield
+        finally:
+            other.stdin.close()
+
+
+BUSY = (
+    "cannot use '{}': another program held its lock for more than {} s; "
+    "end that program or raise the timeout"
+)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda db: db.add(Speaker(name="x")),
+        lambda db: db.add_all([Speaker(name="x")]),
+        lambda db: db.track("/a.wav", "separation").__enter__(),
+        lambda db: db.update(db.get_speaker("Ada"), name="Eve"),
+    ],
+    ids=["add", "add_all", "track", "update"],
+)
+def test_a_lock_of_another_program(path: Path, act: Callable[[DatabaseManager], object]) -> None:
+    """A write waits for as long as it was told, and says which file is locked; reading goes on."""
+    small(path)
+    with locked(path, "SELECT 1"), DatabaseManager(path, timeout=0.3).connect() as db:
+        assert len(db.get_all(Speaker)) == 2
+        with pytest.raises(errors.DatabaseBusyError) as caught:
+            act(db)
+    assert str(caught.value) == BUSY.format(path, "0.3")
+
+
+def test_an_exclusive_lock_of_another_program(path: Path) -> None:
+    """Where another program lets nobody read, opening waits for as long as it was told."""
+    small(path)
+    with locked(path, "PRAGMA locking_mode=EXCLUSIVE"):
+        outcome = run("--db", path, "--timeout", "0.3", "status")
+    assert outcome == (1, "", f"Error: {BUSY.format(path, '0.3')}\n")
+    assert run("--db", path, "list-speakers", "--csv", "--columns", "name").code == 0
+
+
+def test_a_lock_that_is_given_back_in_time(path: Path) -> None:
+    """A write that waits goes on when the other program lets go."""
+    small(path)
+    with DatabaseManager(path, timeout=30).connect() as db:
+        with locked(path, "SELECT 1"):
+            thread = threading.Thread(target=lambda: db.add(Speaker(name="Eve")))
+            thread.start()
+            thread.join(0.3)
+            waited = thread.is_alive()
+        thread.join()
+        assert waited
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _moved(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+
+
+def _replaced(path: Path) -> None:
+    copy = Path(shutil.copy(path, path.with_name("copy.db")))
+    copy.replace(path)
+
+
+@pytest.mark.parametrize("harm", [_removed, _moved, _replaced])
+def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], None]) -> None:
+    """Nothing is written to a file that nobody will find again."""
+    small(path)
+    with DatabaseManager(path).connect() as db:
+        db.execute_raw_query("SELECT 1")
+        harm(path)
+        for act in (
+            lambda: db.add(Speaker(name="Eve")),
+            lambda: db.add_all([Speaker(name="Eve")]),
+            lambda: db.track("/a.wav", "separation").__enter__(),
+        ):
+            with pytest.raises(errors.DatabaseError) as caught:
+                act()
+            assert str(caught.value) == (
+                f"cannot use {str(path)!r}: the file was removed or replaced while it was open; "
+                "close it and connect again"
+            )
+    for left in path.parent.glob("*.db"):
+        assert sound(left)
+
+
+# Files that are not what they seem
+
+
+def _text(path: Path) -> None:
+    path.write_text("these are not the rows that you are looking for\n" * 100)
+
+
+def _stranger(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+        connection.execute("CREATE TABLE songs (id INTEGER)")
+
+
+def _pages(path: Path) -> bytearray:
+    with DatabaseManager(path).initialize() as db:
+        db.add_all(Speaker(name=f"{number:05}" * 10) for number in range(2000))
+    return bytearray(path.read_bytes())
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(_pages(path)[: 5 * 4096 + 100])
+
+
+def _flipped(first: int, last: int) -> Callable[[Path], None]:
+    def flip(path: Path) -> None:
+        content = _pages(path)
+        for place in range(first, last):
+            content[place] ^= 0xFF
+        path.write_bytes(content)
+
+    return flip
+
+
+def _root_of(path: Path, name: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        root: int = connection.execute(query, (name,)).fetchone()[0]
+    return root
+
+
+def _page_of(name: str) -> Callable[[Path], None]:
+    def flip(path: Path) -> None:
+        content = _pages(path)
+        start = (_root_of(path, name) - 1) * 4096
+        content[start : start + 200] = bytes(byte ^ 0xFF for byte in content[start : start + 200])
+        path.write_bytes(content)
+
+    return flip
+
+
+def _wal_alone(path: Path) -> None:
+    path.with_name(path.name + "-wal").write_bytes(b"what was written last")
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere.db"))
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+MISSING = "there is no database; run 'voices init' to create it"
+DAMAGED = "the file is damaged (database disk image is malformed); restore a backup"
+NOT_SQLITE = "it is not an SQLite database"
+
+WRONG: list[tuple[str, Callable[[Path], None], str, str | None]] = [
+    ("nothing", lambda _: None, MISSING, None),
+    ("text", _text, NOT_SQLITE, NOT_SQLITE),
+    ("empty", Path.touch, MISSING, None),
+    (
+        "another application's",
+        _stranger,
+        "it is a database of another application (songs)",
+        "it is a database of another application (songs)",
+    ),
+    ("truncated", _truncated, DAMAGED, DAMAGED),
+    ("flipped magic", _flipped(0, 16), NOT_SQLITE, NOT_SQLITE),
+    ("flipped header", _flipped(16, 100), NOT_SQLITE, NOT_SQLITE),
+    ("flipped schema page", _flipped(100, 300), DAMAGED, DAMAGED),
+    (
+        "WAL without a database",
+        _wal_alone,
+        MISSING,
+        "'voices.db-wal' is there without it; move that away first",
+    ),
+    ("dangling symlink", _dangling, MISSING, None),
+    ("folder", _folder, "it is not a file", "it is not a file"),
+    ("pipe", _pipe, "it is not a file", "it is not a file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "opened", "created"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG]
+)
+def test_files_that_are_not_what_they_seem(
+    path: Path, make: Callable[[Path], None], opened: str, created: str | None
+) -> None:
+    """One sentence for each, from the shell and from Python; not a byte and no file is changed."""
+    make(path)
+    before = state(path.parent)
+    outcome = run("--db", path, "status")
+    assert outcome == (1, "", f"Error: cannot use {str(path)!r}: {opened}\n")
+    assert state(path.parent) == before
+    if created is not None:
+        with pytest.raises(errors.DatabaseError) as caught:
+            DatabaseManager(path).initialize()
+        assert str(caught.value) == f"cannot use {str(path)!r}: {created}"
+        assert state(path.parent) == before
+
+
+@pytest.mark.parametrize("page", ["speakers", "speakers_name"], ids=["table", "index"])
+def test_flipped_pages_are_found(path: Path, page: str) -> None:
+    """A page that only some questions meet is found by check, which changes nothing."""
+    _page_of(page)(path)
+    before = state(path.parent)
+    outcome = run("--db", path, "check")
+    assert (outcome.code, outcome.out[:11]) == (1, "integrity: ")
+    assert outcome.err.endswith("findings\n") or outcome.err == "1 finding\n"
+    assert state(path.parent) == before
+    if page == "speakers":
+        outcome = run("--db", path, "list-speakers", "--sort", "id")
+        assert outcome == (1, "", f"Error: cannot use {str(path)!r}: {DAMAGED}\n")
+    assert state(path.parent)[path.name] == before[path.name]
+
+
+def test_a_symlink_is_followed(path: Path) -> None:
+    """A symlink is the database that it leads to, with one WAL for both names."""
+    small(path)
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with DatabaseManager(link).connect() as db:
+        db.add(Speaker(name="Eve"))
+        assert (Path(f"{path}-wal").exists(), Path(f"{link}-wal").exists()) == (True, False)
+    assert run("--db", path, "list-speakers", "--columns", "name", "--csv").out == (
+        "name\nAda\nBob\nEve\n"
+    )
+
+
+def test_a_dangling_symlink_is_created_where_it_leads(path: Path) -> None:
+    """A new database behind a symlink is for its owner only, like any other."""
+    real = path.with_name("real.db")
+    path.symlink_to(real)
+    DatabaseManager(path).initialize().close()
+    assert (path.is_symlink(), real.stat().st_mode & 0o777) == (True, 0o600)
+
+
+@pytest.mark.parametrize("command", [["backup"], ["restore", "x.db", "--yes"], ["list-speakers"]])
+def test_memory_for_a_command_that_needs_a_file(tmp_path: Path, command: list[str]) -> None:
+    """An in-memory database is refused in one sentence, and no file of that name appears."""
+    outcome = run("--db", ":memory:", *command)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1)
+    assert outcome.err.startswith("Error: ")
+    assert not Path(":memory:").exists()
+
+
+def test_looking_takes_no_lock_away(path: Path) -> None:
+    """A second look at an open database leaves the first connection's locks in place."""
+    small(path)
+    another = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT 1 FROM speakers')"
+    with DatabaseManager(path).connect() as db:
+        db.add(Speaker(name="Eve"))
+        DatabaseManager(path).migration_status()
+        DatabaseManager(path).check()
+        subprocess.run([sys.executable, "-c", another, path], check=True)
+        assert Path(f"{path}-wal").exists()
+
+
+def test_reading_does_not_change_a_backup(path: Path) -> None:
+    """A look into a backup with the shell leaves its digest as it was."""
+    small(path)
+    with DatabaseManager(path).connect() as db:
+        saved = db.backup_database(path.with_name("saved.db"))
+    for command in ("status", "list-speakers", "check"):
+        assert run("--db", saved, command).code == 0
+    assert run("--db", path, "verify-backup", saved).code == 0

@@ -1,0 +1,350 @@
+"""Threads and forks: no connection on both sides of a fork, and nothing lost on either.
+
+Each test runs a program of its own, since a fork copies all threads' locks of its process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.sqlite(
+    "locks that SQLite counts in a process; a server's forks are in test_postgres_faults"
+)
+
+PRELUDE = """
+import multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
+from concurrent.futures import ProcessPoolExecutor
+from voices_peewee import (DatabaseManager, ProcessedFile, Speaker, errors)
+from voices_peewee.database.forks import forks
+
+warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: this process is multi-threaded
+path = sys.argv[1]
+
+def add(name):
+    db.add(Speaker(name=name))
+
+def child(work, *args):
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work(*args)
+        os._exit(0)
+    except errors.VoicesError as error:
+        print(error, flush=True)
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(2)
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def names():
+    return sorted(one.name for one in db.get_all(Speaker))
+
+def another_program(name):
+    code = "import sys; from voices_peewee import *; db = DatabaseManager(sys.argv[1]).connect(); "
+    code += "db.create_speaker(sys.argv[2]); db.close()"
+    subprocess.run([sys.executable, "-c", code, path, name], check=True)
+
+class Signal:
+    def __init__(self):
+        self.ends = os.pipe()
+    def send(self):
+        os.write(self.ends[1], b"x")
+    def wait(self):
+        os.read(self.ends[0], 1)
+"""
+
+CASES: dict[str, tuple[str, str]] = {
+    "the parent closes first": (
+        """
+        add("parent")
+        ready, go = Signal(), Signal()
+        def work():
+            add("child 1"); ready.send(); go.wait(); add("child 2"); db.close()
+        pid = child(work)
+        ready.wait(); db.close(); another_program("another"); go.send()
+        print(ended(pid)); db.connect(); print(names())
+        """,
+        "0\n['another', 'child 1', 'child 2', 'parent']\n",
+    ),
+    "the parent ends first": (
+        """
+        add("parent")
+        ready, go, over = Signal(), Signal(), Signal()
+        def work():
+            add("child 1"); ready.send(); go.wait(); add("child 2"); db.close(); over.send()
+        if os.fork() == 0:
+            pid = child(work); ready.wait(); os._exit(0)
+        os.wait(); db.close(); another_program("another"); go.send()
+        over.wait(); db.connect(); print(names())
+        """,
+        "['another', 'child 1', 'child 2', 'parent']\n",
+    ),
+    "the child closes first": (
+        """
+        def work():
+            add("child"); db.close()
+        print(ended(child(work))); another_program("another"); add("parent"); print(names())
+        """,
+        "0\n['another', 'child', 'parent']\n",
+    ),
+    "a child of a child": (
+        """
+        def inner():
+            add("inner"); db.close()
+        def outer():
+            add("outer"); assert ended(child(inner)) == 0; add("outer again")
+        add("parent"); print(ended(child(outer))); add("parent again"); print(names())
+        """,
+        "0\n['inner', 'outer', 'outer again', 'parent', 'parent again']\n",
+    ),
+    "a child that never uses it": (
+        """
+        add("parent"); print(ended(child(lambda: None))); add("parent again"); print(names())
+        """,
+        "0\n['parent', 'parent again']\n",
+    ),
+    "inside a transaction": (
+        """
+        ready, go = Signal(), Signal()
+        def work():
+            print(names(), flush=True); ready.send(); go.wait(); add("child")
+        with db.atomic():
+            add("parent"); pid = child(work); ready.wait(); add("parent again")
+        go.send(); print(ended(pid), names())
+        """,
+        "[]\n0 ['child', 'parent', 'parent again']\n",
+    ),
+    "a child leaves its parent's transaction": (
+        """
+        ready = Signal()
+        try:
+            with db.atomic():
+                add("parent")
+                pid = os.fork()
+                if pid == 0:
+                    sys.exit(7)
+        finally:
+            if pid == 0:
+                os._exit(sys.exc_info()[1].code)
+        print(ended(pid), names())
+        """,
+        "7 ['parent']\n",
+    ),
+    "another thread is in a transaction": (
+        """
+        inside, go = threading.Event(), threading.Event()
+        def write():
+            with db.atomic():
+                add("thread"); inside.set(); go.wait(); add("thread again")
+        thread = threading.Thread(target=write); thread.start(); inside.wait()
+        began = time.monotonic(); pid = child(add, "child"); waited = time.monotonic() - began
+        time.sleep(0.2); go.set(); thread.join()
+        print(waited < forks.patience / 2, ended(pid), names())
+        """,
+        "True 0 ['child', 'thread', 'thread again']\n",
+    ),
+    "another thread is inside SQLite for too long": (
+        """
+        forks.patience = 0.3
+        connections, broken = [], []
+        def read():
+            connection = db.database.connection(); connections.append(connection)
+            try:
+                connection.execute(
+                    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+                    "SELECT count(*) FROM n"
+                ).fetchall()
+            except Exception as error:
+                broken.append(str(error))
+        add("parent"); thread = threading.Thread(target=read); thread.start()
+        while not connections or not connections[0].busy:
+            time.sleep(0.01)
+        time.sleep(0.3)  # it has passed the gate, and is inside
+        print(ended(child(add, "child")))
+        while thread.is_alive():
+            connections[0].interrupt(); time.sleep(0.01)
+        print(broken); print(ended(child(add, "second child")), names())
+        """,
+        (
+            "cannot use '{path}': this process was forked while a call of its parent was inside"
+            " SQLite; fork between calls, or start it with the method 'spawn'\n"
+            "1\n['interrupted']\n0 ['parent', 'second child']\n"
+        ),
+    ),
+    "what makes the values of add_many forks": (
+        """
+        def rows():
+            for number in range(3):
+                print(ended(child(lambda: print(len(names()), flush=True))))
+                yield {"name": str(number)}
+        print(db.add_many(Speaker, rows()), names())
+        """,
+        "0\n0\n0\n0\n0\n0\n3 ['0', '1', '2']\n",
+    ),
+    "while rows are read": (
+        """
+        db.add_many(Speaker, [{"name": f"{number:04}"} for number in range(1000)])
+        rows = iter(db.list_rows("speakers", limit=None).rows); first = next(rows)
+        def work():
+            for _ in range(1000):
+                next(rows)
+        print(ended(child(work))); print(len(list(rows)))
+        """,
+        (
+            "cannot use '{path}': the manager is not connected; call connect() or initialize()\n"
+            "1\n999\n"
+        ),
+    ),
+    "an in-memory database": (
+        """
+        db.close(); memory = db; db = DatabaseManager(":memory:").initialize()
+        add("parent"); print(ended(child(add, "child"))); print(names()); db.close(); db = memory
+        """,
+        (
+            "cannot use ':memory:': an in-memory database is seen only by the thread and process "
+            "that opened it; use a file\n1\n['parent']\n"
+        ),
+    ),
+    "two databases": (
+        """
+        from voices_peewee.database.sqlite import VoicesSqlite
+        other = VoicesSqlite(path + ".other", timeout=5)
+        other.execute_sql("CREATE TABLE t (x)")
+        def work():
+            add("child"); other.execute_sql("INSERT INTO t VALUES (1)")
+        pid = child(work); other.execute_sql("INSERT INTO t VALUES (2)"); code = ended(pid)
+        found = other.execute_sql("SELECT x FROM t ORDER BY x").fetchall(); other.close()
+        print(code, names(), found)
+        """,
+        "0 ['child'] [(1,), (2,)]\n",
+    ),
+    "a process pool": (
+        """
+        add("parent")
+        for method in ("fork", "spawn", "forkserver"):
+            context = multiprocessing.get_context(method)
+            with ProcessPoolExecutor(2, mp_context=context) as pool:
+                list(pool.map(pooled, [db] * 6, [f"{method} {n}" for n in range(6)]))
+        print(len(names()))
+        """,
+        "19\n",
+    ),
+}
+
+
+def run(path: Path, body: str, *args: str) -> str:
+    """Run a test's program; return what it printed."""
+    lines = [line[8:] for line in body.splitlines()]
+    program = [
+        PRELUDE,
+        "def pooled(db, name): db.create_speaker(name)",
+        "if __name__ == '__main__':",
+        "    db = DatabaseManager(path).initialize()",
+        *(f"    {line}" for line in lines),
+        "    db.close()",
+    ]
+    script = path.with_name("program.py")
+    script.write_text("\n".join(program))
+    done = subprocess.run(
+        [sys.executable, "-u", script, path, *args], capture_output=True, text=True, timeout=600
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return done.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forks(path: Path, case: str) -> None:
+    """Whatever forks, and whoever closes first: every row is there and nobody waits for ever."""
+    body, expected = CASES[case]
+    assert run(path, body) == expected.replace("{path}", str(path))
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.soak)])
+def test_forks_among_busy_threads(path: Path, count: int) -> None:
+    """Children of a process whose threads read and write all the time lose nothing."""
+    body = """
+        stop, written = threading.Event(), []
+        db.add_many(Speaker, [{"name": f"old {number}"} for number in range(500)])
+        def read():
+            while not stop.is_set():
+                db.get_all(Speaker)
+        def write():
+            while not stop.is_set():
+                add("thread"); written.append(1)
+        threads = [threading.Thread(target=one) for one in (read, read, read, write)]
+        for one in threads: one.start()
+        def work(number):
+            db.get_all(Speaker); add(f"child {number}")
+        codes = {ended(child(work, number)) for number in range(int(sys.argv[2]))}
+        stop.set()
+        for one in threads: one.join()
+        found = names()
+        print(codes, len([n for n in found if n[0] == "c"]), found.count("thread") == len(written))
+        """
+    assert run(path, body, str(count)) == f"{{0}} {count} True\n"
+
+
+@pytest.mark.parametrize("count", [200])
+def test_forks_leak_no_descriptors(path: Path, count: int) -> None:
+    """A parent and the last of many children have as many open files as at first."""
+    body = """
+        def open_files():
+            return len(os.listdir("/proc/self/fd"))
+        add("parent"); before = open_files()
+        def work():
+            add("child"); assert open_files() <= before, open_files()
+        codes = {ended(child(work)) for _ in range(int(sys.argv[2]))}
+        print(codes, len(names()), open_files() - before)
+        """
+    assert run(path, body, str(count)) == f"{{0}} {count + 1} 0\n"
+
+
+def test_sixteen_threads_write_and_read(path: Path) -> None:
+    """Sixteen threads of one manager write in every way at once; nothing is lost."""
+    body = """
+        def write(number):
+            for count in range(10):
+                add(f"{number}-{count}")
+                db.add_all(Speaker(name=f"{number}-{count}-{place}") for place in range(3))
+                with db.atomic():
+                    add(f"{number}-{count}-x"); db.get_all(Speaker)
+                with db.track(f"/{number}-{count}.wav", "separation") as run:
+                    run.output(f"/{number}-{count}.out.wav", si_snri=1.0)
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+        for one in threads: one.start()
+        for one in threads: one.join()
+        print(len(set(names())), db.status()["rows"]["model_performance"])
+        """
+    assert run(path, body) == "800 160\n"
+
+
+def test_a_thread_does_not_wait_for_ever(path: Path) -> None:
+    """A thread that writes while another keeps a transaction open is told so in time."""
+    body = """
+        db.close(); db = DatabaseManager(path, timeout=0.2).connect()
+        def write():
+            try:
+                add("second")
+            except errors.DatabaseError as error:
+                print(error)
+        thread = threading.Thread(target=write)
+        with db.atomic():
+            add("first"); thread.start(); thread.join()
+        print(names())
+        """
+    assert run(path, body) == (
+        f"cannot use {str(path)!r}: another thread of this program kept writing for more than "
+        "0.2 s; end that transaction or raise the timeout\n['first']\n"
+    )

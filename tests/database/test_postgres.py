@@ -1,0 +1,788 @@
+"""What is PostgreSQL's own: URLs, passwords, schema, pool, races and what differs from SQLite."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run
+from support.databases import Databases
+
+from voices_peewee import (
+    MODELS,
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    errors,
+)
+from voices_peewee._version import __version__
+from voices_peewee.database.server_url import masked, split_options
+from voices_peewee.migrations.postgres_drift import drift
+from voices_peewee.schema.fields import utc_now
+from voices_peewee.schema.views import VIEWS
+
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.once,
+    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
+]
+
+
+@pytest.fixture
+def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
+    name = server.create(migrated)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[DatabaseManager]:
+    with DatabaseManager(url) as manager:
+        yield manager
+
+
+MASKED = [
+    ("postgresql://ada:secret@host/voices", "postgresql://ada:***@host/voices"),
+    ("postgres://ada:se@c:ret@host:5432/v", "postgres://ada:***@host:5432/v"),
+    ("postgresql://ada@host/v?password=secret&x=1", "postgresql://ada@host/v?password=***&x=1"),
+    ("postgresql:///v?x=1&PASSWORD=secret", "postgresql:///v?x=1&PASSWORD=***"),
+    ("postgresql://host/v?sslpassword=secret", "postgresql://host/v?sslpassword=***"),
+    ("postgresql:///voices?service=lab", "postgresql:///voices?service=lab"),
+    ("postgresql://ada:se?cret@host/v?x=a@b", "postgresql://ada:***@host/v?x=a@b"),
+    ("postgresql://ada:se?x=ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://ada:se/c?ret@host/v", "postgresql://ada:***@host/v"),
+    ("postgresql://host:5432/v?user=a@b", "postgresql://host:5432/v?user=a@b"),
+    ("postgresql://?password=a:b@c&x=1", "postgresql://?password=***&x=1"),
+    ("postgresql:///v?pass%77ord=secret", "postgresql:///v?pass%77ord=***"),
+]
+
+
+@pytest.mark.parametrize(("url", "shown"), MASKED)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    """Wherever a URL has a password, what is shown has three stars."""
+    assert masked(url) == shown
+    manager = DatabaseManager(url)
+    assert (manager.path, repr(manager)) == (shown, f"<DatabaseManager {shown!r} closed>")
+
+
+UNREACHABLE = [
+    "postgresql://ada:s3cret@localhost:1/voices",
+    "postgresql://ada:s3cret@[::1/voices",
+    "postgresql://localhost:1/voices?password=s3cret&nonsense=1",
+    "postgresql://ada:s3cret@localhost:port/voices",
+    "cockroachdb://ada:s3cret@localhost:1/voices",
+    "postgresql://localhost:s3cret/x@host/voices",
+    "postgresql://ada:x?s3cret@localhost:1/voices",
+]
+
+
+@pytest.mark.parametrize("url", UNREACHABLE)
+def test_no_error_shows_a_password(url: str) -> None:
+    """Neither a message nor a traceback has the password of a URL that does not work."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(url, timeout=1).connect()
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert str(caught.value).startswith(f"cannot use {masked(url)!r}: ")
+    done = run("--db", url, "status")
+    assert (done.code, done.out) == (1, "")
+    assert "s3cret" not in done.err
+
+
+def test_a_url_that_cannot_be_read_is_one_sentence() -> None:
+    """Whose password has characters of a URL is told how to write them."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager("postgresql://localhost:s3/x@host/voices").connect()
+    assert str(caught.value) == (
+        "cannot use 'postgresql://localhost:***@host/voices': the URL cannot be read; in a "
+        "password, write '%' as %25, '/' as %2F, '?' as %3F and '@' as %40"
+    )
+
+
+SERVER = "postgresql://ada:s3cret@host/voices"
+NO_BACKUP = "Error: backup 'postgresql://ada:***@host/voices': a backup is a file, not a server\n"
+AS_FILES = [
+    (
+        ("export", "--output", SERVER),
+        (
+            "Error: export 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices export | voices --db URL import -'\n"
+        ),
+    ),
+    (
+        ("import", SERVER),
+        (
+            "Error: cannot import 'postgresql://ada:***@host/voices': a server is no file; use "
+            "'voices --db URL export | voices import -'\n"
+        ),
+    ),
+    (("backup", "--backup-path", SERVER), NO_BACKUP),
+    (("verify-backup", SERVER), NO_BACKUP),
+    (("restore", SERVER, "--yes"), NO_BACKUP),
+    (
+        ("--db", "postgresql:/ada:s3cret@host/voices", "status"),
+        (
+            "Error: cannot use 'postgresql://…': use the path of a file, or one of "
+            "postgresql://, postgres://, cockroachdb://\n"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), AS_FILES, ids=lambda one: str(one[0]))
+def test_a_server_is_no_file(
+    url: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    """A server's URL in the place of a file is one sentence, without its password."""
+    monkeypatch.setenv("VOICES_DB", url)
+    assert run(*words) == (1, "", sentence)
+
+
+def test_a_browser_is_shown_a_copy(url: str) -> None:
+    """serve says how to get the file that it can show."""
+    assert run("--db", url, "serve") == (
+        1,
+        "",
+        (
+            f"Error: cannot use '{url}': Datasette shows SQLite files; make one with "
+            "'voices export --output copy.db', then 'voices --db copy.db serve'\n"
+        ),
+    )
+
+
+def test_status(server: postgres_server.Server, url: str) -> None:
+    """The status names the server's version, and never the password."""
+    secret = url.replace("voices@", "voices:s3cret@")
+    assert run("--db", url, "add-speaker", "Ada").code == 0
+    done = run("--db", secret, "status", "--json")
+    facts = json.loads(done.out)
+    assert facts.pop("size") > 1_000_000
+    ((version,),) = server.execute("SHOW server_version")
+    assert (done.code, done.err, facts) == (
+        0,
+        "",
+        {
+            "database": secret.replace("s3cret", "***"),
+            "postgresql": version,
+            "voices": __version__,
+            "migrations": ["001_initial", "002_views"],
+            "rows": {
+                "speakers": 1,
+                "processed_files": 0,
+                "processing_history": 0,
+                "model_performance": 0,
+            },
+            "last_run": None,
+            "unfinished": 0,
+        },
+    )
+    lines = run("--db", secret, "status").out.splitlines()
+    assert lines[0] == f"database            {facts['database']}"
+    assert lines[2] == f"postgresql          {version}"
+
+
+def test_check_tells_what_is_wrong(db: DatabaseManager, url: str) -> None:
+    """check finds a difference of the schema, says what to do, and exits with 1."""
+    db.execute_raw_query("DROP INDEX speakers_name", write=True)
+    db.close()
+    assert run("--db", url, "check") == (
+        1,
+        (
+            "drift: table 'speakers' lacks index 'speakers_name' "
+            "(CREATE INDEX speakers_name ON speakers USING btree (name))\n"
+            "    write a migration with 'voices create-migration NAME', or restore a backup with "
+            "'voices restore'\n"
+        ),
+        "1 finding\n",
+    )
+
+
+def test_without_psycopg_the_sentence_says_how_to_get_it() -> None:
+    """Where the extra is missing, one sentence has the command that installs it."""
+    script = (
+        "import sys; sys.modules['psycopg'] = None; from voices_peewee.cli import main\n"
+        "sys.argv[1:] = ['--db', 'postgresql://ada:s3cret@host/v', 'status']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = "a database on a server needs an extra; run: pip install 'voices-peewee[postgres]'"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
+
+
+def test_own_options_are_taken_out_of_the_url() -> None:
+    """What libpq does not know is taken out; all else is as it was."""
+    url = "postgres://a@/v?host=/s&max_connections=4&options=-c%20x%3D1&prepare_threshold=0"
+    rest = "postgresql://a@/v?host=/s&options=-c%20x%3D1"
+    assert split_options(url) == (rest, {"max_connections": 4, "prepare_threshold": 0})
+
+
+def test_the_password_comes_from_the_environment(
+    server: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """PGPASSWORD, ~/.pgpass and service files are libpq's, and are honoured."""
+    service = f"[lab]\nhost={server.sockets}\nuser=voices\n"
+    file = tmp_path / "services"
+    file.write_text(service)
+    name = url.partition("?")[0].rpartition("/")[2]
+    script = (
+        "import sys; from voices_peewee import DatabaseManager\n"
+        "with DatabaseManager(sys.argv[1]) as db: print(db.path, db.status()['rows']['speakers'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"postgresql:///{name}?service=lab"],
+        env={**os.environ, "PGSERVICEFILE": str(file)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == (f"postgresql:///{name}?service=lab 0\n", "")
+
+
+def test_a_database_that_is_missing_on_the_server(server: postgres_server.Server) -> None:
+    """A server without such a database: one sentence that says how to make one."""
+    url = server.url("nowhere")
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(url).initialize()
+    assert str(caught.value) == (
+        f"cannot use '{url}': the server has no such database; create it with 'createdb'"
+    )
+
+
+def test_another_applications_database_is_refused(server: postgres_server.Server) -> None:
+    """A database that has tables, but not ours, is not touched."""
+    name = server.create()
+    server.execute("CREATE TABLE songs (id int)", name)
+    for call in (DatabaseManager.connect, DatabaseManager.initialize):
+        with pytest.raises(errors.NotVoicesError) as caught:
+            call(DatabaseManager(server.url(name)))
+        assert str(caught.value) == (
+            f"cannot use '{server.url(name)}': it is a database of another application (songs)"
+        )
+    server.drop(name)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_is_not_utf8_is_refused(
+    server: postgres_server.Server, encoding: str
+) -> None:
+    """A database that cannot hold every text is refused before anything is in it."""
+    options = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' LOCALE_PROVIDER libc"
+    server.execute(f"CREATE DATABASE narrow {options}")
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(server.url("narrow")).initialize()
+    assert str(caught.value) == (
+        f"cannot use '{server.url('narrow')}': its encoding is {encoding}; make one with "
+        "\"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
+    )
+    server.drop("narrow")
+
+
+SETTINGS = {
+    "TimeZone": "Asia/Tokyo",
+    "DateStyle": "German, DMY",
+    "extra_float_digits": "0",
+    "standard_conforming_strings": "off",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+}
+
+
+def test_settings_of_the_database_change_nothing(
+    server: postgres_server.Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, times and numbers come back as they were, however sessions begin."""
+    for name, value in SETTINGS.items():
+        server.execute(f"ALTER DATABASE {Databases.name(url)} SET {name} = '{value}'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    before = utc_now()
+    with DatabaseManager(url) as db:
+        ada = db.create_speaker("Ада\\", tags=["日本"])
+        with db.track("/é.wav", "separation", speaker=ada) as work:
+            work.log(si_snri=0.1 + 0.2)
+        assert [one.tags for one in db.search("speakers", "ада\\")] == [["日本"]]
+        (performance,) = db.get_all(ModelPerformance)
+        assert performance.si_snri == 0.1 + 0.2
+        assert before <= performance.processing_history.start_time <= utc_now()
+
+
+def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
+    """With ``prepare_threshold=0`` a session keeps no statement and no rows: see PgBouncer."""
+    with DatabaseManager(f"{url}&prepare_threshold=0") as db:
+        db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
+        page = db.list_rows("speakers", limit=None)
+        some = db.query(Speaker).order_by(Speaker.id).iterator()
+        assert next(some).name == "0"
+        for number in range(10):
+            assert db.get_by_id(Speaker, number + 1).name == str(number)
+        kept = """SELECT name FROM pg_prepared_statements
+            UNION ALL SELECT name FROM pg_cursors WHERE name <> ''"""  # '' is this question
+        assert db.execute_raw_query(kept) == []
+        assert len(list(page.rows)) == 3000
+
+
+def test_migrations_and_models_make_the_same_schema(db: DatabaseManager) -> None:
+    """The migrated database has the models' columns, constraints and indexes, to the last one."""
+    assert drift(db.database, MODELS, views=VIEWS) == []
+    assert db.check() == []
+
+
+CHANGES = [
+    (
+        "ALTER TABLE speakers DROP COLUMN description CASCADE",
+        ["table 'speakers' lacks column 'description' (TEXT COLLATE \"C\")"],
+    ),
+    (
+        "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",
+        [
+            (
+                "table 'processed_files' lacks CHECK 'ck_processed_files_duration' "
+                "(CHECK (((duration >= (0)::double precision) AND "
+                "(duration <= ('1000000000000'::numeric)::double precision))))"
+            )
+        ],
+    ),
+    (
+        "DROP INDEX speakers_name",
+        [
+            (
+                "table 'speakers' lacks index 'speakers_name' "
+                "(CREATE INDEX speakers_name ON speakers USING btree (name))"
+            )
+        ],
+    ),
+    (
+        "ALTER TABLE speakers ADD COLUMN age integer NOT NULL DEFAULT 3",
+        ["table 'speakers' has column 'age' (INTEGER NOT NULL DEFAULT 3), which the models lack"],
+    ),
+    ("DROP TABLE model_performance CASCADE", ["table 'model_performance' is missing"]),
+    ("CREATE TABLE songs (id int)", []),
+]
+
+
+@pytest.mark.parametrize(("sql", "told"), CHANGES, ids=lambda one: str(one)[:30])
+def test_drift_is_told(db: DatabaseManager, sql: str, told: list[str]) -> None:
+    """Each difference is one sentence, and looking leaves nothing behind."""
+    db.execute_raw_query(sql, write=True)
+    assert [str(one) for one in drift(db.database, MODELS)] == told
+    assert [str(one) for one in drift(db.database, MODELS)] == told
+
+
+def test_processes_that_migrate_at_once(server: postgres_server.Server) -> None:
+    """Of eight programs that make one database, one does the work and the others wait."""
+    name = server.create()
+    script = (
+        "import sys; from voices_peewee import DatabaseManager\n"
+        "print(len(DatabaseManager(sys.argv[1]).run_migrations()))"
+    )
+    command = [sys.executable, "-c", script, server.url(name)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    outputs = [one.communicate()[0] for one in programs]
+    told = sorted(map(int, outputs))
+    assert [count for count in told if count] == told[-1:]
+    server.drop(name)
+
+
+ADD = """
+import sys
+from voices_peewee import (DatabaseManager)
+with DatabaseManager(sys.argv[1]) as db:
+    sys.stdin.read()
+    for number in range(40):
+        with db.track(f"/mix/{number % 5}.wav", "separation"):
+            pass
+        db.add_tags("Ada", [f"{sys.argv[2]}-{number}"])
+    try:
+        db.create_speaker("Bob", unique=True)
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_what_is_read_to_be_changed_is_not_lost(url: str, db: DatabaseManager) -> None:
+    """Processes that record the same sources and tag one speaker leave one row each, all tags."""
+    db.create_speaker("Ada")
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADD, url, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for one in programs:
+        one.stdin.close()
+    told = [one.stdout.read() for one in programs]
+    assert [one.wait() for one in programs] == [0] * 4
+    for one in programs:
+        one.stdout.close()
+    assert sorted(told) == ["", *["DuplicateNameError\n"] * 3]
+    assert len(db.get_speaker("Ada").tags) == 160
+    paths = [file.original_path for file in db.get_all(ProcessedFile)]
+    assert sorted(paths) == [f"/mix/{number}.wav" for number in range(5)]
+    assert db.query(ProcessingHistory).count() == 160
+
+
+def test_bulk_ids_do_not_collide(db: DatabaseManager) -> None:
+    """Threads that add many at once get ids of their own, and explicit ids are stepped over."""
+
+    def add() -> None:
+        for _ in range(10):
+            db.add_all([Speaker(name="x") for _ in range(20)])
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert db.query(Speaker).count() == 800
+    db.add_many(Speaker, [{"id": 5000, "name": "far"}])
+    assert db.create_speaker("next").id == 5001
+
+
+def test_threads_take_turns_with_few_connections(url: str) -> None:
+    """Connections of threads that have ended serve the next ones; no more are made than allowed."""
+    with DatabaseManager(f"{url}&max_connections=3") as db:
+        for _ in range(10):
+            threads = [threading.Thread(target=db.create_speaker, args=("x",)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert db.query(Speaker).count() == 20
+        ((count,),) = db.store.connection().execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'voices'"
+        )
+        assert count <= 3
+
+
+def test_more_threads_than_connections_is_one_sentence(url: str) -> None:
+    """A thread that gets no connection within the timeout says so."""
+    shown = f"{url}&max_connections=1"
+    with DatabaseManager(shown, timeout=0.3) as db:
+        caught: list[Exception] = []
+
+        def read() -> None:
+            try:
+                db.get_all(Speaker)
+            except errors.DatabaseError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert [str(one) for one in caught] == [
+        (
+            f"cannot use '{shown}': all 1 connections of this process are in use; close some, or "
+            "raise max_connections"
+        )
+    ]
+
+
+LONG = "a text is too long for its index ({})"
+SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
+    (
+        lambda db: db.create_speaker("a\0b"),
+        "a text holds the character NUL, which PostgreSQL cannot store",
+    ),
+    (
+        lambda db: db.create_speaker("a", tags=["x\0"]),
+        "a text holds the character NUL, which PostgreSQL cannot store",
+    ),
+    (
+        lambda db: db.create_speaker("a\ud800"),
+        (
+            "a text holds what UTF-8 cannot: 'utf-8' codec can't encode character '\\ud800' in "
+            "position 1: surrogates not allowed"
+        ),
+    ),
+    (
+        lambda db: db.create_speaker("a", tags=["\ud800"]),
+        "a text holds half of a surrogate pair, which UTF-8 cannot",
+    ),
+    (
+        lambda db: db.create_speaker(os.urandom(10_000).hex()),
+        LONG.format("index row requires 20016 bytes, maximum size is 8191"),
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", channels="two")),
+        'a value does not fit its column (invalid input syntax for type integer: "two")',
+    ),
+    (
+        lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
+        "a number is too large for its column (bigint out of range)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("act", "sentence"), SENTENCES)
+def test_what_postgresql_cannot_store(
+    db: DatabaseManager, act: Callable[[DatabaseManager], object], sentence: str
+) -> None:
+    """What has no room in PostgreSQL is refused in one sentence, and nothing is written."""
+    with pytest.raises(errors.InvalidValueError) as caught:
+        act(db)
+    assert str(caught.value) == sentence
+    assert db.status()["rows"] == dict.fromkeys(
+        ("speakers", "processed_files", "processing_history", "model_performance"), 0
+    )
+
+
+def test_names_that_are_not_utf8_are_kept(db: DatabaseManager) -> None:
+    """A file's name of any bytes comes back as it was."""
+    name = os.fsdecode(b"caf\xe9.wav")
+    file = db.add(ProcessedFile(filename=name, original_path=f"/data/{name}"))
+    assert db.get_by_id(ProcessedFile, file.id).filename == name
+    assert [one.id for one in db.search("files", "caf")] == [file.id]
+
+
+def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:
+    """A pickled manager connects where it is unpickled; what it shows has no password."""
+    secret = url.replace("voices@", "voices:s3cret@")
+    with DatabaseManager(secret) as db:
+        copy = pickle.loads(pickle.dumps(db))  # noqa: S301 - our own
+        assert "s3cret" not in repr(copy)
+        assert copy.create_speaker("Ada").id == 1
+        copy.close()
+
+
+def test_a_lock_that_is_held_too_long_is_one_sentence(url: str, db: DatabaseManager) -> None:
+    """Waiting for another session's lock ends with the timeout."""
+    db.close()
+    with psycopg.connect(url) as other, DatabaseManager(url, timeout=0.2) as waiting:
+        other.execute("LOCK TABLE speakers")
+        with pytest.raises(errors.DatabaseBusyError) as caught:
+            waiting.create_speaker("Ada")
+        assert str(caught.value) == (
+            f"cannot use '{url}': another program held its lock for more than 0.2 s; "
+            "end that program or raise the timeout"
+        )
+        other.rollback()
+
+
+@pytest.fixture
+def roles(server: postgres_server.Server, url: str) -> Iterator[None]:
+    """The roles of docs/postgresql.md, in the database at ``url``."""
+    text = Path(__file__).parents[2].joinpath("docs", "postgresql.md").read_text()
+    (sql,) = (block for block in text.split("```") if "CREATE ROLE voices_reader" in block)
+    people, groups = ("gpu01", "gpu02", "ada"), "voices_reader, voices_writer"
+    for person in people:
+        server.execute(f"CREATE ROLE {person} LOGIN")
+    server.execute(sql.removeprefix("sql"), Databases.name(url))
+    yield
+    server.execute(f"DROP OWNED BY {groups}", Databases.name(url))
+    server.execute(f"DROP ROLE {groups}, {', '.join(people)}")
+
+
+DENIED = "ask for the role that may do this"
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_reader_may_only_read(
+    server: postgres_server.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader lists, asks and backs up, and is refused in one sentence when it writes."""
+    monkeypatch.setenv("PATH", str(server.bin), prepend=":")
+    reader = url.replace("voices@", "ada@")
+    with DatabaseManager(reader) as db:
+        assert db.get_all(Speaker) == []
+        assert len(db.leaderboard()) == 0
+        assert db.check() == []
+        assert db.verify_backup(db.backup_database(tmp_path)).rows["speakers"] == 0
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.create_speaker("Ada")
+        assert str(caught.value) == (
+            f"cannot use '{reader}': permission denied for table speakers; {DENIED}"
+        )
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_writer_may_not_migrate(url: str) -> None:
+    """A writer records and deletes, and leaves the tables to their owner."""
+    writer = url.replace("voices@", "gpu01@")
+    with DatabaseManager(writer) as db:
+        ada = db.create_speaker("Ada")
+        with db.track("/a.wav", "separation", speaker=ada) as work:
+            work.output("/b.wav", si_snri=1.0)
+        db.delete(ada)
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.rollback_migration(backup=False)
+        assert str(caught.value) == (
+            f"cannot use '{writer}': permission denied for schema public; {DENIED}"
+        )
+
+
+def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
+    """One process may use a file, then a server, then a file; statements fit each of them."""
+    path = str(tmp_path / "v.db")
+    for place in (path, url, path, url):
+        with DatabaseManager(place).initialize() as db:
+            db.add(ProcessedFile(filename="a", speaker=Speaker(name="Ada", tags=["x"])))
+            with db.track("/a.wav", "separation") as run:
+                run.log(si_snri=1.0)
+            assert db.get_by_id(Speaker, 1).tags == ["x"]
+            assert len(db.leaderboard()) == 1
+
+
+HELD = "SELECT count(*) AS n FROM pg_cursors WHERE name LIKE 'voices%'"
+
+
+def test_a_stream_that_is_dropped_leaves_nothing_on_the_server(db: DatabaseManager) -> None:
+    """A long list that is read in part is closed when its connection is next used."""
+    db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
+    page = db.list_rows("speakers", limit=None)
+    assert next(page.rows)
+    assert db.execute_raw_query(HELD) == [{"n": 1}]
+    page.rows.close()
+    del page
+    assert db.execute_raw_query(HELD) == [{"n": 0}]
+    assert len(list(db.list_rows("speakers", limit=None))) == 3000
+
+
+def test_rows_that_are_iterated_stay_on_the_server(db: DatabaseManager) -> None:
+    """``iterator()`` fetches objects in batches, and can be left before its end."""
+    db.add_many(Speaker, [{"name": str(number)} for number in range(1000)])
+    query = db.query(Speaker).order_by(Speaker.id)
+    some = query.where(Speaker.name != "1").iterator()
+    assert [next(some).name for _ in range(3)] == ["0", "2", "3"]
+    assert db.execute_raw_query(HELD) == [{"n": 1}]
+    del some
+    assert db.execute_raw_query(HELD) == [{"n": 0}]
+    assert list(query.iterator()) == query.all()
+
+
+def round_trips(db: DatabaseManager, act: Callable[[], object], folder: Path) -> int:
+    """Return how often an act waits for the server, as libpq's own trace tells it."""
+    link = db.store.connection().pgconn
+    with (folder / "trace").open("w+b") as file:
+        link.trace(file.fileno())
+        link.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+        act()
+        link.untrace()
+        file.seek(0)
+        sent = [line.split(b"\t")[2].strip() for line in file if line.startswith(b"F\t")]
+    return sent.count(b"Sync") + sent.count(b"Query")
+
+
+def record(db: DatabaseManager) -> None:
+    with db.track("/mix/1.wav", "separation", model_type="demucs") as work:
+        work.output("/out/1.wav", si_snri=1.0)
+
+
+RUNS = [
+    {"source": f"/mix/{number}.wav", "operation_type": "separation", "start_time": utc_now()}
+    for number in range(100)
+]
+COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
+    "a record by its id": (lambda db: db.get_by_id(Speaker, 1), 1),
+    "a new record": (lambda db: db.add(Speaker(name="Bob")), 1),
+    "a run": (record, 15),
+    "a hundred runs": (lambda db: db.record_runs(RUNS), 10),
+    "history": (lambda db: list(db.history("/mix/1.wav")), 3),
+    "failures": (lambda db: db.failures(), 1),
+    "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 1),
+    "export": (lambda db: db.export(io.BytesIO()), 7),
+}
+
+
+@pytest.mark.parametrize(("act", "count"), COSTS.values(), ids=COSTS)
+def test_a_server_is_asked_seldom(
+    db: DatabaseManager, tmp_path: Path, act: Callable[[DatabaseManager], object], count: int
+) -> None:
+    """What an act costs does not grow with the rows: each question waits for the network."""
+    db.create_speaker("Ada")
+    db.record_runs(RUNS)
+    assert round_trips(db, lambda: act(db), tmp_path) == count
+
+
+def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
+    """Every migration is undone and applied again, and the schema is the models' afterwards."""
+    name = server.create()
+    with DatabaseManager(server.url(name)).initialize() as db:
+        db.create_speaker("Ada")
+        names = db.migration_names()
+        assert db.rollback_migration(steps=len(names), backup=False) == names[::-1]
+        assert db.run_migrations() == names
+        assert [one.state for one in db.migration_status()] == ["applied"] * len(names)
+        assert drift(db.database, MODELS, views=VIEWS) == []
+        assert db.get_all(Speaker) == []
+    server.drop(name)
+
+
+FAILING = """
+def migrate(migrator, database, *, fake=False):
+    migrator.sql("ALTER TABLE speakers ADD COLUMN age INTEGER")
+    migrator.sql("INSERT INTO nowhere VALUES (1)")
+"""
+GOOD = """
+import peewee as pw
+
+def migrate(migrator, database, *, fake=False):
+    migrator.add_fields("speakers", age=pw.IntegerField(null=True))
+
+def rollback(migrator, database, *, fake=False):
+    migrator.remove_fields("speakers", "age")
+"""
+
+
+def test_an_applications_migrations(url: str, tmp_path: Path) -> None:
+    """A migration that fails leaves everything as it was; one that works keeps the rows."""
+    own = tmp_path / "migrations"
+    own.mkdir()
+    (own / "001_age.py").write_text(FAILING)
+    with DatabaseManager(url) as db:
+        db.create_speaker("Ada")
+    with pytest.raises(errors.MigrationError) as caught:
+        DatabaseManager(url, migrations_dir=own).run_migrations(backup=False)
+    assert str(caught.value) == (
+        "migration '001_age' failed: relation \"nowhere\" does not exist\n"
+        "LINE 1: INSERT INTO nowhere VALUES (1)\n                    ^; the database is as it was"
+    )
+    (own / "001_age.py").write_text(GOOD)
+    manager = DatabaseManager(url, migrations_dir=own)
+    assert manager.run_migrations(backup=False) == ["001_age"]
+    assert "age" in manager.get_table_columns("speakers")
+    assert [one.name for one in manager.get_all(Speaker)] == ["Ada"]
+    assert manager.rollback_migration(backup=False) == ["001_age"]
+    with DatabaseManager(url) as db:
+        assert "age" not in db.get_table_columns("speakers")
+
+
+def test_a_record_moves_both_ways(url: str, tmp_path: Path) -> None:
+    """Export and import by a pipe take a record from a file to a server and back, to the byte."""
+    first, last = str(tmp_path / "first.db"), str(tmp_path / "last.db")
+    with DatabaseManager(first).initialize() as db:
+        ada = db.create_speaker("Ada", tags=["é", "b"])
+        with db.track("/mix.wav", "separation", speaker=ada, parameters={"a": [1.5, None]}) as work:
+            work.output("/out.wav", si_snri=0.1 + 0.2, pesq=2.0)
+    with DatabaseManager(last).initialize():
+        pass
+    for source, target in ((first, url), (url, last)):
+        command = [sys.executable, "-m", "voices_peewee", "--db"]
+        with subprocess.Popen([*command, source, "export"], stdout=subprocess.PIPE) as export:
+            done = subprocess.run(
+                [*command, target, "import", "-"],
+                stdin=export.stdout,
+                capture_output=True,
+                text=True,
+            )
+        assert (export.returncode, done.returncode, done.stdout) == (0, 0, "")
+    texts = [
+        [
+            sorted(json.loads(line).items(), key=str)
+            for line in run("--db", one, "export").out.splitlines()
+        ]
+        for one in (first, last)
+    ]
+    assert texts[0] == texts[1]

@@ -1,0 +1,325 @@
+"""A server that stops, dies or is not there: what is said, what is kept, what goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run as run_command
+
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
+from voices_peewee.runs.spool import SpoolWarning
+
+postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.once,
+    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
+]
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[postgres_server.Server]:
+    """A server that these tests may stop and kill; it keeps its promises."""
+    server = postgres_server.Server(careful=True)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def url(own: postgres_server.Server) -> Iterator[str]:
+    own.start()
+    name = own.create()
+    yield own.url(name)
+    own.start()
+    own.drop(name)
+
+
+def test_a_server_that_is_away_is_one_sentence(
+    own: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """No server at the address: one sentence at once, that names the address."""
+    own.stop()
+    begun = time.monotonic()
+    with pytest.raises(errors.ServerAwayError) as caught:
+        DatabaseManager(url, timeout=30).connect()
+    assert time.monotonic() - begun < 15
+    said = str(caught.value)
+    assert said.startswith(f"cannot use '{url}': the server is away (")
+    assert said.endswith("); is it running, and is the address right?")
+    assert "\n" not in said
+
+
+def test_a_restarted_server_is_found_again(own: postgres_server.Server, url: str) -> None:
+    """Between two calls the server may be restarted; the next call does not see it."""
+    with DatabaseManager(url).initialize() as db:
+        db.create_speaker("Ada")
+        own.stop()
+        own.start()
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+        own.kill()
+        own.start()
+        db.create_speaker("Bob")
+        with db.atomic():
+            db.create_speaker("Eve")
+        assert db.status()["rows"]["speakers"] == 3
+
+
+def test_a_call_waits_for_a_server_that_comes_back(own: postgres_server.Server, url: str) -> None:
+    """Whoever knew the server waits for it, within the timeout."""
+    with DatabaseManager(url, timeout=30).initialize() as db:
+        own.stop()
+        later = threading.Timer(1.0, own.start)
+        later.start()
+        db.create_speaker("Ada")
+        later.join()
+        assert db.status()["rows"]["speakers"] == 1
+
+
+def test_the_wait_for_a_server_is_bounded(own: postgres_server.Server, url: str) -> None:
+    """A server that does not come back is one sentence after the timeout."""
+    with DatabaseManager(url, timeout=1).initialize() as db:
+        own.stop()
+        begun = time.monotonic()
+        with pytest.raises(errors.ServerAwayError):
+            db.create_speaker("Ada")
+        assert time.monotonic() - begun < 10
+        own.start()
+        assert db.create_speaker("Bob").id == 1
+
+
+def test_a_server_that_dies_inside_a_transaction(own: postgres_server.Server, url: str) -> None:
+    """A transaction whose server died is undone, says so, and the next one works."""
+    with DatabaseManager(url).initialize() as db:
+        with pytest.raises(errors.ServerAwayError), db.atomic():  # noqa: PT012 - the block is the test
+            db.create_speaker("Ada")
+            own.kill()
+            own.start()
+            db.create_speaker("Bob")
+        with db.atomic():
+            db.create_speaker("Eve")
+        assert [one.name for one in db.get_all(Speaker)] == ["Eve"]
+
+
+def test_a_run_outlasts_a_restart(own: postgres_server.Server, url: str) -> None:
+    """A server that is restarted while a run goes on, and at its end, costs nothing."""
+    with DatabaseManager(url).initialize() as db:
+        with db.track("/in.wav", "separation") as run:
+            own.kill()
+            own.start()
+            run.output("/out.wav", si_snri=1.5)
+            own.stop()
+            later = threading.Timer(0.5, own.start)
+            later.start()
+        later.join()
+        (row,) = db.query(ProcessingHistory).all()
+        assert (row.status, row.processed_file.processed_path) == ("success", "/out.wav")
+        assert row.model_performance is not None
+        assert row.model_performance.si_snri == 1.5
+
+
+def test_a_run_whose_server_is_gone_is_kept_in_a_file(
+    own: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """What a run did while its server was away is in a file, whole, and a warning names it."""
+    with DatabaseManager(url, timeout=0.5).initialize() as db:
+        ada = db.create_speaker("Ada")
+        tracker = db.track("/in.wav", "separation", model_type="demucs")
+        with pytest.warns(SpoolWarning) as warned, tracker as run:  # noqa: PT031 - the block is the test
+            run.output("/1.wav", si_snri=1.5)
+            own.stop()
+            run.log(pesq=2.5)
+            file = run.output("/2.wav", si_snri=2.5)
+            assert (file.id, file.processed_path) == (None, "/2.wav")
+        own.start()
+        (begun,) = db.query(ProcessingHistory).all()
+        assert begun.status == "unfinished"
+    first, second = (str(one.message) for one in warned)
+    assert first.endswith("; the output is written when the run ends")
+    (path,) = (tmp_path / "home" / ".voices" / "spool").iterdir()
+    assert second.endswith(f"; the run is kept in '{path}': 'voices import' adds it")
+    assert path.stat().st_mode & 0o777 == 0o600
+    *lines, end = map(json.loads, path.read_text().splitlines())
+    told = [(line["table"], line.get("processed_path")) for line in lines[:2]]
+    assert told == [("processed_files", "/1.wav"), ("processed_files", "/2.wav")]
+    runs = [line for line in lines if line["table"] == "processing_history"]
+    assert [(one["run_id"], one["success"], one["model_type"]) for one in runs] == [
+        (begun.run_id, True, "demucs")
+    ] * 2
+    measured = [line for line in lines if line["table"] == "model_performance"]
+    assert [one["si_snri"] for one in measured] == [1.5, 2.5]
+    assert measured[0]["additional_metrics"]["pesq"] == 2.5
+    assert end == {
+        "table": "end",
+        "rows": {"processed_files": 2, "processing_history": 2, "model_performance": 2},
+    }
+    assert ada.id == 1
+    assert run_command("--db", url, "import", path).code == 0
+    assert run_command("--db", url, "import", path).err.endswith("nothing to import\n")
+    with DatabaseManager(url) as db:
+        rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
+        told = [(row.run_id, row.status, row.processed_file.processed_path) for row in rows]
+    assert told == [(begun.run_id, "success", f"/{number}.wav") for number in (1, 2)]
+
+
+def test_a_run_waits_for_the_timeout_and_no_longer(own: postgres_server.Server, url: str) -> None:
+    """An output and an end wait once each for a server that does not come back."""
+
+    def work() -> None:
+        with db.track("/in.wav", "separation") as run:
+            own.stop()
+            times.append(time.monotonic())
+            run.output("/out.wav")
+        times.append(time.monotonic())
+
+    times: list[float] = []
+    with DatabaseManager(url, timeout=0.8).initialize() as db, pytest.warns(SpoolWarning):
+        work()
+    begun, ended = times
+    assert 1.6 <= ended - begun < 3
+
+
+def test_the_users_error_is_kept_with_the_run(
+    own: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """An exception in the block leaves it, and is in the file."""
+
+    def work() -> None:
+        with db.track("/in.wav", "separation"):
+            own.stop()
+            _ = 1 / 0
+
+    db = DatabaseManager(url, timeout=0.5).initialize()
+    with db, pytest.warns(SpoolWarning), pytest.raises(ZeroDivisionError):
+        work()
+    (path,) = (tmp_path / "home" / ".voices" / "spool").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[1]["error_message"].startswith("ZeroDivisionError: division by zero\n")
+    assert lines[1]["success"] is False
+
+
+def test_a_run_is_not_begun_without_a_server(own: postgres_server.Server, url: str) -> None:
+    """A run that cannot be recorded is an error before the work begins."""
+    with DatabaseManager(url, timeout=0.5).initialize() as db:
+        own.stop()
+        with pytest.raises(errors.ServerAwayError), db.track("/in.wav", "separation"):
+            pytest.fail("the block was entered")
+
+
+LOAD_WORKER = Path(__file__).parents[1] / "support" / "load_worker.py"
+WRITER = """
+import sys
+from voices_peewee import (DatabaseManager, Speaker, errors)
+with DatabaseManager(sys.argv[1], timeout=20) as db:
+    number = 0
+    print("ready", flush=True)
+    while True:
+        name = f"{sys.argv[2]}-{number}"
+        try:
+            db.add(Speaker(name=name))
+        except errors.ServerAwayError:
+            pass
+        else:
+            print(name, flush=True)
+        number += 1
+"""
+
+
+def test_every_acknowledged_row_outlasts_a_kill(own: postgres_server.Server, url: str) -> None:
+    """A server killed with SIGKILL in the middle of writing has every row it acknowledged."""
+    with DatabaseManager(url).initialize():
+        pass
+    command = [sys.executable, "-c", WRITER, url]
+    writers = [
+        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    acknowledged: list[str] = []
+    readers = [
+        threading.Thread(target=lambda out=one.stdout: acknowledged.extend(map(str.strip, out)))
+        for one in writers
+    ]
+    for reader in readers:
+        reader.start()
+    for _ in range(2):
+        before = len(acknowledged)
+        while len(acknowledged) < before + 200:
+            time.sleep(0.01)
+        own.kill()
+        own.start()
+    before = len(acknowledged)
+    while len(acknowledged) < before + 50:
+        time.sleep(0.01)
+    own.kill()
+    for one, reader in zip(writers, readers, strict=True):
+        one.kill()
+        one.wait()
+        reader.join()
+        one.stdout.close()
+    own.start()
+    told = {name for name in acknowledged if name != "ready"}
+    with DatabaseManager(url) as db:
+        assert told - {one.name for one in db.get_all(Speaker)} == set()
+
+
+LOADS = [
+    pytest.param(2, 2, 1, id="2 writers"),
+    pytest.param(16, 60, 4, marks=pytest.mark.soak, id="16 writers"),
+]
+
+
+@pytest.mark.parametrize(("count", "seconds", "kills"), LOADS)
+def test_tracked_runs_of_many_writers_outlast_kills(
+    own: postgres_server.Server, url: str, count: int, seconds: int, kills: int
+) -> None:
+    """Writers wait for a server that is killed under them; each run they were told of is there."""
+    with DatabaseManager(url).initialize():
+        pass
+    command = [sys.executable, "-W", "error", LOAD_WORKER, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [
+        subprocess.Popen([*command, str(number), str(seconds)], **pipes) for number in range(count)
+    ]
+    for one in writers:
+        assert one.stdout.readline() == "ready\n"
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    for _ in range(kills):
+        time.sleep(seconds / (kills + 1))
+        own.kill()
+        own.start()
+    told = [len(one.communicate()[0].splitlines()) for one in writers]
+    assert [one.returncode for one in writers] == [0] * count
+    assert min(told) > 0
+    with DatabaseManager(url) as db:
+        runs = db.query(ProcessingHistory).all()
+        assert {row.status for row in runs} == {"success"}
+        assert len({row.run_id for row in runs}) == len(runs) == sum(told)
+        assert db.status()["rows"]["model_performance"] == sum(told)
+
+
+def test_a_forked_child_has_its_own_connection(own: postgres_server.Server, url: str) -> None:
+    """Parent and child write on, and neither closes or disturbs the other's session."""
+    with DatabaseManager(url).initialize() as db, db.atomic():
+        db.create_speaker("before")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                db.add(ProcessedFile(filename="child"))
+                db.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        db.create_speaker("after")
+    with DatabaseManager(url) as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["before", "after"]
+        assert [one.filename for one in db.get_all(ProcessedFile)] == ["child"]

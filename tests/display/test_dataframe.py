@@ -1,0 +1,671 @@
+"""DataFrames: which columns and dtypes, and that every value is what the objects have."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import peewee as pw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.databases import NO_ROOM_FOR
+from support.run_rows import START, add_run
+
+from voices_peewee import (
+    MODELS,
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
+from voices_peewee.errors import MissingExtraError, NotConnectedError, QueryError
+
+TIME = "datetime64[us, UTC]"
+FILE_DTYPES = {
+    "id": "int64",
+    "filename": "string",
+    "original_path": "string",
+    "processed_path": "string",
+    "file_format": "string",
+    "duration": "float64",
+    "sample_rate": "Int64",
+    "channels": "Int64",
+    "metadata": "object",
+    "speaker_id": "Int64",
+    "file_size": "Int64",
+    "content_hash": "string",
+    "created_at": TIME,
+    "updated_at": TIME,
+}
+DTYPES = {
+    "speakers": {
+        "id": "int64",
+        "name": "string",
+        "description": "string",
+        "tags": "object",
+        "created_at": TIME,
+        "updated_at": TIME,
+    },
+    "processed_files": FILE_DTYPES,
+    "processing_history": {
+        "id": "int64",
+        "processed_file_id": "int64",
+        "run_id": "string",
+        "operation_type": "string",
+        "model_type": "string",
+        "model_version": "string",
+        "parameters": "object",
+        "start_time": TIME,
+        "end_time": TIME,
+        "success": "bool",
+        "error_message": "string",
+        "source_hash": "string",
+        "process": "object",
+    },
+    "model_performance": {
+        "id": "int64",
+        "processing_history_id": "int64",
+        "model_type": "string",
+        "model_version": "string",
+        "si_snri": "float64",
+        "sdri": "float64",
+        "cpu_usage": "float64",
+        "memory_usage": "float64",
+        "processing_time": "float64",
+        "real_time_factor": "float64",
+        "additional_metrics": "object",
+        "created_at": TIME,
+    },
+}
+MISSING = "a DataFrame needs an extra; run: pip install 'voices-peewee[notebook]'"
+
+
+def dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+def plain(value: object) -> object:
+    """Return a cell as Python would have it."""
+    if isinstance(value, dict | list | tuple):
+        return value
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime().astimezone(dt.UTC)
+    return value.item() if hasattr(value, "item") else value
+
+
+def cells(frame: pd.DataFrame) -> list[tuple[object, ...]]:
+    return [tuple(map(plain, row)) for row in frame.itertuples(index=False, name=None)]
+
+
+def values(rows: list[Any], names: dict[str, str]) -> list[tuple[object, ...]]:
+    return [tuple(getattr(row, name) for name in names) for row in rows]
+
+
+@pytest.fixture
+def filled(db: DatabaseManager) -> DatabaseManager:
+    """Rows of every model, full and empty, names that are not UTF-8 and times of another zone."""
+    ada = db.create_speaker("Ada", "a voice", ["studio", "female"])
+    db.create_speaker("Élodie")
+    zone = dt.timezone(dt.timedelta(hours=5, minutes=30))
+    name = os.fsdecode(b"caf\xe9 1.wav")
+    whole = {"duration": 2.5, "sample_rate": 8000, "channels": 2, "file_size": 2**40}
+    add_run(
+        db,
+        f"/mix/{name}",
+        speaker=ada,
+        file={**whole, "filename": name, "metadata": {"room": "hall", "shots": [1, 2]}},
+        run={
+            "start_time": dt.datetime(2026, 11, 1, 12, 0, 0, 1, zone),
+            "end_time": dt.datetime(2026, 11, 1, 12, 0, 3, 999_999, zone),
+            "parameters": {"deep": {"x": [1]}, "name": "a", "shifts": 2, "overlap": 0.25},
+            "process": {"host": "here"},
+        },
+        si_snri=10.5,
+        processing_time=3.5,
+        pesq=2.5,
+        nonfinite={"wer": "nan"},
+    )
+    add_run(db, None, None, status="unfinished", run={"parameters": {"shifts": 4}})
+    add_run(db, "/mix/2.wav", "demucs:4.1", status="failed", hours=-24 * 365 * 500, sdri=1.0)
+    return db
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.table_name)
+@pytest.mark.parametrize("how", ["table", "model", "class", "query", "list", "select"])
+def test_tables_have_their_dtypes_and_values(
+    filled: DatabaseManager, model: type[pw.Model], how: str
+) -> None:
+    """However a table is asked for, its columns, dtypes and values are the same."""
+    query = filled.query(model).order_by(model.id)
+    frame = {
+        "table": lambda: filled.to_dataframe(model._meta.table_name),
+        "model": lambda: filled.to_dataframe(model.__name__),
+        "class": lambda: filled.to_dataframe(model),
+        "query": query.to_dataframe,
+        "list": lambda: filled.get_all(model).to_dataframe(),
+        "select": lambda: filled.to_dataframe(model.select().order_by(model.id)),
+    }[how]()
+    expected = DTYPES[model._meta.table_name]
+    assert dtypes(frame) == expected
+    assert list(frame.index) == list(range(len(frame)))
+    assert cells(frame) == values(filled.get_all(model), expected)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.table_name)
+@pytest.mark.parametrize("how", ["table", "query", "list"])
+def test_no_rows_keep_columns_and_dtypes(
+    db: DatabaseManager, model: type[pw.Model], how: str
+) -> None:
+    """An empty table, query or list has the columns and dtypes of a full one."""
+    frame = {
+        "table": lambda: db.to_dataframe(model._meta.table_name, expand=True),
+        "query": db.query(model).where(model.id < 0).to_dataframe,
+        "list": lambda: db.get_all(model).to_dataframe(),
+    }[how]()
+    assert dtypes(frame) == DTYPES[model._meta.table_name]
+    assert len(frame) == 0
+
+
+def test_times_are_exact_and_utc(filled: DatabaseManager) -> None:
+    """Microseconds, other zones and years that nanoseconds have no room for arrive as written."""
+    starts = filled.to_dataframe("processing_history")["start_time"]
+    assert [time.isoformat() for time in starts] == [
+        "2026-11-01T06:30:00.000001+00:00",
+        "2026-11-01T12:00:00+00:00",
+        "1527-03-03T12:00:00+00:00",
+    ]
+
+
+def test_names_that_are_not_utf8_can_be_opened(filled: DatabaseManager, tmp_path: Path) -> None:
+    """A file name in a DataFrame is the one that the file system knows."""
+    name = filled.to_dataframe("files").sort_values("id")["filename"].iloc[0]
+    (tmp_path / name).write_bytes(b"here")
+    assert os.listdir(os.fsencode(tmp_path)).count(b"caf\xe9 1.wav") == 1  # noqa: PTH208 - bytes
+
+
+@pytest.mark.parametrize("noun", ["speakers", "files", "history", "performance"])
+def test_lists_are_whole(filled: DatabaseManager, noun: str) -> None:
+    """A list's name gives every row with the columns and values of ``list_rows(whole=True)``."""
+    if noun == "speakers":  # a table's name too, but a list says how many files
+        assert "files" not in filled.to_dataframe(noun)
+    page = filled.list_rows(noun, whole=True, limit=None)
+    frame = page.to_dataframe()
+    assert list(frame) == list(page.names)
+    assert cells(frame) == list(page)
+    if noun != "speakers":
+        pd.testing.assert_frame_equal(frame, filled.to_dataframe(noun))
+
+
+def test_pages_say_by_column_what_they_hold(filled: DatabaseManager) -> None:
+    """A page's dtypes are those of its columns, read or not, short or long, empty or full."""
+    columns = ["id", "file_id", "file", "speaker", "duration", "channels", "model", "status"]
+    columns += ["success", "start_time", "si_snri", "parameters", "parameters.shifts"]
+    expected = dict(
+        zip(
+            columns,
+            [
+                *("int64", "int64", "string", "string", "float64", "Int64", "string", "string"),
+                *("bool", TIME, "float64", "object", "Int64"),
+            ],
+            strict=True,
+        )
+    )
+    frames = []
+    for limit in (None, 3, 5000):
+        page = filled.list_rows("history", columns=columns, limit=limit)
+        next(page.rows)
+        frames += [page.to_dataframe(), page.to_dataframe()]
+    for frame in frames:
+        assert dtypes(frame) == expected
+        pd.testing.assert_frame_equal(frame, frames[0])
+    for limit in (None, 3):
+        none = filled.list_rows("history", "model:none", columns=columns, limit=limit)
+        assert dtypes(none.to_dataframe()) == expected | {"parameters.shifts": "object"}
+
+
+def test_a_page_is_still_to_be_read(filled: DatabaseManager) -> None:
+    """Making a DataFrame of a page uses none of its rows up."""
+    for limit in (None, 2):
+        page = filled.list_rows("files", limit=limit)
+        frame = page.to_dataframe()
+        assert len(frame) == len(list(page)) == (limit or 3)
+
+
+# Queries of all kinds
+
+
+def test_joins_and_expressions(filled: DatabaseManager) -> None:
+    """A query's columns have their names, and what an outer join leaves empty stays empty."""
+    query = (
+        filled.query(Speaker)
+        .select(Speaker.name.alias("who"), ProcessedFile.id, ProcessedFile.created_at)
+        .select_extend(Speaker.id, ProcessedFile.metadata, Speaker.id)
+        .join(ProcessedFile, pw.JOIN.LEFT_OUTER)
+        .order_by(Speaker.id)
+    )
+    frame = filled.to_dataframe(query)
+    assert dtypes(frame) == {
+        "who": "string",
+        "id": "Int64",
+        "created_at": TIME,
+        "speakers.id": "int64",
+        "metadata": "object",
+        "speakers.id_2": "int64",
+    }
+    created = filled.get_by_id(ProcessedFile, 1).created_at
+    metadata = {"room": "hall", "shots": [1, 2]}
+    assert cells(frame) == [
+        ("Ada", 1, created, 1, metadata, 1),
+        ("Élodie", None, None, 2, None, 2),
+    ]
+
+
+def test_aggregates_are_told_by_their_values(filled: DatabaseManager) -> None:
+    """Counts, means and latest times have the dtypes of their values, and object without any."""
+    run, fn = ProcessingHistory, pw.fn
+    query = run.select(
+        run.model_type,
+        fn.COUNT(run.id).alias("n"),
+        fn.AVG(run.id).alias("mean"),
+        fn.MAX(run.start_time).alias("newest"),
+        fn.MAX(run.error_message).alias("error"),
+    ).group_by(run.model_type)
+    query = query.order_by(run.model_type.asc(nulls="last"))
+    frame = filled.to_dataframe(query)
+    assert dtypes(frame) == {
+        "model_type": "string",
+        "n": "Int64",
+        "mean": "float64",
+        "newest": TIME,
+        "error": "string",
+    }
+    newest = dt.datetime(2026, 11, 1, 6, 30, 0, 1, dt.UTC)
+    assert cells(frame) == [
+        ("demucs", 2, 2.0, newest, "ValueError: no"),
+        (None, 1, 2.0, START, None),
+    ]
+    none = filled.to_dataframe(query.where(run.id < 0))
+    assert dtypes(none) == dict.fromkeys(["n", "mean", "newest", "error"], "object") | {
+        "model_type": "string"
+    }
+
+
+@pytest.mark.parametrize("kind", ["dicts", "tuples", "namedtuples", "objects"])
+def test_the_kind_of_row_does_not_matter(filled: DatabaseManager, kind: str) -> None:
+    """What a query makes of its rows makes no difference, nor that it has run before."""
+    query = filled.query(ProcessedFile).select(ProcessedFile.id, ProcessedFile.filename)
+    query = getattr(query.order_by(ProcessedFile.id), kind)()
+    assert len(list(query)) == 3
+    frame = filled.to_dataframe(query)
+    assert dtypes(frame) == {"id": "int64", "filename": "string"}
+    assert len(list(query)) == 3
+
+
+def test_unions(filled: DatabaseManager) -> None:
+    """A union has the columns of its first side."""
+    first = filled.query(Speaker).select(Speaker.name).where(Speaker.id == 1)
+    second = filled.query(Speaker).select(Speaker.name).where(Speaker.id == 2)
+    frame = filled.to_dataframe(first | second)
+    assert dtypes(frame) == {"name": "string"}
+    assert sorted(frame["name"]) == ["Ada", "Élodie"]
+
+
+# Results of questions
+
+
+def test_leaderboards(filled: DatabaseManager) -> None:
+    """A leaderboard has its fields, then its numbers; groups without a value have NaN."""
+    frame = filled.to_dataframe(filled.leaderboard())
+    numbers = ["mean", "median", "stdev", "low", "high"]
+    numbers += ["sdri", "real_time_factor", "memory_usage"]
+    assert dtypes(frame) == {
+        "model_type": "string",
+        "model_version": "string",
+        "n": "int64",
+        "failures": "int64",
+        **dict.fromkeys(numbers, "float64"),
+    }
+    assert [row[:6] for row in cells(frame)] == [
+        ("demucs", "4.0", 1, 0, 10.5, 10.5),
+        ("demucs", "4.1", 0, 1, None, None),
+    ]
+    none = filled.leaderboard(by="file", model_type="none")
+    assert len(none) == 0
+    assert list(none.to_dataframe()) == ["file", "n", "failures", *numbers]
+
+
+def test_comparisons(filled: DatabaseManager) -> None:
+    """A comparison is one row, which says all but the pairs."""
+    add_run(filled, "/mix/9.wav", si_snri=4.0)
+    add_run(filled, "/mix/9.wav", "demucs:4.1", si_snri=3.0)
+    found = filled.compare("demucs:4.0", "demucs:4.1")
+    frame = filled.to_dataframe(found)
+    told = {**found.to_dict()}
+    del told["largest_gains"], told["largest_losses"]
+    assert cells(frame) == [tuple(told[name] for name in frame)]
+    assert set(frame) == set(told)
+    kinds = dtypes(frame)
+    assert (kinds["a"], kinds["n"], kinds["low"], kinds["p_value"]) == (
+        *("string", "int64"),
+        *("float64", "float64"),
+    )
+    assert (kinds["higher_is_better"], kinds["cluster"]) == ("bool", "string")
+    assert (found.better, frame["better"].iloc[0]) == ("demucs:4.0", "demucs:4.0")
+
+
+def test_failures(filled: DatabaseManager) -> None:
+    """Failures have a row each error."""
+    frame = filled.to_dataframe(filled.failures())
+    expected = {
+        "error": "string",
+        "error_type": "string",
+        "message": "string",
+        "count": "int64",
+        "models": "object",
+        "newest": TIME,
+        "run_id": "string",
+        "history_id": "int64",
+        "path": "string",
+    }
+    assert dtypes(frame) == expected
+    assert cells(frame) == values(filled.failures(), expected)
+    filled.delete(filled.get_by_id(ProcessingHistory, 3))
+    assert dtypes(filled.to_dataframe(filled.failures())) == expected
+
+
+def test_pending(filled: DatabaseManager) -> None:
+    """What is left has its reason, and is still to come afterwards."""
+    files = [filled.get_by_id(ProcessedFile, key) for key in (2, 3)]
+    left = filled.pending(
+        [os.fsdecode(b"/mix/\xe9.wav"), Path("/mix/2.wav"), *files],
+        "voice_separation",
+        model_type="demucs",
+        model_version="4.1",
+    )
+    frame = filled.to_dataframe(left)
+    assert dtypes(frame) == {"source": "string", "reason": "string"}
+    assert cells(frame) == [
+        (os.fsdecode(b"/mix/\xe9.wav"), "never run"),
+        ("/mix/2.wav", "failed"),
+        ("file 2", "never run"),
+    ]
+    assert len(list(left)) == 3
+    assert dtypes(filled.to_dataframe(left)) == {"source": "string", "reason": "string"}
+
+
+def test_histories_and_searches(filled: DatabaseManager) -> None:
+    """What was done to a recording and what a search finds have the columns of their tables."""
+    found = filled.history(1)
+    assert dtypes(found.to_dataframe()) == DTYPES["processing_history"]
+    assert cells(found.to_dataframe()) == values(found, DTYPES["processing_history"])
+    found = filled.search("performance", "si_snri:10..")
+    assert dtypes(found.to_dataframe()) == DTYPES["model_performance"]
+    assert cells(found.to_dataframe()) == values(found, DTYPES["model_performance"])
+
+
+def test_lists_of_results_are_lists(filled: DatabaseManager) -> None:
+    """A list of results equals, prints and slices as a list, and goes through pickle."""
+    found = filled.search("speakers", "")
+    assert found == list(found)
+    assert isinstance(found, list)
+    assert repr(found) == repr(list(found))
+    assert found[:1] == [found[0]]
+    assert list(found[:1].to_dataframe()) == list(DTYPES["speakers"])
+    copy = pickle.loads(pickle.dumps(filled.failures()))  # noqa: S301 - ours
+    assert copy == filled.failures()
+    assert len(copy.to_dataframe()) == 1
+
+
+# JSON
+
+
+def test_json_stays_as_python_has_it(filled: DatabaseManager) -> None:
+    """Without ``expand`` a JSON cell is the object that the row's field has."""
+    frame = filled.to_dataframe("processing_history")
+    assert frame["parameters"].iloc[0] == {
+        "shifts": 2,
+        "overlap": 0.25,
+        "name": "a",
+        "deep": {"x": [1]},
+    }
+    assert list(frame["process"]) == [{"host": "here"}, None, None]
+
+
+def test_keys_become_columns(filled: DatabaseManager) -> None:
+    """``expand`` puts the keys where their column was, with a dtype that the values tell."""
+    frame = filled.to_dataframe("processing_history", expand=True)
+    before = ["id", "processed_file_id", "run_id", "operation_type", "model_type"]
+    after = ["start_time", "end_time", "success", "error_message", "source_hash"]
+    table = DTYPES["processing_history"]
+    expected = {
+        **{name: table[name] for name in [*before, "model_version"]},
+        "parameters.deep": "object",
+        "parameters.name": "string",
+        "parameters.shifts": "Int64",
+        "parameters.overlap": "float64",
+        **{name: table[name] for name in after},
+        "process.host": "string",
+    }
+    assert list(dtypes(frame).items()) == list(expected.items())
+    chosen = [name for name in frame if name.startswith("parameters.")]
+    assert cells(frame[chosen]) == [
+        ({"x": [1]}, "a", 2, 0.25),
+        (None, None, 4, None),
+        (None, None, None, None),
+    ]
+
+
+def test_only_the_columns_that_are_named_are_expanded(filled: DatabaseManager) -> None:
+    """``expand`` takes names of columns; what is no object stays in its column."""
+    frame = filled.to_dataframe("files", expand=["metadata"])
+    names = [name for name in frame if name.startswith("metadata")]
+    assert names == ["metadata.room", "metadata.shots"]
+    assert "tags" in filled.to_dataframe("speakers", expand=True)
+    run = filled.get_by_id(ProcessingHistory, 2)
+    filled.update(run, parameters=[1, 2])
+    frame = filled.to_dataframe("processing_history", expand="parameters")
+    assert list(frame["parameters"])[1] == [1, 2]
+    assert list(frame["parameters.shifts"].dropna()) == [2]
+
+
+def test_a_column_that_is_there_is_kept(filled: DatabaseManager) -> None:
+    """A key whose column was asked for by itself is not there twice."""
+    page = filled.list_rows("history", columns=["parameters.shifts", "parameters"], sort="id")
+    frame = page.to_dataframe(expand=True)
+    assert list(frame) == [f"parameters.{key}" for key in ("shifts", "deep", "name", "overlap")]
+    assert list(frame["parameters.shifts"].dropna()) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("found", "dtype"),
+    [
+        ([True, None], "boolean"),
+        ([1, None], "Int64"),
+        ([1, 2.5], "float64"),
+        ([True, 1], "object"),
+        ([2**70, 1], "object"),
+        (["nan", None], "string"),
+        ([[1, 2], [3, 4]], "object"),
+        ([None, None], "object"),
+        ([1, "a"], "object"),
+    ],
+)
+def test_values_tell_the_dtype_of_a_key(
+    db: DatabaseManager, found: list[object], dtype: str
+) -> None:
+    """Whole numbers, numbers, yes or no and texts have their dtype; what is mixed is object."""
+    for value in found:
+        db.add(ProcessedFile(filename="a", metadata={"key": value}))
+    frame = db.to_dataframe("processed_files", expand=True)
+    assert str(frame["metadata.key"].dtype) == dtype
+    assert cells(frame[["metadata.key"]]) == [(value,) for value in found]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {
+                "filename": TEXT.filter(bool),
+                "duration": st.none() | st.floats(0, 1e12),
+                "sample_rate": st.none() | st.integers(1, 10_000_000),
+                "file_size": st.none() | st.integers(0, 2**63 - 1),
+                "metadata": JSON.filter(lambda value: value is not None),
+                "created_at": st.datetimes(
+                    timezones=st.timezones(),
+                    min_value=dt.datetime(3, 1, 1),  # noqa: DTZ001 - Hypothesis adds the zone
+                ),
+            }
+        ),
+        max_size=5,
+    )
+)
+def test_values_are_those_of_the_objects(db: DatabaseManager, rows: list[dict[str, Any]]) -> None:
+    """Whatever is stored, each cell is what the model's object has."""
+    db.query(ProcessedFile)
+    ProcessedFile.delete().execute()
+    for row in rows:
+        db.add(ProcessedFile(**row))
+    frame = db.to_dataframe("processed_files")
+    assert dtypes(frame) == FILE_DTYPES
+    objects = db.query(ProcessedFile).order_by(ProcessedFile.id).all()
+    assert repr(cells(frame)) == repr(values(objects, FILE_DTYPES))
+
+
+# What only other programs store
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_what_has_no_right_type_stays_as_it_is(db: DatabaseManager, path: Path) -> None:
+    """A column with a value that its kind does not allow is object, and has the value."""
+    for number in range(3):
+        add_run(db, f"/mix/{number}.wav")
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA ignore_check_constraints = 1")
+        other.execute(
+            "UPDATE processed_files SET channels = 'two', created_at = 'soon' WHERE id = 1"
+        )
+        other.execute(
+            "UPDATE processed_files SET metadata = 'no json', duration = 'x' WHERE id = 1"
+        )
+        other.execute("UPDATE processed_files SET updated_at = '2026-11-01 12:00' WHERE id = 2")
+    frame = db.to_dataframe("processed_files")
+    wrong = ["channels", "created_at", "duration", "metadata"]
+    assert dtypes(frame) == FILE_DTYPES | dict.fromkeys(wrong, "object")
+    assert list(frame.loc[0, wrong]) == ["two", "soon", "x", "no json"]
+    assert plain(frame.loc[1, "created_at"]) == db.get_by_id(ProcessedFile, 2).created_at
+    assert plain(frame.loc[1, "updated_at"]) == START
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "sentence"),
+    [
+        ("fils", {}, "unknown list or table 'fils'; did you mean 'files'?"),
+        ("files", {"expand": ["metdata"]}, "unknown column 'metdata'; did you mean 'metadata'?"),
+        (
+            "files",
+            {"expand": ["duration"]},
+            "duration has no keys to expand; only JSON columns have",
+        ),
+    ],
+)
+def test_wrong_names(
+    db: DatabaseManager, source: str, options: dict[str, Any], sentence: str
+) -> None:
+    """An unknown name is an error that names the near ones."""
+    with pytest.raises(QueryError) as caught:
+        db.to_dataframe(source, **options)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("source", [3, None, [1], object], ids=["int", "None", "list", "class"])
+def test_what_holds_no_rows_is_refused(db: DatabaseManager, source: Any) -> None:
+    """What is neither a name nor a query nor a result is a TypeError."""
+    with pytest.raises(TypeError) as caught:
+        db.to_dataframe(source)
+    assert str(caught.value) == (
+        f"a DataFrame is made of a query, a name or a result, not of {source!r}"
+    )
+
+
+def test_a_closed_manager_says_so(tmp_path: Path) -> None:
+    """Nothing is read through a manager that is not connected."""
+    with pytest.raises(NotConnectedError) as caught:
+        DatabaseManager(tmp_path / "a.db").to_dataframe("files")
+    assert str(caught.value) == (
+        f"cannot use '{tmp_path}/a.db': "
+        "the manager is not connected; call connect() or initialize()"
+    )
+
+
+def test_without_pandas_one_sentence_says_what_to_install(
+    filled: DatabaseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way to a DataFrame names the command that installs pandas, and uses nothing up."""
+    add_run(filled, "/mix/9.wav", si_snri=4.0)
+    add_run(filled, "/mix/9.wav", "demucs:4.1", si_snri=3.0)
+    page = filled.list_rows("files")
+    left = filled.pending(["/a.wav"], "voice_separation")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for make in (
+        lambda: filled.to_dataframe("files"),
+        filled.query(Speaker).to_dataframe,
+        filled.get_all(Speaker).to_dataframe,
+        filled.leaderboard().to_dataframe,
+        filled.compare("demucs:4.0", "demucs:4.1").to_dataframe,
+        page.to_dataframe,
+        left.to_dataframe,
+    ):
+        with pytest.raises(MissingExtraError) as caught:
+            make()
+        assert str(caught.value) == MISSING
+    assert (len(list(page)), len(list(left))) == (5, 1)
+
+
+def test_pandas_is_loaded_when_a_dataframe_is_made() -> None:
+    """Reading and asking leave pandas and NumPy where they are."""
+    code = """
+import sys
+from voices_peewee import (DatabaseManager, Speaker)
+with DatabaseManager(":memory:").initialize() as db:
+    db.create_speaker("Ada")
+    db.query(Speaker).all()._repr_html_()
+    print({"pandas", "numpy", "IPython"} & {*sys.modules})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_numbers_keep_every_bit(db: DatabaseManager) -> None:
+    """Doubles arrive bit for bit; a missing one is NaN, a missing whole number is NA."""
+    run = add_run(db, si_snri=0.1 + 0.2)
+    add_run(db, pesq=1)
+    frame = db.to_dataframe(ModelPerformance)
+    assert frame["si_snri"].iloc[0].hex() == (0.1 + 0.2).hex()
+    assert math.isnan(frame["si_snri"].iloc[1])
+    assert db.to_dataframe("processed_files")["channels"].iloc[0] is pd.NA
+    assert run.id == 1

@@ -1,0 +1,353 @@
+"""``voices serve``: what the pages show, who may go on writing, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from support.cli_tools import PROGRAM, program, run
+from support.run_rows import add_run
+
+from voices_peewee import DatabaseManager, Speaker
+from voices_peewee.display import web_pages
+from voices_peewee.errors import DatabaseError, ServeError
+
+pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files")]
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the test is about that
+HOSTILE = "<script>alert(1)</script>"
+IMAGE = '"><img src=x onerror=alert(2)>.wav'
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """A database of three models, a failure, an unfinished run and names that are HTML."""
+    with DatabaseManager(path).initialize() as db:
+        ada = db.add(Speaker(name="Ada", tags=["studio"]))
+        other = db.add(Speaker(name=HOSTILE, description="javascript:alert(3)", tags=[HOSTILE]))
+        add_run(db, "/mix/1.wav", "demucs:4.0", speaker=ada, si_snri=12.5, sdri=13.0)
+        add_run(db, "/mix/2.wav", "svoice:1.2", speaker=other, hours=1, si_snri=9.5)
+        hostile = {"filename": IMAGE}
+        add_run(db, f"/mix/{IMAGE}", speaker=other, hours=2, status="failed", file=hostile)
+        add_run(db, "/mix/4.wav", HOSTILE, hours=3, status="unfinished")
+    return path
+
+
+def start(
+    path: Path, *options: str, program: Sequence[str] = PROGRAM
+) -> tuple[subprocess.Popen[str], str]:
+    """Start the program and return it with the address that it prints."""
+    server = subprocess.Popen(
+        [*program, "--db", str(path), "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    ready, _, _ = select.select([server.stdout], [], [], 60)
+    assert ready
+    return server, server.stdout.readline().strip()
+
+
+@contextmanager
+def serving(path: Path, *, program: Sequence[str] = PROGRAM) -> Iterator[str]:
+    """Serve a database; at the end nothing was said and the exit status is 0."""
+    server, url = start(path, program=program)
+    try:
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=60)
+    assert (server.returncode, out, err) == (0, "", "serving; Ctrl-C ends it\n")
+
+
+def get(url: str, **headers: str) -> tuple[int, str]:
+    """Ask as a browser does, with any Host header."""
+    parts = urllib.parse.urlsplit(url)
+    assert parts.hostname is not None
+    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as line:
+        line.request("GET", url.partition(parts.netloc)[2], headers=headers)
+        answer = line.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def rows(url: str, sql: str, **values: str) -> list[dict[str, object]]:
+    query = urllib.parse.urlencode({"sql": sql, "_shape": "array", **values})
+    found: list[dict[str, object]] = json.loads(get(f"{url}voices.json?{query}")[1])
+    return found
+
+
+PAGES = [
+    "",
+    "voices",
+    *(f"voices/{name}" for name in web_pages.TABLES),
+    *(f"voices/{name}" for name in web_pages.QUERIES),
+    "voices/per_speaker?speaker=Ada",
+    *(f"voices/{name}/1" for name in list(web_pages.TABLES)[:4]),
+]
+
+
+def test_every_page_answers_and_escapes_names(filled: Path) -> None:
+    """Start page, tables, views, queries and rows answer; no stored text becomes markup."""
+    with serving(filled) as url:
+        for page in PAGES:
+            status, text = get(url + page)
+            assert (page, status) == (page, 200)
+            assert HOSTILE not in text
+            assert "<img src=x" not in text
+            assert 'href="javascript:' not in text
+        start_page = get(url)[1]
+        counts = re.findall(r"<strong>(.*?)</strong>(\w+)", start_page)
+        assert counts == [
+            ("2", "speakers"),
+            ("4", "files"),
+            ("4", "runs"),
+            ("1", "failed"),
+            ("1", "unfinished"),
+            ("2", "measurements"),
+        ]
+        for name in (*web_pages.TABLES, *web_pages.QUERIES):
+            assert f'href="/voices/{name}"' in start_page
+        labels = get(f"{url}voices/processed_files/1.json?_shape=array")[1]
+        assert json.loads(labels)[0]["speaker_id"] == 1
+        assert '<a href="/voices/speakers/1">Ada</a>' in get(f"{url}voices/processed_files")[1]
+
+
+def test_queries_answer(filled: Path) -> None:
+    """The canned queries give what their titles say; a parameter is data, never SQL."""
+    with serving(filled) as url:
+
+        def ask(name: str, **values: str) -> list[dict[str, object]]:
+            query = urllib.parse.urlencode({"_shape": "array", **values})
+            found: list[dict[str, object]] = json.loads(get(f"{url}voices/{name}.json?{query}")[1])
+            return found
+
+        board = [(row["model_type"], row["n"], row["failures"]) for row in ask("leaderboard")]
+        assert board == [("demucs", 1, 1), ("svoice", 1, 0)]
+        assert [row["id"] for row in ask("recent_runs")] == [4, 3, 2, 1]
+        assert [(row["id"], row["error"]) for row in ask("failures")] == [(3, "ValueError: no")]
+        assert [(row["error"], row["runs"]) for row in ask("errors")] == [("ValueError: no", 1)]
+        assert [row["id"] for row in ask("unfinished")] == [4]
+        assert [row["speaker"] for row in ask("per_speaker")] == [HOSTILE, "Ada"]
+        assert [row["mean_si_snri"] for row in ask("per_speaker", speaker="Ada")] == [12.5]
+        assert ask("per_speaker", speaker="' OR 1 = 1 --") == []
+
+
+def test_a_question_shows_its_answer(filled: Path) -> None:
+    """A question's page is named after it and shows the answer; the SQL is one click away."""
+    with serving(filled) as url:
+        page = get(f"{url}voices/leaderboard")[1]
+        assert "<title>Leaderboard</title>" in page
+        assert "FROM v_leaderboard" in get(f"{url}voices/leaderboard?_show_sql=1")[1]
+        assert '<pre id="sql-query">' not in page
+        assert "<title>voices: select 1</title>" in get(f"{url}voices?sql=select+1")[1]
+
+
+def test_small_costs_are_not_rounded_away(path: Path) -> None:
+    """A quick model's real-time factor and time keep their digits."""
+    with DatabaseManager(path).initialize() as db:
+        quick = {"real_time_factor": 0.003382, "processing_time": 0.006764}
+        add_run(db, speaker=db.add(Speaker(name="Ada")), si_snri=9.0, **quick)
+    with serving(path) as url:
+        (row,) = json.loads(get(f"{url}voices/leaderboard.json?_shape=array")[1])
+        assert (row["mean_real_time_factor"], row["mean_processing_time"]) == (0.00338, 0.00676)
+        (row,) = json.loads(get(f"{url}voices/per_speaker.json?_shape=array")[1])
+        assert row["mean_real_time_factor"] == 0.00338
+
+
+def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
+    """Another process writes without an error, the next page shows it, and SQL cannot write."""
+    write = (
+        "import sys; from voices_peewee import DatabaseManager, Speaker\n"
+        "with DatabaseManager(sys.argv[1], timeout=2).connect() as db:\n"
+        "    for number in range(20): db.add(Speaker(name=f'New {number}'))\n"
+    )
+    count = "SELECT count(*) AS n FROM speakers"
+    with serving(filled) as url:
+        assert rows(url, count) == [{"n": 2}]
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", write, str(filled)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert rows(url, count) == [{"n": 22}]
+        assert "New 19" in get(f"{url}voices/speakers")[1]
+        for sql in ("DELETE FROM speakers", "ATTACH 'x.db' AS x", "PRAGMA journal_mode = delete"):
+            status, _ = get(f"{url}voices?{urllib.parse.urlencode({'sql': sql})}")
+            assert (sql, status) == (sql, 400)
+        assert rows(url, count) == [{"n": 22}]
+        assert get(f"{url}voices.db")[0] in (403, 404)
+    assert sorted(one.name for one in filled.parent.glob("voices.db*")) == ["voices.db"]
+
+
+# Without capabilities even root is held to the permissions of files.
+_HELD = """
+import ctypes
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(header, none) == 0
+from voices_peewee.cli import main
+main()
+"""
+
+
+def test_a_read_only_folder(filled: Path, tmp_path: Path) -> None:
+    """A record that nobody can write to is shown, and nothing is put beside it."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    path = Path(shutil.copy(filled, folder))
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        with serving(path, program=[sys.executable, "-c", _HELD]) as url:
+            assert get(url)[0] == 200
+            assert rows(url, "SELECT count(*) AS n FROM speakers") == [{"n": 2}]
+        assert list(folder.iterdir()) == [path]
+    finally:
+        folder.chmod(0o755)
+
+
+def test_bad_requests_say_nothing_on_the_terminal(filled: Path) -> None:
+    """However many pages fail, stdout stays empty: a full pipe would stop every answer."""
+    with serving(filled) as url:
+        for _ in range(20):
+            assert get(f"{url}voices?sql=SELECT+nothing")[0] == 400
+        assert get(f"{url}missing")[0] == 404
+
+
+def test_only_local_names_are_answered(filled: Path) -> None:
+    """On loopback, a page asked for under another site's name is refused."""
+    with serving(filled) as url:
+        port = urllib.parse.urlsplit(url).port
+        for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}", "LOCALHOST"):
+            assert get(url, Host=host)[0] == 200
+        refused = "This page answers to localhost and 127.0.0.1 only.\n"
+        for host in ("evil.example", "127.0.0.1.evil.example", "192.0.2.1:80"):
+            assert get(url, Host=host) == (421, refused)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_signals_end_it(filled: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it with 0 and without a traceback, and nothing is left behind."""
+    server, url = start(filled)
+    assert get(url)[0] == 200
+    server.send_signal(number)
+    out, err = server.communicate(timeout=60)
+    assert (server.returncode, out, err) == (0, "", "serving; Ctrl-C ends it\n")
+    assert sorted(one.name for one in filled.parent.glob("voices.db*")) == ["voices.db"]
+
+
+def test_an_open_address_is_warned_of(filled: Path) -> None:
+    """An address that other machines reach gets one sentence."""
+    server, url = start(filled, "--host", EVERYWHERE)
+    port = urllib.parse.urlsplit(url).port
+    assert get(f"http://127.0.0.1:{port}/", Host="desk.example")[0] == 200
+    server.send_signal(signal.SIGTERM)
+    _, err = server.communicate(timeout=60)
+    warning = f"warning: everyone who reaches {EVERYWHERE!r} can read all of this database\n"
+    assert (server.returncode, err) == (0, f"{warning}serving; Ctrl-C ends it\n")
+
+
+def test_any_file_name_is_served(filled: Path) -> None:
+    """A name with the signs of a URL is a name."""
+    odd = filled.with_name("100% #1?mode=rw&x.db")
+    filled.rename(odd)
+    with serving(odd) as url:
+        assert rows(url, "SELECT count(*) AS n FROM speakers") == [{"n": 2}]
+
+
+def test_a_port_in_use(filled: Path) -> None:
+    """One sentence says that another program has the port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        said = f"Error: cannot serve on '127.0.0.1', port {port}: address already in use; "
+        done = program("--db", filled, "serve", "--port", port)
+    assert done == (1, "", f"{said}try another --port\n")
+
+
+def test_an_unknown_host(filled: Path) -> None:
+    """A name that is no address is an error."""
+    with DatabaseManager(filled).connect() as db, pytest.raises(ServeError) as caught:
+        db.serve(host="no.such.host.invalid", port=0)
+    assert str(caught.value).startswith("cannot serve on 'no.such.host.invalid', port 0: ")
+
+
+def test_what_is_no_database_file(path: Path) -> None:
+    """A missing database is named with the command that makes one; memory has no file."""
+    reason = "there is no database; run 'voices init' to create it"
+    said = f"Error: cannot use {str(path)!r}: {reason}\n"
+    assert run("--db", path, "serve") == (1, "", said)
+    with DatabaseManager(":memory:").initialize() as db, pytest.raises(DatabaseError) as caught:
+        db.serve()
+    reason = "an in-memory database has no file to show"
+    assert str(caught.value) == f"cannot use ':memory:': {reason}"
+
+
+def test_a_missing_extra(filled: Path, tmp_path: Path) -> None:
+    """Without Datasette one sentence names the pip command."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "datasette.py").write_text("raise ImportError\n")
+    search = os.pathsep.join([str(tmp_path / "hidden"), *sys.path])
+    done = program("--db", filled, "serve", env={**os.environ, "PYTHONPATH": search})
+    said = "showing a database in the browser needs an extra; "
+    assert done == (1, "", f"Error: {said}run: pip install 'voices-peewee[web]'\n")
+
+
+def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
+    """Every column that is described is there, and every column but ids is described."""
+    for name, table in web_pages.TABLES.items():
+        there = {column.name for column in db.database.get_columns(name)}
+        assert there - {"id"} == table["columns"].keys() - {"id"}
+        chosen = {table.get(key) for key in ("sort", "sort_desc", "label_column")} - {None}
+        assert chosen | {*table.get("facets", ())} <= there
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
+    """Chromium loads every page without an error or a look at the internet, and runs a query."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    said: list[str] = []
+    with serving(filled) as url, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("console", lambda message: said.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((url, "data:")) or said.append(request.url),
+        )
+        for name in PAGES:
+            answer = page.goto(url + name, wait_until="load")
+            assert answer is not None
+            assert (name, answer.status) == (name, 200)
+        page.goto(url)
+        page.screenshot(path=tmp_path / "start.png")
+        page.get_by_role("link", name="Per speaker").click()
+        page.locator("input[name=speaker]").fill("Ada")
+        page.get_by_role("button", name="Run SQL").click()
+        page.wait_for_url("**speaker=Ada**")
+        assert page.locator("table.rows-and-columns tbody tr").count() == 1
+        assert page.locator("td.col-mean_si_snri").inner_text() == "12.5"
+        page.goto(f"{url}voices")
+        page.goto(f"{url}voices?sql=SELECT+name+FROM+speakers+ORDER+BY+id")
+        assert page.locator("td.col-name").all_inner_texts() == ["Ada", HOSTILE]
+        browser.close()
+    assert said == []
+    assert (tmp_path / "start.png").stat().st_size > 10_000

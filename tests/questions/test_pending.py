@@ -1,0 +1,476 @@
+"""What is left to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import resource
+import time
+from collections.abc import Iterator
+from enum import Enum
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.databases import NO_ROOM_FOR, ON_SERVER
+from support.run_rows import add_run
+
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
+from voices_peewee.errors import InvalidValueError
+from voices_peewee.records.audio import content_hash
+
+OTHER = "other version or parameters"
+
+
+def left(db: DatabaseManager, *sources: Any, **settings: Any) -> dict[Any, str]:
+    """Return the sources that are pending for demucs:4.0 with their reasons."""
+    wanted = {"model_type": "demucs", "model_version": "4.0", **settings}
+    return dict(db.pending(sources, "voice_separation", **wanted).with_reasons())
+
+
+def reason(db: DatabaseManager, source: Any = "/mix/1.wav", **settings: Any) -> str | None:
+    return left(db, source, **settings).get(source)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "mix.wav"
+    path.write_bytes(b"first")
+    _age(path)
+    return path
+
+
+def _age(path: Path) -> None:
+    """Wait until a run that begins now is surely younger than the file."""
+    os.utime(path, (time.time() - 60,) * 2)
+
+
+def processed(db: DatabaseManager, path: Path, **run: Any) -> ProcessingHistory:
+    """Write a successful run of a file as it is, which began ``hours`` from now."""
+    start = dt.datetime.now(dt.UTC) + dt.timedelta(hours=run.pop("hours", 0))
+    digest = content_hash(path)
+    return add_run(
+        db,
+        str(path),
+        file={"file_size": path.stat().st_size, "content_hash": digest},
+        run={"start_time": start, "end_time": start, "source_hash": digest, **run},
+    )
+
+
+def test_sources_come_in_order_with_their_reasons(db: DatabaseManager) -> None:
+    """Each source without a successful run of these settings comes with what its runs came to."""
+    add_run(db, "/mix/done.wav")
+    add_run(db, "/mix/failed.wav", status="failed")
+    add_run(db, "/mix/unfinished.wav", status="unfinished")
+    add_run(db, "/mix/version.wav", "demucs:4.1")
+    add_run(db, "/mix/unversioned.wav", "demucs")
+    add_run(db, "/mix/parameters.wav", run={"parameters": {"shifts": 2}})
+    add_run(db, "/mix/model.wav", "svoice:4.0")
+    add_run(db, "/mix/operation.wav", run={"operation_type": "denoising"})
+    names = ["new", "operation", "unfinished", "done", "failed", "version", "unversioned"]
+    found = left(db, *(f"/mix/{name}.wav" for name in [*names, "parameters", "model"]))
+    assert list(found.items()) == [
+        ("/mix/new.wav", "never run"),
+        ("/mix/operation.wav", "never run"),
+        ("/mix/unfinished.wav", "unfinished"),
+        ("/mix/failed.wav", "failed"),
+        ("/mix/version.wav", OTHER),
+        ("/mix/unversioned.wav", OTHER),
+        ("/mix/parameters.wav", OTHER),
+        ("/mix/model.wav", "never run"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (["failed", "unfinished"], "unfinished"),
+        (["unfinished", "failed"], "failed"),
+        (["failed", "success"], None),
+        (["success", "failed"], None),
+        (["failed", "other"], "failed"),
+        (["other", "other"], OTHER),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_the_latest_run_of_these_settings_decides(
+    db: DatabaseManager, runs: list[str], expected: str | None
+) -> None:
+    """One success is enough; else the latest run says why, and others only where there is none."""
+    for hours, status in reversed(list(enumerate(runs))):
+        if status == "other":
+            add_run(db, model="demucs:3", hours=hours)
+        else:
+            add_run(db, hours=hours, status=status)
+    assert reason(db) == expected
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (["success", "unfinished"], "unfinished"),
+        (["success", "failed"], "failed"),
+        (["failed", "unfinished"], "unfinished"),
+        (["success", "success"], None),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_is_done_when_all_its_stems_are(
+    db: DatabaseManager, statuses: list[str], expected: str | None
+) -> None:
+    """A run that was killed between two outputs is not a success."""
+    for status in statuses:
+        add_run(db, status=status, run={"run_id": "one"})
+    assert reason(db) == expected
+
+
+def test_no_model_and_no_version_are_settings_too(db: DatabaseManager) -> None:
+    """None asks for runs that name no model or no version, not for any."""
+    add_run(db, "/mix/bare.wav", None)
+    add_run(db, "/mix/model.wav", "demucs")
+    add_run(db, "/mix/both.wav", "demucs:4.0")
+    sources = ("/mix/bare.wav", "/mix/model.wav", "/mix/both.wav")
+    bare = left(db, *sources, model_type=None, model_version=None)
+    assert bare == {"/mix/model.wav": "never run", "/mix/both.wav": "never run"}
+    unversioned = left(db, *sources, model_version=None)
+    assert unversioned == {"/mix/bare.wav": "never run", "/mix/both.wav": OTHER}
+
+
+def test_sources_come_as_they_were_given(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, paths, URLs and files come back themselves, a recording no more than once."""
+    monkeypatch.chdir(tmp_path)
+    row = db.add(ProcessedFile(filename="a.wav", original_path=str(tmp_path / "a.wav")))
+    unnamed = db.add(ProcessedFile(filename="stream"))
+    sources = ["a.wav", Path("b.wav"), "./b.wav", row, "https://host/c.wav", unnamed, unnamed]
+    found = list(db.pending(sources, "voice_separation"))
+    assert [sources.index(one) for one in found] == [0, 1, 4, 5]
+    assert all(any(one is source for source in sources) for one in found)
+
+
+def test_sources_are_found_however_they_are_named(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is found by a relative path, a path object, a URL, a file row and strange bytes."""
+    monkeypatch.chdir(tmp_path)
+    strange = os.fsdecode(b"caf\xe9.wav")
+    rows = [
+        add_run(db, name).processed_file
+        for name in (str(tmp_path / "a.wav"), str(tmp_path / strange), "s3://bucket//b.wav")
+    ]
+    unnamed = add_run(db, None).processed_file
+    sources = ["a.wav", Path("a.wav"), strange, "s3://bucket//b.wav", *rows, unnamed]
+    assert left(db, *sources) == {}
+    assert left(db, "s3://bucket/b.wav") == {"s3://bucket/b.wav": "never run"}
+
+
+def test_the_iterator_tells_the_reason_of_the_last_source(db: DatabaseManager) -> None:
+    """A loop over sources may ask for the reason, and go on with pairs."""
+    add_run(db, "/mix/b.wav", status="failed")
+    found = db.pending(
+        ["/mix/a.wav", "/mix/b.wav", "/mix/c.wav"],
+        "voice_separation",
+        model_type="demucs",
+        model_version="4.0",
+    )
+    assert found.reason is None
+    assert (next(found), found.reason) == ("/mix/a.wav", "never run")
+    assert (next(found), found.reason) == ("/mix/b.wav", "failed")
+    assert list(found.with_reasons()) == [("/mix/c.wav", "never run")]
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
+    """An endless iterator of sources is taken one by one, with one query for all runs."""
+    for number in range(50):
+        add_run(db, f"/mix/{number}.wav", status="success" if number % 2 else "failed")
+    taken: list[int] = []
+
+    def sources() -> Iterator[str]:
+        for number in count():
+            taken.append(number)
+            yield f"/mix/{number}.wav"
+
+    statements: list[str] = []
+    connection = db.store.connection()
+    connection.set_trace_callback(statements.append)
+    found = db.pending(sources(), "voice_separation", model_type="demucs", model_version="4.0")
+    assert (taken, statements) == ([], [])
+    assert [next(found) for _ in range(20)] == [f"/mix/{number}.wav" for number in range(0, 40, 2)]
+    connection.set_trace_callback(None)
+    assert taken == list(range(39))
+    (statement,) = statements
+    plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
+    index = "processing_history_operation_type_model_type_model_version"
+    assert plan == [
+        f"SEARCH t2 USING INDEX {index} (operation_type=? AND model_type=?)",
+        "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+    ]
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
+    """What a list of sources costs does not grow with the runs of other sources."""
+    for number in range(50):
+        add_run(db, f"/mix/{number}.wav")
+    nameless = db.add(ProcessedFile(filename="stream"))
+    db.add(ProcessingHistory(processed_file=nameless, operation_type="voice_separation"))
+    statements: list[str] = []
+    connection = db.store.connection()
+    connection.set_trace_callback(statements.append)
+    sources = ["/mix/7.wav", "/mix/new.wav", nameless]
+    found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
+    assert list(found) == ["/mix/new.wav", nameless]
+    connection.set_trace_callback(None)
+    plans = [
+        [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
+        for statement in statements
+    ]
+    runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
+    assert plans == [
+        ["SEARCH t1 USING INDEX processed_files_original_path (original_path=?)", runs],
+        ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
+    ]
+
+
+class Mode(Enum):
+    FAST = "fast"
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "same"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}, True),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": [0.5, 2.0]}, {"a": (0.5, 2)}, True),
+        ({"a": 10**30}, {"a": 1e30}, False),
+        ({"a": 2**60}, {"a": float(2**60)}, True),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 0}, {"a": False}, False),
+        ({"a": 0}, {"a": None}, False),
+        ({"a": None}, {}, False),
+        ({"a": "1"}, {"a": 1}, False),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
+        ({"a": -0.0}, {"a": 0}, True),
+        ({"a": 0.1 + 0.2}, {"a": 0.3}, False),
+        ({"a": float("nan")}, {"a": float("nan")}, True),
+        ({"a": np.float32(0.5), "b": np.int64(3)}, {"a": 0.5, "b": 3}, True),
+        ({"a": Path("/x"), "b": Mode.FAST}, {"a": "/x", "b": "fast"}, True),
+        ({"a": 1, "environment": {"host": "x"}}, {"a": 1}, True),
+        ({"a": 1}, {"environment": {"host": "y"}, "a": 1}, True),
+        ({"a": {"environment": 1}}, {"a": {}}, False),
+        ({}, None, True),
+    ],
+)
+def test_parameters_compare_as_json_values(
+    db: DatabaseManager, stored: dict[str, Any], asked: dict[str, Any] | None, same: bool
+) -> None:
+    """Order of keys, kind of number and environment make no difference; all else does."""
+    add_run(db, run={"parameters": stored})
+    assert reason(db, parameters=asked) == (None if same else OTHER)
+
+
+# A server stores numbers as decimals: large floats come back as other integers.
+json_floats = st.floats(-1e15, 1e15) if ON_SERVER else st.floats()
+json_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | json_floats | json_texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(json_texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(parameters=st.dictionaries(json_texts, json_values, max_size=4))
+def test_what_was_stored_is_found_again(db: DatabaseManager, parameters: dict[str, Any]) -> None:
+    """Whatever JSON the parameters are, a run with them is a run with them."""
+    row = add_run(db, run={"parameters": parameters})
+    reordered = dict(reversed(parameters.items()))
+    found = reason(db, parameters=reordered)
+    db.delete(row.processed_file)
+    assert found is None
+
+
+def test_a_file_that_changed_is_pending_again(db: DatabaseManager, recording: Path) -> None:
+    """Another size, or the same size with other bytes, is another recording to process."""
+    processed(db, recording)
+    assert reason(db, recording) is None
+    recording.write_bytes(b"second")
+    assert reason(db, recording) == "content changed"
+    recording.write_bytes(b"other")
+    assert reason(db, recording) == "content changed"
+    recording.write_bytes(b"first")
+    assert reason(db, recording) is None
+
+
+def test_a_file_that_took_the_place_of_another_is_pending(
+    db: DatabaseManager, recording: Path, tmp_path: Path
+) -> None:
+    """A file of the same size and an old time is noticed by when it came there."""
+    processed(db, recording)
+    other = tmp_path / "other.wav"
+    other.write_bytes(b"other")
+    os.utime(other, (1, 1))
+    other.rename(recording)
+    assert reason(db, recording) == "content changed"
+
+
+def test_only_exact_reads_a_file_that_seems_unchanged(db: DatabaseManager, recording: Path) -> None:
+    """Where size and times say that a file is older than the run, only ``exact`` reads it."""
+    processed(db, recording, hours=1)
+    recording.write_bytes(b"other")
+    assert reason(db, recording) is None
+    assert reason(db, recording, exact=True) == "content changed"
+    recording.write_bytes(b"first")
+    assert reason(db, recording, exact=True) is None
+
+
+@pytest.mark.parametrize("content", [b"other", b"second, and longer"], ids=["same size", "longer"])
+def test_a_run_on_the_new_content_settles_it(
+    db: DatabaseManager, recording: Path, content: bytes
+) -> None:
+    """After a change, a run on what is there now is enough, and so is one on what came back."""
+    first = processed(db, recording)
+    recording.write_bytes(content)
+    _age(recording)
+    second = processed(db, recording)
+    # as track() does: the facts of all rows of a recording are those of its content now
+    facts = {"file_size": second.processed_file.file_size}
+    ProcessedFile.update(facts, content_hash=second.source_hash).execute()
+    assert first.source_hash != second.source_hash
+    assert reason(db, recording) is None
+    recording.write_bytes(b"first")
+    assert reason(db, recording) is None
+    recording.write_bytes(b"third")
+    assert reason(db, recording) == "content changed"
+
+
+def test_a_failure_after_a_change_is_the_reason(db: DatabaseManager, recording: Path) -> None:
+    """The latest run of these settings says why, also where an older one saw other content."""
+    processed(db, recording)
+    recording.write_bytes(b"second")
+    processed(db, recording, success=False, hours=1)
+    assert reason(db, recording) == "failed"
+
+
+@pytest.mark.parametrize("place", ["gone", "folder", "loop"])
+def test_what_cannot_be_compared_has_not_changed(
+    db: DatabaseManager, recording: Path, place: str
+) -> None:
+    """A file that is gone, or something else now, is not said to have changed."""
+    processed(db, recording)
+    recording.unlink()
+    if place == "folder":
+        recording.mkdir()
+    elif place == "loop":
+        recording.symlink_to(recording)
+    assert reason(db, recording) is None
+    assert reason(db, recording, exact=True) is None
+
+
+def test_a_file_that_cannot_be_read_has_not_changed(db: DatabaseManager, recording: Path) -> None:
+    """Where reading fails, nobody can tell that the content changed."""
+    processed(db, recording)
+    recording.write_bytes(b"other")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing more can be opened
+    try:
+        found = reason(db, recording)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found is None
+    assert reason(db, recording) == "content changed"
+
+
+def test_parameters_that_are_no_object_are_other_parameters(db: DatabaseManager) -> None:
+    """What another program put there in place of an object is not the same as nothing."""
+    add_run(db, run={"parameters": [1]})
+    assert reason(db) == OTHER
+
+
+def test_runs_without_a_hash_count_as_they_are(db: DatabaseManager, recording: Path) -> None:
+    """A run that does not know the content that it began with is not said to be outdated."""
+    processed(db, recording, source_hash=None)
+    recording.write_bytes(b"other")
+    assert reason(db, recording, exact=True) is None
+
+
+def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> None:
+    """What ``track`` records is found: a success, a failure, and a change of the file."""
+    settings = {"model_type": "demucs", "model_version": "4.0", "parameters": {"shifts": 2}}
+
+    def run() -> str | None:
+        return reason(db, recording, **settings)
+
+    assert run() == "never run"
+    with pytest.raises(ZeroDivisionError), db.track(recording, "voice_separation", **settings):
+        raise ZeroDivisionError
+    assert run() == "failed"
+    with db.track(recording, "voice_separation", **settings, environment=True) as tracked:
+        assert run() == "unfinished"
+        tracked.output(recording.with_name("a.wav"), si_snri=9.0)
+        tracked.output(recording.with_name("b.wav"), si_snri=9.0)
+    assert run() is None
+    recording.write_bytes(b"other")
+    assert run() == "content changed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"operation_type": " "}, InvalidValueError, "a run needs an operation_type"),
+        ({"operation_type": None}, InvalidValueError, "a run needs an operation_type"),
+        (
+            {"parameters": [1]},
+            InvalidValueError,
+            "parameters must be a mapping, not [1]",
+        ),
+        (
+            {"parameters": {"a": b"x"}},
+            InvalidValueError,
+            "cannot store this value as JSON: no JSON form for bytes b'x'",
+        ),
+    ],
+    ids=["blank", "operation", "parameters", "value"],
+)
+def test_what_cannot_be_asked(
+    db: DatabaseManager, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """Wrong settings are refused at once, before anything is iterated."""
+    with pytest.raises(error) as caught:
+        db.pending([], **{"operation_type": "voice_separation", **arguments})
+    assert str(caught.value) == message
+
+
+def test_a_source_is_a_path_or_a_file(db: DatabaseManager) -> None:
+    """Anything else is a programmer's mistake."""
+    with pytest.raises(TypeError, match=r"^a source is a path or a ProcessedFile, not 3$"):
+        list(db.pending([3], "voice_separation"))
+    with pytest.raises(InvalidValueError, match=r"^a path must not be empty$"):
+        list(db.pending([""], "voice_separation"))
+
+
+@pytest.mark.parametrize("source", ["mix.wav", Path("mix.wav"), b"mix.wav", ProcessedFile()])
+def test_one_source_is_not_many(db: DatabaseManager, source: Any) -> None:
+    """A path in the place of a list is not taken for the list of its letters."""
+    with pytest.raises(TypeError) as caught:
+        db.pending(source, "voice_separation")
+    assert str(caught.value) == f"sources must be a list of paths or files, not {source!r}"
+
+
+def test_a_version_may_be_a_number(db: DatabaseManager) -> None:
+    """What ``track`` takes for a version is the same version to ``pending``."""
+    settings: dict[str, Any] = {"model_type": "demucs", "model_version": 4.0}
+    with db.track("/mix/1.wav", "voice_separation", **settings):
+        pass
+    assert reason(db, **settings) is None
+    assert reason(db) is None

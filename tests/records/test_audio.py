@@ -1,0 +1,912 @@
+"""What files are, which are refused and with which words, and which a walk finds."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import random
+import re
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unicodedata
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+import av
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from voices_peewee.errors import AudioError, MissingExtraError
+from voices_peewee.records import audio, audio_files
+from voices_peewee.records.audio import AudioInfo, content_hash, find_files, probe, stat_facts
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
+NOT_AUDIO = "it is not audio, or its header is damaged"
+NOBODY = 65534
+LIMIT = 60
+
+
+@pytest.fixture(autouse=True)
+def _no_hang() -> Iterator[None]:
+    """Fail a test that hangs instead of waiting with it."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError(f"no answer within {LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def noise(count: int) -> bytes:
+    return random.Random(count).randbytes(count)
+
+
+def wav_bytes(*, frames: int = 8000, rate: int = 8000, channels: int = 1) -> bytes:
+    target = io.BytesIO()
+    with wave.open(target, "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(noise(2 * channels * frames))
+    return target.getvalue()
+
+
+def raw_wav(*, rate: int = 8000, channels: int = 1, codec: int = 1) -> bytes:
+    """Make a WAV of 400 frames whose header says whatever is asked."""
+    block = 2 * channels & 0xFFFF
+    form = struct.pack("<HHIIHH", codec, channels, rate, rate * block & 0xFFFFFFFF, block, 16)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 800)
+    return b"RIFF" + struct.pack("<I", len(body) + 800) + body + bytes(800)
+
+
+def add_pictures(output: av.container.OutputContainer, codec: str) -> None:
+    stream = output.add_stream(codec, rate=5)
+    stream.width = stream.height = 64
+    stream.pix_fmt = "yuv420p"
+    for number in range(25):
+        picture = av.VideoFrame(64, 64, "yuv420p")
+        picture.pts = number
+        output.mux(stream.encode(picture))
+    output.mux(stream.encode(None))
+
+
+def encode(
+    target: object,
+    container: str,
+    codec: str | None,
+    *,
+    rate: int = 16000,
+    channels: int = 1,
+    pictures: str | None = None,
+) -> None:
+    """Write two seconds of noise with PyAV, beside five seconds of pictures where asked."""
+    layout = {1: "mono", 2: "stereo"}[channels]
+    with av.open(target, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout) if codec else None
+        if pictures:
+            add_pictures(output, pictures)
+        if stream:
+            frame = av.AudioFrame(format="s16", layout=layout, samples=2 * rate)
+            frame.sample_rate = rate
+            frame.pts = 0
+            plane = frame.planes[0]
+            plane.update(noise(4 * channels * rate).ljust(plane.buffer_size, b"\0"))
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+
+
+class Stream:
+    """A target that cannot seek, so that no length gets into the header."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Give up root's right to read everything, where the tests run as root."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def refusal(path: str | Path, *, exact: bool = False) -> str:
+    """Return the whole sentence with which a file is refused, its path written PATH."""
+    with pytest.raises(AudioError) as caught:
+        probe(path, exact=exact)
+    assert caught.value.path == str(path)
+    sentence = f"cannot read {str(path)!r}: {caught.value.reason}"
+    assert str(caught.value) == sentence
+    return sentence.replace(repr(str(path)), "PATH")
+
+
+# What good files are
+
+
+def test_every_fact_of_a_wav_is_right(tmp_path: Path) -> None:
+    """A WAV gives all eight facts, the hash being that of its bytes."""
+    path = tmp_path / "one.wav"
+    path.write_bytes(wav_bytes(frames=12000, rate=8000, channels=2))
+    assert probe(path) == AudioInfo(
+        filename="one.wav",
+        path=str(path),
+        file_format="wav",
+        duration=1.5,
+        sample_rate=8000,
+        channels=2,
+        file_size=48044,
+        content_hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(
+    ("container", "codec", "rate", "name", "padding"),
+    [
+        ("wav", "pcm_s16le", 16000, "wav", 0),
+        ("wav", "pcm_f32le", 44100, "wav", 0),
+        ("w64", "pcm_s16le", 8000, "w64", 0),
+        ("flac", "flac", 96000, "flac", 0),
+        ("ogg", "flac", 16000, "ogg", 0),
+        ("ogg", "libopus", 48000, "opus", 0.007),
+        ("mp3", "libmp3lame", 16000, "mp3", 0),
+        ("mp2", "mp2", 16000, "mp2", 0.016),
+        ("ipod", "aac", 16000, "m4a", 0),
+        ("ipod", "alac", 16000, "m4a", 0),
+        ("adts", "aac", 16000, "aac", 0.112),
+        ("aiff", "pcm_s16be", 16000, "aiff", 0),
+        ("au", "pcm_s16be", 16000, "au", 0),
+        ("caf", "pcm_s16le", 16000, "caf", 0),
+        ("webm", "libopus", 48000, "webm", 0.008),
+        ("matroska", "flac", 16000, "mkv", 0),
+        ("ac3", "ac3", 32000, "ac3", 0.016),
+        ("eac3", "eac3", 32000, "eac3", 0.016),
+        ("tta", "tta", 16000, "tta", 0),
+        ("wv", "wavpack", 16000, "wv", 0),
+        ("voc", "pcm_s16le", 16000, "voc", 0),
+        ("mpegts", "mp2", 16000, "ts", 0.016),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [1, 2], ids=["mono", "stereo"])
+def test_formats_are_named_by_content_and_measured(
+    tmp_path: Path,
+    container: str,
+    codec: str,
+    rate: int,
+    name: str,
+    padding: float,
+    channels: int,
+    exact: bool,
+) -> None:
+    """Each format gives its name, rate, channels and two seconds, plus no more than its padding."""
+    path = tmp_path / "recording.bin"
+    encode(str(path), container, codec, rate=rate, channels=channels)
+    info = probe(path, exact=exact)
+    assert (info.file_format, info.sample_rate, info.channels) == (name, rate, channels)
+    assert info.duration is not None
+    assert 2.0 <= info.duration <= 2.0 + padding + 1e-9
+
+
+def test_amr_is_named_and_measured(tmp_path: Path) -> None:
+    """AMR of 50 frames of 20 ms is one second at 8 kHz."""
+    path = tmp_path / "phone.amr"
+    path.write_bytes(b"#!AMR\n" + (b"\x3c" + noise(31)) * 50)
+    info = probe(path)
+    assert (info.file_format, info.duration, info.sample_rate, info.channels) == ("amr", 1, 8000, 1)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(
+    ("container", "codec", "pictures", "name"),
+    [
+        ("mp4", "aac", "mpeg4", "mp4"),
+        ("matroska", "flac", "mpeg4", "mkv"),
+        ("webm", "libopus", "libvpx", "webm"),
+        ("avi", "pcm_s16le", "mpeg4", "avi"),
+    ],
+)
+def test_a_video_counts_by_its_audio_track(
+    tmp_path: Path, container: str, codec: str, pictures: str, name: str, exact: bool
+) -> None:
+    """A five-second video with two seconds of sound lasts two seconds."""
+    path = tmp_path / "video.bin"
+    encode(str(path), container, codec, rate=48000, pictures=pictures)
+    info = probe(path, exact=exact)
+    assert (info.file_format, info.duration) == (name, pytest.approx(2.0))
+
+
+def test_the_suffix_does_not_sway_the_format(tmp_path: Path) -> None:
+    """An MP3 that is named .wav is an MP3."""
+    path = tmp_path / "song.wav"
+    encode(str(path), "mp3", "libmp3lame")
+    assert probe(path).file_format == "mp3"
+
+
+@pytest.mark.parametrize("suffix", [".g722", ".gsm", ".al", ".sln", ".pcm", ".raw", ".aptx"])
+def test_no_format_is_guessed_from_a_suffix(tmp_path: Path, suffix: str) -> None:
+    """Bytes without a header are refused whatever their name promises."""
+    path = tmp_path / f"bytes{suffix}"
+    path.write_bytes(noise(4000))
+    assert refusal(path) == f"cannot read PATH: {NOT_AUDIO}"
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "duration"),
+    [
+        ("flac", "flac", 2.0),
+        ("webm", "libopus", 2.0),
+        ("matroska", "flac", 2.0),
+        ("au", "pcm_s16be", 2.0),
+    ],
+)
+def test_a_length_that_no_header_states_is_counted(
+    tmp_path: Path, container: str, codec: str, duration: float
+) -> None:
+    """A file that was streamed, with no length in its header, is as long as its samples."""
+    target = Stream()
+    encode(target, container, codec, rate=48000)
+    path = tmp_path / "streamed"
+    path.write_bytes(target.written)
+    assert probe(path).duration == duration
+
+
+def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> None:
+    """Two MP3s of different bit rates behind each other last as long as both."""
+    path = tmp_path / "joined.mp3"
+    parts = []
+    for bits in (32_000, 160_000):
+        target = Stream()
+        with av.open(target, "w", format="mp3", options={"write_xing": "0"}) as output:
+            stream = output.add_stream("libmp3lame", rate=16000, layout="mono")
+            stream.bit_rate = bits
+            frame = av.AudioFrame(format="s16p", layout="mono", samples=57600)
+            frame.sample_rate = 16000
+            frame.planes[0].update(noise(115200).ljust(frame.planes[0].buffer_size, b"\0"))
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+        parts.append(bytes(target.written))
+    path.write_bytes(b"".join(parts))
+    counted, decoded = probe(path).duration, probe(path, exact=True).duration
+    assert (counted, decoded) == (pytest.approx(7.2, abs=0.2), pytest.approx(7.2, abs=0.2))
+
+
+def test_exact_measures_a_flac_that_was_cut_short(tmp_path: Path) -> None:
+    """The header of half a FLAC says two seconds; counted it is about one."""
+    path = tmp_path / "cut.flac"
+    encode(str(path), "flac", "flac")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert probe(path).duration == 2.0
+    assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_cut_mp3_is_measured_without_being_asked(tmp_path: Path) -> None:
+    """Half an MP3 is half as long, whatever its header says."""
+    path = tmp_path / "cut.mp3"
+    encode(str(path), "mp3", "libmp3lame")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert probe(path).duration == pytest.approx(1.0, abs=0.1)
+    assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_cut_wav_is_as_long_as_what_is_there(tmp_path: Path) -> None:
+    """A WAV whose header claims two seconds but holds half of one lasts half a second."""
+    path = tmp_path / "cut.wav"
+    path.write_bytes(wav_bytes(frames=16000)[: 44 + 8000])
+    assert probe(path).duration == 0.5
+
+
+def test_exact_measures_every_link_of_a_chained_ogg(tmp_path: Path) -> None:
+    """Two Ogg files in a row last four seconds when counted, and two by the first header."""
+    path = tmp_path / "chained.ogg"
+    encode(str(path), "ogg", "flac")
+    path.write_bytes(path.read_bytes() * 2)
+    assert (probe(path).duration, probe(path, exact=True).duration) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(("frames", "duration"), [(0, 0.0), (1, 1 / 8000)])
+def test_no_frame_and_one_frame_are_audio(
+    tmp_path: Path, frames: int, duration: float, exact: bool
+) -> None:
+    """A WAV with no frame lasts 0 s and one with a single frame one 8,000th of a second."""
+    path = tmp_path / "short.wav"
+    path.write_bytes(wav_bytes(frames=frames))
+    assert probe(path, exact=exact).duration == duration
+
+
+def test_tags_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
+    """A title in Latin-1 does not keep a WAV from being read."""
+    tag = b"LIST" + struct.pack("<I", 16) + b"INFOINAM" + struct.pack("<I", 4) + b"\xe9\xff\xfe\0"
+    path = tmp_path / "tagged.wav"
+    path.write_bytes(wav_bytes() + tag)
+    assert probe(path).duration == 1.0
+
+
+NAMES = {
+    "newline": "a\nb.wav",
+    "tab": "a\tb.wav",
+    "quotes": 'it\'s "one".wav',
+    "leading-dash": "-rf.wav",
+    "longest": "n" * 251 + ".wav",
+    "right-to-left": "\u202egpj.wav",
+    "zero-width": "a\u200bb.wav",
+    "not-utf8": os.fsdecode(b"caf\xe9.wav"),
+    "protocol": "http:x.wav",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_odd_names_are_kept_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A name of any bytes is found, read and given back unchanged."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(wav_bytes())
+    info = probe(name)
+    assert (info.filename, info.path) == (name, str(tmp_path / name))
+    assert list(find_files([tmp_path], on_error=pytest.fail)) == [str(tmp_path / name)]
+
+
+def test_names_in_nfc_and_nfd_are_two_files(tmp_path: Path) -> None:
+    """Two names that look the same and differ in bytes stay two files."""
+    for form in ("NFC", "NFD"):
+        (tmp_path / unicodedata.normalize(form, "é.wav")).write_bytes(wav_bytes())
+    found = list(find_files([tmp_path], on_error=pytest.fail))
+    assert [probe(path).path for path in found] == found
+    assert len(found) == 2
+
+
+def test_a_path_is_made_absolute_and_its_links_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is followed for the content and kept in the path, which loses its dots."""
+    (tmp_path / "real.wav").write_bytes(wav_bytes())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "link.wav").symlink_to("../real.wav")
+    monkeypatch.chdir(tmp_path / "sub")
+    info = probe("./../sub/link.wav")
+    assert (info.filename, info.path) == ("link.wav", str(tmp_path / "sub" / "link.wav"))
+
+
+def test_stat_facts_and_hash_need_no_audio(tmp_path: Path) -> None:
+    """Size and hash are had of any file, an empty one too."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(noise(3_000_000))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (stat_facts(path), content_hash(path)) == ((3_000_000, digest), digest)
+    path.write_bytes(b"")
+    assert stat_facts(path) == (0, hashlib.sha256(b"").hexdigest())
+
+
+# What is refused
+
+
+def write(data: bytes | Callable[[], bytes]) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(data() if callable(data) else data) and None
+
+
+def bind_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:  # a full path may be too long for a socket
+        here = Path.cwd()
+        os.chdir(path.parent)
+        try:
+            server.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def silent_video(path: Path) -> None:
+    encode(str(path), "mp4", None, pictures="mpeg4")
+
+
+BAD_RATE = "its header states no possible sample rate"
+BAD_CHANNELS = "its header states no possible number of channels"
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda _: None, "there is no such file"),
+    "dangling": (
+        lambda path: path.symlink_to("nowhere"),
+        "it is a link to something that is not there",
+    ),
+    "loop": (lambda path: path.symlink_to(path), "it is a link that leads back to itself"),
+    "directory": (Path.mkdir, "it is a directory"),
+    "linked-directory": (lambda path: path.symlink_to("/"), "it is a directory"),
+    "pipe": (os.mkfifo, "it is a named pipe, not a regular file"),
+    "socket": (bind_socket, "it is a socket, not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a regular file"),
+    "empty": (write(b""), "the file is empty"),
+    "text": (write(b"These are words.\n" * 400), NOT_AUDIO),
+    "one-byte": (write(b"R"), NOT_AUDIO),
+    "noise": (write(noise(50_000)), NOT_AUDIO),
+    "header-only": (write(wav_bytes()[:20]), NOT_AUDIO),
+    "picture": (write(b"\x89PNG\r\n\x1a\n" + noise(900)), NOT_AUDIO),
+    "subtitles": (write(b"1\n00:00:01,000 --> 00:00:02,000\nhello\n"), NOT_AUDIO),
+    "layer-1": (write((b"\xff\xff\x10\0" + bytes(28)) * 20), NOT_AUDIO),
+    "no-rate": (write(raw_wav(rate=0)), NOT_AUDIO),
+    "4-ghz": (write(raw_wav(rate=4_000_000_000)), NOT_AUDIO),
+    "20-mhz": (write(raw_wav(rate=20_000_000)), BAD_RATE),
+    "no-channels": (write(raw_wav(channels=0)), BAD_CHANNELS),
+    "65535-channels": (write(raw_wav(channels=65535)), BAD_CHANNELS),
+    "codec": (write(raw_wav(codec=0x7777)), "its codec is not known here"),
+    "video": (silent_video, "it is a video without an audio track"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_recorded_is_refused_in_one_sentence(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    """Each kind of bad file is refused, with its own words, and never waited for."""
+    path = tmp_path / "bad.wav"
+    make(path)
+    assert refusal(path) == f"cannot read PATH: {reason}"
+    assert refusal(path, exact=True) == f"cannot read PATH: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a\0b.wav", "no file can have this name"),
+        ("\ud800.wav", "no file can have this name"),
+        ("n" * 256 + ".wav", "its name is too long"),
+        (str(Path(__file__) / "x.wav"), "there is no such file"),
+    ],
+    ids=["null", "surrogate", "256-bytes", "file-as-folder"],
+)
+def test_names_that_no_file_can_have_are_refused(path: str, reason: str) -> None:
+    """A name that the system cannot hold is refused like a missing file."""
+    assert refusal(path) == f"cannot read PATH: {reason}"
+
+
+def test_audio_of_which_nothing_decodes_is_refused_when_counted(tmp_path: Path) -> None:
+    """A TTA with a sound header and no sound frame is told from a good one by exact."""
+    path = tmp_path / "hollow.tta"
+    encode(str(path), "tta", "tta")
+    path.write_bytes(path.read_bytes()[:100] + noise(path.stat().st_size - 100))
+    assert probe(path).duration == 2.0
+    reason = "its audio is damaged: none of it can be decoded"
+    assert refusal(path, exact=True) == f"cannot read PATH: {reason}"
+
+
+def test_what_may_not_be_read_is_refused() -> None:
+    """A file without read permission is refused by name, and so is its hash."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "secret.wav"
+        path.write_bytes(wav_bytes())
+        path.chmod(0)
+        with unprivileged():
+            assert refusal(path) == "cannot read PATH: permission denied"
+            with pytest.raises(AudioError) as caught:
+                content_hash(path)
+    assert str(caught.value) == f"cannot read {str(path)!r}: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        (stat.S_IFBLK, "it is a device, not a regular file"),
+        (0o170000, "it is not a regular file"),
+    ],
+    ids=["block-device", "unknown-kind"],
+)
+def test_kinds_that_a_test_cannot_make_are_refused_too(mode: int, reason: str) -> None:
+    """Block devices and kinds that no system has yet are not opened either."""
+    with pytest.raises(AudioError, match=f"^cannot read 'x': {reason}$"):
+        audio_files._require_regular("x", os.stat_result((mode, *[0] * 9)))
+
+
+PLAYLISTS = {
+    "concat": "ffconcat version 1.0\nfile '{0}'\n",
+    "concat-relative": "ffconcat version 1.0\nfile other.wav\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{0}\n#EXT-X-ENDLIST\n",
+    "m3u-url": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{0}\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n",
+}
+
+
+@pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
+def test_a_playlist_leads_to_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Text that names another file or a network address is refused, not followed."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.wav"
+    other.write_bytes(wav_bytes())
+    path = tmp_path / "list.wav"
+    path.write_text(text.format(other))
+    assert refusal(path, exact=True) == f"cannot read PATH: {NOT_AUDIO}"
+
+
+def test_without_pyav_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probing without the extra names the command that installs it; hashing does without."""
+    path = tmp_path / "one.wav"
+    path.write_bytes(wav_bytes())
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtraError) as caught:
+        probe(path)
+    assert str(caught.value) == (
+        "reading audio files needs an extra; run: pip install 'voices-peewee[audio]'"
+    )
+    assert stat_facts(path)[0] == 16044
+
+
+def test_importing_the_module_does_not_import_pyav() -> None:
+    """PyAV is loaded when a file is probed and not before."""
+    code = "import sys, voices_peewee.audio; print('av' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+# Files that change under our hands
+
+
+def after(
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    step: str,
+    act: Callable[[object], object],
+) -> None:
+    """Do something to the file right after a step of the real code, once."""
+    real, done = getattr(module, step), []
+
+    def both(*args: object) -> object:
+        result = real(*args)
+        if not done:
+            done.append(act(args[0]))
+        return result
+
+    monkeypatch.setattr(module, step, both)
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named pipe put there between looking and opening is refused."""
+    path = tmp_path / "swapped.wav"
+    path.write_bytes(wav_bytes())
+
+    def swap(_: object) -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    after(monkeypatch, audio_files, "_require_regular", swap)
+    assert refusal(path) == "cannot read PATH: it is a named pipe, not a regular file"
+
+
+def test_a_file_that_vanishes_before_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that goes between looking and opening is missing."""
+    path = tmp_path / "gone.wav"
+    path.write_bytes(wav_bytes())
+    after(monkeypatch, audio_files, "_require_regular", lambda _: path.unlink())
+    assert refusal(path) == "cannot read PATH: there is no such file"
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hash and a size of different moments are never given."""
+    path = tmp_path / "growing.wav"
+    path.write_bytes(wav_bytes())
+
+    def grow(_: object) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    after(monkeypatch, audio, "digest", grow)
+    assert refusal(path) == "cannot read PATH: it changed while it was read"
+
+
+def test_a_file_that_is_emptied_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is cut to nothing after it was hashed is no longer audio."""
+    path = tmp_path / "emptied.wav"
+    path.write_bytes(wav_bytes())
+    after(monkeypatch, audio, "digest", lambda _: os.truncate(path, 0))
+    assert refusal(path) == "cannot read PATH: it changed while it was read"
+
+
+def test_a_disk_that_fails_is_named_by_the_systems_words() -> None:
+    """A read error is told as such, whether hashing or FFmpeg meets it."""
+    path = Path("/proc/self/mem")  # its first page gives a real read error
+    with pytest.raises(AudioError) as caught:
+        content_hash(path)
+    assert str(caught.value) == "cannot read '/proc/self/mem': the system says 'Input/output error'"
+    with io.FileIO(path) as file, pytest.raises(OSError, match="Input/output error") as raised:
+        audio._read_facts(path, file, exact=False)
+    assert raised.value.errno == errno.EIO
+
+
+# Damage of every kind
+
+
+SEEDS = [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ipod", "aac")]
+SEEDS += [("caf", "pcm_s16le"), ("ogg", "flac"), ("matroska", "flac"), ("aiff", "pcm_s16be")]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    path = tmp_path_factory.mktemp("seeds") / "seed"
+    made = []
+    for container, codec in SEEDS:
+        encode(str(path), container, codec)
+        made.append(path.read_bytes())
+    return made
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    which=st.integers(0, len(SEEDS) - 1),
+    spots=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=12),
+    keep=st.floats(0.01, 1.0),
+    exact=st.booleans(),
+)
+def test_damage_gives_facts_or_one_sentence(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    seeds: list[bytes],
+    which: int,
+    spots: list[tuple[int, int]],
+    keep: float,
+    exact: bool,
+) -> None:
+    """Whatever bytes are wrong, the outcome is possible facts or an AudioError, in silence."""
+    data = bytearray(seeds[which][: max(1, int(len(seeds[which]) * keep))])
+    for spot, value in spots:
+        data[spot % len(data)] = value
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    with suppress(AudioError):
+        info = probe(path, exact=exact)
+        assert info.duration is not None
+        assert 0 <= info.duration < float("inf")
+        assert 1 <= (info.sample_rate or 0) <= 10_000_000
+        assert 1 <= (info.channels or 0) <= 1024
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_header_that_points_before_the_start_is_met_in_silence(tmp_path: Path) -> None:
+    """A seek to nowhere, which PyAV would print as a traceback, is answered with -1."""
+    path = tmp_path / "one.wav"
+    path.write_bytes(wav_bytes())
+    with io.FileIO(path) as file:
+        source = audio._Bytes(file)
+        assert (source.seek(-5, os.SEEK_SET), source.seek(1 << 70, os.SEEK_SET)) == (-1, -1)
+        assert (source.seek(10, os.SEEK_SET), source.tell(), source.failure) == (10, 10, None)
+
+
+def test_ffmpeg_is_silent_in_every_thread(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], seeds: list[bytes]
+) -> None:
+    """Damaged files, probed by eight threads at once, leave nothing on stdout or stderr."""
+    path = tmp_path / "bad.mp3"
+    path.write_bytes(seeds[2][:3000] + noise(3000) + seeds[2][3000:])
+    results: list[float | None] = []
+
+    def work() -> None:
+        results.extend(probe(path, exact=exact).duration for exact in (False, True) * 4)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(results), len(set(results)) <= 2) == (64, True)
+    assert capfd.readouterr() == ("", "")
+
+
+# What a walk finds
+
+
+def tree(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def walk(*paths: Path | str) -> tuple[list[str], list[str]]:
+    errors: list[str] = []
+    return list(find_files(paths, on_error=lambda error: errors.append(str(error)))), errors
+
+
+def test_a_folder_gives_its_recordings_in_order(tmp_path: Path) -> None:
+    """Files come before subfolders, both sorted; other suffixes and hidden names are left out."""
+    tree(tmp_path, "b.wav", "a/z.FLAC", "a/a.mp4", "a/b/c.ogg", "C.opus", "x.txt", "x.ts", "wav")
+    tree(tmp_path, ".h.wav", ".git/x.wav", "a/.h/x.wav", "d/e/f/no.py")
+    expected = ["C.opus", "b.wav", "a/a.mp4", "a/z.FLAC", "a/b/c.ogg"]
+    assert walk(tmp_path) == ([str(tmp_path / name) for name in expected], [])
+
+
+def test_what_is_named_is_yielded_as_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named file needs no suffix, may be hidden or missing, and keeps its relative path."""
+    tree(tmp_path, "notes.txt", ".h/x.wav")
+    monkeypatch.chdir(tmp_path)
+    assert walk("./notes.txt", "gone.wav", ".h") == (["./notes.txt", "gone.wav", ".h/x.wav"], [])
+
+
+def test_each_path_is_yielded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file named twice, in two ways, or within a named folder comes once."""
+    tree(tmp_path, "a/x.wav", "a/b/y.wav")
+    monkeypatch.chdir(tmp_path)
+    assert walk("a/x.wav", "./a/../a/x.wav", "a", "a/b", str(tmp_path / "a")) == (
+        ["a/x.wav", "a/b/y.wav"],
+        [],
+    )
+
+
+def test_link_loops_end_and_recordings_go_by_their_own_path(tmp_path: Path) -> None:
+    """Folders that link to each other or to their parent are visited once, by their real path."""
+    tree(tmp_path, "m/real/x.wav", "outside/y.wav")
+    (tmp_path / "m" / "a").symlink_to("real")
+    (tmp_path / "m" / "real" / "up").symlink_to("..")
+    (tmp_path / "m" / "out").symlink_to("../outside")
+    (tmp_path / "m" / "again.wav").symlink_to("real/x.wav")
+    expected = ["again.wav", "real/x.wav", "out/y.wav"]
+    assert walk(tmp_path / "m") == ([str(tmp_path / "m" / name) for name in expected], [])
+
+
+def test_special_files_in_a_folder_are_told_and_not_opened(tmp_path: Path) -> None:
+    """Pipes, devices and broken links with a recording's suffix are reported, others ignored."""
+    tree(tmp_path, "good.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null.mp3").symlink_to("/dev/null")
+    (tmp_path / "broken.flac").symlink_to("nowhere")
+    (tmp_path / "self.ogg").symlink_to("self.ogg")
+    reasons = {
+        "broken.flac": "it is a link to something that is not there",
+        "null.mp3": "it is a device, not a regular file",
+        "pipe.wav": "it is a named pipe, not a regular file",
+        "self.ogg": "it is a link that leads back to itself",
+    }
+    told = [f"cannot read {str(tmp_path / name)!r}: {why}" for name, why in reasons.items()]
+    assert walk(tmp_path) == ([str(tmp_path / "good.wav")], told)
+
+
+def test_folders_that_cannot_be_listed_are_told_and_the_walk_goes_on() -> None:
+    """A folder without permission is reported, and what comes after it is found."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        tree(folder, "a/x.wav", "b/y.wav", "c/z.wav")
+        (folder / "b").chmod(0)
+        with unprivileged():
+            found = walk(folder)
+            named = walk(folder / "b")
+        (folder / "b").chmod(0o755)
+    told = [f"cannot read {str(folder / 'b')!r}: permission denied"]
+    assert found == ([str(folder / "a/x.wav"), str(folder / "c/z.wav")], told)
+    assert named == ([], told)
+
+
+@pytest.fixture
+def deep_root(tmp_path: Path) -> Iterator[Path]:
+    """A folder for trees that are too deep for Python to remove."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+
+
+def test_a_very_deep_folder_is_walked(deep_root: Path) -> None:
+    """A tree deeper than Python's recursion limit is walked to its end."""
+    deep = deep_root
+    for _ in range(1100):
+        deep /= "d"
+        deep.mkdir()
+    tree(deep, "x.wav")
+    assert walk(deep_root) == ([str(deep / "x.wav")], [])
+
+
+def test_names_that_lie_too_deep_are_told(deep_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder whose path is longer than the system allows is reported, not passed over."""
+    name = "n" * 250
+    monkeypatch.chdir(deep_root)
+    for _ in range(20):
+        Path(name).mkdir()
+        os.chdir(name)
+    monkeypatch.chdir(deep_root)
+    found, told = walk(deep_root)
+    reached = deep_root / Path(*[name] * ((4095 - len(str(deep_root))) // 251 + 1))
+    assert (found, told) == ([], [f"cannot read {str(reached)!r}: its name is too long"])
+
+
+# The recordings that are shipped
+
+
+def test_the_examples_are_what_their_readme_says() -> None:
+    """Each shipped recording is in the table with its format, duration, rate and channels."""
+    rows = re.findall(
+        r"^\| `(\S+)` \| (\w+) \| ([\d.]+) \| (\d+) \| (\d) \|",
+        (EXAMPLES / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    facts = []
+    for path in find_files([EXAMPLES], on_error=pytest.fail):
+        info = probe(path)
+        name = Path(path).relative_to(EXAMPLES).as_posix()
+        facts.append(
+            (
+                name,
+                info.file_format,
+                f"{info.duration:.3f}",
+                str(info.sample_rate),
+                str(info.channels),
+            )
+        )
+    assert len(rows) == 18
+    assert facts == rows
+
+
+def test_the_examples_stay_small() -> None:
+    """All of the folder together is under one megabyte."""
+    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*")) < 1_000_000
+
+
+def decode(path: Path) -> list[list[float]]:
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="dblp")
+        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+    count = len(frames[0].planes)
+    return [
+        [
+            value
+            for frame in frames
+            for (value,) in struct.iter_unpack("d", bytes(frame.planes[plane])[: 8 * frame.samples])
+        ]
+        for plane in range(count)
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_mixtures_are_sums_of_their_references(number: int) -> None:
+    """Each channel of a mixture is a weighted sum of its two references, sample by sample."""
+    import numpy as np
+
+    mixture = np.array(decode(EXAMPLES / "mixtures" / f"mix_{number}.flac"))
+    sources = np.array(
+        [
+            decode(EXAMPLES / "references" / f"mix_{number}_{name}.flac")[0]
+            for name in ("ada", "bob")
+        ]
+    )
+    assert (mixture.shape, sources.shape) == ((2, 16000), (2, 16000))
+    weights = np.linalg.lstsq(sources.T, mixture.T, rcond=None)[0]
+    assert abs(weights.T @ sources - mixture).max() < 1e-4
+    assert abs(np.linalg.det(weights)) > 0.1

@@ -1,0 +1,372 @@
+"""Adding recordings: facts, updates, duplicates, batches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import ask
+
+from voices_peewee import DatabaseManager, ProcessedFile, errors
+from voices_peewee.records import recordings
+
+FACTS = (
+    *("filename", "original_path", "file_format", "duration", "sample_rate", "channels"),
+    *("file_size", "content_hash"),
+)
+
+
+def write_wav(path: Path | bytes, frames: int = 800, *, rate: int = 8000, value: int = 0) -> Path:
+    """Write a mono WAV of 16-bit samples."""
+    target = Path(os.fsdecode(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file, wave.open(file) as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(rate)
+        wav.writeframes(value.to_bytes(2, "little") * frames)
+    return target
+
+
+def facts(file: ProcessedFile) -> dict[str, Any]:
+    return {name: getattr(file, name) for name in FACTS}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def rows(db: DatabaseManager) -> list[ProcessedFile]:
+    return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
+
+
+def add(db: DatabaseManager, path: Any, **options: Any) -> recordings.Added:
+    return recordings.add_audio(db.store, path, **options)
+
+
+def test_a_recording_is_added_with_its_facts(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is stored absolute, beside what the file says, its speaker and metadata."""
+    path = write_wav(tmp_path / "a.wav", 4000)
+    ada = db.create_speaker("Ada")
+    monkeypatch.chdir(tmp_path)
+    added = add(db, "a.wav", speaker="Ada", metadata={"room": Path("studio/2")})
+
+    assert (added.outcome, added.duplicates) == ("added", ())
+    (row,) = rows(db)
+    assert row == added.file
+    assert facts(row) == {
+        "filename": "a.wav",
+        "original_path": str(path),
+        "file_format": "wav",
+        "duration": 0.5,
+        "sample_rate": 8000,
+        "channels": 1,
+        "file_size": 8044,
+        "content_hash": digest(path),
+    }
+    assert (row.speaker_id, row.metadata, row.processed_path) == (
+        ada.id,
+        {"room": "studio/2"},
+        None,
+    )
+
+
+def test_the_manager_returns_the_row(db: DatabaseManager, tmp_path: Path) -> None:
+    """``add_audio`` of the manager hands out the file itself."""
+    file = db.add_audio(write_wav(tmp_path / "a.wav"))
+    assert (file.id, file.filename) == (1, "a.wav")
+
+
+@pytest.mark.sqlite("counts changes through sqlite3")
+def test_the_same_content_is_not_written_twice(db: DatabaseManager, tmp_path: Path) -> None:
+    """Adding an unchanged file again leaves the database as it is."""
+    path = write_wav(tmp_path / "a.wav")
+    first = add(db, path, metadata={"take": 1}).file
+    changes = db.store.connection().total_changes
+    again = add(db, path, metadata={"take": 1})
+    assert (again.outcome, again.file.id) == ("unchanged", first.id)
+    assert db.store.connection().total_changes == changes
+
+
+def test_an_unchanged_file_is_not_probed(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Size and hash are enough to know a file again, unless it is to be decoded."""
+    path = write_wav(tmp_path / "a.wav")
+    add(db, path)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert add(db, path).outcome == "unchanged"
+    with pytest.raises(errors.MissingExtraError):
+        add(db, path, exact=True)
+
+
+def test_a_changed_file_is_updated_in_all_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
+    """New content reaches the rows of all outputs of the recording."""
+    path = write_wav(tmp_path / "a.wav", 800)
+    add(db, write_wav(tmp_path / "other.wav", 800))
+    with db.track(path, "separation") as run:
+        run.output("/1.wav")
+        run.output("/2.wav")
+    other, *before = rows(db)
+    write_wav(path, 1600)
+    added = add(db, path)
+
+    untouched, *after = rows(db)
+    assert (added.outcome, added.file.id) == ("updated", 3)
+    assert (facts(untouched), untouched.updated_at) == (facts(other), other.updated_at)
+    assert [row.processed_path for row in after] == ["/1.wav", "/2.wav"]
+    for row, old in zip(after, before, strict=True):
+        assert facts(row) == facts(added.file)
+        assert (row.duration, row.file_size, row.content_hash) == (0.2, 3244, digest(path))
+        assert row.updated_at > old.updated_at
+
+
+def test_content_of_the_same_size_is_told_apart(db: DatabaseManager, tmp_path: Path) -> None:
+    """A file that was overwritten with as many bytes is an update, even with its old time."""
+    path = write_wav(tmp_path / "a.wav", value=1)
+    status = path.stat()
+    add(db, path)
+    write_wav(path, value=2)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert add(db, path).outcome == "updated"
+    assert rows(db)[0].content_hash == digest(path)
+
+
+def test_a_row_made_without_the_prober_is_completed(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``track`` could not know without PyAV is filled in by ``add_audio``."""
+    path = write_wav(tmp_path / "a.wav")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "av", None)
+        with db.track(path, "separation"):
+            pass
+    (row,) = rows(db)
+    assert (row.duration, row.file_format, row.content_hash) == (None, None, digest(path))
+    assert add(db, path).outcome == "updated"
+    (row,) = rows(db)
+    assert (row.duration, row.file_format) == (0.1, "wav")
+
+
+def test_speaker_and_metadata_that_differ_are_applied(db: DatabaseManager, tmp_path: Path) -> None:
+    """Adding a known file again can name its speaker and adds to its metadata."""
+    path = write_wav(tmp_path / "a.wav")
+    add(db, path, speaker=db.create_speaker("Ada"), metadata={"room": 1, "mic": "x"})
+    bob = db.create_speaker("Bob")
+    assert add(db, path, speaker=bob, metadata={"room": 2}).outcome == "updated"
+    (row,) = rows(db)
+    assert (row.speaker_id, row.metadata) == (bob.id, {"room": 2, "mic": "x"})
+    assert add(db, path, speaker=bob, metadata={"room": 2}).outcome == "unchanged"
+
+
+def test_the_speaker_of_an_output_is_not_overwritten(db: DatabaseManager, tmp_path: Path) -> None:
+    """Naming a mixture's speaker does not change whose voice a stem holds."""
+    path = write_wav(tmp_path / "mix.wav")
+    ada = db.create_speaker("Ada")
+    with db.track(path, "separation") as run:
+        run.output(tmp_path / "stem.wav", speaker=ada)
+    assert add(db, path, speaker=db.create_speaker("Both")).outcome == "unchanged"
+    assert [row.speaker_id for row in rows(db)] == [ada.id]
+
+
+def test_the_recording_comes_before_its_outputs(db: DatabaseManager, tmp_path: Path) -> None:
+    """Of several rows of one path, the one without an output stands for the recording."""
+    path = write_wav(tmp_path / "mix.wav")
+    plain = {"filename": "mix.wav", "original_path": str(path)}
+    db.add(ProcessedFile(**plain, processed_path="/1"))
+    recording = db.add(ProcessedFile(**plain))
+    db.add(ProcessedFile(**plain, processed_path="/2"))
+    assert add(db, path).file.id == recording.id
+
+
+def test_duplicates_elsewhere_are_added_and_told(db: DatabaseManager, tmp_path: Path) -> None:
+    """The same content at another path is a row of its own that names those before it."""
+    one, two = write_wav(tmp_path / "1.wav"), write_wav(tmp_path / "2.wav")
+    outcomes = [add(db, path) for path in (one, two, one)]
+    assert [(each.outcome, each.file.id, each.duplicates) for each in outcomes] == [
+        ("added", 1, ()),
+        ("added", 2, (1,)),
+        ("unchanged", 1, (2,)),
+    ]
+    new = [write_wav(tmp_path / f"{number}.wav", 900) for number in (3, 4)]
+    assert [each.duplicates for each in add_all(db, *new)] == [(), (3,)]
+
+
+def test_names_that_are_not_utf8_are_kept(db: DatabaseManager, tmp_path: Path) -> None:
+    """A name of any bytes comes back so that it can be opened, and is known again."""
+    path = write_wav(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    assert add(db, path).outcome == "added"
+    assert add(db, path).outcome == "unchanged"
+    (row,) = rows(db)
+    assert row.filename == os.fsdecode(b"caf\xe9.wav")
+    assert Path(str(row.original_path)).stat().st_size == row.file_size
+
+
+def test_links_are_kept_in_paths(db: DatabaseManager, tmp_path: Path) -> None:
+    """A file under a link and under its own name are two recordings of the same content."""
+    path = write_wav(tmp_path / "real" / "a.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    add(db, path)
+    added = add(db, tmp_path / "link" / "a.wav")
+    assert added.file.original_path == str(tmp_path / "link" / "a.wav")
+    assert added.duplicates == (1,)
+
+
+def test_bad_input_writes_nothing(db: DatabaseManager, tmp_path: Path) -> None:
+    """What is no audio, an unknown speaker and metadata that is no object are refused."""
+    path = write_wav(tmp_path / "a.wav")
+    text = tmp_path / "text.wav"
+    text.write_text("no sound")
+    with pytest.raises(errors.AudioError):
+        add(db, text)
+    with pytest.raises(errors.NotFoundError):
+        add(db, path, speaker="Nobody")
+    with pytest.raises(errors.InvalidValueError) as caught:
+        add(db, path, metadata=["room"])
+    assert str(caught.value) == "metadata must be a mapping, not ['room']"
+    assert rows(db) == []
+
+
+# Many at once
+
+
+def count(path: Path) -> int:
+    """Return how many files another program sees."""
+    ((number,),) = ask(path, "SELECT count(*) FROM processed_files")
+    return int(number)
+
+
+def add_all(db: DatabaseManager, *paths: Path, **options: Any) -> Iterator[recordings.Added]:
+    options.setdefault("on_error", lambda error: pytest.fail(str(error)))
+    return recordings.add_audio_files(db.store, paths, **options)
+
+
+def test_good_files_are_kept_and_bad_ones_reported(db: DatabaseManager, tmp_path: Path) -> None:
+    """Each file that cannot be recorded is reported once; all others are in the database."""
+    folder = tmp_path / "in"
+    for number in range(5):
+        write_wav(folder / f"{number}.wav", value=number)
+    (folder / "2.wav").write_bytes(b"")
+    failures: list[errors.AudioError] = []
+    missing = tmp_path / "none.wav"
+    added = list(add_all(db, folder, missing, on_error=failures.append, batch=2, speaker=None))
+    assert [one.file.filename for one in added] == ["0.wav", "1.wav", "3.wav", "4.wav"]
+    assert [one.file.id for one in added] == [1, 2, 3, 4]
+    assert [str(error) for error in failures] == [
+        f"cannot read {str(folder / '2.wav')!r}: the file is empty",
+        f"cannot read {str(missing)!r}: there is no such file",
+    ]
+    assert [row.filename for row in rows(db)] == ["0.wav", "1.wav", "3.wav", "4.wav"]
+
+
+def test_a_file_is_yielded_after_its_batch_was_committed(
+    db: DatabaseManager, path: Path, tmp_path: Path
+) -> None:
+    """Whoever sees a result can rely on it; an interrupt loses no more than a batch."""
+    for number in range(5):
+        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
+    seen = [count(path) for _ in add_all(db, tmp_path / "in", batch=2)]
+    assert seen == [2, 2, 4, 4, 5]
+
+
+def test_slow_batches_are_committed_earlier(
+    db: DatabaseManager, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a batch takes longer than its time, what is done is committed."""
+    monkeypatch.setattr(recordings, "_SECONDS_A_BATCH", 0.0)
+    for number in range(3):
+        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
+    assert [count(path) for _ in add_all(db, tmp_path / "in")] == [1, 2, 3]
+
+
+def test_an_interrupted_call_goes_on_where_it_was(db: DatabaseManager, tmp_path: Path) -> None:
+    """The second call finds the first one's batch unchanged and adds the rest."""
+    for number in range(5):
+        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
+    first = add_all(db, tmp_path / "in", batch=2)
+    next(first)
+    first.close()  # type: ignore[attr-defined] # a generator
+    outcomes = [one.outcome for one in add_all(db, tmp_path / "in", batch=2)]
+    assert outcomes == ["unchanged", "unchanged", "added", "added", "added"]
+
+
+def test_batches_say_what_changed(db: DatabaseManager, tmp_path: Path) -> None:
+    """Within one batch files are added, updated or unchanged, and doubles are told."""
+    names = [write_wav(tmp_path / "in" / f"{name}.wav", value=ord(name)) for name in "abc"]
+    list(add_all(db, *names))
+    write_wav(names[1], 1600)
+    shutil.copy(names[0], tmp_path / "in" / "d.wav")
+    added = list(add_all(db, tmp_path / "in"))
+    assert [(one.file.filename, one.outcome, one.duplicates) for one in added] == [
+        ("a.wav", "unchanged", (4,)),
+        ("b.wav", "updated", ()),
+        ("c.wav", "unchanged", ()),
+        ("d.wav", "added", (1,)),
+    ]
+    assert [row.duration for row in rows(db)] == [0.1, 0.2, 0.1, 0.1]
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_lookups_do_not_grow_with_the_files(db: DatabaseManager, tmp_path: Path) -> None:
+    """A batch asks the database a fixed number of questions, however many files it has."""
+    for number in range(40):
+        write_wav(tmp_path / "in" / f"{number:02}.wav", value=number)
+    list(add_all(db, tmp_path / "in"))
+    statements: list[str] = []
+    db.store.connection().set_trace_callback(statements.append)
+    list(add_all(db, tmp_path / "in"))
+    db.store.connection().set_trace_callback(None)
+    assert [text.split()[0] for text in statements] == [
+        "SELECT",
+        "BEGIN",
+        *["SELECT"] * 2,
+        "COMMIT",
+    ]
+
+
+ADD_FOLDER = """
+import sys
+from voices_peewee import (DatabaseManager)
+from voices_peewee.records.recordings import add_audio, add_audio_files
+with DatabaseManager(sys.argv[1]) as db:
+    sys.stdin.read()
+    for name in sys.argv[3:]:
+        add_audio(db.store, name)
+    for one in add_audio_files(db.store, [sys.argv[2]], on_error=print):
+        pass
+"""
+
+
+def test_processes_that_add_the_same_files_do_not_double_them(
+    db: DatabaseManager, path: Path, tmp_path: Path
+) -> None:
+    """Four programs that add one folder at the same moment leave one row a file."""
+    names = [str(write_wav(tmp_path / "in" / f"{number}.wav", value=number)) for number in range(9)]
+    words = [sys.executable, "-c", ADD_FOLDER, str(path), str(tmp_path / "in"), *names[:4]]
+    started = [
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in started:
+        assert process.stdin
+        process.stdin.close()
+    outputs = []
+    for process in started:
+        assert process.stdout
+        with process.stdout as stream:
+            outputs.append(stream.read())
+    assert [process.wait() for process in started] == [0] * 4
+    assert outputs == [""] * 4
+    assert sorted(str(row.original_path) for row in rows(db)) == names

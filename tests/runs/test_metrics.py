@@ -1,0 +1,273 @@
+"""Metric values: numbers of every kind, bounds, and what is not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.databases import NO_ROOM_FOR, ON_SERVER
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    errors,
+)
+from voices_peewee.runs.metrics import BOUNDS, Metrics, MetricWarning, combine
+from voices_peewee.schema.models import CHECKS
+
+
+class Tensor:
+    """Stands for a zero-dimensional tensor: all that is asked of one is ``item``."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def item(self) -> float:
+        return self.value
+
+
+def test_bounds_are_those_of_the_schema() -> None:
+    """Each column's bounds are what its CHECK says, so that no value fails only at the end."""
+    found = {}
+    for name in BOUNDS:
+        sql = CHECKS[f"ck_model_performance_{name}"][0]
+        match = re.fullmatch(rf"{name} BETWEEN (\S+) AND (\S+)", sql)
+        assert match
+        found[name] = (float(match[1]), float(match[2]))
+    assert found == BOUNDS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        12.5,
+        np.float32(12.5),
+        np.float64(12.5),
+        np.longdouble(12.5),
+        np.array(12.5),
+        np.array([12.5]),
+        Tensor(12.5),
+        Decimal("12.5"),
+        Fraction(25, 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_kind_of_number_is_a_number(value: object) -> None:
+    """Python, NumPy and tensor numbers give the same column and the same JSON."""
+    row = Metrics.of({"si_snri": value, "pesq": value}).row()
+    assert row == {"si_snri": 12.5, "additional_metrics": {"pesq": 12.5}}
+    assert type(row["si_snri"]) is float
+    assert json.dumps(row["additional_metrics"]) == '{"pesq": 12.5}'
+
+
+@pytest.mark.parametrize("value", [7, np.int16(7), np.array(7)], ids=["int", "int16", "array"])
+def test_whole_numbers_stay_whole_in_json(value: object) -> None:
+    """A count is not turned into a fraction, but a column holds a float."""
+    row = Metrics.of({"sdri": value, "errors": value}).row()
+    assert row == {"sdri": 7.0, "additional_metrics": {"errors": 7}}
+    assert type(row["sdri"]) is float
+    assert type(row["additional_metrics"]["errors"]) is int
+
+
+def test_other_metrics_are_any_json_value() -> None:
+    """Texts, lists, arrays and truth values go to additional_metrics, as they are now."""
+    per_channel = [1.0, 2.0]
+    metrics = Metrics.of(
+        {
+            "metric_impl": "fast_bss_eval 0.1.4",
+            "per_channel": per_channel,
+            "spectrum": np.array([1, 2]),
+            "clipped": np.bool_(True),
+            "pesq": None,
+        }
+    )
+    per_channel.append(3.0)
+    assert metrics.row() == {
+        "additional_metrics": {
+            "metric_impl": "fast_bss_eval 0.1.4",
+            "per_channel": [1.0, 2.0],
+            "spectrum": [1, 2],
+            "clipped": True,
+            "pesq": None,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (np.float16("nan"), "nan"),
+        (np.longdouble("-inf"), "-inf"),
+        (Tensor(math.inf), "inf"),
+        (Decimal("NaN"), "nan"),
+        (Decimal("sNaN"), "nan"),
+        (Decimal("-Infinity"), "-inf"),
+    ],
+    ids=lambda value: (
+        f"{type(value).__name__} {value}" if not isinstance(value, Tensor) else "tensor"
+    ),
+)
+def test_what_is_not_finite_is_named(value: object, text: str) -> None:
+    """A column is empty, an additional metric is left out, and both are named with a warning."""
+    metrics = Metrics.of({"si_snri": value, "pesq": value, "stoi": 0.9})
+    nonfinite = {"si_snri": text, "pesq": text}
+    assert metrics.row() == {
+        "si_snri": None,
+        "additional_metrics": {"stoi": 0.9, "nonfinite": nonfinite},
+    }
+    with pytest.warns(MetricWarning) as caught:
+        metrics.warn(stacklevel=1)
+    assert [str(each.message) for each in caught] == [
+        f"recorded without a value: si_snri is {text}, pesq is {text}"
+    ]
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"si_snri": np.zeros(2)}, "si_snri must be one number, not array([0., 0.])"),
+        ({"si_snri": "12.4"}, "si_snri must be one number, not '12.4'"),
+        ({"sdri": True}, "sdri must be one number, not True"),
+        ({"sdri": 1j}, "sdri must be one number, not 1j"),
+        (
+            {"sdri": "x" * 99},
+            f"sdri must be one number, not '{'x' * 56}...",
+        ),
+        ({"si_snri": 1e7}, "si_snri must be a finite number of dB, not 10000000.0"),
+        ({"cpu_usage": -1}, "cpu_usage must be a percentage, 0 or more, not -1"),
+        ({"memory_usage": -1.5}, "memory_usage must be a number of MB, 0 or more, not -1.5"),
+        (
+            {"processing_time": 10**5000},
+            "processing_time must be a number of seconds, 0 or more, not a very large integer",
+        ),
+        ({"real_time_factor": -1}, "real_time_factor must be a number, 0 or more, not -1"),
+        (
+            {"pesq": object},
+            "cannot store this value as JSON: no JSON form for type <class 'object'>",
+        ),
+        ({"nonfinite": 1}, "a metric cannot be named 'nonfinite': that name is taken"),
+        ({"run_metrics": 1}, "a metric cannot be named 'run_metrics': that name is taken"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_is_no_metric_is_refused(values: dict[str, Any], message: str) -> None:
+    """Each refusal says what the value was and what it must be."""
+    with pytest.raises(errors.InvalidValueError) as caught:
+        Metrics.of({"stoi": 1, **values})
+    assert str(caught.value) == message
+
+
+def test_a_later_value_replaces_an_earlier_one() -> None:
+    """A metric that was NaN and is told again is no longer named as not finite, and back."""
+    metrics = Metrics.of({"si_snri": math.nan, "pesq": 2, "stoi": math.inf})
+    metrics.update(Metrics.of({"si_snri": 3, "pesq": math.nan, "stoi": 0.5}))
+    assert metrics.row() == {
+        "si_snri": 3.0,
+        "additional_metrics": {"stoi": 0.5, "nonfinite": {"pesq": "nan"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "of_run", "is_first", "expected"),
+    [
+        ({}, {"si_snri": 9}, True, {"si_snri": 9.0}),
+        ({}, {"si_snri": 9}, False, {}),
+        ({"si_snri": 8}, {}, False, {"si_snri": 8.0}),
+        (
+            {"si_snri": 8},
+            {"si_snri": 9, "pesq": math.nan},
+            True,
+            {
+                "si_snri": 8.0,
+                "additional_metrics": {
+                    "run_metrics": {"si_snri": 9.0},
+                    "nonfinite": {"pesq": "nan"},
+                },
+            },
+        ),
+        ({}, {"cpu_usage": 50}, False, {"cpu_usage": 50.0}),
+        (
+            {"processing_time": 1},
+            {},
+            False,
+            {"processing_time": 1.0, "real_time_factor": 0.25},
+        ),
+        ({}, {"real_time_factor": 3}, False, {"real_time_factor": 3.0}),
+        (
+            {},
+            {"processing_time": math.nan},
+            True,
+            {
+                "processing_time": None,
+                "real_time_factor": None,
+                "additional_metrics": {"nonfinite": {"processing_time": "nan"}},
+            },
+        ),
+    ],
+)
+def test_an_outputs_metrics_come_before_the_runs(
+    own: dict[str, Any], of_run: dict[str, Any], is_first: bool, expected: dict[str, Any]
+) -> None:
+    """The run's metrics fill its first row, its cost every row, and none replaces an output's."""
+    measured = Metrics.of({"processing_time": 2, "cpu_usage": 10})
+    combined = combine(
+        Metrics.of(own), Metrics.of(of_run), measured, is_first=is_first, duration=4.0
+    )
+    default = {
+        "processing_time": 2.0,
+        "cpu_usage": 10.0,
+        "real_time_factor": 0.5,
+        "additional_metrics": {},
+    }
+    wanted = {**default, **expected}
+    if wanted["real_time_factor"] is None:
+        del wanted["real_time_factor"]
+    assert combined.row() == wanted
+
+
+# On a server, floats from 1e16 on come back as integers.
+LARGEST = 1e15 if ON_SERVER else None
+NUMBERS = st.floats(LARGEST and -LARGEST, LARGEST, allow_nan=False, allow_infinity=False)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR)
+NAMES = st.text(CHARACTERS, min_size=1).filter(
+    lambda name: name not in {"nonfinite", "run_metrics", *BOUNDS}
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | st.text(CHARACTERS),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(CHARACTERS), inner),
+    max_leaves=8,
+)
+
+
+def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
+    """Every number within bounds and every JSON value survives the database."""
+    file = db.add(ProcessedFile(filename="a"))
+
+    @settings(deadline=None)
+    @given(
+        column=st.floats(-1e6, 1e6) | st.integers(-1_000_000, 1_000_000),
+        additional=st.dictionaries(NAMES, VALUES, max_size=4),
+    )
+    def check(column: float, additional: dict[str, Any]) -> None:
+        history = db.add(ProcessingHistory(processed_file=file, operation_type="x"))
+        row = Metrics.of({"si_snri": column, **additional}).row()
+        added = db.add(ModelPerformance(processing_history=history, **row))
+        found = db.get_by_id(ModelPerformance, added.id)
+        assert found is not None
+        assert (found.si_snri, found.additional_metrics) == (float(column), additional)
+
+    check()

@@ -1,0 +1,1155 @@
+"""``track``: what a run leaves in the database, however it ends and wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import functools
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from support.databases import ON_SERVER, ask
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    errors,
+)
+from voices_peewee.records.sources import look, settle
+from voices_peewee.runs.meter import process_facts
+from voices_peewee.runs.metrics import MetricWarning
+from voices_peewee.runs.run import OutputWarning, Run
+from voices_peewee.schema.fields import utc_now
+
+SEPARATION = "voice_separation"
+
+
+def write_wav(path: Path, frames: int = 800, *, value: int = 0) -> Path:
+    """Write a mono WAV of 16-bit samples at 8000 Hz."""
+    with path.open("wb") as file, wave.open(file) as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(8000)
+        wav.writeframes(value.to_bytes(2, "little") * frames)
+    return path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fail_after(call: Callable[[], object], error: BaseException) -> NoReturn:
+    """Do something in a block, then raise."""
+    call()
+    raise error
+
+
+def files(db: DatabaseManager) -> list[ProcessedFile]:
+    return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
+
+
+def histories(db: DatabaseManager) -> list[ProcessingHistory]:
+    return db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
+
+
+def performances(db: DatabaseManager) -> list[ModelPerformance]:
+    return db.query(ModelPerformance).order_by(ModelPerformance.processing_history).all()
+
+
+def outputs(db: DatabaseManager) -> list[tuple[int, int, str | None, int | None]]:
+    """Return for each history row its id, its file's id, output and speaker."""
+    by_id = {file.id: file for file in files(db)}
+    return [
+        (
+            row.id,
+            row.processed_file_id,
+            by_id[row.processed_file_id].processed_path,
+            by_id[row.processed_file_id].speaker_id,
+        )
+        for row in histories(db)
+    ]
+
+
+# A run from beginning to end
+
+
+def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
+    db: DatabaseManager, path: Path, tmp_path: Path
+) -> None:
+    """Another program sees an unfinished run during the block and all of it afterwards."""
+    mix = write_wav(tmp_path / "mix.wav", 4000)
+    ada = db.create_speaker("Ada")
+    before = utc_now()
+    with db.track(
+        mix,
+        SEPARATION,
+        speaker="Ada",
+        model_type="demucs",
+        model_version="4.0",
+        parameters={"shifts": 2, "device": Path("cuda")},
+    ) as run:
+        seen = ask(path, "SELECT end_time, success FROM processing_history")
+        run.log(si_snri=12.4, sdri=12.9, pesq=2.7, metric_impl="fast_bss_eval 0.1.4")
+    assert seen == [(None, 0)]
+
+    (file,), (history,), (performance,) = files(db), histories(db), performances(db)
+    assert (file.original_path, file.processed_path, file.speaker_id) == (str(mix), None, ada.id)
+    assert (file.duration, file.content_hash) == (0.5, digest(mix))
+    assert history.end_time is not None
+    assert before <= history.start_time <= history.end_time <= utc_now()
+    times = {"start_time": history.start_time, "end_time": history.end_time}
+    assert history.__data__ == {
+        "id": run.id,
+        "processed_file": file.id,
+        "run_id": run.run_id,
+        "operation_type": SEPARATION,
+        "model_type": "demucs",
+        "model_version": "4.0",
+        "parameters": {"shifts": 2, "device": "cuda"},
+        **times,
+        "success": True,
+        "error_message": None,
+        "source_hash": digest(mix),
+        "process": process_facts(),
+    }
+    seconds = performance.processing_time
+    assert seconds is not None
+    assert seconds > 0
+    assert performance.cpu_usage is not None
+    assert performance.memory_usage is not None
+    assert performance.__data__ == {
+        "id": 1,
+        "processing_history": history.id,
+        "model_type": "demucs",
+        "model_version": "4.0",
+        "si_snri": 12.4,
+        "sdri": 12.9,
+        "cpu_usage": performance.cpu_usage,
+        "memory_usage": performance.memory_usage,
+        "processing_time": seconds,
+        "real_time_factor": seconds / 0.5,
+        "additional_metrics": {"pesq": 2.7, "metric_impl": "fast_bss_eval 0.1.4"},
+        "created_at": performance.created_at,
+    }
+    assert (run.id, run.file, run.parameters) == (history.id, file, history.parameters)
+    assert repr(run) == f"<Run 1 voice_separation of {str(mix)!r}>"
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("error", "first_line"),
+    [
+        (ValueError("no sound"), "ValueError: no sound"),
+        (ValueError(), "ValueError"),
+        (RuntimeError("two\nlines"), "RuntimeError: two"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (UnprintableError(), "UnprintableError: (its message cannot be shown)"),
+        (ValueError("caf\udce9 \0 end"), "ValueError: caf\\udce9 \\x00 end"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_the_block_raises_is_recorded_and_goes_on(
+    db: DatabaseManager, error: BaseException, first_line: str
+) -> None:
+    """Every exception reaches the caller, and its type, message and traceback the row."""
+    with pytest.raises(type(error)) as caught, db.track("mix.wav", SEPARATION) as run:
+        fail_after(lambda: run.log(pesq=1.5), error)
+    assert caught.value is error
+    (history,), (performance,) = histories(db), performances(db)
+    assert (history.success, history.status) == (False, "failed")
+    assert history.end_time is not None
+    assert history.error_message is not None
+    head, empty, *trace = history.error_message.splitlines()[0 if "\n" not in first_line else 1 :]
+    assert head == first_line
+    if not isinstance(error, RuntimeError):
+        assert empty == ""
+        assert "    raise error" in trace
+    assert performance.additional_metrics == {"pesq": 1.5}
+    assert performance.processing_time is not None
+
+
+def test_a_very_long_message_is_cut_in_the_middle(db: DatabaseManager) -> None:
+    """A megabyte of message keeps its beginning and its end."""
+    with pytest.raises(ValueError, match="x"), db.track("mix.wav", SEPARATION):
+        raise ValueError("x" * 1_000_000)
+    text = histories(db)[0].error_message
+    assert text is not None
+    assert text.startswith("ValueError: xxx")
+    assert text.endswith("xxx\n")
+    assert len(text) < 101_000
+    assert "\n… 1," in text
+
+
+def test_a_wrong_call_is_refused_before_anything_is_written(db: DatabaseManager) -> None:
+    """What cannot be recorded is said at once, in whole sentences."""
+    messages = []
+    for call in (
+        lambda: db.track("mix.wav").__enter__(),
+        lambda: db.track("mix.wav", " ").__enter__(),
+        lambda: db.track("mix.wav", "x", parameters=["a"]).__enter__(),  # type: ignore[arg-type]
+        lambda: db.track("mix.wav", "x", parameters={"a": object}).__enter__(),
+        lambda: db.track("mix.wav", "x", speaker="Nobody").__enter__(),
+        lambda: db.track(ProcessedFile(id=7, filename="a"), "x").__enter__(),
+        lambda: db.track(b"mix.wav", "x").__enter__(),  # type: ignore[arg-type]
+        lambda: db.track("", "x").__enter__(),
+        lambda: db.track(operation_type="x").__enter__(),
+    ):
+        with pytest.raises((errors.VoicesError, TypeError)) as caught:
+            call()
+        messages.append(f"{caught.type.__name__}: {caught.value}")
+    assert messages == [
+        "InvalidValueError: a run needs an operation_type",
+        "InvalidValueError: a run needs an operation_type",
+        "InvalidValueError: parameters must be a mapping, not ['a']",
+        f"InvalidValueError: cannot store this value as JSON: no JSON form for type {object}",
+        "NotFoundError: no speaker 'Nobody'; see 'voices list-speakers'",
+        "NotFoundError: no file 7; see 'voices list-files'",
+        "TypeError: a source is a path or a ProcessedFile, not b'mix.wav'",
+        "InvalidValueError: a path must not be empty",
+        "TypeError: a track block needs a source; only a decorator does without",
+    ]
+    assert files(db) == histories(db) == []
+
+
+def test_a_block_is_one_run(db: DatabaseManager) -> None:
+    """What ``track`` returned can be used again, but not while it is in use."""
+    block = db.track("mix.wav", SEPARATION)
+    with block, pytest.raises(TypeError) as caught, block:
+        pass
+    assert str(caught.value) == "this track block has begun already; call track() for each run"
+    with block:
+        pass
+    assert [row.success for row in histories(db)] == [True, True]
+
+
+def test_nothing_can_be_told_to_a_run_that_is_over(db: DatabaseManager) -> None:
+    """A late ``log`` or ``output`` is a programmer's mistake and says so."""
+    with db.track("mix.wav", SEPARATION) as run:
+        pass
+    for call in (lambda: run.log(pesq=1), lambda: run.output("stem.wav")):
+        with pytest.raises(RuntimeError) as caught:
+            call()
+        assert str(caught.value) == "run 1 is over"
+    assert outputs(db) == [(1, 1, None, None)]
+
+
+def test_parameters_are_as_they_were_when_the_run_was_asked_for(db: DatabaseManager) -> None:
+    """Changing the mapping afterwards does not change the record."""
+    parameters = {"layers": [1]}
+    block = db.track("mix.wav", SEPARATION, parameters=parameters)
+    parameters["layers"].append(2)
+    with block as run:
+        pass
+    assert run.parameters == histories(db)[0].parameters == {"layers": [1]}
+
+
+def test_a_clock_that_is_set_back_does_not_lose_the_end(
+    db: DatabaseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end never comes before the start, and the processing time is a steady clock's."""
+    with db.track("mix.wav", SEPARATION) as run:
+        monkeypatch.setattr(
+            "voices_peewee.runs.run.utc_now", lambda: dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+        )
+    (history,) = histories(db)
+    assert history.start_time == history.end_time == run.start_time
+
+
+# Sources
+
+BAD_NAME = "bad|name" if ON_SERVER else "bad\0name"
+
+
+def test_any_source_can_be_tracked(
+    db: DatabaseManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing path, a folder, a text, a pipe and a URL have a row with what can be known."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.txt").write_text("no sound")
+    os.mkfifo(tmp_path / "pipe.wav")
+    url = "https://example.org/mixes/a.wav"
+    for source in ("missing.wav", tmp_path / "folder", "text.txt", "pipe.wav", url, BAD_NAME):
+        with db.track(source, SEPARATION):
+            pass
+    unknown = [None] * 6
+    names = ("filename", "original_path", "file_size", "content_hash", "duration", "file_format")
+    names += ("sample_rate", "channels")
+    found = [tuple(getattr(file, name) for name in names) for file in files(db)]
+    assert found == [
+        ("missing.wav", str(tmp_path / "missing.wav"), *unknown),
+        ("folder", str(tmp_path / "folder"), *unknown),
+        (
+            *("text.txt", str(tmp_path / "text.txt"), 8, digest(tmp_path / "text.txt")),
+            *([None] * 4),
+        ),
+        ("pipe.wav", str(tmp_path / "pipe.wav"), *unknown),
+        ("a.wav", url, *unknown),
+        (BAD_NAME, f"{tmp_path}/{BAD_NAME}", *unknown),
+    ]
+    assert [row.success for row in histories(db)] == [True] * 6
+    assert [row.real_time_factor for row in performances(db)] == [None] * 6
+
+
+def test_a_path_is_found_again(db: DatabaseManager, tmp_path: Path) -> None:
+    """Runs of one recording share its row, under any spelling of its path."""
+    mix = write_wav(tmp_path / "mix.wav")
+    for source in (mix, str(mix), tmp_path / "x" / ".." / "mix.wav", db.add_audio(mix)):
+        with db.track(source, SEPARATION):
+            pass
+    assert outputs(db) == [(number, 1, None, None) for number in (1, 2, 3, 4)]
+
+
+def test_a_source_that_two_processes_find_new_has_one_row(db: DatabaseManager) -> None:
+    """Whoever comes second uses the row that the first has written since it looked."""
+    both = [look(db.store, "/mix.wav", None) for _ in range(2)]
+    with db.atomic():
+        rows = [settle(db.store, source) for source in both]
+    assert [row.id for row in rows] == [1, 1]
+
+
+def test_a_file_object_may_be_new(db: DatabaseManager, tmp_path: Path) -> None:
+    """A ProcessedFile that was never written is written with what its file says."""
+    mix = write_wav(tmp_path / "mix.wav")
+    file = ProcessedFile(filename="my name", original_path=mix, metadata={"take": 3})
+    with db.track(file, SEPARATION, speaker=Speaker(name="Ada")) as run:
+        pass
+    (row,) = files(db)
+    assert file.id == row.id == run.file.id
+    assert (row.metadata, row.duration, row.speaker_id) == ({"take": 3}, 0.1, 1)
+
+
+def test_a_file_object_without_a_path_is_a_source(db: DatabaseManager) -> None:
+    """A record of something that is no file can have runs, each on its own row."""
+    one, two = db.add_all([ProcessedFile(filename="live"), ProcessedFile(filename="live")])
+    for source in (two, one):
+        with db.track(source, SEPARATION):
+            pass
+    assert [row.processed_file_id for row in histories(db)] == [two.id, one.id]
+
+
+def test_new_content_is_noticed_at_the_next_run(db: DatabaseManager, tmp_path: Path) -> None:
+    """The row follows its file, and each run keeps the hash of what it worked on."""
+    mix = write_wav(tmp_path / "mix.wav", 800, value=1)
+    hashes = []
+    for frames, value in ((800, 1), (800, 2), (1600, 2)):
+        write_wav(mix, frames, value=value)
+        hashes.append(digest(mix))
+        with db.track(mix, SEPARATION):
+            pass
+    assert [row.source_hash for row in histories(db)] == hashes
+    (file,) = files(db)
+    assert (file.content_hash, file.duration, file.file_size) == (hashes[2], 0.2, 3244)
+
+
+def test_a_settled_file_is_not_read_again(db: DatabaseManager, tmp_path: Path) -> None:
+    """A file that is older than its row is believed; one that vanished keeps its facts."""
+    mix = write_wav(tmp_path / "mix.wav")
+    file = db.add_audio(mix)
+    db.update(file, content_hash="believed")
+    later = (utc_now() + dt.timedelta(hours=1)).isoformat(sep=" ", timespec="microseconds")
+    sql = "UPDATE processed_files SET updated_at = ?"
+    db.execute_raw_query(sql, (later,), write=True)
+    with db.track(mix, SEPARATION):
+        pass
+    mix.unlink()
+    with db.track(mix, SEPARATION):
+        pass
+    assert [row.source_hash for row in histories(db)] == ["believed"] * 2
+    assert files(db)[0].duration == 0.1
+
+
+def test_a_file_that_was_only_touched_is_settled(db: DatabaseManager, tmp_path: Path) -> None:
+    """A file that proved unchanged is not read at every run from then on."""
+    mix = write_wav(tmp_path / "mix.wav")
+    db.add_audio(mix)
+    early = "2000-01-01 00:00:00.000000+00:00"
+    db.execute_raw_query("UPDATE processed_files SET updated_at = ?", (early,), write=True)
+    with db.track(mix, SEPARATION) as run:
+        pass
+    assert files(db)[0].updated_at > utc_now() - dt.timedelta(minutes=1)
+    assert run.file.updated_at == files(db)[0].updated_at
+
+
+# Metrics
+
+
+def test_log_may_be_called_many_times(db: DatabaseManager) -> None:
+    """The last value of a name counts, and the user's own measurements replace ours."""
+    with db.track("mix.wav", SEPARATION) as run:
+        run.log(si_snri=1, loss=[3.0])
+        run.log(si_snri=np.float32(2.5), cpu_usage=50, memory_usage=10)
+        run.log(processing_time=4, real_time_factor=0.25, loss=[3.0, 1.0])
+    (row,) = performances(db)
+    names = ("si_snri", "cpu_usage", "memory_usage", "processing_time", "real_time_factor")
+    assert [getattr(row, name) for name in names] == [2.5, 50, 10, 4, 0.25]
+    assert row.additional_metrics == {"loss": [3.0, 1.0]}
+
+
+def test_what_is_not_finite_does_not_break_the_row(db: DatabaseManager) -> None:
+    """NaN leaves a column empty, is named in the row, and warns on the user's line."""
+    with db.track("mix.wav", SEPARATION) as run:
+        with pytest.warns(MetricWarning) as logged:
+            run.log(si_snri=float("nan"), pesq=np.float32("inf"))
+        with pytest.warns(MetricWarning) as told:
+            run.output("/stem.wav", sdri=float("-inf"))
+    assert [(str(one.message), one.filename) for one in (*logged, *told)] == [
+        ("recorded without a value: si_snri is nan, pesq is inf", __file__),
+        ("recorded without a value: sdri is -inf", __file__),
+    ]
+    (row,) = performances(db)
+    assert (row.si_snri, row.sdri) == (None, None)
+    assert row.additional_metrics == {
+        "nonfinite": {"si_snri": "nan", "pesq": "inf", "sdri": "-inf"}
+    }
+
+
+def test_a_wrong_metric_leaves_the_run_as_it_was(db: DatabaseManager) -> None:
+    """A refused call records none of its metrics and no output."""
+    with db.track("mix.wav", SEPARATION) as run:
+        for call in (run.log, functools.partial(run.output, "/stem.wav")):
+            with pytest.raises(errors.InvalidValueError) as caught:
+                call(pesq=1, si_snri=1e9)
+            assert str(caught.value) == ("si_snri must be a finite number of dB, not 1000000000.0")
+    assert performances(db)[0].additional_metrics == {}
+    assert outputs(db) == [(1, 1, None, None)]
+
+
+# Outputs
+
+
+def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
+    """The first output fills the rows of the start, each further one has its own."""
+    mix = write_wav(tmp_path / "mix.wav", 4000)
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    with db.track(mix, SEPARATION, model_type="demucs", parameters={"shifts": 2}) as run:
+        one = run.output(tmp_path / "1.wav", speaker=ada, si_snri=12.4, pesq=2.7)
+        two = run.output(str(tmp_path / "2.wav"), speaker="Bob", si_snri=11.0)
+        run.log(epochs=3)
+    assert outputs(db) == [
+        (1, 1, str(tmp_path / "1.wav"), ada.id),
+        (2, 2, str(tmp_path / "2.wav"), bob.id),
+    ]
+    assert files(db) == [one, two]
+    assert run.file == one
+    facts = ("filename", "original_path", "file_format", "duration", "sample_rate", "channels")
+    facts += ("file_size", "content_hash")
+    first, second = ({name: getattr(file, name) for name in facts} for file in files(db))
+    assert first == second
+    shared = [
+        {key: value for key, value in row.__data__.items() if key not in ("id", "processed_file")}
+        for row in histories(db)
+    ]
+    assert shared[0].pop("end_time") <= shared[1].pop("end_time")
+    assert shared[0] == shared[1]
+    assert (shared[0]["run_id"], shared[0]["success"]) == (run.run_id, True)
+    told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
+    assert told == [(12.4, {"pesq": 2.7, "epochs": 3}), (11.0, {})]
+    measured = {
+        (row.processing_time, row.cpu_usage, row.memory_usage, row.real_time_factor)
+        for row in performances(db)
+    }
+    assert len(measured) == 1
+    assert None not in measured.pop()
+
+
+def test_a_number_of_the_run_counts_once(db: DatabaseManager) -> None:
+    """Logged metrics are in the first output's row only, and never in place of its own."""
+    with db.track("mix.wav", SEPARATION) as run:
+        run.log(si_snri=10)
+        run.output("/1.wav", sdri=3)
+        run.output("/2.wav")
+    with db.track("mix.wav", SEPARATION) as run:
+        run.output("/3.wav", si_snri=9)
+        run.output("/4.wav", si_snri=11)
+        run.log(si_snri=10, processing_time=2)
+    told = [(row.si_snri, row.sdri, row.additional_metrics) for row in performances(db)]
+    assert told == [
+        (10, 3, {}),
+        (None, None, {}),
+        (9, None, {"run_metrics": {"si_snri": 10.0}}),
+        (11, None, {}),
+    ]
+    assert [row.processing_time for row in performances(db)][2:] == [2, 2]
+
+
+def test_an_output_that_is_told_again_keeps_one_row(db: DatabaseManager) -> None:
+    """A second call for the same path adds metrics and may name the speaker."""
+    ada = db.create_speaker("Ada")
+    with db.track("mix.wav", SEPARATION) as run:
+        for output in ("/1.wav", "/2.wav"):
+            run.output(output, si_snri=1, pesq=2)
+        for output in ("/1.wav", "/2.wav"):
+            run.output(output, speaker=ada, si_snri=3)
+    assert outputs(db) == [(1, 1, "/1.wav", ada.id), (2, 2, "/2.wav", ada.id)]
+    told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
+    assert told == [(3, {"pesq": 2})] * 2
+
+
+def test_outputs_inherit_the_speaker(db: DatabaseManager, tmp_path: Path) -> None:
+    """An output is by its own speaker, else by the run's, else by the recording's."""
+    mix = write_wav(tmp_path / "mix.wav")
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    db.add_audio(mix, speaker=ada)
+    with db.track(mix, SEPARATION) as run:
+        run.output("/1.wav", speaker=bob)
+        run.output("/2.wav")
+    with db.track(tmp_path / "other.wav", SEPARATION, speaker=bob) as run:
+        run.output("/3.wav")
+        run.output("/4.wav", speaker=ada)
+    assert [row[3] for row in outputs(db)] == [bob.id, ada.id, bob.id, ada.id]
+
+
+def test_every_run_inherits_the_speaker_of_the_recording(db: DatabaseManager) -> None:
+    """Whose voice a recording holds is not forgotten once a run has written an output."""
+    ada = db.create_speaker("Ada")
+    db.add(ProcessedFile(filename="mix.wav", original_path=os.path.abspath("mix.wav"), speaker=ada))
+    for model in ("demucs", "svoice"):
+        with db.track("mix.wav", SEPARATION, model_type=model) as run:
+            run.output(f"/{model}.wav", si_snri=9.0)
+    assert outputs(db) == [(1, 2, "/demucs.wav", ada.id), (2, 3, "/svoice.wav", ada.id)]
+    assert files(db)[0].processed_path is None
+    assert db.compare("demucs", "svoice").n == 1
+
+
+def test_a_speaker_is_given_to_a_recording_that_has_none(db: DatabaseManager) -> None:
+    """``speaker=`` names the voice of the recording; a run for another has its own row."""
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    for speaker in (None, ada, bob, ada, None):
+        with db.track("mix.wav", SEPARATION, speaker=speaker):
+            pass
+    assert outputs(db) == [
+        (1, 1, None, ada.id),
+        (2, 1, None, ada.id),
+        (3, 2, None, bob.id),
+        (4, 1, None, ada.id),
+        (5, 2, None, bob.id),
+    ]
+
+
+def test_a_run_is_not_filed_under_another_speakers_output(db: DatabaseManager) -> None:
+    """A run that writes nothing does not join the row of a stem that an earlier run made."""
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    with db.track("mix.wav", SEPARATION) as run:
+        run.output("/1.wav", speaker=ada)
+        run.output("/2.wav", speaker=bob)
+    for speaker in (None, ada):
+        with db.track("mix.wav", "evaluation", speaker=speaker):
+            pass
+    assert outputs(db)[2:] == [(3, 3, None, ada.id), (4, 3, None, ada.id)]
+
+
+def test_two_runs_at_once_do_not_share_an_output_row(db: DatabaseManager) -> None:
+    """The row that both began with is claimed by one of them at most."""
+    with db.track("mix.wav", SEPARATION) as one, db.track("mix.wav", SEPARATION) as two:
+        two.output("/2.wav", pesq=2)
+        one.output("/1.wav", pesq=1)
+    assert outputs(db) == [(1, 1, "/1.wav", None), (2, 2, "/2.wav", None)]
+    assert [row.additional_metrics["pesq"] for row in performances(db)] == [1, 2]
+    assert (one.file.id, two.file.id) == (1, 2)
+
+
+def test_an_output_of_two_runs_is_kept_with_a_warning(db: DatabaseManager) -> None:
+    """The warning names the run and the model that claimed the path before."""
+    with db.track("a.wav", SEPARATION, model_type="demucs", model_version="4.0") as first:
+        first.output("/stem.wav")
+    with db.track("b.wav", SEPARATION) as second, pytest.warns(OutputWarning) as caught:
+        second.output("/stem.wav", pesq=1)
+    with pytest.warns(OutputWarning) as third, db.track("a.wav", SEPARATION) as run:
+        run.output("/stem.wav")
+    text = "the output '/stem.wav' is claimed by run {} ({}) too; it is kept for both"
+    assert [(str(one.message), one.filename) for one in (*caught, *third)] == [
+        (text.format(first.run_id, "demucs:4.0"), __file__),
+        (text.format(second.run_id, SEPARATION), __file__),
+    ]
+    assert outputs(db) == [
+        (1, 1, "/stem.wav", None),
+        (2, 2, "/stem.wav", None),
+        (3, 1, "/stem.wav", None),
+    ]
+
+
+def test_doing_the_work_of_a_failed_run_again_is_no_surprise(db: DatabaseManager) -> None:
+    """The output of a run that failed may be written again without a warning."""
+    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
+        fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
+    with db.track("a.wav", SEPARATION) as run:
+        run.output("/stem.wav")
+    assert outputs(db) == [(1, 1, "/stem.wav", None), (2, 1, "/stem.wav", None)]
+
+
+def test_an_output_does_not_turn_another_runs_row_into_its_own(db: DatabaseManager) -> None:
+    """A run that wrote nothing never seems to have made what a later run did."""
+    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION):
+        raise ValueError("x")
+    with db.track("a.wav", SEPARATION) as run:
+        run.output("/stem.wav")
+    assert outputs(db) == [(1, 1, None, None), (2, 2, "/stem.wav", None)]
+
+
+def test_a_run_that_told_no_output_claims_none(db: DatabaseManager) -> None:
+    """A warning never names a run that only shares the row of an output."""
+    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
+        fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
+    with db.track("a.wav", SEPARATION), db.track("a.wav", SEPARATION) as run:
+        run.output("/stem.wav")
+    assert outputs(db) == [(number, 1, "/stem.wav", None) for number in (1, 2, 3)]
+
+
+def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseManager) -> None:
+    """An output inside a transaction that failed is gone; the run still ends with its numbers."""
+    with db.track("a.wav", SEPARATION) as run:
+        run.output("/1.wav", pesq=1)
+        with pytest.raises(ValueError, match="x"), db.atomic():
+            fail_after(lambda: run.output("/2.wav", pesq=2), ValueError("x"))
+    assert outputs(db) == [(1, 1, "/1.wav", None)]
+    assert [row.status for row in histories(db)] == ["success"]
+    assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) -> None:
+    """Wherever Ctrl-C strikes while outputs are told, all rows of the run come to one end."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    for number in range(60):
+        with suppress(KeyboardInterrupt), db.track("a.wav", SEPARATION) as run:
+            signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 5e-5)
+            for step in range(100):
+                run.output(f"/{number}/{step}.wav", pesq=step)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    ends = {(row.run_id, row.status) for row in histories(db)}
+    assert len(ends) == 60
+    assert "failed" in {status for _, status in ends}
+
+
+# When the end cannot be written
+
+
+def test_the_users_error_comes_before_the_databases(db: DatabaseManager) -> None:
+    """When the end cannot be written, the user's exception says so in a note."""
+    delete = functools.partial(db.execute_raw_query, "DELETE FROM processed_files", write=True)
+    with pytest.raises(ValueError, match="mine") as caught, db.track("a.wav", SEPARATION):
+        fail_after(delete, ValueError("mine"))
+    assert caught.value.__notes__ == [
+        "the end of run 1 could not be recorded: no run 1; see 'voices list-history'"
+    ]
+
+
+@pytest.mark.sqlite("holds the file's lock")
+def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
+    """A block that went well does not hide that its end is not in the database."""
+    with DatabaseManager(path, timeout=0.1).initialize() as db:
+        with pytest.raises(errors.NotFoundError) as gone, db.track("a.wav", SEPARATION):
+            db.execute_raw_query("DELETE FROM processed_files", write=True)
+        other = sqlite3.connect(path, isolation_level=None)
+        block = db.track("a.wav", SEPARATION)
+        with closing(other), pytest.raises(errors.DatabaseBusyError) as busy, block:
+            other.execute("BEGIN IMMEDIATE")
+        (history,) = histories(db)
+    assert str(gone.value) == "no run 1; see 'voices list-history'"
+    assert str(busy.value) == (
+        f"cannot use {str(path)!r}: another program held its lock for more than 0.1 s; "
+        "end that program or raise the timeout"
+    )
+    assert history.status == "unfinished"
+
+
+@pytest.mark.sqlite("holds the file's lock")
+def test_an_interrupt_while_the_lock_is_awaited_leaves_nothing_open(path: Path) -> None:
+    """After Ctrl-C just as the lock came, this program and others can write as before."""
+    with (
+        DatabaseManager(path).initialize() as db,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+
+        def interrupt() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            other.execute("ROLLBACK")
+
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.2, interrupt)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), db.track("a.wav", SEPARATION):
+            pass
+        timer.join()
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        with db.track("b.wav", SEPARATION):
+            pass
+        assert [row.status for row in histories(db)] == ["success"]
+
+
+@pytest.mark.parametrize("outputs_told", [[], ["/stem.wav"]], ids=["end", "output"])
+def test_a_run_whose_rows_were_deleted_leaves_others_alone(
+    db: DatabaseManager, outputs_told: list[str]
+) -> None:
+    """A run whose rows were deleted says so; one that got their ids stays as it was."""
+
+    def work() -> None:
+        with db.track("a.wav", SEPARATION) as run:
+            db.delete(db.get_by_id(ProcessedFile, run.file.id))
+            db.track("b.wav", SEPARATION).__enter__()
+            for path in outputs_told:
+                run.output(path, pesq=1)
+
+    with pytest.raises(errors.NotFoundError) as gone:
+        work()
+    assert str(gone.value) == "no run 1; see 'voices list-history'"
+    assert [row.status for row in histories(db)] == ["unfinished"]
+    assert [file.filename for file in db.get_all(ProcessedFile)] == ["b.wav"]
+    assert performances(db) == []
+
+
+# Decorators
+
+
+def test_a_decorated_function_is_a_run_a_call(db: DatabaseManager, tmp_path: Path) -> None:
+    """The first argument is the source, however it is passed; results and names are kept."""
+    mix = write_wav(tmp_path / "mix.wav")
+
+    @db.track(operation_type=SEPARATION, model_type="mean", parameters={"n": 1})
+    def separate(mixture: Path, /, gain: float = 1.0, *, run: Run) -> float:
+        """Separate."""
+        run.log(gain=gain)
+        return gain * 2
+
+    @db.track(operation_type="copy")
+    def copy(mixture: str) -> str:
+        return mixture
+
+    assert (separate.__name__, separate.__doc__) == ("separate", "Separate.")
+    assert separate(mix) == 2.0  # type: ignore[call-arg]
+    assert separate(mix, 3.0) == 6.0  # type: ignore[call-arg]
+    assert copy(mixture=str(mix)) == str(mix)
+    assert [(row.operation_type, row.success) for row in histories(db)] == [
+        (SEPARATION, True),
+        (SEPARATION, True),
+        ("copy", True),
+    ]
+    assert [row.additional_metrics for row in performances(db)] == [
+        {"gain": 1.0},
+        {"gain": 3.0},
+        {},
+    ]
+    assert len(files(db)) == 1
+
+
+def test_a_decorated_function_may_fail(db: DatabaseManager) -> None:
+    """What the function raises is recorded and reaches the caller."""
+
+    @db.track(operation_type=SEPARATION)
+    def fail(mixture: str) -> None:
+        raise ValueError(mixture)
+
+    with pytest.raises(ValueError, match="mix"):
+        fail("mix.wav")
+    assert histories(db)[0].status == "failed"
+
+
+def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> None:
+    """A parameter ``run`` that stands after ``*args`` is no place for one of them."""
+
+    @db.track(operation_type=SEPARATION)
+    def mix(*sources: str, run: Run) -> tuple[str, ...]:
+        run.log(sources=len(sources))
+        return sources
+
+    assert mix("a.wav", "b.wav") == ("a.wav", "b.wav")  # type: ignore[call-arg]
+    assert performances(db)[0].additional_metrics == {"sources": 2}
+
+
+def test_an_object_that_is_called_is_tracked(db: DatabaseManager) -> None:
+    """A run lasts until what the object began is over; an object that yields is refused."""
+
+    class Model:
+        async def __call__(self, mixture: str) -> str:
+            await asyncio.sleep(0.05)
+            return mixture
+
+    class Steps:
+        def __call__(self, mixture: str) -> Iterator[str]:
+            yield mixture
+
+    assert asyncio.run(db.track(operation_type=SEPARATION)(Model())("mix.wav")) == "mix.wav"
+    assert (performances(db)[0].processing_time or 0) >= 0.05
+    with pytest.raises(TypeError, match=r"^track cannot record the generator function 'Steps'$"):
+        db.track(operation_type=SEPARATION)(Steps())
+
+
+def test_a_source_can_be_given_to_the_decorator(db: DatabaseManager) -> None:
+    """A function that takes no source works on the decorator's."""
+
+    @db.track("mix.wav", SEPARATION)
+    def work(run: Run) -> str:
+        return run.file.filename
+
+    assert work() == "mix.wav"  # type: ignore[call-arg]
+    assert len(histories(db)) == 1
+
+
+def test_what_cannot_be_decorated_says_so(db: DatabaseManager) -> None:
+    """Generators end later than their call, and a call without a source has none."""
+
+    def steps(mixture: str) -> Iterator[str]:
+        yield mixture
+
+    async def async_steps(mixture: str) -> Any:
+        yield mixture
+
+    @db.track(operation_type=SEPARATION)
+    def work(mixture: str | None = None) -> None:
+        pass
+
+    messages = []
+    decorate = db.track(operation_type=SEPARATION)
+    for call in (lambda: decorate(steps), lambda: decorate(async_steps), work):
+        with pytest.raises(TypeError) as caught:
+            call()
+        messages.append(str(caught.value))
+    assert messages == [
+        "track cannot record the generator function 'steps'",
+        "track cannot record the generator function 'async_steps'",
+        "a source is a path or a ProcessedFile, not None",
+    ]
+    assert histories(db) == []
+
+
+def test_a_decorator_waits_for_its_database(path: Path) -> None:
+    """A function may be decorated before the manager connects, and after it was closed."""
+    manager = DatabaseManager(path)
+
+    @manager.track(operation_type=SEPARATION)
+    def work(mixture: str) -> None:
+        pass
+
+    with pytest.raises(errors.NotConnectedError):
+        work("mix.wav")
+    for _ in range(2):
+        with manager.initialize():
+            work("mix.wav")
+            number = len(histories(manager))
+    assert number == 2
+
+
+# Many at once
+
+
+def test_coroutines_are_tracked_side_by_side(db: DatabaseManager) -> None:
+    """Tasks that take turns in one thread keep their runs apart; a cancelled one has failed."""
+
+    @db.track(operation_type=SEPARATION)
+    async def separate(mixture: str, *, run: Run) -> str:
+        await asyncio.sleep(0)
+        run.log(name=mixture)
+        await asyncio.sleep(3600 if mixture == "hang" else 0)
+        run.output(f"/{mixture}.out")
+        return mixture
+
+    async def main() -> list[Any]:
+        names = [f"mix{number}" for number in range(20)]
+        tasks = [asyncio.create_task(separate(name)) for name in (*names, "hang")]  # type: ignore[call-arg]
+        await asyncio.wait(tasks[:-1])
+        tasks[-1].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *names, cancelled = asyncio.run(main())
+    assert names == [f"mix{number}" for number in range(20)]
+    assert isinstance(cancelled, asyncio.CancelledError)
+    by_id = {file.id: file for file in files(db)}
+    metrics = {row.processing_history_id: row.additional_metrics for row in performances(db)}
+    for row in histories(db):
+        file = by_id[row.processed_file_id]
+        assert metrics[row.id] == {"name": file.filename}
+        done = file.filename != "hang"
+        assert (row.success, file.processed_path is not None) == (done, done)
+
+
+def test_nested_runs_are_separate(db: DatabaseManager) -> None:
+    """An inner run that fails is a failure of its own when the outer one catches it."""
+    with db.track("mix.wav", SEPARATION) as outer:
+        with pytest.raises(ValueError, match="x"), db.track("mix.wav", "denoise") as inner:
+            fail_after(lambda: inner.log(pesq=1), ValueError("x"))
+        outer.log(pesq=2)
+    assert outer.run_id != inner.run_id
+    assert [(row.operation_type, row.success) for row in histories(db)] == [
+        (SEPARATION, True),
+        ("denoise", False),
+    ]
+    assert [row.additional_metrics["pesq"] for row in performances(db)] == [2, 1]
+
+
+def test_threads_track_at_the_same_time(db: DatabaseManager, tmp_path: Path) -> None:
+    """Eight threads with fifty runs each leave four hundred complete runs of eight files."""
+    mixes = [write_wav(tmp_path / f"{number}.wav", value=number) for number in range(8)]
+
+    def work(number: int) -> None:
+        for step in range(50):
+            with db.track(mixes[number], SEPARATION) as run:
+                run.output(f"/{number}/{step}.wav", si_snri=number, step=step)
+        db.close_session()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert all(row.success for row in histories(db))
+    told = sorted((row.si_snri, row.additional_metrics["step"]) for row in performances(db))
+    assert told == [(number, step) for number in range(8) for step in range(50)]
+    paths = sorted(str(file.processed_path) for file in files(db))
+    assert paths == sorted(f"/{number}/{step}.wav" for number in range(8) for step in range(50))
+
+
+def test_one_run_serves_many_threads(db: DatabaseManager) -> None:
+    """Stems that a pool of threads writes are all recorded, once each."""
+    with db.track("mix.wav", SEPARATION) as run, ThreadPoolExecutor(4) as pool:
+
+        def write(number: int) -> None:
+            run.output(f"/{number}.wav", si_snri=number)
+            db.close_session()
+
+        list(pool.map(write, range(20)))
+    assert sorted(str(row[2]) for row in outputs(db)) == sorted(f"/{n}.wav" for n in range(20))
+    assert {row.run_id for row in histories(db)} == {run.run_id}
+    assert sorted(row.si_snri or 0 for row in performances(db)) == list(range(20))
+
+
+WORKERS = """
+import multiprocessing, sys
+from voices_peewee import (DatabaseManager)
+
+def work(job):
+    db, number, runs = job
+    for step in range(runs):
+        with db.track(f"/mix/{number}.wav", "voice_separation", model_type="m") as run:
+            run.output(f"/stems/{number}/{step}.wav", si_snri=number, step=step)
+
+if __name__ == "__main__":
+    method, path, workers, runs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    with DatabaseManager(path).initialize() as db:
+        with db.track("/parent.wav", "night") as run:
+            with multiprocessing.get_context(method).Pool(workers) as pool:
+                pool.map(work, [(db, number, runs) for number in range(workers)], chunksize=1)
+            run.log(done=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "workers", "runs"),
+    [
+        pytest.param("fork", 4, 20, id="fork"),
+        pytest.param("spawn", 2, 20, id="spawn"),
+        pytest.param("fork", 8, 500, id="4000 runs", marks=pytest.mark.once),
+    ],
+)
+def test_no_run_of_a_worker_process_is_lost(
+    path: Path, tmp_path: Path, method: str, workers: int, runs: int
+) -> None:
+    """Every run of every worker is complete, and so is the parent's run around them."""
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    words = [sys.executable, str(script), method, str(path), str(workers), str(runs)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with DatabaseManager(path) as db:
+        assert {row.status for row in histories(db)} == {"success"}
+        told = [(row.si_snri, row.additional_metrics.get("step")) for row in performances(db)]
+        wanted = {(number, step) for number in range(workers) for step in range(runs)}
+        assert len(told) == workers * runs + 1
+        assert set(told) == wanted | {(None, None)}
+        paths = {file.processed_path for file in files(db)}
+        assert paths == {f"/stems/{n}/{step}.wav" for n, step in wanted} | {None}
+        pids = {row.process["pid"] for row in histories(db)}
+    assert 2 <= len(pids) <= workers + 1  # a quick worker of a pool may take all the work
+
+
+FORKED = """
+import os, sys
+from voices_peewee import (DatabaseManager)
+with DatabaseManager(sys.argv[1]).initialize() as db:
+    try:
+        with db.track("/mix.wav", "voice_separation") as run:
+            reading, writing = os.pipe()
+            child = os.fork()
+            if not child:
+                os.close(writing)
+                os.read(reading, 1)  # until the parent's run has ended
+                try:
+                    run.log(pesq=1)
+                except RuntimeError as error:
+                    raise SystemExit(f"child: {error}")
+            run.log(pesq=2)
+    except SystemExit as error:
+        print(error, error.__dict__.get("__notes__"), flush=True)
+        os._exit(1)
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 256
+"""
+
+
+def test_a_forked_child_does_not_end_its_parents_run(path: Path) -> None:
+    """The run belongs to the process that began it, whatever a child of the block does."""
+    words = [sys.executable, "-c", FORKED, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    message = "child: run 1 belongs to the process that began it None\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, message, "")
+    with DatabaseManager(path) as db:
+        assert [row.status for row in histories(db)] == ["success"]
+        assert [row.additional_metrics for row in performances(db)] == [{"pesq": 2}]
+
+
+# Death, and its traces
+
+IN_A_BLOCK = """
+import sys, time
+from voices_peewee import (DatabaseManager)
+with DatabaseManager(sys.argv[1]) as db:
+    with db.track("/mix.wav", "voice_separation", model_type="demucs") as run:
+        run.log(lost=1)
+        run.output("/1.wav", si_snri=3)
+        run.output("/2.wav", si_snri=4)
+        print(run.run_id, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def in_a_block(db: DatabaseManager, path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process inside a track block with two outputs, and its run id."""
+    words = [sys.executable, "-c", IN_A_BLOCK, str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def test_a_killed_process_leaves_an_unfinished_run(
+    db: DatabaseManager, in_a_block: tuple[subprocess.Popen[str], str]
+) -> None:
+    """After kill -9 the run can be listed, with the outputs that it had told."""
+    process, run_id = in_a_block
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = histories(db)
+    assert [(row.status, row.run_id, row.error_message) for row in rows] == [
+        ("unfinished", run_id, None)
+    ] * 2
+    assert [row[2] for row in outputs(db)] == ["/1.wav", "/2.wav"]
+    assert [(row.si_snri, row.processing_time) for row in performances(db)] == [
+        (3, None),
+        (4, None),
+    ]
+    facts = [row.process["pid"] for row in rows]
+    assert facts == [process.pid] * 2
+
+
+def test_a_dead_run_is_closed_and_a_living_one_is_not(
+    db: DatabaseManager, in_a_block: tuple[subprocess.Popen[str], str]
+) -> None:
+    """Only death of the process closes a run; its end is its last sign of life."""
+    process, run_id = in_a_block
+    with db.track("/other.wav", SEPARATION) as mine:
+        assert db.close_unfinished() == db.close_unfinished(older_than=0) == 0
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
+        assert db.close_unfinished(older_than=dt.timedelta(hours=1)) == 0
+        assert db.close_unfinished() == 1
+    last = max(row.created_at for row in performances(db) if row.si_snri)
+    closed = [row for row in histories(db) if row.run_id == run_id]
+    assert [(row.status, row.error_message, row.end_time) for row in closed] == [
+        ("failed", "interrupted", last)
+    ] * 2
+    assert [row.status for row in histories(db) if row.run_id == mine.run_id] == ["success"]
+    assert db.close_unfinished() == 0
+
+
+def test_a_dead_run_may_be_done_again(
+    db: DatabaseManager, in_a_block: tuple[subprocess.Popen[str], str]
+) -> None:
+    """The outputs of a living run are claimed, those of a killed one are free."""
+    process, run_id = in_a_block
+    with db.track("/mix.wav", SEPARATION) as run, pytest.warns(OutputWarning) as caught:
+        run.output("/1.wav")
+    db.delete(histories(db)[-1])
+    process.kill()
+    process.wait()
+    with db.track("/mix.wav", SEPARATION) as run:
+        run.output("/1.wav")
+    assert [str(one.message) for one in caught] == [
+        f"the output '/1.wav' is claimed by run {run_id} (demucs) too; it is kept for both"
+    ]
+
+
+def unfinished(db: DatabaseManager, process: Any, *, hours: float = 5) -> None:
+    """Write a run that began hours ago in a process."""
+    file = db.add(ProcessedFile(filename="a"))
+    start = utc_now() - dt.timedelta(hours=hours)
+    row = {"operation_type": "x", "start_time": start, "process": process}
+    db.add(ProcessingHistory(processed_file=file, **row))
+
+
+HERE = process_facts()
+
+
+@pytest.mark.parametrize(
+    ("process", "closed", "closed_by_age"),
+    [
+        ({**HERE, "pid": 1 << 30}, 1, 1),
+        ({**HERE, "pid": "x"}, 1, 1),
+        ({**HERE, "started": 0.5}, 1, 1),
+        ({**HERE, "boot": "another"}, 1, 1),
+        (HERE, 0, 0),
+        ({**HERE, "host": "elsewhere"}, 0, 1),
+        ({**HERE, "namespace": 1}, 0, 1),
+        (None, 0, 1),
+        (["not", "ours"], 0, 1),
+    ],
+    ids=[
+        *("dead", "nonsense", "pid used again", "before the boot", "alive"),
+        *("other host", "other container", "unknown", "foreign"),
+    ],
+)
+def test_what_is_known_of_a_process_decides(
+    db: DatabaseManager, process: Any, closed: int, closed_by_age: int
+) -> None:
+    """A process is dead when this host says so; elsewhere only age can tell."""
+    unfinished(db, process)
+    assert db.close_unfinished(older_than=6 * 3600) == 0
+    assert db.close_unfinished() == closed
+    assert db.close_unfinished(older_than=dt.timedelta(hours=4)) == closed_by_age - closed
+    status = "failed" if closed_by_age else "unfinished"
+    (row,) = histories(db)
+    assert row.status == status
+    assert row.end_time == (row.start_time if closed_by_age else None)
+
+
+@pytest.mark.parametrize("age", [-1, float("nan"), 1e300, "5h", dt.timedelta(-1)], ids=repr)
+def test_an_age_must_be_one(db: DatabaseManager, age: Any) -> None:
+    """A wrong age closes nothing and says what is expected."""
+    unfinished(db, None)
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.close_unfinished(older_than=age)
+    assert str(caught.value) == f"older_than must be a time of 0 seconds or more, not {age!r}"
+    assert histories(db)[0].status == "unfinished"

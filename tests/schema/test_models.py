@@ -1,0 +1,238 @@
+"""The four models: what their columns take, keep and refuse."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+import uuid
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import peewee as pw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
+from voices_peewee.schema.fields import PathField, UTCDateTimeField
+from voices_peewee.schema.models import CHECKS
+
+
+class Shift(enum.Enum):
+    UP = "up"
+
+
+KINDS = {
+    "path": (PurePosixPath("/a/b.wav"), "/a/b.wav"),
+    "enum": (Shift.UP, "up"),
+    "date": (dt.date(2026, 11, 22), "2026-11-22"),
+    "datetime": (dt.datetime(2026, 11, 22, tzinfo=dt.UTC), "2026-11-22T00:00:00+00:00"),
+    "timedelta": (dt.timedelta(minutes=2), 120.0),
+    "uuid": (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    "set": ({"b", "a"}, ["a", "b"]),
+    "tuple": ((1, 2), [1, 2]),
+    "float32": (np.float32(0.5), 0.5),
+    "int64": (np.int64(7), 7),
+    "bool_": (np.bool_(True), True),
+    "array": (np.arange(3), [0, 1, 2]),
+    "nan": (float("nan"), "nan"),
+    "infinity": (float("-inf"), "-inf"),
+    "numpy nan": (np.float64("nan"), "nan"),
+    "nested": ({"x": [np.float64("inf"), Path("y")]}, {"x": ["inf", "y"]}),
+    "enum key": ({Shift.UP: 1}, {"up": 1}),
+    "number key": ({1: "a"}, {"1": "a"}),
+}
+
+
+@pytest.mark.parametrize(("value", "kept"), KINDS.values(), ids=KINDS)
+def test_json_fields_take_what_people_put_in_parameters(
+    db: DatabaseManager, value: object, kept: object
+) -> None:
+    """Paths, enums, dates, NumPy values and non-finite numbers are stored, in a JSON form."""
+    file = db.add(ProcessedFile(filename="a", metadata={"value": value}))
+    found = db.get_by_id(ProcessedFile, file.id)
+    assert found is not None
+    assert found.metadata == {"value": kept}
+    assert ProcessedFile.get_by_id(file.id).metadata == {"value": kept}
+
+
+def test_names_may_be_enums(db: DatabaseManager) -> None:
+    """An enum names an operation, a model and a version by its value, wherever one is asked for."""
+    names = enum.Enum("names", {"TASK": "separation", "MODEL": "demucs", "VERSION": "4.0"})
+    model = {"model_type": names.MODEL, "model_version": names.VERSION}
+    with db.track("a.wav", names.TASK, **model) as run:
+        run.log(si_snri=9)
+    start = "2026-11-22T10:00Z"
+    db.record_run("b.wav", names.TASK, start_time=start, metrics={"si_snri": 8}, **model)
+    db.add(ProcessingHistory(processed_file=run.file, operation_type=names.TASK, **model))
+    rows = db.query(ProcessingHistory).filter_by(**model).all()
+    found = [(row.operation_type, row.model_type, row.model_version) for row in rows]
+    assert found == [("separation", "demucs", "4.0")] * 3
+    assert list(db.pending(["a.wav", "b.wav", "c.wav"], names.TASK, **model)) == ["c.wav"]
+    assert [row.n for row in db.leaderboard(**model)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (b"\xff", "cannot store this value as JSON: no JSON form for bytes b'\\xff'"),
+        (Decimal(1), "cannot store this value as JSON: no JSON form for Decimal Decimal('1')"),
+    ],
+    ids=["bytes", "decimal"],
+)
+def test_json_fields_refuse_what_has_no_form(
+    db: DatabaseManager, value: object, sentence: str
+) -> None:
+    """What JSON cannot hold is refused with its type and value, by Peewee's own way in too."""
+    for write in (db.add, lambda file: file.save()):
+        with pytest.raises(errors.InvalidValueError) as caught:
+            write(ProcessedFile(filename="a", metadata={"value": value}))
+        assert str(caught.value) == sentence
+
+
+def test_json_numbers_beyond_writing_are_refused(db: DatabaseManager) -> None:
+    """An integer that Python refuses to write in digits is an error that says so."""
+    with pytest.raises(errors.InvalidValueError, match=r"^cannot store this value as JSON: "):
+        db.add(ProcessedFile(filename="a", metadata={"value": 10**5000}))
+
+
+def test_json_that_refers_to_itself_is_refused(db: DatabaseManager) -> None:
+    """A value that holds itself is an error, not an endless loop."""
+    loop: dict[str, object] = {}
+    loop["self"] = loop
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add(ProcessedFile(filename="a", metadata=loop))
+    assert str(caught.value) == "cannot store a JSON value that is nested too deeply"
+
+
+def test_times_are_utc_at_fixed_width(db: DatabaseManager) -> None:
+    """Times of any zone are stored in UTC, as text that sorts as time does, and come back aware."""
+    zone = dt.timezone(dt.timedelta(hours=2))
+    file = ProcessedFile(filename="a")
+    start = dt.datetime(2026, 1, 1, 1, 30, tzinfo=zone)
+    run = db.add(ProcessingHistory(processed_file=file, operation_type="x", start_time=start))
+    (stored,) = db.execute_raw_query("SELECT start_time FROM processing_history")
+    found = db.get_by_id(ProcessingHistory, run.id)
+    assert stored == {"start_time": "2025-12-31 23:30:00.000000+00:00"}
+    assert found is not None
+    assert (found.start_time, found.start_time.tzinfo) == (start, dt.UTC)
+    assert db.query(ProcessingHistory).where(ProcessingHistory.start_time == start).count() == 1
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_times_keep_their_instant_and_their_order(time: dt.datetime) -> None:
+    """Whatever the zone, a time comes back as the same instant to the microsecond."""
+    field = UTCDateTimeField()
+    try:
+        utc = time.astimezone(dt.UTC)
+    except OverflowError:
+        return  # the first hours of year 1 and the last of 9999 have no UTC time
+    assert field.python_value(field.db_value(time)) == utc
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("soon", "start_time 'soon' is not an ISO 8601 time"),
+        (7, "start_time 7 is not a datetime"),
+        (
+            "2026-01-02 03:04",
+            (
+                "start_time '2026-01-02 03:04:00' has no time zone; "
+                "use datetime.now(timezone.utc) or .astimezone()"
+            ),
+        ),
+    ],
+    ids=["no time", "no datetime", "naive"],
+)
+def test_sentences_about_times(db: DatabaseManager, value: object, sentence: str) -> None:
+    """What is no time, or no certain one, is refused."""
+    file = ProcessedFile(filename="a")
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add(ProcessingHistory(processed_file=file, operation_type="x", start_time=value))
+    assert str(caught.value) == sentence
+
+
+@given(st.binary(min_size=1).map(lambda name: name.replace(b"\0", b"0")))
+def test_names_that_are_not_utf8_come_back(name: bytes) -> None:
+    """Any bytes that a file name can hold become text that UTF-8 can hold, and come back."""
+    import os
+
+    field = PathField()
+    text = os.fsdecode(name)
+    stored = field.db_value(text)
+    assert isinstance(stored, str)
+    stored.encode()
+    assert field.python_value(stored) == text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(value=st.floats(allow_nan=False, allow_infinity=False, min_value=0, max_value=1e12))
+def test_numbers_are_double_precision(db: DatabaseManager, value: float) -> None:
+    """A number comes back to the bit."""
+    file = db.add(ProcessedFile(filename="a", duration=value))
+    found = db.get_by_id(ProcessedFile, file.id)
+    assert found is not None
+    assert found.duration == value
+
+
+NONSENSE = {
+    "ck_speakers_name": "INSERT INTO speakers (name, tags, created_at, updated_at) "
+    "VALUES (' ', '[]', '2026-01-01', '2026-01-01')",
+    "ck_processed_files_filename": "UPDATE processed_files SET filename = ''",
+    "ck_processed_files_duration": "UPDATE processed_files SET duration = -0.1",
+    "ck_processed_files_sample_rate": "UPDATE processed_files SET sample_rate = -1",
+    "ck_processed_files_channels": "UPDATE processed_files SET channels = 0",
+    "ck_processed_files_file_size": "UPDATE processed_files SET file_size = -1",
+    "ck_processing_history_operation_type": "UPDATE processing_history SET operation_type = ''",
+    "ck_processing_history_end_time": "UPDATE processing_history SET end_time = '1999-01-01'",
+    "ck_model_performance_si_snri": "UPDATE model_performance SET si_snri = 9e99",
+    "ck_model_performance_sdri": "UPDATE model_performance SET sdri = -1e9",
+    "ck_model_performance_cpu_usage": "UPDATE model_performance SET cpu_usage = -1",
+    "ck_model_performance_memory_usage": "UPDATE model_performance SET memory_usage = -1",
+    "ck_model_performance_processing_time": "UPDATE model_performance SET processing_time = -1",
+    "ck_model_performance_real_time_factor": "UPDATE model_performance SET real_time_factor = -1",
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks_keep_nonsense_out_whoever_writes(db: DatabaseManager, name: str) -> None:
+    """Each named CHECK stops another program that writes nonsense with plain SQL."""
+    from voices_peewee import ModelPerformance
+
+    run = ProcessingHistory(processed_file=ProcessedFile(filename="a"), operation_type="x")
+    db.add(ModelPerformance(processing_history=run))
+    with pytest.raises(errors.InvalidValueError) as told:
+        db.execute_raw_query(NONSENSE[name], write=True)
+    assert str(told.value) == CHECKS[name][1]
+
+
+def test_one_performance_row_for_each_history_row(db: DatabaseManager) -> None:
+    """A second measurement of one history row is refused."""
+    from voices_peewee import ModelPerformance
+
+    run = ProcessingHistory(processed_file=ProcessedFile(filename="a"), operation_type="x")
+    db.add(ModelPerformance(processing_history=run))
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add(ModelPerformance(processing_history=run))
+    assert str(caught.value) == "model_performance.processing_history_id must be unique"
+
+
+def test_shown_models_say_what_they_are(db: DatabaseManager) -> None:
+    """A model object shows its id and what one looks for."""
+    assert repr(db.create_speaker("Ada", tags=["a"])) == "<Speaker: id=1 name='Ada' tags=['a']>"
+
+
+def test_peewee_itself_still_works(db: DatabaseManager) -> None:
+    """Everything that Peewee can do is there: create, joins, aggregates, JSON paths."""
+    ada = Speaker.create(name="Ada", tags=["a"])
+    ProcessedFile.create(filename="a", speaker=ada, metadata={"room": {"size": 4}}, duration=2)
+    ProcessedFile.create(filename="b", speaker=ada, metadata={"room": {"size": 9}}, duration=3)
+    total = pw.fn.SUM(ProcessedFile.duration)
+    query = Speaker.select(Speaker.name, total).join(ProcessedFile).group_by(Speaker.id).tuples()
+    assert list(query) == [("Ada", 5.0)]
+    big = ProcessedFile.metadata["room"]["size"].as_int() > 5
+    assert [file.filename for file in ProcessedFile.select().where(big)] == ["b"]
+    assert json.loads(json.dumps(ada.tags)) == ["a"]

@@ -1,0 +1,246 @@
+"""The named SQL views: what they show, and that they outlive changes of the tables below."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import shutil
+import sqlite3
+import string
+from contextlib import closing
+from pathlib import Path
+
+import peewee as pw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from migrations.test_runner import PACKAGE, fill, write
+from support.databases import other_program
+from support.run_rows import START, add_run
+
+from voices_peewee import DatabaseManager, ProcessingHistory, Speaker
+from voices_peewee.migrations import runner as migrations
+from voices_peewee.migrations.drift import drift
+from voices_peewee.migrations.operations import rebuild
+from voices_peewee.schema.models import MODELS
+from voices_peewee.schema.views import VIEWS
+
+TABLES = [model._meta.table_name for model in MODELS]
+
+
+def rows(path: Path | str, sql: str) -> list[dict[str, object]]:
+    """Read as another program does; JSON and times are texts on every engine."""
+    with other_program(path) as connection:
+        cursor = connection.execute(sql)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, map(plain, row), strict=True)) for row in cursor]
+
+
+def plain(value: object) -> object:
+    if isinstance(value, dict):
+        return json.dumps(value, separators=(",", ":"))
+    return value.isoformat(" ", "microseconds") if isinstance(value, dt.datetime) else value
+
+
+def test_v_runs(db: DatabaseManager, path: Path) -> None:
+    """A row of v_runs is a history row with its file, speaker, status and error's first line."""
+    ada = db.add(Speaker(name="Ada"))
+    add_run(db, speaker=ada, run={"run_id": "a", "parameters": {"shifts": 2}})
+    error = "  \nValueError: no\nTraceback (most recent call last):\n"
+    add_run(db, status="failed", run={"run_id": "b", "error_message": error})
+    add_run(db, status="unfinished", run={"run_id": "c"})
+    shared = {
+        "filename": "1.wav",
+        "original_path": "/mix/1.wav",
+        "processed_path": None,
+        "operation_type": "voice_separation",
+        "model_type": "demucs",
+        "model_version": "4.0",
+        "start_time": "2026-11-01 12:00:00.000000+00:00",
+    }
+    end = "2026-11-01 12:00:02.000000+00:00"
+    found = [
+        (1, "a", ada.id, "Ada", '{"shifts":2}', "success", end, None),
+        (2, "b", None, None, "{}", "failed", end, "ValueError: no"),
+        (3, "c", None, None, "{}", "unfinished", None, None),
+    ]
+    assert rows(path, "SELECT * FROM v_runs ORDER BY id") == [
+        {
+            **shared,
+            "id": number,
+            "run_id": run_id,
+            "processed_file_id": number,
+            "speaker_id": speaker_id,
+            "speaker": speaker,
+            "parameters": parameters,
+            "status": status,
+            "end_time": end_time,
+            "error": message,
+        }
+        for number, run_id, speaker_id, speaker, parameters, status, end_time, message in found
+    ]
+
+
+def test_v_performance(db: DatabaseManager, path: Path) -> None:
+    """A row of v_performance is a measurement with its run, file and speaker."""
+    ada = db.add(Speaker(name="Ada"))
+    metrics = {
+        "si_snri": 12.5,
+        "sdri": 13.0,
+        "cpu_usage": 90.0,
+        "memory_usage": 500.0,
+        "processing_time": 2.0,
+        "real_time_factor": 0.5,
+    }
+    add_run(db, speaker=ada, file={"duration": 4.0}, run={"run_id": "a"}, **metrics, pesq=2.5)
+    (found,) = rows(path, "SELECT * FROM v_performance")
+    assert str(found.pop("created_at")).endswith("+00:00")
+    assert found == {
+        **metrics,
+        "id": 1,
+        "processing_history_id": 1,
+        "run_id": "a",
+        "processed_file_id": 1,
+        "filename": "1.wav",
+        "original_path": "/mix/1.wav",
+        "processed_path": None,
+        "speaker_id": 1,
+        "speaker": "Ada",
+        "operation_type": "voice_separation",
+        "model_type": "demucs",
+        "model_version": "4.0",
+        "status": "success",
+        "start_time": START.isoformat(" ", "microseconds"),
+        "duration": 4.0,
+        "additional_metrics": '{"pesq":2.5}',
+    }
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from(["demucs:4.0", "demucs:3.0", "svoice", None]),
+        st.sampled_from(["success", "success", "failed", "unfinished"]),
+        st.sampled_from(["a", "b", "c"]),
+        st.none() | st.floats(-30, 30),
+        st.none() | st.floats(0, 2),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=RUNS)
+def test_v_leaderboard_agrees_with_the_leaderboard(
+    db: DatabaseManager, path: Path, runs: list[tuple[str, str, str, float | None, float | None]]
+) -> None:
+    """What the view and ``db.leaderboard`` both give is the same, whatever the runs."""
+    for run in db.query(ProcessingHistory):
+        db.delete(run)
+    for model, status, run_id, value, cost in runs:
+        costs = {"sdri": cost, "real_time_factor": cost, "memory_usage": cost}
+        add_run(db, model=model, status=status, run={"run_id": run_id}, si_snri=value, **costs)
+    found = {
+        (row["model_type"], row["model_version"]): row
+        for row in rows(path, "SELECT * FROM v_leaderboard")
+    }
+    board = {(row.model_type, row.model_version): row for row in db.leaderboard()}
+    assert found.keys() == board.keys()
+    for key, row in board.items():
+        view = found[key]
+        assert (view["n"], view["failures"]) == (row.n, row.failures)
+        for name, value in {
+            "mean_si_snri": row.mean,
+            "mean_sdri": row.sdri,
+            "mean_real_time_factor": row.real_time_factor,
+            "mean_memory_usage": row.memory_usage,
+        }.items():
+            shown = view[name]
+            if value is None:
+                assert shown is None
+            else:
+                assert isinstance(shown, float)
+                assert math.isclose(shown, value, rel_tol=1e-9, abs_tol=1e-9)
+
+
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+@pytest.mark.parametrize("table", TABLES)
+def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None:
+    """Each table is rebuilt by a migration below the views; they show the same rows."""
+    directory = Path(shutil.copytree(PACKAGE, tmp_path / "migrations"))
+    database = pw.SqliteDatabase(path, pragmas={"foreign_keys": 1})
+    with database.connection_context():
+        migrations.upgrade(database, [directory])
+        fill(database)
+        before = [rows(path, f"SELECT * FROM {view}") for view in VIEWS]
+        check = f'migrator.add_constraint("{table}", "ck_new", pw.Check("id > 0"))'
+        write(directory, "102_rebuild", check, f'migrator.drop_constraints("{table}", "ck_new")')
+        migrations.upgrade(database, [directory])
+        assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
+        migrations.rollback(database, [directory])
+        assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
+        assert drift(database, MODELS, views=VIEWS) == []
+    assert [len(found) for found in before] == [2, 2, 1]
+
+
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+@pytest.mark.parametrize("table", TABLES)
+def test_views_outlive_a_bare_rebuild(db: DatabaseManager, path: Path, table: str) -> None:
+    """The rebuild itself, without the migration around it, leaves the views as they are."""
+    add_run(db, si_snri=1.0)
+    before = [rows(path, f"SELECT * FROM {view}") for view in VIEWS]
+    database = db.database
+    assert isinstance(database, pw.SqliteDatabase)
+    database.pragma("foreign_keys", 0)
+    with database.atomic():
+        rebuild(database, table, lambda text: text)
+    database.pragma("foreign_keys", 1)
+    assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
+    assert all(before)
+
+
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
+    """A populated database of the first migration is backed up, gets the views, and loses none."""
+    first = DatabaseManager(path)
+    first.run_migrations(to="001_initial")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "INSERT INTO speakers (name, tags, created_at, updated_at)"
+            " VALUES ('Ada', '[]', '2026-01-01', '2026-01-01')"
+        )
+        connection.commit()
+    with DatabaseManager(path).initialize() as db:
+        saved = db.upgrade_backup
+        assert [speaker.name for speaker in db.get_all(Speaker)] == ["Ada"]
+        assert db.check() == []
+    assert saved is not None
+    query = "SELECT name FROM sqlite_master WHERE type = 'view'"
+    assert rows(saved, query) == []
+    assert [row["name"] for row in rows(path, query)] == list(VIEWS)
+
+
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
+    """A backup and what is restored from it show the views' rows."""
+    add_run(db, si_snri=1.0)
+    saved = db.backup_database(tmp_path / "copy.db")
+    db.restore(saved)
+    for file in (saved, Path(db.path)):
+        assert [len(rows(file, f"SELECT * FROM {view}")) for view in VIEWS] == [1, 1, 1]
+    assert db.check() == []
+
+
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+def test_create_migration_finds_no_difference(tmp_path: Path, path: Path) -> None:
+    """With the views in place there is nothing to write: the file is a template."""
+    manager = DatabaseManager(path, migrations_dir=tmp_path)
+    assert "migrator.sql('UPDATE" in manager.create_migration("nothing").read_text("utf-8")
+
+
+def test_the_sql_is_portable() -> None:
+    """No function of SQLite alone but instr and char, and nothing that needs quoting."""
+    for select in VIEWS.values():
+        words = {word.strip(string.punctuation).lower() for word in select.split()}
+        assert words.isdisjoint({"ifnull", "iif", "group_concat", "datetime", "julianday", "total"})
+        assert not {"%", "?", '"', "`"} & {*select}

@@ -1,0 +1,971 @@
+"""Lists: what is found, in which order, at which cost, and every sentence about what cannot be."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import Databases
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
+from voices_peewee.database.store import Store
+from voices_peewee.errors import AmbiguousNameError, NotFoundError, QueryError
+from voices_peewee.search.pages import LISTS, filters_to_words, records, select
+from voices_peewee.search.words import Exactly, Match, Span, Value
+
+DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="session")
+def prepared(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Path | str:
+    """A database with two speakers, three files, and a run of each state."""
+    path = databases.new(tmp_path_factory.mktemp("listing"))
+    with DatabaseManager(path).initialize() as db:
+        fill(db)
+    return path
+
+
+@pytest.fixture
+def store(databases: Databases, prepared: Path | str, path: Path | str) -> Iterator[Store]:
+    """A copy of that database, open."""
+    databases.copy(prepared, path)
+    with DatabaseManager(path).connect() as db:
+        yield db.store
+
+
+def fill(db: DatabaseManager) -> None:
+    ada = Speaker(name="Ada", description="Low voice", tags=["female", "a,b"], created_at=DAY)
+    elodie = Speaker(name="Élodie", tags=[], created_at=DAY)
+    files = [
+        ProcessedFile(
+            filename=f"mix{number}.wav",
+            original_path=f"/data/Room_{number}/mix{number}.wav",
+            processed_path=None if number == 3 else f"/stems/{number}.flac",
+            file_format="wav",
+            duration=float(number),
+            sample_rate=16000,
+            channels=number,
+            speaker=speaker,
+            file_size=number * 1_000_000,
+            content_hash=f"{number}" * 64,
+            metadata=metadata,
+            created_at=DAY + dt.timedelta(days=number),
+        )
+        for number, speaker, metadata in [
+            (1, ada, {"room": "hall", "shots": [1, 2]}),
+            (2, elodie, {"room": ["hall", "lab"], "größe": 2, "room size": {"x": 1}}),
+            (3, None, {}),
+        ]
+    ]
+    runs = [
+        ProcessingHistory(
+            processed_file=file,
+            run_id=f"run{number}",
+            operation_type="voice_separation",
+            model_type=model,
+            model_version=version,
+            parameters={"shifts": number, "on": number == 1, "mode": "2"},
+            start_time=DAY + dt.timedelta(hours=number),
+            end_time=end,
+            success=number == 1,
+            error_message=error,
+        )
+        for number, file, model, version, end, error in [
+            (1, files[0], "demucs", "4.0", DAY + dt.timedelta(hours=2), None),
+            (2, files[1], "svoice", None, DAY + dt.timedelta(hours=3), "ValueError: odd\n  at 1"),
+            (3, files[2], None, None, None, None),
+        ]
+    ]
+    measured = ModelPerformance(
+        processing_history=runs[0],
+        model_type="demucs",
+        model_version="4.0",
+        si_snri=12.5,
+        sdri=13.0,
+        processing_time=90.0,
+        real_time_factor=0.25,
+        cpu_usage=80.0,
+        memory_usage=512.0,
+        additional_metrics={"pesq": 2.75},
+        created_at=DAY,
+    )
+    db.add_all([ada, elodie, *files, *runs, measured])
+
+
+def ids(store: Store, noun: str, words: Any = (), **options: Any) -> list[Any]:
+    return [key for (key,) in select(store, noun, words, columns=["id"], **options)]
+
+
+@pytest.mark.parametrize(
+    ("noun", "names", "first"),
+    [
+        pytest.param(
+            "speakers",
+            ("id", "name", "tags", "files", "description"),
+            (1, "Ada", ["female", "a,b"], 1, "Low voice"),
+            id="speakers",
+        ),
+        pytest.param(
+            "files",
+            ("id", "filename", "speaker", "file_format", "duration", "sample_rate", "channels"),
+            (3, "mix3.wav", None, "wav", 3.0, 16000, 3),
+            id="files",
+        ),
+        pytest.param(
+            "history",
+            ("id", "file", "speaker", "operation_type", "model", "status", "start_time", "error"),
+            (
+                3,
+                "mix3.wav",
+                None,
+                "voice_separation",
+                None,
+                "unfinished",
+                DAY + dt.timedelta(hours=3),
+                None,
+            ),
+            id="history",
+        ),
+        pytest.param(
+            "performance",
+            (
+                "id",
+                "file",
+                "speaker",
+                "model",
+                "si_snri",
+                "sdri",
+                "real_time_factor",
+                "processing_time",
+            ),
+            (1, "mix1.wav", "Ada", "demucs:4.0", 12.5, 13.0, 0.25, 90.0),
+            id="performance",
+        ),
+    ],
+)
+def test_a_list_shows_its_usual_columns(
+    store: Store, noun: str, names: tuple[str, ...], first: tuple[object, ...]
+) -> None:
+    """Without options a list has the columns that people look for, in its own order."""
+    page = select(store, noun)
+    assert (page.names, next(iter(page))) == (names, first)
+
+
+@pytest.mark.parametrize("noun", LISTS)
+def test_every_column_can_be_shown_and_sorted(store: Store, noun: str) -> None:
+    """Each column of a list is selected under its name, and is an order in both directions."""
+    names = list(LISTS[noun].columns)
+    (*_, row) = select(store, noun, columns=names, sort="-id").dicts()
+    assert list(row) == names
+    for name in names:
+        down = ids(store, noun, sort=f"-{name},id")
+        assert sorted(down) == sorted(ids(store, noun, sort=name))
+
+
+def test_values_are_those_of_python(store: Store) -> None:
+    """Times are aware, JSON is parsed, an error is its first line and a status is a word."""
+    names = ["success", "status", "end_time", "error", "parameters", "metadata.shots", "model"]
+    rows = select(store, "history", columns=names, sort="id").dicts()
+    assert list(rows)[1] == {
+        "success": False,
+        "status": "failed",
+        "end_time": DAY + dt.timedelta(hours=3),
+        "error": "ValueError: odd",
+        "parameters": {"shifts": 2, "on": False, "mode": "2"},
+        "metadata.shots": None,
+        "model": "svoice",
+    }
+
+
+def test_json_keys_are_columns_and_orders(store: Store) -> None:
+    """Keys lead into JSON columns; what has no such key comes last."""
+    page = select(
+        store,
+        "files",
+        columns=["id", "metadata.room", 'metadata."room size".x', "metadata.größe"],
+        sort="metadata.größe,id",
+    )
+    assert list(page) == [
+        (2, ["hall", "lab"], 1, 2),
+        (1, "hall", None, None),
+        (3, None, None, None),
+    ]
+    assert [column.kind for column in page.columns] == ["integer", "json", "json", "json"]
+
+
+def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> None:
+    """1, 1.0 and true are one place in an order, after which the ids decide."""
+    values = [True, 1, 1.0, "1", True, 2, 1, 0.5]
+    db.add_all([ProcessedFile(filename="a", metadata={"take": value}) for value in values])
+    page = select(db.store, "files", columns=["id"], sort="metadata.take", limit=None)
+    assert [row[0] for row in page] == [8, 1, 2, 3, 5, 7, 6, 4]
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
+    """What is no JSON is shown as it is stored."""
+    store.database.execute_sql("UPDATE speakers SET tags = 'a, b' WHERE id = 1")
+    assert list(select(store, "speakers", "id:1", columns=["tags"])) == [("a, b",)]
+
+
+@pytest.mark.parametrize(
+    ("noun", "words", "found"),
+    [
+        ("speakers", "ADA", [1]),
+        ("speakers", "élo", [2]),
+        ("speakers", "ÉLO", [2]),
+        ("speakers", "e\u0301lodie", [2]),
+        ("speakers", "elodie", []),
+        ("speakers", "é*e", []),
+        ("speakers", "é?o", []),
+        ("speakers", "[é]lo", []),
+        ("speakers", "voice", [1]),
+        ("speakers", "fem", [1]),
+        ("speakers", "tag:fem", []),
+        ("speakers", "tag:female", [1]),
+        ("speakers", 'tag:"a,b"', [1]),
+        ("speakers", "tag:", [2]),
+        ("speakers", "^tag:", [1]),
+        ("speakers", "files:1..", [1, 2]),
+        ("speakers", "files:0", []),
+        ("speakers", "speaker:2", [2]),
+        ("speakers", "speaker:ad", [1]),
+        ("speakers", "description:", [2]),
+        ("speakers", "added:2026-11-22", [1, 2]),
+        ("speakers", "added:..2026-11-21", []),
+        ("speakers", "added:2026-11-22T10:29", []),
+        ("files", "mix2", [2]),
+        ("files", "room_", [1, 2, 3]),
+        ("files", "room%", []),
+        ("files", "stems", [1, 2]),
+        ("files", "ada", [1]),
+        ("files", "filename:MIX1 format:WAV", [1]),
+        ("files", "path:stems/2", [2]),
+        ("files", "path:", []),
+        ("files", "processed_path:", [3]),
+        ("files", "speaker:ada,2", [1, 2]),
+        ("files", 'speaker:"2"', []),
+        ("files", "speaker:", [3]),
+        ("files", "^speaker:ada", [2, 3]),
+        ("files", "tag:female", [1]),
+        ("files", "^tag:female", [2, 3]),
+        ("files", "tag:", [2, 3]),
+        ("files", "duration:2..", [2, 3]),
+        ("files", "duration:2s", [2]),
+        ("files", "duration:..", [1, 2, 3]),
+        ("files", "size:1M..2M", [1, 2]),
+        ("files", "rate:16k channels:1,3", [1, 3]),
+        ("files", "hash:11", [1]),
+        ("files", "added:2026-11-24", [2]),
+        ("files", "added:2026-11-24..", [2, 3]),
+        ("files", "metadata.room:hall", [1, 2]),
+        ("files", "metadata.room:lab", [2]),
+        ("files", "metadata.room:", [3]),
+        ("files", "metadata.shots:2", [1]),
+        ("files", "metadata.shots:3..", []),
+        ("files", 'metadata."room size".x:1', [2]),
+        ("files", 'metadata."room size":1', []),
+        ("files", "metadata.größe:..", [2]),
+        ("files", "metadata:", [3]),
+        ("files", "^metadata:", [1, 2]),
+        ("files", "id:1 , id:3", [1, 3]),
+        ("files", "model:demucs si_snri:10..", [1]),
+        ("files", "model:svoice si_snri:10..", []),
+        ("files", "^model:demucs", [2, 3]),
+        ("files", "status:failed,unfinished", [2, 3]),
+        ("files", "metrics.pesq:2.5..", [1]),
+        ("files", "parameters.shifts:2..", [2, 3]),
+        ("history", "model:demucs:4.0", [1]),
+        ("history", "model:demucs:3", []),
+        ("history", "model:svoice:", [2]),
+        ("history", "model:", [3]),
+        ("history", 'model:"demucs:4.0"', []),
+        ("history", "model_type:demucs version:4.0", [1]),
+        ("history", "operation:voice_separation", [1, 2, 3]),
+        ("history", "operation:voice", []),
+        ("history", "status:success", [1]),
+        ("history", "status:FAILED", [2]),
+        ("history", "status:unfinished", [3]),
+        ("history", "success:no", [2, 3]),
+        ("history", "error:valueerror", [2]),
+        ("history", "^error:", [2]),
+        ("history", "run:run3", [3]),
+        ("history", "run:run", []),
+        ("history", "started:2026-11-22T12", [2]),
+        ("history", "ended:", [3]),
+        ("history", "parameters.on:true", [1]),
+        ("history", "parameters.on:1", []),
+        ("history", "parameters.on:0..1", []),
+        ("history", "parameters.mode:2", [1, 2, 3]),
+        ("history", 'parameters.shifts:"2"', []),
+        ("history", "parameters.shifts:2..2.5", [2]),
+        ("history", "metrics.pesq:2.75 took:1m30s", [1]),
+        ("history", "file:mix3 duration:3", [3]),
+        ("history", "odd", [2]),
+        ("history", '"demucs:4"', [1]),
+        ("performance", "model:demucs:4.0", [1]),
+        ("performance", "memory:0.6G.. cpu:..80% rtf:0.25 sdri:13dB", []),
+        ("performance", "memory:512 cpu:..80% rtf:0.25 sdri:13dB", [1]),
+        ("performance", "status:success file:mix1 speaker:ada format:wav", [1]),
+        ("performance", "history_id:1 started:2026-11 tag:female", [1]),
+    ],
+)
+def test_words_find_what_they_say(store: Store, noun: str, words: str, found: list[int]) -> None:
+    """Each kind of word finds its rows, and their number is known without reading them."""
+    assert ids(store, noun, words, sort="id") == found
+    assert select(store, noun, words, limit=0).total == len(found)
+
+
+def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
+    """Small letters or capitals, in the query and in the record, are one format."""
+    ProcessedFile.update(file_format="WAV").where(ProcessedFile.id == 1).execute()
+    ProcessedFile.update(file_format="wav").where(ProcessedFile.id == 2).execute()
+    for word in ("format:wav", "format:WAV", "format:wav,flac"):
+        assert {1, 2} <= {*ids(store, "files", word)}
+    assert {1, 2} & {*ids(store, "files", "^format:wav")} == set()
+    words = filters_to_words("files", file_format="WAV")
+    assert {1, 2} <= {*ids(store, "files", words)}
+
+
+def test_relative_times(store: Store) -> None:
+    """-7d means the time since then, and a day is a day of UTC."""
+    now = dt.datetime.now(dt.UTC)
+    Speaker.update(created_at=now - dt.timedelta(days=3)).where(Speaker.id == 1).execute()
+    Speaker.update(created_at=now - dt.timedelta(days=30)).where(Speaker.id == 2).execute()
+    assert ids(store, "speakers", "added:-7d") == ids(store, "speakers", "added:-1w..-2d") == [1]
+    assert ids(store, "speakers", "added:..-7d") == [2]
+    assert ids(store, "speakers", "added:today,yesterday") == []
+
+
+def test_the_run_of_a_file_has_all_that_is_asked(store: Store) -> None:
+    """Words about runs are true of one run, not of one each; the opposite is of no run."""
+    file = ProcessedFile.get_by_id(1)
+    ProcessingHistory.create(processed_file=file, operation_type="denoise", model_type="quiet")
+    assert ids(store, "files", "model:quiet operation:denoise") == [1]
+    assert ids(store, "files", "model:quiet operation:voice_separation") == []
+    assert ids(store, "files", "model:quiet ^operation:voice_separation") == []
+
+
+def test_search_looks_for_the_text_as_it_is(store: Store) -> None:
+    """--search knows no fields, quotes or ranges, and goes with every group of words."""
+    assert ids(store, "files", "id:1 , id:2", search="MIX2") == [2]
+    assert ids(store, "files", search="id:1") == []
+    assert ids(store, "files", search="") == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["100%", "a_b", "a\\b", "*?[x]", "[é]*", "^é-]", "ǅ", "12\" 'mix'"]
+)
+def test_every_sign_stands_for_itself(store: Store, name: str) -> None:
+    """No sign of a name is a wildcard."""
+    Speaker.create(name=f"x{name}y")
+    for words in ([f'"{name.replace(chr(34), chr(34) * 2)}"'], [f"name:{name}"]):
+        assert ids(store, "speakers", words) == [3]
+    assert ids(store, "speakers", search=name.upper()) == [3]
+
+
+def test_names_that_are_not_utf8_are_found(store: Store) -> None:
+    """A name's raw bytes are found by the text that Python has for them."""
+    ProcessedFile.create(filename="caf\udce9.wav")
+    page = select(store, "files", ["filename:caf\udce9"], columns=["filename"])
+    assert list(page) == [("caf\udce9.wav",)]
+    assert ids(store, "files", ["caf\udce9.W"]) == [4]
+
+
+@pytest.mark.parametrize(
+    ("noun", "sort", "found"),
+    [
+        ("files", None, [3, 2, 1]),
+        ("files", "duration", [1, 2, 3]),
+        ("files", "-duration", [3, 2, 1]),
+        ("files", "speaker", [1, 2, 3]),
+        ("files", "-speaker", [2, 1, 3]),
+        ("files", "processed_path", [1, 2, 3]),
+        ("files", "-processed_path", [2, 1, 3]),
+        ("files", "format,-channels", [3, 2, 1]),
+        ("files", ["format", "id"], [1, 2, 3]),
+        ("files", " rate , -size ", [3, 2, 1]),
+        ("history", None, [3, 2, 1]),
+        ("history", "model", [1, 2, 3]),
+        ("history", "-model", [2, 1, 3]),
+        ("history", "si_snri", [1, 2, 3]),
+        ("history", "-parameters.shifts", [3, 2, 1]),
+        ("speakers", None, [1, 2]),
+        ("speakers", "-files", [2, 1]),
+    ],
+)
+def test_order(store: Store, noun: str, sort: Any, found: list[int]) -> None:
+    """Rows come in the order that is asked for, empty ones last, and the id decides."""
+    assert ids(store, noun, sort=sort) == found
+
+
+def test_pages_do_not_overlap(store: Store) -> None:
+    """Limit and offset cut one order into pages, and the total stays."""
+    pages = [select(store, "files", sort="format", limit=2, offset=at) for at in (0, 2, 4)]
+    assert [[row[0] for row in page] for page in pages] == [[1, 2], [3], []]
+    assert [page.total for page in pages] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("limit", "offset"), [(-1, 0), (1, -1)])
+def test_negative_bounds_are_a_mistake(store: Store, limit: int, offset: int) -> None:
+    """A program that asks for less than nothing is told."""
+    with pytest.raises(ValueError, match=r"^limit -?1 and offset -?[01] must not be negative$"):
+        select(store, "files", limit=limit, offset=offset)
+
+
+def test_records_are_model_objects(store: Store) -> None:
+    """In Python, what a query finds can be had as objects of the models."""
+    found = records(store, "files", "speaker:ada,2", sort="-duration")
+    assert found == [ProcessedFile.get_by_id(2), ProcessedFile.get_by_id(1)]
+    assert records(store, "files", ["mix"], sort="-duration", limit=1, offset=1) == found[:1]
+    assert [run.status for run in records(store, "history", "status:failed")] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "terms"),
+    [
+        pytest.param({}, [], id="none"),
+        pytest.param(
+            {"speaker": "Ada, B:1"}, [Match("speaker", (Exactly("Ada, B:1"),))], id="name"
+        ),
+        pytest.param({"speaker": 7}, [Match("speaker", (Value("7"),))], id="id"),
+        pytest.param(
+            {"speaker": Speaker(id=7, name="Ada")}, [Match("speaker", (Value("7"),))], id="object"
+        ),
+        pytest.param(
+            {"speaker": ["Ada", 7]},
+            [Match("speaker", (Exactly("Ada"), Value("7")))],
+            id="speakers",
+        ),
+        pytest.param(
+            {"tag": ("a,b", "c")},
+            [Match("tag", (Exactly("a,b"),)), Match("tag", (Exactly("c"),))],
+            id="tags",
+        ),
+        pytest.param(
+            {"model": "demucs:4.0", "operation": ["a", "b"], "file_format": "wav"},
+            [
+                Match("model", (Exactly("demucs:4.0"),)),
+                Match("operation", (Exactly("a"), Exactly("b"))),
+                Match("format", (Exactly("wav"),)),
+            ],
+            id="enumerations",
+        ),
+        pytest.param(
+            {"since": dt.date(2026, 11, 1), "until": DAY},
+            [Match("start_time", (Span("2026-11-01", "2026-11-22T10:30:00.000000+00:00"),))],
+            id="dates",
+        ),
+        pytest.param(
+            {"since": "-7d"}, [Match("start_time", (Span("-7d", None),))], id="text-of-a-time"
+        ),
+        pytest.param(
+            {"success": True, "unfinished": True},
+            [Match("status", (Exactly("success"), Exactly("unfinished")))],
+            id="states",
+        ),
+    ],
+)
+def test_filters_are_terms(options: dict[str, Any], terms: list[Match]) -> None:
+    """What options ask for becomes terms without a detour through text."""
+    assert filters_to_words("history", **options) == terms
+
+
+@pytest.mark.parametrize(
+    ("noun", "options", "found"),
+    [
+        ("speakers", {"tag": "a,b"}, [1]),
+        ("speakers", {"tag": ["female", "a,b"]}, [1]),
+        ("speakers", {"tag": ["female", "male"]}, []),
+        ("speakers", {"since": "2026-11-22", "until": DAY}, [1, 2]),
+        ("files", {"speaker": "Ada"}, [1]),
+        ("files", {"speaker": ["Ada", "Élodie"]}, [1, 2]),
+        ("files", {"file_format": "WAV", "until": "2026-11-24"}, [1, 2]),
+        ("history", {"model": "demucs:4.0"}, [1]),
+        ("history", {"model": ["svoice", "demucs"]}, [1, 2]),
+        ("history", {"operation": "voice_separation", "failed": True}, [2]),
+        ("history", {"since": "2026-11-22T12:30", "success": True, "failed": True}, [2]),
+        ("performance", {"speaker": 1, "model": "demucs", "tag": "female"}, [1]),
+    ],
+)
+def test_filters_find_what_they_say(
+    store: Store, noun: str, options: dict[str, Any], found: list[int]
+) -> None:
+    """Filters narrow down what words find, in every group of them."""
+    filters = filters_to_words(noun, **options)
+    assert ids(store, noun, filters=filters, sort="id") == found
+    assert ids(store, noun, "id:1 , id:2..", filters=filters, sort="id") == found
+    assert ids(store, noun, ["id:1..", *filters], sort="id") == found
+
+
+def test_a_filter_names_one_speaker(store: Store) -> None:
+    """A speaker that a filter names must be there, and be the only one of that name."""
+    Speaker.create(name="Ada")
+    with pytest.raises(AmbiguousNameError) as several:
+        select(store, "files", filters=filters_to_words("files", speaker="Ada"))
+    assert str(several.value) == "2 speakers are named 'Ada' (ids 1, 3); use an id"
+    with pytest.raises(NotFoundError) as none:
+        select(store, "files", filters=filters_to_words("files", speaker="ada"))
+    assert str(none.value) == "no speaker 'ada'; see 'voices list-speakers'"
+
+
+@pytest.mark.parametrize(
+    ("noun", "options", "sentence"),
+    [
+        pytest.param(
+            "songs",
+            {},
+            "unknown list 'songs'; use files, history, performance, speakers",
+            id="list",
+        ),
+        pytest.param(
+            "files",
+            {"words": "modle:demucs"},
+            "unknown field 'modle'; did you mean 'model' or 'model_type'?",
+            id="near-field",
+        ),
+        pytest.param(
+            "speakers",
+            {"words": "zzz:1"},
+            "unknown field 'zzz'; use created_at, description, files, id, name, tags, updated_at",
+            id="far-field",
+        ),
+        pytest.param(
+            "speakers",
+            {"columns": ["id", "tagz"]},
+            "unknown column 'tagz'; did you mean 'tag' or 'tags'?",
+            id="column",
+        ),
+        pytest.param(
+            "files",
+            {"columns": ["si_snri"]},
+            "si_snri can be asked for in a query, but is no column of this list",
+            id="field-that-is-no-column",
+        ),
+        pytest.param(
+            "speakers",
+            {"sort": "-nmae"},
+            "unknown column 'nmae'; did you mean 'name'?",
+            id="order",
+        ),
+        pytest.param(
+            "files",
+            {"columns": ["duration.x"]},
+            "duration has no keys; keys lead into JSON columns",
+            id="keys-of-a-column",
+        ),
+        pytest.param(
+            "files",
+            {"columns": ["metadata..x"]},
+            "unknown column 'metadata..x'; did you mean 'metadata'?",
+            id="empty-key",
+        ),
+        pytest.param(
+            "files",
+            {"words": "duration.x:1"},
+            "duration has no keys; use duration:value",
+            id="keys",
+        ),
+        pytest.param(
+            "files",
+            {"words": "metadata:x"},
+            "metadata needs a key, as in metadata.name:value",
+            id="no-key",
+        ),
+        pytest.param(
+            "files",
+            {"words": 'metadata."a""b":x'},
+            "the key 'a\"b' holds a quote, which a query cannot ask for",
+            id="quote-in-a-key",
+        ),
+        pytest.param(
+            "history",
+            {"words": "parameters.shifts:a..b"},
+            "parameters.shifts 'a..b' cannot be read; it takes numbers as the ends of a range",
+            id="json-range",
+        ),
+        pytest.param(
+            "files",
+            {"words": "id:x"},
+            "id 'x' cannot be read; it takes a whole number, as 3 or 2..8",
+            id="integer",
+        ),
+        pytest.param(
+            "files",
+            {"words": "speaker:99999999999999999999"},
+            "speaker '99999999999999999999' cannot be read; it takes a name or an id",
+            id="speaker",
+        ),
+        pytest.param(
+            "files",
+            {"words": "length:2..4x"},
+            "length '2..4x' cannot be read; it takes a duration, as 90, 1m30s, 1:30 or 2..4",
+            id="seconds",
+        ),
+        pytest.param(
+            "files",
+            {"words": "rate:fast"},
+            "rate 'fast' cannot be read; it takes a rate in Hz, as 16000, 44.1k or 8k..",
+            id="hertz",
+        ),
+        pytest.param(
+            "files",
+            {"words": "size:10X"},
+            "size '10X' cannot be read; it takes a size, as 500k, 10M, 2GiB or 1M..",
+            id="bytes",
+        ),
+        pytest.param(
+            "performance",
+            {"words": "si-snri:good"},
+            "si_snri 'good' cannot be read; it takes a number of dB, as 12.5 or 10..",
+            id="decibel",
+        ),
+        pytest.param(
+            "performance",
+            {"words": "rtf:x"},
+            "rtf 'x' cannot be read; it takes a number, as 0.5 or 1..2.5",
+            id="number",
+        ),
+        pytest.param(
+            "performance",
+            {"words": "cpu:x"},
+            "cpu 'x' cannot be read; it takes a percentage, as 80 or 100..",
+            id="percent",
+        ),
+        pytest.param(
+            "performance",
+            {"words": "memory:1e999"},
+            "memory '1e999' cannot be read; it takes a size in MB, as 512, 2G or 100..",
+            id="megabytes",
+        ),
+        pytest.param(
+            "history",
+            {"words": "started:2026-13"},
+            "started '2026-13' cannot be read; it takes a time, as 2026-11, 2026-11-22T10:30, "
+            "today or -7d..",
+            id="time",
+        ),
+        pytest.param(
+            "history",
+            {"filters": filters_to_words("history", since="soon", until="2026")},
+            "start_time 'soon..2026' cannot be read; it takes a time, as 2026-11, "
+            "2026-11-22T10:30, today or -7d..",
+            id="since",
+        ),
+        pytest.param(
+            "history",
+            {"words": "status:odd"},
+            "status 'odd' cannot be read; it takes success, failed or unfinished",
+            id="status",
+        ),
+        pytest.param(
+            "history",
+            {"words": "status:"},
+            "status '' cannot be read; it takes success, failed or unfinished",
+            id="no-status",
+        ),
+        pytest.param(
+            "history",
+            {"words": "success:perhaps"},
+            "success 'perhaps' cannot be read; it takes yes or no",
+            id="boolean",
+        ),
+        pytest.param(
+            "files",
+            {"words": "a ,"},
+            "a lone ',' means 'or' and needs words on both sides",
+            id="grammar",
+        ),
+        pytest.param(
+            "files",
+            {"search": "a\0"},
+            "'a\\x00' holds a character that no text in a database can have",
+            id="search",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_gets_one_sentence(
+    store: Store, noun: str, options: dict[str, Any], sentence: str
+) -> None:
+    """A question that cannot be answered is refused before anything is read."""
+    with pytest.raises(QueryError) as caught:
+        select(store, noun, **options)
+    assert str(caught.value) == sentence
+
+
+def test_filters_of_an_unknown_list() -> None:
+    """Filters are for lists that there are."""
+    with pytest.raises(QueryError) as caught:
+        filters_to_words("song")
+    assert str(caught.value) == ("unknown list 'song'; use files, history, performance, speakers")
+
+
+def test_a_query_may_be_as_long_as_its_limit(store: Store) -> None:
+    """A thousand values and words, and the longest of texts, are no error of SQLite's."""
+    assert ids(store, "files", "id:" + ",".join(["2"] * 1000)) == [2]
+    assert ids(store, "files", ["mix"] * 1000, sort="id") == [1, 2, 3]
+    assert ids(store, "files", " , ".join(["^x"] * 500 + ["x"] * 500), sort="id") == [1, 2, 3]
+    for letter in ("%", "ΐ", "𐐀"):
+        assert ids(store, "files", letter * 2000) == []
+
+
+def statements(store: Store, ask: Callable[[], object]) -> list[str]:
+    """Return the statements that a question runs, with their values in place."""
+    seen: list[str] = []
+    store.connection().set_trace_callback(seen.append)
+    ask()
+    store.connection().set_trace_callback(None)
+    return [sql for sql in seen if not sql.startswith("EXPLAIN")]
+
+
+def plans(store: Store, ask: Callable[[], object]) -> list[list[str]]:
+    """Return how SQLite goes about each statement of a question."""
+    run = store.connection().execute
+    return [
+        [step for *_, step in run(f"EXPLAIN QUERY PLAN {sql}")] for sql in statements(store, ask)
+    ]
+
+
+# A column of each list that no index holds, so that a plan shows what reads the table.
+_COLUMNS = {
+    "speakers": ["description"],
+    "files": ["sample_rate"],
+    "history": ["run_id"],
+    "performance": ["cpu_usage"],
+}
+_STARTED = "processing_history_start_time"
+_NOT_SUCCESS = "SCAN t1 USING INDEX processing_history_not_success"
+
+
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
+@pytest.mark.parametrize(
+    ("noun", "words", "sort", "step"),
+    [
+        ("files", "", None, "SCAN t1 USING INDEX processed_files_created_at"),
+        ("history", "", None, f"SCAN t1 USING INDEX {_STARTED}"),
+        ("performance", "", None, "SCAN t1 USING INDEX model_performance_created_at"),
+        ("speakers", "", None, "SCAN t1 USING INDEX speakers_name"),
+        ("files", "", "-id", "SCAN t1"),
+        ("files", "id:2", None, "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)"),
+        (
+            "files",
+            "added:2026-11..",
+            None,
+            "SEARCH t1 USING INDEX processed_files_created_at (created_at>?)",
+        ),
+        (
+            "files",
+            "speaker_id:1",
+            "id",
+            "SEARCH t1 USING INDEX processed_files_speaker_id (speaker_id=?)",
+        ),
+        (
+            "history",
+            "started:2026-11-22..2026-11-23",
+            None,
+            f"SEARCH t1 USING INDEX {_STARTED} (start_time>? AND start_time<?)",
+        ),
+        ("history", "status:failed", None, _NOT_SUCCESS),
+        ("history", "status:unfinished", None, _NOT_SUCCESS),
+    ],
+)
+def test_an_index_has_the_order(
+    store: Store, noun: str, words: str, sort: str | None, step: str
+) -> None:
+    """A page whose order an index has is one statement that reads it, without any sorting."""
+    assert plans(store, lambda: select(store, noun, words, sort=sort, columns=_COLUMNS[noun])) == [
+        [step]
+    ]
+
+
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
+def test_a_sort_is_of_ids_alone(store: Store) -> None:
+    """What must be sorted is sorted before other tables are joined to it."""
+    assert plans(
+        store, lambda: select(store, "performance", sort="-si_snri", columns=["id", "file"])
+    ) == [
+        [
+            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+            "LIST SUBQUERY 1",
+            "SCAN t1 USING COVERING INDEX model_performance_leaderboard",
+            "USE TEMP B-TREE FOR ORDER BY",
+            "SEARCH t3 USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN",
+            "SEARCH t2 USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN",
+            "USE TEMP B-TREE FOR ORDER BY",
+        ]
+    ]
+
+
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
+def test_the_newest_rows_are_looked_at_before_anything_is_sorted(store: Store) -> None:
+    """A condition that an index serves first tries the newest rows, then that index."""
+
+    def ask() -> None:
+        select(store, "history", "operation:voice_separation", columns=["run_id"], limit=20)
+
+    assert plans(store, ask) == [
+        [
+            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+            "LIST SUBQUERY 2",
+            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+            "LIST SUBQUERY 1",
+            f"SCAN t1 USING COVERING INDEX {_STARTED}",
+            "USE TEMP B-TREE FOR ORDER BY",
+            "USE TEMP B-TREE FOR ORDER BY",
+        ],
+        [
+            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+            "LIST SUBQUERY 1",
+            (
+                "SEARCH t1 USING INDEX processing_history_operation_type_model_type_model_version "
+                "(operation_type=?)"
+            ),
+            "USE TEMP B-TREE FOR ORDER BY",
+            "USE TEMP B-TREE FOR ORDER BY",
+        ],
+    ]
+    full = statements(
+        store, lambda: select(store, "history", "operation:voice_separation", limit=3)
+    )
+    assert len(full) == 1
+
+
+@pytest.mark.parametrize("glance", [1, 2, 3, 2000])
+def test_a_page_is_the_same_however_it_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch, glance: int
+) -> None:
+    """Looking at the newest rows first changes no page, whichever rows they are."""
+    ProcessingHistory.update(operation_type="denoise").where(ProcessingHistory.id == 2).execute()
+    monkeypatch.setattr("voices_peewee.search.pages._GLANCE", glance)
+    for words, found in (("op:denoise", [2]), ("op:voice_separation", [3, 1])):
+        for limit in range(4):
+            for offset in range(3):
+                page = ids(store, "history", words, limit=limit, offset=offset)
+                assert page == found[offset : offset + limit]
+    assert ids(store, "files", "op:voice_separation", limit=2) == [3, 1]
+
+
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
+@pytest.mark.parametrize(
+    ("noun", "words", "steps"),
+    [
+        (
+            "files",
+            "speaker:1",
+            ["SEARCH t1 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)"],
+        ),
+        (
+            "files",
+            "hash:11",
+            [
+                (
+                    "SEARCH t1 USING COVERING INDEX processed_files_content_hash "
+                    "(content_hash>? AND content_hash<?)"
+                )
+            ],
+        ),
+        (
+            "history",
+            "speaker:1",
+            [
+                "SEARCH t2 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)",
+                (
+                    "SEARCH t1 USING COVERING INDEX processing_history_processed_file_id "
+                    "(processed_file_id=?)"
+                ),
+            ],
+        ),
+        (
+            "history",
+            "run:run1",
+            ["SEARCH t1 USING COVERING INDEX processing_history_run_id (run_id=?)"],
+        ),
+        (
+            "history",
+            "operation:a model:b:c",
+            [
+                (
+                    "SEARCH t1 USING COVERING INDEX "
+                    "processing_history_operation_type_model_type_model_version "
+                    "(operation_type=? AND model_type=? AND model_version=?)"
+                )
+            ],
+        ),
+        (
+            "performance",
+            "model:demucs si_snri:10..",
+            ["SEARCH t1 USING COVERING INDEX model_performance_leaderboard (model_type=?)"],
+        ),
+        (
+            "performance",
+            "speaker:1",
+            [
+                "SEARCH t3 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)",
+                (
+                    "SEARCH t2 USING COVERING INDEX processing_history_processed_file_id "
+                    "(processed_file_id=?)"
+                ),
+                (
+                    "SEARCH t1 USING COVERING INDEX model_performance_processing_history_id "
+                    "(processing_history_id=?)"
+                ),
+            ],
+        ),
+    ],
+)
+def test_an_index_counts(store: Store, noun: str, words: str, steps: list[str]) -> None:
+    """Counting what matches reads indexes only, of the tables that the words need."""
+    page = select(store, noun, words, limit=0)
+    assert plans(store, lambda: page.total) == [steps]
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_a_list_costs_what_it_shows(store: Store) -> None:
+    """Only the tables of the chosen columns are joined; the rest of the work is not done."""
+    asked = [
+        *statements(store, lambda: select(store, "history", columns=["id", "error"])),
+        *statements(store, lambda: select(store, "history", columns=["id", "file"])),
+        *statements(store, lambda: select(store, "history", limit=1).total),
+    ]
+    order = 'ORDER BY "t1"."start_time" DESC, "t1"."id" DESC LIMIT'
+    file = 'LEFT OUTER JOIN "processed_files" AS "t2" ON ("t1"."processed_file_id" = "t2"."id")'
+    assert asked[:2] == [
+        f'SELECT "t1"."id", "t1"."error_message" FROM "processing_history" AS "t1" {order} 50',
+        f'SELECT "t1"."id", "t2"."filename" FROM "processing_history" AS "t1" {file} {order} 50',
+    ]
+    assert asked[3:] == ['SELECT COUNT(*) FROM "processing_history" AS "t1"']
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_a_page_that_is_not_full_needs_no_count(store: Store) -> None:
+    """Where fewer rows come than were asked for, their number is known."""
+    page = select(store, "files", limit=4)
+    assert statements(store, lambda: page.total) == []
+    assert page.total == 3
+
+
+def test_a_long_list_is_streamed(db: DatabaseManager) -> None:
+    """All rows of a list pass through little memory."""
+    rows = 20_000
+    db.add_many(Speaker, ({"name": f"{n}", "description": "x" * 1000} for n in range(rows)))
+    list(select(db.store, "speakers", limit=1))
+    tracemalloc.start()
+    count = sum(1 for _ in select(db.store, "speakers", columns=["description"], limit=None))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == rows
+    assert peak < 4_000_000  # bytes; the rows together hold 20 MB

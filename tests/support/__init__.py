@@ -1,0 +1,1 @@
+"""What tests share: databases, servers, rows and the programs that they start."""

@@ -1,0 +1,1 @@
+"""An open database: connections, transactions, rows to objects, errors in our words."""

@@ -1,0 +1,207 @@
+"""Between the rows of a table and model objects, without the generic machinery of a query.
+
+Peewee compiles each statement once; here its values are bound, and rows become real model
+instances: clean, without defaults, as Peewee itself would build them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import groupby
+from typing import Any, Final, Generic, TypeVar
+
+import peewee as pw
+
+from voices_peewee.database.conversions import binder, reader, stored
+from voices_peewee.errors import InvalidValueError, QueryError
+from voices_peewee.schema.models import BaseModel
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Mapper(Generic[M]):
+    """Binds and builds the rows of one model.
+
+    ``insert_sql`` takes the columns without the id, ``insert_id_sql`` with it.
+    """
+
+    def __init__(self, model: type[M]) -> None:
+        self.model = model
+        meta = model._meta
+        fields = meta.sorted_fields
+        self.names = [field.name for field in fields]
+        # Peewee wants a value for each column to write the placeholders; none is bound.
+        values = dict.fromkeys(fields, pw.Value(None))
+        self.insert_id_sql = _statement(model.insert(values))
+        self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
+        self._returns_id = bool(getattr(meta.database, "returning_clause", False))
+        self._insert_one_sql = f'{self.insert_sql} RETURNING "id"'
+        self.select_sql = model.select().sql()[0]
+        self.get_sql = model.select().where(model.id == 0).sql()[0]
+        self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
+        self._all_binders = [binder(field) for field in fields]
+        self._binders = self._all_binders[1:]
+        self._readers = [reader(field) for field in fields]
+        self._defaulted = {field.name for field in meta.defaults}
+        self._foreign = {field.name: field.object_id_name for field in meta.refs}
+
+    # From rows to objects
+
+    def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
+        """Yield an instance for each row."""
+        new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
+        empty = dict.fromkeys(names)
+        for row in rows:
+            data = empty.copy()
+            for name, read, value in zip(names, readers, row):  # noqa: B905 - strict is slow
+                data[name] = value if read is None or value is None else read(value)
+            instance = new(model)
+            instance.__data__ = data
+            instance._dirty = set()
+            instance.__rel__ = {}
+            yield instance
+
+    def get(self, connection: Any, key: int) -> M | None:
+        """Return the instance with an id, or None."""
+        rows = connection.execute(self.get_sql, (key,)).fetchall()
+        return next(self.build(rows), None)
+
+    # From objects to rows
+
+    def bind(self, data: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters of ``insert_sql`` for the values of one object.
+
+        Raises:
+            InvalidValueError: A value does not fit its column.
+        """
+        return stored(self._binders, data)
+
+    def insert(self, connection: Any, instance: M) -> M:
+        """Insert one object and give it its id.
+
+        Raises:
+            InvalidValueError: A value does not fit its column.
+        """
+        self._link(instance)
+        values = self.bind(instance.__data__)
+        if self._returns_id:
+            key = connection.execute(self._insert_one_sql, values).fetchone()[0]
+        else:
+            key = connection.execute(self.insert_sql, values).lastrowid
+        instance.__data__["id"] = key
+        instance._dirty.clear()
+        return instance
+
+    def insert_objects(self, connection: Any, instances: list[M]) -> None:
+        """Insert many objects without ids and give them theirs; needs SQLite's write lock.
+
+        Raises:
+            InvalidValueError: A value does not fit its column.
+        """
+        if not instances:
+            return
+        keys = self._new_ids(connection, len(instances))
+        connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
+        for key, instance in zip(keys, instances, strict=True):
+            instance.__data__["id"] = key
+            instance._dirty.clear()
+
+    def _new_ids(self, connection: Any, count: int) -> Sequence[int]:
+        table = self.model._meta.table_name
+        if self._returns_id:  # others insert meanwhile: take them from the sequence
+            rows = connection.execute(_NEW_IDS, (f'"{table}"', count)).fetchall()
+            return [key for (key,) in rows]
+        last = connection.execute(f'SELECT max(id) FROM "{table}"').fetchone()[0] or 0  # noqa: S608
+        return range(last + 1, last + 1 + count)
+
+    def _numbered(self, instances: list[M], keys: Iterable[int]) -> Iterator[list[Any]]:
+        binders = self._binders
+        for key, instance in zip(keys, instances, strict=True):
+            self._link(instance)
+            values = stored(binders, instance.__data__)
+            values.insert(0, key)
+            yield values
+
+    def insert_dicts(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Insert many mappings of field names to values; return how many.
+
+        Raises:
+            InvalidValueError: A key is no field, or a value does not fit its column.
+        """
+        count = 0
+        for keys, alike in groupby(rows, key=_given if self._returns_id else tuple):
+            count += connection.executemany(*self._statement(keys, alike)).rowcount
+            if "id" in keys:
+                self.note_ids(connection)
+        return count
+
+    def note_ids(self, connection: Any) -> None:
+        """Keep a server's sequence above ids that were written as they were given."""
+        if self._returns_id:
+            connection.execute(_SKIP_IDS.replace("TABLE", f'"{self.model._meta.table_name}"'))
+
+    def _statement(
+        self, keys: tuple[str, ...], rows: Iterable[Mapping[str, Any]]
+    ) -> tuple[str, Iterator[list[Any]]]:
+        """Return the INSERT and the parameters of mappings that have these keys."""
+        known = {*self.names, *self._foreign.values()}
+        for key in keys:
+            if key not in known:
+                raise InvalidValueError(str(QueryError.unknown_field(str(key), known)))
+        by_id = {name: key for name, key in self._foreign.items() if name not in keys}
+        chosen = self._all_binders if "id" in keys else self._binders
+        binders = [(by_id.get(key, key), plain, convert) for key, plain, convert in chosen]
+        if not self._defaulted.issubset(keys):
+            model = self.model._meta
+            rows = ({**model.get_default_dict(), **row} for row in rows)
+        sql = self.insert_id_sql if "id" in keys else self.insert_sql
+        return sql, map(partial(stored, binders), rows)
+
+    def unsaved(self, instance: M) -> Iterator[BaseModel]:
+        """Yield the related objects of an instance that have no row yet."""
+        for name in self._foreign if instance.__rel__ else ():
+            related = instance.__rel__.get(name)
+            if related is not None and related.id is None:
+                yield related
+
+    def _link(self, instance: M) -> None:
+        """Take the id of a related object that was saved after it was assigned."""
+        for name, related in instance.__rel__.items():
+            if related is not None and instance.__data__.get(name) is None:
+                instance.__data__[name] = related.id
+
+
+@cache
+def mapper(model: type[M]) -> Mapper[M]:
+    """Return the mapper of a model, compiled when it is first asked for."""
+    return Mapper(model)
+
+
+def forget_statements(*, is_server: bool) -> None:
+    """Compile statements anew where they were compiled for another engine."""
+    global _for_server  # noqa: PLW0603 - as is what the models are bound to
+    if is_server != _for_server:
+        _for_server = is_server
+        mapper.cache_clear()
+
+
+_for_server = False
+_NEW_IDS: Final = (
+    "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
+)
+
+
+_SKIP_IDS: Final = """SELECT setval(sequence, greatest(1, (SELECT max(id) FROM TABLE),
+ pg_sequence_last_value(sequence)))
+ FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence) AS own"""
+
+
+def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a row; an id that is None is to be found, and no key."""
+    return tuple(key for key in row if key != "id" or row[key] is not None)
+
+
+def _statement(query: pw.ModelInsert) -> str:
+    """Return the SQL of an INSERT without what Peewee would have it return."""
+    return str(query.sql()[0]).partition(" RETURNING ")[0]

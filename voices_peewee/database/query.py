@@ -1,0 +1,180 @@
+"""``Query``: Peewee's select, whose plain results take the short way from rows to objects."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import peewee as pw
+
+from voices_peewee.database.mapper import Mapper, forget_statements, mapper
+from voices_peewee.database.results import ResultList, python_rows, run_query
+from voices_peewee.errors import QueryError
+from voices_peewee.rendering import html as html_text
+from voices_peewee.schema.models import BaseModel, database_proxy
+
+__all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_BATCH: Final = 200
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    class _Select(pw.ModelSelect[M]):
+        _is_default: bool
+        _limit: int | None
+        _row_type: str | None
+
+        def _get_model_cursor_wrapper(self, cursor: Any) -> pw.CursorWrapper: ...
+else:
+
+    class _Select(pw.ModelSelect, Generic[M]):
+        pass
+
+
+class Query(_Select[M]):
+    """Peewee's select, with ``filter_by``, ``all`` and ``first`` besides."""
+
+    def filter_by(self, **values: Any) -> Query[M]:
+        """Keep the rows whose fields equal the values; None matches empty.
+
+        Raises:
+            QueryError: A name is no field of the model.
+        """
+        query = self
+        for name, value in values.items():
+            field = self.model._meta.combined.get(name)
+            if field is None:
+                raise QueryError.unknown_field(name, self.model._meta.combined)
+            query = query.where(field.is_null() if value is None else field == value)
+        return query
+
+    def all(self) -> ResultList[M]:
+        """Run the query and return every row as a list."""
+        return ResultList.of(self.clone(), self.model)
+
+    def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
+        """Run the query and return a pandas DataFrame; see ``DatabaseManager.to_dataframe``.
+
+        Args:
+            expand: Whether the keys of JSON columns become columns; or which columns' keys.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            QueryError: A column of ``expand`` is unknown or holds no JSON.
+        """
+        from voices_peewee.rendering.frames import query_frame
+
+        return query_frame(self, self.model._meta.database, expand=expand)
+
+    def _repr_html_(self) -> str:
+        if database_proxy.obj is None:
+            return html_text.sentences(
+                f"a query of {self.model.__name__}; no database is connected"
+            )
+        most = html_text.ROWS + 1 if self._limit is None else min(self._limit, html_text.ROWS + 1)
+        if self._is_default:
+            names = list(self.model.glance())
+            rows = [[getattr(one, name) for name in names] for one in self.clone().limit(most)]
+        else:
+            specs, batches = run_query(self.limit(most), self.model._meta.database)
+            names = [spec.name for spec in specs]
+            rows = list(python_rows(specs, batches))
+        rows, total = (
+            rows[: html_text.ROWS],
+            len(rows) if len(rows) <= html_text.ROWS else self.count(),
+        )
+        head = [html_text.heading(name) for name in names]
+        return html_text.table(head, rows, note=html_text.cut_note(len(rows), total))
+
+    def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
+        """Run the query and yield its rows without keeping them."""
+        connection = (database or self.model._meta.database).connection()
+        # A server's driver would hold all rows at once; others are read as they are asked for.
+        if self._is_default and self._row_type is None and hasattr(connection, "stream"):
+            rows = self._get_model_cursor_wrapper(connection.stream(*self.clone().sql()))
+            return iter(rows.iterator())
+        return super(Query, self.clone()).iterator(database)
+
+    def __sql_selection__(self, ctx: Any, is_subquery: bool = False) -> Any:
+        columns = mapper(self.model).columns_sql if self._is_default and not is_subquery else ""
+        if columns and ctx.alias_manager[self.model._meta.table] == "t1":
+            return ctx.literal(columns)
+        return super().__sql_selection__(ctx, is_subquery)
+
+    def _get_model_cursor_wrapper(self, cursor: Any) -> Any:
+        # A join of a default select adds no columns, so that its rows are plain ones too.
+        if self._is_default:
+            return _Rows(cursor, mapper(self.model).build)
+        return super()._get_model_cursor_wrapper(cursor)
+
+
+class _Rows(pw.CursorWrapper):
+    """Peewee's cache of the rows of a query, filled by a mapper."""
+
+    def __init__(self, cursor: Any, build: Callable[[Iterable[Any]], Iterator[Any]]) -> None:
+        super().__init__(cursor)
+        self.build = build
+
+    def __iter__(self) -> Iterator[Any]:
+        index = 0
+        while index < self.count or self._fetch(_BATCH):
+            yield self.row_cache[index]
+            index += 1
+
+    def iterator(self) -> Generator[Any, None, None]:
+        while rows := self.cursor.fetchmany(_BATCH):
+            yield from self.build(rows)
+        self.populated = True
+
+    def fill_cache(self, n: int | None = 0) -> None:
+        # Peewee asks for nothing in particular, 0 or None, when it wants all.
+        self._fetch(n - self.count if n else None)
+
+    def _fetch(self, size: int | None) -> bool:
+        """Fetch so many more rows, or the rest; return whether there were any."""
+        if self.populated or (size is not None and size <= 0):
+            return False
+        with no_full_collection:
+            rows = self.cursor if size is None else self.cursor.fetchmany(size)
+            self.row_cache.extend(self.build(rows))
+        found = len(self.row_cache) - self.count
+        self.count += found
+        self.populated = size is None or found < size
+        return found > 0
+
+
+class _YoungOnly:
+    """Hold off the garbage collector's full collections: they walk a growing result over and over.
+
+    Young objects are collected as ever: many small collections in the processor's cache take
+    less time than none and one of everything at the end. Threads may be inside at once, without
+    a lock that a fork could leave locked: at worst one of them is not spared.
+    """
+
+    def __init__(self) -> None:
+        self._inside: list[int] = []  # the process of each; a child inherits its parent's
+        self._usual = gc.get_threshold()
+
+    def __enter__(self) -> None:
+        self._inside.append(os.getpid())
+        if (found := gc.get_threshold())[2] != _NEVER:
+            self._usual = found
+            gc.set_threshold(*found[:2], _NEVER)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(
+            ValueError
+        ):  # a child that was forked inside, which leaves as its parent does
+            self._inside.remove(os.getpid())
+        if os.getpid() not in self._inside:
+            gc.set_threshold(*self._usual)
+
+
+_NEVER: Final = 2**31 - 1
+no_full_collection: Final = _YoungOnly()

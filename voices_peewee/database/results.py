@@ -1,0 +1,167 @@
+"""What a query, a model or a list of objects holds, as named columns with a kind each.
+
+A kind is one of: integer, float, boolean, text, path, time, json, other. A column says by its
+field what it holds, so that the answer does not depend on the values or on the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, overload
+
+import peewee as pw
+
+from voices_peewee.database.conversions import Converter, reader
+from voices_peewee.rendering import html as html_text
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
+from voices_peewee.schema.models import BaseModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+Batches = Iterator[Sequence[tuple[Any, ...]]]
+
+_BATCH: Final = 2000
+# By the exact type: a field that was made from one of these may hold something else.
+_KINDS: Final[dict[type[pw.Field], str]] = {
+    pw.AutoField: "integer",
+    pw.BigAutoField: "integer",
+    pw.BigIntegerField: "integer",
+    pw.BooleanField: "boolean",
+    pw.CharField: "text",
+    pw.DoubleField: "float",
+    pw.FloatField: "float",
+    pw.IntegerField: "integer",
+    pw.SmallIntegerField: "integer",
+    pw.TextField: "text",
+    JSONField: "json",
+    NameField: "text",
+    PathField: "path",
+    UTCDateTimeField: "time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A column: its name, its kind, and whether a value may be missing.
+
+    ``read`` turns a stored value, never None, into Python's; None where they are the same.
+    """
+
+    name: str
+    kind: str
+    nullable: bool = True
+    read: Converter | None = None
+
+
+def field_spec(field: pw.Field) -> Spec:
+    """Return the column of a field, as it is stored."""
+    target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+    kind = _KINDS.get(type(target), "other")
+    return Spec(field.column_name, kind, bool(field.null), reader(field))
+
+
+def model_specs(model: type[BaseModel]) -> tuple[Spec, ...]:
+    """Return the columns of a model, as Python has their values."""
+    return tuple(replace(field_spec(field), read=None) for field in model._meta.sorted_fields)
+
+
+def run_query(query: Any, database: pw.Database) -> tuple[list[Spec], Batches]:
+    """Run a model's select; return its columns, and its rows as they are stored, in batches."""
+    described = query.clone().tuples().execute(database)
+    described.initialize()
+    specs = [
+        _query_spec(query.model, *column)
+        for column in zip(
+            described.columns, described.fields, described.converters, described.select, strict=True
+        )
+    ]
+    return _unique(specs), _batches(described.cursor)
+
+
+def _query_spec(
+    model: type[pw.Model], name: str, field: pw.Field | None, read: Converter | None, node: Any
+) -> tuple[Spec, str]:
+    """Return a column of a query, and a longer name for it."""
+    if field is None or read is None:
+        return Spec(name, "other", read=read), name
+    spec = field_spec(field)
+    # An outer join leaves empty what another table never has empty.
+    spec = replace(spec, nullable=spec.nullable or field.model is not model)
+    if node.is_alias():
+        spec = replace(spec, name=name)
+    return spec, f"{field.model._meta.table_name}.{spec.name}"
+
+
+def _unique(specs: Iterable[tuple[Spec, str]]) -> list[Spec]:
+    """Give a name that is there already its table's before it, or else a number behind it."""
+    found: dict[str, Spec] = {}
+    for spec, longer in specs:
+        name = spec.name if spec.name not in found else longer
+        number = 2
+        while name in found:
+            name, number = f"{longer}_{number}", number + 1
+        found[name] = replace(spec, name=name)
+    return list(found.values())
+
+
+def _batches(cursor: Any) -> Batches:
+    while batch := cursor.fetchmany(_BATCH):
+        yield batch
+
+
+def python_rows(specs: Sequence[Spec], batches: Batches) -> Iterator[list[Any]]:
+    """Yield the rows of a query with Python's values."""
+    for batch in batches:
+        for row in batch:
+            yield [
+                value if value is None or spec.read is None else spec.read(value)
+                for spec, value in zip(specs, row, strict=True)
+            ]
+
+
+class ResultList(list[T], Generic[T]):
+    """A list of results that notebooks show as a table; equal to a list of the same items."""
+
+    def __init__(self, items: Iterable[T], specs: Sequence[Spec], shown: Sequence[str]) -> None:
+        super().__init__(items)
+        self._specs, self._shown = tuple(specs), tuple(shown)
+
+    @classmethod
+    def of(cls, items: Iterable[T], model: type[BaseModel]) -> ResultList[T]:
+        """Return a list of a model's objects."""
+        return cls(items, model_specs(model), model.glance())
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> ResultList[T]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> T | ResultList[T]:
+        found: Any = super().__getitem__(index)
+        return type(self)(found, self._specs, self._shown) if isinstance(index, slice) else found
+
+    def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
+        """Return a pandas DataFrame, a row each; see ``DatabaseManager.to_dataframe``.
+
+        Args:
+            expand: Whether the keys of JSON columns become columns; or which columns' keys.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            QueryError: A column of ``expand`` is unknown or holds no JSON.
+        """
+        from voices_peewee.rendering.frames import frame
+
+        names = [spec.name for spec in self._specs]
+        rows = [tuple(getattr(item, name) for name in names) for item in self]
+        return frame(self._specs, iter([rows]), expand=expand)
+
+    def _repr_html_(self) -> str:
+        first = self[: html_text.ROWS]
+        return html_text.table(
+            [html_text.heading(name) for name in self._shown],
+            [[getattr(item, name) for name in self._shown] for item in first],
+            note=html_text.cut_note(len(first), len(self)),
+        )

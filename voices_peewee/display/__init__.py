@@ -1,0 +1,1 @@
+"""For notebooks and browsers: DataFrames, plots, Datasette."""

@@ -1,0 +1,1 @@
+"""Which migrations are applied; applying, rolling back, writing and comparing them."""

@@ -1,0 +1,1 @@
+"""What is left, what failed, which model is better."""

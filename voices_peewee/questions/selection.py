@@ -1,0 +1,283 @@
+"""Which runs, which model and which metric a question is about."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import peewee as pw
+
+from voices_peewee.database.dialects import ByEngine, as_number, inner
+from voices_peewee.errors import QueryError
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.search.sql import json_path
+
+if TYPE_CHECKING:
+    from voices_peewee.database.store import SpeakerKey, Store
+
+Time = dt.datetime | str
+Model = tuple[str, str | None]
+
+LARGEST: Final = 1e150  # beyond it a square is infinite; such values count as not finite
+_COLUMNS: Final = {
+    "si_snri": (True, "dB"),
+    "sdri": (True, "dB"),
+    "cpu_usage": (False, "%"),
+    "memory_usage": (False, "MB"),
+    "processing_time": (False, "s"),
+    "real_time_factor": (False, ""),
+}
+_HIGHER: Final = frozenset(
+    [
+        *("accuracy", "cbak", "covl", "csig", "dnsmos", "estoi", "haspi", "isr", "mos", "nisqa"),
+        *("ovrl", "pesq", "pesq_nb", "pesq_wb", "polqa", "sar", "sdr", "seg_snr", "si_sdr"),
+        *("si_sdri", "si_snr", "sig", "sir", "snr", "snri", "stoi", "utmos", "visqol"),
+    ]
+)
+_LOWER: Final = frozenset(
+    [
+        *("cer", "der", "eer", "gpu_memory_mb", "latency", "loss", "lsd", "mae", "mcd", "mse"),
+        *("rmse", "wer"),
+    ]
+)
+_DECIBELS: Final = frozenset(
+    ["isr", "mcd", "sar", "sdr", "seg_snr", "si_sdr", "si_sdri", "si_snr", "sir", "snr", "snri"]
+)
+_LOOK_AT: Final = 10_000  # newest rows that are searched for the names of metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that runs are judged by.
+
+    ``keys`` lead to it in ``additional_metrics``; a column of ``model_performance`` has none.
+    """
+
+    name: str
+    higher_is_better: bool
+    unit: str
+    keys: tuple[str, ...] = ()
+
+    @property
+    def column(self) -> bool:
+        """Whether ``model_performance`` has a column of that name."""
+        return not self.keys
+
+    @property
+    def value(self) -> pw.ColumnBase:
+        """What is selected; it may be no number: see ``is_number``."""
+        if self.keys:
+            return _inner_value(self.keys)
+        found: pw.Field = ModelPerformance._meta.fields[self.name]
+        return found
+
+    @property
+    def is_number(self) -> pw.Expression:
+        """The condition that a row has a finite value."""
+        if self.keys:
+            return _is_number(self.keys)
+        return self.value.is_null(is_null=False)  # a CHECK keeps what is not finite out
+
+
+def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None) -> Metric:
+    """Return the metric of a name.
+
+    Args:
+        store: The open database.
+        name: A column of ``model_performance`` or a name in ``additional_metrics``, where dots
+            lead into inner objects.
+        higher_is_better: Its direction, where it is not known.
+
+    Raises:
+        QueryError: No row has such a metric, or its direction is not known.
+    """
+    if name in _COLUMNS:
+        known, unit = _COLUMNS[name]
+        higher = known if higher_is_better is None else higher_is_better
+        return Metric(name, higher, unit)
+    ways = dict.fromkeys([tuple(name.split(".")), (name,)])
+    keys = next((way for way in ways if _is_recorded(store, way)), None)
+    if keys is None:
+        names = {*_COLUMNS, *_recorded_names(store)}
+        raise QueryError.unknown_field(name, names, "metric")
+    word = name.rpartition(".")[2].lower().replace("-", "_")
+    higher_known = True if word in _HIGHER else False if word in _LOWER else None
+    direction = higher_known if higher_is_better is None else higher_is_better
+    if direction is None:
+        raise QueryError(
+            f"it is not known whether a high {name!r} is good; "
+            "say higher_is_better=True or False, in the shell --higher-is-better or "
+            "--lower-is-better"
+        )
+    return Metric(name, direction, "dB" if word in _DECIBELS else "", keys)
+
+
+def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
+    metrics = ModelPerformance.additional_metrics
+    sqlite = pw.fn.json_extract(metrics, json_path(keys))
+    return ByEngine(sqlite, as_number(inner(metrics, keys)))
+
+
+def _is_number(keys: Sequence[str]) -> pw.Expression:
+    # Text sorts above every number, and so do the infinities that JSON can spell.
+    return _inner_value(keys).between(-LARGEST, LARGEST)
+
+
+def _is_recorded(store: Store, keys: Sequence[str]) -> bool:
+    query = ModelPerformance.select(pw.SQL("1")).where(_is_number(keys)).limit(1)
+    with store.reading():
+        return store.connection().execute(*query.sql()).fetchone() is not None
+
+
+_NAMES: Final = """
+SELECT DISTINCT entry.key
+FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
+     json_each(newest.additional_metrics) AS entry
+WHERE entry.type IN ('integer', 'real')
+"""
+
+
+_NAMES_ON_SERVER: Final = _NAMES.replace("json_each", "jsonb_each").replace(
+    "entry.type IN ('integer', 'real')", "jsonb_typeof(entry.value) = 'number'"
+)
+
+
+def _recorded_names(store: Store) -> list[str]:
+    sql = _NAMES if store.server is None else _NAMES_ON_SERVER
+    with store.reading():
+        return [key for (key,) in store.connection().execute(sql, (_LOOK_AT,))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """The runs that a question is about; None stands for all.
+
+    ``since`` and ``until`` bound the start of a run: from the one, and before the other.
+    """
+
+    operation_type: str | None = None
+    model_type: str | None = None
+    model_version: str | None = None
+    speaker: SpeakerKey | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+    @property
+    def is_about_models(self) -> bool:
+        """Whether nothing but a model chooses the runs."""
+        rest = (self.operation_type, self.speaker, self.since, self.until)
+        return all(value is None for value in rest)
+
+    def conditions(self, store: Store, model: type[pw.Model]) -> list[pw.Expression]:
+        """Return what holds for the runs; ``model`` is the one whose columns name the model.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        run, fields = ProcessingHistory, model._meta.fields
+        wanted = {
+            run.operation_type: self.operation_type,
+            fields["model_type"]: self.model_type,
+            fields["model_version"]: self.model_version,
+        }
+        found = [column == value for column, value in wanted.items() if value is not None]
+        if self.speaker is not None:
+            found.append(ProcessedFile.speaker == store.speaker(self.speaker).id)
+        if self.since is not None:
+            found.append(run.start_time >= self.since)
+        if self.until is not None:
+            found.append(run.start_time < self.until)
+        return found
+
+
+@contextmanager
+def snapshot(store: Store) -> Iterator[None]:
+    """Let every read inside see one state of the database, without the lock of writers."""
+    with store.snapshot():
+        yield
+
+
+def model_label(model_type: str | None, model_version: str | None) -> str:
+    """Return how a model with its version is written: ``demucs:4.0``."""
+    if model_version is None:
+        return model_type or "(no model)"
+    return f"{model_type or ''}:{model_version}"
+
+
+def parse_model(text: str) -> Model:
+    """Split ``demucs:4.0`` into type and version at the last colon.
+
+    The version is None, which stands for any, where there is no colon, and empty, which stands
+    for runs without a version, where nothing follows it.
+
+    Raises:
+        QueryError: Nothing stands before the colon.
+    """
+    before, colon, after = text.rpartition(":")
+    model = (before, after) if colon else (after, None)
+    if not model[0].strip():
+        raise QueryError(f"a model is written type:version, for example demucs:4.0, not {text!r}")
+    return model
+
+
+def find_model(store: Store, model: str | Model) -> Model:
+    """Return the type and version of a model that has runs.
+
+    Raises:
+        QueryError: No run is by this model.
+    """
+    found = parse_model(model) if isinstance(model, str) else model
+    if _has_runs(store, found):
+        return found
+    if isinstance(model, str) and _has_runs(store, (model, None)):
+        return model, None  # the colon is a part of its name
+    known = {model_label(*key) for key in _models(store)}
+    if not known:
+        raise QueryError(f"unknown model {model_label(*found)!r}; no run names a model")
+    raise QueryError.unknown_field(model_label(*found), known, "model")
+
+
+def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
+    """Return the conditions for the runs of a model, which an index can serve."""
+    run, (model_type, version) = ProcessingHistory, model
+    conditions = [run.model_type == model_type]
+    if version is not None:
+        missing = run.model_version.is_null()
+        conditions.append(
+            (run.model_version == version) | missing
+            if version == ""
+            else run.model_version == version
+        )
+    if runs.operation_type is None:  # the index begins with it
+        conditions.append(run.operation_type.in_(_operations(store)))
+    return conditions
+
+
+def _has_runs(store: Store, model: Model) -> bool:
+    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(store, model, Runs())).limit(1)
+    return store.connection().execute(*query.sql()).fetchone() is not None
+
+
+def _models(store: Store) -> list[tuple[str, str | None]]:
+    run = ProcessingHistory
+    query = run.select(run.model_type, run.model_version).distinct()
+    query = query.where(run.model_type.is_null(is_null=False))
+    found: list[tuple[str, str | None]] = store.connection().execute(*query.sql()).fetchall()
+    return found
+
+
+def _operations(store: Store) -> list[str]:
+    """Return the types of operation there are, by jumping through the index."""
+    run, found = ProcessingHistory, [""]
+    smallest = run.select(pw.fn.MIN(run.operation_type))
+    while True:
+        query = smallest.where(run.operation_type > found[-1])
+        (value,) = store.connection().execute(*query.sql()).fetchone()
+        if value is None:
+            return found[1:]
+        found.append(value)

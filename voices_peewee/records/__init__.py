@@ -1,0 +1,1 @@
+"""Speakers and recordings: audio on the disk, rows in the record."""

@@ -1,0 +1,264 @@
+"""What a recording is: format, duration, sample rate, channels, size and content hash.
+
+Files come from strangers. Nothing here waits on a named pipe, follows a playlist to another file
+or believes a number that no recording can have; each refusal is an ``AudioError`` of one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from io import FileIO
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from voices_peewee.errors import AudioError, MissingExtraError
+from voices_peewee.records.audio_files import AnyPath, digest, opened_file
+from voices_peewee.records.audio_files import content_hash as content_hash
+from voices_peewee.records.audio_files import find_files as find_files
+from voices_peewee.records.audio_files import stat_facts as stat_facts
+
+if TYPE_CHECKING:
+    from av import AudioCodecContext, AudioStream, VideoStream
+    from av.container import InputContainer
+
+_BLOCK: Final = 1 << 16
+_MAX_RATE: Final = 10_000_000
+_MAX_CHANNELS: Final = 1024
+_MICROSECONDS: Final = 1_000_000
+_YEAR: Final = 366 * 86_400
+_OPTIONS: Final = {
+    "protocol_whitelist": "none",  # a playlist leads nowhere
+    "max_probe_packets": "1",  # FFmpeg's 2,500 look for DTS in each WAV and take 6 ms a file
+}
+_NOT_AUDIO: Final = "it is not audio, or its header is damaged"
+_MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
+# FFmpeg's demuxers whose headers state a length; for the others FFmpeg would estimate one.
+_STATED: Final = frozenset(
+    [
+        *(_MP4, "matroska,webm"),
+        *("aiff", "asf", "au", "avi", "caf", "flac", "ogg", "tta", "w64", "wav", "wv"),
+    ]
+)
+# Demuxers whose packets are frames of a known length, so that counting packets is enough.
+_FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
+# What people call a demuxer's content: audio alone, audio with video.
+_FORMATS: Final = {
+    "amrnb": ("amr", "amr"),
+    "amrwb": ("amr", "amr"),
+    "asf": ("wma", "wmv"),
+    _MP4: ("m4a", "mp4"),
+    "mpegts": ("ts", "ts"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """The facts of one file; None stands for a fact that is not known.
+
+    ``path`` is absolute with its links kept, ``file_format`` is what the content says (not the
+    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes and
+    ``content_hash`` the SHA-256 of the bytes in hexadecimal.
+    """
+
+    filename: str
+    path: str
+    file_format: str | None
+    duration: float | None
+    sample_rate: int | None
+    channels: int | None
+    file_size: int
+    content_hash: str
+
+
+def probe(path: AnyPath, *, exact: bool = False) -> AudioInfo:
+    """Read the facts of a recording, or of the first audio track of a video.
+
+    Args:
+        path: a regular file, or links that lead to one.
+        exact: decode the whole file to count its samples, which also sees that a FLAC was cut
+            short or that an Ogg holds several chained streams; otherwise believe the header
+            where it states a length.
+
+    Raises:
+        AudioError: nothing can be read there (missing, unreadable, not a regular file, empty).
+        AudioError: the content is not audio, or it is damaged or impossible.
+        AudioError: the file changed while it was read.
+        MissingExtraError: PyAV is not installed.
+    """
+    full = os.path.abspath(path)
+    with opened_file(path) as (file, size):
+        if size == 0:
+            raise AudioError(path, "the file is empty")
+        sha256 = digest(file)
+        facts = _read_facts(path, file, exact=exact)
+        return AudioInfo(Path(full).name, full, *facts, size, sha256)
+
+
+class _Bytes:
+    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
+
+    PyAV prints what a callback raises while it is not looking: nothing is raised here, a failed
+    read is kept in ``failure`` and looks like the end of the file.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self.failure: OSError | None = None
+        self._file = file
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.failure = error
+            return b""
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):  # a damaged header points before the start
+            return -1
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
+    """Return format, duration (s), sample rate (Hz) and channels."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("reading audio files", "audio") from error
+    source = _Bytes(file)
+    try:
+        with _container(av, source) as container:
+            stream = _audio_stream(path, container)
+            rate, channels = _checked_header(path, stream)
+            name = _format_name(container, stream, file)
+            return name, _duration(path, container, stream, exact=exact), rate, channels
+    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+        raise AudioError(path, _NOT_AUDIO) from error
+    finally:
+        if source.failure:
+            raise source.failure
+
+
+def _container(av: ModuleType, source: _Bytes) -> InputContainer:
+    """Open a container whose tags may be in any encoding, as PyAV 19 does by itself."""
+    is_old = int(av.__version__.partition(".")[0]) < 19
+    tags = {"metadata_errors": "replace"} if is_old else {}
+    container: InputContainer = av.open(
+        source, mode="r", container_options=_OPTIONS, buffer_size=_BLOCK, **tags
+    )
+    return container
+
+
+def _audio_stream(path: AnyPath, container: InputContainer) -> AudioStream:
+    if container.streams.audio:
+        return container.streams.audio[0]
+    is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    if container.streams.video and not is_picture:
+        raise AudioError(path, "it is a video without an audio track")
+    raise AudioError(path, _NOT_AUDIO)
+
+
+def _checked_header(path: AnyPath, stream: AudioStream) -> tuple[int, int]:
+    """Return sample rate (Hz) and channels, if a recording can have them."""
+    codec: AudioCodecContext | None = stream.codec_context
+    if codec is None:
+        raise AudioError(path, "its codec is not known here")
+    if codec.name.startswith("mp1"):  # never met in earnest, but time-zone tables look like it
+        raise AudioError(path, _NOT_AUDIO)
+    rate, channels = codec.sample_rate, codec.channels
+    if not 1 <= rate <= _MAX_RATE:
+        raise AudioError(path, "its header states no possible sample rate")
+    if not 1 <= channels <= _MAX_CHANNELS:  # FFmpeg says 0 for what it cannot represent
+        raise AudioError(path, "its header states no possible number of channels")
+    return rate, channels
+
+
+def _format_name(container: InputContainer, stream: AudioStream, file: FileIO) -> str:
+    """Name the content in the words that people use."""
+    name = container.format.name
+    if name == "matroska,webm":
+        return "webm" if b"webm" in os.pread(file.fileno(), 64, 0) else "mkv"
+    if name == "ogg" and stream.codec_context.name in {"opus", "libopus"}:
+        return "opus"
+    if name == "mp3":
+        return stream.codec_context.name.removesuffix("float")
+    audio_only, with_video = _FORMATS.get(name, (name.partition(",")[0],) * 2)
+    return with_video if any(map(_moves, container.streams.video)) else audio_only
+
+
+def _moves(stream: VideoStream) -> bool:
+    """Say whether a video stream is more than the picture of a cover."""
+    from av.stream import Disposition
+
+    return not stream.disposition & Disposition.attached_pic
+
+
+def _duration(
+    path: AnyPath, container: InputContainer, stream: AudioStream, *, exact: bool
+) -> float:
+    """Return the length in seconds: the header's where it states one, else counted."""
+    stated = _stated_duration(container, stream)
+    if stated is not None and not exact:
+        return stated
+    if container.format.name in _FRAMED and not exact:
+        return _packets_duration(container, stream)
+    counted = _decoded_duration(path, container, stream)
+    if container.format.name == _MP4 and stated is not None:
+        return min(counted, stated)  # decoders keep the padding at the end, the header does not
+    return counted
+
+
+def _stated_duration(container: InputContainer, stream: AudioStream) -> float | None:
+    """Return what the header states in seconds, None where FFmpeg would have to estimate."""
+    if container.format.name not in _STATED:
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        stated = float(stream.duration * stream.time_base)
+    elif container.duration is not None and len(container.streams) == 1:
+        stated = container.duration / _MICROSECONDS
+    else:
+        return None
+    return stated if 0 <= stated < _YEAR else None
+
+
+def _packets_duration(container: InputContainer, stream: AudioStream) -> float:
+    """Add up the packets, in seconds, less the samples that decoders are told to skip."""
+    ticks, skipped = 0, 0
+    for packet in container.demux(stream):
+        ticks += packet.duration or 0 if packet.size else 0
+        if packet.has_sidedata("skip_samples"):
+            at_start, at_end = struct.unpack_from("<II", bytes(packet.get_sidedata("skip_samples")))
+            skipped += at_start + at_end
+    seconds = ticks * (stream.time_base or 0) - Fraction(skipped, stream.codec_context.sample_rate)
+    return max(0.0, float(seconds))
+
+
+def _decoded_duration(path: AnyPath, container: InputContainer, stream: AudioStream) -> float:
+    """Decode all that can be decoded and return its length in seconds."""
+    from av import FFmpegError
+
+    samples: Counter[int] = Counter()
+    damage: FFmpegError | None = None
+    packets = container.demux(stream)
+    while True:
+        try:
+            frames = next(packets).decode()
+        except StopIteration:
+            break
+        except FFmpegError as error:  # a bad packet; what follows it may be sound
+            damage = error
+            continue
+        for frame in frames:
+            samples[frame.sample_rate] += frame.samples
+    if damage and not samples:
+        raise AudioError(path, "its audio is damaged: none of it can be decoded") from damage
+    return float(sum(Fraction(count, rate) for rate, count in samples.items()))

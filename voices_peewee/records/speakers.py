@@ -1,0 +1,202 @@
+"""What is done with speakers: profiles, tags, and the files linked to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any, Final
+
+import peewee as pw
+
+from voices_peewee.database.dialects import ByEngine, elements, nodes, plain
+from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
+from voices_peewee.errors import DuplicateNameError, InvalidValueError
+from voices_peewee.schema.models import ProcessedFile, Speaker
+
+_KEEP: Final[Any] = object()
+
+
+class SpeakerMethods(HasStore):
+    """The manager's methods for speakers; a speaker is named by id, name or object."""
+
+    def create_speaker(
+        self,
+        name: str,
+        description: str | None = None,
+        tags: Iterable[str] = (),
+        *,
+        unique: bool = False,
+    ) -> Speaker:
+        """Add a speaker and return it; names need not be unique, unless ``unique`` asks for it.
+
+        Raises:
+            DuplicateNameError: ``unique`` is true and the name is taken.
+            InvalidValueError: The name is empty, or a tag is no text.
+        """
+        speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
+        with self.store.writing():
+            self.store.lock_speakers()
+            taken = [one.id for one in self.store.query(Speaker).filter_by(name=name).all()]
+            if unique and taken:
+                raise DuplicateNameError("speaker", name, taken)
+            return self.store.insert(speaker)
+
+    def get_speaker(self, speaker: SpeakerKey) -> Speaker:
+        """Return a speaker by id, name or object.
+
+        Raises:
+            NotFoundError: There is none.
+            AmbiguousNameError: Several have that name.
+        """
+        return self.store.speaker(speaker)
+
+    def update_speaker(
+        self,
+        speaker: SpeakerKey,
+        *,
+        name: str = _KEEP,
+        description: str | None = _KEEP,
+        tags: Iterable[str] = _KEEP,
+    ) -> Speaker:
+        """Change what is given of a speaker and return it.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several have that name.
+            InvalidValueError: The name is empty, or a tag is no text.
+        """
+        changes: dict[str, Any] = {"name": name, "description": description, "tags": tags}
+        changes = {key: value for key, value in changes.items() if value is not _KEEP}
+        if "tags" in changes:
+            changes["tags"] = _clean_tags(changes["tags"])
+        with self.store.writing():
+            self.store.lock_speakers()
+            fresh = self._fresh(speaker)
+            return self.store.update(fresh, changes)
+
+    def add_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
+        """Add tags that the speaker does not have yet and return the speaker.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several have that name.
+            InvalidValueError: A tag is no text.
+        """
+        new = _clean_tags(tags)
+        with self.store.writing():
+            self.store.lock_speakers()
+            fresh = self._fresh(speaker)
+            return self.store.update(fresh, {"tags": _clean_tags([*fresh.tags, *new])})
+
+    def remove_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
+        """Remove the tags that the speaker has and return the speaker.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several have that name.
+            InvalidValueError: A tag is no text.
+        """
+        gone = set(_clean_tags(tags))
+        with self.store.writing():
+            self.store.lock_speakers()
+            fresh = self._fresh(speaker)
+            kept = [tag for tag in fresh.tags if tag not in gone]
+            return self.store.update(fresh, {"tags": kept})
+
+    def list_tags(self) -> dict[str, int]:
+        """Return every tag, in order, with the number of speakers that have it."""
+        tag = pw.SQL("tag.value")
+        query = (
+            Speaker.select(tag, pw.fn.COUNT(Speaker.id.distinct()))
+            .from_(Speaker, _TAGS)
+            .group_by(tag)
+            .order_by(tag)
+        )
+        with self.store.reading():
+            counts: Iterable[Any] = query.tuples()
+            return dict(counts)
+
+    def find_speakers_by_tags(
+        self, tags: Iterable[str] | str, *, match_all: bool = False
+    ) -> list[Speaker]:
+        """Return the speakers that have any of the tags, or all of them, by name.
+
+        Raises:
+            InvalidValueError: A tag is no text.
+        """
+        conditions = [has_tag(tag) for tag in _clean_tags(tags)]
+        if not conditions:
+            return []
+        query = self.store.query(Speaker)
+        if match_all:
+            query = query.where(*conditions)
+        else:
+            query = query.where(reduce(or_, conditions))
+        with self.store.reading():
+            return query.order_by(Speaker.name, Speaker.id).all()
+
+    def search_speakers(self, text: str) -> list[Speaker]:
+        """Return the speakers whose name or description holds a text, by name."""
+        condition = Speaker.name.contains(text) | Speaker.description.contains(text)
+        with self.store.reading():
+            query = self.store.query(Speaker).where(condition)
+            return query.order_by(Speaker.name, Speaker.id).all()
+
+    def link_file(self, file: FileKey, speaker: SpeakerKey) -> ProcessedFile:
+        """Say whose voice a file holds and return the file.
+
+        Raises:
+            NotFoundError: There is no such file or speaker.
+            AmbiguousNameError: Several have that name or path.
+        """
+        with self.store.writing():
+            found = self.store.speaker(speaker)
+            return self.store.update(self.store.file(file), {"speaker": found})
+
+    def unlink_file(self, file: FileKey) -> ProcessedFile:
+        """Take the speaker from a file and return the file.
+
+        Raises:
+            NotFoundError: There is no such file.
+            AmbiguousNameError: Several have that path.
+        """
+        with self.store.writing():
+            return self.store.update(self.store.file(file), {"speaker": None})
+
+    def get_speaker_files(self, speaker: SpeakerKey) -> list[ProcessedFile]:
+        """Return a speaker's files, by id.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several have that name.
+        """
+        found = self.store.speaker(speaker)
+        with self.store.reading():
+            query = self.store.query(ProcessedFile).filter_by(speaker_id=found.id)
+            return query.order_by(ProcessedFile.id).all()
+
+    def _fresh(self, speaker: SpeakerKey) -> Speaker:
+        """Return the speaker as the database has it now, not as the caller read it once."""
+        key = speaker.id if isinstance(speaker, Speaker) else speaker
+        return self.store.speaker(key)
+
+
+def has_tag(tag: str) -> pw.Node:
+    """Return the condition that a speaker has a tag."""
+    return pw.fn.EXISTS(nodes("SELECT 1 FROM", _TAGS, "WHERE tag.value =", plain(tag)))
+
+
+_TAGS: Final = ByEngine(
+    nodes(pw.fn.json_each(Speaker.tags), "AS tag"),
+    nodes("LATERAL", elements(Speaker.tags, "tag")),
+)
+
+
+def _clean_tags(tags: Iterable[str] | str) -> list[str]:
+    """Return the tags without doubles, in their order."""
+    given: Sequence[object] = [tags] if isinstance(tags, str) else list(tags)
+    for tag in given:
+        if not isinstance(tag, str) or not tag.strip():
+            raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")
+    return list(dict.fromkeys(str(tag).strip() for tag in given))

@@ -1,0 +1,1 @@
+"""Values as text: tables, JSON, CSV and HTML; knows no database."""

@@ -1,0 +1,1 @@
+"""Recording a run: tracking, outputs, metrics, cost."""

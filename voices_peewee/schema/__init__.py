@@ -1,0 +1,1 @@
+"""What the record is: models, fields, views, and what every column is called."""

@@ -1,0 +1,344 @@
+"""Four Peewee models on one proxy that ``DatabaseManager.connect`` binds at run time.
+
+The binding is process-wide: the models work with one database at a time, and only
+``DatabaseManager.connect`` and ``close`` change which. Units: durations and times in
+seconds, rates in Hz, SI-SNRi and SDRi in dB, memory in MB, sizes in bytes, CPU in percent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import peewee as pw
+
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voices_peewee.display.player import Player
+
+database_proxy = pw.DatabaseProxy()
+
+# Each CHECK with the sentence a user meets who breaks it. BETWEEN also refuses text in a
+# numeric SQLite column, because text sorts above every number.
+CHECKS: Final = {
+    "ck_speakers_name": ("trim(name) <> ''", "a speaker needs a name"),
+    "ck_processed_files_filename": ("filename <> ''", "a file needs a filename"),
+    "ck_processed_files_duration": (
+        "duration BETWEEN 0 AND 1e12",
+        "duration must be a number of seconds, 0 or more",
+    ),
+    "ck_processed_files_sample_rate": (
+        "sample_rate BETWEEN 1 AND 10000000",
+        "sample_rate must lie between 1 and 10000000 Hz",
+    ),
+    "ck_processed_files_channels": (
+        "channels BETWEEN 1 AND 1024",
+        "channels must lie between 1 and 1024",
+    ),
+    "ck_processed_files_file_size": (
+        "file_size BETWEEN 0 AND 9223372036854775807",
+        "file_size must be a number of bytes, 0 or more",
+    ),
+    "ck_processing_history_operation_type": (
+        "trim(operation_type) <> ''",
+        "a run needs an operation_type",
+    ),
+    "ck_processing_history_end_time": (
+        "end_time >= start_time",
+        "end_time must not lie before start_time",
+    ),
+    "ck_model_performance_si_snri": (
+        "si_snri BETWEEN -1e6 AND 1e6",
+        "si_snri must be a finite number of dB",
+    ),
+    "ck_model_performance_sdri": (
+        "sdri BETWEEN -1e6 AND 1e6",
+        "sdri must be a finite number of dB",
+    ),
+    "ck_model_performance_cpu_usage": (
+        "cpu_usage BETWEEN 0 AND 1e9",
+        "cpu_usage must be a percentage, 0 or more",
+    ),
+    "ck_model_performance_memory_usage": (
+        "memory_usage BETWEEN 0 AND 1e12",
+        "memory_usage must be a number of MB, 0 or more",
+    ),
+    "ck_model_performance_processing_time": (
+        "processing_time BETWEEN 0 AND 1e12",
+        "processing_time must be a number of seconds, 0 or more",
+    ),
+    "ck_model_performance_real_time_factor": (
+        "real_time_factor BETWEEN 0 AND 1e15",
+        "real_time_factor must be a number, 0 or more",
+    ),
+}
+
+
+def new_run_id() -> str:
+    """Return a new name for a run (32 hexadecimal digits)."""
+    return uuid.uuid4().hex
+
+
+def _checks(table: str) -> list[pw.Node]:
+    prefix = f"ck_{table}_"
+    return [
+        pw.Check(sql, name=name) for name, (sql, _) in CHECKS.items() if name.startswith(prefix)
+    ]
+
+
+class BaseModel(pw.Model):
+    """What the four models share: the proxy and an integer key."""
+
+    id = pw.AutoField()
+
+    if TYPE_CHECKING:
+        __data__: dict[str, Any]
+        __rel__: dict[str, Any]
+        _dirty: set[str]
+
+    class Meta:
+        database = database_proxy
+        legacy_table_names = False
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+
+    def _repr_html_(self) -> str:
+        from voices_peewee.rendering import html as html_text
+
+        values = {
+            html_text.heading(field.column_name): self.__data__.get(field.name)
+            for field in self._meta.sorted_fields
+        }
+        title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
+        return html_text.facts(values, title=title)
+
+    @classmethod
+    def glance(cls) -> tuple[str, ...]:
+        """Return the names of the columns that a table of many rows shows."""
+        return cls._columns or tuple(field.column_name for field in cls._meta.sorted_fields)
+
+    _shown: ClassVar[tuple[str, ...]] = ("id",)
+    _columns: ClassVar[tuple[str, ...]] = ()  # () means all
+
+
+class _Timestamped(BaseModel):
+    """A model whose ``updated_at`` moves on every update, bulk updates included."""
+
+    if TYPE_CHECKING:
+        updated_at: dt.datetime
+
+    @classmethod
+    def update(cls, *data: Mapping[Any, Any], **changes: Any) -> pw.ModelUpdate:
+        """Return Peewee's update query; it also moves ``updated_at``."""
+        given = {getattr(key, "name", key) for mapping in data for key in mapping}
+        if "updated_at" not in given:
+            changes.setdefault("updated_at", utc_now())
+        return super().update(*data, **changes)
+
+    def save(self, force_insert: bool = False, only: Any = None) -> Any:
+        """Insert or update the row; an update moves ``updated_at``."""
+        if self.id is not None and not force_insert:
+            self.updated_at = utc_now()
+            if only is not None:
+                only = [*only, type(self).updated_at]
+        return super().save(force_insert=force_insert, only=only)
+
+
+class Speaker(_Timestamped):
+    """A voice profile. ``tags`` is a list of texts."""
+
+    name = pw.TextField(index=True)
+    description = pw.TextField(null=True)
+    tags = JSONField(default=list)
+    created_at = UTCDateTimeField(default=utc_now, index=True)
+    updated_at = UTCDateTimeField(default=utc_now)
+
+    if TYPE_CHECKING:
+        processed_files: pw.ModelSelect[ProcessedFile]
+
+    class Meta:
+        table_name = "speakers"
+        constraints = _checks("speakers")
+
+    _shown = ("id", "name", "tags")
+    _columns = ("id", "name", "description", "tags")
+
+
+class ProcessedFile(_Timestamped):
+    """A recording, or what belongs to one: a stem (an output), or a voice without a file.
+
+    A recording has no ``recording``; a stem has that and ``processed_path``; a voice has that
+    and a speaker. ``duration`` in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes;
+    ``content_hash`` is the SHA-256 (hexadecimal) of the row's own file, last read at
+    ``read_at``; ``metadata`` is a JSON object.
+    """
+
+    filename = PathField()
+    original_path = PathField(null=True, index=True)
+    processed_path = PathField(null=True, index=True)
+    file_format = pw.TextField(null=True, index=True)
+    duration = pw.DoubleField(null=True)
+    sample_rate = pw.IntegerField(null=True)
+    channels = pw.IntegerField(null=True)
+    metadata = JSONField(default=dict)
+    speaker = pw.ForeignKeyField(
+        Speaker, backref="processed_files", null=True, on_delete="SET NULL"
+    )
+    file_size = pw.BigIntegerField(null=True)
+    content_hash = pw.TextField(null=True, index=True)
+    created_at = UTCDateTimeField(default=utc_now, index=True)
+    updated_at = UTCDateTimeField(default=utc_now)
+    recording = pw.ForeignKeyField("self", backref="outputs", null=True, on_delete="CASCADE")
+    read_at = UTCDateTimeField(null=True)
+
+    if TYPE_CHECKING:
+        speaker_id: int | None
+        recording_id: int | None
+        outputs: pw.ModelSelect[ProcessedFile]
+        processing_history: pw.ModelSelect[ProcessingHistory]
+
+    class Meta:
+        table_name = "processed_files"
+        constraints = _checks("processed_files")
+
+    def player(self) -> Player:
+        """Return players for the recording and the stems made from it, to show in a notebook.
+
+        Raises:
+            MissingExtraError: IPython is not installed.
+            AudioError: Neither the recording nor a stem of it is there.
+        """
+        from voices_peewee.display.player import player
+
+        return player(self)
+
+    _shown = ("id", "filename", "duration", "sample_rate", "channels")
+    _columns = (
+        "id",
+        "filename",
+        "file_format",
+        "duration",
+        "sample_rate",
+        "channels",
+        "speaker_id",
+    )
+
+
+class ProcessingHistory(BaseModel):
+    """One operation on one file: a row of a run.
+
+    A row without ``end_time`` is unfinished; with one it succeeded or failed.
+    ``source_hash`` is the recording's content hash when the run began; ``process`` names
+    the host, process and process start that recorded it.
+    """
+
+    processed_file = pw.ForeignKeyField(
+        ProcessedFile, backref="processing_history", on_delete="CASCADE"
+    )
+    run_id = pw.TextField(default=new_run_id, index=True)
+    operation_type = NameField()
+    model_type = NameField(null=True)
+    model_version = NameField(null=True)
+    parameters = JSONField(default=dict)
+    start_time = UTCDateTimeField(default=utc_now, index=True)
+    end_time = UTCDateTimeField(null=True)
+    success = pw.BooleanField(default=False)
+    error_message = pw.TextField(null=True)
+    source_hash = pw.TextField(null=True)
+    process = JSONField(null=True)
+
+    if TYPE_CHECKING:
+        processed_file_id: int
+        performance_rows: pw.ModelSelect[ModelPerformance]
+
+    class Meta:
+        table_name = "processing_history"
+        constraints = _checks("processing_history")
+        indexes = ((("operation_type", "model_type", "model_version"), False),)
+
+    @property
+    def model_performance(self) -> ModelPerformance | None:
+        """The row's measurements, or None."""
+        found: ModelPerformance | None = self.performance_rows.first()
+        return found
+
+    @property
+    def status(self) -> str:
+        """``success``, ``failed`` or ``unfinished``."""
+        if self.success:
+            return "success"
+        return "unfinished" if self.end_time is None else "failed"
+
+    _shown = ("id", "operation_type", "model_type", "model_version", "status")
+    _columns = (
+        *("id", "processed_file_id", "operation_type", "model_type", "model_version", "status"),
+        *("start_time", "error_message"),
+    )
+
+
+# The morning's two questions, each on its own few rows.
+ProcessingHistory.add_index(
+    ProcessingHistory.start_time,
+    where=pw.SQL("end_time IS NULL"),
+    name="processing_history_unfinished",
+)
+ProcessingHistory.add_index(
+    ProcessingHistory.start_time, where=pw.SQL("NOT success"), name="processing_history_not_success"
+)
+
+
+class ModelPerformance(BaseModel):
+    """What one history row measured, at most one for each.
+
+    ``si_snri`` and ``sdri`` in dB, ``cpu_usage`` in percent of one core, ``memory_usage`` the
+    peak in MB, ``processing_time`` in seconds, ``real_time_factor`` = processing time ÷
+    audio duration; every other metric is in ``additional_metrics``.
+    """
+
+    processing_history = pw.ForeignKeyField(
+        ProcessingHistory, backref="performance_rows", unique=True, on_delete="CASCADE"
+    )
+    model_type = NameField(null=True)
+    model_version = NameField(null=True)
+    si_snri = pw.DoubleField(null=True)
+    sdri = pw.DoubleField(null=True)
+    cpu_usage = pw.DoubleField(null=True)
+    memory_usage = pw.DoubleField(null=True)
+    processing_time = pw.DoubleField(null=True)
+    real_time_factor = pw.DoubleField(null=True)
+    additional_metrics = JSONField(default=dict)
+    created_at = UTCDateTimeField(default=utc_now, index=True)
+
+    if TYPE_CHECKING:
+        processing_history_id: int
+
+    class Meta:
+        table_name = "model_performance"
+        constraints = _checks("model_performance")
+
+    _shown = ("id", "model_type", "model_version", "si_snri", "sdri", "real_time_factor")
+    _columns = (
+        *("id", "processing_history_id", "model_type", "model_version", "si_snri", "sdri"),
+        *("real_time_factor", "processing_time"),
+    )
+
+
+# Covers the leaderboard's columns: it reads this index and never the table.
+ModelPerformance.add_index(
+    ModelPerformance.model_type,
+    ModelPerformance.model_version,
+    ModelPerformance.si_snri,
+    ModelPerformance.sdri,
+    ModelPerformance.real_time_factor,
+    ModelPerformance.memory_usage,
+    ModelPerformance.processing_time,
+    ModelPerformance.processing_history,
+    name="model_performance_leaderboard",
+)
+
+MODELS: Final = (Speaker, ProcessedFile, ProcessingHistory, ModelPerformance)

@@ -1,0 +1,1 @@
+"""Query words to a page of rows."""

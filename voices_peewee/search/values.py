@@ -1,0 +1,242 @@
+"""What the values of a query say: numbers with units, durations, sizes and times.
+
+Every reader takes the text of one value; it raises ``ValueError`` where the text is none of
+its kind, or a number that no column can hold.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from typing import Final
+
+from voices_peewee.search.words import Given, Span, Value
+
+Number = int | float
+
+# What is expected, for the message about a value that cannot be read.
+EXPECTED: Final = {
+    "integer": "a whole number, as 3 or 2..8",
+    "number": "a number, as 0.5 or 1..2.5",
+    "decibel": "a number of dB, as 12.5 or 10..",
+    "seconds": "a duration, as 90, 1m30s, 1:30 or 2..4",
+    "hertz": "a rate in Hz, as 16000, 44.1k or 8k..",
+    "bytes": "a size, as 500k, 10M, 2GiB or 1M..",
+    "percent": "a percentage, as 80 or 100..",
+    "megabytes": "a size in MB, as 512, 2G or 100..",
+    "time": "a time, as 2026-11, 2026-11-22T10:30, today or -7d..",
+    "boolean": "yes or no",
+    "status": "success, failed or unfinished",
+    "speaker": "a name or an id",
+}
+
+_DECIMAL: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_INTEGER: Final = r"[+-]?[0-9]{1,30}"
+_UNIT: Final = rf"({_DECIMAL})\s*([a-zA-Zµ%]*)"
+_CLOCK: Final = r"(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-5]?[0-9](?:\.[0-9]+)?)"
+_PARTS: Final = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*"
+_RELATIVE: Final = r"-((?:[0-9]{1,9}\s*[smhdw]\s*)+)"
+_TIME: Final = (
+    r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
+    r"(?:[T ](?P<hour>[0-9]{2})(?::(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
+    r"(?:\.(?P<fraction>[0-9]{1,6}))?)?)?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
+)
+
+_TICK: Final = dt.timedelta(microseconds=1)
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+UNITS: Final[dict[str, dict[str, Number]]] = {
+    "integer": {"": 1},
+    "seconds": {},
+    "number": {"": 1},
+    "decibel": {"": 1, "db": 1},
+    "percent": {"": 1, "%": 1},
+    "hertz": {"": 1, "hz": 1, "k": 1000, "khz": 1000, "mhz": 10**6},
+    "bytes": {
+        unit + suffix: size
+        for unit, size in {**_THOUSANDS, **_BINARY}.items()
+        for suffix in ("", "b")
+    },
+    "megabytes": {"": 1, "m": 1, "mb": 1, "g": 1000, "gb": 1000, "k": 0.001, "kb": 0.001},
+}
+_TRUTH: Final = {
+    **dict.fromkeys(("yes", "true", "y", "1"), True),
+    **dict.fromkeys(("no", "false", "n", "0"), False),
+}
+
+
+def span(value: Given) -> Span | str:
+    """Return the range that a value is (``2..4``, ``2..``, ``..4``, ``..``), or its text."""
+    if isinstance(value, Span):
+        return value
+    low, dots, high = value.text.partition("..")
+    if not dots or not isinstance(value, Value) or value.literal:
+        return value.text
+    return Span(low.strip() or None, high.strip() or None)
+
+
+def number(kind: str, text: str) -> Number:
+    """Return the number that a text of a kind says, in the kind's base unit.
+
+    Seconds for durations, Hz for rates, bytes for sizes, MB for memory.
+
+    Raises:
+        ValueError: It is none, or too large for a column.
+    """
+    text = text.strip()
+    if kind == "integer":
+        return _bounded(int(_matched(_INTEGER, text)[0]))
+    if kind == "seconds":
+        return _bounded(_duration(text))
+    found = _matched(_UNIT, text)
+    factor = UNITS[kind].get(found[2].lower())
+    if factor is None:
+        raise ValueError(text)
+    return _bounded(plain_number(found[1]) * factor)
+
+
+def plain_number(text: str) -> Number:
+    """Return the number that a text writes without a unit.
+
+    Raises:
+        ValueError: It is none, or not finite, or an integer of more than 64 bits.
+    """
+    if re.fullmatch(_INTEGER, text):
+        return _bounded(int(text))
+    return _bounded(float(_matched(_DECIMAL, text)[0]))
+
+
+def truth(text: str) -> bool:
+    """Return what yes, no, true, false, 1 and 0 say.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    try:
+        return _TRUTH[text.strip().lower()]
+    except KeyError as error:
+        raise ValueError(text) from error
+
+
+def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return the first instant that a value means and the first after it; None is no bound.
+
+    ``2026-11`` is a month, ``2026-11-22T10`` an hour, ``today`` a day; ``-7d`` alone is the
+    time since seven days before ``now``. A time without a zone is UTC.
+
+    Raises:
+        ValueError: An end is no time, or one that no calendar has.
+    """
+    ends = span(value)
+    if isinstance(ends, str):
+        start, end = _period(ends, now)
+        return start, None if _is_relative(ends) else end
+    low = None if ends.low is None else _period(ends.low, now)[0]
+    return low, None if ends.high is None else _period(ends.high, now)[1]
+
+
+def _is_relative(text: str) -> bool:
+    return text.strip().startswith("-")
+
+
+def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | None]:
+    text = text.strip()
+    word = text.lower()
+    if word in {"today", "yesterday"}:
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        day = dt.timedelta(days=1)
+        return (midnight, midnight + day) if word == "today" else (midnight - day, midnight)
+    if word == "now":
+        return now, now + _TICK
+    if found := re.fullmatch(_RELATIVE, word):
+        start = _before(now, found[1])
+        return start, start + _TICK
+    return _calendar(_matched(_TIME, text.upper()))
+
+
+def _before(now: dt.datetime, parts: str) -> dt.datetime:
+    seconds = sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PARTS, parts))
+    try:
+        return now - dt.timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValueError(parts) from error
+
+
+def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime | None]:
+    year, month, day, hour, minute, second = (
+        int(found[name] or default)
+        for name, default in zip(
+            ("year", "month", "day", "hour", "minute", "second"), (1, 1, 1, 0, 0, 0), strict=True
+        )
+    )
+    fraction = int((found["fraction"] or "").ljust(6, "0"))
+    start = dt.datetime(
+        year, month, day, hour, minute, second, fraction, tzinfo=_zone(found["zone"])
+    )
+    try:
+        start = start.astimezone(dt.UTC)
+    except OverflowError as error:
+        raise ValueError(found[0]) from error
+    try:
+        return start, _end(start, found)
+    except OverflowError:
+        return start, None  # the last instants of the calendar
+
+
+def _end(start: dt.datetime, found: re.Match[str]) -> dt.datetime | None:
+    if found["day"] is None:
+        months = 12 if found["month"] is None else 1
+        year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+        return None if year > 9999 else start.replace(year=year, month=month + 1)
+    if found["fraction"] is not None:
+        return start + dt.timedelta(microseconds=10 ** (6 - len(found["fraction"])))
+    unit = next(
+        unit
+        for name, unit in (
+            ("second", "seconds"),
+            ("minute", "minutes"),
+            ("hour", "hours"),
+            ("day", "days"),
+        )
+        if found[name] is not None
+    )
+    return start + dt.timedelta(**{unit: 1})
+
+
+def _zone(text: str | None) -> dt.tzinfo:
+    if text is None or text == "Z":
+        return dt.UTC
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    offset = dt.timedelta(hours=hours, minutes=minutes)
+    return dt.timezone(-offset if text[0] == "-" else offset)
+
+
+def _duration(text: str) -> Number:
+    if re.fullmatch(_DECIMAL, text):
+        return plain_number(text)
+    if found := re.fullmatch(_CLOCK, text):
+        return int(found[1] or 0) * 3600 + int(found[2]) * 60 + plain_number(found[3])
+    parts = re.findall(_PARTS, text.lower())
+    if not parts or re.sub(_PARTS, "", text.lower()):
+        raise ValueError(text)
+    return sum(plain_number(count) * _SECONDS[unit] for count, unit in parts)
+
+
+def _matched(pattern: str, text: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, text)
+    if found is None:
+        raise ValueError(text)
+    return found
+
+
+def _bounded(value: Number) -> Number:
+    """Refuse what SQL cannot bind; keep a whole float as the integer it is."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(value)
+        return value
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(value)
+    return value

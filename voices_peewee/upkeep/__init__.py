@@ -1,0 +1,1 @@
+"""Backup, verification, restoring and checking."""

@@ -1,0 +1,233 @@
+"""What is wrong with a database: its pages, its references, its schema and its audio."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from voices_peewee.database.store import Store
+from voices_peewee.errors import AudioError, DatabaseDamagedError
+from voices_peewee.migrations import runner as migrations
+from voices_peewee.migrations.drift import Drift, drift
+from voices_peewee.records.audio import content_hash
+from voices_peewee.schema.models import MODELS, ProcessedFile
+from voices_peewee.schema.views import VIEWS
+
+Kind = Literal["integrity", "foreign keys", "drift", "migrations", "files"]
+Progress = Callable[[int, int], None]
+
+_RESTORE: Final = "restore a backup with 'voices restore'"
+_SHOWN: Final = 20  # findings about integrity; a broken page may cause thousands
+_PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
+
+_TOTAL: Final = """SELECT coalesce(sum(size), 0) FROM
+ (SELECT max(file_size) AS size FROM processed_files GROUP BY original_path) AS sizes"""
+_ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM processed_files
+ WHERE (original_path, id) > (?, ?) ORDER BY original_path, id LIMIT ?"""
+_OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
+ WHERE (processed_path, id) > (?, ?) ORDER BY processed_path, id LIMIT ?"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: ``what`` is a sentence, ``advice`` what to do about it."""
+
+    kind: Kind
+    what: str
+    advice: str
+
+
+def check(
+    store: Store,
+    *,
+    directories: Sequence[Path],
+    path: str,
+    files: bool = False,
+    on_progress: Progress | None = None,
+) -> list[Finding]:
+    """Return what is wrong with an open database; nothing is changed.
+
+    The models need not be bound, and the database need not be up to date. Where migrations
+    are pending or unknown, the schema is not compared with the models'.
+
+    Args:
+        store: The database.
+        directories: Where the known migrations are.
+        path: The database's path; ``:memory:`` for none.
+        files: Look at the audio as well: is it there, and is it what was recorded?
+        on_progress: Called with the bytes of audio done and in all.
+
+    Raises:
+        MigrationError: The migrations cannot be read.
+        DatabaseBusyError: Another program kept the database locked.
+    """
+    # A server looks after its pages and references by itself.
+    found = list(_integrity(store)) if store.server is None else []
+    references = _foreign_keys(store) if store.server is None else iter(())
+    for look in (references, _schema(store, directories)):
+        found.extend(_readable(look))
+    if files:
+        found.extend(_readable(_files(store, path, on_progress)))
+    return list(dict.fromkeys(found))
+
+
+def _readable(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings up to where the file is too damaged to go on."""
+    try:
+        yield from findings
+    except DatabaseDamagedError as error:
+        yield Finding("integrity", f"a part cannot be read: {error}", _RESTORE)
+
+
+@contextmanager
+def _reading(store: Store) -> Iterator[sqlite3.Connection]:
+    with store.reading():
+        yield store.connection()
+
+
+def _integrity(store: Store) -> Iterator[Finding]:
+    try:
+        with _reading(store) as connection:
+            rows = connection.execute("PRAGMA integrity_check").fetchall()
+    except DatabaseDamagedError as error:
+        yield Finding("integrity", f"the integrity check broke off: {error}", _RESTORE)
+        return
+    lines = [line for (text,) in rows for line in str(text).splitlines()]
+    wrong = [line for line in lines if line != "ok" and not line.startswith("***")]
+    for line in wrong[:_SHOWN]:
+        yield Finding("integrity", line[:1].lower() + line[1:], _RESTORE)
+    if len(wrong) > _SHOWN:
+        yield Finding("integrity", f"and {len(wrong) - _SHOWN} more faults like these", _RESTORE)
+
+
+def _foreign_keys(store: Store) -> Iterator[Finding]:
+    with _reading(store) as connection:
+        rows = connection.execute("PRAGMA foreign_key_check").fetchall()
+    for (table, parent), group in groupby(sorted(rows, key=_pair), key=_pair):
+        ids = [row[1] for row in group]
+        some = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+        if len(ids) == 1:
+            what = f"1 row of {table!r} refers to a missing row of {parent!r} (id {some})"
+        else:
+            what = f"{len(ids)} rows of {table!r} refer to missing rows of {parent!r} (ids {some})"
+        it = "it" if len(ids) == 1 else "them"
+        yield Finding("foreign keys", what, f"delete or correct {it}, or {_RESTORE}")
+
+
+def _pair(row: Sequence[object]) -> tuple[str, str]:
+    return str(row[0]), str(row[2])
+
+
+def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
+    with store.reading():
+        states = migrations.status(store.database, directories)
+    behind = [state for state in states if state.state != "applied"]
+    for state in behind:
+        if state.state == "pending":
+            advice = "run 'voices run-migrations'"
+        else:
+            advice = "upgrade voices-peewee, or name the directory that has it: --migrations-dir"
+        yield Finding("migrations", f"migration {state.name!r} is {state.state}", advice)
+    if behind:
+        return
+    with store.reading():
+        differences = _drift(store)
+    for difference in differences:
+        # create-migration compares tables; a view is written by hand.
+        by_hand = " --empty" if difference.what == "view" else ""
+        yield Finding(
+            "drift",
+            str(difference),
+            f"write a migration with 'voices create-migration NAME{by_hand}', or {_RESTORE}",
+        )
+
+
+def _drift(store: Store) -> list[Drift]:
+    if store.server is None:
+        return drift(store.database, MODELS, views=VIEWS)
+    from voices_peewee.migrations.postgres_drift import drift as drift_on_server
+
+    return drift_on_server(store.database, MODELS, views=VIEWS)
+
+
+# Audio
+
+
+class _Original(NamedTuple):
+    """What one row says of a recording."""
+
+    path: str
+    key: int
+    size: int | None
+    digest: str | None
+
+
+def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Finding]:
+    own = {os.path.realpath(path) + suffix for suffix in ("", "-wal", "-shm", "-journal")}
+    with _reading(store) as connection:
+        total = int(connection.execute(_TOTAL).fetchone()[0])
+    done = 0
+    originals = (_Original(*row) for row in _pages(store, _ORIGINALS))
+    for place, group in groupby(originals, key=lambda row: row.path):
+        rows = list(group)
+        # Closing a file of the database would drop the locks that this process has on it.
+        if "://" not in place and os.path.realpath(place) not in own:
+            yield from _original(place, rows)
+        done += max(row.size or 0 for row in rows)
+        if on_progress is not None:
+            on_progress(min(done, total), total)
+    for place, key in _pages(store, _OUTPUTS):
+        if "://" not in str(place) and not os.path.lexists(str(place)):
+            yield Finding(
+                "files",
+                f"the output {str(place)!r} of file {key} is gone",
+                f"put it back, or forget it: voices update-file {key} --processed-path ''",
+            )
+
+
+def _pages(store: Store, query: str) -> Iterator[tuple[Any, ...]]:
+    """Yield rows by path and id, a page at a time; the path comes back as ``open`` takes it."""
+    place: object = ""
+    key: object = 0
+    while True:
+        with _reading(store) as connection:
+            rows = connection.execute(query, (place, key, _PAGE)).fetchall()
+        for place, key, *rest in rows:
+            yield (ProcessedFile.original_path.python_value(place), key, *rest)
+        if len(rows) < _PAGE:
+            return
+
+
+def _original(place: str, rows: Sequence[_Original]) -> Iterator[Finding]:
+    """Compare a recording with what its rows say; one that is true to it is enough."""
+    known = [row for row in rows if row.size is not None]
+    if not known:
+        return  # it was not there when it was recorded
+    key = max(row.key for row in known)
+    try:
+        size = Path(place).stat().st_size
+    except (OSError, ValueError):
+        advice = f"put it back, or forget it with its runs: voices delete-file {key}"
+        yield Finding("files", f"the recording {place!r} of file {key} is gone", advice)
+        return
+    try:
+        same = [row for row in known if row.size == size]
+        if any(row.digest is None for row in same):
+            return
+        digest = content_hash(place) if same else None
+    except AudioError as error:
+        yield Finding("files", str(error), "check the permissions of the file and its folder")
+        return
+    if digest is None or digest not in {row.digest for row in same}:
+        was = f"{size} bytes, not {known[-1].size}" if digest is None else "other content"
+        yield Finding(
+            "files",
+            f"the recording {place!r} of file {key} has changed ({was})",
+            "put the old one back, or record the new one with 'voices add-files'",
+        )
