@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small sizes, without experiment trackers; under a minute",
+        help="small sizes, without the experiment tracker; under a minute",
     )
     parser.add_argument("--only", nargs="+", metavar="KEY", help="only these workloads: a b c …")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: on a busy machine")
@@ -98,9 +98,8 @@ def _figures(
         goal = "≤ 2" if what == "empty" else ""
         yield f"b′. a `track` block, {what}", "ms", taken, goal
     recorded = next(result for result in results if result.workload.key == "b")
-    for name in ("MLflow", "trackio"):
-        if name in recorded.seconds:
-            yield f"b′. a run with {name}", "ms", recorded.seconds[name] / size.runs * 1000, ""
+    if "MLflow" in recorded.seconds:
+        yield "b′. a run with MLflow", "ms", recorded.seconds["MLflow"] / size.runs * 1000, ""
     ranked = extras.leaderboard(database, size.rounds)
     what, ours = f"h. leaderboard over {size.big_table:,} measurements", ranked["voices_peewee"]
     yield what, "× raw, no index, same answer", ours / ranked["all"], "≤ 0.2"

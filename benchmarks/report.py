@@ -15,7 +15,7 @@ from benchmarks.workloads import OURS, Result, Size
 
 BEGIN: Final = "<!-- figures: written by python -m benchmarks -->"
 END: Final = "<!-- end of figures -->"
-_PACKAGES: Final = ("peewee", "SQLAlchemy", "sqlite-utils", "mlflow-skinny", "mlflow", "trackio")
+_PACKAGES: Final = ("peewee", "SQLAlchemy", "mlflow-skinny", "mlflow")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

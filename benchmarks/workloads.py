@@ -28,10 +28,8 @@ OURS: Final = Voices.name
 _OTHERS: Final = (
     ("benchmarks.peewee_taught", "PeeweeAsTaught"),
     ("benchmarks.alchemy", "AlchemyORM"),
-    ("benchmarks.alchemy", "AlchemyCore"),
-    ("benchmarks.utils", "SqliteUtils"),
 )
-_TRACKERS: Final = (("benchmarks.trackers", "MLflow"), ("benchmarks.trackers", "Trackio"))
+_TRACKERS: Final = (("benchmarks.trackers", "MLflow"),)
 
 
 @dataclass(frozen=True)
