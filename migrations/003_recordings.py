@@ -13,14 +13,16 @@ from peewee_migrate import Migrator
 _LOG = logging.getLogger("voices_peewee.migrations")
 
 # The paths with a row that a run wrote: which recording they get, from which row's facts.
+# SQLite uses an index on a computed column only where CAST says what it is.
 _PATHS = """
 CREATE TEMPORARY TABLE voices_paths AS
 SELECT original_path AS path,
- min(CASE WHEN processed_path IS NULL THEN id END) AS recording_id,
- coalesce(max(CASE WHEN content_hash IS NOT NULL THEN id END), max(id)) AS facts_id,
+ CAST(min(CASE WHEN processed_path IS NULL THEN id END) AS integer) AS recording_id,
+ CAST(coalesce(max(CASE WHEN content_hash IS NOT NULL THEN id END), max(id)) AS integer)
+  AS facts_id,
  min(created_at) AS created_at,
- CASE WHEN count(*) = count(speaker_id) AND min(speaker_id) = max(speaker_id)
-  THEN min(speaker_id) END AS speaker_id,
+ CAST(CASE WHEN count(*) = count(speaker_id) AND min(speaker_id) = max(speaker_id)
+  THEN min(speaker_id) END AS integer) AS speaker_id,
  CASE WHEN max(CASE WHEN processed_path IS NULL THEN 1 ELSE 0 END) = 1 THEN 0 ELSE 1 END AS is_new
 FROM processed_files
 WHERE original_path IS NOT NULL
