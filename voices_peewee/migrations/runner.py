@@ -22,7 +22,7 @@ import peewee as pw
 
 from voices_peewee.database.sqlite import run_sql
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
-from voices_peewee.migrations.files import NAME
+from voices_peewee.migrations.files import NAME, is_installed
 from voices_peewee.migrations.files import names as names
 from voices_peewee.migrations.files import package_directory as package_directory
 from voices_peewee.migrations.files import paths as find
@@ -189,44 +189,56 @@ def rollback(
 def create(
     name: str,
     models: Sequence[type[pw.Model]],
-    directory: Path,
-    *,
     directories: Sequence[Path],
+    *,
     empty: bool = False,
-) -> Path:
-    """Write the difference between models and migrations as the next file of ``directory``.
+) -> tuple[Path, list[str]]:
+    """Write the difference between models and migrations as the next file of a directory.
 
-    Nothing but memory is migrated to find the difference, and the file is tried there. What
-    another directory made is added to and changed, but never dropped; nor are this one's
-    tables when the models have none of them.
+    Nothing but memory is migrated to find the difference, and the file is tried there. No table
+    is dropped, nor a column of a table that another directory made.
 
     Args:
         name: Lower-case letters, digits and ``_``.
         models: What the schema shall be.
-        directory: One of ``directories``.
-        directories: All migrations that apply, in order.
-        empty: Write a file to fill in; so is a file where nothing differs.
+        directories: All migrations that apply, in order; the last one gets the file, and is
+            made where it is missing.
+        empty: Write a file to fill in, without looking; so is a file where nothing differs.
+
+    Returns:
+        The file, and sentences on what has to be written by hand.
 
     Raises:
-        ValueError: ``directory`` is not one of ``directories``.
-        MigrationError: The name is not valid or taken, the difference cannot be written, the
-            file cannot be written, or as ``names``.
+        MigrationError: The directory is an installed package's, the name is not valid or taken,
+            the file cannot be written, or as ``names``.
     """
+    directory = directories[-1]
+    if is_installed(directory):
+        raise MigrationError(
+            "the package's own migrations are written in its checkout; for yours run "
+            f"'voices --migrations-dir migrations create-migration {name}', and name that "
+            "folder in VOICES_MIGRATIONS_DIR for every other command"
+        )
     if not _WORDS.fullmatch(name):
         raise MigrationError(
             f"{name!r} is not a migration's name; use lower-case letters, digits and '_'"
         )
-    if directory not in directories:
-        raise ValueError(f"{str(directory)!r} is not one of the migration directories")
+    _make_directory(directory)
     paths = find(directories)
     own = [int(known[:3]) for known, path in paths.items() if path.parent == directory]
     path = directory / f"{max(own, default=0) + 1:03}_{name}.py"
     if path.stem in paths or not NAME.fullmatch(path.name):
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
     with _current_directory():
-        from voices_peewee.migrations import writer as migration_writer
-    migration_writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
-    return path
+        from voices_peewee.migrations import writer
+    return path, writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MigrationError(f"cannot make {str(directory)!r}: {error.strerror}") from error
 
 
 def _newest(
@@ -253,15 +265,13 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
 
 def _apply(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
     with _checked(database):
-        router = _router(database, paths)
-        for name in todo:
-            router.apply(name)
+        _router(database, paths).run(todo[-1])
 
 
 def _revert(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
     with _checked(database):
-        for name in todo:
-            _router(database, paths).revert(name)
+        for _ in todo:
+            _router(database, paths).rollback()  # type: ignore[no-untyped-call]
         if not applied(database):
             run_sql(database, f'DROP TABLE "{HISTORY_TABLE}"')
 
@@ -342,6 +352,7 @@ def _locked(database: pw.Database) -> Iterator[None]:
             _patiently(database, lambda: stack.enter_context(database.atomic("IMMEDIATE")))
             yield
     finally:
+        database.pragma("legacy_alter_table", 0)  # a rebuild that failed leaves it on
         database.pragma("foreign_keys", foreign_keys)
 
 

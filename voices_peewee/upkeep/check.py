@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.migrations.drift import Drift, drift
+from voices_peewee.migrations.drift import drift
 from voices_peewee.records.audio import content_hash
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
@@ -137,7 +137,7 @@ def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     if behind:
         return
     with store.reading():
-        differences = _drift(store)
+        differences = drift(store.database, MODELS, views=VIEWS)
     for difference in differences:
         # create-migration compares tables; a view is written by hand.
         by_hand = " --empty" if difference.what == "view" else ""
@@ -146,14 +146,6 @@ def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             str(difference),
             f"write a migration with 'voices create-migration NAME{by_hand}', or {_RESTORE}",
         )
-
-
-def _drift(store: Store) -> list[Drift]:
-    if store.server is None:
-        return drift(store.database, MODELS, views=VIEWS)
-    from voices_peewee.migrations.postgres_drift import drift as drift_on_server
-
-    return drift_on_server(store.database, MODELS, views=VIEWS)
 
 
 # Audio
