@@ -111,16 +111,16 @@ def test_list_migrations(populated: Path, own: Path) -> None:
         "name,state",
     ]
     shown = (
-        "name          state\n001_initial   applied\n002_views     applied\n101_language  pending\n"
+        "name            state\n001_initial     applied\n002_views       applied\n003_recordings  applied\n101_language    pending\n"
     )
-    assert run(*args) == (0, shown, "3 migrations\n")
+    assert run(*args) == (0, shown, "4 migrations\n")
     shown = "name,state\n101_language,pending\n"
     assert run(*args, "state:pending", "--csv") == (0, shown, "")
     run(*args[:4], "run-migrations", "--no-backup")
     shown = (
-        "name          state\n001_initial   applied\n002_views     applied\n101_language  unknown\n"
+        "name            state\n001_initial     applied\n002_views       applied\n003_recordings  applied\n101_language    unknown\n"
     )
-    assert run(*args[:2], *args[4:]) == (0, shown, "3 migrations\n")
+    assert run(*args[:2], *args[4:]) == (0, shown, "4 migrations\n")
 
 
 def test_run_to_and_back_to(populated: Path, own: Path) -> None:
@@ -130,7 +130,7 @@ def test_run_to_and_back_to(populated: Path, own: Path) -> None:
     done = run(*args, "run-migrations", "--to", "101_language", "--no-backup")
     assert done == (0, "101_language\n", "1 migration applied\n")
     run(*args, "run-migrations", "--no-backup")
-    done = run(*args, "rollback-migration", "--to", "002_views", "--yes", "--no-backup")
+    done = run(*args, "rollback-migration", "--to", "003_recordings", "--yes", "--no-backup")
     assert done == (0, "102_accent\n101_language\n", "2 migrations undone\n")
 
 
