@@ -114,12 +114,7 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
     ),
     "generated": (
         ('"size" INTEGER DEFAULT 7', '"size" INTEGER AS (7)'),
-        [
-            (
-                "table 'child' has column 'size' as INTEGER NULL GENERATED, "
-                "not INTEGER NULL DEFAULT 7"
-            )
-        ],
+        [("table 'child' has column 'size' as INTEGER NULL GENERATED, not INTEGER NULL DEFAULT 7")],
     ),
     "no foreign key": (
         ('FOREIGN KEY ("parent_id") REFERENCES "parent" ("id") ON DELETE CASCADE, ', ""),

@@ -129,7 +129,6 @@ def python(code: str, *arguments: object, cwd: Path | None = None) -> subprocess
     )
 
 
-
 def test_the_package_directory_holds_the_first_migration() -> None:
     """The package finds its own migrations."""
     assert migrations.names([PACKAGE])[0] == INITIAL
@@ -192,7 +191,6 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
         migrations.names([missing])
     assert str(caught.value) == f"there is no migrations directory {str(missing)!r}"
     assert not missing.exists()
-
 
 
 def test_migrations_make_the_models_schema(database: pw.SqliteDatabase) -> None:
@@ -455,9 +453,7 @@ def test_the_stock_router_would_lose_rows(database: pw.SqliteDatabase, directory
     assert rows(database)["model_performance"] == []
 
 
-def test_add_default_is_refused(
-    database: pw.SqliteDatabase, directory: Path, path: Path
-) -> None:
+def test_add_default_is_refused(database: pw.SqliteDatabase, directory: Path, path: Path) -> None:
     """The stock ``add_default`` would write over every value; it says what to use instead."""
     migrations.upgrade(database, [directory])
     fill(database)
@@ -815,7 +811,6 @@ def test_a_migration_without_functions_is_refused(
     assert migrations.applied(database) == []
 
 
-
 def test_before_is_called_inside_the_lock(
     database: pw.SqliteDatabase, directory: Path, path: Path
 ) -> None:
@@ -906,7 +901,6 @@ def test_a_rollback_that_cannot_be(
         migrations.rollback(database, [directory], steps=2)
     assert str(caught.value) == message
     assert dump(path) == fill_after
-
 
 
 def test_peewee_migrate_is_loaded_late(path: Path) -> None:

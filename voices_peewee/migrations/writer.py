@@ -20,6 +20,7 @@ from peewee_migrate.auto import FIELD_MODULES_MAP, FIELD_TO_PARAMS
 
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations.drift import Drift, differences, drift, view_differences
+from voices_peewee.migrations.guard import checked
 from voices_peewee.migrations.router import SafeRouter
 from voices_peewee.migrations.sqlite_schema import read_parts, read_views
 from voices_peewee.schema.views import VIEWS
@@ -157,14 +158,15 @@ class _Draft(SafeRouter):
         """Run the draft forth and back; return what it does not reach."""
         before, views = read_parts(self.database), read_views(self.database)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, self.path.name)
+            file = Path(folder, "draft.py")
             file.write_text(_source(self.path, *self.bodies), "utf-8")
             paths = {**self.paths, self.path.stem: file}
             try:
-                SafeRouter(self.database, paths, self.migrate_table).run()
+                with checked(self.database):
+                    SafeRouter(self.database, paths, self.migrate_table).run()
                 notes = [str(one) for one in self._left(theirs)]
                 SafeRouter(self.database, paths, self.migrate_table).rollback()  # type: ignore[no-untyped-call]
-            except MigrationError as error:
+            except (MigrationError, pw.DatabaseError) as error:
                 return [f"as it is, it fails: {error.__cause__ or error}"]
         undone = [
             *differences(before, read_parts(self.database)),
