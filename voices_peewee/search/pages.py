@@ -34,7 +34,16 @@ from voices_peewee.search.words import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LISTS", "Column", "Page", "filters_to_words", "find_listing", "records", "select"]
+__all__ = [
+    "LISTS",
+    "Column",
+    "Page",
+    "filters_to_words",
+    "find_listing",
+    "matching",
+    "records",
+    "select",
+]
 
 Words = str | Sequence[str | Term]
 T = TypeVar("T")
@@ -196,6 +205,21 @@ def records(
     queries = question.pages(fields, (), limit, offset)
     found = _first_full((_objects(store, listing.model, query) for query in queries), limit)
     return ResultList.of(found, listing.model)
+
+
+def matching(store: Store, noun: str, words: Words) -> Any:
+    """Return a select of the ids of the rows that match, to be used inside another query.
+
+    Args:
+        noun: ``speakers``, ``files``, ``history`` or ``performance``.
+        words: Query words: one string, or one item a word.
+
+    Raises:
+        QueryError: The list or a field is unknown, or a value cannot be read.
+    """
+    listing = find_listing(noun)
+    key = listing.model.id
+    return _Question(store, listing, _tree(words, (), None), "id")._matching([key], ())
 
 
 def _objects(store: Store, model: Model, query: Any) -> list[BaseModel]:
