@@ -40,8 +40,8 @@ from voices_peewee.errors import (
 )
 from voices_peewee.upkeep import backup
 from voices_peewee.upkeep import copying as backup_copy
+from voices_peewee.upkeep import places as backup_place
 from voices_peewee.upkeep import restoring as backup_restore
-from voices_peewee.upkeep import whole_files as backup_place
 from voices_peewee.upkeep.backup import Backup, list_backups, restore, snapshot, verify
 
 pytestmark = pytest.mark.sqlite(

@@ -26,7 +26,7 @@ from voices_peewee.exchange.export_rows import (
 )
 from voices_peewee.rendering.json_csv import csv_lines, harmless
 from voices_peewee.schema.fields import dump_json
-from voices_peewee.upkeep.whole_files import file_errors
+from voices_peewee.upkeep.places import file_errors
 
 if TYPE_CHECKING:
     from voices_peewee.schema.models import BaseModel

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from voices_peewee.database.server_url import as_server
 from voices_peewee.errors import ExportError
-from voices_peewee.upkeep.whole_files import (
+from voices_peewee.upkeep.places import (
     file_errors,
     link,
     locked,

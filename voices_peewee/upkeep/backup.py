@@ -24,7 +24,7 @@ from voices_peewee.errors import (
     InvalidValueError,
     NotVoicesError,
 )
-from voices_peewee.upkeep import whole_files as backup_place
+from voices_peewee.upkeep import places as backup_place
 from voices_peewee.upkeep.copying import Progress as Progress
 from voices_peewee.upkeep.copying import (
     backup_errors,
@@ -35,8 +35,8 @@ from voices_peewee.upkeep.copying import (
 )
 from voices_peewee.upkeep.facts import Backup as Backup
 from voices_peewee.upkeep.facts import digest, facts_path
+from voices_peewee.upkeep.places import file_errors, said
 from voices_peewee.upkeep.restoring import restore_live, restore_new
-from voices_peewee.upkeep.whole_files import file_errors, said
 
 _MAGIC: Final = b"SQLite format 3\0"
 

@@ -22,7 +22,7 @@ from voices_peewee.errors import (
     NotVoicesError,
 )
 from voices_peewee.upkeep.facts import Backup, digest
-from voices_peewee.upkeep.whole_files import Kind, file_errors, sync
+from voices_peewee.upkeep.places import Kind, file_errors, sync
 
 Progress = Callable[[int, int], None]
 

@@ -21,9 +21,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from voices_peewee._version import __version__
 from voices_peewee.errors import BackupError, DatabaseNewerError, InvalidValueError
-from voices_peewee.upkeep import whole_files as backup_place
+from voices_peewee.upkeep import places as backup_place
 from voices_peewee.upkeep.facts import Backup, digest, facts_path
-from voices_peewee.upkeep.whole_files import file_errors
+from voices_peewee.upkeep.places import file_errors
 
 if TYPE_CHECKING:
     from voices_peewee.database.postgres import Server

@@ -19,7 +19,7 @@ from voices_peewee.errors import (
 from voices_peewee.upkeep import copying as backup_copy
 from voices_peewee.upkeep.copying import Progress, database_errors, open_backup, open_database
 from voices_peewee.upkeep.facts import Backup, digest
-from voices_peewee.upkeep.whole_files import (
+from voices_peewee.upkeep.places import (
     file_errors,
     link,
     locked,
