@@ -13,8 +13,7 @@ from voices_peewee.errors import NotFoundError, VoicesError
 from voices_peewee.exchange.methods import ExchangeMethods
 from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.questions.methods import QuestionMethods
-from voices_peewee.records.methods import RecordingMethods
-from voices_peewee.records.speakers import SpeakerMethods
+from voices_peewee.records.methods import RecordMethods
 from voices_peewee.runs.methods import RunMethods
 from voices_peewee.schema.models import (
     BaseModel,
@@ -34,8 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 
 class DatabaseManager(
     Lifecycle,
-    SpeakerMethods,
-    RecordingMethods,
+    RecordMethods,
     RunMethods,
     SearchMethods,
     QuestionMethods,
@@ -165,18 +163,18 @@ class DatabaseManager(
         return [column.name for column in self.store.database.get_columns(name)]
 
     def _repr_html_(self) -> str:
-        from voices_peewee.rendering import html as html_text
+        from voices_peewee.rendering.table import html_facts
 
         name = f"{type(self).__name__} {self.path}"
         if not self.is_connected:
             note = "not connected; call connect() or initialize()"
-            return html_text.facts({}, title=name, note=note)
+            return html_facts({}, title=name, note=note)
         try:
             with self.store.reading():
                 counts = {word: model.select().count() for word, model in _COUNTED.items()}
         except VoicesError as error:
-            return html_text.facts({}, title=name, note=str(error))
-        return html_text.facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
+            return html_facts({}, title=name, note=str(error))
+        return html_facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
 
 
 _COUNTED: Final = {

@@ -279,21 +279,25 @@ class Lifecycle:
     ) -> Path:
         """Write the difference between models and migrations as a new migration file.
 
+        What has to be written by hand stands in the file and in ``migration_notes``. No table
+        is dropped. The folder of ``migrations_dir`` is made where it is missing.
+
         Args:
             name: Lower-case words joined by ``_``.
-            models: What the schema shall be; None means this package's models.
-            empty: Write an empty file to fill in.
+            models: What the schema shall be beside this package's own models, which a model of
+                the same table replaces.
+            empty: Write an empty file to fill in, without looking for a difference.
 
         Raises:
-            MigrationError: The name is not valid, or the difference cannot be written.
+            MigrationError: The name is not valid, the file cannot be written, or would be
+                written into the installed package.
         """
-        return migrations.create(
-            name,
-            list(models or MODELS),
-            self._directories[-1],
-            directories=self._directories,
-            empty=empty,
+        both: list[type[pw.Model]] = [*MODELS, *(models or ())]
+        wanted = {model._meta.table_name: model for model in both}
+        path, self.migration_notes = migrations.create(
+            name, list(wanted.values()), self._directories, empty=empty
         )
+        return path
 
     # Inside
 
@@ -315,6 +319,9 @@ class Lifecycle:
 
     upgrade_backup: Path | None = None
     """Where the last upgrade of a populated database saved it first."""
+
+    migration_notes: Sequence[str] = ()
+    """What the last migration that was created leaves to be written by hand."""
 
     def _open(self, *, create: bool) -> Store:
         """Open the database, unbound."""

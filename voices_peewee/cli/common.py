@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 import click
 
 from voices_peewee.errors import QueryError, ServerBackupError, VoicesError
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

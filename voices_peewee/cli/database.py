@@ -22,7 +22,7 @@ from voices_peewee.cli.common import (
     yes_option,
 )
 from voices_peewee.cli.view import View, list_options
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 
 
 def _described(backup: Backup) -> str:
-    from voices_peewee.rendering.table import show, size
+    from voices_peewee.rendering.plain import show, size
 
     rows = plural(_records(backup), "record")
     return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"
