@@ -65,7 +65,7 @@ def _agree(theirs: Data, ours: Data, name: str) -> bool:
 
 
 def _by_run(typed: Typed) -> tuple[str, Any]:
-    name = "processed_file" if "run_id" in typed.assumed else "run_id"
+    name = "run_id" if _has_name(typed) else "processed_file"
     return name, typed.data[name]
 
 
@@ -74,10 +74,17 @@ _SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_ver
 
 def _is_same_run(typed: Typed, ours: Data, is_one: bool) -> bool:
     theirs = typed.data
-    if "run_id" not in typed.assumed:
-        return all(theirs[name] == ours[name] for name in ("run_id", "processed_file"))
+    if _has_name(typed):
+        # Its first output moves a run's row from the recording to the stem.
+        has_moved = not is_one and (theirs["end_time"] is None) != (ours["end_time"] is None)
+        is_there = theirs["processed_file"] == ours["processed_file"]
+        return theirs["run_id"] == ours["run_id"] and (is_there or has_moved)
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
     return is_alike and (is_one or "start_time" in typed.assumed)
+
+
+def _has_name(typed: Typed) -> bool:
+    return "run_id" in typed.data and "run_id" not in typed.assumed
 
 
 def _by_history(typed: Typed) -> tuple[str, Any]:
@@ -166,7 +173,7 @@ class Matcher:
         if not fitting:
             return None
         same = [row for row in fitting if not differences(typed, row)]
-        if not same and len(fitting) > 1 and not surely:
+        if not same and len(fitting) > 1 and not surely and not _has_name(typed):
             return None
         chosen = (same or fitting)[0]
         self._claimed.add(chosen.id)
@@ -184,9 +191,12 @@ _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 def differences(typed: Typed, row: BaseModel) -> list[str]:
     """Return the names of the fields in which a record says something else than a row.
 
-    What is empty says nothing: no text, no tags, no metadata.
+    What is empty says nothing: no text, no tags, no metadata; a run that has no end there yet
+    says nothing of one that has ended.
     """
     ours = row.__data__
+    if typed.data.get("end_time", ...) is None and ours["end_time"] is not None:
+        return []
     return [
         name
         for name, value in typed.data.items()

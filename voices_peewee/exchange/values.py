@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import peewee as pw
@@ -186,17 +187,17 @@ class Typer:
         is_text = self._source.is_text
         target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
         if isinstance(target, pw.AutoField):
-            return _or_text(_id, _integer_text) if is_text else _id
+            return _or_text(_id, _scalar) if is_text else _id
         if isinstance(field, JSONField):
             return self._tags if field.name == "tags" else self._object
         if isinstance(field, UTCDateTimeField):
             return self._time(field.name)
         if isinstance(field, pw.BooleanField):
-            return _or_text(_boolean, _boolean_text) if is_text else _boolean
+            return _or_text(_boolean, _truth) if is_text else _boolean
         if isinstance(field, pw.DoubleField):
-            return _or_text(_number, _number_text) if is_text else _number
+            return _or_text(_number, _scalar) if is_text else _number
         if isinstance(field, pw.IntegerField):
-            return _or_text(_integer, _integer_text) if is_text else _integer
+            return _or_text(_integer, _scalar) if is_text else _integer
         if isinstance(field, PathField):
             return _stored_path if self._source.is_database else _path
         if self._source.is_original and field.name in _ENUMS:
@@ -284,34 +285,17 @@ def _boolean(value: Any) -> bool:
     raise MisfitError(f"{_shown(value)} is neither true nor false")
 
 
-def _integer_text(text: str) -> int | float:
-    try:
-        return int(_plain(text))
-    except ValueError:
-        number = _number_text(text)
-        if not number.is_integer():
-            raise MisfitError(f"{_shown(text)} is not an integer") from None
-        return number
-
-
-def _number_text(text: str) -> float:
-    try:
-        return float(_plain(text))
-    except ValueError:
-        raise MisfitError(f"{_shown(text)} is not a number") from None
-
-
-def _plain(text: str) -> str:
-    """Refuse what Python takes for a number and nobody else does."""
-    if not text.isascii() or "_" in text:
-        raise MisfitError(text)
+def _scalar(text: str) -> int | float | str:
+    """Return the number that a text is; what only Python takes for one is none."""
+    if text.isascii() and "_" not in text:
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
     return text
 
 
-def _boolean_text(text: str) -> bool:
-    if (lowered := text.lower()) not in _TRUTH:
-        raise MisfitError(f"{_shown(text)} is neither true nor false")
-    return _TRUTH[lowered]
+def _truth(text: str) -> bool | str:
+    return _TRUTH.get(text.lower(), text)
 
 
 def _text(value: Any) -> str:

@@ -16,7 +16,7 @@ from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import DatabaseNewerError, InputError, NotVoicesError
-from voices_peewee.exchange.import_report import Counts
+from voices_peewee.exchange.report import Counts
 from voices_peewee.schema.models import Speaker
 
 # What SQLAlchemy 2 writes for the original's models on SQLite: enums by name, naive times,
@@ -162,20 +162,6 @@ def test_not_a_byte_of_the_other_database_is_changed(tmp_path: Path, path: Path,
             db.import_records(other)
             assert export(db) == text
         assert digests(other.parent) == before
-
-
-def test_an_older_database(tmp_path: Path, db: DatabaseManager) -> None:
-    """A database with pending migrations gives what it has, and stays as it is."""
-    other = tmp_path / "older.db"
-    db.close()
-    with DatabaseManager(other).initialize() as older:
-        older.create_speaker("Ada")
-        older.execute_raw_query("DELETE FROM schema_migrations", write=True)
-        older.execute_raw_query("ALTER TABLE speakers DROP COLUMN description", write=True)
-    with db:
-        done = db.import_records(other)
-    assert done.tables["speakers"] == Counts(added=1)
-    assert (done.notes, done.conflicts) == ([], [])
 
 
 def test_a_newer_database_is_refused(tmp_path: Path, path: Path) -> None:
