@@ -332,7 +332,7 @@ HARMLESS = {
     "CSV by another name": ("x.txt", b"name\nAda\n"),
     "a heading in capitals": ("x.csv", b"Name,TAGS\nAda,studio\n"),
     "a header in quotes": ("x.csv", b'"name"\n"Ada"\n'),
-    "lines of nothing": ("x.csv", b"\n\r\nname;tags\n;\nAda;\n\n;\n"),
+    "lines of nothing": ("x.csv", b"\n\r\nname,tags\n,\nAda,\n\n,\n"),
 }
 
 

@@ -146,7 +146,7 @@ class _Ids:
     def __init__(self) -> None:
         self._sections: list[tuple[array[int], array[int]]] = []
         self._others: dict[int, int] = {}
-        self._missed: set[object] = set()
+        self._missed: set[str] = set()
 
     def add(self, theirs: int, ours: int) -> None:
         """Keep a pair."""
@@ -171,11 +171,11 @@ class _Ids:
     def miss(self, theirs: object) -> None:
         """Keep that a record is there, and bad."""
         if len(self._missed) < KEPT * KEPT:
-            self._missed.add(theirs)
+            self._missed.add(str(theirs))
 
     def misses(self, theirs: object) -> bool:
         """Whether a record is there, and bad."""
-        return theirs in self._missed or str(theirs) in self._missed
+        return str(theirs) in self._missed
 
 
 _SECTIONS: Final = 8
@@ -213,9 +213,6 @@ class _Scope:
             return
         place = self._table(table, batch[0])
         batch = self._linked(place, self._named(place, batch))
-        if self._problems.count:
-            for typed in batch:  # nothing is written any more
-                self._remember(table, typed, typed.key or 0)
         if place.matcher is None:
             self._add(place, batch)
             return

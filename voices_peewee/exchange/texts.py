@@ -162,7 +162,7 @@ def _tables_at_end(stream: BinaryIO) -> tuple[str, ...]:
     stream.seek(0)
     try:
         value = json.loads(lines[-1])
-        named = value["rows"] if value["table"] == _END else ()
+        named = list(value["rows"]) if value["table"] == _END else []
     except (IndexError, KeyError, TypeError, ValueError, RecursionError):
         return ()
     return tuple(name for name in named if name in TABLES)
