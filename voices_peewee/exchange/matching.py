@@ -7,11 +7,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
-from voices_peewee.exchange.import_values import Typed
+from voices_peewee.exchange.values import Typed
 from voices_peewee.schema.models import BaseModel
 
 Data = dict[str, Any]
-Test = Callable[[Data, Data, bool], bool]
 
 LOOKUP: Final = 500  # values in one question
 
@@ -25,33 +24,39 @@ class Rule(NamedTuple):
     """
 
     lookup: Callable[[Typed], tuple[str, Any]]
-    is_same: Test
+    is_same: Callable[[Typed, Data, bool], bool]
     made: str
 
 
-def _speaker_key(typed: Typed) -> tuple[str, Any]:
+def _by_name(typed: Typed) -> tuple[str, Any]:
     return "name", typed.data["name"]
 
 
-def _same_speaker(theirs: Data, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
+def _is_found(typed: Typed, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
     return True
 
 
-def _file_key(typed: Typed) -> tuple[str, Any]:
-    for name in ("original_path", "processed_path", "content_hash"):
-        if typed.data[name] is not None:
-            return name, typed.data[name]
-    return "filename", typed.data["filename"]
+def _by_path(typed: Typed) -> tuple[str, Any]:
+    data = typed.data
+    if data["recording"] is not None and data["processed_path"] is None:  # a voice
+        return "recording", data["recording"]
+    for name in ("processed_path", "original_path", "content_hash"):
+        if data[name] is not None:
+            return name, data[name]
+    return "filename", data["filename"]
 
 
-def _same_file(theirs: Data, ours: Data, is_one: bool) -> bool:
-    if theirs["original_path"] != ours["original_path"] or not _agree(theirs, ours, "content_hash"):
+def _is_same_file(typed: Typed, ours: Data, is_one: bool) -> bool:
+    theirs = typed.data
+    same = ("recording", "original_path", "processed_path")
+    if any(theirs[name] != ours[name] for name in same):
+        return False
+    if not _agree(theirs, ours, "content_hash"):
         return False
     if theirs["original_path"] is None and theirs["filename"] != ours["filename"]:
         return False
-    if theirs["processed_path"] != ours["processed_path"]:
-        # A run's first output fills the row that was made when the run began.
-        return is_one and None in (theirs["processed_path"], ours["processed_path"])
+    if theirs["recording"] is not None and theirs["processed_path"] is None:
+        return bool(theirs["speaker"] == ours["speaker"])
     return is_one or _agree(theirs, ours, "speaker")
 
 
@@ -59,34 +64,57 @@ def _agree(theirs: Data, ours: Data, name: str) -> bool:
     return theirs[name] is None or ours[name] is None or theirs[name] == ours[name]
 
 
-def _run_key(typed: Typed) -> tuple[str, Any]:
-    name = "processed_file" if "run_id" in typed.assumed else "run_id"
+def _by_run(typed: Typed) -> tuple[str, Any]:
+    name = "run_id" if _has_name(typed) else "processed_file"
     return name, typed.data[name]
 
 
-_RUN: Final = ("processed_file", "operation_type", "model_type", "model_version")
+_SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_version")
 
 
-def _same_run(theirs: Data, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
-    if theirs["run_id"] == ours["run_id"]:
-        return bool(theirs["processed_file"] == ours["processed_file"])
-    return False
+def _is_same_run(typed: Typed, ours: Data, is_one: bool) -> bool:
+    theirs = typed.data
+    if _has_name(typed):
+        # Its first output moves a run's row from the recording to the stem.
+        has_moved = not is_one and (theirs["end_time"] is None) != (ours["end_time"] is None)
+        is_there = theirs["processed_file"] == ours["processed_file"]
+        return theirs["run_id"] == ours["run_id"] and (is_there or has_moved)
+    is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
+    return is_alike and (is_one or "start_time" in typed.assumed)
 
 
-def _same_nameless_run(theirs: Data, ours: Data, is_one: bool) -> bool:
-    return is_one and all(theirs[name] == ours[name] for name in _RUN)
+def _has_name(typed: Typed) -> bool:
+    return "run_id" in typed.data and "run_id" not in typed.assumed
 
 
-def _measured_key(typed: Typed) -> tuple[str, Any]:
+def _by_history(typed: Typed) -> tuple[str, Any]:
     return "processing_history", typed.data["processing_history"]
 
 
-RULES: Final = {
-    "speakers": Rule(_speaker_key, _same_speaker, "created_at"),
-    "processed_files": Rule(_file_key, _same_file, "created_at"),
-    "processing_history": Rule(_run_key, _same_run, "start_time"),
-    "model_performance": Rule(_measured_key, _same_speaker, "created_at"),
+_RULES: Final = {
+    "speakers": Rule(_by_name, _is_found, "created_at"),
+    "processed_files": Rule(_by_path, _is_same_file, "created_at"),
+    "processing_history": Rule(_by_run, _is_same_run, "start_time"),
+    "model_performance": Rule(_by_history, _is_found, "created_at"),
 }
+
+
+def _rule(model: type[BaseModel]) -> Rule:
+    """Return a table's rule; without one a row is the same where all of it is."""
+    fields = [field.name for field in model._meta.sorted_fields if field.name != "id"]
+    first = next(
+        (
+            field.name
+            for field in model._meta.sorted_fields
+            if not field.null and field.name != "id"
+        ),
+        fields[0],
+    )
+    return _RULES.get(model._meta.table_name) or Rule(
+        lambda typed: (first, typed.data[first]),
+        lambda typed, ours, _: all(typed.data[name] == ours[name] for name in fields),
+        "",
+    )
 
 
 class Matcher:
@@ -100,7 +128,7 @@ class Matcher:
 
     def __init__(self, store: Store, model: type[BaseModel], last: int) -> None:
         self._store, self._model, self._last = store, model, last
-        self._rule = RULES[model._meta.table_name]
+        self._rule = _rule(model)
         self._claimed: set[int] = set()
 
     def match(self, batch: Sequence[Typed]) -> list[tuple[Typed, BaseModel | None, bool]]:
@@ -120,7 +148,7 @@ class Matcher:
 
     def _candidates(self, batch: Sequence[Typed]) -> dict[tuple[str, Any], list[BaseModel]]:
         found: dict[tuple[str, Any], list[BaseModel]] = {
-            self._rule.lookup(one): [] for one in batch
+            self._rule.lookup(typed): [] for typed in batch
         }
         for name in {name for name, _ in found}:
             wanted = iter([value for other, value in found if other == name])
@@ -140,37 +168,35 @@ class Matcher:
             for row in rows
             if row.id not in self._claimed
             and (not surely or self._made_together(typed, row))
-            and self._is_same(typed, row.__data__, surely)
+            and self._rule.is_same(typed, row.__data__, surely)
         ]
         if not fitting:
             return None
         same = [row for row in fitting if not differences(typed, row)]
-        if not same and len(fitting) > 1 and not surely:
+        if not same and len(fitting) > 1 and not surely and not _has_name(typed):
             return None
         chosen = (same or fitting)[0]
         self._claimed.add(chosen.id)
         return chosen
 
-    def _is_same(self, typed: Typed, ours: Data, surely: bool) -> bool:
-        if self._rule.made == "start_time" and "run_id" in typed.assumed:
-            return _same_nameless_run(typed.data, ours, surely or "start_time" in typed.assumed)
-        return self._rule.is_same(typed.data, ours, surely)
-
     def _made_together(self, typed: Typed, row: BaseModel) -> bool:
         made = self._rule.made
-        return made not in typed.assumed and typed.data[made] == row.__data__[made]
+        return made != "" and made not in typed.assumed and typed.data[made] == row.__data__[made]
 
 
 _EMPTY: Final[tuple[object, ...]] = (None, [], {})
-_UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at"})
+_UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 
 
 def differences(typed: Typed, row: BaseModel) -> list[str]:
     """Return the names of the fields in which a record says something else than a row.
 
-    What is empty says nothing: no text, no tags, no metadata.
+    What is empty says nothing: no text, no tags, no metadata; a run that has no end there yet
+    says nothing of one that has ended.
     """
     ours = row.__data__
+    if typed.data.get("end_time", ...) is None and ours["end_time"] is not None:
+        return []
     return [
         name
         for name, value in typed.data.items()

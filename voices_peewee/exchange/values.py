@@ -8,12 +8,13 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.exchange.import_json import parse
-from voices_peewee.exchange.import_source import Row, Source
+from voices_peewee.exchange.sources import Row, Source, spelled
+from voices_peewee.exchange.texts import parse
 from voices_peewee.schema.fields import JSONField, PathField, UTCDateTimeField
 from voices_peewee.schema.models import BaseModel
 
@@ -29,10 +30,11 @@ EXTRAS: Final = {
     "processing_history": "parameters",
     "model_performance": "additional_metrics",
 }
-# Ids above leave no room for the next ones.
-_LAST_ID: Final = 1 << 62
+_LAST_ID: Final = 1 << 62  # ids above leave no room for the next ones
 _ENUM: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _ENUMS: Final = frozenset({"operation_type", "model_type"})
+_PATH_NAMES: Final = ("original_path", "processed_path")
+_PATHS: Final = PathField()
 _KEPT_PLANS: Final = 64
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -51,7 +53,7 @@ class Typed:
 
     def __init__(self, source: Source, number: int, data: dict[str, Any]) -> None:
         self.source, self.number, self.data = source, number, data
-        self.key: int | None = None
+        self.key: int | None = data["id"]
         self.assumed: tuple[str, ...] = ()
 
 
@@ -77,7 +79,7 @@ class Typer:
             if not field.null and field not in meta.defaults and field.name != "id"
         ]
         self._known = {
-            field.column_name: (field.column_name, field.name, convert in (_text, _path), convert)
+            field.column_name: (field.name, convert in _PLAIN, convert)
             for field in meta.sorted_fields
             for convert in [self._converter(field)]
         }
@@ -101,7 +103,6 @@ class Typer:
                 except (ValueError, OverflowError) as error:
                     raise self._source.error(str(error), row.number, column) from error
         typed = Typed(self._source, row.number, data)
-        typed.key = data["id"]
         if unknown:
             self._keep(typed, {column: values[column] for column in unknown})
         self._complete(typed)
@@ -112,8 +113,10 @@ class Typer:
         columns = tuple(values)
         plan = self._plans.get(columns)
         if plan is None:
-            known = [self._known[column] for column in columns if column in self._known]
-            plan = known, [column for column in columns if column not in self._known]
+            names = spelled(columns)
+            ours = {name: here for name, here in names.items() if here in self._known}
+            known = [(name, *self._known[here]) for name, here in ours.items()]
+            plan = known, [name for name in names if name not in ours]
             if len(self._plans) >= _KEPT_PLANS:
                 self._plans.clear()
             self._plans[columns] = plan
@@ -121,8 +124,8 @@ class Typer:
 
     def _complete(self, typed: Typed) -> None:
         data = typed.data
-        if self._table == "processed_files" and data["filename"] is None and data["original_path"]:
-            data["filename"] = os.path.basename(data["original_path"])  # noqa: PTH119
+        if self._table == "processed_files":
+            self._complete_file(data)
         for name, column in self._required:
             if data[name] is None:
                 raise self._source.error("it is missing", typed.number, column)
@@ -136,17 +139,26 @@ class Typer:
             if data["end_time"] is not None:
                 data["start_time"] = min(data["start_time"], data["end_time"])
 
+    def _complete_file(self, data: dict[str, Any]) -> None:
+        if data["filename"] is None and data["original_path"]:
+            data["filename"] = os.path.basename(data["original_path"])  # noqa: PTH119
+        if data["id"] is not None:  # another record's: it stays as it is there
+            return
+        for name in _PATH_NAMES:
+            if data[name] and not os.path.isabs(data[name]):  # noqa: PTH117
+                data[name] = os.path.abspath(data[name])
+                self._note(f"relative paths in {name} are those of the current directory")
+
     def _keep(self, typed: Typed, values: dict[str, Any]) -> None:
         """Put the values of unknown columns into the table's JSON object."""
         if not self._extras:
             for column in values:
                 self._note(
                     f"column {column!r} of {self._table} is left out: "
-                    "speakers have no JSON object to keep it in"
+                    f"{self._table} have no JSON object to keep it in"
                 )
             return
-        extras = typed.data[self._extras]
-        kept = {} if extras is None else dict(extras)
+        kept = dict(typed.data[self._extras] or {})
         for column, value in values.items():
             self._note(f"column {column!r} of {self._table} goes to {self._extras}")
             if value is None:
@@ -162,32 +174,32 @@ class Typer:
     def _extra(self, value: Any, number: int, column: str) -> Any:
         if isinstance(value, bytes):
             raise self._source.error("it is binary", number, column)
-        if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeError as error:
-                raise self._source.error("it is not UTF-8 text", number, column) from error
-            return _json_or_text(value) if self._source.is_text else value
-        return value
+        if not isinstance(value, str):
+            return value
+        try:
+            value.encode()
+        except UnicodeError as error:
+            raise self._source.error("it is not UTF-8 text", number, column) from error
+        return _json_or_text(value) if self._source.is_text else value
 
     def _converter(self, field: pw.Field) -> Convert:
         """Return what turns a record's value into a field's."""
         is_text = self._source.is_text
         target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
         if isinstance(target, pw.AutoField):
-            return _or_text(_id, _integer_text) if is_text else _id
+            return _or_text(_id, _scalar) if is_text else _id
         if isinstance(field, JSONField):
-            return self._json(field.name)
+            return self._tags if field.name == "tags" else self._object
         if isinstance(field, UTCDateTimeField):
             return self._time(field.name)
         if isinstance(field, pw.BooleanField):
-            return _or_text(_boolean, _boolean_text) if is_text else _boolean
+            return _or_text(_boolean, _truth) if is_text else _boolean
         if isinstance(field, pw.DoubleField):
-            return _or_text(_number, _number_text) if is_text else _number
+            return _or_text(_number, _scalar) if is_text else _number
         if isinstance(field, pw.IntegerField):
-            return _or_text(_integer, _integer_text) if is_text else _integer
+            return _or_text(_integer, _scalar) if is_text else _integer
         if isinstance(field, PathField):
-            return _path
+            return _stored_path if self._source.is_database else _path
         if self._source.is_original and field.name in _ENUMS:
             return self._enum
         return _text
@@ -201,44 +213,36 @@ class Typer:
 
     def _time(self, name: str) -> Convert:
         def convert(value: Any) -> dt.datetime:
-            if not isinstance(value, str | dt.datetime):
-                raise MisfitError(f"{_shown(value)} is not an ISO 8601 time")
             try:
                 time = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
-                if time.tzinfo is dt.UTC:
-                    return time
+                if not isinstance(time, dt.datetime):
+                    raise MisfitError(f"{_shown(value)} is not an ISO 8601 time")
                 if time.tzinfo is None:
                     self._note(f"{name} of {self._table} has no time zone; it is taken as UTC")
                     return time.replace(tzinfo=dt.UTC)
-                return time.astimezone(dt.UTC)
+                return time if time.tzinfo is dt.UTC else time.astimezone(dt.UTC)
             except (ValueError, OverflowError) as error:
                 raise MisfitError(f"{_shown(value)} is not an ISO 8601 time") from error
 
         return convert
 
-    def _json(self, name: str) -> Convert:
-        kind = list if name == "tags" else dict
+    def _tags(self, value: Any) -> list[str] | None:
+        if self._source.is_text and isinstance(value, str):
+            if not value.lstrip().startswith(("[", "null")):
+                return [tag.strip() for tag in value.split(",") if tag.strip()]
+            value = parse(value)
+        is_list = isinstance(value, list) and all(isinstance(tag, str) for tag in value)
+        if value is not None and not is_list:
+            raise MisfitError(f"{_shown(value)} is not a list of texts")
+        tags: list[str] | None = value
+        return tags
 
-        def convert(value: Any) -> Any:
-            if self._source.is_text and isinstance(value, str):
-                if kind is list and not value.lstrip().startswith(("[", "null")):
-                    return [tag.strip() for tag in value.split(",") if tag.strip()]
-                value = parse(value)
-            if kind is list:
-                return _tags(value)
-            if value is not None and not isinstance(value, dict):
-                raise MisfitError(f"{_shown(value)} is not a JSON object")
-            return value
-
-        return convert
-
-
-def _tags(value: Any) -> Any:
-    if value is not None and not (
-        isinstance(value, list) and all(isinstance(tag, str) for tag in value)
-    ):
-        raise MisfitError(f"{_shown(value)} is not a list of texts")
-    return value
+    def _object(self, value: Any) -> dict[str, Any] | None:
+        if self._source.is_text and isinstance(value, str):
+            value = parse(value)
+        if value is not None and not isinstance(value, dict):
+            raise MisfitError(f"{_shown(value)} is not a JSON object")
+        return value
 
 
 def _or_text(convert: Convert, read: Convert) -> Convert:
@@ -276,51 +280,31 @@ def _number(value: Any) -> float:
 
 
 def _boolean(value: Any) -> bool:
-    if value is True or value is False:
-        return bool(value)
     if isinstance(value, int) and value in (0, 1):
         return value == 1
     raise MisfitError(f"{_shown(value)} is neither true nor false")
 
 
-def _integer_text(text: str) -> int | float:
-    try:
-        return int(_plain(text))
-    except ValueError:
-        number = _number_text(text)
-        if not number.is_integer():
-            raise MisfitError(f"{_shown(text)} is not an integer") from None
-        return number
-
-
-def _number_text(text: str) -> float:
-    try:
-        return float(_plain(text))
-    except ValueError:
-        raise MisfitError(f"{_shown(text)} is not a number") from None
-
-
-def _plain(text: str) -> str:
-    """Refuse what Python takes for a number and nobody else does."""
-    if not text.isascii() or "_" in text:
-        raise MisfitError(text)
+def _scalar(text: str) -> int | float | str:
+    """Return the number that a text is; what only Python takes for one is none."""
+    if text.isascii() and "_" not in text:
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
     return text
 
 
-def _boolean_text(text: str) -> bool:
-    if (lowered := text.lower()) not in _TRUTH:
-        raise MisfitError(f"{_shown(text)} is neither true nor false")
-    return _TRUTH[lowered]
+def _truth(text: str) -> bool | str:
+    return _TRUTH.get(text.lower(), text)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise MisfitError(f"{_shown(value)} is not a text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeError as error:
-            raise MisfitError("it is not UTF-8 text") from error
+    try:
+        value.encode()
+    except UnicodeError as error:
+        raise MisfitError("it is not UTF-8 text") from error
     return value
 
 
@@ -328,25 +312,32 @@ def _path(value: Any) -> str:
     """Return a path; bytes in it that are not UTF-8 are lone surrogates, as in Python."""
     if not isinstance(value, str):
         raise MisfitError(f"{_shown(value)} is not a text")
-    if value.isascii():
-        return value
-    path = str(_PATHS.python_value(value))
-    _text(str(_PATHS.db_value(path)))
-    return path
+    _text(_PATHS.db_value(value))
+    return value
 
 
-_PATHS: Final = PathField()
+def _stored_path(value: Any) -> str:
+    return str(_PATHS.python_value(value)) if isinstance(value, str) else _path(value)
+
+
+_PLAIN: Final = (_text, _path, _stored_path)  # what takes any ASCII text
 
 
 def _json_or_text(text: str) -> Any:
+    """Return the value of JSON that stands for itself; a text stays one, 1e5 and 4.10 too."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return text
+    return value if isinstance(value, dict | list) or _written(value) == text else text
 
 
 def _no_constant(name: str) -> float:
     raise MisfitError(name)
+
+
+def _written(value: object) -> str:
+    return "" if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _shown(value: object) -> str:

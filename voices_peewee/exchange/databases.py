@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.forks import Connection
+from voices_peewee.database.sqlite import VoicesSqlite
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
-from voices_peewee.exchange.import_source import TABLES, Refuse, Row, Source
-from voices_peewee.migrations.runner import HISTORY_TABLE
+from voices_peewee.exchange.sources import Refuse, Row, Source
+from voices_peewee.exchange.tables import TABLES
+from voices_peewee.migrations import runner as migrations
 
 # What tells the original's tables from another application's of the same names.
 _REQUIRED: Final = {
@@ -23,10 +25,14 @@ _REQUIRED: Final = {
     "model_performance": {"id", "processing_history_id"},
 }
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
+_NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
 class Database(Source):
     """Another database, opened read-only: not a byte of it is changed.
+
+    An older one is copied, and the copy brought up to date. The original module has a table
+    ``schema_migrations`` of its own, with ``version``, ``applied_at`` and ``description``.
 
     Args:
         path: The file.
@@ -40,47 +46,72 @@ class Database(Source):
 
     unit = "id"
     is_text = True
+    is_database = True
 
     def __init__(self, path: str, *, known: Sequence[str], timeout: float) -> None:
         super().__init__(path, "speakers", tuple(TABLES))
         self._path, self._timeout = os.path.realpath(path), timeout
         self._before, self._done, self._total = self._facts(), 0, 0
-        with self._reading():
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        with Translated(self.label, timeout):
             self._connection = _connect(self._path, timeout)
-            try:
+        try:
+            with Translated(self.label, timeout):
                 self._columns = self._look(known)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with Translated(self.label, self._timeout):
-            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _look(self, known: Sequence[str]) -> dict[str, list[str]]:
         """Return the columns of our tables; everything is read as of this moment."""
-        execute = self._connection.execute
-        execute("BEGIN")
-        names = [name for (name,) in execute(_TABLES)]
-        if HISTORY_TABLE in names:
-            applied = [name for (name,) in execute(f'SELECT name FROM "{HISTORY_TABLE}"')]  # noqa: S608
-            if unknown := [str(name) for name in applied if name not in known]:
-                raise DatabaseNewerError(self.label, unknown)
-        self.is_original = HISTORY_TABLE not in names
-        found = {
-            table: [row[1] for row in execute(f'PRAGMA table_info("{table}")')]
-            for table in TABLES
-            if table in names
-        }
-        missing = [
-            table for table, marks in _REQUIRED.items() if not marks <= {*found.get(table, ())}
-        ]
+        self._connection.execute("BEGIN")
+        columns = self._tables()
+        is_ours = "name" in columns.get(migrations.HISTORY_TABLE, ())
+        if is_ours:
+            self._bring_up_to_date(known)
+            columns = self._tables()
+        self.is_original = not is_ours
+        missing = [name for name, marks in _REQUIRED.items() if marks - {*columns.get(name, ())}]
         if self.is_original and missing:
-            self._refuse_stranger(names)
-        for table in found:
-            self._total += execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608
+            self._refuse_stranger([*columns])
+        found = {name: columns[name] for name in TABLES if name in columns}
+        for name in found:
+            (count,) = self._connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
+            self._total += count
         return found
+
+    def _tables(self) -> dict[str, list[str]]:
+        """Return the columns of each table, in small letters: SQLite tells no others apart."""
+        execute = self._connection.execute
+        return {
+            name.lower(): [row[1].lower() for row in execute(f'PRAGMA table_info("{name}")')]
+            for (name,) in execute(_NAMES).fetchall()
+        }
+
+    def _bring_up_to_date(self, known: Sequence[str]) -> None:
+        sql = f'SELECT name FROM "{migrations.HISTORY_TABLE}"'  # noqa: S608
+        applied = [str(name) for (name,) in self._connection.execute(sql)]
+        if unknown := [name for name in applied if name not in known]:
+            raise DatabaseNewerError(self.label, unknown)
+        ours = migrations.names([migrations.package_directory()])
+        if {*ours} <= {*applied}:
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="voices-import-")
+        path = os.path.join(self._folder.name, "voices.db")  # noqa: PTH118
+        with closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
+            marks = ", ".join("?" * len(ours))
+            sql = f'DELETE FROM "{migrations.HISTORY_TABLE}" WHERE name NOT IN ({marks})'  # noqa: S608
+            copy.execute(sql, ours)
+            copy.commit()
+        self._connection.close()
+        database = VoicesSqlite(path, timeout=self._timeout)
+        try:
+            migrations.upgrade(database, [migrations.package_directory()])
+        finally:
+            database.close_all()
+        self._connection = _connect(path, self._timeout)
+        self._connection.execute("BEGIN")
 
     def _refuse_stranger(self, names: Sequence[str]) -> None:
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
@@ -88,17 +119,18 @@ class Database(Source):
         raise NotVoicesError(self.label, f"it is a database {what}")
 
     def rows(self, refuse: Refuse) -> Iterator[Row]:  # noqa: ARG002 - there are no broken lines
-        """Yield the records by table and id.
+        """Yield the records by table and id, recordings before their stems.
 
         Raises:
             InputError: The file changed meanwhile.
         """
-        with self._reading():
+        with Translated(self.label, self._timeout):
             for table, columns in self._columns.items():
+                order = "recording_id IS NOT NULL, id" if "recording_id" in columns else "id"
                 chosen = ", ".join(f'"{name}"' for name in columns)
-                cursor = self._connection.execute(f'SELECT {chosen} FROM "{table}" ORDER BY id')  # noqa: S608
                 at = columns.index("id")
-                for values in cursor:
+                sql = f'SELECT {chosen} FROM "{table}" ORDER BY {order}'  # noqa: S608
+                for values in self._connection.execute(sql):
                     self._done += 1
                     yield Row(table, values[at], dict(zip(columns, values, strict=True)))
         if self._facts() != self._before:
@@ -117,11 +149,10 @@ class Database(Source):
         return size * self._done // max(1, self._total), size
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and remove the copy of an older one."""
         self._connection.close()
-
-
-_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _is_still(path: str) -> bool:
@@ -132,11 +163,9 @@ def _is_still(path: str) -> bool:
     return is_wal and not os.path.lexists(f"{path}-wal")
 
 
-def _connect(path: str, timeout: float) -> Connection:
+def _connect(path: str, timeout: float) -> sqlite3.Connection:
     uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if _is_still(path) else ''}"
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=timeout, isolation_level=None, factory=Connection
-    )
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     # Bytes that are no UTF-8 are told with the row and column where they stand.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     return connection
