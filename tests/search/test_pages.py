@@ -20,7 +20,7 @@ from voices_peewee import (
 )
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, QueryError
-from voices_peewee.search.pages import LISTS, filters_to_words, records, select
+from voices_peewee.search.pages import LISTS, filters_to_words, matching, records, select
 from voices_peewee.search.words import Exactly, Match, Span, Value
 
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
@@ -324,6 +324,22 @@ def test_words_find_what_they_say(store: Store, noun: str, words: str, found: li
     """Each kind of word finds its rows, and their number is known without reading them."""
     assert ids(store, noun, words, sort="id") == found
     assert select(store, noun, words, limit=0).total == len(found)
+
+
+def test_what_matches_is_a_part_of_another_query(store: Store) -> None:
+    """Ids of what matches can be asked for inside a query of somebody else."""
+    found = matching(store, "history", "speaker:ada si_snri:10..")
+    of_others = ModelPerformance.select().where(ModelPerformance.processing_history.in_(found))
+    assert [row.si_snri for row in of_others] == [12.5]
+    files = ProcessedFile.select().where(ProcessedFile.id.in_(matching(store, "files", "")))
+    assert files.count() == 3
+
+
+def test_a_part_of_a_query_names_what_is_near(store: Store) -> None:
+    """A wrong field of a part is refused when the part is made."""
+    with pytest.raises(QueryError) as caught:
+        matching(store, "files", "si_snr:20..")
+    assert str(caught.value) == "unknown field 'si_snr'; did you mean 'si_snri'?"
 
 
 def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:

@@ -77,7 +77,7 @@ _SECTIONS: Final = {
     "In and out": (
         "exchange",
         {
-            "export": "Write the record or some of its tables to files.",
+            "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
             "serve": "Show the database in the browser, read-only.",
         },

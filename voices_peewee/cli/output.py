@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from voices_peewee.cli.common import write
 from voices_peewee.rendering.json_csv import csv_lines, json_text
-from voices_peewee.rendering.safe import printable, speaks_unicode
+from voices_peewee.rendering.plain import printable, speaks_unicode
 
 if TYPE_CHECKING:
     from voices_peewee.rendering.table import Shown

@@ -14,7 +14,7 @@ import click
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.cli.view import options, since_options
-from voices_peewee.rendering.safe import speaks_unicode
+from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:

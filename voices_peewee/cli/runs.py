@@ -26,7 +26,7 @@ from voices_peewee.cli.view import (
     since_options,
     speaker_option,
 )
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:

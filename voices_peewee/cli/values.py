@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 
 if TYPE_CHECKING:
     import datetime as dt

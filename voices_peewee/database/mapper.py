@@ -101,13 +101,14 @@ class Mapper(Generic[M]):
         """
         if not instances:
             return
-        keys = self._new_ids(connection, len(instances))
+        keys = self.new_ids(connection, len(instances))
         connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
         for key, instance in zip(keys, instances, strict=True):
             instance.__data__["id"] = key
             instance._dirty.clear()
 
-    def _new_ids(self, connection: Any, count: int) -> Sequence[int]:
+    def new_ids(self, connection: Any, count: int) -> Sequence[int]:
+        """Return the ids of rows to come; they are nobody else's while the transaction lasts."""
         table = self.model._meta.table_name
         if self._returns_id:  # others insert meanwhile: take them from the sequence
             rows = connection.execute(_NEW_IDS, (f'"{table}"', count)).fetchall()
