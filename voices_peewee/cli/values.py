@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
     """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
 
+    What looks like a number but would be written in another way (1e5, 4.10, 007) stays text.
+
     Raises:
         click.UsageError: One has no ``=`` or no key.
     """
@@ -28,25 +30,15 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
     return values
 
 
-def json_object(text: str | None, option: str) -> dict[str, object]:
-    """Read a JSON object; nothing is an empty one.
-
-    Raises:
-        click.UsageError: It is none.
-    """
-    value = {} if text is None else _json_or_text(text)
-    if not isinstance(value, dict):
-        raise click.UsageError(printable(f"{option} takes a JSON object, not {text!r}"))
-    return value
-
-
 def _json_or_text(text: str) -> object:
     import json
 
     try:
-        return json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and json.dumps(value) != text.strip() else value
 
 
 def _no_number(name: str) -> float:
