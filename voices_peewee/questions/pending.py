@@ -397,6 +397,9 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _timestamp(text: str) -> float:
-    time = dt.datetime.fromisoformat(text)
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:  # what another program wrote: look at the content
+        return float("-inf")
     # Another program may have written a time without a zone: ours are UTC.
     return (time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time).timestamp()
