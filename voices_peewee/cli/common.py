@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
-from voices_peewee.errors import QueryError, VoicesError
+from voices_peewee.errors import QueryError, ServerBackupError, VoicesError
 from voices_peewee.rendering.plain import printable
 
 if TYPE_CHECKING:
@@ -254,6 +254,47 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("this needs a confirmation; use --yes where nobody can be asked")
     click.confirm(printable(question), err=True, abort=True)
+
+
+def backed_up(migrate: Callable[..., R], *, backup: bool, **options: Any) -> R:
+    """Change the schema; ask where a server has to be backed up by its own tools.
+
+    Raises:
+        ServerBackupError: There is no terminal to ask on.
+    """
+    try:
+        return migrate(backup=backup, **options)
+    except ServerBackupError as error:
+        if not sys.stdin.isatty():
+            raise
+        confirm(f"{error}\nIs that done, so that it can go on?", yes=False)
+    return migrate(backup=False, **options)
+
+
+@contextmanager
+def progress_bar(
+    label: str, *, hidden: bool = False
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that takes what is done and what in all; None where there is no terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield report
+
+
+def counted(things: Iterable[R], label: str) -> Iterator[R]:
+    """Give things as they come; a terminal's stderr sees how many have come."""
+    if not sys.stderr.isatty():
+        yield from things
+        return
+    with click.progressbar(things, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield from bar
 
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")

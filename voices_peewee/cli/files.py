@@ -11,6 +11,7 @@ import click
 from voices_peewee.cli.common import (
     command,
     confirm,
+    counted,
     export_to_option,
     pass_manager,
     plural,
@@ -57,8 +58,6 @@ def add_files(
     A file that is recorded already is updated if it has changed. Files that cannot be read
     are named, the others are kept, and the exit status is 1.
     """
-    from voices_peewee.cli.progress import count_bar
-
     outcomes: Counter[str] = Counter()
 
     def failed(error: AudioError) -> None:
@@ -66,17 +65,16 @@ def add_files(
         say_error(error)
 
     values = assignments(metadata, "--metadata")
-    with manager, count_bar("Adding") as step:
+    with manager:
         added = manager.add_audio_files(
             paths, speaker=speaker, metadata=values, exact=exact, on_error=failed
         )
-        for one in added:
+        for one in counted(added, "Adding"):
             outcomes[one.outcome] += 1
             if one.duplicates and one.outcome != "unchanged":
                 outcomes["duplicates"] += 1
                 if outcomes["duplicates"] <= _DUPLICATES_TOLD:
                     _say_duplicates(one)
-            step()
     if (more := outcomes["duplicates"] - _DUPLICATES_TOLD) > 0:
         say(f"… and {more:,} more have the content of other files")
     states = ("added", "updated", "unchanged", "failed")
