@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import (
+    backed_up,
     command,
     confirm,
     pass_manager,
@@ -18,7 +19,7 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options
+from voices_peewee.cli.output import View, list_options
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 from voices_peewee.rendering.table import Column
 
@@ -78,7 +79,7 @@ def run_migrations(
         _check(manager)
         return
     with closing(manager):
-        applied = manager.run_migrations(to=to, backup=not no_backup, create=False)
+        applied = backed_up(manager.run_migrations, backup=not no_backup, to=to, create=False)
         _say_backup(manager)
     _print_names(applied, "applied")
 
@@ -101,7 +102,9 @@ def rollback_migration(
     what = f"all migrations after {to!r}" if to else f"the newest {plural(steps or 1, 'migration')}"
     with closing(manager):
         confirm(f"Undo {what} of {manager.path!r}? Their columns and rows are lost.", yes=yes)
-        undone = manager.rollback_migration(steps=steps or 1, to=to, backup=not no_backup)
+        undone = backed_up(
+            manager.rollback_migration, backup=not no_backup, steps=steps or 1, to=to
+        )
         _say_backup(manager)
     _print_names(undone, "undone")
 
