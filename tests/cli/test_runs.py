@@ -155,7 +155,8 @@ def test_pending_refuses(night: Path, args: list[str], code: int, message: str) 
     expected = f"Error: {message}\n"
     if code == 2:
         expected = usage("voices pending", "[OPTIONS] PATH...", message)
-    done = run("--db", night, "pending", "/mix/a.wav", "--operation", "x", *args)
+    operation = [] if "--operation" in args else ["--operation", "x"]
+    done = run("--db", night, "pending", "/mix/a.wav", *operation, *args)
     assert done == (code, "", expected)
 
 
