@@ -21,6 +21,7 @@ import pytest
 from voices_peewee.errors import DatabaseBusyError, DatabaseNewerError, MigrationError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
+from voices_peewee.migrations.sqlite_schema import normal
 from voices_peewee.schema.models import MODELS
 from voices_peewee.schema.views import VIEWS, create_view
 
@@ -113,7 +114,8 @@ def dump(path: Path) -> list[str]:
 
 def schema(database: pw.SqliteDatabase) -> set[tuple[str, str, str]]:
     query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%schema_migrations%'"
-    return {row for row in database.execute_sql(query).fetchall() if row[2]}
+    rows = database.execute_sql(query).fetchall()
+    return {(kind, name, normal(sql)) for kind, name, sql in rows if sql}
 
 
 def python(code: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
@@ -444,7 +446,8 @@ def test_the_stock_router_would_lose_rows(database: pw.SqliteDatabase, directory
         "102_extra",
         'migrator.add_fields("processed_files", extra=pw.IntegerField(default=7))',
     )
-    (directory / "002_views.py").unlink()  # over a view it cannot rebuild a table at all
+    for name in PACKAGED[1:]:  # over a view it cannot rebuild a table at all
+        (directory / f"{name}.py").unlink()
     router = Router(database, directory, migrate_table="schema_migrations")
     router.run(INITIAL)
     fill(database)

@@ -25,6 +25,7 @@ from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.models import MODELS
 from voices_peewee.schema.views import VIEWS
 
+TIME = "2026-01-01 00:00:00.000000+00:00"
 TABLES = [model._meta.table_name for model in MODELS]
 
 
@@ -191,7 +192,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "INSERT INTO speakers (name, tags, created_at, updated_at)"
-            " VALUES ('Ada', '[]', '2026-01-01', '2026-01-01')"
+            f" VALUES ('Ada', '[]', '{TIME}', '{TIME}')"
         )
         connection.commit()
     with DatabaseManager(path).initialize() as db:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
@@ -53,27 +54,11 @@ class Target:
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
-        from voices_peewee.database.server_url import is_server
-
-        with nullcontext() if is_server(self.database or "") else _without_drivers():
-            from voices_peewee.db_manager import DatabaseManager
+        from voices_peewee.db_manager import DatabaseManager
 
         return DatabaseManager(
             self.database, timeout=self.timeout, migrations_dir=self.migrations_dir
         )
-
-
-@contextmanager
-def _without_drivers() -> Iterator[None]:
-    """Let Peewee find no server's driver: it would load one (80 ms) that a file does not need."""
-    found = () if "peewee" in sys.modules else ("psycopg", "psycopg2")
-    hidden = [name for name in found if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None refuses the import
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
@@ -91,7 +76,10 @@ def _target(context: click.Context) -> Target:
 
 
 class VoicesCommand(click.Command):
-    """A command with an example in its help, that takes ``--db`` after its name too."""
+    """A command with an example in its help, that takes ``--db`` after its name too.
+
+    An option that takes one value is refused when it is given twice: the first would be lost.
+    """
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -104,12 +92,32 @@ class VoicesCommand(click.Command):
             for line in self.example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Return click's parser, which also counts how often an option is given."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            options, rest, order = parse(args)
+            single = [one for one in order if isinstance(one, click.Option) and _takes_one(one)]
+            for option in single:
+                if single.count(option) > 1:
+                    raise click.UsageError(f"{option.opts[0]} is given twice", ctx)
+            return options, rest, order
+
+        parser.parse_args = parse_once  # type: ignore[method-assign] # click has no hook for it
+        return parser
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a question that makes no sense is an error of usage."""
         try:
             return super().invoke(ctx)
         except QueryError as error:
             raise click.UsageError(printable(error), ctx) from error
+
+
+def _takes_one(option: click.Option) -> bool:
+    return not option.multiple and not option.is_flag and not option.count
 
 
 def _late_db() -> click.Option:
@@ -154,6 +162,11 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = f"{self._prefix}{cmd_name}".replace("-", "_")
         found: click.Command = getattr(module, _RENAMED.get(name, name))
+        if found.help is None:  # python -OO drops the texts that stand in the code
+            summary = next(
+                names[cmd_name] for _, names in self.sections.values() if cmd_name in names
+            )
+            found.help = f"{summary}\n\nRun it without -OO for the whole text."
         return found
 
     def resolve_command(
@@ -189,7 +202,11 @@ class VoicesGroup(click.Group):
         """Run a command; here, and only here, an error becomes a message and an exit status."""
         if ctx.parent is not None:
             return super().invoke(ctx)
+        if sys.stderr is None:
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
         with _errors_leave(ctx):
+            if sys.stdout is None:
+                raise OutputError(OSError("it is closed"))
             result = super().invoke(ctx)
             _flush()
             return result
@@ -220,6 +237,12 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
     except BrokenPipeError:
         _drop_output()
         ctx.exit(_BROKEN_PIPE)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        # os.getcwd, which names no file
+        message = "the working directory is gone; change into one that is there"
+        raise click.ClickException(message) from error
     except KeyboardInterrupt:
         click.echo("\nAborted!", err=True)
         ctx.exit(_INTERRUPTED)

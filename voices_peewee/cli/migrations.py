@@ -19,7 +19,7 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options
+from voices_peewee.cli.output import View, list_options
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 from voices_peewee.rendering.table import Column
 
