@@ -27,7 +27,7 @@ from voices_peewee.schema.vocabulary import COLUMNS
 
 try:
     import uvicorn
-    from datasette import handle_exception, hookimpl
+    from datasette import hookimpl
     from datasette.app import Datasette
     from datasette.database import Database
     from datasette.plugins import pm
@@ -83,6 +83,7 @@ def serve(
                 shown = f"[{address[0]}]" if ":" in address[0] else address[0]
                 on_ready(f"http://{shown}:{address[1]}/{_NAME}")
             uvicorn.Server(config).run([listener])
+        _close(datasette)
     finally:
         listener.close()
 
@@ -148,13 +149,15 @@ def render_cell(value: Any, column: str, database: str, datasette: Any) -> str |
     if term is None or not isinstance(datasette.databases.get(database), _ReadOnly):
         return None
     if term.kind == "time" and isinstance(value, str):
-        return value[:19] if value.endswith(_UTC) else None
+        return value.removesuffix(_UTC)
     if term.kind not in _UNITED or not isinstance(value, int | float):
         return None
     return f"{cell(term.kind, value)} {KINDS[term.kind].unit}".strip()
 
 
 def _datasette(path: Path, columns: Mapping[str, Sequence[str]]) -> Datasette:
+    from datasette import handle_exception  # not before datasette.app, whose plugin it is
+
     # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
     handle_exception.rich = None
     datasette = Datasette(
@@ -174,6 +177,13 @@ def _columns(store: Store) -> dict[str, list[str]]:
         return {
             table: [column.name for column in store.database.get_columns(table)] for table in TABLES
         }
+
+
+def _close(datasette: Datasette) -> None:
+    if datasette.executor is not None:
+        datasette.executor.shutdown()
+    for database in datasette.databases.values():
+        database.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
