@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -18,15 +17,16 @@ from voices_peewee.cli.common import (
     say,
     write_path,
 )
-from voices_peewee.cli.values import assignments, json_object, split_model, time_bounds
-from voices_peewee.cli.view import (
+from voices_peewee.cli.output import (
     View,
+    filter_options,
     list_options,
     model_options,
     since_options,
     speaker_option,
+    state_options,
 )
-from voices_peewee.rendering.plain import printable
+from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -46,28 +46,24 @@ _FAILURE_COLUMNS: Final = (
 
 
 @command(example="voices list-history --failed --since -7d")
-@click.option("--failed", is_flag=True, help="Only runs that failed.")
-@click.option("--unfinished", is_flag=True, help="Only runs that go on, or whose process died.")
-@click.option("--success", is_flag=True, help="Only runs that succeeded.")
-@speaker_option
-@model_options
-@since_options
+@state_options
+@filter_options
 @list_options
 @pass_manager
 def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List what was done to which file.
 
-    QUERY is words such as model:demucs:4.0, status:failed, started:2026-11.. or
-    parameters.shifts:2; a word without a field looks in names, paths and errors.
+    A run has a row for each of its outputs. QUERY is words such as model:demucs:4.0,
+    status:failed, started:2026-11.., run:ID or parameters.shifts:2; a word without a field
+    looks in names, paths and errors.
     """
     with manager:
-        view.show_rows(manager, "history", "run", **filters)
+        view.show_rows(manager, "history", "row", **filters)
 
 
 @command(example="voices list-performance --model demucs si_snri:10.. --sort -si_snri")
-@speaker_option
-@model_options
-@since_options
+@state_options
+@filter_options
 @list_options
 @pass_manager
 def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> None:
@@ -84,7 +80,6 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--operation", required=True, metavar="OP", help="What is to be done.")
 @click.option("--model", metavar="MODEL", help="By which model: demucs, or demucs:4.0.")
-@click.option("--parameters", metavar="JSON", help="With which parameters: a JSON object.")
 @click.option(
     "--param",
     metavar="KEY=VALUE",
@@ -100,7 +95,6 @@ def pending(
     paths: tuple[str, ...],
     operation: str,
     model: str | None,
-    parameters: str | None,
     param: tuple[str, ...],
     *,
     nul: bool,
@@ -115,7 +109,7 @@ def pending(
     """
     from voices_peewee.cli.output import write_rows
 
-    settings = {**json_object(parameters, "--parameters"), **assignments(param, "--param")}
+    settings = assignments(param, "--param")
     left = 0
     with manager:
         found = manager.pending(
@@ -211,19 +205,6 @@ def close_unfinished(manager: DatabaseManager, older_than: str | None) -> None:
     A run whose process lives on this host is left alone. One of another host, or of a process
     that nobody knows, is closed only with --older-than.
     """
-    age = None if older_than is None else _seconds(older_than)
+    age = duration(older_than, "--older-than")
     with manager:
         say(f"{plural(manager.close_unfinished(older_than=age), 'run')} closed")
-
-
-_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def _seconds(text: str) -> float:
-    parts = _AGE.findall(text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise click.UsageError(
-            printable(f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}")
-        )
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -13,7 +13,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, as_number, inner
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.search.sql import json_path
+from voices_peewee.search.json_keys import json_path
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey, Store
