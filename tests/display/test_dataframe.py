@@ -409,7 +409,7 @@ def test_what_has_no_right_type_stays_as_it_is(db: DatabaseManager, path: Path) 
     ("source", "options", "sentence"),
     [
         ("fils", {}, "unknown list or table 'fils'; did you mean 'files'?"),
-        ("files", {"expand": ["metdata"]}, "unknown column 'metdata'; did you mean 'metadata'?"),
+        ("files", {"expand": ["metdta"]}, "unknown column 'metdta'; did you mean 'metadata'?"),
         (
             "files",
             {"expand": ["duration"]},
