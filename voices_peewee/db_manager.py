@@ -294,18 +294,18 @@ class DatabaseManager(
         }
 
     def _repr_html_(self) -> str:
-        from voices_peewee.rendering import html as html_text
+        from voices_peewee.rendering.table import html_facts
 
         name = f"{type(self).__name__} {self.path}"
         if not self.is_connected:
             note = "not connected; call connect() or initialize()"
-            return html_text.facts({}, title=name, note=note)
+            return html_facts({}, title=name, note=note)
         try:
             with self.store.reading():
                 counts = {word: model.select().count() for word, model in _COUNTED.items()}
         except VoicesError as error:
-            return html_text.facts({}, title=name, note=str(error))
-        return html_text.facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
+            return html_facts({}, title=name, note=str(error))
+        return html_facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
 
 
 _COUNTED: Final = {

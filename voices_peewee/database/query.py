@@ -13,8 +13,9 @@ import peewee as pw
 from voices_peewee.database.mapper import Mapper, forget_statements, mapper
 from voices_peewee.database.results import ResultList, python_rows, run_query
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, cut_note, html_lines, html_table
 from voices_peewee.schema.models import BaseModel, database_proxy
+from voices_peewee.schema.vocabulary import describe
 
 __all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
 
@@ -68,29 +69,22 @@ class Query(_Select[M]):
             MissingExtraError: pandas is not installed.
             QueryError: A column of ``expand`` is unknown or holds no JSON.
         """
-        from voices_peewee.rendering.frames import query_frame
-
         return query_frame(self, self.model._meta.database, expand=expand)
 
     def _repr_html_(self) -> str:
         if database_proxy.obj is None:
-            return html_text.sentences(
-                f"a query of {self.model.__name__}; no database is connected"
-            )
-        most = html_text.ROWS + 1 if self._limit is None else min(self._limit, html_text.ROWS + 1)
+            return html_lines(f"a query of {self.model.__name__}; no database is connected")
+        most = ROWS + 1 if self._limit is None else min(self._limit, ROWS + 1)
         if self._is_default:
-            names = list(self.model.glance())
+            names = self.model.glance()
+            columns = [describe(name) for name in names]
             rows = [[getattr(one, name) for name in names] for one in self.clone().limit(most)]
         else:
             specs, batches = run_query(self.limit(most), self.model._meta.database)
-            names = [spec.name for spec in specs]
+            columns = [describe(spec.name, spec.kind) for spec in specs]
             rows = list(python_rows(specs, batches))
-        rows, total = (
-            rows[: html_text.ROWS],
-            len(rows) if len(rows) <= html_text.ROWS else self.count(),
-        )
-        head = [html_text.heading(name) for name in names]
-        return html_text.table(head, rows, note=html_text.cut_note(len(rows), total))
+        total = len(rows) if len(rows) <= ROWS else self.count()
+        return html_table(columns, rows[:ROWS], note=cut_note(min(len(rows), ROWS), total))
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
         """Run the query and yield its rows without keeping them."""
@@ -112,6 +106,18 @@ class Query(_Select[M]):
         if self._is_default:
             return _Rows(cursor, mapper(self.model).build)
         return super()._get_model_cursor_wrapper(cursor)
+
+
+def query_frame(
+    query: Any, database: pw.Database, *, expand: bool | Sequence[str] = False
+) -> pd.DataFrame:
+    """Return a pandas DataFrame of what a model's select finds; see ``Query.to_dataframe``."""
+    from voices_peewee.rendering.frames import frame, load_pandas
+
+    load_pandas()
+    with no_full_collection:
+        specs, batches = run_query(query, database)
+        return frame(specs, batches, expand=expand)
 
 
 class _Rows(pw.CursorWrapper):

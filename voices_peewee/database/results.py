@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, o
 import peewee as pw
 
 from voices_peewee.database.conversions import Converter, reader
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
 from voices_peewee.schema.models import BaseModel
+from voices_peewee.schema.vocabulary import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,9 +160,9 @@ class ResultList(list[T], Generic[T]):
         return frame(self._specs, iter([rows]), expand=expand)
 
     def _repr_html_(self) -> str:
-        first = self[: html_text.ROWS]
-        return html_text.table(
-            [html_text.heading(name) for name in self._shown],
+        first = self[:ROWS]
+        return html_table(
+            [describe(name) for name in self._shown],
             [[getattr(item, name) for name in self._shown] for item in first],
-            note=html_text.cut_note(len(first), len(self)),
+            note=cut_note(len(first), len(self)),
         )

@@ -14,34 +14,32 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import peewee as pw
 
 from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, utc_now
+from voices_peewee.schema.vocabulary import check_sql, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voices_peewee.display.player import Player
-
 database_proxy = pw.DatabaseProxy()
 
-# Each CHECK with the sentence a user meets who breaks it. BETWEEN also refuses text in a
-# numeric SQLite column, because text sorts above every number.
+
+def _bounded(table: str, **sentences: str) -> dict[str, tuple[str, str]]:
+    """Return the CHECKs that keep columns within the bounds of the vocabulary."""
+    return {
+        f"ck_{table}_{name}": (check_sql(name), f"{name} {sentence}")
+        for name, sentence in sentences.items()
+    }
+
+
+# Each CHECK with the sentence a user meets who breaks it.
 CHECKS: Final = {
     "ck_speakers_name": ("trim(name) <> ''", "a speaker needs a name"),
     "ck_processed_files_filename": ("filename <> ''", "a file needs a filename"),
-    "ck_processed_files_duration": (
-        "duration BETWEEN 0 AND 1e12",
-        "duration must be a number of seconds, 0 or more",
-    ),
-    "ck_processed_files_sample_rate": (
-        "sample_rate BETWEEN 1 AND 10000000",
-        "sample_rate must lie between 1 and 10000000 Hz",
-    ),
-    "ck_processed_files_channels": (
-        "channels BETWEEN 1 AND 1024",
-        "channels must lie between 1 and 1024",
-    ),
-    "ck_processed_files_file_size": (
-        "file_size BETWEEN 0 AND 9223372036854775807",
-        "file_size must be a number of bytes, 0 or more",
+    **_bounded(
+        "processed_files",
+        duration="must be a number of seconds, 0 or more",
+        sample_rate="must lie between 1 and 10000000 Hz",
+        channels="must lie between 1 and 1024",
+        file_size="must be a number of bytes, 0 or more",
     ),
     "ck_processing_history_operation_type": (
         "trim(operation_type) <> ''",
@@ -51,29 +49,14 @@ CHECKS: Final = {
         "end_time >= start_time",
         "end_time must not lie before start_time",
     ),
-    "ck_model_performance_si_snri": (
-        "si_snri BETWEEN -1e6 AND 1e6",
-        "si_snri must be a finite number of dB",
-    ),
-    "ck_model_performance_sdri": (
-        "sdri BETWEEN -1e6 AND 1e6",
-        "sdri must be a finite number of dB",
-    ),
-    "ck_model_performance_cpu_usage": (
-        "cpu_usage BETWEEN 0 AND 1e9",
-        "cpu_usage must be a percentage, 0 or more",
-    ),
-    "ck_model_performance_memory_usage": (
-        "memory_usage BETWEEN 0 AND 1e12",
-        "memory_usage must be a number of MB, 0 or more",
-    ),
-    "ck_model_performance_processing_time": (
-        "processing_time BETWEEN 0 AND 1e12",
-        "processing_time must be a number of seconds, 0 or more",
-    ),
-    "ck_model_performance_real_time_factor": (
-        "real_time_factor BETWEEN 0 AND 1e15",
-        "real_time_factor must be a number, 0 or more",
+    **_bounded(
+        "model_performance",
+        si_snri="must be a finite number of dB",
+        sdri="must be a finite number of dB",
+        cpu_usage="must be a percentage, 0 or more",
+        memory_usage="must be a number of MB, 0 or more",
+        processing_time="must be a number of seconds, 0 or more",
+        real_time_factor="must be a number, 0 or more",
     ),
 }
 
@@ -108,14 +91,12 @@ class BaseModel(pw.Model):
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
     def _repr_html_(self) -> str:
-        from voices_peewee.rendering import html as html_text
+        from voices_peewee.rendering.table import html_facts
 
-        values = {
-            html_text.heading(field.column_name): self.__data__.get(field.name)
-            for field in self._meta.sorted_fields
-        }
+        fields = self._meta.sorted_fields
+        values = [(describe(field.column_name), self.__data__.get(field.name)) for field in fields]
         title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
-        return html_text.facts(values, title=title)
+        return html_facts(values, title=title)
 
     @classmethod
     def glance(cls) -> tuple[str, ...]:
@@ -205,17 +186,6 @@ class ProcessedFile(_Timestamped):
     class Meta:
         table_name = "processed_files"
         constraints = _checks("processed_files")
-
-    def player(self) -> Player:
-        """Return players for the recording and the stems made from it, to show in a notebook.
-
-        Raises:
-            MissingExtraError: IPython is not installed.
-            AudioError: Neither the recording nor a stem of it is there.
-        """
-        from voices_peewee.display.player import player
-
-        return player(self)
 
     _shown = ("id", "filename", "duration", "sample_rate", "channels")
     _columns = (

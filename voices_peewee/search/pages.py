@@ -15,7 +15,7 @@ from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.results import Batches, ResultList, Spec, python_rows
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.columns import LISTS, Column, Listing, Model, find_listing, read_json
@@ -109,9 +109,8 @@ class Page:
         return frame(self._specs, self._again(), expand=expand)
 
     def _repr_html_(self) -> str:
-        first = list(islice(python_rows(self._specs, self._again()), html_text.ROWS))
-        head = [html_text.heading(name) for name in self.names]
-        return html_text.table(head, first, note=html_text.cut_note(len(first), self.total))
+        first = list(islice(python_rows(self._specs, self._again()), ROWS))
+        return html_table(self.columns, first, note=cut_note(len(first), self.total))
 
 
 _KINDS: Final = {
