@@ -14,8 +14,11 @@ from voices_peewee.database.dialects import ByEngine, as_number, inner
 from voices_peewee.errors import QueryError
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.search.pages import LISTS, matching
-from voices_peewee.search.sql import json_path
+from voices_peewee.schema import vocabulary
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.json_keys import json_path
+from voices_peewee.search.pages import matching
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey, Store
