@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import peewee as pw
 
-from voices_peewee.database.dialects import ByEngine, as_number, inner
+from voices_peewee.database.dialects import ByEngine, as_number, inner, nodes, plain
 from voices_peewee.errors import QueryError
-from voices_peewee.schema import vocabulary
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import LISTS
@@ -121,7 +119,9 @@ def _is_same(name: str, other: str) -> bool:
 
 def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
     metrics = ModelPerformance.additional_metrics
-    sqlite = pw.fn.json_extract(metrics, json_path(keys))
+    # What another program wrote and is no JSON would end the whole query.
+    readable = nodes("CASE WHEN json_valid(", metrics, ") THEN", metrics, "END")
+    sqlite = pw.fn.json_extract(readable, plain(json_path(keys)))
     return ByEngine(sqlite, as_number(inner(metrics, keys)))
 
 
@@ -171,8 +171,19 @@ class Runs:
     until: Time | None = None
     where: Words = ()
 
-    def conditions(self, store: Store, model: type[pw.Model]) -> list[pw.Expression]:
-        """Return what holds for the runs; ``model`` is the one whose columns name the model.
+    def conditions(
+        self,
+        store: Store,
+        model: type[pw.Model],
+        of_speaker: Callable[[int], pw.Expression] | None = None,
+    ) -> list[pw.Expression]:
+        """Return what holds for the runs.
+
+        Args:
+            store: The open database.
+            model: The one whose columns name the model.
+            of_speaker: What holds for the rows of a speaker, where it is not that the row's
+                own file is the speaker's.
 
         Raises:
             QueryError: A query word names no field, or its value cannot be read.
@@ -188,7 +199,9 @@ class Runs:
         }
         found = [column == value for column, value in wanted.items() if value is not None]
         if self.speaker is not None:
-            found.append(ProcessedFile.speaker == store.speaker(self.speaker).id)
+            speaker = store.speaker(self.speaker).id
+            own = ProcessedFile.speaker == speaker
+            found.append(own if of_speaker is None else of_speaker(speaker))
         if self.since is not None:
             found.append(run.start_time >= self.since)
         if self.until is not None:
