@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, pass_manager, say, write, write_path
+from voices_peewee.cli.common import command, pass_manager, say, write_path
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.cli.view import options, since_options
 from voices_peewee.rendering.plain import speaks_unicode
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison
     from voices_peewee.questions.leaderboard import Leaderboard
 
-_PIPE: Final = 80  # columns where there is no terminal
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _MODEL: Final = ("model_type", "model_version")
@@ -233,10 +230,10 @@ def _fail_if_worse(result: Comparison, margin: float) -> None:
     "--output",
     "-o",
     type=click.Path(path_type=Path),
+    required=True,
     metavar="FILE",
-    help="Save a picture; the suffix is .png, .svg or .pdf.",
+    help="Where the picture goes; the suffix is .png, .svg or .pdf.",
 )
-@click.option("--terminal", is_flag=True, help="Draw as text too, which is done without -o.")
 @click.option(
     "--metric",
     multiple=True,
@@ -262,35 +259,21 @@ def plot(
     manager: DatabaseManager,
     kind: str,
     models: tuple[str, ...],
-    output: Path | None,
+    output: Path,
     metric: tuple[str, ...],
     since: str | None,
     until: str | None,
     *,
-    terminal: bool,
     overwrite: bool,
     **filters: Any,
 ) -> None:
-    """Draw a plot: a distribution, paired, scatter or trend.
+    """Draw a plot: a distribution, paired or scatter.
 
-    KIND is distribution (metrics by model), paired (two models on the same recordings),
-    scatter (a metric against the duration or another number) or trend (a metric over time, by
-    model version). MODELs narrow it down: demucs, or demucs:4.0; a paired plot is of two.
+    KIND is distribution (metrics by model), paired (two models on the same recordings) or
+    scatter (a metric of each run against the duration or another number). MODELs narrow it
+    down: demucs, or demucs:4.0; a paired plot is of two.
     """
     question = {"metric": metric or None, **time_bounds(since, until), **filters}
     with manager:
-        if output is not None:
-            manager.plot(kind, *models, path=output, overwrite=overwrite, **question)
-            write_path(output)
-        if terminal or output is None:
-            write([manager.plot_text(kind, *models, **_terminal(), **question), "\n"])
-
-
-def _terminal() -> dict[str, Any]:
-    """Return what the standard output can show."""
-    on_terminal = sys.stdout.isatty()
-    return {
-        "width": shutil.get_terminal_size().columns if on_terminal else _PIPE,
-        "color": on_terminal and not os.environ.get("NO_COLOR"),
-        "ascii_only": not speaks_unicode(sys.stdout),
-    }
+        manager.plot(kind, *models, path=output, overwrite=overwrite, **question)
+        write_path(output)
