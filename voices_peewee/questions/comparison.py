@@ -60,6 +60,9 @@ class Pair(NamedTuple):
     stems: int
 
 
+_PAIR: Final = ("path", "speaker", "a", "b", "difference", "stems")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How model B did against model A on the recordings of which both have a value.
@@ -140,7 +143,7 @@ class Comparison:
         """Return all of it but the units, with plain dicts for the largest differences."""
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pairs"}
         for name in ("largest_gains", "largest_losses"):
-            shown[name] = [pair._asdict() for pair in shown[name]]
+            shown[name] = [dict(zip(_PAIR, pair, strict=True)) for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -284,7 +287,7 @@ class _Question(NamedTuple):
     def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
         """Return the comparison of two sides."""
         metric, how = self.metric, self.how
-        paired = pair_up(a, b, metric, how.unit, how.confidence)
+        paired = pair_up(a, b, how.unit, how.confidence)
         pairs = self._pairs(paired.units, {**b.paths, **a.paths})
         found = paired.estimate
         differences = sorted(pair.difference for pair in pairs)
@@ -352,9 +355,7 @@ class _Question(NamedTuple):
 
 def _counted_out(paired: Paired) -> Iterable[str]:
     if paired.uneven:
-        yield (
-            f"recordings left out, since their stems cannot be matched: {paired.uneven}"
-        )
+        yield (f"recordings left out, since their stems cannot be matched: {paired.uneven}")
     if paired.nameless:
         yield f"stems left out, since no speaker is known: {paired.nameless}"
 

@@ -27,15 +27,14 @@ _STATES: Final = {
     "unfinished": "unfinished",
     "not_run": "not run",
 }
-_HEAD: Final = (
-    Column("what", "text", " "),
-    Column("a", "text", "A"),
-    Column("b", "text", "B"),
-    Column("difference", "text", "B - A"),
-)
-_AVERAGES: Final = tuple(
-    column._replace(kind="number" if place else "text") for place, column in enumerate(_HEAD)
-)
+
+
+def _head(title: str) -> tuple[Column, ...]:
+    numbers = (Column(name, "number", title) for name, title in _SIDES)
+    return (Column("what", "text", title), *numbers)
+
+
+_SIDES: Final = (("a", "A"), ("b", "B"), ("difference", "B - A"))
 
 
 def in_unit(value: float, unit: str) -> str:
@@ -122,11 +121,11 @@ def render(of: Comparison) -> str:
     lines = [f"A: {fit(of.a, 77)}", f"B: {fit(of.b, 77)}", metric(of), ""]
     lines += [verdict(of), *certainty(of), ""]
     if of.mean_difference is not None:
-        lines += [*text_table(_AVERAGES, _averages(of)), ""]
+        lines += [*text_table(_head(" "), _averages(of)), ""]
     lines += _rests_on(of)
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
-            head = (_HEAD[0]._replace(title=f"largest {title} of B"), *_AVERAGES[1:])
+            head = _head(f"largest {title} of B")
             lines += ["", *text_table(head, [_cells(pair, of) for pair in pairs])]
     return "\n".join(lines)
 
@@ -146,7 +145,12 @@ def metric(of: Comparison) -> str:
 def _averages(of: Comparison) -> list[tuple[object, ...]]:
     unit = of.metric_unit
     return [
-        ("mean", number(of.mean_a, unit), number(of.mean_b, unit), signed(of.mean_difference, unit)),
+        (
+            "mean",
+            number(of.mean_a, unit),
+            number(of.mean_b, unit),
+            signed(of.mean_difference, unit),
+        ),
         ("median", None, None, signed(of.median_difference, unit)),
     ]
 
@@ -162,10 +166,13 @@ def html(of: Comparison) -> str:
     """Return the same as HTML."""
     rows = _averages(of) if of.mean_difference is not None else []
     about = [f"A: {of.a}", f"B: {of.b}", metric(of)]
-    parts = [html_lines(*about), html_table(_AVERAGES, rows, verdict(of), "; ".join(certainty(of)))]
+    parts = [
+        html_lines(*about),
+        html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of))),
+    ]
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
-            head = (_HEAD[0]._replace(title=f"largest {title} of B"), *_AVERAGES[1:])
+            head = _head(f"largest {title} of B")
             parts.append(html_table(head, [_cells(pair, of) for pair in pairs]))
     return f"<div>{''.join(parts)}{html_lines(*_rests_on(of))}</div>"
 
@@ -205,4 +212,3 @@ def latex(of: Comparison) -> str:
     """Return a table for LaTeX, whose caption says what it rests on."""
     caption = "; ".join([metric(of), verdict(of), *certainty(of), counts(of)])
     return latex_table(_PAPER, paper_rows(of), caption)
-

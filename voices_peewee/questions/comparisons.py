@@ -49,9 +49,7 @@ class Comparisons:
     ) -> Comparisons:
         """Adjust the p-values of comparisons for their number."""
         known = [key for key, pair in pairs.items() if pair.p_value is not None]
-        adjusted = dict(
-            zip(known, holm([pairs[key].p_value or 0.0 for key in known]), strict=True)
-        )
+        adjusted = dict(zip(known, holm([pairs[key].p_value or 0.0 for key in known]), strict=True))
         made = {key: replace(pair, p_adjusted=adjusted.get(key)) for key, pair in pairs.items()}
         apart = [key for key, pair in made.items() if pair.better is not None]
         told = {} if has_baseline else letters(models, apart)
@@ -82,7 +80,9 @@ class Comparisons:
 
         names = ("a", "b", "verdict", "better", "n", "stems", *_NUMBERS)
         kinds = {"n": "integer", "stems": "integer", **dict.fromkeys(_NUMBERS, "float")}
-        columns = [Column(name, kinds.get(name, "text"), nullable=name not in kinds) for name in names]
+        columns = [
+            Column(name, kinds.get(name, "text"), nullable=name not in kinds) for name in names
+        ]
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs.values()]
         return frame(columns, iter([rows]))
 
@@ -126,7 +126,7 @@ class Comparisons:
         columns = [Column("model", "key", " ")]
         columns += [Column("letters", "text", "same")] if self.letters else []
         columns += [Column(model, "text", model) for model in across]
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for model in down:
             cells = [_cell(self.pairs.get((model, other))) for other in across]
             told = [self.letters[model]] if self.letters else []

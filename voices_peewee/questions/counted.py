@@ -128,7 +128,7 @@ def _conditions(store: Store, runs: Runs) -> list[Any]:
         """Say that a row is the speaker's, or a failure of a recording with a stem of theirs."""
         theirs = part.select(part.recording).where(part.speaker == speaker)
         nobody = SPEAKER.is_null() & ~_RUN.success
-        return (speaker == SPEAKER) | (nobody & Own.id.in_(theirs))
+        return pw.Expression(speaker == SPEAKER, pw.OP.OR, nobody & Own.id.in_(theirs))
 
     return runs.conditions(store, _RUN, of_speaker)
 
@@ -161,12 +161,13 @@ class Group:
         """How many of the recordings in question are in which state."""
         return coverage(self.states, self.in_question)
 
-    def mean_costs(self) -> tuple[float | None, ...]:
+    def mean_costs(self) -> tuple[float | None, float | None, float | None]:
         """Return the mean SDRi, real-time factor and memory of the recordings with a value."""
-        return tuple(
+        sdri, factor, memory = (
             total / count if count else None
             for total, count in zip(self.costs, self.counts, strict=True)
         )
+        return sdri, factor, memory
 
     def take(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
         """Take runs that count, column by column: a row each recording."""
@@ -383,9 +384,7 @@ def _sided(latest: Mapping[int, list[tuple[Any, ...]]], metric: Metric) -> Sided
         if metric.is_of_run:
             stems = [one for one in stems if one.value is not None][:1]
         finite = sum(one.value is not None for one in stems)
-        state = _state(
-            success=bool(first[1]), ended=not first[6], finite=finite, stems=len(stems)
-        )
+        state = _state(success=bool(first[1]), ended=not first[6], finite=finite, stems=len(stems))
         sided.states[recording] = state
         sided.paths[recording] = first[9]
         if first[1]:
@@ -407,4 +406,3 @@ def names_of_speakers(store: Store) -> dict[Any, str]:
     names: dict[Any, str] = dict(store.connection().execute(*query.sql()).fetchall())
     often = Counter(names.values())
     return {key: f"{name} (id {key})" if often[name] > 1 else name for key, name in names.items()}
-

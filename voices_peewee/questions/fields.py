@@ -21,6 +21,12 @@ Own: Final[Any] = ProcessedFile.alias()  # the file of a history row; ProcessedF
 SPEAKER: Final = pw.fn.COALESCE(Own.speaker, ProcessedFile.speaker)
 
 
+def groupings(by: Sequence[str]) -> tuple[str, ...]:
+    """Return the groupings of fields, of which a model and its version are one."""
+    whole = {*MODEL} <= {*by}
+    return tuple(dict.fromkeys("model" if whole and name in MODEL else name for name in by))
+
+
 class Field(NamedTuple):
     """A field that makes groups.
 

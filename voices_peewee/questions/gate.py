@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voices_peewee.errors import QueryError
@@ -29,17 +29,18 @@ class Gate:
         """Whether there is anything to judge."""
         return self.fail_if_worse is not None or self.require_not_worse is not None
 
-    def judge(self, found: Comparison | Comparisons) -> tuple[list[str], list[str]]:
-        """Return the reasons to stop, and what else has to be said.
+    def check(self, models: Sequence[object], baseline: object) -> None:
+        """Refuse to judge several models without a baseline.
 
         Raises:
-            QueryError: Several models are compared without a baseline.
+            QueryError: They have none.
         """
-        if isinstance(found, Comparison):
-            return list(self._reasons(found)), list(self._remarks(found))
-        if found.baseline is None:
-            raise QueryError("a gate of three models or more needs --baseline")
-        pairs = found.pairs.values()
+        if self.is_set and baseline is None and len(models) > 2:
+            raise QueryError("a gate of three models or more needs a baseline: use --baseline")
+
+    def judge(self, found: Comparison | Comparisons) -> tuple[list[str], list[str]]:
+        """Return the reasons to stop, and what else has to be said."""
+        pairs = [found] if isinstance(found, Comparison) else list(found.pairs.values())
         reasons = [reason for pair in pairs for reason in self._reasons(pair)]
         return reasons, [remark for pair in pairs for remark in self._remarks(pair)]
 
@@ -78,4 +79,3 @@ def _margin(pair: Comparison, margin: float) -> str:
 def _worse(pair: Comparison) -> str:
     low, high = (signed(end, pair.metric_unit) for end in pair.worse_by or ())
     return f"worse by {low} to {high}"
-

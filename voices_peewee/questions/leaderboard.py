@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from operator import sub
+from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import Group, Key, differing, names_of_speakers, read_groups
-from voices_peewee.questions.fields import MODEL, Field, find_fields
+from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.selection import Metric, Runs, Time, Words, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
 from voices_peewee.rendering.table import (
@@ -74,13 +73,14 @@ class LeaderboardRow:
         return None if self.high is None or self.mean is None else self.high - self.mean
 
     @property
-    def label(self) -> str:
-        """What the group is called: a model with its version, then the other values."""
+    def labels(self) -> tuple[str, ...]:
+        """What the group is called: a text for each grouping; a model has its version."""
         values = dict(zip(self.by, self.key, strict=True))
-        parts = []
-        if values.keys() >= {*MODEL}:
-            parts = [model_label(values.pop("model_type"), values.pop("model_version"))]
-        return " ".join([*parts, *("-" if value is None else str(value) for value in values.values())])
+        model = model_label(values.get("model_type"), values.get("model_version"))
+        return tuple(
+            model if name == "model" else "-" if values[name] is None else str(values[name])
+            for name in groupings(self.by)
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name not in LeaderboardRow.__slots__ and name in self.by:
@@ -121,7 +121,7 @@ class Leaderboard(Sequence[LeaderboardRow]):
         """The metric with its unit, the groups, and which mean stands first."""
         unit = f" ({self.metric_unit})" if self.metric_unit else ""
         order = "highest" if self.higher_is_better else "lowest"
-        return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
+        return f"{self.metric}{unit} by {', '.join(groupings(self.by))}, {order} mean first"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict for each row: the fields that it is by, then the numbers."""
@@ -171,26 +171,19 @@ class Leaderboard(Sequence[LeaderboardRow]):
 
     def columns(self) -> list[tuple[Column, list[object]]]:
         """Return the columns that say something, with their values: no zero failures."""
-        kind = "fixed" if self.metric_unit == "dB" else "number"
-        columns = [
-            (Column("group", "key", " "), [row.label for row in self.rows]),
-            (Column("letters", "text", "same"), [row.letters for row in self.rows]),
-            (Column("n", "count"), [row.n for row in self.rows]),
-            (Column("stems", "count", priority=7), [_stems(row) for row in self.rows]),
-            *(
-                (Column(name, "count", title, priority=9), [row.coverage[name] or None for row in self.rows])
-                for name, title in _LOST
-            ),
-            *(
-                (replace_kind(column, kind), [getattr(row, column.name) for row in self.rows])
-                for column in _MEANS
-            ),
+        names = groupings(self.by)
+        number = "fixed" if self.metric_unit == "dB" else "number"
+        columns: list[tuple[Column, list[object]]] = [
+            (Column(name, "key"), [row.labels[place] for row in self.rows])
+            for place, name in enumerate(names)
         ]
-        return [
-            (column, values)
-            for column, values in columns
-            if column.name in ("group", "n") or any(value is not None for value in values)
-        ]
+        columns.append((Column("n", "count"), [row.n for row in self.rows]))
+        for column in _REST:
+            values = [column.read(row) for row in self.rows] if column.read else []
+            if any(value is not None for value in values):
+                kind = number if column.kind == "metric" else column.kind
+                columns.append((replace_kind(column, kind), values))
+        return columns
 
     def __str__(self) -> str:
         if not self.rows:
@@ -237,8 +230,8 @@ class Leaderboard(Sequence[LeaderboardRow]):
 
 
 def replace_kind(column: Column, kind: str) -> Column:
-    """Return a column whose metric is shown as its unit wants it."""
-    return column._replace(kind=kind) if column.kind == "metric" else column
+    """Return a column of another kind."""
+    return Column(column.name, kind, column.title, column.priority)
 
 
 def _bold(
@@ -247,26 +240,26 @@ def _bold(
     return columns, rows
 
 
-def _stems(row: LeaderboardRow) -> int | None:
-    return row.stems if row.stems != row.n else None
+def _state(name: str) -> Callable[[LeaderboardRow], int | None]:
+    return lambda row: row.coverage[name] or None
 
 
 _SAME: Final = "groups that share a letter cannot be told apart (Holm, common recordings)"
-_LOST: Final = (
-    ("failed", "failed"),
-    ("partly_finite", "partly finite"),
-    ("not_finite", "not finite"),
-    ("unfinished", "unfinished"),
-    ("not_run", "not run"),
-)
-_MEANS: Final = (
-    Column("mean", "metric"),
-    Column("margin", "metric", "±95 %", priority=10),
-    Column("median", "metric", priority=3),
-    Column("stdev", "metric", "SD", priority=2),
-    Column("sdri", "fixed", "SDRi", priority=6),
-    Column("real_time_factor", "number", "RTF", priority=5),
-    Column("memory_usage", "rounded", "MB", priority=4),
+# The bar goes first where there is no room, then SD and median.
+_REST: Final = (
+    Column("letters", "text", "same", read=attrgetter("letters")),
+    Column("stems", "count", priority=7, read=lambda row: row.stems if row.stems > row.n else None),
+    *(
+        Column(name, "count", name.replace("_", " "), priority=8, read=_state(name))
+        for name in ("failed", "partly_finite", "not_finite", "unfinished", "not_run")
+    ),
+    Column("mean", "metric", read=attrgetter("mean")),
+    Column("margin", "metric", "±95 %", priority=9, read=attrgetter("margin")),
+    Column("median", "metric", priority=3, read=attrgetter("median")),
+    Column("stdev", "metric", "SD", priority=2, read=attrgetter("stdev")),
+    Column("sdri", "fixed", "SDRi", priority=6, read=attrgetter("sdri")),
+    Column("real_time_factor", "number", "RTF", priority=5, read=attrgetter("real_time_factor")),
+    Column("memory_usage", "rounded", "MB", priority=4, read=attrgetter("memory_usage")),
 )
 
 
@@ -339,6 +332,7 @@ def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> Leader
         summary.low,
         summary.high,
         *group.mean_costs(),
+        letters=None,
     )
 
 
@@ -375,7 +369,7 @@ def _pooled(
         names = [name for name in differing(group.parameters) if name not in chosen]
         inside.update(names)
         if names:
-            yield f"{row.label} pools runs whose parameters differ: {', '.join(names)}"
+            yield f"{' '.join(row.labels)} pools runs whose parameters differ: {', '.join(names)}"
     between = differing([text for group in groups for text in sorted(group.parameters)])
     others = [name for name in between if name not in inside | chosen]
     if len(groups) > 1 and others:
@@ -408,7 +402,9 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
     found = [difference(groups[a], groups[b]).p for a, b in pairs]
     adjusted = iter(holm([p for p in found if p is not None]))
     apart = [
-        pair for pair, p in zip(pairs, found, strict=True) if p is not None and next(adjusted) < _ALPHA
+        pair
+        for pair, p in zip(pairs, found, strict=True)
+        if p is not None and next(adjusted) < _ALPHA
     ]
     return letters(measured, apart)
 
@@ -426,13 +422,3 @@ def difference(a: Group, b: Group) -> Estimate:
             if recording in others and recording not in partly
         ]
     )
-
-
-def check_fields(fields: Sequence[Field], wanted: int) -> None:
-    """Refuse fewer groupings than are needed.
-
-    Raises:
-        QueryError: There are fewer.
-    """
-    if len(fields) < wanted:
-        raise QueryError("a table across needs two groupings, such as speaker,model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from voices_peewee.database.delegated import Delegated
 from voices_peewee.database.store import HasStore
@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
     from voices_peewee.questions.selection import Model, Time
+
+    class Asked(TypedDict, total=False):
+        """What a comparison may be asked besides its models."""
+
+        metric: str
+        unit: Literal["recording", "speaker", "stem"]
+        operation_type: str | None
+        speaker: SpeakerKey | None
+        since: Time | None
+        until: Time | None
+        where: str | Sequence[str]
+        higher_is_better: bool | None
+        confidence: float
 
 
 class QuestionMethods(HasStore):
@@ -91,12 +104,23 @@ class QuestionMethods(HasStore):
         )
 
     @overload
-    def compare(
-        self, a: str | Model, b: str | Model, /, *, baseline: None = None, **question: Any
-    ) -> Comparison: ...
+    def compare(self, a: str | Model, b: str | Model, /, **asked: Unpack[Asked]) -> Comparison: ...
 
     @overload
-    def compare(self, *models: str | Model, **question: Any) -> Comparison | Comparisons: ...
+    def compare(
+        self,
+        a: str | Model,
+        b: str | Model,
+        c: str | Model,
+        /,
+        *more: str | Model,
+        **asked: Unpack[Asked],
+    ) -> Comparisons: ...
+
+    @overload
+    def compare(
+        self, *models: str | Model, baseline: str | Model | None, **asked: Unpack[Asked]
+    ) -> Comparison | Comparisons: ...
 
     def compare(
         self,

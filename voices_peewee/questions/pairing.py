@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import Sided, Stem
 from voices_peewee.questions.stats import Cell, Estimate, clustered_estimate, estimate
-
-if TYPE_CHECKING:
-    from voices_peewee.questions.selection import Metric
 
 UNITS: Final = ("recording", "speaker", "stem")
 _ROUNDING: Final = 1e-12  # of the larger value: a difference that is no larger is none
@@ -48,7 +45,7 @@ class Paired(NamedTuple):
     nameless: int
 
 
-def pair_up(a: Sided, b: Sided, metric: Metric, unit: str, confidence: float) -> Paired:
+def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     """Match the stems of the recordings that both sides have a value of, and make units of them.
 
     Raises:
@@ -63,11 +60,11 @@ def pair_up(a: Sided, b: Sided, metric: Metric, unit: str, confidence: float) ->
             matched += stems if unit != "recording" else [_whole(stems)]
         else:
             uneven += 1
-    stems = sum(one.stems for one in matched)
+    count = sum(one.stems for one in matched)
     recordings = len({one.recording for one in matched}) if unit != "recording" else len(matched)
     if unit != "speaker":
         found = estimate([one.difference for one in matched], confidence)
-        return Paired(matched, found, stems, recordings, uneven, 0)
+        return Paired(matched, found, count, recordings, uneven, 0)
     named = [one for one in matched if one.speaker is not None]
     if matched and not named:
         raise QueryError(
@@ -76,9 +73,9 @@ def pair_up(a: Sided, b: Sided, metric: Metric, unit: str, confidence: float) ->
         )
     cells = [Cell(one.speaker, one.recording, one.difference) for one in named]
     found = clustered_estimate(cells, confidence)
-    nameless = stems - sum(one.stems for one in named)
+    nameless = count - sum(one.stems for one in named)
     recordings = len({one.recording for one in named})
-    return Paired(_speakers(named), found, stems - nameless, recordings, uneven, nameless)
+    return Paired(_speakers(named), found, count - nameless, recordings, uneven, nameless)
 
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
@@ -141,8 +138,3 @@ def counted_of(sides: Iterable[Sided]) -> set[int]:
     for side in sides:
         found |= side.states.keys()
     return found
-
-
-def labelled(units: Sequence[Matched], paths: Mapping[int, Any]) -> Iterable[tuple[Any, Matched]]:
-    """Yield each unit with the path of its recording."""
-    return ((paths.get(one.recording), one) for one in units)

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voices_peewee.errors import QueryError
-from voices_peewee.questions.fields import MODEL
-from voices_peewee.questions.selection import model_label
-from voices_peewee.rendering.table import Column, html_table, text_table
+from voices_peewee.questions.fields import groupings
+from voices_peewee.rendering.table import (
+    Column,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +33,8 @@ class Pivot:
     cells: dict[tuple[str, str], LeaderboardRow]
     notes: tuple[str, ...]
 
-    def _rows(self) -> list[tuple[Any, ...]]:
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows: what stands down, and the means; None where there is none."""
         return [(row, *(self._mean(row, column) for column in self.across)) for row in self.down]
 
     def _mean(self, row: str, column: str) -> float | None:
@@ -39,15 +45,20 @@ class Pivot:
         """Return the columns: what stands down, and one for each that stands across."""
         return [Column(self.name, "key"), *(Column(name, self.kind, name) for name in self.across)]
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows: what stands down, and the means; None where there is none."""
-        return self._rows()
-
     def __str__(self) -> str:
-        return "\n".join([self.title, *text_table(self.columns(), self._rows()), *self.notes])
+        return "\n".join([self.title, *text_table(self.columns(), self.rows()), *self.notes])
 
     def _repr_html_(self) -> str:
-        return html_table(self.columns(), self._rows(), self.title, "; ".join(self.notes))
+        return html_table(self.columns(), self.rows(), self.title, "; ".join(self.notes))
+
+    def to_markdown(self) -> str:
+        """Return the means as GitHub's Markdown."""
+        notes = "".join(f"\n{note}\n" for note in (self.title, *self.notes))
+        return markdown_table(self.columns(), self.rows()) + notes
+
+    def to_latex(self) -> str:
+        """Return the means for LaTeX (booktabs)."""
+        return latex_table(self.columns(), self.rows(), self.title)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas DataFrame of the means, with what stands down as a column.
@@ -58,7 +69,7 @@ class Pivot:
         from voices_peewee.rendering.frames import frame
 
         columns = [Column(self.name, "text"), *(Column(name, "float") for name in self.across)]
-        return frame(columns, iter([self._rows()]))
+        return frame(columns, iter([self.rows()]))
 
 
 def pivot(board: Leaderboard) -> Pivot:
@@ -67,30 +78,12 @@ def pivot(board: Leaderboard) -> Pivot:
     Raises:
         QueryError: It has only one grouping.
     """
-    cells = {_labels(row): row for row in board.rows}
-    if any(len(labels) != 2 for labels in cells) or len(_groupings(board.by)) != 2:
+    cells = {row.labels: row for row in board.rows}
+    if any(len(labels) != 2 for labels in cells) or len(groupings(board.by)) != 2:
         raise QueryError("a table across needs two groupings, such as speaker,model")
     down = tuple(dict.fromkeys(labels[0] for labels in cells))
     across = tuple(dict.fromkeys(labels[1] for labels in cells))
     kind = "fixed" if board.metric_unit == "dB" else "number"
-    name = _groupings(board.by)[0]
+    name = groupings(board.by)[0]
     found = {(labels[0], labels[1]): row for labels, row in cells.items()}
     return Pivot(board.title, kind, name, down, across, found, board.notes)
-
-
-def _groupings(by: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the groupings, of which a model and its version are one."""
-    if not {*MODEL} <= {*by}:
-        return by
-    return tuple(
-        dict.fromkeys("model" if name in MODEL else name for name in by)
-    )
-
-
-def _labels(row: LeaderboardRow) -> tuple[str, ...]:
-    values = dict(zip(row.by, row.key, strict=True))
-    model = model_label(values.get("model_type"), values.get("model_version"))
-    return tuple(
-        model if name == "model" else "-" if values[name] is None else str(values[name])
-        for name in _groupings(row.by)
-    )

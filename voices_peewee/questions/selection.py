@@ -88,9 +88,7 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
         names = _recorded_names(store)
         keys = next(((other,) for other in names if _is_same(name, other)), None)
         if keys is None:
-            raise QueryError.unknown_field(
-                name, {*vocabulary.METRIC_COLUMNS, *names}, "metric"
-            )
+            raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
         name = keys[0]
     return _metric(name, keys, higher_is_better)
 
