@@ -56,6 +56,7 @@ class DisplayMethods(HasStore):
         speaker: SpeakerKey | None = None,
         since: Time | None = None,
         until: Time | None = None,
+        where: str | Sequence[str] = (),
         path: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> PlotFigure:
@@ -68,7 +69,7 @@ class DisplayMethods(HasStore):
         Args:
             kind: ``distribution`` (metrics by model), ``paired`` (two models on the same
                 recordings) or ``scatter`` (a metric of each run against another number).
-            models: Only these, as ``demucs:4.0``; a paired plot is of two.
+            models: Only these, as ``demucs:4.0`` or as query words; a paired plot is of two.
             metric: A column of ``model_performance`` or a name in ``additional_metrics``; a
                 distribution takes up to four. None means SI-SNRi, and SDRi too in a
                 distribution.
@@ -79,6 +80,7 @@ class DisplayMethods(HasStore):
             speaker: Only recordings and stems of this speaker.
             since: Only runs that started then or later.
             until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
             path: Where to save the picture; its suffix says how: .png, .svg or .pdf.
             overwrite: Replace a file that is there.
 
@@ -101,7 +103,13 @@ class DisplayMethods(HasStore):
             metrics=None if metrics is None else tuple(dict.fromkeys(metrics)),
             against=against,
             higher_is_better=higher_is_better,
-            runs=Runs(operation_type=operation_type, speaker=speaker, since=since, until=until),
+            runs=Runs(
+                operation_type=operation_type,
+                speaker=speaker,
+                since=since,
+                until=until,
+                where=where,
+            ),
         )
         return plots.plot(self.store, kind, request, path=path, overwrite=overwrite)
 

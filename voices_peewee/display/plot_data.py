@@ -18,9 +18,8 @@ from voices_peewee.questions.selection import (
     Model,
     Runs,
     find_metric,
-    find_model,
+    find_side,
     model_label,
-    runs_of,
     snapshot,
 )
 from voices_peewee.schema import vocabulary
@@ -38,7 +37,7 @@ _LOG_FROM: Final = 1000.0  # largest to smallest value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for: ``models`` as ``demucs:4.0``; none stands for all."""
+    """What is asked for: ``models`` as ``demucs:4.0`` or query words; none stands for all."""
 
     models: tuple[str | Model, ...] = ()
     metrics: tuple[str, ...] | None = None
@@ -213,8 +212,7 @@ def _scaled(axis: Axis, values: Sequence[array[float]]) -> Axis:
 def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[float]]:
     """Return the values by model; of what belongs to a run, one of each run."""
     found: dict[str, array[float]] = {}
-    once = metric.name in vocabulary.RUN_LEVEL
-    for model_type, version, value in _rows(store, request, metric, once=once):
+    for model_type, version, value in _rows(store, request, metric, once=metric.is_of_run):
         found.setdefault(model_label(model_type, version), array("d")).append(value)
     return found
 
@@ -258,8 +256,9 @@ def _conditions(
         found.append(
             one.is_number if isinstance(one, Metric) else pw.Expression(column, pw.OP.IS_NOT, None)
         )
-    each = [runs_of(store, find_model(store, model), request.runs) for model in request.models]
-    return [*found, reduce(or_, [reduce(and_, model) for model in each])] if each else found
+    sides = [find_side(store, model) for model in request.models]
+    each = [reduce(and_, side.conditions(store, request.runs)) for side in sides]
+    return [*found, reduce(or_, each)] if each else found
 
 
 def _plain(metric: Metric) -> Any:

@@ -170,7 +170,8 @@ def _about(request: Request) -> str:
     speaker = getattr(runs.speaker, "name", runs.speaker)
     said = {"": runs.operation_type, "speaker ": speaker, "since ": runs.since}
     said["before "] = runs.until
-    words = (f"{word}{_said(value)}" for word, value in said.items() if value is not None)
+    said["where "] = runs.where if isinstance(runs.where, str) else " ".join(runs.where)
+    words = (f"{word}{_said(value)}" for word, value in said.items() if value not in (None, ""))
     return fit(", ".join(words), 80)
 
 
@@ -182,7 +183,10 @@ def _said(value: object) -> str:
 
 def _sign(model: str, order: Sequence[str]) -> dict[str, Any]:
     """Return a model's colour and shape, the same in every picture of a record."""
-    versions = (at for at, known in enumerate(order) if known.startswith(f"{model}:"))
+    name = model if model in order else model.partition(" ")[0]  # of a side in query words
+    versions = (
+        at for at, known in enumerate(order) if known == name or known.startswith(f"{name}:")
+    )
     place = order.index(model) if model in order else next(versions, len(order))
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
 
@@ -276,16 +280,25 @@ def _paired(figure: Figure, picture: Paired) -> tuple[str, str]:
     else:
         _dumbbells(figure, picture)
     of = picture.comparison
-    if of.better is None:
-        title = f"No difference between {fit(of.a, 30)} and {fit(of.b, 30)} on average"
-    else:
-        by = f"{number(abs(of.mean_difference or 0.0), of.unit)} {of.unit}".rstrip()
+    unit = of.metric_unit
+    if of.better is not None:
+        by = f"{number(abs(of.mean_difference or 0.0), unit)} {unit}".rstrip()
         title = f"{fit(of.better, 30)} is better by {by} on average"
-    pairs = f"{of.n:,} pair{'' if of.n == 1 else 's'}"
+    else:
+        both = f"{fit(of.a, 30)} and {fit(of.b, 30)}"
+        few = of.verdict == "too few"
+        title = f"Too few to tell {both} apart" if few else f"No clear difference between {both}"
+    counted = f"{of.n:,} {of.unit}{'' if of.n == 1 else 's'}"
     if of.low is None or of.high is None:
-        return title, pairs
-    low, high = (signed(end, of.unit) for end in (of.low, of.high))
-    return title, f"95 % interval of B - A {low} to {high}, {pairs}"
+        return title, counted
+    low, high = (signed(end, unit) for end in (of.low, of.high))
+    return title, f"{100 * of.confidence:g} % interval of B - A {low} to {high}, {counted}"
+
+
+def _signs(picture: Paired) -> list[dict[str, Any]]:
+    """Return the signs of A and B: their models', or two of their own where these are one."""
+    a, b = (_sign(model, picture.order) for model in (picture.comparison.a, picture.comparison.b))
+    return [_sign(which, "AB") for which in "AB"] if a == b else [a, b]
 
 
 def _dumbbells(figure: Figure, picture: Paired) -> None:
@@ -297,8 +310,8 @@ def _dumbbells(figure: Figure, picture: Paired) -> None:
     places = range(len(pairs))
     a, b = [pair.a for pair in pairs], [pair.b for pair in pairs]
     axes.hlines(places, a, b, color="#b0b0b0", lw=1.6, zorder=1)
-    for values, model in ((a, of.a), (b, of.b)):
-        axes.scatter(values, places, s=26, label="model", zorder=2, **_sign(model, picture.order))
+    for values, own in zip((a, b), _signs(picture), strict=True):
+        axes.scatter(values, places, s=26, label="model", zorder=2, **own)
     axes.set_yticks(places, [_pair_name(pair) for pair in pairs])
     axes.set_ylim(-0.7, len(pairs) - 0.3)
     axes.grid(visible=False, axis="y")
@@ -308,7 +321,7 @@ def _dumbbells(figure: Figure, picture: Paired) -> None:
 
 
 def _pair_name(pair: Pair) -> str:
-    path = PurePath(pair.path)
+    path = PurePath(pair.path or "")
     name = fit(str(PurePath(*path.parts[-2:])), 30, "end")
     return name if pair.speaker is None else f"{name} ({fit(pair.speaker, 14)})"
 
@@ -323,10 +336,10 @@ def _diagonal(figure: Figure, picture: Paired) -> None:
     ends = (low - edge, high + edge)
     axes.plot(ends, ends, color=_GREY, lw=1.0, ls="--", zorder=1)
     sign = 1 if of.higher_is_better else -1
-    for model, side in ((of.a, -sign), (of.b, sign)):  # in the colour of the better one
+    for own, side in zip(_signs(picture), (-sign, sign), strict=True):  # that of the better one
         won = [pair for pair in pairs if side * pair.difference > 0]
         x, y = [pair.a for pair in won], [pair.b for pair in won]
-        _cloud(axes, x, y, _sign(model, picture.order), len(pairs))
+        _cloud(axes, x, y, own, len(pairs))
     axes.set(xlim=ends, ylim=ends)
     axes.set_aspect("equal")
     corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 8, "color": _GREY}
