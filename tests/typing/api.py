@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, assert_type
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
-from voices_peewee.database.query import Query, ResultList
+from voices_peewee.database.query import Query
+from voices_peewee.database.results import ResultList
 from voices_peewee.questions.comparison import Comparison
 from voices_peewee.questions.leaderboard import Leaderboard
 from voices_peewee.runs.run import Run
