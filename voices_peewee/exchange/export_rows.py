@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
-from voices_peewee.database import conversions
+from voices_peewee.database.mapper import reader as value_reader
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
@@ -167,7 +167,7 @@ def readers(table: Table) -> list[tuple[int, Callable[[Any], Any]]]:
 
 
 def _reader(field: pw.Field) -> Callable[[Any], Any] | None:
-    read = conversions.reader(field)
+    read = value_reader(field)
     if isinstance(field, UTCDateTimeField):
         return time_text
     if isinstance(field, JSONField) and read is not None:
