@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
@@ -131,11 +131,9 @@ class DatabaseManager(
         """Return Peewee's select for a model, with ``filter_by``, ``all`` and ``first`` besides."""
         return self.store.query(model)
 
-    @contextmanager
-    def atomic(self) -> Iterator[Self]:
+    def atomic(self) -> AbstractContextManager[Self]:
         """Make everything that is written inside one transaction."""
-        with self.store.writing():
-            yield self
+        return self.store.writing(self)
 
     # The database itself
 

@@ -77,7 +77,8 @@ class Lifecycle:
         """Let every public method leave no transaction open, wherever an interrupt strikes."""
         super().__init_subclass__()
         for name in dir(cls):
-            if not name.startswith("_") and inspect.isfunction(method := getattr(cls, name)):
+            method = inspect.getattr_static(cls, name)
+            if not name.startswith("_") and inspect.isfunction(method):
                 setattr(cls, name, settling(method))
 
     def connect(self) -> Self:

@@ -85,34 +85,23 @@ class SqliteEngine:
         return self.connection().execute(sql, parameters)
 
     def read_raw(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
-        """Return the rows of a user's statement that may only read; no setting is changed for it.
+        """Return the rows of a user's statement that may only read.
 
         Raises:
-            sqlite3.DatabaseError: It would do more; see ``is_refused_write``.
+            sqlite3.OperationalError: It would do more; see ``is_refused_write``.
         """
         connection = self.connection()
         try:
-            connection.set_authorizer(_only_reads)
+            connection.execute("PRAGMA query_only = 1")
             cursor = connection.execute(sql, parameters)
-        finally:
-            connection.set_authorizer(None)  # at once: an interrupt cannot come between
+        finally:  # at once, by SQLite's own code: no interrupt can come between
+            connection.execute("PRAGMA query_only = 0")
         return as_dicts(cursor)
 
     @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:
         """Whether an error is that of a statement that would do more than read."""
-        return error is not None and code_of(error) == sqlite3.SQLITE_AUTH
-
-
-# A pragma that can be a table has no effect.
-_READS: Final = {
-    *(sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION),
-    *(sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_PRAGMA),
-}
-
-
-def _only_reads(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
+        return error is not None and code_of(error) == sqlite3.SQLITE_READONLY
 
 
 class GivenSqlite(SqliteEngine):
@@ -204,7 +193,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         uri, params = f"{Path(self.database).as_uri()}?immutable=1", self.connect_params
         connection: Any = sqlite3.connect(uri, uri=True, isolation_level=None, **params)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined] # peewee-stubs lack it
-        return connection
+        found: Connection = connection
+        return found
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
@@ -40,15 +40,17 @@ SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
 
 
-class _Block:
+class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("_block", "_make", "_store", "_was_idle")
+    __slots__ = ("_block", "_giving", "_make", "_store", "_was_idle")
 
-    def __init__(self, store: Store, make: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._store, self._make = store, make
+    def __init__(
+        self, store: Store, make: Callable[[], AbstractContextManager[Any]], giving: T
+    ) -> None:
+        self._store, self._make, self._giving = store, make, giving
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> T:
         self._was_idle = self._store.is_idle()
         try:
             with self._store.reading():
@@ -57,6 +59,7 @@ class _Block:
         except BaseException:
             self._undo()
             raise
+        return self._giving
 
     def __exit__(
         self,
@@ -143,13 +146,17 @@ class Store:
         """Translate the errors of what is done inside."""
         return self._reading
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Do what is done inside as one transaction, or as a part of the one around it."""
-        return _Block(self, self.database.atomic)
+    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
+        """Do what is done inside as one transaction, or as a part of the one around it.
+
+        Args:
+            giving: What the block gets.
+        """
+        return _Block(self, self.database.atomic, giving)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
-        return _Block(self, self.engine.snapshot)
+        return _Block(self, self.engine.snapshot, None)
 
     def is_idle(self) -> bool:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""

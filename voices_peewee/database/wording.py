@@ -78,7 +78,7 @@ def translation(
         return InvalidValueError(f"a text holds what UTF-8 cannot: {error}")
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")
-    if "closed database" in _message(error):
+    if "closed database" in _message(error) or "closed cursor" in _message(error):
         return NotConnectedError(database)
     return _meaning(code_of(error), _message(error), database, timeout, target or database)
 
