@@ -350,7 +350,7 @@ def _for_ever(path: Path) -> None:
     DatabaseManager(path, timeout=3e6)
 
 
-KNOWN_URLS = "postgresql://, postgres://, cockroachdb://"
+KNOWN_URLS = "postgresql://, postgres://"
 FILE = pytest.mark.sqlite("what lies at a path")
 SENTENCES: list[Any] = [
     (
@@ -475,7 +475,7 @@ RECORD_SENTENCES: list[Any] = [
     (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
     (
         lambda db: db.execute_raw_query("PRAGMA table_info(speakers)"),
-        "only SELECT, WITH, VALUES and EXPLAIN run without write=True",
+        "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True",
     ),
     (
         lambda db: db.execute_raw_query("WITH x AS (SELECT 1) DELETE FROM speakers"),

@@ -34,10 +34,8 @@ _PRAGMAS: Final = {
     "cache_spill": 0,
 }
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
-_REPLACED: Final = (
-    "the file, its -wal or its -shm was removed or replaced while it was open; "
-    "close it and connect again"
-)
+_REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+_BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
 
 class _Closer:
@@ -220,9 +218,10 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
             connection.sidecars = identity(wal), identity(f"{self._real}-shm")
         facts = facts_of(wal)
-        sidecars = identity_of(facts), identity(f"{self._real}-shm")
-        if connection.file != identity(self.database) or connection.sidecars != sidecars:
+        if connection.file != identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
+        if connection.sidecars != (identity_of(facts), identity(f"{self._real}-shm")):
+            raise DatabaseError(self.database, _BARED)
         grown = facts is not None and facts.st_size > self._wal_allowed
         if grown and not connection.in_transaction:
             self._checkpoint(connection)
