@@ -164,7 +164,7 @@ CASES: dict[str, tuple[str, str]] = {
                 yield {"name": str(number)}
         print(db.add_many(Speaker, rows()), names())
         """,
-        f"{REFUSED}1\n" * 3 + "3 ['0', '1', '2']\n",
+        "0\n" + f"{REFUSED}1\n" * 2 + "3 ['0', '1', '2']\n",
     ),
     "while rows are read": (
         """
