@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from voices_peewee.database.sqlite import require_voices
+from voices_peewee.database.files import require_voices
 from voices_peewee.errors import BackupError, DatabaseDamagedError, InvalidValueError
 from voices_peewee.migrations.runner import HISTORY_TABLE
 from voices_peewee.upkeep.copying import (
