@@ -557,7 +557,7 @@ def test_without_pyav_one_sentence_says_what_to_install(
 
 def test_importing_the_module_does_not_import_pyav() -> None:
     """PyAV is loaded when a file is probed and not before."""
-    code = "import sys, voices_peewee.audio; print('av' in sys.modules)"
+    code = "import sys, voices_peewee.records.audio; print('av' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT
     )
