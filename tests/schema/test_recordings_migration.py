@@ -122,7 +122,10 @@ def test_an_older_record_gets_its_recordings(
         assert {(row.content_hash, row.file_size) for row in rows if row.kind != "recording"} == {
             (None, None)
         }
-        files = [row.processed_file_id for row in db.query(ProcessingHistory).order_by(ProcessingHistory.id)]
+        files = [
+            row.processed_file_id
+            for row in db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+        ]
         assert files == [1, 2, 3, 4, 5, 3, 7, 8, 15, 10, 11, 12, 3]
         assert db.get_speaker("Jos\N{LATIN SMALL LETTER E WITH ACUTE}").id == 2
     ((_, _, message),) = told.record_tuples
