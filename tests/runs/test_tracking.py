@@ -149,7 +149,11 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         "memory_usage": performance.memory_usage,
         "processing_time": seconds,
         "real_time_factor": seconds / 0.5,
-        "additional_metrics": {"pesq": 2.7, "metric_impl": "fast_bss_eval 0.1.4"},
+        "additional_metrics": {
+            "pesq": 2.7,
+            "metric_impl": "fast_bss_eval 0.1.4",
+            "run": ["metric_impl", "pesq", "sdri", "si_snri"],
+        },
         "created_at": performance.created_at,
     }
     assert (run.id, run.file, run.parameters) == (history.id, file, history.parameters)
