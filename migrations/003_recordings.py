@@ -219,7 +219,9 @@ def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -
     """Drop the two columns; every row stays, those of recordings and voices too."""
     migrator.run(_tell_rows, database)
     migrator.sql("DROP VIEW IF EXISTS v_performance")
-    migrator.remove_fields("processed_files", "recording", "read_at", legacy=True)
+    # Where SQLite drops columns itself, it refuses one that is a foreign key.
+    rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
+    migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
     migrator.sql(_v_performance("file.duration"))
 
 
