@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 import peewee as pw
 
 from voices_peewee._version import __version__
+from voices_peewee.database.files import MEMORY
 from voices_peewee.database.query import Query
 from voices_peewee.database.results import ResultList
 from voices_peewee.database.server_url import as_server
-from voices_peewee.database.sqlite import MEMORY
 from voices_peewee.database.store import Store
 from voices_peewee.display.methods import DisplayMethods
 from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, VoicesError
