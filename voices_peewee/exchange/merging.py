@@ -59,18 +59,22 @@ def import_records(
 
 @contextmanager
 def _writing(store: Store) -> Iterator[None]:
-    """Begin one transaction, whose pages need not stay in memory until it ends."""
-    with store.writing():
-        if store.server is not None:
+    """Begin one transaction, whose pages need not stay in memory until it ends.
+
+    SQLite hears of the setting outside of transactions only; inside the caller's they stay.
+    """
+    if store.server is not None:
+        with store.writing():
             yield
-            return
-        connection = store.connection()
-        (before,) = connection.execute("PRAGMA cache_spill").fetchone()
-        try:
-            connection.execute("PRAGMA cache_spill = on")
+        return
+    connection = store.connection()
+    (before,) = connection.execute("PRAGMA cache_spill").fetchone()
+    try:
+        connection.execute("PRAGMA cache_spill = on")
+        with store.writing():
             yield
-        finally:
-            connection.execute(f"PRAGMA cache_spill = {before}")
+    finally:
+        connection.execute(f"PRAGMA cache_spill = {before}")
 
 
 class _Import:
