@@ -22,8 +22,7 @@ from voices_peewee.errors import BackupError, DatabaseError, NotFoundError, Voic
 from voices_peewee.exchange.methods import ExchangeMethods
 from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.questions.methods import QuestionMethods
-from voices_peewee.records.methods import RecordingMethods
-from voices_peewee.records.speakers import SpeakerMethods
+from voices_peewee.records.methods import RecordMethods
 from voices_peewee.runs.methods import RunMethods
 from voices_peewee.schema.models import (
     MODELS,
@@ -50,8 +49,7 @@ class Restored(NamedTuple):
 
 class DatabaseManager(
     Lifecycle,
-    SpeakerMethods,
-    RecordingMethods,
+    RecordMethods,
     RunMethods,
     SearchMethods,
     QuestionMethods,

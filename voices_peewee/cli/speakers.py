@@ -47,7 +47,7 @@ def add_speaker(
     Prints the new id.
     """
     with manager:
-        speaker = manager.create_speaker(name, description, tags, unique=not duplicate)
+        speaker = manager.create_speaker(name, description, tags, duplicate=duplicate)
         say(f"added speaker {speaker.name!r}")
         write([f"{speaker.id}\n"])
 

@@ -19,7 +19,7 @@ from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records import audio
 from voices_peewee.records.sources import LOOKUP, locate
 from voices_peewee.rendering import html as html_text
-from voices_peewee.runs.run import plain_parameters
+from voices_peewee.runs.settings import plain_parameters
 from voices_peewee.schema.fields import dump_json, plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
 
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, utc_now
+from voices_peewee.schema.fields import (
+    ComposedField,
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+    utc_now,
+)
+from voices_peewee.schema.vocabulary import check_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,27 +30,28 @@ if TYPE_CHECKING:
 
 database_proxy = pw.DatabaseProxy()
 
-# Each CHECK with the sentence a user meets who breaks it. BETWEEN also refuses text in a
-# numeric SQLite column, because text sorts above every number.
+# What a user is told who breaks the bounds of a column.
+_BOUNDED: Final = {
+    "processed_files": {
+        "duration": "duration must be a number of seconds, 0 or more",
+        "sample_rate": "sample_rate must lie between 1 and 10000000 Hz",
+        "channels": "channels must lie between 1 and 1024",
+        "file_size": "file_size must be a number of bytes, 0 or more",
+    },
+    "model_performance": {
+        "si_snri": "si_snri must be a finite number of dB",
+        "sdri": "sdri must be a finite number of dB",
+        "cpu_usage": "cpu_usage must be a percentage, 0 or more",
+        "memory_usage": "memory_usage must be a number of MB, 0 or more",
+        "processing_time": "processing_time must be a number of seconds, 0 or more",
+        "real_time_factor": "real_time_factor must be a number, 0 or more",
+    },
+}
+
+# Each CHECK with the sentence a user meets who breaks it.
 CHECKS: Final = {
     "ck_speakers_name": ("trim(name) <> ''", "a speaker needs a name"),
     "ck_processed_files_filename": ("filename <> ''", "a file needs a filename"),
-    "ck_processed_files_duration": (
-        "duration BETWEEN 0 AND 1e12",
-        "duration must be a number of seconds, 0 or more",
-    ),
-    "ck_processed_files_sample_rate": (
-        "sample_rate BETWEEN 1 AND 10000000",
-        "sample_rate must lie between 1 and 10000000 Hz",
-    ),
-    "ck_processed_files_channels": (
-        "channels BETWEEN 1 AND 1024",
-        "channels must lie between 1 and 1024",
-    ),
-    "ck_processed_files_file_size": (
-        "file_size BETWEEN 0 AND 9223372036854775807",
-        "file_size must be a number of bytes, 0 or more",
-    ),
     "ck_processing_history_operation_type": (
         "trim(operation_type) <> ''",
         "a run needs an operation_type",
@@ -51,30 +60,11 @@ CHECKS: Final = {
         "end_time >= start_time",
         "end_time must not lie before start_time",
     ),
-    "ck_model_performance_si_snri": (
-        "si_snri BETWEEN -1e6 AND 1e6",
-        "si_snri must be a finite number of dB",
-    ),
-    "ck_model_performance_sdri": (
-        "sdri BETWEEN -1e6 AND 1e6",
-        "sdri must be a finite number of dB",
-    ),
-    "ck_model_performance_cpu_usage": (
-        "cpu_usage BETWEEN 0 AND 1e9",
-        "cpu_usage must be a percentage, 0 or more",
-    ),
-    "ck_model_performance_memory_usage": (
-        "memory_usage BETWEEN 0 AND 1e12",
-        "memory_usage must be a number of MB, 0 or more",
-    ),
-    "ck_model_performance_processing_time": (
-        "processing_time BETWEEN 0 AND 1e12",
-        "processing_time must be a number of seconds, 0 or more",
-    ),
-    "ck_model_performance_real_time_factor": (
-        "real_time_factor BETWEEN 0 AND 1e15",
-        "real_time_factor must be a number, 0 or more",
-    ),
+    **{
+        f"ck_{table}_{name}": (check_sql(name), sentence)
+        for table, columns in _BOUNDED.items()
+        for name, sentence in columns.items()
+    },
 }
 
 
@@ -152,7 +142,7 @@ class _Timestamped(BaseModel):
 class Speaker(_Timestamped):
     """A voice profile. ``tags`` is a list of texts."""
 
-    name = pw.TextField(index=True)
+    name = ComposedField(index=True)
     description = pw.TextField(null=True)
     tags = JSONField(default=list)
     created_at = UTCDateTimeField(default=utc_now, index=True)
@@ -206,6 +196,13 @@ class ProcessedFile(_Timestamped):
         table_name = "processed_files"
         constraints = _checks("processed_files")
 
+    @property
+    def kind(self) -> str:
+        """``recording``, ``stem`` (an output) or ``voice`` (a speaker's part, without a file)."""
+        if self.recording_id is None:
+            return "recording"
+        return "voice" if self.processed_path is None else "stem"
+
     def player(self) -> Player:
         """Return players for the recording and the stems made from it, to show in a notebook.
 
@@ -227,6 +224,15 @@ class ProcessedFile(_Timestamped):
         "channels",
         "speaker_id",
     )
+
+
+def file_kind(file: Any = ProcessedFile) -> pw.Case:
+    """Return ``ProcessedFile.kind`` as an expression; ``file`` may be an alias of the model."""
+    cases = (
+        (file.recording_id.is_null(), "recording"),
+        (file.processed_path.is_null(False), "stem"),
+    )
+    return pw.Case(None, cases, "voice")
 
 
 class ProcessingHistory(BaseModel):

@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory, __version__
-from voices_peewee.runs import meter as resources
-from voices_peewee.runs.meter import Meter, environment, is_alive, is_here, process_facts
+from voices_peewee.runs import environment as surroundings
+from voices_peewee.runs import meter, process
+from voices_peewee.runs.environment import environment
+from voices_peewee.runs.meter import Meter
+from voices_peewee.runs.process import is_alive, is_here, process_facts
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -122,10 +125,10 @@ def test_the_process_peak_is_marked_where_a_block_has_none(
     db: DatabaseManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where the high-water mark cannot be reset, the row says whose peak it is."""
-    monkeypatch.setattr(resources, "_CLEAR_REFS", str(tmp_path / "none"))
+    monkeypatch.setattr(meter, "_CLEAR_REFS", str(tmp_path / "none"))
     with db.track("/mix.wav", "x"):
         pass
-    monkeypatch.setattr(resources, "_STATUS", str(tmp_path / "none"))
+    monkeypatch.setattr(meter, "_STATUS", str(tmp_path / "none"))
     with db.track("/mix.wav", "x"):
         pass
     one, two = db.query(ModelPerformance).order_by(ModelPerformance.id).all()
@@ -227,7 +230,7 @@ def test_another_users_process_is_alive() -> None:
 
 def test_without_proc_the_first_use_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere than on Linux, a process is known by its id and a process that is there lives."""
-    monkeypatch.setattr(resources, "_started", lambda *_: None)
+    monkeypatch.setattr(process, "_started", lambda *_: None)
     process_facts.cache_clear()
     try:
         facts = process_facts()
@@ -252,14 +255,14 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
-    resources._git_seen.clear()
+    surroundings._git_seen.clear()
     git(tmp_path, "init", "-q")
     yield tmp_path
-    resources._git_seen.clear()
+    surroundings._git_seen.clear()
 
 
 def fresh() -> dict[str, Any]:
-    resources._git_seen.clear()
+    surroundings._git_seen.clear()
     return environment()
 
 
