@@ -6,6 +6,9 @@ import datetime as dt
 import io
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -573,22 +576,53 @@ def test_progress_is_told_to_the_end(db: DatabaseManager, tmp_path: Path) -> Non
     assert seen[-1] == (total, total)
 
 
+@pytest.mark.once
+@pytest.mark.sqlite("the pages of an open transaction")
 def test_an_import_needs_little_memory(path: Path, db: DatabaseManager) -> None:
-    """The records are read as they come: the millionth needs no more than the first."""
-    import tracemalloc
+    """Neither records nor the pages of the transaction stay in memory until it ends."""
+    db.close()
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True
+    )
+    few, many, spill = map(int, done.stdout.split())
+    assert many - few < 24_000  # kB, of 120 MB that were read and stored
+    assert spill == 0
 
-    def rows() -> Any:
-        for number in range(5000):
-            yield {"name": f"{number}", "description": "x" * 6000}
 
-    db.import_records([{"name": "first"}])
-    tracemalloc.start()
-    try:
-        db.import_records(rows(), table="speakers")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 16 << 20  # of 30 MB that were read
+PEAK = """
+import re, sys
+from pathlib import Path
+from voices_peewee import DatabaseManager
+
+def peak():
+    return re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+
+def rows(kind, count):
+    return ({"name": f"{kind} {number}", "description": "x" * 6000} for number in range(count))
+
+with DatabaseManager(sys.argv[1]) as db:
+    db.import_records(rows("few", 1000), table="speakers")
+    print(peak())
+    db.import_records(rows("many", 20_000), table="speakers")
+    print(peak(), db.database.connection().execute("PRAGMA cache_spill").fetchone()[0])
+"""
+
+
+def test_imports_beside_a_writer(db: DatabaseManager) -> None:
+    """Rows that are added meanwhile and those of an import do not get each other's ids."""
+    db.create_speaker("first")
+
+    def write() -> None:
+        for number in range(40):
+            db.create_speaker(f"written {number}")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        for number in range(5):
+            imported(db, *({"id": row, "name": f"{number} {row}"} for row in range(1, 41)))
+        writing.result()
+    names = [one.name for one in db.get_all(Speaker)]
+    assert len(names) == len({*names}) == 1 + 40 + 5 * 40
 
 
 @pytest.mark.sqlite(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from voices_peewee.database.server_url import as_server
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store, kind_of
 from voices_peewee.errors import ExportError, NotFoundError, QueryError
 from voices_peewee.exchange.tables import OwnTable, Table, around, chosen
@@ -94,7 +95,7 @@ class _Job:
         if not isinstance(target, str | os.PathLike):
             self._run(target, write)
             return Exported(self._rows, None)
-        path = _place(target, Path(self._store.label), overwrite=overwrite)
+        path = _place(target, overwrite=overwrite)
         with _file(path, overwrite=overwrite) as stream:
             self._run(stream, write)
         return Exported(self._rows, path)
@@ -173,7 +174,7 @@ def _form(form: str | None, target: Target) -> str:
     return suffix[1:] or "jsonl"
 
 
-def _place(target: str | os.PathLike[str], database: Path, *, overwrite: bool) -> Path:
+def _place(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return where a file goes.
 
     Raises:
@@ -189,16 +190,11 @@ def _place(target: str | os.PathLike[str], database: Path, *, overwrite: bool) -
         raise ExportError(path, "it is a folder; name a file")
     if not overwrite or not path.exists():
         return path
-    if any(
-        path.samefile(f"{database}{end}") for end in _SIDECARS if Path(f"{database}{end}").exists()
-    ):
+    if is_open_here(path):
         raise ExportError(path, "it belongs to the database")
     if not path.is_file():
         raise ExportError(path, "it is not a regular file")
     return path
-
-
-_SIDECARS: Final = ("", "-wal", "-shm", "-journal")
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.mapper import binder, stored
-from voices_peewee.database.query import mapper
+from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, InvalidValueError
 from voices_peewee.exchange.matching import LOOKUP, Matcher, differences
@@ -45,7 +44,7 @@ def import_records(
     with store.reading():
         known = [*migrations.names([migrations.package_directory()])]
         known += migrations.applied(store.database)
-    sources = open_inputs(source, table=table, known=known, timeout=store.timeout, own=store.label)
+    sources = open_inputs(source, table=table, known=known, timeout=store.timeout)
     work = _Import(store, sources, Imported(is_dry_run=dry_run), on_progress)
     try:
         with _writing(store):
@@ -60,18 +59,22 @@ def import_records(
 
 @contextmanager
 def _writing(store: Store) -> Iterator[None]:
-    """Begin one transaction, whose pages need not stay in memory until it ends."""
-    with store.writing():
-        if store.server is not None:
+    """Begin one transaction, whose pages need not stay in memory until it ends.
+
+    SQLite hears of the setting outside of transactions only; inside the caller's they stay.
+    """
+    if store.server is not None:
+        with store.writing():
             yield
-            return
-        connection = store.connection()
-        (before,) = connection.execute("PRAGMA cache_spill").fetchone()
-        try:
-            connection.execute("PRAGMA cache_spill = on")
+        return
+    connection = store.connection()
+    (before,) = connection.execute("PRAGMA cache_spill").fetchone()
+    try:
+        connection.execute("PRAGMA cache_spill = on")
+        with store.writing():
             yield
-        finally:
-            connection.execute(f"PRAGMA cache_spill = {before}")
+    finally:
+        connection.execute(f"PRAGMA cache_spill = {before}")
 
 
 class _Import:

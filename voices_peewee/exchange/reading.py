@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
 from voices_peewee.database.server_url import as_server
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.exchange.sources import Records, Source, table_of_file
 from voices_peewee.exchange.tables import TABLES, table_named
@@ -27,7 +28,7 @@ _FROM_SERVER: Final = "a server is no file; use 'voices --db URL export | voices
 
 
 def open_inputs(
-    inputs: Input, *, table: str | None, known: Sequence[str], timeout: float, own: str
+    inputs: Input, *, table: str | None, known: Sequence[str], timeout: float
 ) -> list[Source]:
     """Open all inputs; where one cannot be opened, none is left open.
 
@@ -36,7 +37,6 @@ def open_inputs(
         table: What their records are, where they do not say so.
         known: The migrations that another database may have.
         timeout: How long to wait for another database's lock (s).
-        own: The path of the database that is imported into.
 
     Raises:
         QueryError: There is no such table.
@@ -48,7 +48,7 @@ def open_inputs(
         table = None if table is None else table_named(table)
     except ValueError as error:
         raise QueryError.unknown_field(str(table), TABLES, "table") from error
-    opener, opened = _Opener(table, known, timeout, own), list[Source]()
+    opener, opened = _Opener(table, known, timeout), list[Source]()
     try:
         for one in _listed(inputs):
             opened.append(opener.open(one))
@@ -65,7 +65,6 @@ class _Opener(NamedTuple):
     table: str | None
     known: Sequence[str]
     timeout: float
-    own: str
 
     def open(self, one: object) -> Source:
         if one == _STDIN:
@@ -89,7 +88,7 @@ class _Opener(NamedTuple):
 
     def _file(self, path: str) -> Source:
         # Before it is opened: closing it would drop the locks that this process holds on it.
-        if _is_open_here(path, self.own):
+        if is_open_here(path):
             raise InputError(path, "it is this database itself")
         stream = _open_file(path)
         try:
@@ -130,17 +129,6 @@ def _of_text(
     if suffix == ".csv" or (suffix != ".jsonl" and not is_json):
         return Csv(label, stream, table, size)
     return JsonLines(label, stream, table, size)
-
-
-def _is_open_here(path: str, own: str) -> bool:
-    """Whether a file is the open database, or what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        try:
-            if os.path.samefile(path, own + suffix):  # noqa: PTH121
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
 
 
 def _listed(inputs: Input) -> Iterable[object]:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
-from voices_peewee.database import conversions
+from voices_peewee.database.mapper import reader
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
@@ -213,7 +213,7 @@ def _read(row: Sequence[Any], readers: Sequence[tuple[int, Reader]]) -> list[Any
 
 
 def _reader(field: pw.Field) -> Reader | None:
-    read = conversions.reader(field)
+    read = reader(field)
     if isinstance(field, UTCDateTimeField):
         return _time_text
     return _or_as_it_is(read) if isinstance(field, JSONField) and read is not None else read
