@@ -191,7 +191,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "INSERT INTO speakers (name, tags, created_at, updated_at)"
-            " VALUES ('Ada', '[]', '2026-01-01', '2026-01-01')"
+            " VALUES ('Ada', '[]', datetime('now') || '.000000+00:00', datetime('now') || '.000000+00:00')"
         )
         connection.commit()
     with DatabaseManager(path).initialize() as db:
