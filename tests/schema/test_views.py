@@ -191,7 +191,8 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "INSERT INTO speakers (name, tags, created_at, updated_at)"
-            " VALUES ('Ada', '[]', datetime('now') || '.000000+00:00', datetime('now') || '.000000+00:00')"
+            " SELECT 'Ada', '[]', now, now"
+            " FROM (SELECT datetime('now') || '.000000+00:00' AS now)"
         )
         connection.commit()
     with DatabaseManager(path).initialize() as db:
