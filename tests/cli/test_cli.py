@@ -243,7 +243,7 @@ def test_url_of_another_engine_is_refused() -> None:
     """A URL that this version cannot open gives one sentence."""
     message = (
         "Error: cannot use 'mysql://…': use the path of a file, or one of postgresql://, "
-        "postgres://, cockroachdb://\n"
+        "postgres://\n"
     )
     assert run("--db", "mysql://host/db", "list-speakers") == (1, "", message)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.conversions import binder, stored
+from voices_peewee.database.mapper import binder, stored
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, InvalidValueError

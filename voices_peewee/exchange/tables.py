@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
-from voices_peewee.database import conversions
+from voices_peewee.database import mapper as conversions
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
