@@ -270,7 +270,6 @@ class Lifecycle:
             return check(
                 store,
                 directories=self._directories,
-                path=self.path,
                 files=files,
                 on_progress=on_progress,
             )
