@@ -50,11 +50,9 @@ def test_pending(night: Path) -> None:
 
 
 def test_pending_reads_parameters_as_json(night: Path) -> None:
-    """Parameters are given as one object, one by one, or both."""
+    """A number is a number, and a text in JSON's quotes is a text."""
     args = ["pending", "/mix/a.wav", "--operation", "separation", "--model", "demucs:4.0"]
-    done = (0, "", "0 files pending\n")
-    assert run("--db", night, *args, "--parameters", '{"shifts": 2}') == done
-    assert run("--db", night, *args, "--parameters", '{"shifts": 1}', "--param", "shifts=2") == done
+    assert run("--db", night, *args, "--param", "shifts=2") == (0, "", "0 files pending\n")
     left = (0, "/mix/a.wav\n", "1 file pending\n")
     assert run("--db", night, *args, "--param", 'shifts="2"') == left
 
@@ -111,26 +109,30 @@ def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "message"),
-    [
-        pytest.param(
-            ["--parameters", "[1]"], 2, "--parameters takes a JSON object, not '[1]'", id="array"
-        ),
-        pytest.param(
-            ["--parameters", "{"], 2, "--parameters takes a JSON object, not '{'", id="no JSON"
-        ),
-        pytest.param(["--param", "x"], 2, "--param takes KEY=VALUE, not 'x'", id="param"),
-        pytest.param(["--operation", " "], 1, "a run needs an operation_type", id="operation"),
-    ],
-)
-def test_pending_refuses(night: Path, args: list[str], code: int, message: str) -> None:
+def test_pending_refuses(night: Path) -> None:
     """Wrong settings are named."""
-    expected = f"Error: {message}\n"
-    if code == 2:
-        expected = usage("voices pending", "[OPTIONS] PATH...", message)
-    done = run("--db", night, "pending", "/mix/a.wav", "--operation", "x", *args)
-    assert done == (code, "", expected)
+    args = ["--db", night, "pending", "/mix/a.wav", "--operation"]
+    message = "--param takes KEY=VALUE, not 'x'"
+    expected = usage("voices pending", "[OPTIONS] PATH...", message)
+    assert run(*args, "x", "--param", "x") == (2, "", expected)
+    assert run(*args, " ") == (1, "", "Error: a run needs an operation_type\n")
+
+
+def test_counts_that_say_rows_count_rows(path: Path) -> None:
+    """A run with two outputs is two rows of the list, and one run where runs are counted."""
+    with DatabaseManager(path).initialize() as db:
+        for number in range(4):
+            db.record_run(
+                f"/mix/{number}.wav",
+                "separation",
+                start_time=START,
+                success=False,
+                outputs=[{"path": f"/out/{number}{stem}.wav"} for stem in "ab"],
+            )
+    assert run("--db", path, "list-history", "--failed").err == "8 rows\n"
+    assert run("--db", path, "list-files", "status:failed", "^status:success").err == "4 files\n"
+    deleted = run("--db", path, "delete-file", "/mix/0.wav", "--yes").err
+    assert deleted.endswith("'0.wav' with 1 run and 2 measurements\n")
 
 
 def test_failures(night: Path) -> None:
@@ -212,16 +214,17 @@ def test_show_run_of_nothing(night: Path, key: str) -> None:
 def test_close_unfinished(night: Path) -> None:
     """A run of a process that nobody knows is closed by its age only."""
     assert run("--db", night, "close-unfinished") == (0, "", "0 runs closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "1 run\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "1 row\n"
     args = ["close-unfinished", "--older-than"]
     assert run("--db", night, *args, "1000w") == (0, "", "0 runs closed\n")
     assert run("--db", night, *args, "1d12h") == (0, "", "1 run closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "0 runs\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "0 rows\n"
 
 
 @pytest.mark.parametrize("text", ["2", "2x", "", "d", "1d2", "-1d", "1e3s"])
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
-    message = f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}"
+    takes = "it takes a duration with its unit, as 90m, 36h or 2d"
+    message = f"--older-than {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)

@@ -19,7 +19,7 @@ _SECTIONS: Final = {
             "check": "Look for what is wrong, and say what to do.",
             "backup": "Save a verified copy while others write.",
             "list-backups": "List the backups beside the database.",
-            "verify-backup": "Check a backup: digest, integrity and facts.",
+            "verify-backup": "Check a backup: its digest and what it holds.",
             "restore": "Put a backup in the place of the database's content.",
         },
     ),

@@ -158,7 +158,7 @@ def list_backups(manager: DatabaseManager, view: View) -> None:
 @path_argument
 @pass_manager
 def verify_backup(manager: DatabaseManager, path: Path) -> None:
-    """Check a backup: its digest, every page and every reference."""
+    """Check a backup: its digest and what it holds."""
     say(f"{str(path)!r} is sound: {_described(manager.verify_backup(path))}")
 
 
