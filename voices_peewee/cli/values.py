@@ -55,12 +55,13 @@ def duration(text: str | None, option: str) -> float | None:
         return None
     from voices_peewee.search.values import number
 
+    expected = "a duration with its unit, as 90m, 36h or 2d"
+    if text[-1:].isdigit():  # seconds, or days? it has to be said
+        raise _unreadable(option, text, expected)
     try:
-        if text[-1:].isdigit():  # seconds, or days? it has to be said
-            raise ValueError(text)
         return number("seconds", text)
     except ValueError as error:
-        raise _unreadable(option, text, "a duration with its unit, as 90m, 36h or 2d") from error
+        raise _unreadable(option, text, expected) from error
 
 
 def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
