@@ -160,6 +160,23 @@ def test_pending_refuses(night: Path, args: list[str], code: int, message: str) 
     assert done == (code, "", expected)
 
 
+def test_counts_that_say_rows_count_rows(path: Path) -> None:
+    """A run with two outputs is two rows of the list, and one run where runs are counted."""
+    with DatabaseManager(path).initialize() as db:
+        for number in range(4):
+            db.record_run(
+                f"/mix/{number}.wav",
+                "separation",
+                start_time=START,
+                success=False,
+                outputs=[{"path": f"/out/{number}{stem}.wav"} for stem in "ab"],
+            )
+    assert run("--db", path, "list-history", "--failed").err == "8 rows\n"
+    assert run("--db", path, "list-files", "status:failed", "^status:success").err == "4 files\n"
+    deleted = run("--db", path, "delete-file", "/mix/0.wav", "--yes").err
+    assert deleted.endswith("'0.wav' with 1 run and 2 measurements\n")
+
+
 def test_failures(night: Path) -> None:
     """Failed runs are grouped by their error, the most frequent first, with an example."""
     assert run("--db", night, "failures") == (
@@ -239,16 +256,17 @@ def test_show_run_of_nothing(night: Path, key: str) -> None:
 def test_close_unfinished(night: Path) -> None:
     """A run of a process that nobody knows is closed by its age only."""
     assert run("--db", night, "close-unfinished") == (0, "", "0 runs closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "1 run\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "1 row\n"
     args = ["close-unfinished", "--older-than"]
     assert run("--db", night, *args, "1000w") == (0, "", "0 runs closed\n")
     assert run("--db", night, *args, "1d12h") == (0, "", "1 run closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "0 runs\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "0 rows\n"
 
 
 @pytest.mark.parametrize("text", ["2", "2x", "", "d", "1d2", "-1d", "1e3s"])
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
-    message = f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}"
+    takes = "it takes a duration with its unit, as 90m, 36h or 2d"
+    message = f"--older-than {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)

@@ -212,10 +212,107 @@ def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> N
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
-def test_json_of_another_program_does_not_stop_a_list(store: Store) -> None:
-    """What is no JSON is shown as it is stored."""
-    store.database.execute_sql("UPDATE speakers SET tags = 'a, b' WHERE id = 1")
-    assert list(select(store, "speakers", "id:1", columns=["tags"])) == [("a, b",)]
+@pytest.mark.parametrize(
+    ("table", "column", "value", "shown"),
+    [
+        ("speakers", "tags", "a, b", "a, b"),
+        ("processed_files", "metadata", "{'room': 1}", "{'room': 1}"),
+        ("processed_files", "created_at", "05/05/2026 10:00", "05/05/2026 10:00"),
+        ("processing_history", "parameters", "{'s': 0}", "{'s': 0}"),
+        ("processing_history", "start_time", "05/05/2026 10:00", "05/05/2026 10:00"),
+        ("processing_history", "start_time", "2026-11-22T01:00:00Z", DAY.replace(hour=1, minute=0)),
+        ("processing_history", "start_time", "2026-11-22 01:00:00", DAY.replace(hour=1, minute=0)),
+        ("model_performance", "additional_metrics", "[1", "[1"),
+    ],
+)
+def test_values_of_another_program_stand_as_they_are(
+    store: Store, table: str, column: str, value: str, shown: object
+) -> None:
+    """What cannot be read is shown as it is stored, and no other row is lost from view."""
+    noun = {"processed_files": "files", "processing_history": "history"}.get(table, "performance")
+    noun = "speakers" if table == "speakers" else noun
+    before = ids(store, noun, sort="id")
+    store.database.execute_sql("PRAGMA ignore_check_constraints = 1")
+    store.database.execute_sql(f"UPDATE {table} SET {column} = ? WHERE id = 1", (value,))
+    assert ids(store, noun, sort="id") == before
+    assert list(select(store, noun, "id:1", columns=[column])) == [(shown,)]
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_json_that_cannot_be_read_fits_no_word(store: Store) -> None:
+    """A row whose JSON is none has no tag and no key; the others are found as ever."""
+    store.database.execute_sql("UPDATE speakers SET tags = '[oops' WHERE id = 2")
+    store.database.execute_sql("UPDATE processed_files SET metadata = 'oops' WHERE id = 2")
+    assert ids(store, "speakers", "tag:female") == ids(store, "files", "tag:female") == [1]
+    assert ids(store, "speakers", "fem") == [1]
+    assert ids(store, "files", "metadata.room:hall") == [1]
+    assert ids(store, "files", "metadata.room:", sort="metadata.room,id") == [2, 3]
+    assert list(select(store, "files", "id:2", columns=["metadata.room"])) == [(None,)]
+
+
+def test_forms_of_a_letter_are_one(store: Store) -> None:
+    """The two small sigmas and the capital one are one letter; dotted and dotless i are two."""
+    Speaker.create(name="ΟΔΥΣΣΕΥΣ")
+    Speaker.create(name="Οδυσσεύς")
+    Speaker.create(name="İpek")
+    assert ids(store, "speakers", "οδυσσευς") == [3]
+    assert ids(store, "speakers", "ΣΣΕΎΣ") == [4]
+    assert ids(store, "speakers", "İPEK") == [5]
+    assert ids(store, "speakers", "ipek") == []
+
+
+@pytest.fixture
+def mixture(store: Store) -> Store:
+    """The database, with two stems of its third file, by two speakers, and a voice of it."""
+    whole = ProcessedFile.get_by_id(3)
+    ProcessedFile.update(metadata={"room": "hall"}).where(ProcessedFile.id == 3).execute()
+    for speaker, path, success in ((1, "/s/a.wav", True), (2, "/s/b.wav", False), (2, None, True)):
+        row = ProcessedFile.create(
+            filename="part.wav", recording=whole, speaker=speaker, processed_path=path
+        )
+        ProcessingHistory.create(
+            processed_file=row,
+            operation_type="voice_separation",
+            model_type="mask",
+            end_time=DAY + dt.timedelta(days=900),
+            success=success,
+        )
+    return store
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("kind:recording", [1, 2, 3]),
+        ("kind:stem", [4, 5]),
+        ("kind:voice", [6]),
+        ("kind:voice,stem speaker:ada", [4]),
+        ("^kind:recording", [4, 5, 6]),
+        ("recording:3", [4, 5, 6]),
+        ("model:mask", [3]),
+        ("^model:mask", [1, 2]),
+        ("model:mask speaker:ada", [3]),
+        ("model:mask speaker:ada status:failed", []),
+        ("speaker:ada ^model:demucs", [3]),
+        ("tag:female status:success", [1, 3]),
+        ("status:failed ^status:success", [2]),
+        ("kind:stem model:mask", [4, 5]),
+        ("kind:stem model:mask ^status:success", [5]),
+        ("kind:recording model:mask", [3]),
+    ],
+)
+def test_files_are_asked_about_the_runs_of_their_recording(
+    mixture: Store, words: str, found: list[int]
+) -> None:
+    """A recording's runs are those of all its rows; kind: asks about stems and voices."""
+    assert ids(mixture, "files", words, sort="id") == found
+
+
+def test_runs_have_the_metadata_of_their_recording(mixture: Store) -> None:
+    """What is known of a recording is a field and a column of every run of its stems."""
+    columns = ["id", "metadata", "metadata.room"]
+    page = select(mixture, "history", "metadata.room:hall model:mask", columns=columns, sort="id")
+    assert list(page) == [(key, {"room": "hall"}, "hall") for key in (4, 5, 6)]
 
 
 @pytest.mark.parametrize(

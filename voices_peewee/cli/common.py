@@ -261,7 +261,7 @@ def _drop_output() -> None:
     """Send what is still buffered nowhere, or Python complains about it when it ends."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # the standard output is closed, or no file
+    except (OSError, ValueError, AttributeError):  # the output is closed, or no file
         return
 
 

@@ -53,12 +53,15 @@ def duration(text: str | None, option: str) -> float | None:
     """
     if text is None:
         return None
-    from voices_peewee.search.values import EXPECTED, number
+    from voices_peewee.search.values import number
 
+    expected = "a duration with its unit, as 90m, 36h or 2d"
+    if text[-1:].isdigit():  # seconds, or days? it has to be said
+        raise _unreadable(option, text, expected)
     try:
         return number("seconds", text)
     except ValueError as error:
-        raise _unreadable(option, text, EXPECTED["seconds"]) from error
+        raise _unreadable(option, text, expected) from error
 
 
 def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
