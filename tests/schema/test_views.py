@@ -15,8 +15,8 @@ import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from migrations.test_runner import PACKAGE, fill, write
 from support.databases import other_program
+from support.migration_files import PACKAGE, fill, write
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessingHistory, Speaker

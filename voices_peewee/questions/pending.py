@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -279,22 +279,15 @@ class _Settings:
     ) -> None:
         self.operation_type, self.model = operation_type, model
         self.version = ProcessingHistory.model_version.db_value(version)  # 4.0 is stored as text
-        plain = plain_parameters(parameters)
-        self._text = dump_json(plain)
-        self._canonical = canonical(self._text)
-        self._known: dict[str, bool] = {self._text: True}
+        self._canonical = canonical(dump_json(plain_parameters(parameters)))
 
     def match(self, row: _Row) -> bool:
-        """Whether a run has exactly these settings; each text is parsed once."""
-        if row.version != self.version:
-            return False
-        known = self._known.get(row.parameters)
-        if known is None:
-            known = canonical(row.parameters) == self._canonical
-            self._known[row.parameters] = known
-        return known
+        """Whether a run has exactly these settings."""
+        same = row.version == self.version
+        return same and canonical(row.parameters) == self._canonical
 
 
+@lru_cache(maxsize=1024)
 def canonical(text: str) -> str:
     """Return a text that is the same for parameters that are the same, without environment.
 
