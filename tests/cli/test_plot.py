@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from display.test_plots import size, texts
+from display.test_plots import recording, size, texts
 from support.cli_tools import run, usage
 from support.run_rows import add_run
 
@@ -19,8 +19,9 @@ def runs(path: Path) -> Path:
     """Two models on three recordings."""
     with DatabaseManager(path).initialize() as db, db.atomic():
         for number in range(3):
+            run = {"processed_file": recording(db, f"/mix/{number}.wav")}
             for model in ("demucs:4.0", "svoice:1.2"):
-                add_run(db, f"/mix/{number}.wav", model, si_snri=number + len(model), odd=2.0)
+                add_run(db, model=model, si_snri=number + len(model), odd=2.0, run=run)
     return path
 
 

@@ -183,10 +183,8 @@ def _said(value: object) -> str:
 
 def _sign(model: str, order: Sequence[str]) -> dict[str, Any]:
     """Return a model's colour and shape, the same in every picture of a record."""
-    name = model if model in order else model.partition(" ")[0]  # of a side in query words
-    versions = (
-        at for at, known in enumerate(order) if known == name or known.startswith(f"{name}:")
-    )
+    name = model if model in order else model.partition(" ")[0]  # a side may be query words
+    versions = (at for at, known in enumerate(order) if f"{known}:".startswith(f"{name}:"))
     place = order.index(model) if model in order else next(versions, len(order))
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
 
