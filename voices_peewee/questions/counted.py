@@ -269,7 +269,7 @@ def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
 
 
 def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions: Any) -> Any:
-    """Return the query of a row for each run of each recording, in the order of recordings."""
+    """Return the query of a row for each run of each recording, a recording after the other."""
     least, average, count = pw.fn.MIN, pw.fn.AVG, pw.fn.COUNT
     value = _finite(metric)
     columns = [
@@ -288,8 +288,9 @@ def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions
     keys += [least(one.expression) if one.once else one.expression for one in fields]
     query = source.select([*columns, *keys], conditions)
     several = [one.expression for one in fields if not one.once]
-    query = query.group_by(source.recording, _RUN.run_id, *several)
-    return query.order_by(source.recording)
+    # The order that the groups come in by themselves: SQLite sorts once.
+    order = (source.recording, _RUN.run_id, *several)
+    return query.group_by(*order).order_by(*order)
 
 
 def _latest(rows: Iterable[tuple[Any, ...]]) -> dict[Key, tuple[Any, ...]]:
