@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from support.cli_tools import PROGRAM, run, terminal, usage
 from support.measured import measure
-from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager
 
