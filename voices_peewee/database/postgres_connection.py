@@ -168,6 +168,7 @@ class Adapter(pw.Psycopg3Adapter):
     """Makes connections of ours from what libpq knows: URL, environment, ~/.pgpass, services."""
 
     def connect(self, db: Any, **_: Any) -> Connection:
+        """Connect as a ``Server`` says, and make the session one of ours."""
         connection = Connection.connect(db.conninfo, autocommit=True, **db.options)
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
@@ -189,5 +190,6 @@ class JSONMethods(_PeeweesJSON):  # type: ignore[misc] # peewee-stubs lack it
     """Peewee's JSON operations, for JSON that arrives as text."""
 
     def make_value_reader(self, loads: Callable[[str], Any]) -> Callable[[Any], Any]:
+        """Return what reads a stored value."""
         reader: Callable[[Any], Any] = _AnyJSON.make_value_reader(self, loads)
         return reader
