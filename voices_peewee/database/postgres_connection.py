@@ -122,6 +122,15 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             cursor.execute(query, params or None)
         return cursor
 
+    def end(self, statement: str) -> None:
+        """End a transaction; close the connection where an interrupt left an answer half read."""
+        if self.closed:
+            return
+        if self.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN):
+            self.close()
+        else:
+            self.execute(statement)
+
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""
         while self.streams and self.pgconn.transaction_status == _IDLE:
