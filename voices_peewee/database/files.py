@@ -21,6 +21,7 @@ MEMORY: Final = ":memory:"
 
 
 def facts_of(path: str) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
     try:
         return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
     except OSError:
@@ -28,6 +29,7 @@ def facts_of(path: str) -> os.stat_result | None:
 
 
 def identity_of(facts: os.stat_result | None) -> tuple[int, int] | None:
+    """Return the device and inode of a file of which the system says this."""
     return None if facts is None else (facts.st_dev, facts.st_ino)
 
 

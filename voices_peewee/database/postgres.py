@@ -168,7 +168,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
     def rollback(self) -> None:
         """Roll back, unless the connection is gone: its error is the one to be seen."""
         if not self.is_closed() and not self._state.conn.closed:
-            with suppress(pw.OperationalError):
+            with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
 
     def pop_transaction(self) -> Any:
@@ -187,8 +187,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
             yield
         finally:
             # A ROLLBACK would make psycopg throw every prepared statement away.
-            if not connection.closed and connection.in_transaction:
-                connection.execute("COMMIT")
+            connection.end("COMMIT")
 
     @contextmanager
     def _read_only(self) -> Iterator[None]:
@@ -202,8 +201,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
             connection.execute("SET LOCAL transaction_read_only = on")
             yield
         finally:
-            if not connection.closed:
-                connection.execute(end)
+            connection.end(end)
 
     def prepare(self) -> None:
         """Do nothing: the server says itself what it cannot keep."""

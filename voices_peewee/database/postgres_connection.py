@@ -122,6 +122,15 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             cursor.execute(query, params or None)
         return cursor
 
+    def end(self, statement: str) -> None:
+        """End a transaction; close the connection where an interrupt left an answer half read."""
+        if self.closed:
+            return
+        if self.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN):
+            self.close()
+        else:
+            self.execute(statement)
+
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""
         while self.streams and self.pgconn.transaction_status == _IDLE:
@@ -168,6 +177,7 @@ class Adapter(pw.Psycopg3Adapter):
     """Makes connections of ours from what libpq knows: URL, environment, ~/.pgpass, services."""
 
     def connect(self, db: Any, **_: Any) -> Connection:
+        """Connect as a ``Server`` says, and make the session one of ours."""
         connection = Connection.connect(db.conninfo, autocommit=True, **db.options)
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
@@ -189,5 +199,6 @@ class JSONMethods(_PeeweesJSON):  # type: ignore[misc] # peewee-stubs lack it
     """Peewee's JSON operations, for JSON that arrives as text."""
 
     def make_value_reader(self, loads: Callable[[str], Any]) -> Callable[[Any], Any]:
+        """Return what reads a stored value."""
         reader: Callable[[Any], Any] = _AnyJSON.make_value_reader(self, loads)
         return reader

@@ -72,11 +72,15 @@ class _Block(Generic[T]):
                 self._block.__exit__(kind, error, trace)
         except BaseException:
             self._undo()
-            raise
+            if error is None or isinstance(error, Exception):
+                raise
+            return  # the interrupt is the one to be seen
+        if error is not None:
+            self._undo()
         self._store.reading().__exit__(kind, error, trace)
 
     def _undo(self) -> None:
-        if self._was_idle:
+        if self._was_idle and not self._store.is_idle():
             self._store.abandon()
 
 
@@ -169,7 +173,7 @@ class Store:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
         while self.database.transaction_depth():
             self.database.pop_transaction()
-        if not self.is_idle():
+        if self.server is None and not self.is_idle():
             self.database.rollback()
         if not self.is_idle():  # a server's answer is still to come; the next use connects anew
             self.connection().close()
