@@ -111,8 +111,9 @@ class _Job:
         for part in self._parts:
             before = f'{{"table": {_ENCODE(part.name)}, '
             make = _own_object if isinstance(part, OwnTable) else _object
+            names = part.columns
             for batch in self._batches(part):
-                rows = (make(dict(zip(part.columns, values, strict=True))) for values in batch)
+                rows = [make(dict(zip(names, values, strict=True))) for values in batch]
                 stream.write("".join([f"{before}{row[1:]}\n" for row in rows]).encode())
         if len(self._rows) > 1:
             stream.write(f"{_ENCODE({'table': 'end', 'rows': self._rows})}\n".encode())
