@@ -206,7 +206,7 @@ READING = [
     "close-unfinished",
     "leaderboard",
     "compare a b",
-    "plot distribution",
+    "plot distribution -o plot.png",
     "plot trend -o x.png",
 ]
 
