@@ -207,7 +207,6 @@ READING = [
     "leaderboard",
     "compare a b",
     "plot distribution -o plot.png",
-    "plot trend -o x.png",
 ]
 
 
