@@ -75,7 +75,7 @@ class Pending(Iterator[S]):
     def _repr_html_(self) -> str:
         first = list(islice(self._pairs, ROWS + 1))
         self._pairs = chain(first, self._pairs)
-        rows = [(_name(source), reason) for source, reason in first[: ROWS]]
+        rows = [(_name(source), reason) for source, reason in first[:ROWS]]
         total = len(rows) if len(first) == len(rows) else None
         note = cut_note(len(rows), total, "source")
         columns = [Column("pending", "path"), Column("reason")]
