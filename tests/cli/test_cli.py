@@ -192,8 +192,7 @@ READING = [
     "close-unfinished",
     "leaderboard",
     "compare a b",
-    "plot distribution",
-    "plot trend -o x.png",
+    "plot distribution -o plot.png",
 ]
 
 

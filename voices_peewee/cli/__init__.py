@@ -69,7 +69,7 @@ _SECTIONS: Final = {
         {
             "leaderboard": "Rank models by a metric.",
             "compare": "Compare two models on what both have processed.",
-            "plot": "Draw a plot: a distribution, paired, scatter or trend.",
+            "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),
     "In and out": (
