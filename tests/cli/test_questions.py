@@ -129,7 +129,7 @@ def test_leaderboard_of_small_values(path: Path) -> None:
         for model, time in (("a", 0.0131), ("b", 0.0199)):
             db.record_run(**run_, model_type=model, processing_time=time)
     done = run("--db", path, "leaderboard", "--metric", "processing_time")
-    assert [line.split()[3:] for line in done.out.splitlines()[1:]] == [
+    assert [line.split()[4:] for line in done.out.splitlines()[1:]] == [
         ["0.0131", "0.0131"],
         ["0.0199", "0.0199"],
     ]
