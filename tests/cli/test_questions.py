@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from support.cli_tools import PROGRAM, run, terminal, usage
 from support.measured import measure
-from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager
 
@@ -49,8 +48,10 @@ def test_leaderboard(results: Path) -> None:
             "svoice      ████████  3  a          1           12.00   2.48   12.00  1.00\n"
             "demucs:4.0  ███████▍  3  b                   1  11.00   2.48   11.00  1.00\n"
         ),
-        "si_snri (dB) by model, highest mean first\n"
-        "groups that share a letter cannot be told apart (Holm, common recordings)\n",
+        (
+            "si_snri (dB) by model, highest mean first\n"
+            "groups that share a letter cannot be told apart (Holm, common recordings)\n"
+        ),
     )
 
 
