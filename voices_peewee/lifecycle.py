@@ -21,12 +21,12 @@ from voices_peewee.errors import (
     InvalidValueError,
     NotConnectedError,
     PendingMigrationsError,
+    ServerBackupError,
 )
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.schema.models import MODELS, database_proxy
 
 if TYPE_CHECKING:
-    from voices_peewee.upkeep.backup import Backup
     from voices_peewee.upkeep.check import Finding
 
 Target = str | os.PathLike[str] | pw.Database | None
@@ -217,6 +217,11 @@ class Lifecycle:
 
     # Migrations
 
+    @property
+    def directories(self) -> Sequence[Path]:
+        """Where the migrations are: the package's, then an application's."""
+        return self._directories
+
     def migration_names(self) -> list[str]:
         """Return the names of every migration that this manager knows, in order."""
         return migrations.names(self._directories)
@@ -232,12 +237,18 @@ class Lifecycle:
             return migrations.status(store.database, self._directories)
 
     def check(
-        self, *, files: bool = False, on_progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        files: bool = False,
+        fix: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Finding]:
         """Return what is wrong with the database, also with one that ``connect`` refuses.
 
         Args:
             files: Look at the audio as well: is it there, and is it what was recorded?
+            fix: First back up and write times with ``Z``, ``T`` or another zone, or without
+                one (which are UTC), as this package does.
             on_progress: Called with the bytes of audio done and in all.
 
         Raises:
@@ -245,9 +256,12 @@ class Lifecycle:
             NotVoicesError: The file is something else.
             DatabaseDamagedError: The file is too damaged to be looked at.
         """
+        from voices_peewee.upkeep import values
         from voices_peewee.upkeep.check import check
 
         with self._as_it_is() as store:
+            if fix and store.server is None:
+                values.mend(store, lambda: self._back_up_first([]))
             return check(
                 store,
                 directories=self._directories,
@@ -265,44 +279,49 @@ class Lifecycle:
     ) -> Path:
         """Write the difference between models and migrations as a new migration file.
 
+        What has to be written by hand stands in the file and in ``migration_notes``. No table
+        is dropped. The folder of ``migrations_dir`` is made where it is missing.
+
         Args:
             name: Lower-case words joined by ``_``.
-            models: What the schema shall be; None means this package's models.
-            empty: Write an empty file to fill in.
+            models: What the schema shall be beside this package's own models, which a model of
+                the same table replaces.
+            empty: Write an empty file to fill in, without looking for a difference.
 
         Raises:
-            MigrationError: The name is not valid, or the difference cannot be written.
+            MigrationError: The name is not valid, the file cannot be written, or would be
+                written into the installed package.
         """
-        return migrations.create(
-            name,
-            list(models or MODELS),
-            self._directories[-1],
-            directories=self._directories,
-            empty=empty,
+        both: list[type[pw.Model]] = [*MODELS, *(models or ())]
+        wanted = {model._meta.table_name: model for model in both}
+        path, self.migration_notes = migrations.create(
+            name, list(wanted.values()), self._directories, empty=empty
         )
+        return path
 
     # Inside
 
-    def _snapshot(self, target: Path | None = None, **options: Any) -> Backup:
-        from voices_peewee.upkeep import backup
+    def _back_up_first(self, _: list[str]) -> None:
+        """Back up before a change of many rows; a backup's own reader is not stopped by our lock.
+
+        Raises:
+            ServerBackupError: The database is on a server.
+        """
+        from voices_peewee.upkeep.methods import snapshot
 
         if self.path == engine.MEMORY:
-            raise DatabaseError(self.path, "an in-memory database has no file to back up")
-        if self._url is not None:
-            from voices_peewee.upkeep import postgres_backup as server_backup
-
-            options.pop("progress", None)  # pg_dump does not say how far it is
-            with self._as_it_is() as store, store.reading():
-                return server_backup.snapshot(store.on_server, target, **options)
-        return backup.snapshot(Path(self.path), target, timeout=self.timeout, **options)
-
-    def _back_up_first(self, _: list[str]) -> None:
-        """Back up before a migration; a backup's own reader is not stopped by our lock."""
-        if self.path != engine.MEMORY:
-            self.upgrade_backup = self._snapshot().path
+            return
+        try:
+            self.upgrade_backup = snapshot(self.path, timeout=self.timeout).path
+        except ServerBackupError as error:
+            hint = "--no-backup (backup=False) goes on"
+            raise ServerBackupError(self.path, error.command, hint) from error
 
     upgrade_backup: Path | None = None
     """Where the last upgrade of a populated database saved it first."""
+
+    migration_notes: Sequence[str] = ()
+    """What the last migration that was created leaves to be written by hand."""
 
     def _open(self, *, create: bool) -> Store:
         """Open the database, unbound."""

@@ -28,7 +28,7 @@ from voices_peewee import (
 )
 from voices_peewee._version import __version__
 from voices_peewee.database.server_url import masked, split_options
-from voices_peewee.migrations.postgres_drift import drift
+from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.views import VIEWS
 

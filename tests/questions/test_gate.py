@@ -69,8 +69,8 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         ["--require-not-worse", "0.5", "--allow-lost", "9"],
         1,
         (
-            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: one recording "
-            "has no interval\n"
+            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: one "
+            "recording has no interval\n"
         ),
     ),
 }

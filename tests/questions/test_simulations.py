@@ -140,14 +140,15 @@ def experiments(
     generator = random.Random(seed)
     layout = design.layout(generator)
     drawn = [design.draw(generator, layout) for _ in range(count)]
-    values = {
-        "a:1": lambda place, stem: dict.fromkeys(_names(count), 0.0),
-        "b:1": lambda place, stem: {
-            name: effect + rows[place][stem]
-            for name, rows in zip(_names(count), drawn, strict=True)
-        },
-    }
-    write(db, layout, values)
+
+    def of_b(place: int, stem: int) -> dict[str, float]:
+        named = zip(_names(count), drawn, strict=True)
+        return {name: effect + rows[place][stem] for name, rows in named}
+
+    def of_a(_: int, __: int) -> dict[str, float]:
+        return dict.fromkeys(_names(count), 0.0)
+
+    write(db, layout, {"a:1": of_a, "b:1": of_b})
     for name in _names(count):
         found = db.compare("a:1", "b:1", metric=name, unit=design.unit, higher_is_better=True)
         assert found.low is not None

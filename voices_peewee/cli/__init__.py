@@ -50,8 +50,6 @@ _SECTIONS: Final = {
             "add-files": "Record audio files and all that are in folders.",
             "update-file": "Change what is recorded about a file.",
             "delete-file": "Delete the record of a file, with its runs.",
-            "link-file": "Say whose voice a file holds.",
-            "unlink-file": "Take the speaker from a file.",
             "list-files": "List files.",
         },
     ),
@@ -95,6 +93,7 @@ _SECTIONS: Final = {
 @click.group(
     cls=VoicesGroup,
     sections=_SECTIONS,
+    help="Keep the record of voice-separation work: speakers, recordings, runs, results.",
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
@@ -121,7 +120,7 @@ _SECTIONS: Final = {
 @click.version_option(__version__, prog_name="voices")
 @click.pass_context
 def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout: float) -> None:
-    """Keep the record of voice-separation work: speakers, recordings, runs, results."""
+    """Remember what the options say; nothing is opened yet."""
     ctx.obj = Target(db, migrations_dir, timeout)
 
 

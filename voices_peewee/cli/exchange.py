@@ -12,6 +12,7 @@ from voices_peewee.cli.common import (
     command,
     pass_manager,
     plural,
+    progress_bar,
     say,
     write,
     write_path,
@@ -64,13 +65,11 @@ def export(
     TABLE is speakers, files, history or performance; without one all are written. What is
     written is one moment of the database, while others may write. Prints the paths of files.
     """
-    from voices_peewee.cli.progress import row_bar
-
     to_terminal = output == "-" and sys.stdout.isatty()
     if to_terminal and form == "parquet":
         raise click.UsageError("parquet is not for a terminal; use --output PATH")
     target = cast("BinaryIO", _Output()) if output == "-" else output
-    with manager, row_bar("Exporting", hidden=to_terminal) as progress:
+    with manager, progress_bar("Exporting", hidden=to_terminal) as progress:
         done = manager.export(
             target,
             tables or None,
@@ -125,9 +124,7 @@ def import_(
     folder that was exported; '-' is the standard input. What is here already is not doubled.
     All is imported or nothing; with --skip-bad the exit status is 1 if anything was skipped.
     """
-    from voices_peewee.cli.progress import byte_bar
-
-    with manager, byte_bar("Importing") as progress:
+    with manager, progress_bar("Importing") as progress:
         done = manager.import_records(
             list(files), table=table, dry_run=dry_run, skip_bad=skip_bad, on_progress=progress
         )

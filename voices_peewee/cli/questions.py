@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
+from voices_peewee.cli.output import options, since_options
 from voices_peewee.cli.values import split_model, time_bounds
-from voices_peewee.cli.view import options, since_options
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 

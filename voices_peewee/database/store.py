@@ -265,7 +265,7 @@ class Store:
                 raise NotFoundError(kind_of(instance), instance.id)
 
     def speaker(self, key: SpeakerKey) -> Speaker:
-        """Return a speaker by id, object or name; digits are an id unless they name one.
+        """Return a speaker by id (``id:3`` as text), object or name.
 
         Raises:
             NotFoundError: There is none.
@@ -273,24 +273,29 @@ class Store:
         """
         if isinstance(key, Speaker):
             return key
-        with self.reading():
-            if isinstance(key, str):
-                named = self.query(Speaker).filter_by(name=key).order_by(Speaker.id).all()
-                if len(named) > 1:
-                    raise AmbiguousNameError("speaker", key, [speaker.id for speaker in named])
-                if named:
-                    return named[0]
-            found = self.get(Speaker, int(key)) if _is_id(key) else None
+        if isinstance(key, int):
+            found = self.get(Speaker, key) if _is_id(key) else None
+        elif key.startswith("id:") and _is_id(key[3:]):
+            found = self.get(Speaker, int(key[3:]))
+        else:
+            found = self._speaker_named(key)
         if found is None:
             raise NotFoundError("speaker", key)
         return found
 
+    def _speaker_named(self, name: str) -> Speaker | None:
+        with self.reading():
+            named = self.query(Speaker).filter_by(name=name).order_by(Speaker.id).all()
+        if len(named) > 1:
+            raise AmbiguousNameError("speaker", name, [speaker.id for speaker in named])
+        return named[0] if named else None
+
     def file(self, key: FileKey) -> ProcessedFile:
-        """Return a file by id, object or original path.
+        """Return a recording by its path, or any file by id or object.
 
         Raises:
             NotFoundError: There is none.
-            AmbiguousNameError: Several rows have that original path.
+            AmbiguousNameError: Several recordings have that path.
         """
         if isinstance(key, ProcessedFile):
             return key
@@ -300,7 +305,7 @@ class Store:
                 return found
         with self.reading():
             path = os.path.abspath(os.fspath(key)) if not isinstance(key, int) else ""
-            rows = self.query(ProcessedFile).filter_by(original_path=path).all()
+            rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
         if len(rows) > 1:
             raise AmbiguousNameError("file", str(key), [row.id for row in rows])
         if not rows:

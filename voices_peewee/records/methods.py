@@ -1,18 +1,22 @@
-"""The manager's methods for recordings."""
+"""The manager's methods for speakers and recordings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from voices_peewee.database.delegated import Delegated
-from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
+from voices_peewee.database.store import FileKey, SpeakerKey
+from voices_peewee.errors import AudioError
+from voices_peewee.records.speakers import SpeakerMethods
 from voices_peewee.schema.models import ProcessedFile
 
+if TYPE_CHECKING:
+    from voices_peewee.records.recordings import Added
 
-class RecordingMethods(HasStore):
-    """The manager's methods for recordings."""
+
+class RecordMethods(SpeakerMethods):
+    """The manager's methods for speakers and recordings."""
 
     def add_audio(
         self,
@@ -41,13 +45,53 @@ class RecordingMethods(HasStore):
 
         return add_audio(self.store, path, speaker=speaker, metadata=metadata, exact=exact).file
 
+    def add_audio_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        speaker: SpeakerKey | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        batch: int = 200,
+        on_error: Callable[[AudioError], None],
+    ) -> Iterator[Added]:
+        """Record files and the recordings in folders; yield each once it is committed.
+
+        A commit follows ``batch`` files or about two seconds of work, so that an interrupted
+        call loses no more; calling again goes on, since files that did not change are only
+        hashed. What a folder holds of the outputs of runs is left out.
+
+        Args:
+            paths: Files and folders.
+            speaker: Whose voice they are.
+            metadata: Values to set in every row.
+            exact: Decode the files for their duration.
+            batch: How many files to commit at once.
+            on_error: Is told of each file that cannot be recorded; the others are kept.
+
+        Raises:
+            MissingExtraError: PyAV is not installed.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: The metadata is no JSON object.
+        """
+        from voices_peewee.records.recordings import add_audio_files
+
+        return add_audio_files(
+            self.store,
+            paths,
+            speaker=speaker,
+            metadata=metadata,
+            exact=exact,
+            batch=batch,
+            on_error=on_error,
+        )
+
     def get_file(self, file: FileKey) -> ProcessedFile:
-        """Return a file by id, original path or object.
+        """Return a recording by its path, or any file by id or object.
 
         Raises:
             NotFoundError: There is none.
-            AmbiguousNameError: Several rows have that original path.
+            AmbiguousNameError: Several recordings have that path.
         """
         return self.store.file(file)
-
-    add_audio_files = Delegated("records.recordings", "add_audio_files")

@@ -17,14 +17,14 @@ from voices_peewee.records import audio
 from voices_peewee.records.sources import (
     AnyPath,
     facts_from,
+    is_fresh,
+    recordings_by_path,
     regular_file,
-    rows_by_path,
     rows_where,
     speaker_id,
     write_changes,
-    write_facts,
 )
-from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.fields import dump_json, utc_now
 from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
@@ -52,25 +52,10 @@ def add_audio(
     metadata: Mapping[str, Any] | None = None,
     exact: bool = False,
 ) -> Added:
-    """Record an audio file, or bring its row up to date.
-
-    Args:
-        store: The open database.
-        path: The file; links in the path are kept as they are.
-        speaker: Whose voice it is; replaces another speaker of the recording.
-        metadata: Values to set among those that the row has.
-        exact: Decode the whole file for its duration.
-
-    Raises:
-        AudioError: The file cannot be read or is not audio.
-        MissingExtraError: PyAV is not installed.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: The metadata is no JSON object.
-    """
+    """Record an audio file, or bring its row up to date."""
     wishes = _Wishes.of(store, speaker, metadata)
     full = os.path.abspath(path)
-    known = _rows_at(store, [full])
+    known = recordings_by_path(store, [full])
     return _commit(store, [_examine(path, known.get(full), exact=exact)], wishes)[0]
 
 
@@ -84,33 +69,18 @@ def add_audio_files(
     batch: int = 200,
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
-    """Record files and the recordings in folders; yield each once it is committed.
-
-    A commit follows ``batch`` files or about two seconds of work, so that an interrupted call
-    loses no more; calling again goes on, since files that did not change are only hashed.
-
-    Args:
-        store: The open database.
-        paths: Files and folders.
-        speaker: Whose voice they are.
-        metadata: Values to set in every row.
-        exact: Decode the files for their duration.
-        batch: How many files to commit at once.
-        on_error: Is told of each file that cannot be recorded; the others are kept.
-
-    Raises:
-        MissingExtraError: PyAV is not installed.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: The metadata is no JSON object.
-    """
-    wishes = _Wishes.of(store, speaker, metadata)
-    files = iter(audio.find_files(paths, on_error=on_error))
+    """Record files and the recordings in folders; yield each once it is committed."""
+    wishes, named = _Wishes.of(store, speaker, metadata), list(paths)
+    told = {os.path.abspath(path) for path in named}
+    files = iter(audio.find_files(named, on_error=on_error))
     while names := list(islice(files, max(1, batch))):
-        known = _rows_at(store, map(os.path.abspath, names))
+        known = recordings_by_path(store, map(os.path.abspath, names))
+        outputs = _outputs(store, {os.path.abspath(name) for name in names} - known.keys() - told)
         examined: list[_Examined] = []
         deadline = time.monotonic() + _SECONDS_A_BATCH
         for name in names:
+            if os.path.abspath(name) in outputs:
+                continue
             try:
                 examined.append(_examine(name, known.get(os.path.abspath(name)), exact=exact))
             except AudioError as error:
@@ -120,6 +90,11 @@ def add_audio_files(
                 examined, deadline = [], time.monotonic() + _SECONDS_A_BATCH
         if examined:
             yield from _commit(store, examined, wishes)
+
+
+def _outputs(store: Store, paths: set[str]) -> set[str | None]:
+    """Return the paths at which a run has an output."""
+    return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +114,9 @@ class _Wishes:
         return cls(speaker_id(store, speaker), plain)
 
     def changes(self, row: ProcessedFile) -> dict[str, Any]:
-        """Return what differs in a row; the speaker of an output is not ours to change."""
+        """Return what differs in a row."""
         changes: dict[str, Any] = {}
-        free = row.processed_path is None or row.speaker_id is None
-        if self.speaker_id is not None and free and row.speaker_id != self.speaker_id:
+        if self.speaker_id is not None and row.speaker_id != self.speaker_id:
             changes["speaker"] = self.speaker_id
         metadata = {**(row.metadata or {}), **self.metadata}
         if metadata != (row.metadata or {}):
@@ -152,27 +126,28 @@ class _Wishes:
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """The facts of one file; none where size and hash show that nothing changed."""
+    """The facts of one file; only when it was read where nothing else changed."""
 
     path: str
     facts: dict[str, Any]
 
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Examined:
-    full = os.path.abspath(path)
+    full, now = os.path.abspath(path), utc_now()
     if row is not None and row.file_format and row.content_hash and not exact:
         status = regular_file(path)
         same_size = status is not None and status.st_size == row.file_size
-        if same_size and audio.content_hash(path) == row.content_hash:
-            return _Examined(full, {})
-    return _Examined(full, {**facts_from(audio.probe(path, exact=exact)), "original_path": full})
+        if status and same_size and audio.content_hash(path) == row.content_hash:
+            return _Examined(full, {} if is_fresh(row, status) else {"read_at": now})
+    facts = facts_from(audio.probe(path, exact=exact), now)
+    return _Examined(full, {**facts, "original_path": full})
 
 
 def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> list[Added]:
     """Write a batch in one transaction."""
     with store.writing():
         store.lock_sources([one.path for one in examined])
-        known = _rows_at(store, [one.path for one in examined])
+        known = recordings_by_path(store, [one.path for one in examined])
         results = [_merge(one, known.get(one.path), wishes) for one in examined]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
@@ -183,24 +158,16 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.
-        facts = one.facts or facts_from(audio.probe(one.path))
+        is_whole = "content_hash" in one.facts
+        facts = one.facts if is_whole else facts_from(audio.probe(one.path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added", ())
-    changed = {name: value for name, value in one.facts.items() if getattr(row, name) != value}
-    if changed:
-        write_facts(row, changed)
+    changed = {name for name, value in one.facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
-    if wished:
-        write_changes(row, wished)
-    return Added(row, "updated" if changed or wished else "unchanged", ())
-
-
-def _rows_at(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
-    """Return each path's row: the recording itself before its outputs, the newest first."""
-    return {
-        path: max(rows, key=lambda row: (row.processed_path is None, row.id))
-        for path, rows in rows_by_path(store, paths).items()
-    }
+    if changed or wished:
+        write_changes(row, {**one.facts, **wished})
+    is_updated = changed > {"read_at"} or bool(wished)
+    return Added(row, "updated" if is_updated else "unchanged", ())
 
 
 def _with_duplicates(store: Store, results: Sequence[Added]) -> list[Added]:

@@ -1,15 +1,12 @@
-"""What a run's source is: the row that stands for it, kept true to its file.
-
-Several rows may share an ``original_path``: the recording itself, and one for each output made
-from it. The facts of the original (size, hash, duration, …) are the same in all of them.
-"""
+"""What a run's source is: the recording's row, kept true to its file."""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -39,86 +36,78 @@ FACTS: Final = (
     "channels",
     "file_size",
     "content_hash",
+    "read_at",
 )
 
 # How many values one question may hold.
 LOOKUP: Final = 500
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
-# The recording itself before its outputs, the newest first; the run's speaker may be NULL.
-# An output that holds another speaker's voice must not collect this one's measurements.
-_RUN_ROW: Final = """WHERE original_path = ?
- AND (speaker_id IS ?
-  OR processed_path IS NULL AND (CAST(? AS integer) IS NULL OR speaker_id IS NULL))
- ORDER BY processed_path IS NOT NULL, id DESC LIMIT 1"""
-
-_RUN_ROW_ON_SERVER: Final = _RUN_ROW.replace("IS ?", "IS NOT DISTINCT FROM CAST(? AS integer)", 1)
+_AT_PATH: Final = """WHERE original_path = ? AND recording_id IS NULL
+ ORDER BY processed_path IS NOT NULL, id LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """What is known of a run's source before anything is written.
 
-    ``row`` is the row that stands for it, ``facts`` what to write about it; empty for nothing.
+    ``row`` is the recording's, ``facts`` what to write about it; empty for nothing.
+    ``speaker_id`` is whose part of the recording was named, where a stem or a voice was.
     """
 
     path: str | None
     row: ProcessedFile | None
-    facts: dict[str, Any]
-    speaker_id: int | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    speaker_id: int | None = None
 
 
-def find_or_add(
-    store: Store, source: AnyPath | ProcessedFile, speaker: SpeakerKey | None = None
-) -> ProcessedFile:
-    """Return the row that stands for a run's source, true to its file; add one if there is none.
-
-    Raises:
-        NotFoundError: The record is not in the database, or there is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        TypeError: The source is neither a path nor a ProcessedFile.
-    """
-    found = look(store, source, speaker_id(store, speaker))
-    with store.writing():
-        return settle(store, found)
-
-
-def look(store: Store, source: AnyPath | ProcessedFile, speaker_id: int | None) -> Source:
-    """Find a source's row and read from its file what changed; the slow part, without a lock.
+def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
+    """Find a recording and read from its file what changed; the slow part, without a lock.
 
     Raises:
         NotFoundError: The record is not in the database.
         TypeError: The source is neither a path nor a ProcessedFile.
     """
-    row: ProcessedFile | None
     if isinstance(source, ProcessedFile):
-        if not source.id:
-            store.insert(source)
-        row = store.get(ProcessedFile, source.id)
-        if row is None:
-            raise NotFoundError("file", source.id)
-        path = row.original_path
+        found = recording_of(store, source)
     else:
         path = locate(source)
-        row = _run_row(store, path, speaker_id)
-    facts = {} if path is None else _changed_facts(path, row)
-    return Source(path, row, facts, speaker_id)
+        found = Source(path, _recording(store, path))
+    if found.path is None:
+        return found
+    return replace(found, facts=changed_facts(found.path, found.row))
+
+
+def recording_of(store: Store, file: ProcessedFile) -> Source:
+    """Return the recording that a file's row is or belongs to; a new row is written.
+
+    Raises:
+        NotFoundError: The row is not in the database.
+    """
+    row, speaker = _present(store, file), None
+    if row.recording_id is not None:
+        speaker, row = row.speaker_id, store.get(ProcessedFile, row.recording_id) or row
+    return Source(row.original_path, row, speaker_id=speaker)
+
+
+def _present(store: Store, file: ProcessedFile) -> ProcessedFile:
+    row = store.get(ProcessedFile, file.id or store.insert(file).id)
+    if row is None:
+        raise NotFoundError("file", file.id)
+    return row
 
 
 def settle(store: Store, source: Source) -> ProcessedFile:
-    """Write what ``look`` found, inside a transaction; return the row of the source."""
+    """Write what ``look`` found, inside a transaction; return the recording's row."""
     row = source.row
     if row is None and source.path is not None:  # another process may have been faster
         store.lock_sources([source.path])
-        row = _run_row(store, source.path, source.speaker_id)
+        row = _recording(store, source.path)
     if row is None:
-        row = ProcessedFile(**source.facts, speaker=source.speaker_id)
+        row = ProcessedFile(**source.facts)
         mapper(ProcessedFile).insert(store.connection(), row)
-        return row
-    if source.facts:
-        write_facts(row, source.facts)
-    if source.speaker_id is not None and row.speaker_id is None:
-        write_changes(row, {"speaker": source.speaker_id})
+    elif source.facts:
+        write_changes(row, source.facts)
     return row
 
 
@@ -156,64 +145,68 @@ def file_name(path: str) -> str:
 
 
 def facts_of(path: str) -> dict[str, Any]:
-    """Return what can be known of a source, whatever is at its path."""
+    """Return what can be known of a file, whatever is at its path."""
     blank = {**dict.fromkeys(FACTS), "filename": file_name(path), "original_path": path}
     if "://" in path or regular_file(path) is None:
         return blank
+    now = utc_now()  # before it is read: what changes meanwhile is to be read again
     try:
-        return facts_from(audio.probe(path))
+        return facts_from(audio.probe(path), now)
     except (AudioError, MissingExtraError):
         pass  # not audio, or nobody here who could tell
     try:
         size, digest = audio.stat_facts(path)
     except AudioError:
         return blank
-    return {**blank, "file_size": size, "content_hash": digest}
+    return {**blank, "file_size": size, "content_hash": digest, "read_at": now}
 
 
-def rows_by_path(store: Store, paths: Iterable[str]) -> dict[str, list[ProcessedFile]]:
-    """Return the rows of many sources, those of one by id."""
-    found: dict[str, list[ProcessedFile]] = {}
+def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
+    """Return the recordings of many paths."""
+    found: dict[str, ProcessedFile] = {}
     for row in rows_where(store, ProcessedFile, "original_path", paths):
-        found.setdefault(str(row.original_path), []).append(row)
+        if row.recording_id is None:
+            other = found.get(str(row.original_path))
+            if other is None or (other.processed_path and not row.processed_path):
+                found[str(row.original_path)] = row
     return found
 
 
-def _run_row(store: Store, path: str, speaker_id: int | None) -> ProcessedFile | None:
+def _recording(store: Store, path: str) -> ProcessedFile | None:
     rows = mapper(ProcessedFile)
     stored = ProcessedFile.original_path.db_value(path)
     with store.reading():
-        values = stored, speaker_id, speaker_id
-        place = _RUN_ROW if store.server is None else _RUN_ROW_ON_SERVER
-        cursor = store.connection().execute(f"{rows.select_sql} {place}", values)
+        cursor = store.connection().execute(f"{rows.select_sql} {_AT_PATH}", (stored,))
         return next(rows.build(cursor.fetchall()), None)
 
 
-def _changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
+def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
     """Return the facts to write: none where the row is surely true to the file."""
     if row is None:
         return facts_of(path)
     if "://" in path:
         return {}
     status = regular_file(path)
-    if status is None or _is_fresh(row, status):
+    if status is None or is_fresh(row, status):
         return {}  # where the file is gone, what was known of it stays
     if row.content_hash and row.file_size == status.st_size:
+        now = utc_now()
         try:
             if audio.content_hash(path) == row.content_hash:
-                return {"content_hash": row.content_hash}  # moves updated_at: no need to look again
+                return {"read_at": now}  # no need to read it again
         except AudioError:
             return {}
     return facts_of(path)
 
 
-def _is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
-    """Whether the row was written well after the file was, and the size fits."""
+def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
+    """Whether the file was read well after it was written, and the size fits."""
     return (
         row.file_size == status.st_size
         and row.content_hash is not None
+        and row.read_at is not None
         # a file that was copied or moved there with its old time is told by its change time
-        and max(status.st_mtime, status.st_ctime) < row.updated_at.timestamp() - _CLOCK_SLACK
+        and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - _CLOCK_SLACK
     )
 
 
@@ -226,24 +219,15 @@ def regular_file(path: AnyPath) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def write_facts(row: ProcessedFile, facts: Mapping[str, Any]) -> None:
-    """Write facts of an original to every row that is about it."""
-    changes = {**facts, "updated_at": utc_now()}
-    here = ProcessedFile.id == row.id
-    if row.original_path is not None:
-        here |= ProcessedFile.original_path == row.original_path
-    ProcessedFile.update(changes).where(here).execute()
-    row.__data__.update(changes)
-
-
 def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
-    """Write changes of one row, and to its object."""
-    changes = {**changes, "updated_at": utc_now()}
+    """Write changes of one row, and to its object; that it was read again is no change."""
+    is_only_read = changes.keys() == {"read_at"}
+    changes = {**changes, "updated_at": row.updated_at if is_only_read else utc_now()}
     ProcessedFile.update(changes).where(ProcessedFile.id == row.id).execute()
     row.__data__.update(changes)
 
 
-def rows_where(store: Store, model: type[M], column: str, values: Iterable[str]) -> Iterator[M]:
+def rows_where(store: Store, model: type[M], column: str, values: Iterable[object]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
     field, iterator = model._meta.fields[column], iter(values)
     while some := list(islice(iterator, LOOKUP)):
@@ -252,7 +236,7 @@ def rows_where(store: Store, model: type[M], column: str, values: Iterable[str])
         yield from rows
 
 
-def facts_from(info: audio.AudioInfo) -> dict[str, Any]:
+def facts_from(info: audio.AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
     """Return what was probed by the names of the columns."""
     return {
         "filename": info.filename,
@@ -263,4 +247,5 @@ def facts_from(info: audio.AudioInfo) -> dict[str, Any]:
         "channels": info.channels,
         "file_size": info.file_size,
         "content_hash": info.content_hash,
+        "read_at": read_at,
     }

@@ -18,7 +18,7 @@ _KEEP: Final[Any] = object()
 
 
 class SpeakerMethods(HasStore):
-    """The manager's methods for speakers; a speaker is named by id, name or object."""
+    """The manager's methods for speakers, named by id (``id:3`` as text), name or object."""
 
     def create_speaker(
         self,
@@ -26,19 +26,25 @@ class SpeakerMethods(HasStore):
         description: str | None = None,
         tags: Iterable[str] = (),
         *,
-        unique: bool = False,
+        duplicate: bool = False,
     ) -> Speaker:
-        """Add a speaker and return it; names need not be unique, unless ``unique`` asks for it.
+        """Add a speaker and return it.
+
+        Args:
+            name: Who it is; names compare as composed Unicode (NFC).
+            description: Free text.
+            tags: Texts to find the speaker by.
+            duplicate: Add another one where the name is there already.
 
         Raises:
-            DuplicateNameError: ``unique`` is true and the name is taken.
+            DuplicateNameError: The name is there already, and ``duplicate`` is false.
             InvalidValueError: The name is empty, or a tag is no text.
         """
         speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
         with self.store.writing():
             self.store.lock_speakers()
             taken = [one.id for one in self.store.query(Speaker).filter_by(name=name).all()]
-            if unique and taken:
+            if taken and not duplicate:
                 raise DuplicateNameError("speaker", name, taken)
             return self.store.insert(speaker)
 

@@ -1,4 +1,4 @@
-"""What a block of code costs, which process runs it, and in which surroundings.
+"""What a block of code costs.
 
 Memory is the resident set of this process, in MB of 10^6 bytes. Linux keeps its high-water mark
 and lets us reset it through ``/proc/self/clear_refs`` (proc(5)); elsewhere only the peak since
@@ -7,25 +7,19 @@ the process began is known, and a measurement says so.
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-from voices_peewee._version import __version__
-from voices_peewee.schema.fields import utc_now
+from voices_peewee.runs.metrics import Metrics
 
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"
 _RESET_PEAK: Final = b"5"
-_GIT_TIMEOUT: Final = 2.0
-_GIT_FRESH: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +36,15 @@ class Measured:
     cpu_usage: float | None
     memory_usage: float
     additional: dict[str, Any]
+
+    def metrics(self) -> Metrics:
+        """Return what was measured as metrics of a run."""
+        columns = {
+            "processing_time": self.processing_time,
+            "cpu_usage": self.cpu_usage,
+            "memory_usage": self.memory_usage,
+        }
+        return Metrics(columns, dict(self.additional))
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +98,6 @@ def _after_fork() -> None:
     global _lock  # noqa: PLW0603 - a lock that was held at the fork is of no more use
     _lock = threading.Lock()
     _running.clear()
-    process_facts.cache_clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -155,145 +157,3 @@ def _gpu_peak(*, reset: bool = False) -> int:
     except Exception:  # noqa: BLE001 - torch's trouble with a driver must not end a run
         return 0
     return peak
-
-
-# Which process this is
-
-
-@cache
-def process_facts() -> dict[str, Any]:
-    """Return what tells this process from every other one.
-
-    On Linux ``started`` is in seconds after the boot that ``boot`` names, so that neither a
-    process id that is used again nor a clock that is set can deceive; ``namespace`` tells
-    containers apart that share a host name. Elsewhere ``first_used`` is the time of the first
-    run in this process.
-    """
-    pid = os.getpid()
-    facts: dict[str, Any] = {"host": os.uname().nodename, "pid": pid}
-    started = _started(pid)
-    if started is None:
-        return {**facts, "first_used": utc_now().isoformat()}
-    return {**facts, "started": started, "boot": _boot(), "namespace": _namespace()}
-
-
-def is_here(process: dict[str, Any]) -> bool:
-    """Whether a process of these facts belongs to this host, where this process can see it."""
-    mine = process_facts()
-    return all(process.get(fact) == mine.get(fact) for fact in ("host", "namespace"))
-
-
-def is_alive(process: dict[str, Any]) -> bool:
-    """Whether a process that ``is_here`` still runs; true where that cannot be told."""
-    pid = process.get("pid")
-    if process.get("boot") != process_facts().get("boot"):
-        return False
-    if type(pid) is not int or not 0 < pid < 1 << 31:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is another user's
-    started = _started(pid)
-    return started is None or process.get("started", started) == started
-
-
-def _started(pid: int) -> float | None:
-    """Return when a process began, in seconds after boot; -1 for one that only lacks burial."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    if words[0] in (b"Z", b"X"):
-        return -1.0
-    return int(words[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def _boot() -> str | None:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return None
-
-
-def _namespace() -> int | None:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return None
-
-
-# In which surroundings
-
-
-def environment() -> dict[str, Any]:
-    """Return Python, host, platform, this package's version and the working directory's commit.
-
-    ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
-    where there is no repository, no commit or no git.
-    """
-    git = _git()
-    return {**_fixed_environment(), **({"git": git} if git else {})}
-
-
-@cache
-def _fixed_environment() -> dict[str, Any]:
-    import platform
-
-    return {
-        "python": platform.python_version(),
-        "host": os.uname().nodename,
-        "platform": platform.platform(),
-        "voices_peewee": __version__,
-    }
-
-
-_git_seen: dict[str, tuple[float, dict[str, Any] | None]] = {}
-
-
-def _git() -> dict[str, Any] | None:
-    """Return the commit at work; what was seen less than half a minute ago is believed."""
-    try:
-        directory = str(Path.cwd())
-    except OSError:
-        return None
-    now = time.monotonic()
-    when, facts = _git_seen.get(directory, (-math.inf, None))
-    if now - when >= _GIT_FRESH:
-        facts = _ask_git(directory)
-        _git_seen[directory] = (now, facts)
-    return facts
-
-
-def _ask_git(directory: str) -> dict[str, Any] | None:
-    import shutil
-    import subprocess
-
-    git = shutil.which("git")
-    if git is None:
-        return None
-    # A repository's own configuration must not make us run its fsmonitor program.
-    words = [git, "-c", "core.fsmonitor=false", "status"]
-    words += ["--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules"]
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed words, no shell
-            words,
-            cwd=directory,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = answer.stdout.splitlines()
-    commit = next((line.split()[2] for line in lines if line.startswith(b"# branch.oid ")), b"")
-    if len(commit) < 40:  # "(initial)": nothing was committed yet
-        return None
-    return {
-        "commit": commit.decode("ascii"),
-        "dirty": any(not line.startswith(b"#") for line in lines),
-    }

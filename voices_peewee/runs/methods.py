@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from voices_peewee.database.delegated import Delegated
 from voices_peewee.database.store import HasStore, SpeakerKey
-from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.runs.tracking import Tracker
@@ -59,6 +59,82 @@ class RunMethods(HasStore):
             environment=environment,
         )
 
-    record_run = Delegated("runs.past_runs", "record_run")
-    record_runs = Delegated("runs.past_runs", "record_runs")
-    close_unfinished = Delegated("runs.tracking", "close_unfinished")
+    def record_run(
+        self,
+        source: str | os.PathLike[str] | ProcessedFile,
+        operation_type: str,
+        *,
+        start_time: dt.datetime | str,
+        end_time: dt.datetime | str | None = None,
+        processing_time: float | None = None,
+        success: bool | None = None,
+        error_message: str | None = None,
+        speaker: SpeakerKey | None = None,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Iterable[str | os.PathLike[str] | Mapping[str, Any]] = (),
+        metrics: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+    ) -> ProcessingHistory:
+        """Record a run that happened elsewhere, in one transaction; return its first history row.
+
+        Args:
+            source: A path, a URL or a ProcessedFile; what is not there is not read.
+            operation_type: What was done.
+            start_time: When it began (aware, or ISO 8601 text with a zone).
+            end_time: When it ended; by default ``start_time`` plus ``processing_time``.
+            processing_time: How long it took (s); by default from start to end.
+            success: Whether it succeeded; by default where there is no ``error_message``.
+            error_message: Why it failed.
+            speaker: Whose voice the source or its outputs hold.
+            model_type: The model's name.
+            model_version: The model's version.
+            parameters: The settings of the run, a JSON object.
+            outputs: Paths, or mappings of ``path``, ``speaker`` and metrics.
+            metrics: The metrics of the run, as ``Run.log`` takes them.
+            run_id: A name that no other run has; by default a new one.
+
+        Raises:
+            InvalidValueError: A value breaks a rule; nothing was written.
+            NotFoundError: There is no such file or speaker.
+            AmbiguousNameError: Several speakers have that name.
+            TypeError: The source is neither a path nor a ProcessedFile.
+        """
+        run = {name: value for name, value in locals().items() if name != "self"}
+        from voices_peewee.runs.past_runs import record_run
+
+        return record_run(self.store, run)
+
+    def record_runs(self, runs: Iterable[Mapping[str, Any]]) -> int:
+        """Record many runs in one transaction, all or none; return how many.
+
+        Args:
+            runs: Mappings with the names of ``record_run``'s arguments.
+
+        Raises:
+            InvalidValueError: A key is unknown or a value breaks a rule; nothing was written.
+            NotFoundError: There is no such file or speaker; nothing was written.
+            AmbiguousNameError: Several speakers have that name; nothing was written.
+            TypeError: A source is neither a path nor a ProcessedFile.
+        """
+        from voices_peewee.runs.past_runs import record_runs
+
+        return record_runs(self.store, runs)
+
+    def close_unfinished(self, *, older_than: dt.timedelta | float | None = None) -> int:
+        """Mark runs whose process died as failed, ``interrupted``; return how many.
+
+        Their ``end_time`` is when they last gave a sign: their last output, or else their start.
+        A run whose process lives is left alone. What a process on another host did, or a run
+        that does not say which process it was, is only closed by age.
+
+        Args:
+            older_than: Close only runs whose last sign is older than this (a timedelta, or s).
+
+        Raises:
+            InvalidValueError: ``older_than`` is not a time of 0 or more.
+        """
+        from voices_peewee.runs.closing import close_unfinished
+
+        return close_unfinished(self.store, older_than=older_than)

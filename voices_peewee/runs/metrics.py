@@ -5,37 +5,28 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.fields import dump_json, is_missing, plain_value, seconds_of, short
 from voices_peewee.schema.models import CHECKS
+from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
 
-# The columns with the bounds that the schema's CHECKs set.
-BOUNDS: Final = {
-    "si_snri": (-1e6, 1e6),
-    "sdri": (-1e6, 1e6),
-    "cpu_usage": (0, 1e9),
-    "memory_usage": (0, 1e12),
-    "processing_time": (0, 1e12),
-    "real_time_factor": (0, 1e15),
-}
-# Names under which additional_metrics keeps what is no metric.
+# Names under which additional_metrics keeps what is no metric: the texts of what is not finite,
+# and the names of what was logged for the run.
 NONFINITE: Final = "nonfinite"
-OF_THE_RUN: Final = "run_metrics"
+OF_THE_RUN: Final = "run"
 
-# What is the whole run's: in every row of a run that has several.
-_OF_EVERY_ROW: Final = ("cpu_usage", "memory_usage", "processing_time", "real_time_factor")
 # What JSON holds as it is, once a float was seen to be finite.
 _PLAIN: Final = (float, int, str, bool, type(None))
 
 
 class MetricWarning(UserWarning):
-    """A metric was not finite and is recorded without a value."""
+    """A metric is recorded without a value, or a later value of the run took its place."""
 
 
 @dataclass(slots=True)
@@ -67,12 +58,14 @@ class Metrics:
         if name in (NONFINITE, OF_THE_RUN):
             raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
         number = _scalar(value)
+        if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
+            number = _seconds(value, number)
         if isinstance(number, float) and not math.isfinite(number):
             self.nonfinite[name] = str(number)
             number = None
-            if name not in BOUNDS:
+            if name not in METRIC_COLUMNS:
                 return
-        if name in BOUNDS:
+        if name in METRIC_COLUMNS:
             self.columns[name] = _in_bounds(name, number)
         else:
             is_plain = type(number) in _PLAIN
@@ -91,14 +84,6 @@ class Metrics:
         """Return every name that was told, finite or not."""
         return {*self.columns, *self.additional, *self.nonfinite}
 
-    def only(self, names: Collection[str]) -> Metrics:
-        """Return the metrics of these names alone."""
-        return Metrics(
-            {name: value for name, value in self.columns.items() if name in names},
-            {name: value for name, value in self.additional.items() if name in names},
-            {name: value for name, value in self.nonfinite.items() if name in names},
-        )
-
     def row(self) -> dict[str, Any]:
         """Return the values of a performance row."""
         additional = dict(self.additional)
@@ -115,25 +100,20 @@ class Metrics:
             )
 
 
-def combine(
-    own: Metrics, of_run: Metrics, measured: Metrics, *, is_first: bool, duration: float | None
-) -> Metrics:
+def combine(own: Metrics, of_run: Metrics, measured: Metrics, *, duration: float | None) -> Metrics:
     """Return all metrics of one row of a run.
 
     Args:
         own: The output's; they come before the others.
-        of_run: The run's, which are in its first row only, so that no number counts twice.
-        measured: Cost that was measured; it is in every row.
-        is_first: Whether this is the run's first row.
+        of_run: What was logged for the run; the names are told, so that no number counts twice.
+        measured: Cost that was measured.
         duration: The recording's, in seconds, for the real-time factor.
     """
     metrics = Metrics()
-    metrics.update(measured)
-    metrics.update(of_run if is_first else of_run.only(_OF_EVERY_ROW))
-    both = of_run.only(own.names())
-    if is_first and both.names():
-        metrics.additional[OF_THE_RUN] = both.columns | both.additional | both.nonfinite
-    metrics.update(own)
+    for later in (measured, of_run, own):
+        metrics.update(later)
+    if names := sorted(of_run.names() - own.names()):
+        metrics.additional[OF_THE_RUN] = names
     seconds = metrics.columns.get("processing_time")
     if duration and seconds is not None and "real_time_factor" not in metrics.columns:
         metrics.columns["real_time_factor"] = seconds / duration
@@ -144,33 +124,44 @@ def _scalar(value: object) -> object:
     """Unwrap what holds one number: NumPy and torch scalars, one-element arrays, decimals."""
     if type(value) in _PLAIN:
         return value
+    if is_missing(value):
+        return math.nan
     try:
         if isinstance(value, Decimal):
             return math.nan if value.is_nan() else float(value)
-        if isinstance(value, Real):
+        if isinstance(value, Real) and not hasattr(value, "tolist"):
             return int(value) if isinstance(value, Integral) else float(value)
-        item = getattr(value, "item", None)
-        return _scalar(item()) if callable(item) else value
+        return _one_of(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return value  # an array of several numbers, or a number that is too large
+
+
+def _one_of(value: object) -> object:
+    """Return the number in a NumPy or tensor value that holds one; a masked one is none."""
+    if not callable(getattr(value, "item", None)) or seconds_of(value) is not None:
+        return value  # a length of time is no plain number
+    number = plain_value(value)
+    while isinstance(number, list):
+        if len(number) != 1:
+            return value
+        (number,) = number
+    return math.nan if number is None else _scalar(number)
+
+
+def _seconds(value: object, number: object) -> object:
+    try:
+        seconds = seconds_of(value)
+    except (TypeError, ArithmeticError):
+        return value
+    return number if seconds is None else seconds
 
 
 def _in_bounds(name: str, number: object) -> float | None:
     if number is None:
         return None
-    low, high = BOUNDS[name]
+    low, high = COLUMNS[name].bounds or (-math.inf, math.inf)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise InvalidValueError(f"{name} must be one number, not {_short(number)}")
+        raise InvalidValueError(f"{name} must be one number, not {short(number)}")
     if not low <= number <= high:
-        raise InvalidValueError(
-            f"{CHECKS[f'ck_model_performance_{name}'][1]}, not {_short(number)}"
-        )
+        raise InvalidValueError(f"{CHECKS[f'ck_model_performance_{name}'][1]}, not {short(number)}")
     return float(number)
-
-
-def _short(value: object) -> str:
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:
-        return "a very large integer"
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from voices_peewee.database.query import mapper, no_full_collection
@@ -12,15 +13,19 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.sources import (
     AnyPath,
+    Source,
     facts_of,
     locate,
-    rows_by_path,
+    recording_of,
+    recordings_by_path,
     rows_where,
     speaker_id,
 )
-from voices_peewee.runs.metrics import Metrics, combine
-from voices_peewee.runs.run import plain_parameters, storable
-from voices_peewee.runs.run_files import Files, Output, Plan
+from voices_peewee.runs.failure import storable
+from voices_peewee.runs.metrics import Metrics
+from voices_peewee.runs.rows import Files, ManyFiles, Output, own_facts, performance
+from voices_peewee.runs.settings import plain_parameters
+from voices_peewee.schema.fields import is_missing
 from voices_peewee.schema.models import (
     ModelPerformance,
     ProcessedFile,
@@ -35,81 +40,41 @@ _KEYS: Final = (
 )
 
 
-def record_run(
-    store: Store,
-    source: AnyPath | ProcessedFile,
-    operation_type: str,
-    *,
-    start_time: dt.datetime | str,
-    end_time: dt.datetime | str | None = None,
-    processing_time: float | None = None,
-    success: bool | None = None,
-    error_message: str | None = None,
-    speaker: SpeakerKey | None = None,
-    model_type: str | None = None,
-    model_version: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    outputs: Iterable[AnyPath | Mapping[str, Any]] = (),
-    metrics: Mapping[str, Any] | None = None,
-    run_id: str | None = None,
-) -> ProcessingHistory:
-    """Record a run that happened elsewhere, in one transaction; return its first history row.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run that was checked and is to be written."""
 
-    Args:
-        store: The open database.
-        source: A path, a URL or a ProcessedFile; what is not there is not read.
-        operation_type: What was done.
-        start_time: When it began (aware, or ISO 8601 text with a zone).
-        end_time: When it ended; by default ``start_time`` plus ``processing_time``.
-        processing_time: How long it took (s); by default from start to end.
-        success: Whether it succeeded; by default where there is no ``error_message``.
-        error_message: Why it failed.
-        speaker: Whose voice the source or its outputs hold.
-        model_type: The model's name.
-        model_version: The model's version.
-        parameters: The settings of the run, a JSON object.
-        outputs: Paths, or mappings of ``path``, ``speaker`` and metrics.
-        metrics: The metrics of the run, as ``Run.log`` takes them.
-        run_id: A name that no other run has; by default a new one.
+    source: str | ProcessedFile
+    speaker_id: int | None
+    history: dict[str, Any]
+    has_own_id: bool
+    metrics: Metrics
+    measured: Metrics
+    outputs: dict[str, Output]
 
-    Raises:
-        InvalidValueError: A value breaks a rule; nothing was written.
-        NotFoundError: There is no such file or speaker.
-        AmbiguousNameError: Several speakers have that name.
-        TypeError: The source is neither a path nor a ProcessedFile.
-    """
-    given = {name: value for name, value in locals().items() if name in _KEYS}
-    plan = _plan(store, given, {})
-    _nonfinite([plan]).warn(stacklevel=2)
+
+def record_run(store: Store, run: Mapping[str, Any]) -> ProcessingHistory:
+    """Record a run that happened elsewhere; return its first history row."""
+    plan = _plan(store, run, {})
+    _nonfinite([plan]).warn(stacklevel=3)
     return _write(store, [plan])[0]
 
 
 def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
-    """Record many runs in one transaction, all or none; return how many.
-
-    Args:
-        store: The open database.
-        runs: Mappings with the names of ``record_run``'s arguments.
-
-    Raises:
-        InvalidValueError: A key is unknown or a value breaks a rule; nothing was written.
-        NotFoundError: There is no such file or speaker; nothing was written.
-        AmbiguousNameError: Several speakers have that name; nothing was written.
-        TypeError: A source is neither a path nor a ProcessedFile.
-    """
+    """Record many runs in one transaction, all or none; return how many."""
     speakers: dict[object, int | None] = {}
-    plans: list[Plan] = []
+    plans: list[_Plan] = []
     for position, run in enumerate(runs, 1):
         try:
             plans.append(_plan(store, run, speakers))
         except InvalidValueError as error:
             raise InvalidValueError(f"run {position}: {error}") from error
-    _nonfinite(plans).warn(stacklevel=2)
+    _nonfinite(plans).warn(stacklevel=3)
     _write(store, plans)
     return len(plans)
 
 
-def _nonfinite(plans: Iterable[Plan]) -> Metrics:
+def _nonfinite(plans: Iterable[_Plan]) -> Metrics:
     """Collect what is not finite, for one warning."""
     names: dict[str, str] = {}
     for plan in plans:
@@ -119,9 +84,11 @@ def _nonfinite(plans: Iterable[Plan]) -> Metrics:
     return Metrics(nonfinite=names)
 
 
-def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | None]) -> Plan:
+def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | None]) -> _Plan:
     """Check the description of a run."""
     _check_keys(run)
+    run = {name: None if is_missing(value) else value for name, value in run.items()}
+    _check_values(run)
     source = run["source"]
     start, end, seconds = _times(run)
     measured = Metrics.of({} if seconds is None else {"processing_time": seconds})
@@ -137,7 +104,7 @@ def _plan(store: Store, run: Mapping[str, Any], speakers: dict[object, int | Non
         "success": _success(run),
         "error_message": None if message is None else storable(str(message)),
     }
-    return Plan(
+    return _Plan(
         source=source if isinstance(source, ProcessedFile) else locate(source),
         speaker_id=_speaker(store, run.get("speaker"), speakers),
         history=history,
@@ -154,6 +121,9 @@ def _check_keys(run: Mapping[str, Any]) -> None:
     for name in run:
         if name not in _KEYS:
             raise InvalidValueError(str(QueryError.unknown_field(str(name), _KEYS, "key")))
+
+
+def _check_values(run: Mapping[str, Any]) -> None:
     for name in ("source", "operation_type", "start_time"):
         if not run.get(name):
             raise InvalidValueError(f"a recorded run needs {name}")
@@ -224,35 +194,105 @@ def _outputs(
         if before is not None:
             before.metrics.update(metrics)
             metrics, whose = before.metrics, whose or before.speaker_id
-        checked[path] = Output(path, whose, metrics)
+        checked[path] = Output(path, whose, metrics, own_facts(path))
     return checked
 
 
-def _write(store: Store, plans: list[Plan]) -> list[ProcessingHistory]:
+def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
     """Write all runs in one transaction; return the first history row of each."""
-    paths = {plan.source for plan in plans if isinstance(plan.source, str)}
-    known = rows_by_path(store, paths)
+    paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
+    known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     with no_full_collection, store.writing():
         store.lock_sources(paths, [plan.history["run_id"] for plan in plans if plan.has_own_id])
         _refuse_known_runs(store, plans)
-        files = Files(store, plans, facts)
-        for plan in plans:
-            plan.rows = list(files.rows_of(plan))
-        files.write()
-        histories = [list(_histories(plan)) for plan in plans]
-        flat = [history for rows in histories for history in rows]
+        rows = _rows(store, plans, _recordings(store, paths, facts))
+        flat = [history for one in rows for history in one.histories]
         mapper(ProcessingHistory).insert_objects(store.connection(), flat)
-        performances = (
-            performance
-            for plan, rows in zip(plans, histories, strict=True)
-            for performance in _performances(plan, rows)
-        )
-        mapper(ModelPerformance).insert_dicts(store.connection(), performances)
-    return [rows[0] for rows in histories]
+        measures = (values for one in rows for values in one.measures())
+        mapper(ModelPerformance).insert_dicts(store.connection(), measures)
+    return [one.histories[0] for one in rows]
 
 
-def _refuse_known_runs(store: Store, plans: list[Plan]) -> None:
+def _recordings(
+    store: Store, paths: Iterable[str], facts: Mapping[str, dict[str, Any]]
+) -> dict[str, ProcessedFile]:
+    """Return the recordings at many paths; those that are not there are added together."""
+    known = recordings_by_path(store, paths)
+    added = {
+        path: ProcessedFile(**(facts.get(path) or facts_of(path)))
+        for path in paths
+        if path not in known
+    }
+    mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
+    return known | added
+
+
+def _rows(store: Store, plans: list[_Plan], recordings: dict[str, ProcessedFile]) -> list[_Rows]:
+    """Write the file rows of all runs; return those of history and measurements, not written."""
+    sources = [
+        recording_of(store, plan.source)
+        if isinstance(plan.source, ProcessedFile)
+        else Source(plan.source, recordings[plan.source])
+        for plan in plans
+    ]
+    files = ManyFiles(store, {source.row.id for source in sources if source.row})
+    rows = [_Rows(plan, source) for plan, source in zip(plans, sources, strict=True)]
+    hung = [one.files(files) for one in rows]
+    files.write()
+    for one, its_files in zip(rows, hung, strict=True):
+        one.hang(its_files)
+    return rows
+
+
+class _Rows:
+    """The rows of a run, as ``Run`` writes them."""
+
+    def __init__(self, plan: _Plan, source: Source) -> None:
+        assert source.row is not None  # noqa: S101 - it was found or added
+        self._plan, self._recording = plan, source.row
+        told = source.speaker_id if plan.speaker_id is None else plan.speaker_id
+        self._speaker_id = source.row.speaker_id if told is None else told
+        self.histories: list[ProcessingHistory] = []
+
+    def files(self, files: Files) -> list[ProcessedFile]:
+        """Return the files that the run's history rows hang on."""
+        stems = [
+            files.stem(
+                self._recording,
+                replace(output, speaker_id=output.speaker_id or self._speaker_id),
+            )
+            for output in self._plan.outputs.values()
+        ]
+        return stems or [files.starting(self._recording, self._speaker_id)]
+
+    def hang(self, files: Iterable[ProcessedFile]) -> None:
+        """Make the history rows, once the files have their ids."""
+        self.histories = [
+            ProcessingHistory(
+                **self._plan.history,
+                processed_file=file.id,
+                source_hash=self._recording.content_hash,
+                __no_default__=True,  # a run id and a time for each would cost more than the rest
+            )
+            for file in files
+        ]
+
+    def measures(self) -> Iterator[dict[str, Any]]:
+        """Yield the values of the performance rows, once the history rows have their ids."""
+        own = [output.metrics for output in self._plan.outputs.values()] or [Metrics()]
+        for history, metrics in zip(self.histories, own, strict=True):
+            yield performance(
+                self._plan.history,
+                history.id,
+                metrics,
+                self._plan.metrics,
+                self._plan.measured,
+                duration=self._recording.duration,
+            )
+
+
+def _refuse_known_runs(store: Store, plans: list[_Plan]) -> None:
     """Refuse a run id that is taken: the same log, read twice, would double its runs."""
     seen: set[str] = set()
     for run_id in (plan.history["run_id"] for plan in plans if plan.has_own_id):
@@ -261,30 +301,3 @@ def _refuse_known_runs(store: Store, plans: list[Plan]) -> None:
         seen.add(run_id)
     for row in rows_where(store, ProcessingHistory, "run_id", seen):
         raise InvalidValueError(f"there is a run {row.run_id!r} already")
-
-
-def _histories(plan: Plan) -> Iterator[ProcessingHistory]:
-    for file, _ in plan.rows:
-        yield ProcessingHistory(
-            **plan.history,
-            processed_file=file.id,
-            source_hash=file.content_hash,
-            __no_default__=True,  # a run id and a time for each would cost more than the rest
-        )
-
-
-def _performances(plan: Plan, histories: list[ProcessingHistory]) -> Iterator[dict[str, Any]]:
-    for position, ((file, own), history) in enumerate(zip(plan.rows, histories, strict=True)):
-        metrics = combine(
-            own,
-            plan.metrics,
-            plan.measured,
-            is_first=position == 0,
-            duration=file.duration,
-        )
-        yield {
-            "processing_history": history.id,
-            "model_type": history.model_type,
-            "model_version": history.model_version,
-            **metrics.row(),
-        }

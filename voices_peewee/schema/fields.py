@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import math
 import os
+import sys
+import unicodedata
 import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from decimal import Decimal
 from enum import Enum
+from numbers import Integral, Real
 from typing import Any, Final, TypeVar
 
 import peewee as pw
@@ -28,22 +35,99 @@ def plain_value(value: object) -> Any:
     Raises:
         TypeError: The value has no JSON form.
     """
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
+    if is_missing(value):
+        return None
+    for kind, convert in _PLAIN:
+        if isinstance(value, kind):
+            return convert(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return _plain_array(value)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is pandas' NA or NaT, or NumPy's masked; none is imported for it."""
+    return any(
+        value is getattr(sys.modules.get(module), name, _NOTHING)
+        for module, name in (("pandas", "NA"), ("pandas", "NaT"), ("numpy.ma", "masked"))
+    )
+
+
+def seconds_of(value: object) -> float | None:
+    """Return the seconds of a timedelta, NumPy's too; None for anything else."""
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
-    for method in ("tolist", "item"):  # NumPy and torch, neither imported here
+    if _kind(value) != "m" or getattr(value, "shape", None) != ():
+        return None
+    seconds = _plain_array(value)
+    return None if seconds is None else float(seconds)
+
+
+def _plain_array(value: object) -> Any:
+    """Turn what NumPy or torch made into numbers, texts and lists of them."""
+    if (kind := _kind(value)) in "mM" and kind:
+        return _plain_times(value, kind)
+    if isinstance(value, Real):  # NumPy's long double gives itself as its list
+        return _plain_real(value)
+    for method in ("tolist", "item"):
         if callable(convert := getattr(value, method, None)):
             return convert()
-    raise TypeError(f"no JSON form for {type(value).__name__} {value!r}")
+    raise TypeError(f"no JSON form for {type(value).__name__} {short(value)}")
+
+
+def _kind(value: object) -> str:
+    """Return the letter of NumPy's kind of type, or nothing."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return kind if isinstance(kind, str) else ""
+
+
+def _plain_times(value: Any, kind: str) -> Any:
+    """Return datetime64 as text and timedelta64 in seconds; item() counts in the value's unit."""
+    import numpy as np
+
+    if value.shape == () and np.isnat(value):
+        return None
+    if kind == "M":
+        return value.astype(str).tolist()
+    if np.datetime_data(value.dtype)[0] in ("generic", "Y", "M"):
+        raise TypeError(f"no seconds for {value.dtype} {short(value)}")
+    return (value / np.timedelta64(1, "s")).tolist()
+
+
+def _plain_real(value: Any) -> float:
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(number, float) and math.isinf(number) and value != number:
+        raise ValueError(f"the number {short(value)} is too large")
+    return number
+
+
+def _plain_decimal(value: Decimal) -> float | str:
+    """Return a number where it says the same in double precision, else the digits as text."""
+    number = float(value)
+    return str(value) if value.is_finite() and Decimal(str(number)) != value else number
+
+
+def short(value: object) -> str:
+    """Return how Python shows a value, in one line of at most 60 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        return "a very large integer"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_NOTHING: Final = object()
+_PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (os.PathLike, os.fsdecode),
+    (Enum, lambda value: value.value),
+    (dt.date | dt.time, lambda value: value.isoformat()),
+    (dt.timedelta, dt.timedelta.total_seconds),
+    (uuid.UUID, str),
+    (Mapping, dict),
+    (Set, lambda value: sorted(value, key=str)),
+    (deque | range, list),
+    (Decimal, _plain_decimal),
+)
 
 
 def plain_name(value: T) -> T:
@@ -76,13 +160,13 @@ def dump_json(value: object) -> str:
     """
     try:
         return _ENCODE(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError, RecursionError):
         pass  # a key that is no text, or a number that is not finite: take the careful way
     try:
         return _ENCODE(_finite(value))
     except RecursionError as error:
         raise InvalidValueError("cannot store a JSON value that is nested too deeply") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidValueError(f"cannot store this value as JSON: {error}") from error
 
 
@@ -107,7 +191,7 @@ class UTCDateTimeField(pw.DateTimeField):
                 value = dt.datetime.fromisoformat(value)
             except ValueError as error:
                 raise InvalidValueError(f"{self.name} {value!r} is not an ISO 8601 time") from error
-        if not isinstance(value, dt.datetime):
+        if not isinstance(value, dt.datetime) or is_missing(value):
             raise InvalidValueError(f"{self.name} {value!r} is not a datetime")
         if value.utcoffset() is None:
             raise InvalidValueError(
@@ -138,6 +222,16 @@ class NameField(pw.TextField):
     def db_value(self, value: object) -> object:
         """Return text that a database can hold."""
         return super().db_value(plain_name(value))  # type: ignore[no-untyped-call] # the stubs
+
+
+class ComposedField(pw.TextField):
+    """Text that is the same however its accents are written (Unicode NFC)."""
+
+    def db_value(self, value: object) -> object:
+        """Return composed text."""
+        if isinstance(value, str) and not value.isascii():
+            return unicodedata.normalize("NFC", value)
+        return value
 
 
 class PathField(pw.TextField):

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
 
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, utc_now
+from voices_peewee.schema.fields import (
+    ComposedField,
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+    utc_now,
+)
 from voices_peewee.schema.vocabulary import check_sql, describe
 
 if TYPE_CHECKING:
@@ -133,7 +140,7 @@ class _Timestamped(BaseModel):
 class Speaker(_Timestamped):
     """A voice profile. ``tags`` is a list of texts."""
 
-    name = pw.TextField(index=True)
+    name = ComposedField(index=True)
     description = pw.TextField(null=True)
     tags = JSONField(default=list)
     created_at = UTCDateTimeField(default=utc_now, index=True)
@@ -187,6 +194,13 @@ class ProcessedFile(_Timestamped):
         table_name = "processed_files"
         constraints = _checks("processed_files")
 
+    @property
+    def kind(self) -> str:
+        """``recording``, ``stem`` (an output) or ``voice`` (a speaker's part, without a file)."""
+        if self.recording_id is None:
+            return "recording"
+        return "voice" if self.processed_path is None else "stem"
+
     _shown = ("id", "filename", "duration", "sample_rate", "channels")
     _columns = (
         "id",
@@ -197,6 +211,15 @@ class ProcessedFile(_Timestamped):
         "channels",
         "speaker_id",
     )
+
+
+def file_kind(file: Any = ProcessedFile) -> pw.Case:
+    """Return ``ProcessedFile.kind`` as an expression; ``file`` may be an alias of the model."""
+    cases = (
+        (file.recording_id.is_null(), "recording"),
+        (file.processed_path.is_null(False), "stem"),
+    )
+    return pw.Case(None, cases, "voice")
 
 
 class ProcessingHistory(BaseModel):

@@ -115,9 +115,10 @@ class Conditions:
 
     def _compare(self, column: Column, term: Match, value: Given) -> pw.ColumnBase:
         """Compare a column with one value, as its kind or its own rule says."""
-        node, how = self.node(column), column.match or column.kind
+        how = column.match or column.kind
+        node: Any = None if how in _BY_OTHER_COLUMNS else self.node(column)
         if _is_empty(value) and how in _NULL_IF_EMPTY:
-            return node.is_null()
+            return _is_null(node)
         try:
             if column.kind == "json":
                 return self._json(node, term, value)
@@ -129,10 +130,11 @@ class Conditions:
             sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
-    def node(self, column: Column) -> Any:
+    def node(self, column: Column) -> pw.ColumnBase:
         """Return a column's expression and take note of the tables that it needs."""
         self.sources |= {source for source in column.sources if source is not self.listing.model}
-        return column.expression
+        node: pw.ColumnBase = column.expression
+        return node
 
     def _holds(self, column: Column, text: str) -> pw.ColumnBase:
         """Say that a text is somewhere in a column."""
@@ -156,7 +158,7 @@ class Conditions:
     def format(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare the whole of a text in small letters, in capitals and as given, by an index."""
         text = stored(_one(value))
-        return node.in_([plain(form) for form in sorted({text, text.lower(), text.upper()})])
+        return either([equals(node, form) for form in sorted({text, text.lower(), text.upper()})])
 
     def prefix(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare the beginning of a text, as an index can."""
@@ -239,6 +241,7 @@ class Conditions:
         return some_element(node, term.keys, _element(value))
 
 
+_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
 _NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
 _RULES: Final[dict[str, Callable[[Conditions, Column, Any, Given], pw.ColumnBase]]] = {
     "text": Conditions.text,
@@ -284,8 +287,9 @@ def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it
 
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    names = known if near else {column.name for column in known.values() if not column.hidden}
+    words = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, words, n=1, cutoff=0.5)
+    names = words if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)
 
 
@@ -341,6 +345,11 @@ def negated(node: pw.ColumnBase) -> pw.ColumnBase:
 def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
     """Return what is true where a node has a value, which no field converts."""
     return pw.Expression(node, pw.OP.EQ, plain(value))
+
+
+def _is_null(node: Any) -> pw.ColumnBase:
+    found: pw.ColumnBase = node.is_null()
+    return found
 
 
 def _between(node: Any, low: values.Number | None, high: values.Number | None) -> pw.ColumnBase:

@@ -1,18 +1,18 @@
-"""Compare the schema of a server's database with the models', as PostgreSQL itself spells both."""
+"""Read the schema of a server's database, and the models' beside it, as PostgreSQL spells both."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.sqlite import run_sql
-from voices_peewee.migrations.drift import Drift
 
-Parts = dict[tuple[str, str], str]  # by table and part
+Parts = dict[tuple[str, str], str]  # (table, part) to its definition
+Views = Mapping[str, str]
 
 _COLUMNS: Final = """SELECT class.relname, 'column ' || quote_literal(att.attname),
  concat_ws(' ', upper(format_type(att.atttypid, att.atttypmod)),
@@ -41,63 +41,47 @@ _HERE: Final = "current_schema()::regnamespace"
 _TEMPORARY: Final = "pg_my_temp_schema()"
 
 
-def drift(
-    database: pw.Database,
-    models: Sequence[type[pw.Model]],
-    *,
-    views: Mapping[str, str] | None = None,
-) -> list[Drift]:
-    """Return how a database's tables differ from the models; nothing is changed.
+@contextmanager
+def side_by_side(
+    database: pw.Database, models: Sequence[type[pw.Model]]
+) -> Iterator[tuple[Parts, Parts, Callable[[Views], tuple[Views, Views]]]]:
+    """Give the models' schema, the database's, and what spells their views.
 
-    The models' tables are made as temporary ones, looked at, and undone. Tables that no model
-    has are left alone, as are other views than ``views`` (the name and the SELECT of each).
+    The models' tables are made as temporary ones, looked at, and undone.
     """
     present = _read(database, _HERE)
-    known = dict(run_sql(database, _VIEWS.replace("PLACE", _HERE)))
+    views = dict(run_sql(database, _VIEWS.replace("PLACE", _HERE)))
     with _undone(database):
         for model in models:
             schema: Any = pw.SchemaManager(model, database)
             schema.create_table(safe=False, temporary=True)
             schema.create_indexes(safe=False)
-        expected = _read(database, _TEMPORARY)
-        found = list(_differences(expected, present))
-        if not found:
-            found = list(_view_differences(database, views or {}, known))
-    return found
+        yield _read(database, _TEMPORARY), present, lambda wanted: _spelled(database, wanted, views)
 
 
-def _view_differences(
-    database: pw.Database, views: Mapping[str, str], present: Mapping[str, str]
-) -> Iterator[Drift]:
-    """Compare views where all tables are as they should be: their columns are there then."""
-    for name, select in views.items():
+def _spelled(database: pw.Database, wanted: Views, present: Views) -> tuple[Views, Views]:
+    """Return both kinds of views as the server spells them, without schemas."""
+    for name, select in wanted.items():
         select = select.replace("instr(", "strpos(").replace("char(", "chr(")
         run_sql(database, f"CREATE TEMPORARY VIEW {name} AS {select}")
-    first = dict(run_sql(database, _VIEWS.replace("PLACE", _TEMPORARY)))
+    temporary = _VIEWS.replace("PLACE", _TEMPORARY)
+    expected, found = dict(run_sql(database, temporary)), dict(present)
     # A view that went through pg_dump is spelled as one that was made from its own spelling.
-    for name, definition in first.items():
+    for name, definition in expected.items():
         run_sql(database, f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {definition}")
-    second = dict(run_sql(database, _VIEWS.replace("PLACE", _TEMPORARY)))
-    for name, definition in first.items():
-        found = present.get(name)
-        if found is None or _bare(found) not in {_bare(definition), _bare(second[name])}:
-            yield Drift(name, "view", definition, found)
+    for name, definition in run_sql(database, temporary):
+        if _bare(found.get(name, "")) == _bare(definition):
+            found[name] = expected[name]
+    return _all_bare(expected), _all_bare(found)
+
+
+def _all_bare(views: Views) -> Views:
+    return {name: _bare(definition) for name, definition in views.items()}
 
 
 def _bare(definition: str) -> str:
     """Leave out the schemas of tables; those of columns are aliases."""
     return re.sub(r"((?:FROM|JOIN) \(*)(?:\w+|\"[^\"]+\")\.", r"\1", definition)
-
-
-def _differences(expected: Parts, present: Parts) -> Iterator[Drift]:
-    wanted, here = ({table for table, _ in parts} for parts in (expected, present))
-    for table in sorted(wanted - here):
-        yield Drift(table, "table", "", None)
-    for place in sorted(expected.keys() | present.keys()):
-        table, what = place
-        one, other = expected.get(place), present.get(place)
-        if table in wanted & here and one != other:
-            yield Drift(table, what, one, other)
 
 
 def _read(database: pw.Database, place: str) -> Parts:

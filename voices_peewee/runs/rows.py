@@ -1,0 +1,198 @@
+"""How a run becomes rows: of files, of history and of measurements, live or from elsewhere.
+
+A run of a recording hangs on the recording's own row, or on a voice where it has a speaker that
+is not the recording's. Each output has a stem's row. Recordings belong to no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from voices_peewee.database.query import mapper
+from voices_peewee.database.store import Store
+from voices_peewee.errors import NotFoundError
+from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
+from voices_peewee.runs.metrics import Metrics, combine
+from voices_peewee.schema.fields import utc_now
+from voices_peewee.schema.models import ProcessedFile
+
+_STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
+_VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
+ ORDER BY id LIMIT 1"""
+# With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
+_MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
+_DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
+ AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
+# What a stem's row says of its own file; name and path are its recording's.
+_OWN_FACTS: Final = FACTS[2:]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a run, with its own metrics and what its file is.
+
+    ``unknown`` is the name of its speaker where the record has no such one.
+    """
+
+    path: str
+    speaker_id: int | None
+    metrics: Metrics
+    facts: dict[str, Any] = field(default_factory=dict)
+    unknown: str | None = None
+
+
+def own_facts(path: str) -> dict[str, Any]:
+    """Return what the file of an output is; the slow part, without a lock."""
+    facts = facts_of(path)
+    return {name: facts[name] for name in _OWN_FACTS}
+
+
+class PartKey(NamedTuple):
+    """What tells the stems and voices of a recording apart; a voice has no path."""
+
+    recording_id: int
+    path: str | None
+    speaker_id: int | None
+    unknown: str | None = None
+
+    @classmethod
+    def of(cls, row: ProcessedFile) -> PartKey:
+        """Return the key of a row."""
+        name = (row.metadata or {}).get("speaker") if row.processed_path else None
+        unknown = name if isinstance(name, str) else None
+        return cls(row.recording_id or 0, row.processed_path, row.speaker_id, unknown)
+
+
+class Files:
+    """Finds the file rows of a run inside a transaction, or adds them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def starting(self, recording: ProcessedFile, speaker_id: int | None) -> ProcessedFile:
+        """Return what a run without outputs hangs on: the recording, or a voice of it."""
+        if speaker_id is None or speaker_id == recording.speaker_id:
+            return recording
+        row = self._find(PartKey(recording.id, None, speaker_id), recording.original_path)
+        return row or self._add(new_part(recording, speaker_id))
+
+    def stem(self, recording: ProcessedFile, output: Output) -> ProcessedFile:
+        """Return the row of an output, true to its file."""
+        key = PartKey(recording.id, output.path, output.speaker_id, output.unknown)
+        row = self._find(key, recording.original_path)
+        if row is None:
+            return self._add(new_stem(recording, output))
+        if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
+            write_changes(row, output.facts)
+        return row
+
+    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:
+        row = self._select(key)
+        if row is None and key.path is None and self._store.server is not None:
+            self._store.lock_sources([str(source)])
+            row = self._select(key)  # another process may have been faster
+        return row
+
+    def _select(self, key: PartKey) -> ProcessedFile | None:
+        rows = mapper(ProcessedFile)
+        stored = ProcessedFile.processed_path.db_value(key.path)
+        place = _VOICES if key.path is None else _STEMS
+        values = (key.recording_id, key.speaker_id if key.path is None else stored)
+        found = self._store.connection().execute(f"{rows.select_sql} {place}", values).fetchall()
+        return next((row for row in rows.build(found) if PartKey.of(row) == key), None)
+
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        mapper(ProcessedFile).insert(self._store.connection(), row)
+        return row
+
+
+class ManyFiles(Files):
+    """Finds and adds the file rows of many runs, read and written together."""
+
+    def __init__(self, store: Store, recordings: Iterable[int]) -> None:
+        super().__init__(store)
+        rows = rows_where(store, ProcessedFile, "recording", recordings)
+        self._known: dict[PartKey, ProcessedFile] = {}
+        self._added: list[ProcessedFile] = []
+        for row in rows:
+            self._known.setdefault(PartKey.of(row), row)
+
+    def write(self) -> None:
+        """Write the rows that were added."""
+        mapper(ProcessedFile).insert_objects(self._store.connection(), self._added)
+
+    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:  # noqa: ARG002
+        return self._known.get(key)
+
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        self._known[PartKey.of(row)] = row
+        self._added.append(row)
+        return row
+
+
+def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:
+    """Return the object of an output's row, not written."""
+    return new_part(
+        recording,
+        output.speaker_id,
+        processed_path=output.path,
+        metadata={"speaker": output.unknown} if output.unknown else {},
+        **output.facts,
+    )
+
+
+def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) -> ProcessedFile:
+    """Return the object of a part of a recording, not written."""
+    return ProcessedFile(
+        filename=recording.filename,
+        original_path=recording.original_path,
+        recording=recording.id,
+        speaker=speaker_id,
+        **values,
+    )
+
+
+def move(
+    store: Store, run_id: str, history_id: int, *, before: ProcessedFile, after: ProcessedFile
+) -> None:
+    """Hang a history row on another file; a voice or stem that nothing hangs on any more goes.
+
+    Raises:
+        NotFoundError: Somebody deleted the history row.
+    """
+    connection = store.connection()
+    if not connection.execute(_MOVE, (after.id, history_id, run_id)).rowcount:
+        raise NotFoundError("run", history_id)
+    if before.recording_id is not None and before.id != after.id:
+        store.lock_sources([str(before.original_path)])
+        connection.execute(_DROP, (before.id,))
+
+
+def performance(
+    history: dict[str, Any],
+    history_id: int,
+    own: Metrics,
+    of_run: Metrics,
+    measured: Metrics,
+    *,
+    duration: float | None,
+) -> dict[str, Any]:
+    """Return the values of the performance row of a history row.
+
+    Args:
+        history: What is the same in all history rows of the run.
+        history_id: The measured row.
+        own: The output's metrics.
+        of_run: What was logged for the run.
+        measured: What the run cost.
+        duration: The recording's, in seconds.
+    """
+    return {
+        "processing_history": history_id,
+        "model_type": history["model_type"],
+        "model_version": history["model_version"],
+        "created_at": utc_now(),
+        **combine(own, of_run, measured, duration=duration).row(),
+    }
