@@ -340,8 +340,10 @@ VERDICTS = {
         [1.5, 2.6, 3.7],
         "better",
         B,
-        "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing "
-        "about others",
+        (
+            "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing "
+            "about others"
+        ),
     ),
 }
 
@@ -518,8 +520,10 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         (
             (A, B),
             {"unit": "speaker"},
-            "no stem has a speaker; count recordings: unit='recording', in the shell "
-            "--unit recording",
+            (
+                "no stem has a speaker; count recordings: unit='recording', in the shell "
+                "--unit recording"
+            ),
         ),
         ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
         ((A,), {}, "a comparison is of two models or more"),
@@ -528,8 +532,10 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         (
             (A, "svoice"),
             {},
-            "svoice has runs of several operations (other, voice_separation); say which by "
-            "operation_type, in the shell by --operation",
+            (
+                "svoice has runs of several operations (other, voice_separation); say which by "
+                "operation_type, in the shell by --operation"
+            ),
         ),
         ((" :1", B), {}, "a model is written type:version, for example demucs:4.0, not ' :1'"),
     ],
