@@ -48,8 +48,10 @@ def test_leaderboard(results: Path) -> None:
             "svoice      ████████  3  a          1           12.00   2.48   12.00  1.00\n"
             "demucs:4.0  ███████▍  3  b                   1  11.00   2.48   11.00  1.00\n"
         ),
-        "si_snri (dB) by model, highest mean first\n"
-        "groups that share a letter cannot be told apart (Holm, common recordings)\n",
+        (
+            "si_snri (dB) by model, highest mean first\n"
+            "groups that share a letter cannot be told apart (Holm, common recordings)\n"
+        ),
     )
 
 
@@ -128,7 +130,7 @@ def test_leaderboard_of_small_values(path: Path) -> None:
         for model, time in (("a", 0.0131), ("b", 0.0199)):
             db.record_run(**run_, model_type=model, processing_time=time)
     done = run("--db", path, "leaderboard", "--metric", "processing_time")
-    assert [line.split()[3:] for line in done.out.splitlines()[1:]] == [
+    assert [line.split()[4:] for line in done.out.splitlines()[1:]] == [
         ["0.0131", "0.0131"],
         ["0.0199", "0.0199"],
     ]

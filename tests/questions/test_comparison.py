@@ -285,7 +285,7 @@ def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:
 
 def test_a_value_that_is_not_finite_is_none(db: DatabaseManager) -> None:
     """Infinities and texts in additional_metrics are no values, and hide no others."""
-    both(db, [1.0, 2.0, 3.0], [2.0, "x" and None, 4.0], metric="pesq")
+    both(db, [1.0, 2.0, 3.0], [2.0, None, 4.0], metric="pesq")
     row = db.query(ProcessingHistory).filter_by(model_type="demucs").first()
     db.execute_raw_query(
         "UPDATE model_performance SET additional_metrics = ? WHERE processing_history_id = ?",
@@ -340,7 +340,10 @@ VERDICTS = {
         [1.5, 2.6, 3.7],
         "better",
         B,
-        "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing about others",
+        (
+            "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing "
+            "about others"
+        ),
     ),
 }
 
@@ -517,7 +520,10 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         (
             (A, B),
             {"unit": "speaker"},
-            "no stem has a speaker; count recordings: unit='recording', in the shell --unit recording",
+            (
+                "no stem has a speaker; count recordings: unit='recording', in the shell "
+                "--unit recording"
+            ),
         ),
         ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
         ((A,), {}, "a comparison is of two models or more"),
@@ -526,7 +532,10 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         (
             (A, "svoice"),
             {},
-            "svoice has runs of several operations (other, voice_separation); say which by operation_type, in the shell by --operation",
+            (
+                "svoice has runs of several operations (other, voice_separation); say which by "
+                "operation_type, in the shell by --operation"
+            ),
         ),
         ((" :1", B), {}, "a model is written type:version, for example demucs:4.0, not ' :1'"),
     ],

@@ -26,8 +26,10 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         WORSE,
         ["--require-not-worse", "0.5"],
         1,
-        "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: worse by "
-        "+0.41 to +0.62\n",
+        (
+            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: worse by "
+            "+0.41 to +0.62\n"
+        ),
     ),
     "lost": (
         [*BASE[:4], "failed", None],
@@ -39,8 +41,10 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         [*BASE[:4], "failed", None],
         ["--fail-if-worse", "0.5", "--allow-lost", "1"],
         1,
-        "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of; --allow-lost 1 "
-        "allows fewer\n",
+        (
+            "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of; --allow-lost 1 "
+            "allows fewer\n"
+        ),
     ),
     "allowed to lose": (
         [*BASE[:4], "failed", None],
@@ -64,8 +68,10 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         [12.0],
         ["--require-not-worse", "0.5", "--allow-lost", "9"],
         1,
-        "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: one recording "
-        "has no interval\n",
+        (
+            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: one "
+            "recording has no interval\n"
+        ),
     ),
 }
 

@@ -266,8 +266,10 @@ def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
         ({"where": "modle:x"}, "unknown field 'modle'; did you mean 'model' or 'model_type'?"),
         (
             {"metric": "odd"},
-            "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
-            "in the shell --higher-is-better or --lower-is-better",
+            (
+                "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
+                "in the shell --higher-is-better or --lower-is-better"
+            ),
         ),
     ],
     ids=lambda value: str(value)[:30],
@@ -341,8 +343,10 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
         "model       n  same  stems  failed  mean  ±95 %  median    SD",
         "svoice:1.2  3  a                    6.17   3.13    6.00  1.26",
         "demucs:4.0  2  a         3       1  3.00  12.71    3.00  1.41",
-        "measured on different recordings (2 to 3); all have 2 of them, to which --common "
-        "(common=True) keeps",
+        (
+            "measured on different recordings (2 to 3); all have 2 of them, to which --common "
+            "(common=True) keeps"
+        ),
         "groups that share a letter cannot be told apart (Holm, common recordings)",
     ]
     assert "svoice:1.2" in board._repr_html_()

@@ -1,4 +1,4 @@
-"""Recordings that models were measured on, written as the package keeps them: recording and stems."""
+"""What models measured of recordings, written as the package keeps it: recordings and stems."""
 
 from __future__ import annotations
 

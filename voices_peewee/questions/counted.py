@@ -51,7 +51,8 @@ def _state(*, success: Any, ended: Any, finite: int, stems: int) -> str:
 def differing(settings: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the parameters that differ between settings, which are JSON texts."""
     read = [value for value in map(read_json, settings) if isinstance(value, dict)]
-    names = {name for parameters in read for name in parameters}
+    # What older records have of the machine there is no setting.
+    names = {name for parameters in read for name in parameters} - {"environment"}
     missing = object()
     return tuple(
         name
