@@ -14,7 +14,13 @@ import peewee as pw
 
 from voices_peewee.database.conversions import Converter, reader
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
+from voices_peewee.schema.fields import (
+    ComposedField,
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+)
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.schema.vocabulary import describe
 
@@ -37,6 +43,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     pw.IntegerField: "integer",
     pw.SmallIntegerField: "integer",
     pw.TextField: "text",
+    ComposedField: "text",
     JSONField: "json",
     NameField: "text",
     PathField: "path",

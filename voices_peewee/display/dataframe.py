@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import peewee as pw
 
-from voices_peewee.database.query import query_frame
+from voices_peewee.database.query import no_full_collection, query_frame
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import MODELS, BaseModel
@@ -34,7 +34,7 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
 def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> pd.DataFrame:
     """Return a DataFrame as ``DatabaseManager.to_dataframe`` does."""
     model = _MODELS.get(source) if isinstance(source, str) else source
-    with store.reading():
+    with store.reading(), no_full_collection:
         if isinstance(model, type) and issubclass(model, BaseModel):
             source = store.query(model).order_by(model._meta.primary_key)
         if isinstance(source, pw.BaseModelSelect):

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+
 from voices_peewee.database.delegated import Delegated
 from voices_peewee.database.store import HasStore
+
+if TYPE_CHECKING:
+    from voices_peewee.database.store import SpeakerKey
+    from voices_peewee.questions.comparison import Comparison
+    from voices_peewee.questions.comparisons import Comparisons
+    from voices_peewee.questions.leaderboard import Leaderboard
+    from voices_peewee.questions.selection import Model, Time
+
+    class Asked(TypedDict, total=False):
+        """What a comparison may be asked besides its models."""
+
+        metric: str
+        unit: Literal["recording", "speaker", "stem"]
+        operation_type: str | None
+        speaker: SpeakerKey | None
+        since: Time | None
+        until: Time | None
+        where: str | Sequence[str]
+        higher_is_better: bool | None
+        confidence: float
 
 
 class QuestionMethods(HasStore):
@@ -13,5 +36,151 @@ class QuestionMethods(HasStore):
     failures = Delegated("questions.failures", "failures")
     show_run = Delegated("questions.failures", "show_run")
     history = Delegated("questions.failures", "history")
-    leaderboard = Delegated("questions.leaderboard", "leaderboard")
-    compare = Delegated("questions.leaderboard", "compare")
+
+    def leaderboard(
+        self,
+        metric: str = "si_snri",
+        *,
+        by: str | Sequence[str] = "model",
+        higher_is_better: bool | None = None,
+        operation_type: str | None = None,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        common: bool = False,
+        limit: int | None = None,
+    ) -> Leaderboard:
+        """Rank models, or other groups of runs, by the mean of a metric over recordings.
+
+        A recording counts once in a group: by the mean over the stems of its latest successful
+        run. What belongs to the run, such as its time, counts once a run. What became of the
+        other recordings in question is the ``coverage`` of a row.
+
+        Args:
+            metric: A column of ``model_performance`` or a name in ``additional_metrics``, in
+                any spelling: ``si_snri``, ``SI-SNRi``, ``rtf``.
+            by: Fields that make the groups: ``model``, ``speaker``, ``tag``, ``file``, any
+                other field, ``parameters.KEY``, ``metadata.KEY``.
+            higher_is_better: The metric's direction, needed where it is not known.
+            operation_type: Only runs of this operation.
+            model_type: Only runs of this model.
+            model_version: Only runs of this version.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            common: Only the recordings that all groups have a value of.
+            limit: How many rows to return at most.
+
+        Returns:
+            The groups, the best mean first, those without any value last.
+
+        Raises:
+            QueryError: A field is unknown, no row has the metric, its direction is not known,
+                or a group has runs of several operations.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        from voices_peewee.questions.leaderboard import leaderboard
+
+        return leaderboard(
+            self.store,
+            metric,
+            by=by,
+            higher_is_better=higher_is_better,
+            operation_type=operation_type,
+            model_type=model_type,
+            model_version=model_version,
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+            common=common,
+            limit=limit,
+        )
+
+    @overload
+    def compare(self, a: str | Model, b: str | Model, /, **asked: Unpack[Asked]) -> Comparison: ...
+
+    @overload
+    def compare(
+        self,
+        a: str | Model,
+        b: str | Model,
+        c: str | Model,
+        /,
+        *more: str | Model,
+        **asked: Unpack[Asked],
+    ) -> Comparisons: ...
+
+    @overload
+    def compare(
+        self, *models: str | Model, baseline: str | Model | None, **asked: Unpack[Asked]
+    ) -> Comparison | Comparisons: ...
+
+    def compare(
+        self,
+        *models: str | Model,
+        metric: str = "si_snri",
+        unit: Literal["recording", "speaker", "stem"] = "recording",
+        baseline: str | Model | None = None,
+        operation_type: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        higher_is_better: bool | None = None,
+        confidence: float = 0.95,
+    ) -> Comparison | Comparisons:
+        """Compare models on the recordings of which both have a value.
+
+        Of each recording the latest successful run of a side counts; its stems are matched by
+        speaker. The interval and the p-value are those of the mean paired difference, by
+        Student's t of the units.
+
+        Args:
+            models: Two or more: ``"demucs:4.0"``, ``("demucs", "4.0")``, a model of any
+                version ``"demucs"``, or query words, of which the first may be a model:
+                ``"demucs:4.0 parameters.shifts:1"``.
+            metric: A column of ``model_performance`` or a name in ``additional_metrics``.
+            unit: What counts once: a ``recording``; a ``speaker``, where the claim is about
+                speakers that were not recorded yet; or a ``stem``.
+            baseline: A model that all others are compared with, instead of every pair.
+            operation_type: Only runs of this operation.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            higher_is_better: The metric's direction, needed where it is not known.
+            confidence: The share of the interval, between 0 and 1.
+
+        Returns:
+            A ``Comparison`` of two models; ``Comparisons`` of more, adjusted after Holm.
+
+        Raises:
+            QueryError: A model, the unit or the metric is unknown, a side has runs of several
+                operations, or no stem has a speaker where speakers count.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        from voices_peewee.questions.comparison import compare
+
+        return compare(
+            self.store,
+            *models,
+            metric=metric,
+            unit=unit,
+            baseline=baseline,
+            operation_type=operation_type,
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+            higher_is_better=higher_is_better,
+            confidence=confidence,
+        )

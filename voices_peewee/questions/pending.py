@@ -18,7 +18,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records import audio
 from voices_peewee.records.sources import LOOKUP, locate
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.settings import plain_parameters
 from voices_peewee.schema.fields import dump_json, plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
@@ -73,12 +73,13 @@ class Pending(Iterator[S]):
         return frame(_SPECS, iter([[(_name(source), reason) for source, reason in pairs]]))
 
     def _repr_html_(self) -> str:
-        first = list(islice(self._pairs, html_text.ROWS + 1))
+        first = list(islice(self._pairs, ROWS + 1))
         self._pairs = chain(first, self._pairs)
-        rows = [(_name(source), reason) for source, reason in first[: html_text.ROWS]]
+        rows = [(_name(source), reason) for source, reason in first[: ROWS]]
         total = len(rows) if len(first) == len(rows) else None
-        note = html_text.cut_note(len(rows), total, "source")
-        return html_text.table(["pending", "reason"], rows, note=note)
+        note = cut_note(len(rows), total, "source")
+        columns = [Column("pending", "path"), Column("reason")]
+        return html_table(columns, rows, note=note)
 
 
 _SPECS: Final = (Spec("source", "path", nullable=False), Spec("reason", "text", nullable=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TextIO
 
 # Control characters, lone surrogates, line separators, marks that turn the writing direction,
@@ -176,20 +176,3 @@ def cell(kind: str, value: object) -> str:
         return KINDS.get(kind, KINDS["text"]).show(value)
     except (TypeError, ValueError):
         return show(value)
-
-
-WIDTH: Final = 80
-_LEAST: Final = 8  # characters of a label, however wide the numbers are
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: labels to the left, numbers to the right."""
-    rows = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[0] = max(_LEAST, min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    return ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    yield fit(row[0], widths[0]).ljust(widths[0])
-    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))

@@ -242,11 +242,12 @@ def _column(listing: Listing, name: str) -> Column:
         title=keys[-1] or name,
         expression=json_value(field.expression, keys),
         order=(json_order(field.expression, keys),),
-        read=_only,
+        read=read_single,
     )
 
 
-def _only(text: object) -> object:
+def read_single(text: object) -> object:
+    """Return the value of a JSON array of one, as ``json_value`` gives it."""
     value = read_json(text)
     return value[0] if isinstance(value, list) else value
 
