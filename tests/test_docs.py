@@ -100,18 +100,3 @@ def test_schema_table_names_every_table_and_only_true_columns() -> None:
         )
         assert named
         assert set(named) <= set(model._meta.columns)
-
-
-def test_what_a_server_skips_is_listed() -> None:
-    """The page about PostgreSQL ends with every reason for which a test is skipped there."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
-        reasons = re.findall(r'mark\.sqlite\(\s*"([^"]+)"', path.read_text("utf-8"))
-        for reason in set(reasons):
-            found.setdefault(reason, []).append(
-                f"`{path.relative_to(ROOT / 'tests').with_suffix('')}`"
-            )
-    rows = [f"| {reason} | {', '.join(names)} |\n" for reason, names in sorted(found.items())]
-    page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
-    head = "| skipped on a server: about | in |\n|---|---|\n"
-    assert page[page.index(head) :] == head + "".join(rows)
