@@ -320,8 +320,8 @@ class _Question(NamedTuple):
             ties=len(pairs) - larger - smaller,
             largest_gains=gains,
             largest_losses=worst,
-            coverage_a=coverage(a.coverage_states, self.in_question),
-            coverage_b=coverage(b.coverage_states, self.in_question),
+            coverage_a=coverage(a.states, self.in_question),
+            coverage_b=coverage(b.states, self.in_question),
             lost=lost(a, b),
             gained=lost(b, a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
@@ -330,18 +330,18 @@ class _Question(NamedTuple):
 
     def _pairs(self, units: Iterable[Matched], paths: Mapping[int, Any]) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
-        of_speaker = self.how.unit == "speaker"
+        of_speaker, names = self.how.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(
-                None if of_speaker else str(read(paths[one.recording])),
-                None if one.speaker is None else self.names.get(one.speaker),
-                one.a,
-                one.b,
-                one.difference,
-                one.stems,
+                None if of_speaker else str(read(paths[recording])),
+                names.get(speaker),
+                a,
+                b,
+                difference,
+                stems,
             )
-            for one in units
+            for recording, speaker, a, b, difference, stems in units
         )
 
     def _largest(self, pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
