@@ -291,6 +291,7 @@ def test_unknown_speakers_and_times_are_refused(db: DatabaseManager) -> None:
         db.leaderboard(since="2026-11-02")
 
 
+@pytest.mark.sqlite("a server keeps out what is no JSON")
 def test_what_is_no_json_hides_nothing_else(db: DatabaseManager) -> None:
     """A row that another program wrote badly takes no whole question away."""
     measure(db, A, [1.0, 2.0], metric="pesq")

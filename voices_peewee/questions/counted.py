@@ -289,7 +289,9 @@ def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions
     keys = [least(_RUN.operation_type)]
     keys += [least(one.expression) if one.once else one.expression for one in fields]
     query = source.select([*columns, *keys], conditions)
-    several = [one.expression for one in fields if not one.once]
+    # By their places: a server takes two expressions with parameters for different ones.
+    first = len(columns) + len(keys) - len(fields) + 1
+    several = [pw.SQL(str(n)) for n, one in enumerate(fields, first) if not one.once]
     # The order that the groups come in by themselves: SQLite sorts once.
     order = (source.recording, _RUN.run_id, *several)
     return query.group_by(*order).order_by(*order)
