@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import Sided, Stem
@@ -25,7 +25,7 @@ class Matched(NamedTuple):
     stems: int
 
 
-def _matched(recording: int, speaker: int | None, a: float, b: float, stems: int) -> Matched:
+def _matched(recording: int, speaker: int | None, a: Any, b: Any, stems: int) -> Matched:
     difference = b - a
     if abs(difference) <= _ROUNDING * abs(b):
         difference = 0.0
@@ -55,10 +55,12 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     """
     matched: list[Matched] = []
     uneven = 0
-    others = b.stems
-    for recording in sorted(a.stems.keys() & others.keys()):
-        stems = _match(recording, a.stems[recording], others[recording])
-        if stems:
+    for recording in sorted(a.stems.keys() & b.stems.keys()):
+        own, other = a.stems[recording], b.stems[recording]
+        (speaker, value), (other_speaker, other_value) = own[0], other[0]
+        if len(own) == len(other) == 1 and speaker == other_speaker:  # most often, and fast
+            matched.append(_matched(recording, speaker, value, other_value, 1))
+        elif stems := _match(recording, own, other):
             matched += stems if unit != "recording" else [_whole(stems)]
         else:
             uneven += 1
@@ -82,9 +84,6 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
     """Return the stems that both have a finite value of; none where they cannot be matched."""
-    (first, value_a), (second, value_b) = a[0], b[0]
-    if len(a) == len(b) == 1 and first == second and value_a is not None and value_b is not None:
-        return [_matched(recording, first, value_a, value_b, 1)]
     own, other = _by_speaker(a), _by_speaker(b)
     if own is not None and other is not None:
         return [
