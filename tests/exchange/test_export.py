@@ -392,7 +392,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[errors.VoicesError], str]] = 
         errors.ExportError,
         "export 'HERE/none/out': it cannot be read or written (no such file or directory)",
     ),
-    "a folder": ("", {}, errors.ExportError, "export 'HERE': it is a folder; name a file"),
+    "a folder": ("", {}, errors.ExportError, "export 'HERE': it is not a regular file"),
     "the database": (
         "voices.db",
         {"overwrite": True, "format": "jsonl"},

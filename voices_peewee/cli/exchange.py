@@ -21,7 +21,7 @@ from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.exchange.report import Imported
+    from voices_peewee.exchange.merging import Imported
 
 _TOLD: Final = 20  # bad records or conflicts
 _STATES: Final = {
