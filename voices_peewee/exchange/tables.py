@@ -49,25 +49,41 @@ def table_named(name: object) -> str:
 
 
 class Table(NamedTuple):
-    """Rows of a table in order: what selects them, and what reads their values."""
+    """Rows of a table in order: what selects them, and what reads their values.
+
+    ``key`` is the id by which the next rows are asked for; without one they are a stream.
+    """
 
     name: str
     columns: list[str]
-    sql: str
-    values: Sequence[Any] = ()
+    query: Any
     readers: Sequence[tuple[int, Reader]] = ()
+    key: pw.Field | None = None
 
     def count(self, store: Store) -> int:
         """Count the rows."""
-        sql = f"SELECT count(*) FROM ({self.sql}) AS counted"  # noqa: S608
-        found: int = store.connection().execute(sql, self.values).fetchone()[0]
+        sql, values = self.query.sql()
+        counting = f"SELECT count(*) FROM ({sql}) AS counted"  # noqa: S608
+        found: int = store.connection().execute(counting, values).fetchone()[0]
         return found
 
     def batches(self, store: Store) -> Iterator[list[list[Any]]]:
         """Yield the rows, some at a time, with the values that JSON lacks as text."""
-        cursor = store.stream(self.sql, self.values)
-        while rows := cursor.fetchmany(_BATCH):
+        for rows in self._stream(store) if self.key is None else self._pages(store, self.key):
             yield [self._read(row) for row in rows]
+
+    def _stream(self, store: Store) -> Iterator[list[Any]]:
+        cursor = store.stream(*self.query.sql())
+        while rows := cursor.fetchmany(_BATCH):
+            yield rows
+
+    def _pages(self, store: Store, key: pw.Field) -> Iterator[list[Any]]:
+        rest = query = self.query.limit(_BATCH)
+        while rows := store.connection().execute(*rest.sql()).fetchall():
+            yield rows
+            if len(rows) < _BATCH:
+                return
+            rest = query.where(key > rows[-1][0])
 
     def _read(self, row: Sequence[Any]) -> list[Any]:
         values = list(row)
@@ -102,25 +118,18 @@ def own_tables(store: Store) -> list[Table]:
         if store.server is not None:
             schema = store.connection().execute("SELECT current_schema()").fetchone()[0]
         ours = {*TABLES, _CLAIMS, "schema_migrations"}
-        names = [name for name in sorted(database.get_tables(schema)) if name not in ours]
         return [
-            _own_table(
-                name,
-                [column.name for column in database.get_columns(name, schema)],
-                database.get_primary_keys(name, schema),
-            )
-            for name in names
-            if not name.startswith("sqlite_")
+            _own_table(database, name, schema)
+            for name in sorted(database.get_tables(schema))
+            if name not in ours and not name.startswith("sqlite_")
         ]
 
 
-def _own_table(name: str, columns: list[str], keys: list[str]) -> Table:
-    chosen, order = (", ".join(map(_quoted, some)) for some in (columns, keys or columns[:1]))
-    return Table(name, columns, f"SELECT {chosen} FROM {_quoted(name)} ORDER BY {order}")  # noqa: S608
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _own_table(database: pw.Database, name: str, schema: str | None) -> Table:
+    columns = [column.name for column in database.get_columns(name, schema)]
+    keys = database.get_primary_keys(name, schema) or columns[:1]
+    table = pw.Table(name, columns).bind(database)
+    return Table(name, columns, table.select().order_by(*(pw.Column(table, key) for key in keys)))
 
 
 def around(instance: BaseModel) -> list[Table]:
@@ -169,7 +178,7 @@ def _part(model: Model, conditions: Iterable[Any]) -> Table:
         query = query if condition is None else query.where(condition)
     readers = [(place, read) for place, field in enumerate(fields) if (read := _reader(field))]
     columns = [field.column_name for field in fields]
-    return Table(meta.table_name, columns, *query.sql(), readers)
+    return Table(meta.table_name, columns, query, readers, model.id)
 
 
 def _reader(field: pw.Field) -> Reader | None:
