@@ -1,11 +1,203 @@
-"""Say whose output a file is (recording_id) and when its content was read (read_at)."""
+"""Give recordings, stems and voices rows of their own (recording_id), and say when files were read.
+
+Before, the first output of a run took over the recording's row. Every row of history and of
+measurements stays; ``processed_file_id`` is all that changes in them.
+"""
+
+import logging
+import unicodedata
 
 import peewee as pw
 from peewee_migrate import Migrator
 
+_LOG = logging.getLogger("voices_peewee.migrations")
+
+# The paths with a row that a run wrote: which recording they get, from which row's facts.
+# SQLite uses an index on a computed column only where CAST says what it is.
+_PATHS = """
+CREATE TEMPORARY TABLE voices_paths AS
+SELECT original_path AS path,
+ CAST(min(CASE WHEN processed_path IS NULL THEN id END) AS integer) AS recording_id,
+ CAST(coalesce(max(CASE WHEN content_hash IS NOT NULL THEN id END), max(id)) AS integer)
+  AS facts_id,
+ min(created_at) AS created_at,
+ CAST(CASE WHEN count(*) = count(speaker_id) AND min(speaker_id) = max(speaker_id)
+  THEN min(speaker_id) END AS integer) AS speaker_id,
+ CASE WHEN max(CASE WHEN processed_path IS NULL THEN 1 ELSE 0 END) = 1 THEN 0 ELSE 1 END AS is_new
+FROM processed_files
+WHERE original_path IS NOT NULL
+GROUP BY original_path
+HAVING count(*) > 1 OR max(CASE WHEN processed_path IS NOT NULL AND id IN (
+ SELECT processed_file_id FROM processing_history WHERE process IS NOT NULL) THEN 1 ELSE 0 END) = 1
+"""
+
+_NEW_RECORDINGS = """
+INSERT INTO processed_files (filename, original_path, file_format, duration, sample_rate, channels,
+ metadata, file_size, content_hash, created_at, updated_at)
+SELECT file.filename, file.original_path, file.file_format, file.duration, file.sample_rate,
+ file.channels, file.metadata, file.file_size, file.content_hash, paths.created_at,
+ file.updated_at
+FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.facts_id
+WHERE paths.is_new = 1 ORDER BY file.id
+"""
+
+_FIND_NEW = """
+UPDATE voices_paths SET recording_id = (SELECT file.id FROM processed_files AS file
+ WHERE file.original_path = voices_paths.path AND file.processed_path IS NULL) WHERE is_new = 1
+"""
+
+_FACTS = """
+UPDATE processed_files
+SET (file_format, duration, sample_rate, channels, file_size, content_hash) = (
+ SELECT file.file_format, file.duration, file.sample_rate, file.channels, file.file_size,
+  file.content_hash
+ FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.facts_id
+ WHERE paths.recording_id = processed_files.id)
+WHERE content_hash IS NULL AND id IN (SELECT recording_id FROM voices_paths)
+"""
+
+# Key by key: the oldest row that has one says what it is.
+_METADATA = {
+    "sqlite": """
+UPDATE processed_files SET metadata = (
+ SELECT json_group_object(key, json(coalesce(metadata -> fullkey, json_quote(value)))) FROM (
+  SELECT item.key, item.value, item.fullkey, file.metadata,
+   row_number() OVER (PARTITION BY item.key ORDER BY file.id) AS place
+  FROM processed_files AS file, json_each(file.metadata) AS item
+  WHERE file.original_path = processed_files.original_path AND json_type(file.metadata) = 'object')
+ WHERE place = 1)
+WHERE id IN (SELECT paths.recording_id FROM voices_paths AS paths JOIN processed_files AS file
+  ON file.original_path = paths.path WHERE file.metadata <> '{}')
+ AND NOT EXISTS (SELECT 1 FROM processed_files AS file
+  WHERE file.original_path = processed_files.original_path AND NOT json_valid(file.metadata))
+""",
+    "postgresql": """
+UPDATE processed_files SET metadata = merged.metadata FROM (
+ SELECT paths.recording_id, jsonb_object_agg(item.key, item.value ORDER BY file.id DESC) AS metadata
+ FROM voices_paths AS paths JOIN processed_files AS file ON file.original_path = paths.path
+  CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(file.metadata) = 'object'
+   THEN file.metadata ELSE '{}' END) AS item
+ GROUP BY paths.recording_id) AS merged
+WHERE merged.recording_id = processed_files.id
+""",
+}
+
+# A recording whose rows disagree about the speaker has none; its own runs keep theirs in a voice.
+_VOICES_OF_RECORDINGS = """
+INSERT INTO processed_files (filename, original_path, metadata, speaker_id, recording_id,
+ created_at, updated_at)
+SELECT file.filename, file.original_path, file.metadata, file.speaker_id, file.id, file.created_at,
+ file.updated_at
+FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.recording_id
+WHERE file.speaker_id IS NOT NULL AND paths.speaker_id IS NULL
+ AND file.id IN (SELECT processed_file_id FROM processing_history)
+"""
+
+# At that moment only those voices have a recording; what it knows is not theirs.
+_EMPTY_VOICES = "UPDATE processed_files SET metadata = '{}' WHERE recording_id IS NOT NULL"
+
+_TO_VOICES = """
+UPDATE processing_history SET processed_file_id = (SELECT voice.id FROM processed_files AS voice
+ WHERE voice.recording_id = processing_history.processed_file_id)
+WHERE processed_file_id IN (SELECT recording_id FROM processed_files)
+"""
+
+_SPEAKERS_AND_TIMES = """
+UPDATE processed_files SET (speaker_id, created_at) = (
+ SELECT paths.speaker_id, paths.created_at FROM voices_paths AS paths
+ WHERE paths.recording_id = processed_files.id)
+WHERE id IN (SELECT recording_id FROM voices_paths)
+"""
+
+# Hash and size were the recording's, not those of the output.
+_STEMS = """
+UPDATE processed_files SET content_hash = NULL, file_size = NULL, recording_id = (
+ SELECT paths.recording_id FROM voices_paths AS paths
+ WHERE paths.path = processed_files.original_path)
+WHERE processed_path IS NOT NULL AND original_path IN (SELECT path FROM voices_paths)
+"""
+
+_VOICES = """
+UPDATE processed_files SET file_format = NULL, duration = NULL, sample_rate = NULL,
+ channels = NULL, file_size = NULL, content_hash = NULL, recording_id = (
+ SELECT paths.recording_id FROM voices_paths AS paths
+ WHERE paths.path = processed_files.original_path)
+WHERE processed_path IS NULL AND speaker_id IS NOT NULL AND recording_id IS NULL
+ AND original_path IN (SELECT path FROM voices_paths)
+ AND id NOT IN (SELECT recording_id FROM voices_paths)
+"""
+
+_DOUBLES = """
+CREATE TEMPORARY TABLE voices_doubles AS
+SELECT file.id AS id, paths.recording_id AS recording_id
+FROM processed_files AS file JOIN voices_paths AS paths ON paths.path = file.original_path
+WHERE file.processed_path IS NULL AND file.recording_id IS NULL AND file.id <> paths.recording_id
+"""
+
+_TO_RECORDINGS = """
+UPDATE processing_history SET processed_file_id = (SELECT doubles.recording_id
+ FROM voices_doubles AS doubles WHERE doubles.id = processing_history.processed_file_id)
+WHERE processed_file_id IN (SELECT id FROM voices_doubles)
+"""
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM voices_paths WHERE is_new = 1), count(processed_path),
+ count(*) - count(processed_path), (SELECT count(*) FROM voices_doubles)
+FROM processed_files WHERE recording_id IS NOT NULL
+"""
+
+_V_PERFORMANCE = """
+CREATE VIEW v_performance AS
+SELECT measured.id AS id, measured.model_type AS model_type,
+ measured.model_version AS model_version, file.filename AS filename, speaker.name AS speaker,
+ measured.si_snri AS si_snri, measured.sdri AS sdri,
+ measured.real_time_factor AS real_time_factor, measured.processing_time AS processing_time,
+ measured.memory_usage AS memory_usage, measured.cpu_usage AS cpu_usage,
+ measured.additional_metrics AS additional_metrics, {duration} AS duration,
+ CASE WHEN history.success THEN 'success' WHEN history.end_time IS NULL THEN 'unfinished'
+  ELSE 'failed' END AS status,
+ history.operation_type AS operation_type, history.start_time AS start_time,
+ measured.created_at AS created_at, file.original_path AS original_path,
+ file.processed_path AS processed_path, history.run_id AS run_id,
+ measured.processing_history_id AS processing_history_id,
+ history.processed_file_id AS processed_file_id, file.speaker_id AS speaker_id
+FROM model_performance AS measured
+ LEFT JOIN processing_history AS history ON history.id = measured.processing_history_id
+ LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
+ LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id{join}
+"""
+
+_STEPS = (
+    _PATHS,
+    "CREATE INDEX voices_paths_path ON voices_paths (path)",
+    "CREATE INDEX voices_paths_recording ON voices_paths (recording_id)",
+    _NEW_RECORDINGS,
+    _FIND_NEW,
+    _FACTS,
+    _METADATA,
+    _VOICES_OF_RECORDINGS,
+    _EMPTY_VOICES,
+    _TO_VOICES,
+    _SPEAKERS_AND_TIMES,
+    _STEMS,
+    _VOICES,
+    _DOUBLES,
+    _TO_RECORDINGS,
+    "DELETE FROM processed_files WHERE id IN (SELECT id FROM voices_doubles)",
+)
+
+
+def _v_performance(duration: str, join: str = "") -> str:
+    """Return the statement that makes the view; a stem's duration may be its recording's."""
+    return _V_PERFORMANCE.format(duration=duration, join=join).strip()
+
+
+_RECORDING = "\n LEFT JOIN processed_files AS recording ON recording.id = file.recording_id"
+
 
 def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
-    """Add two columns to processed_files."""
+    """Add two columns to processed_files, and put the rows that there are right."""
+    engine = "postgresql" if isinstance(database, pw.PostgresqlDatabase) else "sqlite"
     migrator.add_fields(
         "processed_files",
         recording=pw.ForeignKeyField(
@@ -13,8 +205,52 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         ),
         read_at=pw.DateTimeField(null=True),
     )
+    for step in _STEPS:
+        migrator.sql((step if isinstance(step, str) else step[engine]).strip())
+    migrator.run(_tell_changes, database)
+    migrator.sql("DROP TABLE voices_paths")
+    migrator.sql("DROP TABLE voices_doubles")
+    migrator.run(_compose_names, database)
+    migrator.sql("DROP VIEW v_performance")
+    migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
 
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
-    """Drop the two columns; every row stays."""
-    migrator.remove_fields("processed_files", "recording", "read_at", legacy=True)
+    """Drop the two columns; every row stays, those of recordings and voices too."""
+    migrator.run(_tell_rows, database)
+    migrator.sql("DROP VIEW IF EXISTS v_performance")
+    # Where SQLite drops columns itself, it refuses one that is a foreign key.
+    rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
+    migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
+    migrator.sql(_v_performance("file.duration"))
+
+
+def _tell_changes(database: pw.Database) -> None:
+    added, stems, voices, doubles = database.execute_sql(_COUNTS).fetchone()
+    if stems or voices or doubles:
+        _LOG.warning(
+            "003_recordings: %d outputs and %d voices belong to recordings now; "
+            "%d rows of recordings were added, %d doubles went",
+            *(stems, voices, added, doubles),
+        )
+
+
+def _tell_rows(database: pw.Database) -> None:
+    sql = "SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL"
+    (count,) = database.execute_sql(sql).fetchone()
+    if count:
+        _LOG.warning(
+            "003_recordings: %d outputs and voices stay, but no longer say whose recording "
+            "they belong to",
+            count,
+        )
+
+
+def _compose_names(database: pw.Database) -> None:
+    """Write speakers' names in Unicode's composed form, in which they are looked up."""
+    for key, name in database.execute_sql("SELECT id, name FROM speakers").fetchall():
+        composed = unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+        if composed != name:
+            place = database.param
+            sql = f"UPDATE speakers SET name = {place} WHERE id = {place}"  # noqa: S608
+            database.execute_sql(sql, (composed, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
     "click",
     "rich",
@@ -37,7 +39,7 @@ FLOORS = [
     {"runs", "upkeep"},
     {"questions", "exchange", "lifecycle"},
     {"display"},
-    {"db_manager", "models"},
+    {"models", "db_manager"},
     {"cli"},
     {"__main__"},
 ]
@@ -100,6 +102,20 @@ def test_the_command_line_knows_no_sql(path: Path) -> None:
         "sqlite3",
         "playhouse",
     } == set()
+
+
+def test_the_map_is_the_house() -> None:
+    """The map names each room and module of the first level, and stands in both pages as it is."""
+    document = voices_peewee.__doc__
+    assert document is not None
+    lines = [line for line in document.splitlines() if re.match(r"    \S+(/|\.py) ", line)]
+    mapped = {line.split()[0].removesuffix("/").removesuffix(".py") for line in lines}
+    there = {name_of(path) for path in modules()}
+    assert mapped == there - {"__init__", "__main__", "_version", "models"}
+    floors = [floor(line.split()[0].removesuffix("/").removesuffix(".py")) for line in lines]
+    assert floors == sorted(floors, reverse=True)
+    for page in ("CONTRIBUTING.md", "docs/architecture.md"):
+        assert "\n".join(lines) in (ROOT / page).read_text("utf-8"), page
 
 
 def test_migrations_are_frozen() -> None:

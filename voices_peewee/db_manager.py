@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from voices_peewee.database.query import Query
@@ -114,11 +114,9 @@ class DatabaseManager(
         """Return Peewee's select for a model, with ``filter_by``, ``all`` and ``first`` besides."""
         return self.store.query(model)
 
-    @contextmanager
-    def atomic(self) -> Iterator[Self]:
+    def atomic(self) -> AbstractContextManager[Self]:
         """Make everything that is written inside one transaction."""
-        with self.store.writing():
-            yield self
+        return self.store.writing(self)
 
     # The database itself
 

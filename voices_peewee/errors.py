@@ -229,7 +229,19 @@ class InputError(VoicesError):
     """An input cannot be imported: which one, where in it, and a clause that says why.
 
     ``place`` is empty where all of it is meant, ``column`` where no single value is.
+    ``problems`` are all bad records where there are several, the first thousand of them.
     """
+
+    problems: tuple[InputError, ...] = ()
+
+    @classmethod
+    def several(cls, problems: Sequence[InputError], count: int) -> InputError:
+        """Return the error of ``count`` bad records: the first, and how many more there are."""
+        first = problems[0]
+        more = f"{first.reason}; and {count - 1:,} more bad record{'s' if count > 2 else ''}"
+        error = cls(first.source, more, place=first.place, column=first.column)
+        error.problems = tuple(problems)
+        return error
 
     def __init__(self, source: object, reason: str, *, place: str = "", column: str = "") -> None:
         self.source, self.place, self.column, self.reason = str(source), place, column, reason

@@ -192,8 +192,7 @@ READING = [
     "close-unfinished",
     "leaderboard",
     "compare a b",
-    "plot distribution",
-    "plot trend -o x.png",
+    "plot distribution -o plot.png",
 ]
 
 
@@ -229,7 +228,7 @@ def test_url_of_another_engine_is_refused() -> None:
     """A URL that this version cannot open gives one sentence."""
     message = (
         "Error: cannot use 'mysql://…': use the path of a file, or one of postgresql://, "
-        "postgres://, cockroachdb://\n"
+        "postgres://\n"
     )
     assert run("--db", "mysql://host/db", "list-speakers") == (1, "", message)
 

@@ -49,12 +49,18 @@ def test_pending(night: Path) -> None:
     assert pending(night, "/mix/a.wav") == (0, "", "0 files pending\n")
 
 
-def test_pending_reads_parameters_as_json(night: Path) -> None:
-    """A number is a number, and a text in JSON's quotes is a text."""
+def test_pending_reads_parameters(night: Path) -> None:
+    """A value is JSON where it can be read so; a number that JSON writes otherwise is text."""
     args = ["pending", "/mix/a.wav", "--operation", "separation", "--model", "demucs:4.0"]
     assert run("--db", night, *args, "--param", "shifts=2") == (0, "", "0 files pending\n")
     left = (0, "/mix/a.wav\n", "1 file pending\n")
     assert run("--db", night, *args, "--param", 'shifts="2"') == left
+    with DatabaseManager(night) as db:
+        settings = {"ck": "1e5", "v": "4.10", "n": 7}
+        db.record_run("/mix/x.wav", "ck", start_time=START, success=True, parameters=settings)
+    params = [part for pair in ("ck=1e5", "v=4.10", "n=7") for part in ("--param", pair)]
+    done = run("--db", night, "pending", "/mix/x.wav", "--operation", "ck", *params)
+    assert done == (0, "", "0 files pending\n")
 
 
 def test_pending_with_reasons(night: Path) -> None:
@@ -101,6 +107,34 @@ def test_pending_reads_more_paths_than_fit_a_command_line(
     assert done.stderr == b"5,002 files pending\n"
 
 
+def test_pending_reads_a_list_from_windows(night: Path) -> None:
+    """A byte order mark and carriage returns do not make names of their own."""
+    done = subprocess.run(
+        [*PROGRAM, "--db", str(night), "pending", "-", *SETTINGS],
+        input=b"\xef\xbb\xbf/mix/a.wav\r\n/mix/new.wav\r\n\r\n",
+        capture_output=True,
+    )
+    assert (done.stdout, done.stderr) == (b"/mix/new.wav\n", b"1 file pending\n")
+
+
+def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
+    """A folder stands for the recordings in it; a pattern that matches nothing is refused."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "1.wav").touch()
+    (folder / "notes.txt").touch()
+    assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", "1 file pending\n")
+    refused = f"Error: no file matches {str(folder / '*.flac')!r}\n"
+    assert pending(night, folder / "*.flac") == (1, "", refused)
+
+
+def test_pending_with_query_words(night: Path) -> None:
+    """--where narrows down to recordings that match, and says what the record does not know."""
+    done = pending(night, "/mix/b.wav", "new.wav", "--where", "b.wav")
+    left_out = "1 file not in the record, so that --where left out\n"
+    assert done == (0, "/mix/b.wav\n", f"1 file pending\n{left_out}")
+
+
 def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
     """A terminal sees control characters of a path spelled out."""
     assert terminal("--db", night, "pending", "\x1b[31m.wav", "--operation", "x") == (
@@ -109,13 +143,21 @@ def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
     )
 
 
-def test_pending_refuses(night: Path) -> None:
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        pytest.param(["--param", "x"], 2, "--param takes KEY=VALUE, not 'x'", id="param"),
+        pytest.param(["--operation", " "], 1, "a run needs an operation_type", id="operation"),
+    ],
+)
+def test_pending_refuses(night: Path, args: list[str], code: int, message: str) -> None:
     """Wrong settings are named."""
-    args = ["--db", night, "pending", "/mix/a.wav", "--operation"]
-    message = "--param takes KEY=VALUE, not 'x'"
-    expected = usage("voices pending", "[OPTIONS] PATH...", message)
-    assert run(*args, "x", "--param", "x") == (2, "", expected)
-    assert run(*args, " ") == (1, "", "Error: a run needs an operation_type\n")
+    expected = f"Error: {message}\n"
+    if code == 2:
+        expected = usage("voices pending", "[OPTIONS] PATH...", message)
+    operation = [] if "--operation" in args else ["--operation", "x"]
+    done = run("--db", night, "pending", "/mix/a.wav", *operation, *args)
+    assert done == (code, "", expected)
 
 
 def test_counts_that_say_rows_count_rows(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +25,6 @@ NEXT = f"{len(PACKAGED) + 1:03}"
 NO_DIFFERENCE = ["models and migrations do not differ; the file is empty"]
 
 Models = Sequence[type[pw.Model]]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A copy of the package's migrations to add to."""
-    return Path(shutil.copytree(PACKAGE, tmp_path / "migrations"))
 
 
 @pytest.fixture
@@ -98,7 +91,8 @@ def without_output() -> Any:
 
 def completed(*changed: type[pw.Model]) -> list[type[pw.Model]]:
     """Return the changed models among the package's others."""
-    return list({model._meta.table_name: model for model in (*models.MODELS, *changed)}.values())
+    both: list[type[pw.Model]] = [*models.MODELS, *changed]
+    return list({model._meta.table_name: model for model in both}.values())
 
 
 def bodies(path: Path) -> tuple[str, str]:

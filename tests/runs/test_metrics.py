@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
-import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +23,8 @@ from voices_peewee import (
     ProcessingHistory,
     errors,
 )
-from voices_peewee.runs.metrics import BOUNDS, Metrics, MetricWarning, combine
-from voices_peewee.schema.models import CHECKS
+from voices_peewee.runs.metrics import Metrics, MetricWarning, combine
+from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 
 class Tensor:
@@ -36,15 +37,8 @@ class Tensor:
         return self.value
 
 
-def test_bounds_are_those_of_the_schema() -> None:
-    """Each column's bounds are what its CHECK says, so that no value fails only at the end."""
-    found = {}
-    for name in BOUNDS:
-        sql = CHECKS[f"ck_model_performance_{name}"][0]
-        match = re.fullmatch(rf"{name} BETWEEN (\S+) AND (\S+)", sql)
-        assert match
-        found[name] = (float(match[1]), float(match[2]))
-    assert found == BOUNDS
+UNITS = [("W", 604_800), ("D", 86_400), ("h", 3_600), ("m", 60), ("s", 1), ("ms", 1e-3)]
+UNITS += [("us", 1e-6), ("ns", 1e-9), ("ps", 1e-12), ("fs", 1e-15)]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +154,7 @@ def test_what_is_not_finite_is_named(value: object, text: str) -> None:
             "cannot store this value as JSON: no JSON form for type <class 'object'>",
         ),
         ({"nonfinite": 1}, "a metric cannot be named 'nonfinite': that name is taken"),
-        ({"run_metrics": 1}, "a metric cannot be named 'run_metrics': that name is taken"),
+        ({"run": 1}, "a metric cannot be named 'run': that name is taken"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -182,51 +176,39 @@ def test_a_later_value_replaces_an_earlier_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "of_run", "is_first", "expected"),
+    ("own", "of_run", "expected"),
     [
-        ({}, {"si_snri": 9}, True, {"si_snri": 9.0}),
-        ({}, {"si_snri": 9}, False, {}),
-        ({"si_snri": 8}, {}, False, {"si_snri": 8.0}),
+        ({}, {"si_snri": 9}, {"si_snri": 9.0, "additional_metrics": {"run": ["si_snri"]}}),
+        ({"si_snri": 8}, {}, {"si_snri": 8.0}),
         (
             {"si_snri": 8},
             {"si_snri": 9, "pesq": math.nan},
-            True,
             {
                 "si_snri": 8.0,
-                "additional_metrics": {
-                    "run_metrics": {"si_snri": 9.0},
-                    "nonfinite": {"pesq": "nan"},
-                },
+                "additional_metrics": {"run": ["pesq"], "nonfinite": {"pesq": "nan"}},
             },
         ),
-        ({}, {"cpu_usage": 50}, False, {"cpu_usage": 50.0}),
-        (
-            {"processing_time": 1},
-            {},
-            False,
-            {"processing_time": 1.0, "real_time_factor": 0.25},
-        ),
-        ({}, {"real_time_factor": 3}, False, {"real_time_factor": 3.0}),
+        ({"processing_time": 1}, {}, {"processing_time": 1.0, "real_time_factor": 0.25}),
         (
             {},
             {"processing_time": math.nan},
-            True,
             {
                 "processing_time": None,
                 "real_time_factor": None,
-                "additional_metrics": {"nonfinite": {"processing_time": "nan"}},
+                "additional_metrics": {
+                    "run": ["processing_time"],
+                    "nonfinite": {"processing_time": "nan"},
+                },
             },
         ),
     ],
 )
 def test_an_outputs_metrics_come_before_the_runs(
-    own: dict[str, Any], of_run: dict[str, Any], is_first: bool, expected: dict[str, Any]
+    own: dict[str, Any], of_run: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """The run's metrics fill its first row, its cost every row, and none replaces an output's."""
+    """The run's metrics and cost fill every row, named; none replaces an output's own."""
     measured = Metrics.of({"processing_time": 2, "cpu_usage": 10})
-    combined = combine(
-        Metrics.of(own), Metrics.of(of_run), measured, is_first=is_first, duration=4.0
-    )
+    combined = combine(Metrics.of(own), Metrics.of(of_run), measured, duration=4.0)
     default = {
         "processing_time": 2.0,
         "cpu_usage": 10.0,
@@ -239,12 +221,51 @@ def test_an_outputs_metrics_come_before_the_runs(
     assert combined.row() == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("si_snri", np.ma.masked_invalid([np.nan]).mean(), None),
+        ("si_snri", np.ma.array(3.0, mask=True), None),
+        ("si_snri", np.ma.array([3.0]), 3.0),
+        ("si_snri", pd.NA, None),
+        ("si_snri", np.longdouble("2.5"), 2.5),
+        ("si_snri", Decimal("1.5"), 1.5),
+        *(("processing_time", np.timedelta64(1500, unit), 1500 * factor) for unit, factor in UNITS),
+        ("processing_time", np.timedelta64("NaT", "ns"), None),
+        ("processing_time", dt.timedelta(seconds=2), 2.0),
+    ],
+    ids=str,
+)
+def test_a_number_is_stored_as_it_is_meant(name: str, value: Any, stored: float | None) -> None:
+    """What is masked or missing has no value, and a length of time counts in seconds."""
+    metrics = Metrics.of({name: value})
+    assert metrics.columns[name] == (None if stored is None else pytest.approx(stored, rel=1e-12))
+    assert metrics.nonfinite == ({name: "nan"} if stored is None else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("processing_time", np.timedelta64(3, "M")),
+        ("processing_time", np.timedelta64(3)),
+        ("si_snri", np.timedelta64(3, "s")),
+        ("si_snri", dt.timedelta(seconds=3)),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_of_the_unit_is_refused(name: str, value: Any) -> None:
+    """A length of time that has no seconds, or is asked for in dB, is an error of one sentence."""
+    with pytest.raises(errors.InvalidValueError) as caught:
+        Metrics.of({name: value})
+    assert str(caught.value) == f"{name} must be one number, not {value!r}"
+
+
 # On a server, floats from 1e16 on come back as integers.
 LARGEST = 1e15 if ON_SERVER else None
 NUMBERS = st.floats(LARGEST and -LARGEST, LARGEST, allow_nan=False, allow_infinity=False)
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR)
 NAMES = st.text(CHARACTERS, min_size=1).filter(
-    lambda name: name not in {"nonfinite", "run_metrics", *BOUNDS}
+    lambda name: name not in {"nonfinite", "run", *METRIC_COLUMNS}
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | NUMBERS | st.text(CHARACTERS),

@@ -95,15 +95,16 @@ def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path)
     rows = histories(db)
     assert recorded == rows[0]
     assert [columns(row) for row in rows] == [
-        {"id": number, "processed_file": number, **shared} for number in (1, 2, 3)
+        {"id": number, "processed_file": number + 1, **shared} for number in (1, 2, 3)
     ]
     stored = [(file.processed_path, file.speaker_id, file.duration) for file in files(db)]
     assert stored == [
-        (str(tmp_path / "1.wav"), ada.id, 0.5),
-        (str(tmp_path / "2.wav"), ada.id, 0.5),
-        (str(tmp_path / "3.wav"), 2, 0.5),
+        (None, None, 0.5),
+        (str(tmp_path / "1.wav"), ada.id, None),
+        (str(tmp_path / "2.wav"), ada.id, None),
+        (str(tmp_path / "3.wav"), 2, None),
     ]
-    measured = {
+    measured: dict[str, Any] = {
         "model_type": "demucs",
         "model_version": "4.0",
         "si_snri": None,
@@ -112,7 +113,7 @@ def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path)
         "memory_usage": 100.0,
         "processing_time": 2.0,
         "real_time_factor": 4.0,
-        "additional_metrics": {},
+        "additional_metrics": {"epochs": 3, "run": ["epochs", "memory_usage"]},
     }
     assert [columns(row, "created_at") for row in performances(db)] == [
         {
@@ -120,7 +121,7 @@ def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path)
             "processing_history": 1,
             **measured,
             "si_snri": 12.5,
-            "additional_metrics": {"pesq": 2, "epochs": 3},
+            "additional_metrics": {"pesq": 2, **measured["additional_metrics"]},
         },
         {"id": 2, "processing_history": 2, **measured},
         {"id": 3, "processing_history": 3, **measured, "cpu_usage": 50.0},
@@ -222,7 +223,9 @@ def test_what_is_not_finite_is_named_once(db: DatabaseManager) -> None:
         ("recorded without a value: si_snri is nan, pesq is inf", __file__)
     ]
     told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
-    assert told == [(None, {"nonfinite": {"si_snri": "nan", "pesq": "inf"}})] * 2
+    assert (
+        told == [(None, {"run": ["si_snri"], "nonfinite": {"si_snri": "nan", "pesq": "inf"}})] * 2
+    )
 
 
 ZONE_HINT = "use datetime.now(timezone.utc) or .astimezone()"
@@ -338,7 +341,9 @@ Night = list[tuple[str, int | None, list[tuple[str, int | None]]]]
 
 
 def rows_below(db: DatabaseManager, folder: str) -> list[Any]:
-    """Return the runs of sources below a folder with their files, told without ids."""
+    """Return the runs of sources below a folder with their files, told without ids, and how many
+    files there are.
+    """
     sources = [f"{folder}/{name}" for name in "ab"]
     query = db.query(ProcessedFile).where(ProcessedFile.original_path.in_(sources))
     mine = {file.id: file for file in query.order_by(ProcessedFile.id)}
@@ -349,7 +354,7 @@ def rows_below(db: DatabaseManager, folder: str) -> list[Any]:
         file = mine[row.processed_file_id]
         paths = (str(file.original_path), file.processed_path or "")
         names = (path.removeprefix(folder) for path in paths)
-        found.append((*names, file.speaker_id, order.index(file.id)))
+        found.append((*names, file.speaker_id, file.kind))
     return found
 
 

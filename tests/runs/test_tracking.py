@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +33,10 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.records.sources import look, settle
-from voices_peewee.runs.meter import process_facts
 from voices_peewee.runs.metrics import MetricWarning
-from voices_peewee.runs.run import OutputWarning, Run
+from voices_peewee.runs.overwriting import OutputWarning
+from voices_peewee.runs.process import process_facts
+from voices_peewee.runs.run import Run, SpeakerWarning, TransactionWarning
 from voices_peewee.schema.fields import utc_now
 
 SEPARATION = "voice_separation"
@@ -108,9 +110,12 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         run.log(si_snri=12.4, sdri=12.9, pesq=2.7, metric_impl="fast_bss_eval 0.1.4")
     assert seen == [(None, 0)]
 
-    (file,), (history,), (performance,) = files(db), histories(db), performances(db)
-    assert (file.original_path, file.processed_path, file.speaker_id) == (str(mix), None, ada.id)
-    assert (file.duration, file.content_hash) == (0.5, digest(mix))
+    (recording, file), (history,), (performance,) = files(db), histories(db), performances(db)
+    assert (recording.original_path, recording.kind, recording.speaker_id) == (
+        *(str(mix), "recording", None),
+    )
+    assert (recording.duration, recording.content_hash) == (0.5, digest(mix))
+    assert (file.kind, file.recording_id, file.speaker_id) == ("voice", recording.id, ada.id)
     assert history.end_time is not None
     assert before <= history.start_time <= history.end_time <= utc_now()
     times = {"start_time": history.start_time, "end_time": history.end_time}
@@ -144,7 +149,11 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         "memory_usage": performance.memory_usage,
         "processing_time": seconds,
         "real_time_factor": seconds / 0.5,
-        "additional_metrics": {"pesq": 2.7, "metric_impl": "fast_bss_eval 0.1.4"},
+        "additional_metrics": {
+            "pesq": 2.7,
+            "metric_impl": "fast_bss_eval 0.1.4",
+            "run": ["metric_impl", "pesq", "sdri", "si_snri"],
+        },
         "created_at": performance.created_at,
     }
     assert (run.id, run.file, run.parameters) == (history.id, file, history.parameters)
@@ -187,7 +196,7 @@ def test_what_the_block_raises_is_recorded_and_goes_on(
     if not isinstance(error, RuntimeError):
         assert empty == ""
         assert "    raise error" in trace
-    assert performance.additional_metrics == {"pesq": 1.5}
+    assert performance.additional_metrics == {"pesq": 1.5, "run": ["pesq"]}
     assert performance.processing_time is not None
 
 
@@ -325,7 +334,7 @@ def test_a_path_is_found_again(db: DatabaseManager, tmp_path: Path) -> None:
 
 def test_a_source_that_two_processes_find_new_has_one_row(db: DatabaseManager) -> None:
     """Whoever comes second uses the row that the first has written since it looked."""
-    both = [look(db.store, "/mix.wav", None) for _ in range(2)]
+    both = [look(db.store, "/mix.wav") for _ in range(2)]
     with db.atomic():
         rows = [settle(db.store, source) for source in both]
     assert [row.id for row in rows] == [1, 1]
@@ -337,9 +346,10 @@ def test_a_file_object_may_be_new(db: DatabaseManager, tmp_path: Path) -> None:
     file = ProcessedFile(filename="my name", original_path=mix, metadata={"take": 3})
     with db.track(file, SEPARATION, speaker=Speaker(name="Ada")) as run:
         pass
-    (row,) = files(db)
-    assert file.id == row.id == run.file.id
-    assert (row.metadata, row.duration, row.speaker_id) == ({"take": 3}, 0.1, 1)
+    (row, voice) = files(db)
+    assert (file.id, voice.id) == (row.id, run.file.id)
+    assert (row.metadata, row.duration, row.speaker_id) == ({"take": 3}, 0.1, None)
+    assert (voice.recording_id, voice.speaker_id) == (row.id, 1)
 
 
 def test_a_file_object_without_a_path_is_a_source(db: DatabaseManager) -> None:
@@ -366,12 +376,12 @@ def test_new_content_is_noticed_at_the_next_run(db: DatabaseManager, tmp_path: P
 
 
 def test_a_settled_file_is_not_read_again(db: DatabaseManager, tmp_path: Path) -> None:
-    """A file that is older than its row is believed; one that vanished keeps its facts."""
+    """A file that was read after it was written is believed; a vanished one keeps its facts."""
     mix = write_wav(tmp_path / "mix.wav")
     file = db.add_audio(mix)
     db.update(file, content_hash="believed")
     later = (utc_now() + dt.timedelta(hours=1)).isoformat(sep=" ", timespec="microseconds")
-    sql = "UPDATE processed_files SET updated_at = ?"
+    sql = "UPDATE processed_files SET read_at = ?"
     db.execute_raw_query(sql, (later,), write=True)
     with db.track(mix, SEPARATION):
         pass
@@ -387,26 +397,54 @@ def test_a_file_that_was_only_touched_is_settled(db: DatabaseManager, tmp_path: 
     mix = write_wav(tmp_path / "mix.wav")
     db.add_audio(mix)
     early = "2000-01-01 00:00:00.000000+00:00"
-    db.execute_raw_query("UPDATE processed_files SET updated_at = ?", (early,), write=True)
+    db.execute_raw_query("UPDATE processed_files SET read_at = ?", (early,), write=True)
+    before = files(db)[0].updated_at
     with db.track(mix, SEPARATION) as run:
         pass
-    assert files(db)[0].updated_at > utc_now() - dt.timedelta(minutes=1)
-    assert run.file.updated_at == files(db)[0].updated_at
+    (file,) = files(db)
+    assert file.read_at is not None
+    assert file.read_at > utc_now() - dt.timedelta(minutes=1)
+    assert (run.file.read_at, file.updated_at) == (file.read_at, before)
+
+
+def test_new_content_of_the_same_size_is_seen_after_any_update(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """An update of the row does not count as reading the file: the next run has its new hash."""
+    mix = write_wav(tmp_path / "mix.wav", value=1)
+    file = db.add_audio(mix)
+    early = "2000-01-01 00:00:00.000000+00:00"
+    db.execute_raw_query("UPDATE processed_files SET read_at = ?", (early,), write=True)
+    write_wav(mix, value=2)
+    later = utc_now() + dt.timedelta(hours=1)
+    db.update(db.get_file(file.id), metadata={"x": 1}, updated_at=later)
+    with db.track(mix, SEPARATION):
+        pass
+    assert [row.source_hash for row in histories(db)] == [digest(mix)]
+    assert list(db.pending([mix], SEPARATION, exact=True)) == []
 
 
 # Metrics
 
 
 def test_log_may_be_called_many_times(db: DatabaseManager) -> None:
-    """The last value of a name counts, and the user's own measurements replace ours."""
+    """The last value of a name counts, which is said once; the user's measurements replace ours."""
     with db.track("mix.wav", SEPARATION) as run:
-        run.log(si_snri=1, loss=[3.0])
-        run.log(si_snri=np.float32(2.5), cpu_usage=50, memory_usage=10)
-        run.log(processing_time=4, real_time_factor=0.25, loss=[3.0, 1.0])
+        run.log({"si_snri": 1}, loss=[3.0])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run.log(si_snri=np.float32(2.5), cpu_usage=50, memory_usage=10)
+            run.log(processing_time=4, real_time_factor=0.25, loss=[3.0, 1.0])
+            for _ in range(3):
+                run.log({"si_snri": 2.5})
+    text = "{} was logged before in this run: the last value counts"
+    assert [(one.category, str(one.message), one.filename) for one in caught] == [
+        (MetricWarning, text.format(name), __file__) for name in ("si_snri", "loss")
+    ]
     (row,) = performances(db)
     names = ("si_snri", "cpu_usage", "memory_usage", "processing_time", "real_time_factor")
     assert [getattr(row, name) for name in names] == [2.5, 50, 10, 4, 0.25]
-    assert row.additional_metrics == {"loss": [3.0, 1.0]}
+    assert row.additional_metrics == {"loss": [3.0, 1.0], "run": sorted([*names, "loss"])}
 
 
 def test_what_is_not_finite_does_not_break_the_row(db: DatabaseManager) -> None:
@@ -423,7 +461,8 @@ def test_what_is_not_finite_does_not_break_the_row(db: DatabaseManager) -> None:
     (row,) = performances(db)
     assert (row.si_snri, row.sdri) == (None, None)
     assert row.additional_metrics == {
-        "nonfinite": {"si_snri": "nan", "pesq": "inf", "sdri": "-inf"}
+        "nonfinite": {"si_snri": "nan", "pesq": "inf", "sdri": "-inf"},
+        "run": ["pesq", "si_snri"],
     }
 
 
@@ -442,23 +481,33 @@ def test_a_wrong_metric_leaves_the_run_as_it_was(db: DatabaseManager) -> None:
 
 
 def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
-    """The first output fills the rows of the start, each further one has its own."""
+    """The first output moves the row of the start; each has a row that is true to its file."""
     mix = write_wav(tmp_path / "mix.wav", 4000)
+    stems = [
+        write_wav(tmp_path / f"{n}.wav", frames, value=n) for n, frames in ((1, 800), (2, 400))
+    ]
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
     with db.track(mix, SEPARATION, model_type="demucs", parameters={"shifts": 2}) as run:
         one = run.output(tmp_path / "1.wav", speaker=ada, si_snri=12.4, pesq=2.7)
         two = run.output(str(tmp_path / "2.wav"), speaker="Bob", si_snri=11.0)
         run.log(epochs=3)
     assert outputs(db) == [
-        (1, 1, str(tmp_path / "1.wav"), ada.id),
-        (2, 2, str(tmp_path / "2.wav"), bob.id),
+        (1, 2, str(tmp_path / "1.wav"), ada.id),
+        (2, 3, str(tmp_path / "2.wav"), bob.id),
     ]
-    assert files(db) == [one, two]
-    assert run.file == one
-    facts = ("filename", "original_path", "file_format", "duration", "sample_rate", "channels")
-    facts += ("file_size", "content_hash")
-    first, second = ({name: getattr(file, name) for name in facts} for file in files(db))
-    assert first == second
+    recording, *_ = files(db)
+    assert files(db) == [recording, one, two]
+    assert (run.recording, run.file) == (recording, one)
+    facts = [
+        (file.kind, file.original_path, file.duration, file.file_size, file.content_hash)
+        for file in files(db)
+    ]
+    assert facts == [
+        ("recording", str(mix), 0.5, 8044, digest(mix)),
+        ("stem", str(mix), 0.1, 1644, digest(stems[0])),
+        ("stem", str(mix), 0.05, 844, digest(stems[1])),
+    ]
+    assert db.get_file(mix) == recording
     shared = [
         {key: value for key, value in row.__data__.items() if key not in ("id", "processed_file")}
         for row in histories(db)
@@ -467,7 +516,8 @@ def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
     assert shared[0] == shared[1]
     assert (shared[0]["run_id"], shared[0]["success"]) == (run.run_id, True)
     told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
-    assert told == [(12.4, {"pesq": 2.7, "epochs": 3}), (11.0, {})]
+    of_run = {"epochs": 3, "run": ["epochs"]}
+    assert told == [(12.4, {"pesq": 2.7, **of_run}), (11.0, of_run)]
     measured = {
         (row.processing_time, row.cpu_usage, row.memory_usage, row.real_time_factor)
         for row in performances(db)
@@ -476,24 +526,69 @@ def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
     assert None not in measured.pop()
 
 
-def test_a_number_of_the_run_counts_once(db: DatabaseManager) -> None:
-    """Logged metrics are in the first output's row only, and never in place of its own."""
+def test_what_was_logged_stands_in_every_row(db: DatabaseManager) -> None:
+    """What the run was given is in all its rows and named there; an output's own goes before."""
     with db.track("mix.wav", SEPARATION) as run:
-        run.log(si_snri=10)
-        run.output("/1.wav", sdri=3)
+        run.log(wer=0.1, si_snri=10)
+        run.output("/1.wav", si_snri=9)
         run.output("/2.wav")
-    with db.track("mix.wav", SEPARATION) as run:
-        run.output("/3.wav", si_snri=9)
-        run.output("/4.wav", si_snri=11)
-        run.log(si_snri=10, processing_time=2)
-    told = [(row.si_snri, row.sdri, row.additional_metrics) for row in performances(db)]
+        run.log(processing_time=2)
+    told = [(row.si_snri, row.processing_time, row.additional_metrics) for row in performances(db)]
     assert told == [
-        (10, 3, {}),
-        (None, None, {}),
-        (9, None, {"run_metrics": {"si_snri": 10.0}}),
-        (11, None, {}),
+        (9, 2, {"wer": 0.1, "run": ["processing_time", "wer"]}),
+        (10, 2, {"wer": 0.1, "run": ["processing_time", "si_snri", "wer"]}),
     ]
-    assert [row.processing_time for row in performances(db)][2:] == [2, 2]
+
+
+def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None:
+    """The output is kept with the name in its metadata, and a warning on the user's line."""
+    with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning) as caught:
+        run.output("/1.wav", speaker="c", si_snri=1)
+    assert [(str(one.message), one.filename) for one in caught] == [
+        ("no speaker 'c': the output '/1.wav' is kept with the name alone", __file__)
+    ]
+    assert [(file.kind, file.speaker_id, file.metadata) for file in files(db)] == [
+        ("recording", None, {}),
+        ("stem", None, {"speaker": "c"}),
+    ]
+    assert [row.status for row in histories(db)] == ["success"]
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_leaving_the_program_well_is_success(db: DatabaseManager, code: int | None) -> None:
+    """``sys.exit()`` without an error in a block ends the run as done."""
+    with pytest.raises(SystemExit), db.track("mix.wav", SEPARATION):
+        sys.exit(code)
+    assert [(row.status, row.error_message) for row in histories(db)] == [("success", None)]
+
+
+def test_a_run_inside_a_transaction_says_so(db: DatabaseManager) -> None:
+    """A run that a rollback would take away is told of when it begins."""
+    text = "this run begins inside a transaction: if that is rolled back, as by an exception "
+    with (
+        pytest.warns(TransactionWarning) as caught,
+        pytest.raises(ValueError, match="x"),
+        db.atomic(),
+        db.track("mix.wav", SEPARATION),
+    ):
+        raise ValueError("x")
+    assert [(str(one.message), one.filename) for one in caught] == [
+        (f"{text}that leaves it, the run leaves no trace", __file__)
+    ]
+    assert histories(db) == []
+
+
+def test_a_repeated_batch_warns_once(db: DatabaseManager) -> None:
+    """Outputs of the same two models that take the place of others are told of once."""
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number in range(3):
+                with db.track(f"{number}.wav", SEPARATION, model_type="demucs") as run:
+                    run.output(f"/{number}.wav")
+    assert [one.category for one in caught] == [OutputWarning]
+    kinds = [file.kind for file in files(db)]
+    assert (kinds.count("recording"), kinds.count("stem")) == (3, 3)
 
 
 def test_an_output_that_is_told_again_keeps_one_row(db: DatabaseManager) -> None:
@@ -504,7 +599,8 @@ def test_an_output_that_is_told_again_keeps_one_row(db: DatabaseManager) -> None
             run.output(output, si_snri=1, pesq=2)
         for output in ("/1.wav", "/2.wav"):
             run.output(output, speaker=ada, si_snri=3)
-    assert outputs(db) == [(1, 1, "/1.wav", ada.id), (2, 2, "/2.wav", ada.id)]
+    assert [row[2:] for row in outputs(db)] == [("/1.wav", ada.id), ("/2.wav", ada.id)]
+    assert len(files(db)) == 3  # the rows of no speaker are gone
     told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
     assert told == [(3, {"pesq": 2})] * 2
 
@@ -535,18 +631,32 @@ def test_every_run_inherits_the_speaker_of_the_recording(db: DatabaseManager) ->
     assert db.compare("demucs", "svoice").n == 1
 
 
-def test_a_speaker_is_given_to_a_recording_that_has_none(db: DatabaseManager) -> None:
-    """``speaker=`` names the voice of the recording; a run for another has its own row."""
+def test_a_run_for_a_speaker_hangs_on_a_voice(db: DatabaseManager) -> None:
+    """Each speaker of a recording has one voice; the recording's own speaker stays as it was."""
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
     for speaker in (None, ada, bob, ada, None):
         with db.track("mix.wav", SEPARATION, speaker=speaker):
             pass
     assert outputs(db) == [
-        (1, 1, None, ada.id),
-        (2, 1, None, ada.id),
-        (3, 2, None, bob.id),
-        (4, 1, None, ada.id),
-        (5, 2, None, bob.id),
+        (1, 1, None, None),
+        (2, 2, None, ada.id),
+        (3, 3, None, bob.id),
+        (4, 2, None, ada.id),
+        (5, 1, None, None),
+    ]
+    with db.track(db.get_by_id(ProcessedFile, 2), SEPARATION) as run:
+        assert (run.file.id, run.recording.id) == (2, 1)
+
+
+def test_a_voice_that_a_run_leaves_goes(db: DatabaseManager) -> None:
+    """The first output moves the run from the voice that was made for it to its stem."""
+    ada = db.create_speaker("Ada")
+    with db.track("mix.wav", SEPARATION, speaker=ada) as run:
+        assert run.file.kind == "voice"
+        run.output("/1.wav")
+    assert [(file.kind, file.speaker_id) for file in files(db)] == [
+        ("recording", None),
+        ("stem", ada.id),
     ]
 
 
@@ -559,17 +669,17 @@ def test_a_run_is_not_filed_under_another_speakers_output(db: DatabaseManager) -
     for speaker in (None, ada):
         with db.track("mix.wav", "evaluation", speaker=speaker):
             pass
-    assert outputs(db)[2:] == [(3, 3, None, ada.id), (4, 3, None, ada.id)]
+    assert outputs(db)[2:] == [(3, 1, None, None), (4, 4, None, ada.id)]
 
 
 def test_two_runs_at_once_do_not_share_an_output_row(db: DatabaseManager) -> None:
-    """The row that both began with is claimed by one of them at most."""
+    """Both hang on the recording until each has an output of its own."""
     with db.track("mix.wav", SEPARATION) as one, db.track("mix.wav", SEPARATION) as two:
         two.output("/2.wav", pesq=2)
         one.output("/1.wav", pesq=1)
-    assert outputs(db) == [(1, 1, "/1.wav", None), (2, 2, "/2.wav", None)]
+    assert outputs(db) == [(1, 3, "/1.wav", None), (2, 2, "/2.wav", None)]
     assert [row.additional_metrics["pesq"] for row in performances(db)] == [1, 2]
-    assert (one.file.id, two.file.id) == (1, 2)
+    assert (one.file.id, two.file.id) == (3, 2)
 
 
 def test_an_output_of_two_runs_is_kept_with_a_warning(db: DatabaseManager) -> None:
@@ -586,9 +696,9 @@ def test_an_output_of_two_runs_is_kept_with_a_warning(db: DatabaseManager) -> No
         (text.format(second.run_id, SEPARATION), __file__),
     ]
     assert outputs(db) == [
-        (1, 1, "/stem.wav", None),
-        (2, 2, "/stem.wav", None),
-        (3, 1, "/stem.wav", None),
+        (1, 2, "/stem.wav", None),
+        (2, 4, "/stem.wav", None),
+        (3, 2, "/stem.wav", None),
     ]
 
 
@@ -598,7 +708,7 @@ def test_doing_the_work_of_a_failed_run_again_is_no_surprise(db: DatabaseManager
         fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
     with db.track("a.wav", SEPARATION) as run:
         run.output("/stem.wav")
-    assert outputs(db) == [(1, 1, "/stem.wav", None), (2, 1, "/stem.wav", None)]
+    assert outputs(db) == [(1, 2, "/stem.wav", None), (2, 2, "/stem.wav", None)]
 
 
 def test_an_output_does_not_turn_another_runs_row_into_its_own(db: DatabaseManager) -> None:
@@ -611,12 +721,13 @@ def test_an_output_does_not_turn_another_runs_row_into_its_own(db: DatabaseManag
 
 
 def test_a_run_that_told_no_output_claims_none(db: DatabaseManager) -> None:
-    """A warning never names a run that only shares the row of an output."""
+    """A warning never names a run that failed or told no output."""
     with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
         fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
     with db.track("a.wav", SEPARATION), db.track("a.wav", SEPARATION) as run:
         run.output("/stem.wav")
-    assert outputs(db) == [(number, 1, "/stem.wav", None) for number in (1, 2, 3)]
+    stem = (2, "/stem.wav", None)
+    assert outputs(db) == [(1, *stem), (2, 1, None, None), (3, *stem)]
 
 
 def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseManager) -> None:
@@ -625,7 +736,7 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
         run.output("/1.wav", pesq=1)
         with pytest.raises(ValueError, match="x"), db.atomic():
             fail_after(lambda: run.output("/2.wav", pesq=2), ValueError("x"))
-    assert outputs(db) == [(1, 1, "/1.wav", None)]
+    assert outputs(db) == [(1, 2, "/1.wav", None)]
     assert [row.status for row in histories(db)] == ["success"]
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
 
@@ -751,11 +862,23 @@ def test_a_decorated_function_is_a_run_a_call(db: DatabaseManager, tmp_path: Pat
         ("copy", True),
     ]
     assert [row.additional_metrics for row in performances(db)] == [
-        {"gain": 1.0},
-        {"gain": 3.0},
+        {"gain": 1.0, "run": ["gain"]},
+        {"gain": 3.0, "run": ["gain"]},
         {},
     ]
     assert len(files(db)) == 1
+
+
+def test_a_method_may_be_decorated(db: DatabaseManager) -> None:
+    """The source of a method's call is what follows ``self``, by place or by name."""
+
+    class Model:
+        @db.track(operation_type=SEPARATION)
+        def separate(self, path: str) -> str:
+            return path
+
+    assert (Model().separate("a.wav"), Model().separate(path="b.wav")) == ("a.wav", "b.wav")
+    assert [file.filename for file in files(db)] == ["a.wav", "b.wav"]
 
 
 def test_a_decorated_function_may_fail(db: DatabaseManager) -> None:
@@ -779,7 +902,7 @@ def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> No
         return sources
 
     assert mix("a.wav", "b.wav") == ("a.wav", "b.wav")  # type: ignore[call-arg]
-    assert performances(db)[0].additional_metrics == {"sources": 2}
+    assert performances(db)[0].additional_metrics == {"sources": 2, "run": ["sources"]}
 
 
 def test_an_object_that_is_called_is_tracked(db: DatabaseManager) -> None:
@@ -883,7 +1006,7 @@ def test_coroutines_are_tracked_side_by_side(db: DatabaseManager) -> None:
     metrics = {row.processing_history_id: row.additional_metrics for row in performances(db)}
     for row in histories(db):
         file = by_id[row.processed_file_id]
-        assert metrics[row.id] == {"name": file.filename}
+        assert metrics[row.id] == {"name": file.filename, "run": ["name"]}
         done = file.filename != "hang"
         assert (row.success, file.processed_path is not None) == (done, done)
 
@@ -917,7 +1040,7 @@ def test_threads_track_at_the_same_time(db: DatabaseManager, tmp_path: Path) -> 
     assert all(row.success for row in histories(db))
     told = sorted((row.si_snri, row.additional_metrics["step"]) for row in performances(db))
     assert told == [(number, step) for number in range(8) for step in range(50)]
-    paths = sorted(str(file.processed_path) for file in files(db))
+    paths = sorted(str(file.processed_path) for file in files(db) if file.kind == "stem")
     assert paths == sorted(f"/{number}/{step}.wav" for number in range(8) for step in range(50))
 
 
@@ -1017,7 +1140,9 @@ def test_a_forked_child_does_not_end_its_parents_run(path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, message, "")
     with DatabaseManager(path) as db:
         assert [row.status for row in histories(db)] == ["success"]
-        assert [row.additional_metrics for row in performances(db)] == [{"pesq": 2}]
+        assert [row.additional_metrics for row in performances(db)] == [
+            {"pesq": 2, "run": ["pesq"]}
+        ]
 
 
 # Death, and its traces

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
 import json
 import uuid
+from collections import deque
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -74,13 +78,23 @@ def test_names_may_be_enums(db: DatabaseManager) -> None:
     assert [row.n for row in db.leaderboard(**model)] == [2]
 
 
+REFUSED = "cannot store this value as JSON"
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
         (b"\xff", "cannot store this value as JSON: no JSON form for bytes b'\\xff'"),
-        (Decimal(1), "cannot store this value as JSON: no JSON form for Decimal Decimal('1')"),
+        (
+            np.timedelta64(3, "M"),
+            f"{REFUSED}: no seconds for timedelta64[M] {np.timedelta64(3, 'M')!r}",
+        ),
+        (
+            np.longdouble("1e4000"),
+            f"cannot store this value as JSON: the number {np.longdouble('1e4000')!r} is too large",
+        ),
     ],
-    ids=["bytes", "decimal"],
+    ids=["bytes", "months", "longdouble"],
 )
 def test_json_fields_refuse_what_has_no_form(
     db: DatabaseManager, value: object, sentence: str
@@ -90,6 +104,65 @@ def test_json_fields_refuse_what_has_no_form(
         with pytest.raises(errors.InvalidValueError) as caught:
             write(ProcessedFile(filename="a", metadata={"value": value}))
         assert str(caught.value) == sentence
+
+
+@dataclasses.dataclass
+class _Settings:
+    rate: object
+    inner: object = None
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (np.ma.masked, None),
+        (np.ma.array([1, 2], mask=[0, 1]), [1, None]),
+        (np.longdouble("0.1"), 0.1),
+        (Decimal("0.1"), 0.1),
+        (Decimal("0.10000000000000000000000001"), "0.10000000000000000000000001"),
+        (
+            _Settings(np.int64(2), _Settings(Path("/a"))),
+            {"rate": 2, "inner": {"rate": "/a", "inner": None}},
+        ),
+        (deque([1, (2, 3)]), [1, [2, 3]]),
+        (MappingProxyType({"a": MappingProxyType({1: 2})}), {"a": {"1": 2}}),
+        (pd.NA, None),
+        (pd.NaT, None),
+        (np.datetime64("NaT", "ns"), None),
+        (np.timedelta64(1500, "ms"), 1.5),
+        (np.array([1500], "m8[ns]"), [1.5e-6]),
+        *(
+            (np.datetime64("2026-11-01T12:30", unit), text)
+            for unit, text in (
+                ("Y", "2026"),
+                ("M", "2026-11"),
+                ("D", "2026-11-01"),
+                ("m", "2026-11-01T12:30"),
+                ("us", "2026-11-01T12:30:00.000000"),
+                ("ns", "2026-11-01T12:30:00.000000000"),
+            )
+        ),
+    ],
+    ids=repr,
+)
+def test_json_holds_what_was_meant(db: DatabaseManager, value: object, stored: object) -> None:
+    """What Python, NumPy and pandas make is stored as the value that it stands for."""
+    file = db.add(ProcessedFile(filename="a", metadata={"value": value}))
+    found = db.get_by_id(ProcessedFile, file.id)
+    assert found is not None
+    assert found.metadata == {"value": stored}
+
+
+def test_a_time_that_is_missing_is_no_time(db: DatabaseManager) -> None:
+    """pandas' NaT is refused as what it is, and counts as not given in a recorded run."""
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add(ProcessedFile(filename="a", created_at=pd.NaT))
+    assert str(caught.value) == "created_at NaT is not a datetime"
+    start = "2026-11-22T10:00Z"
+    run = db.record_run("/a", "x", start_time=start, end_time=pd.NaT, processing_time=1)
+    assert run.end_time - run.start_time == dt.timedelta(seconds=1)
+    with pytest.raises(errors.InvalidValueError, match=r"^a recorded run needs start_time$"):
+        db.record_run("/a", "x", start_time=pd.NaT)
 
 
 def test_json_numbers_beyond_writing_are_refused(db: DatabaseManager) -> None:

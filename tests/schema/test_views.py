@@ -15,8 +15,8 @@ import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from migrations.test_runner import PACKAGE, fill, write
 from support.databases import other_program
+from support.migration_files import PACKAGE, fill, write
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessingHistory, Speaker
@@ -25,6 +25,7 @@ from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.models import MODELS
 from voices_peewee.schema.views import VIEWS
 
+TIME = "2026-01-01 00:00:00.000000+00:00"
 TABLES = [model._meta.table_name for model in MODELS]
 
 
@@ -191,7 +192,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "INSERT INTO speakers (name, tags, created_at, updated_at)"
-            " VALUES ('Ada', '[]', '2026-01-01', '2026-01-01')"
+            f" VALUES ('Ada', '[]', '{TIME}', '{TIME}')"
         )
         connection.commit()
     with DatabaseManager(path).initialize() as db:
@@ -201,7 +202,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     assert saved is not None
     query = "SELECT name FROM sqlite_master WHERE type = 'view'"
     assert rows(saved, query) == []
-    assert [row["name"] for row in rows(path, query)] == list(VIEWS)
+    assert {row["name"] for row in rows(path, query)} == {*VIEWS}
 
 
 @pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")

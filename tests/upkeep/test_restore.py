@@ -37,7 +37,6 @@ from voices_peewee.errors import (
     NotVoicesError,
     VoicesError,
 )
-from voices_peewee.upkeep import copying
 from voices_peewee.upkeep.backup import list_backups, snapshot, verify
 from voices_peewee.upkeep.restoring import restore
 
@@ -232,23 +231,6 @@ def test_a_damaged_database_that_was_moved_away(database: Path, copies: Path) ->
         left.rename(copies / left.name.replace("voices", "broken"))
     restore(made.path, copies / "voices.db", directories=KNOWN)
     assert speakers(copies / "voices.db") == ["Ada", "Bob", "Cleo"]
-
-
-def test_without_wal(database: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file system cannot do WAL, as some of a network cannot, a restore is refused."""
-    made = snapshot(database, copies / "a.db")
-    execute(database, "PRAGMA journal_mode=DELETE")
-    before = contents(database.parent)
-    monkeypatch.setattr(
-        "voices_peewee.upkeep.restoring.open_database",
-        lambda path, timeout=0.0: copying._connect(f"{path.as_uri()}?mode=rw&nolock=1", timeout),
-    )
-    with pytest.raises(DatabaseError) as caught:
-        restore(made.path, database, directories=KNOWN)
-    assert str(caught.value) == (
-        f"cannot use '{database}': it cannot be put into WAL mode, which restoring needs"
-    )
-    assert contents(database.parent) == before
 
 
 def test_a_database_that_appears(database: Path, copies: Path) -> None:

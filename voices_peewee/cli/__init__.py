@@ -19,7 +19,7 @@ _SECTIONS: Final = {
             "check": "Look for what is wrong, and say what to do.",
             "backup": "Save a verified copy while others write.",
             "list-backups": "List the backups beside the database.",
-            "verify-backup": "Check a backup: its digest and what it holds.",
+            "verify-backup": "Check a backup: its digest and every page.",
             "restore": "Put a backup in the place of the database's content.",
         },
     ),
@@ -69,13 +69,13 @@ _SECTIONS: Final = {
         {
             "leaderboard": "Rank models by a metric.",
             "compare": "Compare two models on what both have processed.",
-            "plot": "Draw a plot: a distribution, paired, scatter or trend.",
+            "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),
     "In and out": (
         "exchange",
         {
-            "export": "Write the record or some of its tables to files.",
+            "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
             "serve": "Show the database in the browser, read-only.",
         },

@@ -73,6 +73,7 @@ def status(manager: DatabaseManager, *, as_json: bool) -> None:
         write_json(facts)
         return
     counts = facts.pop("rows") | facts.pop("files")
+    facts["version"] = facts.pop("voices")  # what is counted has that name too
     facts["schema"] = f"up to date ({facts.pop('migrations')[-1]})"
     known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
     write_facts([*known, *((Column(name, "count"), count) for name, count in counts.items())])
@@ -158,7 +159,7 @@ def list_backups(manager: DatabaseManager, view: View) -> None:
 @path_argument
 @pass_manager
 def verify_backup(manager: DatabaseManager, path: Path) -> None:
-    """Check a backup: its digest and what it holds."""
+    """Check a backup: its digest and every page."""
     say(f"{str(path)!r} is sound: {_described(manager.verify_backup(path))}")
 
 
@@ -172,6 +173,10 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
     The backup is verified first, and the present content is backed up. Other programs
     may keep the database open.
     """
+    from voices_peewee.database.server_url import is_server
+
+    if is_server(manager.path):
+        manager.restore(path)  # which says what to use instead
     found = manager.verify_backup(path)
     confirm(f"Replace {manager.path!r} by {str(path)!r} ({_described(found)})?", yes=yes)
     with closing(manager), progress_bar("Restoring") as progress:

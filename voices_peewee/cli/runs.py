@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -31,6 +33,13 @@ from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+
+where_option = click.option(
+    "--where",
+    metavar="QUERY",
+    multiple=True,
+    help="A query word, as the lists take them; may be given several times.",
+)
 
 _FAILURE_COLUMNS: Final = (
     Column("count", "count", "runs"),
@@ -86,6 +95,7 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
     multiple=True,
     help="One parameter; may be given several times.",
 )
+@where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
 @click.option("--check", is_flag=True, help="Exit 1 if anything is left to do.")
@@ -96,6 +106,7 @@ def pending(
     operation: str,
     model: str | None,
     param: tuple[str, ...],
+    where: tuple[str, ...],
     *,
     nul: bool,
     as_json: bool,
@@ -104,16 +115,19 @@ def pending(
     """Print the files that are still to be processed.
 
     Those are the files among PATH... that have no successful run of exactly these settings, or
-    have changed since. Their paths are printed as they were given, one a line. With '-' as a
-    PATH more are read from the standard input.
+    have changed since. Their paths are printed as they were given, one a line. A folder stands
+    for the recordings in it. With '-' as a PATH more are read from the standard input.
     """
     from voices_peewee.cli.output import write_rows
 
-    settings = assignments(param, "--param")
     left = 0
     with manager:
         found = manager.pending(
-            _sources(paths, nul=nul), operation, **split_model(model), parameters=settings
+            _sources(paths, nul=nul),
+            operation,
+            **split_model(model),
+            parameters=assignments(param, "--param"),
+            where=where,
         )
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
@@ -122,31 +136,48 @@ def pending(
                 write_path(path, end="\0" if nul else "\n")
                 left += 1
     say(f"{plural(left, 'file')} pending")
+    if found.unknown:
+        say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
     if check and left:
         click.get_current_context().exit(1)
 
 
 def _sources(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
-    """Return the paths, and in the place of ``-`` those on the standard input."""
-    if "-" not in paths:
+    """Return the files, those of folders, and in the place of ``-`` those on standard input."""
+    if "-" not in paths and not any(Path(path).is_dir() for path in paths):
         return paths
-    end = b"\0" if nul else b"\n"
-    return chain.from_iterable(_read_paths(end) if path == "-" else [path] for path in paths)
+    return chain.from_iterable(
+        _read_paths(nul=nul) if path == "-" else _files(path) for path in paths
+    )
 
 
-def _read_paths(end: bytes) -> Iterator[str]:
-    rest = b""
+def _files(path: str) -> Iterable[str]:
+    if not Path(path).is_dir():
+        return [path]
+    from voices_peewee.records.audio_files import find_files
+
+    return find_files([path], on_error=lambda error: say(f"Warning: {error}"))
+
+
+def _read_paths(*, nul: bool) -> Iterator[str]:
+    """Yield the paths on the standard input; lines may end as Windows ends them."""
+    end, first = b"\0" if nul else b"\n", sys.stdin.buffer.read(3)
+    rest = first if nul else first.removeprefix(codecs.BOM_UTF8)
     while block := sys.stdin.buffer.read(1 << 16):
         *names, rest = (rest + block).split(end)
-        yield from (os.fsdecode(name) for name in names if name)
-    if rest:
-        yield os.fsdecode(rest)
+        yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in names)))
+    yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in rest.split(end))))
+
+
+def _line(name: bytes, *, nul: bool) -> bytes:
+    return name if nul else name.removesuffix(b"\r")
 
 
 @command(example="voices failures --since -7d")
 @model_options
 @speaker_option
 @since_options
+@where_option
 @list_options
 @pass_manager
 def failures(
@@ -157,20 +188,30 @@ def failures(
     speaker: str | None,
     since: str | None,
     until: str | None,
+    where: tuple[str, ...],
 ) -> None:
-    """Group the failed runs by their error.
+    """Group the failed runs by their error, numbers and paths aside.
 
-    For each error the newest run is named as an example; see show-run.
+    For each error the newest run is named as an example; see show-run. Runs that a later one of
+    the same settings made good are left out, unless --all is given. QUERY is words as
+    list-history takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
         found = manager.failures(
             operation_type=operation,
             speaker=speaker,
+            where=[*where, *view.words],
+            all=view.limit is None,
             **split_model(model),
             **time_bounds(since, until),
         )
+    view = view._replace(words=())  # noqa: SLF001 - a NamedTuple's own
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
+    if found.cured:
+        say(f"{plural(found.cured, 'run')} made good by a later one (--all to see)")
+    if found.without_speaker:
+        say(f"{plural(found.without_speaker, 'failed run')} without a speaker left out")
 
 
 @command(example="voices show-run 1")

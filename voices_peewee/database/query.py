@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Mapper, forget_statements, mapper
+from voices_peewee.database.mapper import (
+    Mapper,
+    forget_statements,
+    mapper,
+    no_full_collection,
+)
 from voices_peewee.database.results import ResultList, python_rows, run_query
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.table import ROWS, cut_note, html_lines, html_table
@@ -153,34 +155,3 @@ class _Rows(pw.CursorWrapper):
         self.count += found
         self.populated = size is None or found < size
         return found > 0
-
-
-class _YoungOnly:
-    """Hold off the garbage collector's full collections: they walk a growing result over and over.
-
-    Young objects are collected as ever: many small collections in the processor's cache take
-    less time than none and one of everything at the end. Threads may be inside at once, without
-    a lock that a fork could leave locked: at worst one of them is not spared.
-    """
-
-    def __init__(self) -> None:
-        self._inside: list[int] = []  # the process of each; a child inherits its parent's
-        self._usual = gc.get_threshold()
-
-    def __enter__(self) -> None:
-        self._inside.append(os.getpid())
-        if (found := gc.get_threshold())[2] != _NEVER:
-            self._usual = found
-            gc.set_threshold(*found[:2], _NEVER)
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(
-            ValueError
-        ):  # a child that was forked inside, which leaves as its parent does
-            self._inside.remove(os.getpid())
-        if os.getpid() not in self._inside:
-            gc.set_threshold(*self._usual)
-
-
-_NEVER: Final = 2**31 - 1
-no_full_collection: Final = _YoungOnly()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, o
 
 import peewee as pw
 
-from voices_peewee.database.conversions import Converter, reader
+from voices_peewee.database.mapper import Converter, reader
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.fields import (
     ComposedField,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import MEMORY, lies_still
+from voices_peewee.database.files import MEMORY, lies_still
 from voices_peewee.display.web_metadata import STATIC, TABLES, metadata
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
 from voices_peewee.rendering.plain import KINDS, cell

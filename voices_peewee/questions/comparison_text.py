@@ -211,4 +211,5 @@ def markdown(of: Comparison) -> str:
 def latex(of: Comparison) -> str:
     """Return a table for LaTeX, whose caption says what it rests on."""
     caption = "; ".join([metric(of), verdict(of), *certainty(of), counts(of)])
+    caption = caption.replace("B - A", "B \N{MINUS SIGN} A")
     return latex_table(_PAPER, paper_rows(of), caption)

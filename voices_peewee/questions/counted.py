@@ -51,7 +51,8 @@ def _state(*, success: Any, ended: Any, finite: int, stems: int) -> str:
 def differing(settings: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the parameters that differ between settings, which are JSON texts."""
     read = [value for value in map(read_json, settings) if isinstance(value, dict)]
-    names = {name for parameters in read for name in parameters}
+    # What older records have of the machine there is no setting.
+    names = {name for parameters in read for name in parameters} - {"environment"}
     missing = object()
     return tuple(
         name
@@ -153,7 +154,7 @@ class Group:
     costs: list[float] = field(default_factory=lambda: [0.0] * len(_COSTS))
     counts: list[int] = field(default_factory=lambda: [0] * len(_COSTS))
     parameters: set[str] = field(default_factory=set)
-    operations: set[str] = field(default_factory=set)
+    operation: str = ""
     in_question: int = 0
 
     @property
@@ -172,39 +173,38 @@ class Group:
     def take(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
         """Take runs that count, column by column: a row each recording."""
         columns = list(zip(*rows, strict=True))
-        success, stems, finite = columns[1], columns[7], columns[8]
-        self.operations.update(columns[5])
+        success, stems, finite = columns[1], columns[6], columns[7]
         if len(self.parameters) < _MOST_SETTINGS:
-            self.parameters.update(columns[6])
+            self.parameters.update(columns[5])
         if not all(success) or (stems != finite and not metric.is_of_run) or not all(finite):
             self._note_states(rows, metric)
-            rows = [row for row in rows if row[1] and row[8]]
+            rows = [row for row in rows if row[1] and row[7]]
             if not rows:
                 return
             columns = list(zip(*rows, strict=True))
         else:
             self.states["done"] += len(rows)
         self.recordings.extend(columns[0])
-        self.values.extend(columns[9])
-        self.stems += sum(columns[8])
-        for place, costs in enumerate(columns[10:_WIDTH]):
+        self.values.extend(columns[8])
+        self.stems += sum(columns[7])
+        for place, costs in enumerate(columns[9:_WIDTH]):
             known = [cost for cost in costs if cost is not None]
             self.costs[place] += sum(known)
             self.counts[place] += len(known)
 
     def _note_states(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
         for row in rows:
-            finite = row[7] if metric.is_of_run and row[8] else row[8]
-            state = _state(success=row[1], ended=row[4], finite=finite, stems=row[7])
+            finite = row[6] if metric.is_of_run and row[7] else row[7]
+            state = _state(success=row[1], ended=row[4], finite=finite, stems=row[6])
             self.states[state] += 1
             if state == "partly_finite":
                 self.partly.add(row[0])
 
 
 # A run of a recording as it comes: 0 recording, 1 success, 2 start, 3 run_id (1 to 3: the
-# greater, the more it counts), 4 whether it ended, 5 operation, 6 parameters, 7 stems, 8 finite
-# ones, 9 value, 10 to 12 costs; then the key of the group.
-_WIDTH: Final = 13
+# greater, the more it counts), 4 whether it ended, 5 parameters, 6 stems, 7 finite ones, 8 value,
+# 9 to 11 costs; then the key of the group: the operation, and its fields.
+_WIDTH: Final = 12
 _RANK: Final = slice(1, 4)
 _AT_ONCE: Final = 2_000  # rows of a group that are taken together
 
@@ -226,8 +226,8 @@ def read_groups(
     """
     source = _Source(store, fields, with_recordings=runs.speaker is not None)
     rows = source.rows(_by_run(source, metric, fields, _conditions(store, runs)))
-    about = [place for place, one in enumerate(fields) if one.of_recording]
-    speaker = next((place for place, one in enumerate(fields) if one.name == "speaker"), None)
+    about = [place for place, one in enumerate(fields, 1) if one.of_recording]
+    speaker = next((place for place, one in enumerate(fields, 1) if one.name == "speaker"), None)
     groups: dict[Key, Group] = {}
     waiting: dict[Key, list[tuple[Any, ...]]] = {}
     in_question: Counter[Key] = Counter()
@@ -243,24 +243,34 @@ def read_groups(
             if len(taken) == _AT_ONCE:
                 groups.setdefault(key, Group(key)).take(taken, metric)
                 taken.clear()
-        in_question.update({_about(key, row, about) for key, row in latest.items()})
+        in_question.update({_about(key, about) for key in latest})
     for key, taken in waiting.items():
         group = groups.setdefault(key, Group(key))
         if taken:
             group.take(taken, metric)
-        _check_operations(group.operations, "a group")
-        (operation,) = group.operations
-        group.in_question = in_question[(operation, *(key[place] for place in about))]
-    return list(groups.values())
+        group.in_question = in_question[_about(key, about)]
+    return _of_one_operation(groups)
 
 
-def _about(key: Key, row: tuple[Any, ...], places: Sequence[int]) -> Key:
+def _about(key: Key, places: Sequence[int]) -> Key:
     """Return what makes recordings comparable: the operation, and what is known of them."""
-    return (row[5], *[key[place] for place in places]) if places else (row[5],)
+    return (key[0], *[key[place] for place in places]) if places else key[:1]
+
+
+def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
+    """Return groups that are of one operation each, which then is no part of their keys."""
+    found: dict[Key, Group] = {}
+    for (operation, *rest), group in groups.items():
+        group.key = tuple(rest)
+        other = found.setdefault(group.key, group)
+        if other is not group:
+            _check_operations({operation, other.operation}, "a group")
+        group.operation = operation
+    return list(found.values())
 
 
 def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions: Any) -> Any:
-    """Return the query of a row for each run of each recording, in the order of recordings."""
+    """Return the query of a row for each run of each recording, a recording after the other."""
     least, average, count = pw.fn.MIN, pw.fn.AVG, pw.fn.COUNT
     value = _finite(metric)
     columns = [
@@ -269,18 +279,19 @@ def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions
         pw.fn.MAX(_RUN.start_time),
         _RUN.run_id,
         count(_RUN.end_time),
-        least(_RUN.operation_type),
         least(_RUN.parameters.cast("TEXT")),
         count(pw.SQL("*")),
         count(value),
         average(value),
         *(average(_MEASURED._meta.fields[name]) for name in _COSTS),
     ]
-    keys = [least(one.expression) if one.once else one.expression for one in fields]
+    keys = [least(_RUN.operation_type)]
+    keys += [least(one.expression) if one.once else one.expression for one in fields]
     query = source.select([*columns, *keys], conditions)
     several = [one.expression for one in fields if not one.once]
-    query = query.group_by(source.recording, _RUN.run_id, *several)
-    return query.order_by(source.recording)
+    # The order that the groups come in by themselves: SQLite sorts once.
+    order = (source.recording, _RUN.run_id, *several)
+    return query.group_by(*order).order_by(*order)
 
 
 def _latest(rows: Iterable[tuple[Any, ...]]) -> dict[Key, tuple[Any, ...]]:
@@ -364,7 +375,9 @@ def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
         pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename),
     ]
     latest: dict[int, list[tuple[Any, ...]]] = {}
+    operations: set[str] = set()
     for row in source.rows(source.select(columns, conditions)):
+        operations.add(row[7])
         known = latest.get(row[0])
         if known is None:
             latest[row[0]] = [row]
@@ -372,7 +385,7 @@ def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
             known.append(row)
         elif known[0][_RANK] < row[_RANK]:
             latest[row[0]] = [row]
-    _check_operations({rows[0][7] for rows in latest.values()}, side.label)
+    _check_operations(operations, side.label)
     return _sided(latest, metric)
 
 

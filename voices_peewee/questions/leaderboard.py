@@ -13,9 +13,11 @@ from voices_peewee.questions.counted import Group, Key, differing, names_of_spea
 from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.selection import Metric, Runs, Time, Words, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
+from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import (
     ROWS,
     Column,
+    Strong,
     cut_note,
     html_table,
     latex_table,
@@ -218,15 +220,12 @@ class Leaderboard(Sequence[LeaderboardRow]):
     def to_latex(self) -> str:
         """Return a table for LaTeX (booktabs), the best mean bold."""
         columns, rows = _bold(*self._cells())
-        return latex_table(columns, rows, caption=self.caption)
+        return latex_table(columns, rows, "; ".join([self.caption, *self.notes]))
 
     @property
     def caption(self) -> str:
-        """The title, what n counts, and what the interval and the letters are."""
-        parts = [self.title, "n recordings", "± is the 95 % interval of the mean (Student's t)"]
-        if any(row.letters for row in self.rows):
-            parts.append(_SAME)
-        return "; ".join(parts)
+        """The title, what n counts, and what the interval is."""
+        return f"{self.title}; n recordings; ± is the 95 % interval of the mean (Student's t)"
 
 
 def replace_kind(column: Column, kind: str) -> Column:
@@ -237,7 +236,13 @@ def replace_kind(column: Column, kind: str) -> Column:
 def _bold(
     columns: list[Column], rows: list[tuple[object, ...]]
 ) -> tuple[list[Column], list[tuple[object, ...]]]:
-    return columns, rows
+    """Return the cells of a table whose first mean, the best, is strong."""
+    place = next((i for i, column in enumerate(columns) if column.name == "mean"), None)
+    if place is None or not rows:
+        return columns, rows
+    first = list(rows[0])
+    first[place] = Strong(cell(columns[place].kind, first[place]))
+    return columns, [tuple(first), *rows[1:]]
 
 
 def _state(name: str) -> Callable[[LeaderboardRow], int | None]:

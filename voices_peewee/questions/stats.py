@@ -13,7 +13,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
-_SERIES_UP_TO: Final = 200  # degrees of freedom; above, five terms of the expansion are exact
+_SERIES_UP_TO: Final = 500  # degrees of freedom; above, five terms of the expansion are exact
 _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are none
 
 T = TypeVar("T", bound=Hashable)

@@ -44,6 +44,10 @@ _STATED: Final = frozenset(
         *("aiff", "asf", "au", "avi", "caf", "flac", "ogg", "tta", "w64", "wav", "wv"),
     ]
 )
+# A FLAC that is smaller than this part of its samples may have been cut short.
+_LEAST_OF_PCM: Final = 0.3
+_OGG_PAGE: Final = 65_307  # bytes, at most
+_OPUS_RATE: Final = 48_000
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
 # What people call a demuxer's content: audio alone, audio with video.
@@ -133,6 +137,8 @@ def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float
     try:
         import av
     except ImportError as error:
+        if (facts := _wave_facts(file)) is not None:
+            return facts
         raise MissingExtraError("reading audio files", "audio") from error
     source = _Bytes(file)
     try:
@@ -140,12 +146,28 @@ def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float
             stream = _audio_stream(path, container)
             rate, channels = _checked_header(path, stream)
             name = _format_name(container, stream, file)
-            return name, _duration(path, container, stream, exact=exact), rate, channels
+            is_exact = exact or not _fits(container, stream, file)
+            return name, _duration(path, container, stream, exact=is_exact), rate, channels
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise AudioError(path, _NOT_AUDIO) from error
     finally:
         if source.failure:
             raise source.failure
+
+
+def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
+    """Read a PCM WAV with the standard library; None for anything else."""
+    import wave
+
+    file.seek(0)
+    try:
+        with wave.open(file) as wav:
+            rate, channels, frame = wav.getframerate(), wav.getnchannels(), wav.getsampwidth()
+            # A header may claim more than the file holds.
+            there = max(0, os.fstat(file.fileno()).st_size - file.tell()) // (frame * channels)
+            return "wav", min(wav.getnframes(), there) / rate, rate, channels
+    except (wave.Error, EOFError, ZeroDivisionError):
+        return None
 
 
 def _container(av: ModuleType, source: _Bytes) -> InputContainer:
@@ -223,11 +245,57 @@ def _stated_duration(container: InputContainer, stream: AudioStream) -> float | 
         return None
     if stream.duration is not None and stream.time_base is not None:
         stated = float(stream.duration * stream.time_base)
+        if container.format.name == "ogg":
+            stated -= _ogg_lead(stream)
     elif container.duration is not None and len(container.streams) == 1:
         stated = container.duration / _MICROSECONDS
     else:
         return None
-    return stated if 0 <= stated < _YEAR else None
+    return stated if 0 < stated < _YEAR else None  # phones write 0 for "not known"
+
+
+def _ogg_lead(stream: AudioStream) -> float:
+    """Return the seconds before the audio in an Ogg's times.
+
+    One that was cut from a live stream counts from when that began; Opus counts its pre-skip
+    (RFC 7845, 5.1).
+    """
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    head = bytes(stream.codec_context.extradata or b"")
+    skipped = struct.unpack_from("<H", head, 10)[0] if head.startswith(b"OpusHead") else 0
+    return max(0.0, start) + float(skipped / _OPUS_RATE)
+
+
+def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
+    """Whether what the header states can be the whole file; else its samples are to be counted."""
+    name, codec = container.format.name, stream.codec_context
+    if name == "ogg":
+        return codec.name != "flac" and _first_and_last_serial_agree(file)
+    stated = _stated_duration(container, stream)
+    if stated is None:
+        return True
+    size = os.fstat(file.fileno()).st_size
+    if codec.name.startswith("pcm_"):
+        return stated * (codec.bit_rate or 0) / 8 <= size
+    return name != "flac" or size >= _least_size(codec, stated)
+
+
+def _least_size(codec: AudioCodecContext, stated: float) -> float:
+    """Return how many bytes a FLAC of a stated length has at least (RFC 9639, 8.2)."""
+    width = min(codec.format.bytes, 3) if codec.format else 2
+    head = bytes(codec.extradata or b"").ljust(7, b"\0")
+    block, smallest = int.from_bytes(head[2:4]), int.from_bytes(head[4:7])
+    frames = stated * codec.sample_rate / block - 1 if block else 0
+    samples = stated * codec.sample_rate * codec.channels * width
+    return max(frames * smallest, samples * _LEAST_OF_PCM)
+
+
+def _first_and_last_serial_agree(file: FileIO) -> bool:
+    """Whether an Ogg's last page belongs to its first stream: others were chained behind it."""
+    number, size = file.fileno(), os.fstat(file.fileno()).st_size
+    end = os.pread(number, _OGG_PAGE, max(0, size - _OGG_PAGE))
+    last = end[end.rfind(b"OggS") :][14:18]
+    return last == os.pread(number, 4, 14)
 
 
 def _packets_duration(container: InputContainer, stream: AudioStream) -> float:

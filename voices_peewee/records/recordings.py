@@ -17,7 +17,6 @@ from voices_peewee.records import audio
 from voices_peewee.records.sources import (
     AnyPath,
     facts_from,
-    is_fresh,
     recordings_by_path,
     regular_file,
     rows_where,
@@ -126,7 +125,7 @@ class _Wishes:
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """The facts of one file; only when it was read where nothing else changed."""
+    """The facts of one file; none where size and hash show that nothing changed."""
 
     path: str
     facts: dict[str, Any]
@@ -137,8 +136,8 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Exami
     if row is not None and row.file_format and row.content_hash and not exact:
         status = regular_file(path)
         same_size = status is not None and status.st_size == row.file_size
-        if status and same_size and audio.content_hash(path) == row.content_hash:
-            return _Examined(full, {} if is_fresh(row, status) else {"read_at": now})
+        if same_size and audio.content_hash(path) == row.content_hash:
+            return _Examined(full, {})
     facts = facts_from(audio.probe(path, exact=exact), now)
     return _Examined(full, {**facts, "original_path": full})
 
@@ -158,8 +157,7 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.
-        is_whole = "content_hash" in one.facts
-        facts = one.facts if is_whole else facts_from(audio.probe(one.path), utc_now())
+        facts = one.facts or facts_from(audio.probe(one.path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added", ())
     changed = {name for name, value in one.facts.items() if getattr(row, name) != value}

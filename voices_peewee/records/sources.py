@@ -227,7 +227,7 @@ def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
     row.__data__.update(changes)
 
 
-def rows_where(store: Store, model: type[M], column: str, values: Iterable[str]) -> Iterator[M]:
+def rows_where(store: Store, model: type[M], column: str, values: Iterable[object]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
     field, iterator = model._meta.fields[column], iter(values)
     while some := list(islice(iterator, LOOKUP)):

@@ -98,7 +98,8 @@ def _csv_value(value: object, raw: bool, ascii_only: bool) -> object:
     if raw:
         return text
     safe = "\n".join(map(_visible, text.split("\n")))
-    is_formula = safe.startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
+    # Behind apostrophes of its own as well, since whoever reads it takes one away.
+    is_formula = safe.lstrip("'").startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
     return f"'{safe}" if is_formula else safe
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TextIO
@@ -119,6 +118,8 @@ def show(value: object) -> str:
     if isinstance(value, list | tuple):
         return printable(", ".join(map(str, value)))
     if isinstance(value, Mapping):
+        import json  # late: what says words about commands needs none
+
         return printable(json.dumps(value, ensure_ascii=False, default=str)) if value else ""
     return printable(value)
 

@@ -58,6 +58,12 @@ class Column(NamedTuple):
     read: Callable[[Any], Any] | None = None
 
 
+class Strong(str):
+    """A value that is shown bold where a table can: the best of a column, say."""
+
+    __slots__ = ()
+
+
 Facts = Mapping[str, object] | Iterable[tuple[Shown, object]]
 
 
@@ -225,9 +231,20 @@ def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -
     lines = [
         [_markdown(heading(column)) for column in columns],
         ["---:" if _kind(column).right else "---" for column in columns],
-        *([_markdown(text) for text in _cells(columns, row)] for row in rows),
+        *(_marked(columns, row, _markdown, "**{}**") for row in rows),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _marked(
+    columns: Sequence[Shown], row: Sequence[object], escape: Callable[[str], str], mark: str
+) -> list[str]:
+    """Return the cells of a row, with a mark about what is strong."""
+    texts = map(escape, _cells(columns, row))
+    return [
+        mark.format(text) if isinstance(value, Strong) else text
+        for text, value in zip(texts, row, strict=True)
+    ]
 
 
 def _markdown(text: str) -> str:
@@ -264,9 +281,9 @@ def latex_table(
     lines = [
         f"\\begin{{tabular}}{{{sides}}}",
         "\\toprule",
-        _latex_row([heading(column) for column in columns]),
+        _latex_row([_latex(heading(column)) for column in columns]),
         "\\midrule",
-        *(_latex_row(_cells(columns, row)) for row in rows),
+        *(_latex_row(_marked(columns, row, _latex, "\\textbf{{{}}}")) for row in rows),
         "\\bottomrule",
         "\\end{tabular}",
     ]
@@ -277,7 +294,7 @@ def latex_table(
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(_latex, cells)) + " \\\\"
+    return " & ".join(cells) + " \\\\"
 
 
 def _latex(text: str) -> str:

@@ -19,12 +19,11 @@ from voices_peewee.records.sources import (
     recording_of,
     recordings_by_path,
     rows_where,
-    settle,
     speaker_id,
 )
 from voices_peewee.runs.failure import storable
 from voices_peewee.runs.metrics import Metrics
-from voices_peewee.runs.rows import Output, own_facts, performance, starting_file, stem_file
+from voices_peewee.runs.rows import Files, ManyFiles, Output, own_facts, performance
 from voices_peewee.runs.settings import plain_parameters
 from voices_peewee.schema.fields import is_missing
 from voices_peewee.schema.models import (
@@ -201,14 +200,13 @@ def _outputs(
 
 def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
     """Write all runs in one transaction; return the first history row of each."""
-    paths = {plan.source for plan in plans if isinstance(plan.source, str)}
+    paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     with no_full_collection, store.writing():
         store.lock_sources(paths, [plan.history["run_id"] for plan in plans if plan.has_own_id])
         _refuse_known_runs(store, plans)
-        recordings = _Recordings(store, paths, facts)
-        rows = [_Rows.of(store, plan, recordings.settled(plan.source)) for plan in plans]
+        rows = _rows(store, plans, _recordings(store, paths, facts))
         flat = [history for one in rows for history in one.histories]
         mapper(ProcessingHistory).insert_objects(store.connection(), flat)
         measures = (values for one in rows for values in one.measures())
@@ -216,74 +214,81 @@ def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
     return [one.histories[0] for one in rows]
 
 
-class _Recordings:
-    """The recordings of many runs, each found or added once."""
-
-    def __init__(self, store: Store, paths: set[str], facts: dict[str, dict[str, Any]]) -> None:
-        self._store, self._facts = store, facts
-        self._known = recordings_by_path(store, paths)
-        self._settled: dict[str | int, Source] = {}
-
-    def settled(self, source: str | ProcessedFile) -> Source:
-        """Return a run's source with its recording's row."""
-        key = source if isinstance(source, str) else source.id
-        if key is None or key not in self._settled:
-            found = self._found(source)
-            key = source if isinstance(source, str) else source.id
-            self._settled[key] = replace(found, row=settle(self._store, found))
-        return self._settled[key]
-
-    def _found(self, source: str | ProcessedFile) -> Source:
-        if isinstance(source, ProcessedFile):
-            return recording_of(self._store, source)
-        row = self._known.get(source)
-        if row is not None:
-            return Source(source, row)
-        return Source(source, None, self._facts.get(source) or facts_of(source))
+def _recordings(
+    store: Store, paths: Iterable[str], facts: Mapping[str, dict[str, Any]]
+) -> dict[str, ProcessedFile]:
+    """Return the recordings at many paths; those that are not there are added together."""
+    known = recordings_by_path(store, paths)
+    added = {
+        path: ProcessedFile(**(facts.get(path) or facts_of(path)))
+        for path in paths
+        if path not in known
+    }
+    mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
+    return known | added
 
 
-@dataclass(frozen=True, slots=True)
+def _rows(store: Store, plans: list[_Plan], recordings: dict[str, ProcessedFile]) -> list[_Rows]:
+    """Write the file rows of all runs; return those of history and measurements, not written."""
+    sources = [
+        recording_of(store, plan.source)
+        if isinstance(plan.source, ProcessedFile)
+        else Source(plan.source, recordings[plan.source])
+        for plan in plans
+    ]
+    files = ManyFiles(store, {source.row.id for source in sources if source.row})
+    rows = [_Rows(plan, source) for plan, source in zip(plans, sources, strict=True)]
+    hung = [one.files(files) for one in rows]
+    files.write()
+    for one, its_files in zip(rows, hung, strict=True):
+        one.hang(its_files)
+    return rows
+
+
 class _Rows:
     """The rows of a run, as ``Run`` writes them."""
 
-    plan: _Plan
-    recording: ProcessedFile
-    histories: list[ProcessingHistory]
-
-    @classmethod
-    def of(cls, store: Store, plan: _Plan, source: Source) -> _Rows:
-        """Write the file rows of a run; make the objects of its history rows."""
-        recording = source.row
-        assert recording is not None  # noqa: S101 - it is settled
+    def __init__(self, plan: _Plan, source: Source) -> None:
+        assert source.row is not None  # noqa: S101 - it was found or added
+        self._plan, self._recording = plan, source.row
         told = source.speaker_id if plan.speaker_id is None else plan.speaker_id
-        whose = recording.speaker_id if told is None else told
-        outputs = [
-            replace(output, speaker_id=output.speaker_id or whose)
-            for output in plan.outputs.values()
+        self._speaker_id = source.row.speaker_id if told is None else told
+        self.histories: list[ProcessingHistory] = []
+
+    def files(self, files: Files) -> list[ProcessedFile]:
+        """Return the files that the run's history rows hang on."""
+        stems = [
+            files.stem(
+                self._recording,
+                replace(output, speaker_id=output.speaker_id or self._speaker_id),
+            )
+            for output in self._plan.outputs.values()
         ]
-        files = [stem_file(store, recording, output) for output in outputs]
-        histories = [
+        return stems or [files.starting(self._recording, self._speaker_id)]
+
+    def hang(self, files: Iterable[ProcessedFile]) -> None:
+        """Make the history rows, once the files have their ids."""
+        self.histories = [
             ProcessingHistory(
-                **plan.history,
+                **self._plan.history,
                 processed_file=file.id,
-                source_hash=recording.content_hash,
+                source_hash=self._recording.content_hash,
                 __no_default__=True,  # a run id and a time for each would cost more than the rest
             )
-            for file in files or [starting_file(store, recording, whose)]
+            for file in files
         ]
-        return cls(plan, recording, histories)
 
     def measures(self) -> Iterator[dict[str, Any]]:
         """Yield the values of the performance rows, once the history rows have their ids."""
-        own = [output.metrics for output in self.plan.outputs.values()] or [Metrics()]
+        own = [output.metrics for output in self._plan.outputs.values()] or [Metrics()]
         for history, metrics in zip(self.histories, own, strict=True):
             yield performance(
-                self.plan.history,
+                self._plan.history,
                 history.id,
                 metrics,
-                self.plan.metrics,
-                self.plan.measured,
-                duration=self.recording.duration,
+                self._plan.metrics,
+                self._plan.measured,
+                duration=self._recording.duration,
             )
 
 

@@ -6,18 +6,19 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.errors import NotFoundError
-from voices_peewee.records.sources import FACTS, changed_facts, write_changes
+from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
 from voices_peewee.runs.metrics import Metrics, combine
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ProcessedFile
 
-_STEMS: Final = "WHERE processed_path = ? AND recording_id = ? ORDER BY id"
+_STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id LIMIT 1"""
 # With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
@@ -44,44 +45,112 @@ class Output:
 
 def own_facts(path: str) -> dict[str, Any]:
     """Return what the file of an output is; the slow part, without a lock."""
-    facts = changed_facts(path, None)
+    facts = facts_of(path)
     return {name: facts[name] for name in _OWN_FACTS}
 
 
-def starting_file(store: Store, recording: ProcessedFile, speaker_id: int | None) -> ProcessedFile:
-    """Return the row that a run without outputs hangs on: the recording's or a voice's."""
-    if speaker_id is None or speaker_id == recording.speaker_id:
-        return recording
-    place = _VOICES, (recording.id, speaker_id)
-    found = next(iter(_rows(store, *place)), None)
-    if found is None and store.server is not None:
-        store.lock_sources([str(recording.original_path)])
-        found = next(iter(_rows(store, *place)), None)
-    if found is not None:
-        return found
-    return _insert(store, _part(recording, speaker_id))
+class PartKey(NamedTuple):
+    """What tells the stems and voices of a recording apart; a voice has no path."""
+
+    recording_id: int
+    path: str | None
+    speaker_id: int | None
+    unknown: str | None = None
+
+    @classmethod
+    def of(cls, row: ProcessedFile) -> PartKey:
+        """Return the key of a row."""
+        name = (row.metadata or {}).get("speaker") if row.processed_path else None
+        unknown = name if isinstance(name, str) else None
+        return cls(row.recording_id or 0, row.processed_path, row.speaker_id, unknown)
 
 
-def stem_file(store: Store, recording: ProcessedFile, output: Output) -> ProcessedFile:
-    """Return the row of an output, true to its file."""
-    stored = ProcessedFile.processed_path.db_value(output.path)
-    for row in _rows(store, _STEMS, (stored, recording.id)):
-        if row.speaker_id != output.speaker_id or _unknown(row) != output.unknown:
-            continue
+class Files:
+    """Finds the file rows of a run inside a transaction, or adds them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def starting(self, recording: ProcessedFile, speaker_id: int | None) -> ProcessedFile:
+        """Return what a run without outputs hangs on: the recording, or a voice of it."""
+        if speaker_id is None or speaker_id == recording.speaker_id:
+            return recording
+        row = self._find(PartKey(recording.id, None, speaker_id), recording.original_path)
+        return row or self._add(new_part(recording, speaker_id))
+
+    def stem(self, recording: ProcessedFile, output: Output) -> ProcessedFile:
+        """Return the row of an output, true to its file."""
+        key = PartKey(recording.id, output.path, output.speaker_id, output.unknown)
+        row = self._find(key, recording.original_path)
+        if row is None:
+            return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
             write_changes(row, output.facts)
         return row
-    return _insert(store, new_stem(recording, output))
+
+    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:
+        row = self._select(key)
+        if row is None and key.path is None and self._store.server is not None:
+            self._store.lock_sources([str(source)])
+            row = self._select(key)  # another process may have been faster
+        return row
+
+    def _select(self, key: PartKey) -> ProcessedFile | None:
+        rows = mapper(ProcessedFile)
+        stored = ProcessedFile.processed_path.db_value(key.path)
+        place = _VOICES if key.path is None else _STEMS
+        values = (key.recording_id, key.speaker_id if key.path is None else stored)
+        found = self._store.connection().execute(f"{rows.select_sql} {place}", values).fetchall()
+        return next((row for row in rows.build(found) if PartKey.of(row) == key), None)
+
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        mapper(ProcessedFile).insert(self._store.connection(), row)
+        return row
+
+
+class ManyFiles(Files):
+    """Finds and adds the file rows of many runs, read and written together."""
+
+    def __init__(self, store: Store, recordings: Iterable[int]) -> None:
+        super().__init__(store)
+        rows = rows_where(store, ProcessedFile, "recording", recordings)
+        self._known: dict[PartKey, ProcessedFile] = {}
+        self._added: list[ProcessedFile] = []
+        for row in rows:
+            self._known.setdefault(PartKey.of(row), row)
+
+    def write(self) -> None:
+        """Write the rows that were added."""
+        mapper(ProcessedFile).insert_objects(self._store.connection(), self._added)
+
+    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:  # noqa: ARG002
+        return self._known.get(key)
+
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        self._known[PartKey.of(row)] = row
+        self._added.append(row)
+        return row
 
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:
     """Return the object of an output's row, not written."""
-    return _part(
+    return new_part(
         recording,
         output.speaker_id,
         processed_path=output.path,
-        metadata=_metadata(output),
+        metadata={"speaker": output.unknown} if output.unknown else {},
         **output.facts,
+    )
+
+
+def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) -> ProcessedFile:
+    """Return the object of a part of a recording, not written."""
+    return ProcessedFile(
+        filename=recording.filename,
+        original_path=recording.original_path,
+        recording=recording.id,
+        speaker=speaker_id,
+        **values,
     )
 
 
@@ -127,33 +196,3 @@ def performance(
         "created_at": utc_now(),
         **combine(own, of_run, measured, duration=duration).row(),
     }
-
-
-def _unknown(stem: ProcessedFile) -> str | None:
-    name = (stem.metadata or {}).get("speaker")
-    return name if isinstance(name, str) else None
-
-
-def _metadata(output: Output) -> dict[str, Any]:
-    return {"speaker": output.unknown} if output.unknown else {}
-
-
-def _part(recording: ProcessedFile, speaker_id: int | None, **values: Any) -> ProcessedFile:
-    return ProcessedFile(
-        filename=recording.filename,
-        original_path=recording.original_path,
-        recording=recording.id,
-        speaker=speaker_id,
-        **values,
-    )
-
-
-def _rows(store: Store, where: str, values: tuple[Any, ...]) -> list[ProcessedFile]:
-    rows = mapper(ProcessedFile)
-    found = store.connection().execute(f"{rows.select_sql} {where}", values).fetchall()
-    return list(rows.build(found))
-
-
-def _insert(store: Store, row: ProcessedFile) -> ProcessedFile:
-    mapper(ProcessedFile).insert(store.connection(), row)
-    return row

@@ -25,13 +25,12 @@ from voices_peewee.runs.meter import Measured, Meter
 from voices_peewee.runs.metrics import Metrics, MetricWarning
 from voices_peewee.runs.overwriting import OutputWarning, other_run
 from voices_peewee.runs.rows import (
+    Files,
     Output,
     move,
     new_stem,
     own_facts,
     performance,
-    starting_file,
-    stem_file,
 )
 from voices_peewee.runs.settings import Settings
 from voices_peewee.runs.spool import Record, SpoolWarning, keep
@@ -109,7 +108,7 @@ class Run:
     ) -> None:
         self.run_id = new_run_id()
         self.parameters = settings.parameters
-        self._store, self._settings = store, settings
+        self._store, self._settings, self._files = store, settings, Files(store)
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged, self._warned = Metrics(), set[str]()
         self._rows: list[_Row] = []
@@ -276,7 +275,7 @@ class Run:
             self.start_time = utc_now()
             content = recording.content_hash
             self._history = self._settings.history(self.run_id, self.start_time, content)
-            file = starting_file(self._store, recording, self._speaker_id)
+            file = self._files.starting(recording, self._speaker_id)
             self._rows = [_Row(file, self._insert_history(file))]
 
         self._write(start)
@@ -288,7 +287,7 @@ class Run:
 
     def _place(self, output: Output) -> tuple[int, _Row]:
         """Write the file row of an output, and its history row; return its place in the run."""
-        file = stem_file(self._store, self._recording, output)
+        file = self._files.stem(self._recording, output)
         position = self._position(output.path)
         if position == len(self._rows):
             return position, _Row(file, self._insert_history(file), output)

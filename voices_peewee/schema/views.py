@@ -34,7 +34,8 @@ SELECT measured.id AS id, measured.model_type AS model_type,
  measured.si_snri AS si_snri, measured.sdri AS sdri,
  measured.real_time_factor AS real_time_factor, measured.processing_time AS processing_time,
  measured.memory_usage AS memory_usage, measured.cpu_usage AS cpu_usage,
- measured.additional_metrics AS additional_metrics, file.duration AS duration,
+ measured.additional_metrics AS additional_metrics,
+ coalesce(recording.duration, file.duration) AS duration,
  CASE WHEN history.success THEN 'success' WHEN history.end_time IS NULL THEN 'unfinished'
   ELSE 'failed' END AS status,
  history.operation_type AS operation_type, history.start_time AS start_time,
@@ -46,6 +47,7 @@ FROM model_performance AS measured
  LEFT JOIN processing_history AS history ON history.id = measured.processing_history_id
  LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
+ LEFT JOIN processed_files AS recording ON recording.id = file.recording_id
 """,
     # NOT IN reads the few rows without success and leaves the rest to the covering index.
     "v_leaderboard": """

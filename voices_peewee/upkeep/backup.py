@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from voices_peewee.database.sqlite import require_voices
+from voices_peewee.database.files import require_voices
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import BackupError, DatabaseDamagedError, InvalidValueError
 from voices_peewee.migrations.runner import HISTORY_TABLE
 from voices_peewee.upkeep.copying import (
@@ -353,9 +354,8 @@ def _refuse_file(path: Path, own: Path | None) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BackupError(path, "it is not a file")
     # Closing a file that SQLite has open in this process would take its locks away.
-    for one in () if own is None else (own, *sidecars(own.resolve())):
-        if one.exists() and path.samefile(one):
-            raise BackupError(path, "it is the database itself")
+    if is_open_here(path) or (own is not None and own.exists() and path.samefile(own)):
+        raise BackupError(path, "it is the database itself")
     if name := sidecar(path.resolve()):
         reason = f"{name!r} beside it says that it is in use as a database"
         raise BackupError(path, f"{reason}; close the program that uses it")

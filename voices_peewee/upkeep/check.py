@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
@@ -56,7 +57,6 @@ def check(
     store: Store,
     *,
     directories: Sequence[Path],
-    path: str,
     files: bool = False,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
@@ -68,7 +68,6 @@ def check(
     Args:
         store: The database.
         directories: Where the known migrations are.
-        path: The database's path; ``:memory:`` for none.
         files: Look at the audio as well: is it there, and is it what was recorded?
         on_progress: Called with the bytes of audio done and in all.
 
@@ -82,7 +81,7 @@ def check(
         looks = [_integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
     if files and not behind:
-        looks.append(_files(store, path, on_progress))
+        looks.append(_files(store, on_progress))
     found = [*behind, *(finding for look in looks for finding in _readable(look))]
     return list(dict.fromkeys(found))
 
@@ -221,8 +220,7 @@ class _Original(NamedTuple):
     digest: str | None
 
 
-def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Finding]:
-    own = set(filter(None, (_identity(path + end) for end in ("", "-wal", "-shm", "-journal"))))
+def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
     done = 0
@@ -230,7 +228,7 @@ def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Fi
     for place, group in groupby(originals, key=lambda row: row.path):
         rows = list(group)
         # Closing a file of the database would drop the locks that this process has on it.
-        if "://" not in place and _identity(place) not in own:
+        if "://" not in place and not is_open_here(place):
             yield from _original(place, rows)
         done += max(row.size or 0 for row in rows)
         if on_progress is not None:
@@ -242,15 +240,6 @@ def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Fi
                 f"the output {str(place)!r} of file {key} is gone",
                 f"put it back, or forget it: voices update-file {key} --processed-path ''",
             )
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return the device and inode of a file, or None where there is none."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _pages(store: Store, query: str) -> Iterator[tuple[Any, ...]]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from voices_peewee.database.files import MEMORY
 from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
-from voices_peewee.database.sqlite import MEMORY
 from voices_peewee.database.store import HasStore
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
 

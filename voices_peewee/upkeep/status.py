@@ -10,7 +10,7 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee._version import __version__
-from voices_peewee.database.sqlite import MEMORY
+from voices_peewee.database.files import MEMORY
 from voices_peewee.database.store import Store
 from voices_peewee.schema.models import MODELS, ProcessedFile, ProcessingHistory
 

@@ -20,8 +20,8 @@ from voices_peewee.schema.models import MODELS
 _SHOWN: Final = 5  # ids
 _MANY: Final = 10_000  # rows that are mended at once
 _IS_TIME: Final = (
-    f"length({{0}}) = 32 AND {{0}} GLOB '*.{'[0-9]' * 6}+00:00'"
-    " AND datetime(substr({0}, 1, 19)) IS substr({0}, 1, 19)"
+    f"{{0}} GLOB '{'?' * 10} {'?' * 8}.{'[0-9]' * 6}+00:00'"
+    " AND date({0}, '+0 days') IS substr({0}, 1, 10)"  # which makes March 3 of February 31
 )
 _IS_JSON: Final = "CASE WHEN json_valid({{0}}) THEN json_type({{0}}) = '{}' END IS 1"
 
