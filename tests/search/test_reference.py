@@ -497,9 +497,14 @@ def ordered(found: list[Row], keys: list[str]) -> list[int]:
     for key in reversed([*keys, "-id" if down else "id"]):
         name, reverse = key.removeprefix("-"), key.startswith("-")
         full = [row for row in found if row.get(name) is not None]
-        full.sort(key=lambda row: row[name], reverse=reverse)
+        full.sort(key=lambda row: composed(row[name]), reverse=reverse)
         found = full + [row for row in found if row.get(name) is None]
     return [row["id"] for row in found]
+
+
+def composed(value: Any) -> Any:
+    """Return a text as a speaker's name is stored, in whichever form it was written."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("noun", ["speakers", "files", "history", "performance"])
