@@ -10,7 +10,7 @@ from voices_peewee._version import __version__
 from voices_peewee.cli.common import Target, VoicesGroup
 
 # The summaries stand here, so that --help and the TAB key load no command; a test compares them.
-_SECTIONS: Final = {
+SECTIONS: Final = {
     "Database": (
         "database",
         {
@@ -92,7 +92,7 @@ _SECTIONS: Final = {
 
 @click.group(
     cls=VoicesGroup,
-    sections=_SECTIONS,
+    sections=SECTIONS,
     help="Keep the record of voice-separation work: speakers, recordings, runs, results.",
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )

@@ -208,7 +208,8 @@ class VoicesGroup(click.Group):
             if sys.stdout is None:
                 raise OutputError(OSError("it is closed"))
             result = super().invoke(ctx)
-            _flush()
+            with _output_errors():
+                sys.stdout.flush()
             return result
 
 
@@ -248,9 +249,10 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
         ctx.exit(_INTERRUPTED)
 
 
-def _flush() -> None:
+@contextmanager
+def _output_errors() -> Iterator[None]:
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -266,12 +268,7 @@ def _drop_output() -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on the terminal before something is lost; return only if the answer is yes.
-
-    Raises:
-        click.UsageError: There is no terminal to ask on.
-        click.Abort: The answer is no.
-    """
+    """Ask on the terminal before something is lost; return only if the answer is yes."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -280,11 +277,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def backed_up(migrate: Callable[..., R], *, backup: bool, **options: Any) -> R:
-    """Change the schema; ask where a server has to be backed up by its own tools.
-
-    Raises:
-        ServerBackupError: There is no terminal to ask on.
-    """
+    """Change the schema; ask where a server has to be backed up by its own tools."""
     try:
         return migrate(backup=backup, **options)
     except ServerBackupError as error:
@@ -322,7 +315,6 @@ def counted(things: Iterable[R], label: str) -> Iterator[R]:
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
-
 export_to_option = click.option(
     "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
 )
@@ -347,36 +339,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def write(texts: Iterable[str]) -> None:
-    """Write texts to the standard output.
-
-    Raises:
-        OutputError: The output does not take it.
-        BrokenPipeError: Nobody reads it any more.
-    """
-    out = sys.stdout
+    """Write texts to the standard output."""
     for text in texts:
-        try:
-            _write(out, text)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(error) from error
+        with _output_errors():
+            _write(sys.stdout, text)
 
 
 def _write(out: TextIO, text: str) -> None:
+    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
     try:
         out.write(text)
     except UnicodeEncodeError:
         out.flush()
-        out.buffer.write(_encoded(text, out.encoding))
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
-    try:
-        return text.encode(encoding, "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode(encoding, "backslashreplace")
+        try:
+            out.buffer.write(text.encode(out.encoding, "surrogateescape"))
+        except UnicodeEncodeError:
+            out.buffer.write(text.encode(out.encoding, "backslashreplace"))
 
 
 def write_path(path: object, *, end: str = "\n") -> None:

@@ -26,20 +26,7 @@ _SHOWN: Final = 50
 def write_rows(
     style: str, columns: Sequence[Shown], rows: Iterable[Row], *, raw: bool = False
 ) -> int:
-    """Write rows to the standard output as they come; return how many there were.
-
-    Args:
-        style: ``table``, ``json``, ``jsonl`` or ``csv``.
-        columns: What the values of a row are.
-        rows: The rows.
-        raw: Write CSV texts exactly as they are stored.
-
-    Raises:
-        OutputError: The output does not take it.
-    """
-    from voices_peewee.rendering.json_csv import csv_lines
-    from voices_peewee.rendering.table import table_lines
-
+    """Write rows as they come, as table, json, jsonl or csv; return how many there were."""
     count = 0
 
     def counted() -> Iterator[Row]:
@@ -50,8 +37,12 @@ def write_rows(
 
     names = [column.name for column in columns]
     if style == "table":
+        from voices_peewee.rendering.table import table_lines
+
         write(table_lines(columns, counted()))
     elif style == "csv":
+        from voices_peewee.rendering.json_csv import csv_lines
+
         ascii_only = not speaks_unicode(sys.stdout)
         write(csv_lines(names, counted(), raw=raw, ascii_only=ascii_only))
     else:
@@ -103,14 +94,7 @@ class View(NamedTuple):
     raw: bool = False
 
     def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
-        """Show a list of the database.
-
-        Args:
-            manager: The connected manager.
-            noun: The list.
-            one: What one row is.
-            filters: As ``list_rows`` takes them.
-        """
+        """Show a list of the database, one row of which is a ``one``."""
         page = manager.list_rows(
             noun,
             self.words,
@@ -138,12 +122,11 @@ class View(NamedTuple):
             columns: What the values of a record are.
             records: The records.
             default: How many of the columns are shown when none is asked for; None is all.
-
-        Raises:
-            QueryError: A word, the order or a column names a field that is not there.
         """
         known = {column.name: index for index, column in enumerate(columns)}
-        chosen = [record for record in records if self._matches(record, known)]
+        chosen = [
+            record for record in records if all(_says(record, word, known) for word in self.words)
+        ]
         for key in reversed(self.sort.split(",") if self.sort else []):
             index = _position(key.removeprefix("-"), known, "column")
             chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
@@ -152,9 +135,6 @@ class View(NamedTuple):
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
         self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)
-
-    def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
-        return all(_says(record, word, known) for word in self.words)
 
     def _write(
         self,
@@ -236,13 +216,11 @@ since_options = options(
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
-speaker_option = click.option(
-    "--speaker", metavar="SPEAKER", help="Only files of this speaker: a name, or id:3."
-)
-
-model_options = options(
-    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
-    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
+where_option = click.option(
+    "--where",
+    metavar="QUERY",
+    multiple=True,
+    help="A query word, as the lists take them; may be given several times.",
 )
 
 filter_options = options(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
-from voices_peewee.cli.output import options, since_options
+from voices_peewee.cli.output import options, since_options, where_option
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
@@ -38,12 +38,6 @@ run_options = options(
         "--speaker", metavar="SPEAKER", help="Only recordings of this speaker: an id or a name."
     ),
     since_options,
-)
-where_option = click.option(
-    "--where",
-    multiple=True,
-    metavar="WORD",
-    help="Only runs that match a query word: metadata.room:hall; several narrow it down.",
 )
 style_options = options(
     click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
@@ -189,7 +183,6 @@ def _bar(share: float) -> str:
     metavar="N",
     help="Of A's recordings so many may have no value of B before these two exit 1.  [default: 0]",
 )
-@click.option("--cluster", hidden=True)
 @run_options
 @where_option
 @style_options
@@ -200,7 +193,6 @@ def compare(
     fail_if_worse: float | None,
     require_not_worse: float | None,
     allow_lost: int,
-    cluster: str | None,
     since: str | None,
     until: str | None,
     *,
@@ -216,8 +208,6 @@ def compare(
     """
     from voices_peewee.questions.gate import Gate
 
-    if cluster is not None:
-        raise click.UsageError(f"--cluster went; use --unit {cluster}")
     gate = Gate(fail_if_worse, require_not_worse, allow_lost)
     gate.check(models, filters["baseline"])
     with manager:
