@@ -59,7 +59,7 @@ SECTIONS: Final = {
             "list-history": "List what was done to which file.",
             "list-performance": "List how well and how fast it went.",
             "pending": "Print the files that are still to be processed.",
-            "failures": "Group the failed runs by their error, numbers and paths aside.",
+            "failures": "Group the failed runs by their error.",
             "show-run": "Show one run whole, with its outputs and its error.",
             "close-unfinished": "Mark the runs whose process is dead as failed.",
         },
@@ -68,7 +68,7 @@ SECTIONS: Final = {
         "questions",
         {
             "leaderboard": "Rank models by a metric.",
-            "compare": "Compare models on the recordings of which both have a value.",
+            "compare": "Compare models on the recordings that they share.",
             "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),

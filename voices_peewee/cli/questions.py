@@ -183,6 +183,7 @@ def _bar(share: float) -> str:
     metavar="N",
     help="Of A's recordings so many may have no value of B before these two exit 1.  [default: 0]",
 )
+@click.option("--cluster", hidden=True)
 @run_options
 @where_option
 @style_options
@@ -193,13 +194,14 @@ def compare(
     fail_if_worse: float | None,
     require_not_worse: float | None,
     allow_lost: int,
+    cluster: str | None,
     since: str | None,
     until: str | None,
     *,
     style: str,
     **filters: Any,
 ) -> None:
-    """Compare models on the recordings of which both have a value.
+    """Compare models on the recordings that they share.
 
     A, B and more are models, with or without a version, or query words in quotes, of which
     the first may be a model: "demucs:4.0 parameters.shifts:1". Differences are B - A. The
@@ -208,6 +210,8 @@ def compare(
     """
     from voices_peewee.questions.gate import Gate
 
+    if cluster is not None:
+        raise click.UsageError(f"--cluster went; use --unit {cluster}")
     gate = Gate(fail_if_worse, require_not_worse, allow_lost)
     gate.check(models, filters["baseline"])
     with manager:

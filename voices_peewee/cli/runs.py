@@ -174,9 +174,9 @@ def failures(
     until: str | None,
     where: tuple[str, ...],
 ) -> None:
-    """Group the failed runs by their error, numbers and paths aside.
+    """Group the failed runs by their error.
 
-    For each error the newest run is named as an example; see show-run. Runs that a later one of
+    Numbers and paths in it do not count. The newest run of each is named; see show-run. Runs that a later one of
     the same settings made good are left out, unless --all is given. QUERY is words as
     list-history takes them; a word without a field looks in names, paths and errors.
     """
