@@ -106,14 +106,6 @@ def test_bad_files_are_named_and_the_good_ones_kept(path: Path, folder: Path) ->
     )
 
 
-def test_folder_without_audio(path: Path, tmp_path: Path) -> None:
-    """Finding nothing is said."""
-    run("--db", path, "init")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert run("--db", path, "add-files", empty) == (0, "", "no audio files found\n")
-
-
 def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
     """A name that is no text, or has control characters, does no harm."""
     run("--db", path, "init")

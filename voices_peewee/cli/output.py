@@ -188,24 +188,26 @@ def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
     @wraps(function)
-    def with_view(*args: Any, **kwargs: Any) -> Any:
-        everything, columns = kwargs.pop("everything"), kwargs.pop("columns")
-        view = View(
-            words=kwargs.pop("words"),
-            sort=kwargs.pop("sort"),
-            limit=None if everything else kwargs.pop("limit"),
-            offset=kwargs.pop("offset"),
-            columns=_names(columns),
-            style=kwargs.pop("style") or "table",
-            raw=kwargs.pop("raw"),
-        )
-        kwargs.pop("limit", None)
+    def with_view(
+        *args: Any,
+        words: tuple[str, ...],
+        sort: str | None,
+        limit: int,
+        everything: bool,
+        offset: int,
+        columns: tuple[str, ...] | None,
+        style: str | None,
+        raw: bool,
+        **kwargs: Any,
+    ) -> Any:
+        shown = None if everything else limit
+        view = View(words, sort, shown, offset, columns, style or "table", raw)
         return function(*args, view=view, **kwargs)
 
     return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
 
 
-def _names(columns: str | None) -> tuple[str, ...] | None:
+def _names(_: object, __: object, columns: str | None) -> tuple[str, ...] | None:
     if columns is None:
         return None
     return tuple(name.strip() for name in columns.split(",") if name.strip())
@@ -258,7 +260,9 @@ _OPTIONS: Final = (
         "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="How many to skip."
     ),
     click.option("--all", "everything", is_flag=True, help="Show all."),
-    click.option("--columns", metavar="NAMES", help="What to show, such as 'id,name'."),
+    click.option(
+        "--columns", metavar="NAMES", callback=_names, help="What to show, such as 'id,name'."
+    ),
     click.option("--json", "style", flag_value="json", help="A JSON array."),
     click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),
     click.option("--csv", "style", flag_value="csv", help="CSV with a heading."),

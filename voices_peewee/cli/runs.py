@@ -176,9 +176,10 @@ def failures(
 ) -> None:
     """Group the failed runs by their error.
 
-    Numbers and paths in it do not count. The newest run of each is named; see show-run. Runs that a later one of
-    the same settings made good are left out, unless --all is given. QUERY is words as
-    list-history takes them; a word without a field looks in names, paths and errors.
+    Numbers and paths in it do not count. The newest run of each is named; see show-run. Runs
+    that a later one of the same settings made good are left out, unless --all is given. QUERY
+    is words as list-history takes them; a word without a field looks in names, paths and
+    errors.
     """
     with manager:
         found = manager.failures(
