@@ -350,13 +350,6 @@ def test_what_matches_is_a_part_of_another_query(store: Store) -> None:
     assert files.count() == 3
 
 
-def test_a_part_of_a_query_names_what_is_near(store: Store) -> None:
-    """A wrong field of a part is refused when the part is made."""
-    with pytest.raises(QueryError) as caught:
-        matching(store, "files", "si_snr:20..")
-    assert str(caught.value) == "unknown field 'si_snr'; did you mean 'si_snri'?"
-
-
 def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
     """Small letters or capitals, in the query and in the record, are one format."""
     ProcessedFile.update(file_format="WAV").where(ProcessedFile.id == 1).execute()

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from voices_peewee._version import __version__
-from voices_peewee.cli.common import Target, VoicesGroup
+from voices_peewee.cli.common import VoicesGroup
 
 # The summaries stand here, so that --help and the TAB key load no command; a test compares them.
 SECTIONS: Final = {
@@ -121,7 +121,7 @@ SECTIONS: Final = {
 @click.pass_context
 def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout: float) -> None:
     """Remember what the options say; nothing is opened yet."""
-    ctx.obj = Target(db, migrations_dir, timeout)
+    ctx.obj = {"database": db, "migrations_dir": migrations_dir, "timeout": timeout}
 
 
 def main() -> None:

@@ -19,8 +19,6 @@ from voices_peewee.rendering.plain import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from voices_peewee.db_manager import DatabaseManager
-
 R = TypeVar("R")
 
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
@@ -36,43 +34,17 @@ class OutputError(VoicesError):
         super().__init__(f"cannot write the output: {(error.strerror or str(error)).lower()}")
 
 
-class Target:
-    """Which database the command line names; making its manager opens nothing.
-
-    A plain class: what ``dataclass`` generates costs every start a millisecond.
-    """
-
-    def __init__(
-        self,
-        database: str | None = None,
-        migrations_dir: str | None = None,
-        timeout: float = 30.0,
-    ) -> None:
-        self.database = database
-        self.migrations_dir = migrations_dir
-        self.timeout = timeout
-
-    def manager(self) -> DatabaseManager:
-        """Return a manager that is not connected yet."""
-        from voices_peewee.db_manager import DatabaseManager
-
-        return DatabaseManager(
-            self.database, timeout=self.timeout, migrations_dir=self.migrations_dir
-        )
-
-
 def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
     """Give a command the manager of its database as first argument, not connected yet."""
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        return function(_target(click.get_current_context()).manager(), *args, **kwargs)
+        from voices_peewee.db_manager import DatabaseManager
+
+        manager = DatabaseManager(**click.get_current_context().ensure_object(dict))
+        return function(manager, *args, **kwargs)
 
     return with_manager
-
-
-def _target(context: click.Context) -> Target:
-    return context.ensure_object(Target)
 
 
 class VoicesCommand(click.Command):
@@ -123,7 +95,7 @@ def _takes_one(option: click.Option) -> bool:
 def _late_db() -> click.Option:
     def set_database(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
-            _target(ctx).database = value
+            ctx.ensure_object(dict)["database"] = value
 
     return click.Option(["--db"], expose_value=False, hidden=True, callback=set_database)
 

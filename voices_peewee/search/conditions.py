@@ -12,7 +12,6 @@ from unicodedata import normalize
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes, plain
-from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search import values
@@ -41,8 +40,8 @@ _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 class Conditions:
     """Builds the conditions of one query; ``sources`` are the tables that they need."""
 
-    def __init__(self, store: Store, listing: Listing, now: dt.datetime) -> None:
-        self.store, self.listing, self.now = store, listing, now
+    def __init__(self, listing: Listing, now: dt.datetime) -> None:
+        self.listing, self.now = listing, now
         self.sources: set[Any] = set()
 
     def all_of(self, terms: Sequence[Term]) -> Node | None:
@@ -76,7 +75,7 @@ class Conditions:
 
     def _some_run(self, terms: Sequence[Match], by_recording: bool) -> Node:
         """Say that a file, or any row of a recording, has a run with all of the terms."""
-        runs = Conditions(self.store, LISTS["history"], self.now)
+        runs = Conditions(LISTS["history"], self.now)
         condition = both([runs._match(term) for term in terms])
         file = _RECORDING if by_recording else ProcessingHistory.processed_file
         sources = {*runs.sources, ProcessedFile} if by_recording else runs.sources
@@ -85,7 +84,7 @@ class Conditions:
 
     def _some_part(self, term: Match) -> Node:
         """Say that a recording's row, or one of its stems or voices, fits a term."""
-        parts = Conditions(self.store, self.listing, self.now)
+        parts = Conditions(self.listing, self.now)
         condition = parts._match(term)
         query = join(ProcessedFile.select(_RECORDING), parts.listing, parts.sources)
         return ProcessedFile.id.in_(query.where(condition))

@@ -113,8 +113,8 @@ def select(
     listing = find_listing(noun)
     chosen = [_column(listing, name) for name in columns or listing.defaults]
     question = _Question(store, listing, _terms(store, words, search, filters))
-    expressions = [column.expression for column in chosen]
     sources = {source for column in chosen for source in column.sources}
+    expressions = [column.expression for column in chosen]
     query = question.page(expressions, sources, sort or listing.sort, limit, offset)
     if limit is None or limit > _BATCH:
         return Page(chosen, lambda: _batches(store, query, chosen), question.count)
@@ -156,9 +156,8 @@ class _Question:
 
     def __init__(self, store: Store, listing: Listing, terms: Sequence[Term]) -> None:
         self.store, self.listing = store, listing
-        conditions = Conditions(store, listing, utc_now())
-        with store.reading():
-            self.condition = conditions.all_of(terms)
+        conditions = Conditions(listing, utc_now())
+        self.condition = conditions.all_of(terms)
         self.sources = conditions.sources
 
     def page(
