@@ -60,12 +60,3 @@ def test_questions_that_make_no_sense(runs: Path, words: list[str], message: str
     """A wrong kind, model or metric exits 2 and says what would do."""
     done = run("--db", runs, "plot", *words, "-o", "x.png")
     assert done == (2, "", usage("voices plot", USAGE, message))
-
-
-def test_nothing_to_plot(path: Path) -> None:
-    """Without data there is one sentence and no empty picture."""
-    DatabaseManager(path).initialize().close()
-    message = "nothing to plot: no successful run has a value of 'si_snri' or 'sdri'"
-    target = path.with_name("plot.png")
-    assert run("--db", path, "plot", "distribution", "-o", target) == (1, "", f"Error: {message}\n")
-    assert not target.exists()
