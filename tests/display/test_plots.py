@@ -261,8 +261,8 @@ def test_one_model_and_many(db: DatabaseManager, kind: str, tmp_path: Path) -> N
         (
             "paired",
             {
-                "svoice:1.2 is better by 1.88 dB on average",
-                "95 % interval of B - A +1.36 to +2.39, 8 recordings",
+                "svoice:1.2 is better by 1.88 dB (+1.36 to +2.39)",
+                "95 % interval; recordings: 8; B better in 8, A better in 0, tied in 0",
                 "A: demucs:4.0, SI-SNRi (dB)",
                 "B: svoice:1.2, SI-SNRi (dB)",
                 "A is better",

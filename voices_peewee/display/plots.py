@@ -20,7 +20,8 @@ from voices_peewee.display.plot_data import (
     read,
 )
 from voices_peewee.errors import MissingExtraError, PlotError
-from voices_peewee.rendering.plain import fit, number, signed
+from voices_peewee.questions.comparison_text import counts, verdict
+from voices_peewee.rendering.plain import fit
 from voices_peewee.upkeep.whole_files import whole_file
 
 try:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from voices_peewee.database.store import Store
-    from voices_peewee.questions.comparison import Comparison
 
 _FEW: Final = 5  # a box of fewer values would say more than they do
 _MANY: Final = 500  # of more values only the box is drawn, and what lies beyond it
@@ -249,30 +249,9 @@ def _scatter(figure: Figure, picture: Scatter, signs: Signs) -> tuple[str, str]:
 
 
 def _paired(figure: Figure, picture: Paired, signs: Signs) -> tuple[str, str]:
-    of = picture.comparison
-    _diagonal(figure, picture, signs)
-    counted = f"{of.n:,} {of.unit}{'' if of.n == 1 else 's'}"
-    if of.low is None or of.high is None:
-        return _verdict(of), counted
-    low, high = (signed(end, of.metric_unit) for end in (of.low, of.high))
-    interval = f"{100 * of.confidence:g} % interval of B - A {low} to {high}"
-    return _verdict(of), f"{interval}, {counted}"
-
-
-def _verdict(of: Comparison) -> str:
-    if of.better is not None:
-        by = f"{number(abs(of.mean_difference or 0.0), of.metric_unit)} {of.metric_unit}".rstrip()
-        return f"{fit(of.better, 30)} is better by {by} on average"
-    both = f"{fit(of.a, 30)} and {fit(of.b, 30)}"
-    if of.verdict == "too few":
-        return f"Too few to tell {both} apart"
-    return f"No clear difference between {both}"
-
-
-def _diagonal(figure: Figure, picture: Paired, signs: Signs) -> None:
     """Draw a point for each pair beside the diagonal, with the sign of the better model."""
     of = picture.comparison
-    figure.set_size_inches(5.6, 5.8)
+    figure.set_size_inches(6.4, 6.4)
     axes = figure.subplots()
     axes.axline((of.pairs[0].a, of.pairs[0].a), slope=1, color=_GREY, lw=1.0, ls="--", zorder=1)
     gain = 1 if of.higher_is_better else -1
@@ -292,3 +271,6 @@ def _diagonal(figure: Figure, picture: Paired, signs: Signs) -> None:
     label = fit(picture.axis.label, 40)
     axes.set_xlabel(f"A: {fit(of.a, _NAME)}, {label}")
     axes.set_ylabel(f"B: {fit(of.b, _NAME)}, {label}")
+    title = verdict(of, (fit(of.a, 24), fit(of.b, 24)))
+    sure = "" if of.low is None else f"{100 * of.confidence:g} % interval; "
+    return title, sure + counts(of)

@@ -92,18 +92,17 @@ def _values(count: int, batches: Iterable[Iterable[Sequence[Any]]]) -> list[list
 
 def _array(column: _Held, values: Values) -> Any:
     """Return the values of a column as what pandas keeps."""
-    make = _MAKERS.get(column.kind, _other)
+    read = column.read
     try:
-        return make(column, values)
+        if column.kind == "time":
+            return _times(read, values)
+        if read is not None:
+            found = [value if value is None else read(value) for value in values]
+        else:
+            found = list(values)
+        return _MAKERS.get(column.kind, _inferred)(found, column.nullable)
     except _UNREADABLE:
         return _objects(_lenient(column, values))
-
-
-def _read(column: _Held, values: Values) -> Values:
-    read = column.read
-    if read is None:
-        return values
-    return [value if value is None else read(value) for value in values]
 
 
 def _lenient(column: _Held, values: Values) -> list[Any]:
@@ -118,41 +117,40 @@ def _attempted(read: Callable[[Any], Any] | None, value: Any) -> Any:
         return value
 
 
-def _objects(values: Values) -> Any:
+def _objects(values: Values, _: bool = True) -> Any:
     import numpy as np
 
     array = np.fromiter(values, dtype=object, count=len(values))  # lists inside stay lists
     return load_pandas().Series(array, dtype=object)  # else pandas takes texts for its own
 
 
-def _integers(column: _Held, values: Values) -> Any:
+def _integers(values: Values, nullable: bool) -> Any:
     array = load_pandas().array(values, dtype="Int64")
-    return array if column.nullable or array.isna().any() else array.to_numpy("int64")
+    return array if nullable or array.isna().any() else array.to_numpy("int64")
 
 
-def _floats(_: _Held, values: Values) -> Any:
+def _floats(values: Values, _: bool) -> Any:
     import numpy as np
 
     return np.array(values, dtype="float64")
 
 
-def _booleans(column: _Held, values: Values) -> Any:
-    pandas = load_pandas()
-    array = pandas.array([None if value is None else bool(value) for value in values], "boolean")
-    return array if column.nullable or array.isna().any() else array.to_numpy("bool")
+def _booleans(values: Values, nullable: bool) -> Any:
+    known = [None if value is None else bool(value) for value in values]
+    array = load_pandas().array(known, dtype="boolean")
+    return array if nullable or array.isna().any() else array.to_numpy("bool")
 
 
-def _texts(column: _Held, values: Values) -> Any:
+def _texts(values: Values, _: bool) -> Any:
     pandas = load_pandas()
     # Arrow's strings refuse names that are not UTF-8.
-    kind = pandas.StringDtype("python")
-    return pandas.array(_read(column, values), dtype=kind)
+    return pandas.array(values, dtype=pandas.StringDtype("python"))
 
 
-def _times(column: _Held, values: Values) -> Any:
+def _times(read: Callable[[Any], Any] | None, values: Values) -> Any:
     import numpy as np
 
-    stamps = [None if value is None else _stamp(column.read, value) for value in values]
+    stamps = [None if value is None else _stamp(read, value) for value in values]
     times = np.array(stamps, dtype="datetime64[us]")  # pandas before 3 has room for 584 years only
     return load_pandas().DatetimeIndex(times).tz_localize("UTC")
 
@@ -167,26 +165,15 @@ def _stamp(read: Callable[[Any], Any] | None, value: Any) -> str | dt.datetime:
     return time.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _json(column: _Held, values: Values) -> Any:
-    return _objects(_read(column, values))
-
-
-def _other(column: _Held, values: Values) -> Any:
-    return _inferred(column.name, _read(column, values))
-
-
-_MAKERS: Final[dict[str, Callable[[_Held, Values], Any]]] = {
+_JSON: Final = ("json", "tags")
+_MAKERS: Final[dict[str, Callable[[Values, bool], Any]]] = {
     **dict.fromkeys(("integer", "count", "hertz", "bytes"), _integers),
     **dict.fromkeys(("float", "number", "decibel", "difference", "seconds"), _floats),
     **dict.fromkeys(("percent", "fixed", "rounded", "megabytes"), _floats),
     **dict.fromkeys(("text", "key", "path", "aside"), _texts),
-    **dict.fromkeys(("json", "tags"), _json),
+    **dict.fromkeys(_JSON, _objects),
     "boolean": _booleans,
-    "time": _times,
 }
-_JSON: Final = ("json", "tags")
-
-
 # By pandas' name for them; where values differ, they stay what they are, as those of JSON do.
 _INFERRED: Final = {
     "boolean": "boolean",
@@ -198,10 +185,10 @@ _INFERRED: Final = {
 }
 
 
-def _inferred(name: str, values: Values) -> Any:
+def _inferred(values: Values, _: bool = True) -> Any:
     """Return a column that no field describes."""
     kind = load_pandas().api.types.infer_dtype(values, skipna=True)
-    return _array(Column(name, _INFERRED.get(kind, "json")), values)
+    return _array(Column("", _INFERRED.get(kind, "json")), values)
 
 
 def _to_expand(columns: Sequence[_Held], expand: bool | Sequence[str]) -> set[str]:
@@ -228,5 +215,5 @@ def _expanded(column: _Held, values: Values, taken: set[str]) -> dict[str, Any]:
         name = f"{column.name}.{key}"
         found = [value.get(key) if isinstance(value, dict) else None for value in values]
         if name not in taken:
-            made[name] = _inferred(name, found)
+            made[name] = _inferred(found)
     return made
