@@ -442,7 +442,7 @@ def test_the_page_shows_every_picture(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "pictures", pictures)
     spec.loader.exec_module(pictures)
     pictures.draw(tmp_path)
-    made = {path.name: size(path.read_bytes()) for path in tmp_path.iterdir()}
+    made = {path.name: size(path.read_bytes()) for path in tmp_path.glob("*.png")}
     kept = {path.name: path for path in (DOCS / "img").glob("plot_*.png")}
     page = (DOCS / "plots.md").read_text("utf-8")
     assert made == {name: size(path.read_bytes()) for name, path in kept.items()}

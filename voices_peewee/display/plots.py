@@ -251,7 +251,7 @@ def _scatter(figure: Figure, picture: Scatter, signs: Signs) -> tuple[str, str]:
 def _paired(figure: Figure, picture: Paired, signs: Signs) -> tuple[str, str]:
     """Draw a point for each pair beside the diagonal, with the sign of the better model."""
     of = picture.comparison
-    figure.set_size_inches(6.4, 6.4)
+    figure.set_size_inches(6.4, 6.0)
     axes = figure.subplots()
     axes.axline((of.pairs[0].a, of.pairs[0].a), slope=1, color=_GREY, lw=1.0, ls="--", zorder=1)
     gain = 1 if of.higher_is_better else -1

@@ -59,8 +59,7 @@ def serve(
 ) -> None:
     """Show the database as ``DatabaseManager.serve`` does."""
     path = _path(store)
-    listener = _listen(host, port)
-    with listener:
+    with _listen(host, port) as listener:
         address, port, *_ = listener.getsockname()
         datasette = _datasette(path, _columns(store))
         app: Application = datasette.app()
@@ -75,7 +74,8 @@ def serve(
                 shown = f"[{address}]" if ":" in address else address
                 on_ready(f"http://{shown}:{port}/{_NAME}")
             uvicorn.Server(config).run([listener])
-        _close(datasette)
+        datasette.executor.shutdown()
+        datasette.databases[_NAME].close()
 
 
 def is_open_to_others(host: str) -> bool:
@@ -151,8 +151,6 @@ def _datasette(path: Path, columns: Mapping[str, Sequence[str]]) -> Datasette:
         static_mounts=[("voices-static", str(Path(__file__).with_name("static")))],
     )
     datasette.remove_database("_memory")  # comes where no files are named
-    if not pm.is_registered(sys.modules[__name__]):
-        pm.register(sys.modules[__name__])
     datasette.add_database(_ReadOnly(datasette, path=str(path)), name=_NAME)
     return datasette
 
@@ -163,21 +161,17 @@ def _columns(store: Store) -> dict[str, list[str]]:
         return {table: [column.name for column in get(table)] for table in TABLES}
 
 
-def _close(datasette: Datasette) -> None:
-    if datasette.executor is not None:
-        datasette.executor.shutdown()
-    for database in datasette.databases.values():
-        database.close()
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, UnicodeError, OverflowError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = text.partition(" (while attempting")[0].lower()  # Python adds the address again
-        raise ServeError(host, port, reason) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        # Python adds the address again.
+        raise ServeError(host, port, reason.partition(" (while")[0].lower()) from error
+
+
+pm.register(sys.modules[__name__])
 
 
 @contextmanager
