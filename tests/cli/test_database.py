@@ -44,18 +44,6 @@ def test_init_of_the_users_own_database(tmp_path: Path, monkeypatch: pytest.Monk
     assert expected.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
-def test_upgrade_says_where_the_backup_is(studio: Path, tmp_path: Path) -> None:
-    """An upgrade of a populated database names its backup."""
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "101_nothing.py").write_text("def migrate(migrator, database, *, fake=False): ...\n")
-    done = run("--db", studio, "--migrations-dir", own, "init")
-    (backup,) = studio.parent.glob("voices_backup_*.db")
-    said = f"backed up first to {str(backup)!r}\n1 migration applied\n"
-    assert done == (0, f"{studio}\n", said)
-
-
 @pytest.mark.sqlite("the facts of a file; a server's are in test_postgres")
 def test_status(studio: Path) -> None:
     """The status says what and how much is there, in units."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.migration_files import (
     INITIAL,
     PACKAGE,
-    PACKAGED,
     write,
 )
 
@@ -85,17 +81,3 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
         migrations.names([missing])
     assert str(caught.value) == f"there is no migrations directory {str(missing)!r}"
     assert not missing.exists()
-
-
-def test_names_follow_a_directory_that_changes(directory: Path) -> None:
-    """A migration that is added or removed is seen, also where the names were known."""
-    changes: list[tuple[Callable[[], object], list[str]]] = [
-        (lambda: write(directory, "102_a", "pass"), [*PACKAGED, "102_a"]),
-        (lambda: write(directory, "103_b", "pass"), [*PACKAGED, "102_a", "103_b"]),
-        ((directory / "102_a.py").unlink, [*PACKAGED, "103_b"]),
-    ]
-    for minutes, (change, found) in enumerate(changes):
-        change()
-        long_ago = time.time() - 3600 + 60 * minutes
-        os.utime(directory, (long_ago, long_ago))
-        assert migrations.names([directory]) == migrations.names([directory]) == found

@@ -120,11 +120,6 @@ DRAFTS: dict[str, tuple[Callable[[], Any], str, str]] = {
         ),
         "migrator.remove_fields('speakers', 'language', legacy=True)",
     ),
-    "required field": (
-        lambda: speaker(age=pw.IntegerField(default=7)),
-        "migrator.add_fields( 'speakers', age=pw.IntegerField(default=7))",
-        "migrator.remove_fields('speakers', 'age')",
-    ),
     "JSON fields": (
         lambda: speaker(extra=fields.JSONField(default=dict), more=fields.JSONField(null=True)),
         (
@@ -190,12 +185,6 @@ BY_HAND: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: speaker(checks=[pw.Check("id > 0", name="ck_id")]),
         ["table 'speakers' lacks CHECK 'ck_id' (id > 0)"],
     ),
-    "check on a new field": (
-        lambda: speaker(
-            age=pw.IntegerField(null=True, constraints=[pw.Check("age > 0", name="ck_age")])
-        ),
-        ["table 'speakers' lacks CHECK 'ck_age' (age > 0)"],
-    ),
     "partial index": (
         lambda: indexed("name", where=pw.SQL("id > 1"), name="bare"),
         [
@@ -227,10 +216,6 @@ BY_HAND: dict[str, tuple[Callable[[], Any], list[str]]] = {
                 "no such column: file.processed_path; the database is as it was"
             )
         ],
-    ),
-    "a model that is no table": (
-        lambda: speaker(checks=[pw.Check("colour > 1", name="ck")]),
-        ["as it is, it fails: no such column: colour"],
     ),
 }
 

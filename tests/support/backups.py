@@ -26,7 +26,7 @@ INSERT INTO speakers (name) VALUES ('Ada'), ('Bob'), ('Cleo');
 # Prints each step and takes its time, so that it can be stopped in the middle.
 SLOW = """
 import time
-copying._STEP_BYTES = 65536
+backup._STEP_BYTES = 65536
 def tick(done, total):
     print(done, total, flush=True)
     time.sleep(0.02)
@@ -35,7 +35,7 @@ HEAD = """
 import sys
 from pathlib import Path
 from voices_peewee import errors
-from voices_peewee.upkeep import backup, copying, restoring
+from voices_peewee.upkeep import backup, restore
 from support.backups import KNOWN
 argv = [Path(word) for word in sys.argv[1:]]
 """

@@ -19,7 +19,8 @@ from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio import content_hash
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
-from voices_peewee.upkeep import foreign, values
+from voices_peewee.upkeep import values
+from voices_peewee.upkeep.restore import foreign, objects
 
 Kind = Literal[
     "integrity", "foreign keys", "migrations", "drift", "trigger", "value", "files", "note"
@@ -187,16 +188,15 @@ def _values(store: Store) -> Iterator[Finding]:
             advice = "write it as this package does with 'voices check --fix'"
         else:
             advice = "correct it in SQL, or " + _RESTORE
-        mendable = group.count if group.is_mendable else 0
+        mendable = len(group.ids) if group.is_mendable else 0
         yield Finding("value", str(group), advice, mendable)
 
 
 def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     with _reading(store) as connection:
-        held = foreign.objects(connection)
-        applied = migrations.applied(store.database)
+        held, applied = objects(connection), migrations.applied(store.database)
     ours = {model._meta.table_name for model in MODELS}
-    for one in sorted(foreign.without_known(held, directories, applied)):
+    for one in foreign(held, directories, applied):
         if one.kind == "view":
             yield Finding("note", f"view {one.name!r} is not of the package", "it may stay")
         elif one.table not in ours:
