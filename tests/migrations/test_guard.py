@@ -30,8 +30,6 @@ pytestmark = pytest.mark.sqlite(
 
 FAULTS = {
     "error": ('migrator.sql("UPDATE nowhere SET x = 1")', "no such table: nowhere"),
-    "value": ("raise ValueError('no colour')", "ValueError: no colour"),
-    "silent": ("raise RuntimeError", "RuntimeError"),
     "late": ("migrator.run(lambda: 1 / 0)", "ZeroDivisionError: division by zero"),
     "syntax": ("if", "SyntaxError: invalid syntax (103_bad.py, line 4)"),
 }

@@ -89,13 +89,6 @@ def test_sha256sum_checks_a_backup(database: Path, copies: Path, name: str) -> N
     assert subprocess.run(words, cwd=copies, check=False).returncode == 1
 
 
-def test_the_source_is_untouched(database: Path, copies: Path) -> None:
-    """A backup changes no byte of the database and leaves nothing beside it."""
-    before = contents(database.parent)
-    snapshot(database, copies)
-    assert contents(database.parent) == before
-
-
 def test_the_wal_is_included(database: Path, copies: Path) -> None:
     """What stands only in the -wal file is in the backup."""
     with closing(sqlite3.connect(database)) as connection:

@@ -176,6 +176,7 @@ def test_a_stranger_is_not_replaced(
     assert (contents(copies), listing(copies)) == (before, ["voices.db"])
 
 
+NO_FOLDER = "no such file or directory"
 AWAY = "; move it away with its -wal, and restore again"
 REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
 

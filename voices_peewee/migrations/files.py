@@ -29,11 +29,7 @@ def is_installed(directory: Path) -> bool:
 
 
 def names(directories: Sequence[Path]) -> list[str]:
-    """Return the migrations' names in the order in which they apply.
-
-    Raises:
-        MigrationError: As ``paths`` does.
-    """
+    """Return the migrations' names in the order in which they apply."""
     return list(paths(directories))
 
 

@@ -42,10 +42,6 @@ def upgrade(
 
     ``before`` is called with the names once the lock is held and before the first change,
     unless the database is new.
-
-    Raises:
-        MigrationError: A migration failed, ``to`` is unknown, or as ``names`` does.
-        DatabaseNewerError: The database has migrations that no directory has.
     """
     paths = find(directories)
     wanted = list(paths) if to is None else list(paths)[: _position(to, paths) + 1]
@@ -75,13 +71,7 @@ def rollback(
 ) -> list[str]:
     """Undo the newest migrations, or all after ``to``, as one transaction; return their names.
 
-    Undoing all leaves no history table. ``before`` is called with the names once the lock is
-    held and before the first change.
-
-    Raises:
-        ValueError: ``steps`` is less than 1.
-        MigrationError: A rollback failed or is missing, ``to`` is not applied, or as ``names``.
-        DatabaseNewerError: The database has migrations that no directory has.
+    Undoing all leaves no history table. ``before`` is called as by ``upgrade``.
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
@@ -112,19 +102,8 @@ def create(
     Nothing but memory is migrated to find the difference, and the file is tried there. No table
     is dropped, nor a column of a table that another directory made.
 
-    Args:
-        name: Lower-case letters, digits and ``_``.
-        models: What the schema shall be.
-        directories: All migrations that apply, in order; the last one gets the file, and is
-            made where it is missing.
-        empty: Write a file to fill in, without looking; so is a file where nothing differs.
-
-    Returns:
-        The file, and sentences on what has to be written by hand.
-
-    Raises:
-        MigrationError: The directory is an installed package's, the name is not valid or taken,
-            the file cannot be written, or as ``names``.
+    The last of the directories gets the file. Returned are its path, and sentences on what has
+    to be written by hand.
     """
     directory = directories[-1]
     if is_installed(directory):

@@ -70,11 +70,7 @@ def write(
 ) -> list[str]:
     """Write the migration ``path``, which follows ``paths`` and leads to the models.
 
-    Returns:
-        What has to be written by hand, or that nothing differs.
-
-    Raises:
-        MigrationError: A migration that is there fails, or the file cannot be written.
+    Returned is what has to be written by hand, or that nothing differs.
     """
     text, notes = _source(path), list[str]()
     if not empty:

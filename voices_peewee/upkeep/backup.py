@@ -78,26 +78,7 @@ def snapshot(
     overwrite: bool = False,
     timeout: float = 30.0,
 ) -> Backup:
-    """Copy the database as it is at this moment, while others write, and verify the copy.
-
-    Args:
-        source: The database.
-        target: A file, or a folder for a dated name; None is a dated name beside the database.
-        progress: Called with (bytes done, bytes in all); what it raises cancels the backup.
-        keep: How many backups of this database stay in the folder, this one included.
-        overwrite: Whether a file of that name may be replaced.
-        timeout: How long to wait for another program's lock, in seconds.
-
-    Raises:
-        InvalidValueError: ``keep`` is less than 1.
-        DatabaseMissingError: There is no database.
-        NotVoicesError: ``source`` is something else.
-        DatabaseBusyError: Another program kept its lock for longer than ``timeout``.
-        DatabaseDamagedError: The copy fails its checks, as the database would.
-        DatabaseFullError: The target's disk is full.
-        BackupError: The target is taken, or its folder is missing or refuses writes.
-        DatabaseError: SQLite refuses the database for another reason.
-    """
+    """Copy the database as it is at this moment, while others write, and verify the copy."""
     if keep is not None and keep < 1:
         raise InvalidValueError(f"keep must be 1 or more backups, not {keep}")
     database = existing(source, timeout)
@@ -252,14 +233,7 @@ def _remove_older(newest: Backup, keep: int) -> None:
 
 
 def list_backups(place: Path) -> list[Backup]:
-    """List backups that have a digest beside them, newest first; nothing is verified.
-
-    Args:
-        place: A folder for all backups in it, or a database for those of it that lie beside it.
-
-    Raises:
-        BackupError: The folder is missing or cannot be read.
-    """
+    """List the backups in a folder, or those of a database that lie beside it, newest first."""
     folder, source = (place, None) if place.is_dir() else (place.resolve().parent, place.resolve())
     found = []
     with file_errors(BackupError, folder):
@@ -285,15 +259,7 @@ def _described(path: Path, sha256: str, source: str) -> Backup:
 
 
 def verify(path: Path, *, full: bool = True) -> Backup:
-    """Check a backup without changing a byte of it or of its folder.
-
-    Args:
-        path: The backup; where no digest stands beside it, it is checked in itself only.
-        full: Whether each index is compared with its table, which takes several times as long.
-
-    Raises:
-        BackupError: It is missing, not a backup, damaged, or not what its digest says.
-    """
+    """Check a backup without changing a byte; ``full`` compares each index with its table."""
     with file_errors(BackupError, path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise BackupError(path, "it is not a file")

@@ -75,9 +75,12 @@ class UpkeepMethods(HasFile):
             overwrite: Replace a file that is there.
 
         Raises:
-            BackupError: The target is there already, or the copy did not verify.
+            BackupError: The target is there already, or its folder is missing or refuses writes.
             ServerBackupError: The database is on a server; the error names the command to use.
             DatabaseMissingError: There is no database.
+            DatabaseBusyError: Another program kept the database locked.
+            DatabaseDamagedError: The copy fails its checks, as the database would.
+            DatabaseFullError: The target's disk is full.
             InvalidValueError: ``keep`` is less than 1.
         """
         target = None if path is None else _target(path)
@@ -132,7 +135,8 @@ class UpkeepMethods(HasFile):
             ServerBackupError: The database is on a server; the error names the command to use.
             DatabaseNewerError: The backup is newer than this code.
             DatabaseBusyError: Another program kept the database locked.
-            DatabaseError: It is called inside ``atomic()``, or the database cannot be replaced.
+            DatabaseError: It is called inside ``atomic()``, or the database is damaged, has pages
+                of another size, or cannot be created.
         """
         from voices_peewee.upkeep.restore import restore
 

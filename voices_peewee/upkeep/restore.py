@@ -53,25 +53,8 @@ def restore(
     What the database holds is backed up first, under the lock under which it is replaced, so
     that no row of another program falls between. Migrating afterwards is the caller's part.
 
-    Args:
-        backup: The backup.
-        database: The database; it need not exist.
-        directories: Where the known migrations are.
-        progress: Called with (bytes done, bytes in all); what it raises cancels the restoring.
-        timeout: How long to wait for another program's lock, in seconds.
-
     Returns:
         The backup of what was there (None when nothing was) and the one that was restored.
-
-    Raises:
-        BackupError: ``verify`` refuses the backup, it is the database itself, or it holds a
-            trigger or view of somebody else.
-        DatabaseNewerError: The backup has migrations that are not known.
-        NotVoicesError: ``database`` is something else.
-        DatabaseBusyError: Another program kept its lock for longer than ``timeout``.
-        DatabaseReadOnlyError: The database or its folder refuses writes.
-        DatabaseFullError: The disk is full.
-        DatabaseError: The database is damaged, has pages of another size, or cannot be created.
     """
     if database.exists() and backup.exists() and backup.samefile(database):
         raise BackupError(backup, "it is the database itself")
@@ -166,11 +149,7 @@ def _object(kind: str, name: str, table: str, sql: str) -> SchemaObject:
 def foreign(
     found: set[SchemaObject], directories: Sequence[Path], applied: Sequence[str]
 ) -> list[SchemaObject]:
-    """Return the triggers and views that the ``applied`` migrations do not make.
-
-    Raises:
-        MigrationError: The migrations cannot be read, or fail on an empty database.
-    """
+    """Return the triggers and views that the ``applied`` migrations do not make."""
     ours = {_object("view", name, name, create_view(name, sql)) for name, sql in VIEWS.items()}
     left = found - ours
     if left and applied:

@@ -6,7 +6,7 @@ SQLite keeps in a column what it is given. A server's columns take nothing else 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import peewee as pw
@@ -48,11 +48,16 @@ class Unreadable(NamedTuple):
     is_mendable: bool
 
     def __str__(self) -> str:
-        count, some = len(self.ids), ", ".join(map(str, self.ids[:_SHOWN]))
-        more = ", …" if count > _SHOWN else ""
-        where = f"id {some}" if count == 1 else f"ids {some}{more}"
-        subject = "1 value" if count == 1 else f"each of {count} values"
-        return f"{subject} of column {self.column!r} in table {self.table!r} ({where}) {self.what}"
+        where = f"column {self.column!r} in table {self.table!r}"
+        return f"{where} ({listed(self.ids)}) {self.what}"
+
+
+def listed(ids: Sequence[int]) -> str:
+    """Return the first of the ids, and how many rows there are."""
+    some = ", ".join(map(str, ids[:_SHOWN]))
+    return (
+        f"id {some}" if len(ids) == 1 else f"{len(ids)} rows: {some}" + ", …" * (len(ids) > _SHOWN)
+    )
 
 
 def unreadable(store: Store) -> Iterator[Unreadable]:

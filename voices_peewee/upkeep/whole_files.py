@@ -91,10 +91,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _host() -> str:
-    """Name this start of this machine, and the container: there a process id means one process."""
+    """Name this machine, and the container: there a process id means one process."""
     known = [platform.node()]
     with suppress(OSError):  # not on Linux
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
         known.append(str(Path("/proc/self/ns/pid").readlink()))
     return f"{zlib.crc32(repr(known).encode()):08x}"
 
