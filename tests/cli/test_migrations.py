@@ -220,25 +220,11 @@ def test_create_migration_without_a_difference(tmp_path: Path, own: Path) -> Non
     assert not (tmp_path / "none.db").exists()
 
 
-PLAIN = """
-import peewee as pw
-from peewee_migrate import Migrator
-
-
-def migrate(migrator: Migrator, database: pw.Database, *, fake=False):
-    migrator.add_fields("speakers", tongue=pw.TextField(null=True))
-
-
-def rollback(migrator: Migrator, database: pw.Database, *, fake=False):
-    migrator.remove_fields("speakers", "tongue")
-"""
-
-
 @pytest.mark.sqlite("pw_migrate opens the file by itself")
 def test_pw_migrate_works_on_the_same_file(populated: Path, tmp_path: Path) -> None:
     """Who knows peewee-migrate's own command can list, apply and undo plain migrations with it."""
     folder = Path(shutil.copytree(package_directory(), tmp_path / "all"))
-    (folder / "101_tongue.py").write_text(PLAIN)
+    (folder / "101_tongue.py").write_text(MIGRATION.replace("language", "tongue"))
 
     def pw_migrate(command: str) -> str:
         place = ["--directory", str(folder), "--migratetable", "schema_migrations"]

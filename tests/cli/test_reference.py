@@ -75,7 +75,7 @@ def test_examples(name: str, desk: Path) -> None:
         assert run("add-speaker", "John Doe").code == 0
     if name == "backup":
         (desk / "before_upgrade.db").unlink()
-        (desk / "before_upgrade.db.json").unlink()
+        (desk / "before_upgrade.db.sha256").unlink()
     args = [found for word in words for found in _expanded(word)]
     done = run(*args)
     assert (done.code, "Error" in done.err) == (0, False), done

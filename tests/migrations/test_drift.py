@@ -84,14 +84,6 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
         ('"size" INTEGER', '"size" TEXT'),
         ["table 'child' has column 'size' as TEXT NULL DEFAULT 7, not INTEGER NULL DEFAULT 7"],
     ),
-    "other default": (
-        ("DEFAULT 7", "DEFAULT '7'"),
-        ["table 'child' has column 'size' as INTEGER NULL DEFAULT '7', not INTEGER NULL DEFAULT 7"],
-    ),
-    "autoincrement": (
-        (" PRIMARY KEY", " PRIMARY KEY AUTOINCREMENT"),
-        ["table 'child' has options (autoincrement), which the models lack"],
-    ),
     "collation": (
         ('"name" TEXT', '"name" TEXT COLLATE NOCASE'),
         ["table 'child' has options (collate nocase), which the models lack"],
@@ -139,10 +131,6 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
                 "which the models lack"
             )
         ],
-    ),
-    "strict": (
-        ("(size > 0))", "(size > 0)) STRICT"),
-        ["table 'child' has options (strict), which the models lack"],
     ),
 }
 

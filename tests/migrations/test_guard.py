@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from pathlib import Path
 
 import peewee as pw
 import pytest
-from support.migration_files import (
-    PACKAGE,
-    dump,
-    fill,
-    open_database,
-    python,
-    write,
-)
+from support.migration_files import PACKAGE, dump, fill, open_database, python, write
 
 from voices_peewee import DatabaseManager
 from voices_peewee.errors import DatabaseBusyError, MigrationError
@@ -23,9 +14,7 @@ from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.models import MODELS
 
-pytestmark = pytest.mark.sqlite(
-    "rebuilds of SQLite's tables; a server's migrations are in test_postgres"
-)
+pytestmark = pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 
 
 FAULTS = {
@@ -79,37 +68,8 @@ def test_an_interrupt_leaves_the_file_as_it_was(
 
 WORKER = """
     from voices_peewee import (DatabaseManager)
-    own = sys.argv[2] if len(sys.argv) > 2 else None
-    print(DatabaseManager(sys.argv[1], migrations_dir=own).run_migrations(backup=False))
+    print(DatabaseManager(sys.argv[1]).run_migrations())
 """
-
-
-def test_a_kill_leaves_the_file_as_it_was(
-    database: pw.SqliteDatabase, path: Path, tmp_path: Path
-) -> None:
-    """A process that is killed in the middle of a migration leaves nothing of it."""
-    own, marker = tmp_path / "own", tmp_path / "marker"
-    migrations.upgrade(database, [PACKAGE])
-    fill(database)
-    before = dump(path)
-    body = f"""
-        migrator.drop_not_null("processed_files", "filename")
-        migrator.sql("DELETE FROM speakers")
-        migrator.run(lambda: open({str(marker)!r}, "w").close())
-        migrator.run(lambda: time.sleep(60))
-    """
-    write(own, "102_slow", body)
-    with python(WORKER, path, own) as process:
-        while not marker.exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert dump(path) == before
-    write(own, "102_slow", "pass")
-    assert migrations.upgrade(database, [PACKAGE, own]) == ["102_slow"]
-    assert database.execute_sql("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_many_processes_migrate_one_new_file(path: Path) -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import pytest
 from support.backups import (
-    SLOW,
     await_line,
     contents,
     ended,
@@ -348,33 +347,6 @@ def test_consistent_while_written(tmp_path: Path, copies: Path) -> None:
     assert all(first == second for first, second in values)
     assert len({first for first, _ in values}) == 5
     assert [verify(one.path) for one in made] == made
-
-
-def slow_snapshot(source: Path, target: Path) -> subprocess.Popen[str]:
-    """Start a backup that is stopped best in the middle; return after its third step."""
-    process = start(SLOW + "backup.snapshot(argv[0], argv[1], progress=tick)", source, target)
-    for _ in range(3):
-        done, total = map(int, await_line(process).split())
-    assert done < total / 2
-    return process
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
-def test_an_end_in_the_middle(tmp_path: Path, copies: Path, number: signal.Signals) -> None:
-    """Ctrl-C leaves no file; what kill -9 leaves is no backup, and the next one removes it."""
-    path = make(tmp_path / "voices.db", files=3000)
-    process = slow_snapshot(path, copies / "dead.db")
-    with ended(process):
-        assert len(listing(copies)) == 1
-        process.send_signal(number)
-        code, _, err = finish(process)
-    assert code == -number
-    if number == signal.SIGINT:
-        assert err.splitlines()[-1] == "KeyboardInterrupt"
-        assert listing(copies) == []
-    assert list_backups(copies) == []
-    snapshot(path, copies / "new.db")
-    assert listing(copies) == ["new.db", "new.db.sha256"]
 
 
 MEETING = """
