@@ -90,9 +90,10 @@ def snapshot(
         sha256, status = digest(partial), partial.stat()
         if overwrite and (note := _note(path)):
             note.path.unlink()  # beside the digest of an old one the new backup would be refused
-    with file_errors(BackupError, path), whole_file(note_path(path), overwrite=True) as partial:
-        text = f"# voices backup of {database}\n{sha256}  {path.name}\n"
-        partial.write_bytes(os.fsencode(text))
+        if not overwrite:  # a digest alone does no harm, a backup alone is not listed
+            _write_note(path, sha256, database)
+    if overwrite:
+        _write_note(path, sha256, database)
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
     if keep is not None:
@@ -189,6 +190,12 @@ class _Note(NamedTuple):
 def note_path(path: Path) -> Path:
     """Return where the digest of the backup at ``path`` is."""
     return path.with_name(f"{path.name}.sha256")
+
+
+def _write_note(path: Path, sha256: str, database: Path) -> None:
+    text = f"# voices backup of {database}\n{sha256}  {path.name}\n"
+    with file_errors(BackupError, path), whole_file(note_path(path)) as partial:
+        partial.write_bytes(os.fsencode(text))
 
 
 def _note(path: Path) -> _Note | None:
