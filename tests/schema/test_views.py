@@ -163,7 +163,7 @@ def test_v_leaderboard_agrees_with_the_leaderboard(
                 assert math.isclose(shown, value, rel_tol=1e-9, abs_tol=1e-9)
 
 
-@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 @pytest.mark.parametrize("table", TABLES)
 def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None:
     """Each table is rebuilt by a migration below the views; they show the same rows."""
@@ -184,7 +184,7 @@ def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None
     assert [len(found) for found in before] == [2, 2, 1]
 
 
-@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
+@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     """A populated database of the first migration is backed up, gets the views, and loses none."""
     first = DatabaseManager(path)
