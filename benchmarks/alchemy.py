@@ -1,4 +1,4 @@
-"""SQLAlchemy: the ORM with its unit of work, and Core with plain rows."""
+"""SQLAlchemy: the ORM with its unit of work."""
 
 from __future__ import annotations
 
@@ -160,31 +160,3 @@ class AlchemyORM:
 
     def facts(self, file: Any) -> Any:
         return file.id, file.filename, file.metadata_, file.created_at
-
-
-class AlchemyCore:
-    """Statements and rows, without mapped objects."""
-
-    name = "SQLAlchemy Core"
-
-    def open(self, path: Path) -> None:
-        self.engine = _engine(path)
-        self.connection = self.engine.connect()
-
-    def close(self) -> None:
-        self.connection.close()
-        self.engine.dispose()
-
-    def add_dicts(self, records: list[Record]) -> None:
-        self.connection.execute(insert(_File.__table__), records)
-        self.connection.commit()
-
-    def read_all(self) -> list[Any]:
-        return list(self.connection.execute(select(_File.__table__)))
-
-    def of_speaker(self, key: int) -> list[Any]:
-        table = _File.__table__
-        return list(self.connection.execute(select(table).where(table.c.speaker_id == key)))
-
-    def facts(self, row: Any) -> Any:
-        return row[0], row[1], row[8], row[12]

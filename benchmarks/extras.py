@@ -19,7 +19,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import data
+from benchmarks import data, lean
+from benchmarks.lean import LeanTuples
 from benchmarks.raw import RawTuples
 from benchmarks.voices import Voices
 from voices_peewee import DatabaseManager, ProcessedFile
@@ -96,6 +97,20 @@ def _are_close(some: Iterable[float], others: Iterable[float]) -> bool:
     )
 
 
+def file_sizes(folder: Path, runs: int) -> tuple[int, int]:
+    """Return the bytes of a record of so many runs, and of the same on the lean schema."""
+    ours = data.create(folder / f"size_{runs}.db", files=runs, runs=runs)
+    slim = lean.create(folder / f"size_{runs}.lean", ours)
+    return tuple(_whole_size(path) for path in (ours, slim))
+
+
+def _whole_size(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (bytes_each,) = connection.execute("PRAGMA page_size").fetchone()
+    return pages * bytes_each
+
+
 def backup(path: Path, rounds: int) -> dict[str, float]:
     """Return the times (s) of copying a database: by SQLite, by cp with fsync, and verified."""
     target = path.with_name("copy.db")
@@ -148,8 +163,8 @@ def track(path: Path, count: int) -> dict[str, float]:
 
 
 def writers(empty: Path, processes: int, runs: int) -> dict[str, tuple[float, float]]:
-    """Return runs a second and the 99th percentile (ms) of one, for raw sqlite3 and ours."""
-    return {who.name: _race(who, empty, processes, runs) for who in (RawTuples, Voices)}
+    """Return runs a second and the 99th percentile (ms) of one, for raw, lean raw and ours."""
+    return {who.name: _race(who, empty, processes, runs) for who in (RawTuples, LeanTuples, Voices)}
 
 
 def _race(who: Any, empty: Path, processes: int, runs: int) -> tuple[float, float]:
@@ -158,6 +173,9 @@ def _race(who: Any, empty: Path, processes: int, runs: int) -> tuple[float, floa
         left.unlink()
     shutil.copy(empty, path)
     data.connect(path).close()  # to WAL once, as a database in use is
+    first = who()
+    first.open(path)
+    first.close()
     context = multiprocessing.get_context("spawn")
     ready, times = context.Barrier(processes + 1), context.Queue()
     workers = [
@@ -172,7 +190,7 @@ def _race(who: Any, empty: Path, processes: int, runs: int) -> tuple[float, floa
     seconds = time.perf_counter() - start
     for worker in workers:
         worker.join()
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(getattr(first, "path", path))) as connection:
         found = connection.execute("SELECT count(*) FROM model_performance").fetchone()[0]
     expected = processes * (runs + 1)
     if found != expected:

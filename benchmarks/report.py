@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import startup
-from benchmarks.workloads import OURS, Result, Size
+from benchmarks.workloads import LEAN, LEAN_GOALS, OURS, Result, Size
 
 BEGIN: Final = "<!-- figures: written by python -m benchmarks -->"
 END: Final = "<!-- end of figures -->"
-_PACKAGES: Final = ("peewee", "SQLAlchemy", "sqlite-utils", "mlflow-skinny", "mlflow", "trackio")
+_PACKAGES: Final = ("peewee", "SQLAlchemy", "mlflow-skinny", "mlflow")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -51,7 +51,7 @@ def machine(size: Size) -> list[str]:
 
 def ratios(results: Sequence[Result]) -> list[str]:
     """Return the table of all contestants."""
-    names = list(dict.fromkeys(name for result in results for name in result.seconds))
+    names = _names(results)
     names.insert(0, names.pop(names.index(OURS)))
     rows = []
     for result in results:
@@ -60,6 +60,27 @@ def ratios(results: Sequence[Result]) -> list[str]:
         cells += [number(result.ratio(name)) for name in names]
         rows.append([*cells[:2], f"**{cells[2]}**", *cells[3:], f"≤ {work.goal:g}"])
     return table(["workload", "unit", *names, "goal"], rows)
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """Return the contestants on the equal schema."""
+    names = dict.fromkeys(name for result in results for name in result.seconds)
+    return [name for name in names if name not in LEAN.values()]
+
+
+def lean(results: Sequence[Result], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the table of what the schema costs: beside raw sqlite3 on the lean schema."""
+    cells = [
+        [
+            f"{result.workload.key}. {result.workload.title}",
+            f"× {LEAN[result.workload.base]}",
+            number(result.lean_ratio),
+            f"≤ {LEAN_GOALS[result.workload.key]:g}",
+        ]
+        for result in results
+        if result.workload.key in LEAN_GOALS
+    ]
+    return table(["workload", "unit", OURS, "goal"], [*cells, *rows])
 
 
 def single(rows: Iterable[tuple[str, str, float, str]]) -> list[str]:
@@ -72,7 +93,7 @@ def many_writers(found: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
     """Return the table of throughput and tail latency with several processes."""
     rows = []
     for processes, by_name in found.items():
-        (raw, raw_tail), (ours, our_tail) = by_name.values()
+        (raw, raw_tail), _, (ours, our_tail) = by_name.values()
         goal = "≥ 0.7" if processes == 4 else ""
         rows.append([str(processes), number(ours / raw), goal, number(our_tail / raw_tail)])
     head = ["j. writing processes", "runs/s, × raw", "goal", "99th percentile, × raw"]
@@ -114,7 +135,7 @@ def plot(results: Sequence[Result], path: Path) -> bool:
         return False
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    names = list(dict.fromkeys(name for result in results for name in result.seconds))
+    names = _names(results)
     for name in sorted(names, key=lambda one: one == OURS):
         found = [(result.ratio(name), place) for place, result in enumerate(results)]
         points = [(ratio, place) for ratio, place in found if ratio is not None]

@@ -1,13 +1,10 @@
-"""Experiment trackers, where they are installed: a run with parameters and metrics."""
+"""An experiment tracker, where it is installed: a run with parameters and metrics."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,28 +49,3 @@ class MLflow:
             with self.mlflow.start_run():
                 self.mlflow.log_params(_parameters(file, history))
                 self.mlflow.log_metrics({name: performance[name] for name in _METRICS})
-
-
-class Trackio:
-    """A trackio run, in its local store."""
-
-    name = "trackio"
-    stores_rows = False
-    sample = 20
-
-    def __init__(self) -> None:
-        os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio")
-        self.trackio: Any = importlib.import_module("trackio")
-
-    def open(self, path: Path) -> None:
-        """Its folder is chosen when it is imported."""
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def record_runs(self, runs: list[tuple[Record, Record, Record]]) -> None:
-        for file, history, performance in runs:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.trackio.init(project="separation", config=_parameters(file, history))
-                self.trackio.log({name: performance[name] for name in _METRICS})
-                self.trackio.finish()

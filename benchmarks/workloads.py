@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import data
+from benchmarks.lean import LeanObjects, LeanTuples
 from benchmarks.raw import RawObjects, RawTuples
 from benchmarks.voices import Voices
 
 RAW: Final = RawTuples.name
 OBJECTS: Final = RawObjects.name
 OURS: Final = Voices.name
+LEAN: Final = {RAW: LeanTuples.name, OBJECTS: LeanObjects.name}
+# What to reach beside the lean schema.
+LEAN_GOALS: Final = {"a": 1.6, "b": 2.0, "c": 1.8, "c′": 1.8, "f": 1.4, "g": 1.3}
 
 _OTHERS: Final = (
     ("benchmarks.peewee_taught", "PeeweeAsTaught"),
     ("benchmarks.alchemy", "AlchemyORM"),
-    ("benchmarks.alchemy", "AlchemyCore"),
-    ("benchmarks.utils", "SqliteUtils"),
 )
-_TRACKERS: Final = (("benchmarks.trackers", "MLflow"), ("benchmarks.trackers", "Trackio"))
+_TRACKERS: Final = (("benchmarks.trackers", "MLflow"),)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ WORKLOADS: Final = (
 
 def contestants(*, trackers: bool) -> list[Any]:
     """Return this package, raw sqlite3 and the peers that are installed; trackers are slow."""
-    found: list[Any] = [RawTuples(), RawObjects(), Voices()]
+    found: list[Any] = [RawTuples(), RawObjects(), LeanTuples(), LeanObjects(), Voices()]
     for module, name in _OTHERS + (_TRACKERS if trackers else ()):
         try:
             found.append(getattr(importlib.import_module(module), name)())
@@ -163,6 +165,12 @@ class Result:
         """Return a contestant's time over the base's."""
         taken = self.seconds.get(name)
         return None if taken is None else taken / self.seconds[self.workload.base]
+
+    @property
+    def lean_ratio(self) -> float | None:
+        """Return this package's time over that of raw sqlite3 on the lean schema."""
+        lean = self.seconds.get(LEAN[self.workload.base])
+        return None if lean is None else self.seconds[OURS] / lean
 
 
 class Arena:
@@ -211,7 +219,7 @@ class Arena:
         finally:
             one.close()
         if workload.writes and getattr(one, "stores_rows", True):
-            facts = _stored(path)
+            facts = _stored(getattr(one, "path", path))
         return taken, facts
 
     def _database(self, workload: Workload) -> Path:
@@ -228,7 +236,7 @@ def _stored(path: Path) -> Any:
     """Return what is in the tables, whoever wrote it."""
     tables = {
         "processed_files": "filename, duration, speaker_id, metadata, created_at",
-        "processing_history": "processed_file_id, run_id, success, parameters, start_time",
+        "processing_history": "processed_file_id, model_type, success, parameters, start_time",
         "model_performance": "processing_history_id, si_snri, additional_metrics, created_at",
     }
     with closing(sqlite3.connect(path)) as connection:

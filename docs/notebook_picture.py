@@ -53,7 +53,7 @@ def cells(folder: Path) -> list[tuple[str, str]]:
             'db.list_rows("performance", limit=3)': db.list_rows("performance", limit=3),
             "db.leaderboard()": db.leaderboard(),
             'db.compare("mask:1.0", "ica:1.0")': db.compare("mask:1.0", "ica:1.0"),
-            "db.get_file(1).player()": db.get_file(1).player(),
+            "db.player(1)": db.player(1),
         }
         return [(typed, value._repr_html_()) for typed, value in shown.items()]
 

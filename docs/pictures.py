@@ -24,7 +24,6 @@ PICTURES: Final[dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
     "paired": (("paired", "demucs:4.0", "sepformer:2.1"), {"speaker": "Ada"}),
     "paired_many": (("paired", "demucs", "sepformer"), {}),
     "scatter": (("scatter",), {"metric": "real_time_factor", "against": "duration"}),
-    "trend": (("trend",), {}),
 }
 
 

@@ -1,7 +1,7 @@
 """Separate the example mixtures with two methods and keep the record of it.
 
 Kill it whenever you like and start it again: it does what is left to do, then shows which
-method is better. Needs the extras [audio] and [example]:
+method is better. Needs the extra [example]:
 
     python examples/separate.py --db example.db --out stems
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 import av
 import numpy as np
 from fast_bss_eval.numpy import si_sdr
-from scipy.signal import istft, stft
 
 from voices_peewee import DatabaseManager, Speaker
 
@@ -60,15 +59,33 @@ def ica(mixture: np.ndarray, *, iterations: int) -> np.ndarray:
     return unmixing @ white
 
 
+def stft(signals: np.ndarray, window: int) -> np.ndarray:
+    """Return cells (channels, frames, bins) of half-overlapping Hann frames."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    padded = np.pad(signals, [(0, 0), (window // 2, window)])
+    starts = np.arange(0, padded.shape[1] - window + 1, window // 2)
+    return np.fft.rfft(padded[:, starts[:, None] + np.arange(window)] * hann)
+
+
+def istft(cells: np.ndarray, length: int) -> np.ndarray:
+    """Return the signal of cells (frames, bins): Hann frames that half overlap add up to it."""
+    frames = np.fft.irfft(cells)
+    window = frames.shape[1]
+    signal = np.zeros((len(frames) + 1) * window // 2)
+    for place, frame in enumerate(frames):
+        signal[place * window // 2 :][:window] += frame
+    return signal[window // 2 :][:length]
+
+
 def mask(mixture: np.ndarray, *, window: int) -> np.ndarray:
     """Give each time-frequency cell to the source that its channel balance is nearer to."""
-    _, _, cells = stft(mixture, nperseg=window)
+    cells = stft(mixture, window)
     balance = np.arctan2(np.abs(cells[1]), np.abs(cells[0]))
     loud = np.abs(cells).sum(axis=0) > np.abs(cells).sum(axis=0).mean()
     near, far = np.percentile(balance[loud], (20, 80))
     first = np.abs(balance - near) < np.abs(balance - far)
-    parts = (istft(cells.sum(axis=0) * chosen, nperseg=window)[1] for chosen in (first, ~first))
-    return np.stack([part[: mixture.shape[1]] for part in parts])
+    length = mixture.shape[1]
+    return np.stack([istft(cells.sum(axis=0) * part, length) for part in (first, ~first)])
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {"ica": ica, "mask": mask}

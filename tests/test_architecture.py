@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import voices_peewee
 
 PACKAGE = Path(voices_peewee.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
     "click",
     "rich",
@@ -23,7 +25,6 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "matplotlib",
-    "plotext",
     "datasette",
     "voices_peewee.database.postgres",
 }
@@ -38,11 +39,10 @@ FLOORS = [
     {"runs", "upkeep"},
     {"questions", "exchange", "lifecycle"},
     {"display"},
-    {"db_manager", "models"},
+    {"models", "db_manager"},
     {"cli"},
     {"__main__"},
 ]
-KNOTS = {("rendering/frames.py", "database"), ("schema/models.py", "display")}  # to be cut
 
 
 def modules() -> list[Path]:
@@ -91,8 +91,7 @@ def test_imports_go_down_only(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("voices_peewee.")}
     ours -= set(voices_peewee.__all__) - {"errors"}
     up = {name for name in ours if name != own and floor(name) >= floor(own)}
-    place = path.relative_to(PACKAGE).as_posix()
-    assert {name for name in up if (place, name) not in KNOTS} == set()
+    assert up == set()
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
@@ -103,6 +102,20 @@ def test_the_command_line_knows_no_sql(path: Path) -> None:
         "sqlite3",
         "playhouse",
     } == set()
+
+
+def test_the_map_is_the_house() -> None:
+    """The map names each room and module of the first level, and stands in both pages as it is."""
+    document = voices_peewee.__doc__
+    assert document is not None
+    lines = [line for line in document.splitlines() if re.match(r"    \S+(/|\.py) ", line)]
+    mapped = {line.split()[0].removesuffix("/").removesuffix(".py") for line in lines}
+    there = {name_of(path) for path in modules()}
+    assert mapped == there - {"__init__", "__main__", "_version", "models"}
+    floors = [floor(line.split()[0].removesuffix("/").removesuffix(".py")) for line in lines]
+    assert floors == sorted(floors, reverse=True)
+    for page in ("CONTRIBUTING.md", "docs/architecture.md"):
+        assert "\n".join(lines) in (ROOT / page).read_text("utf-8"), page
 
 
 def test_migrations_are_frozen() -> None:

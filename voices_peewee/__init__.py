@@ -1,9 +1,31 @@
 """The record of voice-separation work: speakers, recordings, runs and how well models did.
 
-from voices_peewee import (DatabaseManager, Speaker)
+>>> from voices_peewee import DatabaseManager, Speaker
+>>> with DatabaseManager(":memory:").initialize() as db:
+...     ada = db.add(Speaker(name="Ada", tags=["studio"]))
+...     db.get_speaker("Ada").tags
+['studio']
 
-with DatabaseManager("voices.db").initialize() as db:
-    ada = db.add(Speaker(name="Ada"))
+The rooms of the house; each imports only from those below it:
+
+    cli/            the command voices: words to calls, rows to text
+    db_manager.py   DatabaseManager, the one door
+    display/        for notebooks, browsers and papers: DataFrames, plots, Datasette
+    questions/      what is left, what failed, which model is better, is it real
+    exchange/       out and in: JSON lines, CSV; other records merged without doubling
+    lifecycle.py    opening, binding the models, migrating, closing
+    runs/           recording a run: track, outputs, metrics, cost, runs from elsewhere
+    upkeep/         backup, verify, restore, check; a file appears whole or not at all
+    records/        speakers and recordings: audio on the disk, rows in the record
+    search/         query words to a page of rows
+    migrations/     which are applied; apply, roll back, write, compare
+    database/       an open database: connections, transactions, rows to objects
+    schema/         what the record is: models, fields, views, and what every column is called
+    rendering/      values as text: one table, one cutter, JSON and CSV; knows no database
+    errors.py       every error; each writes its own sentence
+
+Public are the names below, ``voices_peewee.errors``, ``voices_peewee.models`` and the programs
+``python -m voices_peewee`` and ``python -m voices_peewee.cli``; the rest is private.
 """
 
 from __future__ import annotations
@@ -23,6 +45,7 @@ if TYPE_CHECKING:
         ProcessedFile,
         ProcessingHistory,
         Speaker,
+        database_proxy,
     )
 
 __all__ = [
@@ -34,6 +57,7 @@ __all__ = [
     "Speaker",
     "VoicesError",
     "__version__",
+    "database_proxy",
     "errors",
 ]
 
@@ -45,6 +69,7 @@ _HOMES = {
     "ProcessedFile": "schema.models",
     "ProcessingHistory": "schema.models",
     "Speaker": "schema.models",
+    "database_proxy": "schema.models",
 }
 
 

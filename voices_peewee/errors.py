@@ -54,7 +54,7 @@ class DatabaseError(VoicesError):
     """The database cannot be used: ``database`` is its path or URL, ``reason`` a clause."""
 
     def __init__(self, database: object, reason: str) -> None:
-        self.database = str(database)
+        self.database, self.reason = str(database), reason
         super().__init__(f"cannot use {self.database!r}: {reason}")
 
 
@@ -100,6 +100,7 @@ class DatabaseDamagedError(DatabaseError):
     """SQLite reports the file as broken."""
 
     def __init__(self, database: object, detail: str) -> None:
+        self.detail = detail
         super().__init__(database, f"the file is damaged ({detail}); restore a backup")
 
 
@@ -228,7 +229,19 @@ class InputError(VoicesError):
     """An input cannot be imported: which one, where in it, and a clause that says why.
 
     ``place`` is empty where all of it is meant, ``column`` where no single value is.
+    ``problems`` are all bad records where there are several, the first thousand of them.
     """
+
+    problems: tuple[InputError, ...] = ()
+
+    @classmethod
+    def several(cls, problems: Sequence[InputError], count: int) -> InputError:
+        """Return the error of ``count`` bad records: the first, and how many more there are."""
+        first = problems[0]
+        more = f"{first.reason}; and {count - 1:,} more bad record{'s' if count > 2 else ''}"
+        error = cls(first.source, more, place=first.place, column=first.column)
+        error.problems = tuple(problems)
+        return error
 
     def __init__(self, source: object, reason: str, *, place: str = "", column: str = "") -> None:
         self.source, self.place, self.column, self.reason = str(source), place, column, reason
@@ -247,6 +260,18 @@ class BackupError(VoicesError):
     def __init__(self, path: object, reason: str) -> None:
         self.path = str(path)
         super().__init__(f"backup {self.path!r}: {reason}")
+
+
+class ServerBackupError(BackupError):
+    """A server's database is backed up and restored by its own tools: ``command`` is the call.
+
+    ``hint`` is a clause on what to do afterwards.
+    """
+
+    def __init__(self, database: object, command: str, hint: str = "") -> None:
+        self.command = command
+        first = f"a server has its own tools for that{hint and f', after which {hint}'}"
+        super().__init__(database, f"{first}; run: {command}")
 
 
 class ExportError(VoicesError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,22 +13,24 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import peewee as pw
 
-from voices_peewee.database import sqlite as engine
+from voices_peewee.database import files
+from voices_peewee.database.files import MEMORY
 from voices_peewee.database.query import forget_statements
-from voices_peewee.database.server_url import is_server, masked
-from voices_peewee.database.store import Store
+from voices_peewee.database.server_url import is_server, masked, open_server, resolve
+from voices_peewee.database.sqlite import VoicesSqlite
+from voices_peewee.database.store import Store, settling
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,
     InvalidValueError,
     NotConnectedError,
     PendingMigrationsError,
+    ServerBackupError,
 )
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.schema.models import MODELS, database_proxy
 
 if TYPE_CHECKING:
-    from voices_peewee.upkeep.backup import Backup
     from voices_peewee.upkeep.check import Finding
 
 Target = str | os.PathLike[str] | pw.Database | None
@@ -60,7 +64,7 @@ class Lifecycle:
             self._given = database
             self.path = str(database.database)
         else:
-            self.path = engine.resolve(database)
+            self.path = resolve(database)
         self._url: str | None = None
         if is_server(self.path):
             self._url, self.path = self.path, masked(self.path)
@@ -69,7 +73,13 @@ class Lifecycle:
         self._store: Store | None = None
         self._reconnect = False
 
-    # Opening and closing
+    def __init_subclass__(cls) -> None:
+        """Let every public method leave no transaction open, wherever an interrupt strikes."""
+        super().__init_subclass__()
+        for name in dir(cls):
+            method = inspect.getattr_static(cls, name)
+            if not name.startswith("_") and inspect.isfunction(method):
+                setattr(cls, name, settling(method))
 
     def connect(self) -> Self:
         """Open the database and bind the models; do nothing when that is done already.
@@ -162,17 +172,14 @@ class Lifecycle:
         A database that another manager of this process uses too stays open for that one.
         """
         with _binding:
-            self._reconnect = False
-            if self._store is None:
-                return
-            self._store = None
-            if _bound is not None:
+            self._reconnect, self._store = False, None
+            if _bound is not None and self in _bound.users:
                 _bound.users.discard(self)
                 _close_unused()
 
     def close_session(self) -> None:
         """Close the calling thread's connection; the next call opens a new one."""
-        if self._store is None or self.path == engine.MEMORY:
+        if self._store is None or self.path == MEMORY:
             return  # an in-memory database is gone with its only connection
         if not self._store.database.is_closed():
             self._store.database.close()
@@ -215,7 +222,10 @@ class Lifecycle:
         """
         return self.store.database
 
-    # Migrations
+    @property
+    def directories(self) -> Sequence[Path]:
+        """Where the migrations are: the package's, then an application's."""
+        return self._directories
 
     def migration_names(self) -> list[str]:
         """Return the names of every migration that this manager knows, in order."""
@@ -232,12 +242,18 @@ class Lifecycle:
             return migrations.status(store.database, self._directories)
 
     def check(
-        self, *, files: bool = False, on_progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        files: bool = False,
+        fix: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Finding]:
         """Return what is wrong with the database, also with one that ``connect`` refuses.
 
         Args:
             files: Look at the audio as well: is it there, and is it what was recorded?
+            fix: First back up and write times with ``Z``, ``T`` or another zone, or without
+                one (which are UTC), as this package does.
             on_progress: Called with the bytes of audio done and in all.
 
         Raises:
@@ -245,13 +261,15 @@ class Lifecycle:
             NotVoicesError: The file is something else.
             DatabaseDamagedError: The file is too damaged to be looked at.
         """
+        from voices_peewee.upkeep import values
         from voices_peewee.upkeep.check import check
 
         with self._as_it_is() as store:
+            if fix and store.server is None:
+                values.mend(store, lambda: self._back_up_first([]))
             return check(
                 store,
                 directories=self._directories,
-                path=self.path,
                 files=files,
                 on_progress=on_progress,
             )
@@ -265,44 +283,47 @@ class Lifecycle:
     ) -> Path:
         """Write the difference between models and migrations as a new migration file.
 
+        What has to be written by hand stands in the file and in ``migration_notes``. No table
+        is dropped. The folder of ``migrations_dir`` is made where it is missing.
+
         Args:
             name: Lower-case words joined by ``_``.
-            models: What the schema shall be; None means this package's models.
-            empty: Write an empty file to fill in.
+            models: What the schema shall be beside this package's own models, which a model of
+                the same table replaces.
+            empty: Write an empty file to fill in, without looking for a difference.
 
         Raises:
-            MigrationError: The name is not valid, or the difference cannot be written.
+            MigrationError: The name is not valid, the file cannot be written, or would be
+                written into the installed package.
         """
-        return migrations.create(
-            name,
-            list(models or MODELS),
-            self._directories[-1],
-            directories=self._directories,
-            empty=empty,
+        both: list[type[pw.Model]] = [*MODELS, *(models or ())]
+        wanted = {model._meta.table_name: model for model in both}
+        path, self.migration_notes = migrations.create(
+            name, list(wanted.values()), self._directories, empty=empty
         )
-
-    # Inside
-
-    def _snapshot(self, target: Path | None = None, **options: Any) -> Backup:
-        from voices_peewee.upkeep import backup
-
-        if self.path == engine.MEMORY:
-            raise DatabaseError(self.path, "an in-memory database has no file to back up")
-        if self._url is not None:
-            from voices_peewee.upkeep import postgres_backup as server_backup
-
-            options.pop("progress", None)  # pg_dump does not say how far it is
-            with self._as_it_is() as store, store.reading():
-                return server_backup.snapshot(store.on_server, target, **options)
-        return backup.snapshot(Path(self.path), target, timeout=self.timeout, **options)
+        return path
 
     def _back_up_first(self, _: list[str]) -> None:
-        """Back up before a migration; a backup's own reader is not stopped by our lock."""
-        if self.path != engine.MEMORY:
-            self.upgrade_backup = self._snapshot().path
+        """Back up before a change of many rows; a backup's own reader is not stopped by our lock.
+
+        Raises:
+            ServerBackupError: The database is on a server.
+        """
+        from voices_peewee.upkeep.methods import snapshot
+
+        if self.path == MEMORY:
+            return
+        try:
+            self.upgrade_backup = snapshot(self.path, timeout=self.timeout).path
+        except ServerBackupError as error:
+            hint = "--no-backup (backup=False) goes on"
+            raise ServerBackupError(self.path, error.command, hint) from error
 
     upgrade_backup: Path | None = None
     """Where the last upgrade of a populated database saved it first."""
+
+    migration_notes: Sequence[str] = ()
+    """What the last migration that was created leaves to be written by hand."""
 
     def _open(self, *, create: bool) -> Store:
         """Open the database, unbound."""
@@ -311,28 +332,28 @@ class Lifecycle:
             return Store(self._given, self.path, self.timeout)
         if self._url is not None:
             return self._open_server(self._url, create=create)
-        if self.path != engine.MEMORY:
+        if self.path != MEMORY:
             if not create:
-                engine.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
-            elif engine.inspect(self.path) != "file":
-                engine.create_file(self.path)
+                files.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
+            elif files.inspect(self.path) != "file":
+                files.create_file(self.path)
             else:
-                engine.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
-        store = Store(engine.VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
+                files.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
+        store = Store(VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
         with store.reading():
             store.database.connect()
         return store
 
     def _open_server(self, url: str, *, create: bool) -> Store:
         """Connect to a server's database, unbound; refuse what is not there or not ours."""
-        database = engine.open_server(url, self.timeout)
+        database = open_server(url, self.timeout)
         store = Store(database, self.path, self.timeout)
         try:
             with store.reading():
                 database.connect()
                 tables = database.get_tables()
             if migrations.HISTORY_TABLE not in tables:
-                engine.refuse_tables(self.path, tables, is_new=create)
+                files.refuse_tables(self.path, tables, is_new=create)
         except BaseException:
             store.close()
             raise
@@ -380,7 +401,7 @@ class Lifecycle:
         """Refuse a database that lacks migrations."""
         with store.reading():
             pending = migrations.pending(store.database, self._directories)
-        if pending and self.path == engine.MEMORY:
+        if pending and self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database starts empty; call initialize()")
         if pending:
             raise PendingMigrationsError(self.path, pending)
@@ -403,13 +424,14 @@ class Lifecycle:
         global _bound  # noqa: PLW0603 - the binding is process-wide by Peewee's design
         if _bound is None:
             _bound = _Bound(store, self._given)
-            database_proxy.initialize(store.database)
-            forget_statements(is_server=store.server is not None)
         _bound.users.add(self)
+        if database_proxy.obj is not store.database:
+            database_proxy.initialize(store.database)
+            forget_statements(store.database)
         self._store = store
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._given is not None or self.path == engine.MEMORY:
+        if self._given is not None or self.path == MEMORY:
             raise DatabaseError(
                 self.path, "only a manager of a database file can go to another process"
             )
@@ -431,8 +453,17 @@ class _Bound:
         self.users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
-_binding: Final = engine.binding
+_binding = threading.RLock()
 _bound: _Bound | None = None
+
+
+def _begin_anew() -> None:
+    """Forget in a forked child the thread that held the lock, which is not there."""
+    global _binding  # noqa: PLW0603 - a lock cannot be opened by who does not hold it
+    _binding = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _close_unused() -> None:

@@ -32,7 +32,7 @@ def studio(path: Path) -> Path:
 
 def test_init(path: Path) -> None:
     """The database is created once; its path is on stdout."""
-    assert run("--db", path, "init") == (0, f"{path}\n", "2 migrations applied\n")
+    assert run("--db", path, "init") == (0, f"{path}\n", "3 migrations applied\n")
     assert run("--db", path, "init") == (0, f"{path}\n", "nothing to do\n")
 
 
@@ -44,7 +44,7 @@ def test_init_of_the_users_own_database(tmp_path: Path, monkeypatch: pytest.Monk
     assert expected.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_upgrade_says_where_the_backup_is(studio: Path, tmp_path: Path) -> None:
     """An upgrade of a populated database names its backup."""
     own = tmp_path / "own"
@@ -66,14 +66,17 @@ def test_status(studio: Path) -> None:
     assert lines == {
         "database": str(studio),
         "sqlite": sqlite3.sqlite_version,
-        "voices": __version__,
-        "schema": "up to date (002_views)",
+        "version": __version__,
+        "schema": "up to date (003_recordings)",
         "last run UTC": "2026-11-22 14:03",
         "unfinished": "1",
         "speakers": "1",
         "processed files": "1",
         "processing history": "1",
         "model performance": "0",
+        "recordings": "1",
+        "stems": "0",
+        "voices": "0",
     }
 
 
@@ -87,13 +90,14 @@ def test_status_as_json(studio: Path) -> None:
         "size": studio.stat().st_size,
         "sqlite": sqlite3.sqlite_version,
         "voices": __version__,
-        "migrations": ["001_initial", "002_views"],
+        "migrations": ["001_initial", "002_views", "003_recordings"],
         "rows": {
             "speakers": 1,
             "processed_files": 1,
             "processing_history": 1,
             "model_performance": 0,
         },
+        "files": {"recordings": 1, "stems": 0, "voices": 0},
         "last_run": "2026-11-22T14:03:05+00:00",
         "unfinished": 1,
     }
@@ -103,7 +107,7 @@ def test_name_of_a_database_that_is_no_text(tmp_path: Path) -> None:
     """A path that is no text comes out as the bytes that it is."""
     db = os.fsencode(tmp_path) + b"/\xff.db"
     done = subprocess.run([*map(str.encode, [*PROGRAM, "--db"]), db, b"init"], capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, db + b"\n", b"2 migrations applied\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, db + b"\n", b"3 migrations applied\n")
 
 
 def test_check(studio: Path) -> None:
@@ -125,7 +129,31 @@ def test_check_finds(studio: Path) -> None:
     assert "processing_history_unfinished" in finding["what"]
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
+def test_a_note_is_not_wrong(studio: Path) -> None:
+    """An index of one's own is told, and the exit status stays 0."""
+    with closing(sqlite3.connect(studio)) as connection, connection:
+        connection.execute("CREATE INDEX mine ON speakers (description)")
+    done = run("--db", studio, "check")
+    assert (done.code, done.err) == (0, "nothing is wrong, 1 note\n")
+    assert done.out.startswith("note: table 'speakers' has index 'mine' (CREATE INDEX mine ")
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_check_mends(studio: Path) -> None:
+    """--fix needs a yes, says where the backup is, and how many times were mended."""
+    with closing(sqlite3.connect(studio)) as connection, connection:
+        connection.execute("UPDATE speakers SET created_at = '2026-05-05T10:00:00Z'")
+    message = "this needs a confirmation; use --yes where nobody can be asked"
+    assert run("--db", studio, "check", "--fix").err == usage("voices check", "[OPTIONS]", message)
+    done = run("--db", studio, "check", "--fix", "--yes")
+    (saved,) = studio.parent.glob("voices_backup_*.db")
+    said = f"backed up first to {str(saved)!r}\n1 time mended\nnothing is wrong\n"
+    assert done == (0, "", said)
+    assert run("--db", studio, "check", "--fix") == (0, "", "nothing is wrong\n")
+
+
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backup(studio: Path, tmp_path: Path) -> None:
     """A backup's path is on stdout; it is a database that lists the same."""
     copy = tmp_path / "copy.db"
@@ -149,21 +177,20 @@ def test_backup_is_never_over_a_file(studio: Path, tmp_path: Path) -> None:
 def test_backups_are_listed_and_kept(studio: Path) -> None:
     """--keep leaves the newest; the list says when, how large and where."""
     paths = [run("--db", studio, "backup", "--keep", "2").out.strip() for _ in range(3)]
-    done = run("--db", studio, "list-backups", "--json", "--columns", "path,records,version,source")
+    done = run("--db", studio, "list-backups", "--json", "--columns", "path,records,source")
     assert json.loads(done.out) == [
-        {"path": path, "records": 3, "version": __version__, "source": str(studio)}
-        for path in reversed(paths[1:])
+        {"path": path, "records": 3, "source": str(studio)} for path in reversed(paths[1:])
     ]
     done = run("--db", studio, "list", "backups")
     assert (done.out.splitlines()[0].split(), done.err) == (
-        ["created", "UTC", "size", "records", "version", "path"],
+        ["created", "UTC", "size", "records", "path", "sha256"],
         "2 backups\n",
     )
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backup_on_a_terminal(studio: Path, tmp_path: Path) -> None:
-    """A terminal sees a bar with bytes; when it is gone, the path stands alone."""
+    """A terminal sees a bar on stderr, which ends before the path."""
     copy = tmp_path / "copy.db"
     code, seen = terminal("--db", studio, "backup", "--backup-path", copy, columns=200)
     assert code == 0
@@ -171,7 +198,7 @@ def test_backup_on_a_terminal(studio: Path, tmp_path: Path) -> None:
     assert seen.splitlines()[-1].endswith(str(copy))
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     """A verified backup takes the place of what is there, which is saved first."""
     copy = tmp_path / "copy.db"
@@ -217,6 +244,18 @@ def test_bad_backup_is_refused(studio: Path, tmp_path: Path, command: str) -> No
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"Error: backup {str(bad)!r}: ")
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
+def test_a_slash_makes_a_folder(studio: Path, tmp_path: Path) -> None:
+    """A name that ends with a slash is a folder, which is made; a file of that name is refused."""
+    done = run("--db", studio, "backup", "--backup-path", f"{tmp_path}/backups/")
+    assert BACKUP.fullmatch(done.out.removeprefix(f"{tmp_path}/backups"))
+    assert (tmp_path / "backups").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").touch()
+    refused = run("--db", studio, "backup", "--backup-path", f"{tmp_path}/file/")
+    assert refused.code == 1
+    assert refused.err.startswith(f"Error: backup '{tmp_path}/file': ")
 
 
 def test_memory_has_no_backup() -> None:

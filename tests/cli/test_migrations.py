@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from support.cli_tools import run, terminal, usage
 from support.databases import other_program
+
+from voices_peewee.migrations.files import names, package_directory
 
 MIGRATION = """
 import peewee as pw
@@ -24,11 +29,16 @@ MODELS = """
 import peewee as pw
 
 
-class Room(pw.Model):
+class Base(pw.Model):
+    pass
+
+
+class Room(Base):
     name = pw.TextField()
 
     class Meta:
         table_name = "rooms"
+        constraints = [pw.Check("name <> ''", name="ck_rooms_name")]
 """
 
 
@@ -110,17 +120,16 @@ def test_list_migrations(populated: Path, own: Path) -> None:
         "--columns",
         "name,state",
     ]
-    shown = (
-        "name          state\n001_initial   applied\n002_views     applied\n101_language  pending\n"
+    packaged = "".join(
+        f"{name}  applied\n" for name in ("001_initial   ", "002_views     ", "003_recordings")
     )
-    assert run(*args) == (0, shown, "3 migrations\n")
+    shown = f"name            state\n{packaged}101_language    pending\n"
+    assert run(*args) == (0, shown, "4 migrations\n")
     shown = "name,state\n101_language,pending\n"
     assert run(*args, "state:pending", "--csv") == (0, shown, "")
     run(*args[:4], "run-migrations", "--no-backup")
-    shown = (
-        "name          state\n001_initial   applied\n002_views     applied\n101_language  unknown\n"
-    )
-    assert run(*args[:2], *args[4:]) == (0, shown, "3 migrations\n")
+    shown = f"name            state\n{packaged}101_language    unknown\n"
+    assert run(*args[:2], *args[4:]) == (0, shown, "4 migrations\n")
 
 
 def test_run_to_and_back_to(populated: Path, own: Path) -> None:
@@ -130,7 +139,7 @@ def test_run_to_and_back_to(populated: Path, own: Path) -> None:
     done = run(*args, "run-migrations", "--to", "101_language", "--no-backup")
     assert done == (0, "101_language\n", "1 migration applied\n")
     run(*args, "run-migrations", "--no-backup")
-    done = run(*args, "rollback-migration", "--to", "002_views", "--yes", "--no-backup")
+    done = run(*args, "rollback-migration", "--to", "003_recordings", "--yes", "--no-backup")
     assert done == (0, "102_accent\n101_language\n", "2 migrations undone\n")
 
 
@@ -187,24 +196,90 @@ def test_rollback_asks(populated: Path) -> None:
 def test_create_migration_for_an_application(
     populated: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An application's models become a migration in its own directory, and only they."""
+    """An application's models become a migration in its own folder, which is made; bases do not."""
     (tmp_path / "app_models.py").write_text(MODELS)
-    (own / "101_language.py").unlink()
+    own = tmp_path / "migrations"
     monkeypatch.chdir(tmp_path)
-    args = ["--db", populated, "--migrations-dir", own]
+    args = ["--db", populated, "--migrations-dir", "migrations"]
     done = run(*args, "create-migration", "add_rooms", "--models", "app_models")
-    (written,) = own.glob("*.py")
-    assert done == (0, f"{written}\n", "")
-    assert run(*args, "run-migrations", "--no-backup").out == f"{written.stem}\n"
+    lacks = "write by hand: table 'rooms' lacks CHECK 'ck_rooms_name' (name <> '')\n"
+    assert done == (0, f"{own / '001_add_rooms.py'}\n", lacks)
+    assert run(*args, "run-migrations", "--no-backup").out == "001_add_rooms\n"
     assert columns(populated, "rooms") == ["id", "name"]
     assert "name" in columns(populated)
     assert "" not in sys.path
     sys.modules.pop("app_models")
 
 
-def test_create_empty_migration(tmp_path: Path, own: Path) -> None:
-    """An empty migration needs no database."""
-    args = ["--db", tmp_path / "none.db", "--migrations-dir", own]
-    done = run(*args, "create-migration", "fill_in", "--empty")
-    assert done == (0, f"{own / '102_fill_in.py'}\n", "")
+def test_create_migration_without_a_difference(tmp_path: Path, own: Path) -> None:
+    """Where nothing differs that is said; on request nobody looks. Neither needs a database."""
+    args = ["--db", tmp_path / "none.db", "--migrations-dir", own, "create-migration"]
+    (own / "101_language.py").unlink()
+    same = "models and migrations do not differ; the file is empty\n"
+    assert run(*args, "nothing") == (0, f"{own / '001_nothing.py'}\n", same)
+    assert run(*args, "fill_in", "--empty") == (0, f"{own / '002_fill_in.py'}\n", "")
     assert not (tmp_path / "none.db").exists()
+
+
+PLAIN = """
+import peewee as pw
+from peewee_migrate import Migrator
+
+
+def migrate(migrator: Migrator, database: pw.Database, *, fake=False):
+    migrator.add_fields("speakers", tongue=pw.TextField(null=True))
+
+
+def rollback(migrator: Migrator, database: pw.Database, *, fake=False):
+    migrator.remove_fields("speakers", "tongue")
+"""
+
+
+@pytest.mark.sqlite("pw_migrate opens the file by itself")
+def test_pw_migrate_works_on_the_same_file(populated: Path, tmp_path: Path) -> None:
+    """Who knows peewee-migrate's own command can list, apply and undo plain migrations with it."""
+    folder = Path(shutil.copytree(package_directory(), tmp_path / "all"))
+    (folder / "101_tongue.py").write_text(PLAIN)
+
+    def pw_migrate(command: str) -> str:
+        place = ["--directory", str(folder), "--migratetable", "schema_migrations"]
+        args = [command, "--database", f"sqlite:///{populated}", *place]
+        done = subprocess.run(
+            [sys.executable, "-m", "peewee_migrate", *args],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    packaged = "".join(f"- [x] {name}\n" for name in names([package_directory()]))
+    assert f"{packaged}- [ ] 101_tongue\n" in pw_migrate("list")
+    assert "- [x] 101_tongue\n" in pw_migrate("migrate")
+    assert columns(populated)[-1] == "tongue"
+    unknown = run("--db", populated, "list-migrations", "state:unknown", "--columns", "name")
+    assert unknown.out == "name\n101_tongue\n"
+    pw_migrate("rollback")
+    assert run("--db", populated, "list-speakers", "--columns", "name").out == "name\nAda\n"
+    assert columns(populated)[-1] != "tongue"
+
+
+def test_a_zip_file_is_refused(tmp_path: Path) -> None:
+    """From a zip file, where migrations are no files, one sentence says what to do."""
+    root = package_directory().parent
+    archive = tmp_path / "voices.pyz"
+    with zipfile.ZipFile(archive, "w") as file:
+        for folder in ("voices_peewee", "migrations"):
+            for path in (root / folder).rglob("*.py"):
+                file.write(path, path.relative_to(root))
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from voices_peewee.cli import main"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"{code}; main()", archive, "--db", tmp_path / "x.db", "init"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    sentence = (
+        f"the migrations of this package are not in a folder ({str(archive / 'migrations')!r}); "
+        "install voices-peewee with pip instead of running it from a zip file"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {sentence}\n")

@@ -49,14 +49,18 @@ def test_pending(night: Path) -> None:
     assert pending(night, "/mix/a.wav") == (0, "", "0 files pending\n")
 
 
-def test_pending_reads_parameters_as_json(night: Path) -> None:
-    """Parameters are given as one object, one by one, or both."""
+def test_pending_reads_parameters(night: Path) -> None:
+    """A value is JSON where it can be read so; a number that JSON writes otherwise is text."""
     args = ["pending", "/mix/a.wav", "--operation", "separation", "--model", "demucs:4.0"]
-    done = (0, "", "0 files pending\n")
-    assert run("--db", night, *args, "--parameters", '{"shifts": 2}') == done
-    assert run("--db", night, *args, "--parameters", '{"shifts": 1}', "--param", "shifts=2") == done
+    assert run("--db", night, *args, "--param", "shifts=2") == (0, "", "0 files pending\n")
     left = (0, "/mix/a.wav\n", "1 file pending\n")
     assert run("--db", night, *args, "--param", 'shifts="2"') == left
+    with DatabaseManager(night) as db:
+        settings = {"ck": "1e5", "v": "4.10", "n": 7}
+        db.record_run("/mix/x.wav", "ck", start_time=START, success=True, parameters=settings)
+    params = [part for pair in ("ck=1e5", "v=4.10", "n=7") for part in ("--param", pair)]
+    done = run("--db", night, "pending", "/mix/x.wav", "--operation", "ck", *params)
+    assert done == (0, "", "0 files pending\n")
 
 
 def test_pending_with_reasons(night: Path) -> None:
@@ -103,6 +107,34 @@ def test_pending_reads_more_paths_than_fit_a_command_line(
     assert done.stderr == b"5,002 files pending\n"
 
 
+def test_pending_reads_a_list_from_windows(night: Path) -> None:
+    """A byte order mark and carriage returns do not make names of their own."""
+    done = subprocess.run(
+        [*PROGRAM, "--db", str(night), "pending", "-", *SETTINGS],
+        input=b"\xef\xbb\xbf/mix/a.wav\r\n/mix/new.wav\r\n\r\n",
+        capture_output=True,
+    )
+    assert (done.stdout, done.stderr) == (b"/mix/new.wav\n", b"1 file pending\n")
+
+
+def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
+    """A folder stands for the recordings in it; a pattern that matches nothing is refused."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "1.wav").touch()
+    (folder / "notes.txt").touch()
+    assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", "1 file pending\n")
+    refused = f"Error: no file matches {str(folder / '*.flac')!r}\n"
+    assert pending(night, folder / "*.flac") == (1, "", refused)
+
+
+def test_pending_with_query_words(night: Path) -> None:
+    """--where narrows down to recordings that match, and says what the record does not know."""
+    done = pending(night, "/mix/b.wav", "new.wav", "--where", "b.wav")
+    left_out = "1 file not in the record, so that --where left out\n"
+    assert done == (0, "/mix/b.wav\n", f"1 file pending\n{left_out}")
+
+
 def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
     """A terminal sees control characters of a path spelled out."""
     assert terminal("--db", night, "pending", "\x1b[31m.wav", "--operation", "x") == (
@@ -114,12 +146,6 @@ def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        pytest.param(
-            ["--parameters", "[1]"], 2, "--parameters takes a JSON object, not '[1]'", id="array"
-        ),
-        pytest.param(
-            ["--parameters", "{"], 2, "--parameters takes a JSON object, not '{'", id="no JSON"
-        ),
         pytest.param(["--param", "x"], 2, "--param takes KEY=VALUE, not 'x'", id="param"),
         pytest.param(["--operation", " "], 1, "a run needs an operation_type", id="operation"),
     ],
@@ -129,8 +155,26 @@ def test_pending_refuses(night: Path, args: list[str], code: int, message: str) 
     expected = f"Error: {message}\n"
     if code == 2:
         expected = usage("voices pending", "[OPTIONS] PATH...", message)
-    done = run("--db", night, "pending", "/mix/a.wav", "--operation", "x", *args)
+    operation = [] if "--operation" in args else ["--operation", "x"]
+    done = run("--db", night, "pending", "/mix/a.wav", *operation, *args)
     assert done == (code, "", expected)
+
+
+def test_counts_that_say_rows_count_rows(path: Path) -> None:
+    """A run with two outputs is two rows of the list, and one run where runs are counted."""
+    with DatabaseManager(path).initialize() as db:
+        for number in range(4):
+            db.record_run(
+                f"/mix/{number}.wav",
+                "separation",
+                start_time=START,
+                success=False,
+                outputs=[{"path": f"/out/{number}{stem}.wav"} for stem in "ab"],
+            )
+    assert run("--db", path, "list-history", "--failed").err == "8 rows\n"
+    assert run("--db", path, "list-files", "status:failed", "^status:success").err == "4 files\n"
+    deleted = run("--db", path, "delete-file", "/mix/0.wav", "--yes").err
+    assert deleted.endswith("'0.wav' with 1 run and 2 measurements\n")
 
 
 def test_failures(night: Path) -> None:
@@ -212,16 +256,17 @@ def test_show_run_of_nothing(night: Path, key: str) -> None:
 def test_close_unfinished(night: Path) -> None:
     """A run of a process that nobody knows is closed by its age only."""
     assert run("--db", night, "close-unfinished") == (0, "", "0 runs closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "1 run\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "1 row\n"
     args = ["close-unfinished", "--older-than"]
     assert run("--db", night, *args, "1000w") == (0, "", "0 runs closed\n")
     assert run("--db", night, *args, "1d12h") == (0, "", "1 run closed\n")
-    assert run("--db", night, "list-history", "--unfinished").err == "0 runs\n"
+    assert run("--db", night, "list-history", "--unfinished").err == "0 rows\n"
 
 
 @pytest.mark.parametrize("text", ["2", "2x", "", "d", "1d2", "-1d", "1e3s"])
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
-    message = f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}"
+    takes = "it takes a duration with its unit, as 90m, 36h or 2d"
+    message = f"--older-than {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)

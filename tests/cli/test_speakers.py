@@ -114,7 +114,7 @@ def test_update_of_nothing(studio: Path) -> None:
 
 def test_tags(studio: Path) -> None:
     """Tags are added once, removed, and told."""
-    assert run("--db", studio, "add-tags", "1", "warm", "studio") == (
+    assert run("--db", studio, "add-tags", "id:1", "warm", "studio") == (
         0,
         "",
         "tags of speaker 1 'Ada': studio, warm\n",
@@ -135,7 +135,7 @@ def test_delete_speaker(studio: Path) -> None:
     )
     with DatabaseManager(studio) as db:
         assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [None, None]
-    assert run("--db", studio, "delete-speaker", "2", "-y") == (
+    assert run("--db", studio, "delete-speaker", "id:2", "-y") == (
         0,
         "",
         "deleted speaker 2 'Bob'; 0 files stay, without a speaker\n",

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from support.cli_tools import run
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
+from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.records.audio_files import content_hash
 
 pytestmark = pytest.mark.sqlite(
     "damage, full disks and locks of one file; on a server see test_postgres_faults"
@@ -247,7 +249,7 @@ def test_read_only_folder(tmp_path: Path, file_mode: int, folder_mode: int) -> N
         """
     assert program(path, body) == (
         "list-speakers 0 2 speakers\nlist-files 0 1 file\nlist-tags 0 0 tags\n"
-        "check 0 nothing is wrong\nlist-migrations 0 2 migrations\n"
+        "check 0 nothing is wrong\nlist-migrations 0 3 migrations\n"
         f"add-speaker 1 {READ_ONLY}\nstatus 0 \n"
     )
     assert state(folder) == before
@@ -443,6 +445,103 @@ def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], Non
             )
     for left in path.parent.glob("*.db"):
         assert sound(left)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_sidecar_that_goes_away_while_open(path: Path, suffix: str) -> None:
+    """Without the -wal or -shm of the others, nothing is written; what was acknowledged is kept."""
+    small(path)
+    with DatabaseManager(path).connect() as db:
+        db.add(Speaker(name="Eve"))
+        Path(f"{path}{suffix}").unlink()
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.add(Speaker(name="Dan"))
+    assert str(caught.value) == (
+        f"cannot use {str(path)!r}: its -wal or -shm was removed while it was open; "
+        "close it and connect again"
+    )
+    with DatabaseManager(path).connect() as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
+
+
+def test_a_file_with_two_names_is_refused(path: Path) -> None:
+    """A hard link is refused under either name, since each would have a WAL of its own."""
+    small(path)
+    second = path.with_name("second.db")
+    second.hardlink_to(path)
+    for name in (path, second):
+        with pytest.raises(errors.DatabaseError) as caught:
+            DatabaseManager(name).connect()
+        assert str(caught.value) == (
+            f"cannot use {str(name)!r}: the file has a second name (a hard link), under which "
+            "others would write past it; remove that name, or copy the file and use the copy"
+        )
+
+
+def test_a_file_that_is_a_mount_is_refused(tmp_path: Path) -> None:
+    """A single file that is mounted somewhere is refused there."""
+    path, second = small(tmp_path / "voices.db"), tmp_path / "a b.db"
+    second.touch()
+    command = ["mount", "--bind", str(path), str(second)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file can be mounted by root only")
+    try:
+        outcome = run("--db", second, "status")
+    finally:
+        subprocess.run(["umount", str(second)], check=True)
+    sentence = (
+        f"Error: cannot use {str(second)!r}: the file is a mount of its own, beside which its -wal "
+        "is lost to others; mount its folder\n"
+    )
+    assert outcome == (1, "", sentence)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_an_open_database_is_no_recording(path: Path, tmp_path: Path, suffix: str) -> None:
+    """What is open as a database is not read as a file, whatever name it goes by."""
+    link = tmp_path / "link.wav"
+    link.symlink_to(f"{path}{suffix}")
+    with DatabaseManager(path).initialize() as db:
+        db.add(Speaker(name="Ada"))
+        with pytest.raises(errors.AudioError) as caught:
+            content_hash(link)
+        assert is_open_here(link)
+    assert str(caught.value) == (
+        f"cannot read {str(link)!r}: it is a database that this program has open"
+    )
+    assert not is_open_here(path)
+
+
+def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:
+    """Where no room is left for a -shm, a record that nobody has open is read all the same."""
+    path = small(disk / "voices.db")
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        for size in (4096, 1):
+            with suppress(OSError):
+                while filler.write(b"x" * size):
+                    pass
+    body = """
+        voices("list-speakers")
+        """
+    assert program(path, body) == "list-speakers 0 2 speakers\n"
+
+
+def test_a_file_of_the_original_module_says_how_to_import_it(path: Path) -> None:
+    """A record of the original module is not opened, and the sentence has the two commands."""
+    names = ("speakers", "processed_files", "processing_history", "model_performance")
+    with closing(sqlite3.connect(path)) as other:
+        for name in names:
+            other.execute(f"CREATE TABLE {name} (id INTEGER)")
+        other.execute(
+            "CREATE TABLE schema_migrations (id INTEGER, version TEXT, applied_at TEXT,"
+            " description TEXT)"
+        )
+    sentence = (
+        f"Error: cannot use {str(path)!r}: it is a record of the original module; run "
+        f"'voices --db NEW init' and 'voices --db NEW import {path}'\n"
+    )
+    for command in (["init"], ["status"]):
+        assert run("--db", path, *command) == (1, "", sentence)
 
 
 # Files that are not what they seem

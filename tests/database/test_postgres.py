@@ -28,7 +28,7 @@ from voices_peewee import (
 )
 from voices_peewee._version import __version__
 from voices_peewee.database.server_url import masked, split_options
-from voices_peewee.migrations.postgres_drift import drift
+from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.views import VIEWS
 
@@ -83,7 +83,6 @@ UNREACHABLE = [
     "postgresql://ada:s3cret@[::1/voices",
     "postgresql://localhost:1/voices?password=s3cret&nonsense=1",
     "postgresql://ada:s3cret@localhost:port/voices",
-    "cockroachdb://ada:s3cret@localhost:1/voices",
     "postgresql://localhost:s3cret/x@host/voices",
     "postgresql://ada:x?s3cret@localhost:1/voices",
 ]
@@ -135,7 +134,7 @@ AS_FILES = [
         ("--db", "postgresql:/ada:s3cret@host/voices", "status"),
         (
             "Error: cannot use 'postgresql://…': use the path of a file, or one of "
-            "postgresql://, postgres://, cockroachdb://\n"
+            "postgresql://, postgres://\n"
         ),
     ),
 ]

@@ -202,6 +202,8 @@ def test_metric_names_and_json_keys(
         "WITH x AS (SELECT 'Eve' AS name) INSERT INTO speakers (name) SELECT name FROM x",
         "WITH x AS (DELETE FROM speakers RETURNING id) SELECT * FROM x",
         "PRAGMA user_version = 5",
+        "EXPLAIN PRAGMA foreign_keys = 0",
+        "EXPLAIN QUERY PLAN PRAGMA ignore_check_constraints = 1",
         "PRAGMA query_only = 0",
         "PRAGMA writable_schema = 1",
         "SELECT load_extension('other')",

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,7 +23,7 @@ from support.cli_tools import PROGRAM, program, run
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, Speaker
-from voices_peewee.display import web_pages
+from voices_peewee.display.web_metadata import QUERIES, TABLES
 from voices_peewee.errors import DatabaseError, ServeError
 
 pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files")]
@@ -60,7 +61,7 @@ def start(
     assert server.stdout is not None
     ready, _, _ = select.select([server.stdout], [], [], 60)
     assert ready
-    return server, server.stdout.readline().strip()
+    return server, server.stdout.readline().strip().removesuffix("voices")
 
 
 @contextmanager
@@ -85,20 +86,22 @@ def get(url: str, **headers: str) -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
-def rows(url: str, sql: str, **values: str) -> list[dict[str, object]]:
-    query = urllib.parse.urlencode({"sql": sql, "_shape": "array", **values})
-    found: list[dict[str, object]] = json.loads(get(f"{url}voices.json?{query}")[1])
+PAGES = [
+    *("", "-/databases", "-/databases.json", "voices"),
+    *(f"voices/{name}" for name in (*TABLES, *QUERIES)),
+    "voices/per_speaker?speaker=Ada",
+    *(f"voices/{name}/1" for name in list(TABLES)[:4]),
+]
+
+
+def ask(url: str, page: str, **values: str) -> list[dict[str, object]]:
+    query = urllib.parse.urlencode({"_shape": "array", **values})
+    found: list[dict[str, object]] = json.loads(get(f"{url}{page}.json?{query}")[1])
     return found
 
 
-PAGES = [
-    "",
-    "voices",
-    *(f"voices/{name}" for name in web_pages.TABLES),
-    *(f"voices/{name}" for name in web_pages.QUERIES),
-    "voices/per_speaker?speaker=Ada",
-    *(f"voices/{name}/1" for name in list(web_pages.TABLES)[:4]),
-]
+def rows(url: str, sql: str) -> list[dict[str, object]]:
+    return ask(url, "voices", sql=sql)
 
 
 def test_every_page_answers_and_escapes_names(filled: Path) -> None:
@@ -110,63 +113,121 @@ def test_every_page_answers_and_escapes_names(filled: Path) -> None:
             assert HOSTILE not in text
             assert "<img src=x" not in text
             assert 'href="javascript:' not in text
-        start_page = get(url)[1]
-        counts = re.findall(r"<strong>(.*?)</strong>(\w+)", start_page)
-        assert counts == [
-            ("2", "speakers"),
-            ("4", "files"),
-            ("4", "runs"),
-            ("1", "failed"),
-            ("1", "unfinished"),
-            ("2", "measurements"),
-        ]
-        for name in (*web_pages.TABLES, *web_pages.QUERIES):
+        start_page = get(f"{url}voices")[1]
+        for name in (*TABLES, *QUERIES):
             assert f'href="/voices/{name}"' in start_page
-        labels = get(f"{url}voices/processed_files/1.json?_shape=array")[1]
-        assert json.loads(labels)[0]["speaker_id"] == 1
         assert '<a href="/voices/speakers/1">Ada</a>' in get(f"{url}voices/processed_files")[1]
+        assert get(f"{url}voices-static/web.css")[0] == 200
 
 
 def test_queries_answer(filled: Path) -> None:
     """The canned queries give what their titles say; a parameter is data, never SQL."""
+    with DatabaseManager(filled).connect() as db:
+        for hours in (4, 4.1):
+            run = {"run_id": "f" * 32}
+            add_run(db, f"/mix/{hours}.wav", "svoice:1.2", hours=hours, status="failed", run=run)
     with serving(filled) as url:
-
-        def ask(name: str, **values: str) -> list[dict[str, object]]:
-            query = urllib.parse.urlencode({"_shape": "array", **values})
-            found: list[dict[str, object]] = json.loads(get(f"{url}voices/{name}.json?{query}")[1])
-            return found
-
-        board = [(row["model_type"], row["n"], row["failures"]) for row in ask("leaderboard")]
-        assert board == [("demucs", 1, 1), ("svoice", 1, 0)]
-        assert [row["id"] for row in ask("recent_runs")] == [4, 3, 2, 1]
-        assert [(row["id"], row["error"]) for row in ask("failures")] == [(3, "ValueError: no")]
-        assert [(row["error"], row["runs"]) for row in ask("errors")] == [("ValueError: no", 1)]
-        assert [row["id"] for row in ask("unfinished")] == [4]
-        assert [row["speaker"] for row in ask("per_speaker")] == [HOSTILE, "Ada"]
-        assert [row["mean_si_snri"] for row in ask("per_speaker", speaker="Ada")] == [12.5]
-        assert ask("per_speaker", speaker="' OR 1 = 1 --") == []
-
-
-def test_a_question_shows_its_answer(filled: Path) -> None:
-    """A question's page is named after it and shows the answer; the SQL is one click away."""
-    with serving(filled) as url:
-        page = get(f"{url}voices/leaderboard")[1]
-        assert "<title>Leaderboard</title>" in page
-        assert "FROM v_leaderboard" in get(f"{url}voices/leaderboard?_show_sql=1")[1]
-        assert '<pre id="sql-query">' not in page
-        assert "<title>voices: select 1</title>" in get(f"{url}voices?sql=select+1")[1]
+        board = ask(url, "voices/leaderboard")
+        found = [(row["model_type"], row["n"], row["failures"]) for row in board]
+        assert found == [("demucs", 1, 1), ("svoice", 1, 1)]
+        recent = ask(url, "voices/recent_runs")
+        assert [(row["outputs"], row["status"]) for row in recent] == [
+            (2, "failed"),
+            (1, "unfinished"),
+            (1, "failed"),
+            (1, "success"),
+            (1, "success"),
+        ]
+        assert [row["outputs"] for row in ask(url, "voices/failures")] == [2, 1]
+        assert [row["runs"] for row in ask(url, "voices/errors")] == [2]
+        assert [row["model_type"] for row in ask(url, "voices/unfinished")] == [HOSTILE]
+        per_speaker = ask(url, "voices/per_speaker", speaker="Ada")
+        assert [row["mean_si_snri"] for row in per_speaker] == [12.5]
+        assert ask(url, "voices/per_speaker", speaker="' OR 1 = 1 --") == []
 
 
-def test_small_costs_are_not_rounded_away(path: Path) -> None:
-    """A quick model's real-time factor and time keep their digits."""
+def cell(page: str, column: str) -> str:
+    found = re.search(rf'<td class="col-{column}[^>]*>(.*?)</td>', page, re.DOTALL)
+    assert found is not None
+    return found[1].strip()
+
+
+def test_numbers_have_units_and_sensible_digits(path: Path) -> None:
+    """Pages show numbers as lists do, with their unit; CSV and JSON have every digit."""
     with DatabaseManager(path).initialize() as db:
-        quick = {"real_time_factor": 0.003382, "processing_time": 0.006764}
-        add_run(db, speaker=db.add(Speaker(name="Ada")), si_snri=9.0, **quick)
+        scores = {"si_snri": 1 / 3, "real_time_factor": 0.0033821, "memory_usage": 512.04}
+        file = {"duration": 62.5, "sample_rate": 8000, "file_size": 1_500_000}
+        add_run(db, file=file, **scores)
     with serving(path) as url:
-        (row,) = json.loads(get(f"{url}voices/leaderboard.json?_shape=array")[1])
-        assert (row["mean_real_time_factor"], row["mean_processing_time"]) == (0.00338, 0.00676)
-        (row,) = json.loads(get(f"{url}voices/per_speaker.json?_shape=array")[1])
-        assert row["mean_real_time_factor"] == 0.00338
+        page = get(f"{url}voices/v_performance")[1]
+        names = ("si_snri", "real_time_factor", "memory_usage", "duration", "start_time")
+        assert [cell(page, name) for name in names] == [
+            *("0.33 dB", "0.003382", "512.0 MB", "1:02.5", "2026-11-01 12:00:00.000000")
+        ]
+        page = get(f"{url}voices/processed_files")[1]
+        assert [cell(page, name) for name in ("sample_rate", "file_size")] == ["8000 Hz", "1.5 MB"]
+        assert cell(get(f"{url}voices/leaderboard")[1], "mean_si_snri") == "0.33 dB"
+        assert ask(url, "voices/leaderboard")[0]["mean_si_snri"] == 1 / 3
+
+
+COUNT = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT randomblob(900000000)", "string or blob too big"),
+        (f"{COUNT} SELECT hex(randomblob(99999)) FROM c", "the answer is larger than 20 MB"),
+        ("SELECT 'a' LIKE '%' || hex(zeroblob(99))", "LIKE or GLOB pattern too complex"),
+    ],
+)
+def test_answers_are_bounded(filled: Path, sql: str, reason: str) -> None:
+    """A query that would take gigabytes ends in seconds with a sentence."""
+    with serving(filled) as url:
+        begin = time.monotonic()
+        status, text = get(f"{url}voices.json?{urllib.parse.urlencode({'sql': sql})}")
+        assert time.monotonic() - begin < 10
+    assert status == 400
+    assert reason in json.loads(text)["error"]
+
+
+def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
+    """What pages are sorted by, named by and counted by is there."""
+    for name, table in TABLES.items():
+        there = {column.name for column in db.database.get_columns(name)}
+        chosen = {table.get(key) for key in ("sort", "sort_desc", "label_column")} - {None}
+        assert chosen | {*table.get("facets", ())} <= there
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
+    """Chromium loads every page without an error or a look at the internet, and runs a query."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    said: list[str] = []
+    with serving(filled) as url, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("console", lambda message: said.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((url, "data:")) or said.append(request.url),
+        )
+        for name in PAGES:
+            answer = page.goto(url + name, wait_until="load")
+            assert answer is not None
+            assert (name, answer.status) == (name, 200)
+        page.goto(f"{url}voices")
+        page.get_by_role("link", name="Per speaker").click()
+        page.locator("input[name=speaker]").fill("Ada")
+        page.get_by_role("button", name="Run SQL").click()
+        page.wait_for_url("**speaker=Ada**")
+        assert page.locator("table.rows-and-columns tbody tr").count() == 1
+        assert page.locator("td.col-mean_si_snri").inner_text() == "12.50 dB"
+        browser.close()
+    assert said == []
 
 
 def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:
@@ -306,48 +367,3 @@ def test_a_missing_extra(filled: Path, tmp_path: Path) -> None:
     done = program("--db", filled, "serve", env={**os.environ, "PYTHONPATH": search})
     said = "showing a database in the browser needs an extra; "
     assert done == (1, "", f"Error: {said}run: pip install 'voices-peewee[web]'\n")
-
-
-def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
-    """Every column that is described is there, and every column but ids is described."""
-    for name, table in web_pages.TABLES.items():
-        there = {column.name for column in db.database.get_columns(name)}
-        assert there - {"id"} == table["columns"].keys() - {"id"}
-        chosen = {table.get(key) for key in ("sort", "sort_desc", "label_column")} - {None}
-        assert chosen | {*table.get("facets", ())} <= there
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
-def test_in_a_browser(filled: Path, tmp_path: Path) -> None:
-    """Chromium loads every page without an error or a look at the internet, and runs a query."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    said: list[str] = []
-    with serving(filled) as url, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("console", lambda message: said.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        page.on(
-            "request",
-            lambda request: request.url.startswith((url, "data:")) or said.append(request.url),
-        )
-        for name in PAGES:
-            answer = page.goto(url + name, wait_until="load")
-            assert answer is not None
-            assert (name, answer.status) == (name, 200)
-        page.goto(url)
-        page.screenshot(path=tmp_path / "start.png")
-        page.get_by_role("link", name="Per speaker").click()
-        page.locator("input[name=speaker]").fill("Ada")
-        page.get_by_role("button", name="Run SQL").click()
-        page.wait_for_url("**speaker=Ada**")
-        assert page.locator("table.rows-and-columns tbody tr").count() == 1
-        assert page.locator("td.col-mean_si_snri").inner_text() == "12.5"
-        page.goto(f"{url}voices")
-        page.goto(f"{url}voices?sql=SELECT+name+FROM+speakers+ORDER+BY+id")
-        assert page.locator("td.col-name").all_inner_texts() == ["Ada", HOSTILE]
-        browser.close()
-    assert said == []
-    assert (tmp_path / "start.png").stat().st_size > 10_000

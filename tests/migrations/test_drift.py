@@ -82,45 +82,39 @@ DRIFTS: dict[str, tuple[tuple[str, str], list[str]]] = {
     ),
     "type": (
         ('"size" INTEGER', '"size" TEXT'),
-        ["table 'child' has the type of column 'size' as TEXT, not INTEGER"],
+        ["table 'child' has column 'size' as TEXT NULL DEFAULT 7, not INTEGER NULL DEFAULT 7"],
     ),
     "nullability": (
         ('"name" TEXT NOT NULL', '"name" TEXT'),
-        ["table 'child' has the nullability of column 'name' as NULL, not NOT NULL"],
+        ["table 'child' has column 'name' as TEXT NULL, not TEXT NOT NULL"],
     ),
     "other default": (
         ("DEFAULT 7", "DEFAULT '7'"),
-        ["table 'child' has the default of column 'size' as '7', not 7"],
+        ["table 'child' has column 'size' as INTEGER NULL DEFAULT '7', not INTEGER NULL DEFAULT 7"],
     ),
     "no default": (
         (" DEFAULT 7", ""),
-        ["table 'child' lacks the default of column 'size' (7)"],
+        ["table 'child' has column 'size' as INTEGER NULL, not INTEGER NULL DEFAULT 7"],
     ),
     "more default": (
         ('"name" TEXT NOT NULL', "\"name\" TEXT NOT NULL DEFAULT 'x'"),
-        ["table 'child' has the default of column 'name' ('x'), which the models lack"],
+        ["table 'child' has column 'name' as TEXT NOT NULL DEFAULT 'x', not TEXT NOT NULL"],
     ),
     "primary key": (
         (" PRIMARY KEY", ""),
-        ["table 'child' lacks the primary key of column 'id' (1)"],
+        ["table 'child' has column 'id' as INTEGER NOT NULL, not INTEGER NOT NULL PRIMARY KEY"],
     ),
     "autoincrement": (
         (" PRIMARY KEY", " PRIMARY KEY AUTOINCREMENT"),
-        ["table 'child' has the primary key of column 'id' as 1 AUTOINCREMENT, not 1"],
+        ["table 'child' has options (autoincrement), which the models lack"],
     ),
     "collation": (
         ('"name" TEXT', '"name" TEXT COLLATE NOCASE'),
-        ["table 'child' has the collation of column 'name' (nocase), which the models lack"],
+        ["table 'child' has options (collate nocase), which the models lack"],
     ),
     "generated": (
         ('"size" INTEGER DEFAULT 7', '"size" INTEGER AS (7)'),
-        [
-            "table 'child' lacks the default of column 'size' (7)",
-            (
-                "table 'child' has the generated of column 'size' (size integer as ( 7 )), "
-                "which the models lack"
-            ),
-        ],
+        [("table 'child' has column 'size' as INTEGER NULL GENERATED, not INTEGER NULL DEFAULT 7")],
     ),
     "no foreign key": (
         ('FOREIGN KEY ("parent_id") REFERENCES "parent" ("id") ON DELETE CASCADE, ', ""),

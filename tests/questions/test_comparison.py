@@ -1,10 +1,11 @@
-"""Two models on the same recordings, against NumPy and SciPy."""
+"""Models on the same recordings: what counts once, how sure it is, and what is said of it."""
 
 from __future__ import annotations
 
 import json
 import random
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,282 +13,483 @@ import pytest
 import scipy.stats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.run_rows import START, add_run
+from support.measured import measure, recording, speaker
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import NotFoundError, QueryError
-from voices_peewee.questions.comparison import Comparison, Pair
+from voices_peewee.questions.comparison import Comparison
 from voices_peewee.questions.selection import parse_model
 
 A, B = "demucs:4.0", "svoice:1.2"
-NO_SCIPY = "the p-value needs an extra; run: pip install 'voices-peewee[stats]'"
 
 
-def add_pairs(db: DatabaseManager, *pairs: tuple[float | None, float | None], **run: Any) -> None:
-    """Write runs of both models for recordings 0, 1, … of the values given."""
-    for number, values in enumerate(pairs):
-        for model, value in zip((A, B), values, strict=True):
-            add_run(db, f"/mix/{number:03}.wav", model, si_snri=value, **run)
+def both(db: DatabaseManager, a: Any, b: Any, **run: Any) -> None:
+    """Write the outcomes of both models."""
+    measure(db, A, a, **run)
+    measure(db, B, b, **run)
 
 
-def gaussian_pairs(n: int) -> list[tuple[float, float]]:
-    generator = random.Random(4)
-    return [(generator.gauss(10, 3), generator.gauss(10.5, 3)) for _ in range(n)]
+def gaussian(n: int, seed: int = 4) -> tuple[list[float], list[float]]:
+    generator = random.Random(seed)
+    a = [generator.gauss(10, 3) for _ in range(n)]
+    return a, [value + generator.gauss(0.5, 1) for value in a]
 
 
-@pytest.mark.parametrize("n", [3, 20, 150])
-def test_numbers_agree_with_scipy(db: DatabaseManager, n: int) -> None:
-    """Means, median, counts, interval and p-value are those of NumPy and SciPy."""
-    pairs = gaussian_pairs(n)
-    with db.atomic():
-        add_pairs(db, *pairs)
-    found = db.compare(A, B, resamples=5_000)
-    a, b = np.array(pairs).T
-    theirs = scipy.stats.bootstrap(
-        (b - a,), np.mean, method="percentile", n_resamples=9_999, random_state=1
-    ).confidence_interval
-    assert (found.n, found.wins, found.losses, found.ties) == (n, sum(b > a), sum(b < a), 0)
+class _UndoneError(Exception):
+    pass
+
+
+@contextmanager
+def undone(db: DatabaseManager) -> Iterator[None]:
+    """Leave nothing behind of what is written inside."""
+    with suppress(_UndoneError), db.atomic():
+        yield
+        raise _UndoneError
+
+
+HAND_SIZED = {
+    "two": ([10.0, 12.0], [11.0, 12.5]),
+    "three": ([10.0, 12.0, 9.0], [11.0, 12.5, 8.0]),
+    "six": ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.5, 2.0, 3.25, 5.0, 5.5, 7.75]),
+    "six with ties": ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2.0, 2.0, 4.0, 4.0, 6.0, 6.0]),
+    "forty": gaussian(40),
+}
+
+
+@pytest.mark.parametrize("values", HAND_SIZED.values(), ids=HAND_SIZED)
+def test_numbers_agree_with_scipy(db: DatabaseManager, values: Any) -> None:
+    """Means, median, interval and p-value are those of NumPy and SciPy."""
+    both(db, *values)
+    found = db.compare(A, B)
+    a, b = map(np.array, values)
+    theirs = scipy.stats.ttest_rel(b, a)
+    interval = theirs.confidence_interval()
     assert (
-        found.mean_a,
-        found.mean_b,
-        found.mean_difference,
-        found.median_difference,
-        found.p_value,
+        *(found.n, found.mean_a, found.mean_b, found.mean_difference, found.median_difference),
+        *(found.low, found.high, found.p_value),
     ) == pytest.approx(
-        (a.mean(), b.mean(), (b - a).mean(), np.median(b - a), scipy.stats.wilcoxon(b - a).pvalue),
+        (
+            *(len(a), a.mean(), b.mean(), (b - a).mean(), np.median(b - a)),
+            *(interval.low, interval.high, theirs.pvalue),
+        ),
         rel=1e-9,
+        abs=1e-9,
     )
-    width = theirs.high - theirs.low
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
+    assert (found.wins, found.losses, found.ties) == (sum(b > a), sum(b < a), sum(b == a))
 
 
-def test_a_comparison_says_all_there_is(db: DatabaseManager) -> None:
-    """Every number of a small comparison, as plain data."""
-    ada = db.add(Speaker(name="Ada"))
-    add_pairs(db, (10.0, 11.0), (9.0, 8.5), (7.0, 7.0), (6.0, 8.0), (5.0, None))
-    add_run(db, "/mix/ada.wav", A, speaker=ada, si_snri=1.0)
-    add_run(db, "/mix/ada.wav", B, speaker=ada, si_snri=4.0)
-    add_run(db, "/mix/only.wav", A, si_snri=1.0)
-    for name in ("x", "y"):
-        add_run(db, f"/mix/{name}.wav", B, si_snri=1.0)
-    found = db.compare(A, B)
-    assert json.loads(json.dumps(found.to_dict())) == {
-        "a": A,
-        "b": B,
-        "metric": "si_snri",
-        "unit": "dB",
-        "higher_is_better": True,
-        "n": 5,
-        "mean_a": 6.6,
-        "mean_b": 7.7,
-        "mean_difference": 1.1,
-        "median_difference": 1.0,
-        "low": found.low,
-        "high": found.high,
-        "confidence": 0.95,
-        "wins": 3,
-        "losses": 1,
-        "ties": 1,
-        "largest_gains": [
-            {"path": "/mix/ada.wav", "speaker": "Ada", "a": 1.0, "b": 4.0, "difference": 3.0},
-            {"path": "/mix/003.wav", "speaker": None, "a": 6.0, "b": 8.0, "difference": 2.0},
-            {"path": "/mix/000.wav", "speaker": None, "a": 10.0, "b": 11.0, "difference": 1.0},
+def test_another_confidence_has_another_interval(db: DatabaseManager) -> None:
+    """An interval of 99 % is SciPy's."""
+    a, b = HAND_SIZED["six"]
+    both(db, a, b)
+    theirs = scipy.stats.ttest_rel(b, a).confidence_interval(0.99)
+    found = db.compare(A, B, confidence=0.99)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+
+
+# What counts once
+
+
+def test_a_recording_counts_once(db: DatabaseManager) -> None:
+    """Two equal stems a recording say no more than one: same n, interval and p."""
+    a, b = HAND_SIZED["six"]
+    both(db, a, b)
+    once = db.compare(A, B)
+    both(
+        db,
+        [{"Ada": value, "Bob": value} for value in a],
+        [{"Ada": value, "Bob": value} for value in b],
+        operation_type="again",
+    )
+    twice = db.compare(A, B, operation_type="again")
+    assert (once.n, once.stems, twice.n, twice.stems) == (6, 6, 6, 12)
+    assert (twice.low, twice.high, twice.p_value) == (once.low, once.high, once.p_value)
+
+
+def test_a_stem_counts_once_where_that_is_asked_for(db: DatabaseManager) -> None:
+    """``unit="stem"`` counts stems, as SciPy does with each of them."""
+    both(
+        db,
+        [{"Ada": 1.0, "Bob": 2.0}, {"Ada": 3.0, "Bob": 4.0}],
+        [{"Ada": 2.0, "Bob": 2.5}, {"Ada": 3.5, "Bob": 6.0}],
+    )
+    found = db.compare(A, B, unit="stem")
+    theirs = scipy.stats.ttest_rel([2.0, 2.5, 3.5, 6.0], [1.0, 2.0, 3.0, 4.0])
+    assert (found.n, found.stems, found.recordings) == (4, 4, 2)
+    assert found.p_value == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
+def test_a_speaker_counts_once(db: DatabaseManager) -> None:
+    """Speakers who share no recording: Student's t of their means."""
+    names = ["Ada", "Ada", "Ada", "Bob", "Cleo", "Cleo"]
+    a, b = HAND_SIZED["six"]
+    both(
+        db,
+        [{name: value} for name, value in zip(names, a, strict=True)],
+        [{name: value} for name, value in zip(names, b, strict=True)],
+    )
+    found = db.compare(A, B, unit="speaker")
+    theirs = scipy.stats.ttest_1samp([0.25, 1.0, 1.125], 0)
+    interval = theirs.confidence_interval()
+    assert (found.n, found.recordings, found.stems) == (3, 6, 6)
+    assert (found.mean_difference, found.low, found.high, found.p_value) == pytest.approx(
+        (0.25 / 3 + 1.0 / 3 + 1.125 / 3, interval.low, interval.high, theirs.pvalue), rel=1e-9
+    )
+    assert [(pair.path, pair.speaker, pair.stems) for pair in found.pairs] == [
+        (None, "Ada", 3),
+        (None, "Bob", 1),
+        (None, "Cleo", 2),
+    ]
+
+
+def test_speakers_who_share_recordings_have_the_larger_error(db: DatabaseManager) -> None:
+    """The error is clustered by speaker and by recording, with the fewer of both less one."""
+    generator = random.Random(3)
+    names = ["Ada", "Bob", "Cleo", "Dan"]
+    mixtures = [generator.sample(names, 2) for _ in range(12)]
+    shifts = [generator.gauss(0.5, 2) for _ in mixtures]  # what both stems of a mixture share
+    noise = [
+        [shift + generator.gauss(0, 0.3) for _ in pair]
+        for pair, shift in zip(mixtures, shifts, strict=True)
+    ]
+    both(
+        db,
+        [dict.fromkeys(pair, 10.0) for pair in mixtures],
+        [
+            {n: 10.0 + d for n, d in zip(pair, own, strict=True)}
+            for pair, own in zip(mixtures, noise, strict=True)
         ],
-        "largest_losses": [
-            {"path": "/mix/001.wav", "speaker": None, "a": 9.0, "b": 8.5, "difference": -0.5}
-        ],
-        "only_a": 1,
-        "only_b": 2,
-        "left_out": 1,
-        "cluster": None,
-        "clusters": 5,
-        "p_value": 0.25,
-        "note": None,
-        "better": B,
-    }
-    assert (found.is_clear, found.worse_by) == (False, -1.1)
-    assert found.low is not None
-    assert found.high is not None
-    assert -0.1 <= found.low <= 0.2 < 2.0 <= found.high <= 2.4
+    )
+    found = db.compare(A, B, unit="speaker")
+    rows = [
+        (n, i, d)
+        for i, (pair, own) in enumerate(zip(mixtures, noise, strict=True))
+        for n, d in zip(pair, own, strict=True)
+    ]
+    means = {name: np.mean([d for n, _, d in rows if n == name]) for name in names}
+    counts = {name: sum(n == name for n, _, _ in rows) for name in names}
+    center = np.mean(list(means.values()))
+    scores = [(n, i, (d - center) / counts[n] / 4) for n, i, d in rows]
+
+    def variance(place: int | None) -> float:
+        keys = [row[:2] if place is None else row[place] for row in scores]
+        sums = [
+            sum(s[2] for s, k in zip(scores, keys, strict=True) if k == key) for key in set(keys)
+        ]
+        return float(np.dot(sums, sums)) * len(sums) / (len(sums) - 1)
+
+    two_way = variance(0) + variance(1) - variance(None)
+    assert two_way > variance(0)
+    error = np.sqrt(two_way)
+    margin = scipy.stats.t.ppf(0.975, 3) * error
+    assert (found.low, found.high) == pytest.approx((center - margin, center + margin), rel=1e-9)
+    assert found.p_value == pytest.approx(2 * scipy.stats.t.sf(center / error, 3), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("pairs", "numbers"),
-    [
-        ([], (0, None, None, None, None, None, None)),
-        ([(1.0, 3.0)], (1, 2.0, 2.0, None, None, B, 1.0)),
-        ([(1.0, 3.0), (1.0, 2.0)], (2, 1.5, 1.5, 1.0, 2.0, B, 0.5)),
-        ([(1.0, 1.0), (2.0, 2.0)], (2, 0.0, 0.0, 0.0, 0.0, None, None)),
-    ],
-    ids=["none", "one", "two", "equal"],
-)
-def test_few_pairs_are_honest(
-    db: DatabaseManager, pairs: list[tuple[float, float]], numbers: tuple[Any, ...]
-) -> None:
-    """What few pairs do not allow is None: one pair has no interval, no pair no mean."""
-    add_run(db, "/mix/a.wav", A, si_snri=1.0)
-    add_run(db, "/mix/b.wav", B, si_snri=1.0)
-    add_pairs(db, *pairs)
+def test_a_stem_without_a_speaker_has_its_recordings(db: DatabaseManager) -> None:
+    """Without that too it is left out, counted and named."""
+    both(db, [1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
+    recording(db, "/mix/000.wav", speaker=speaker(db, "Ada"))
+    recording(db, "/mix/001.wav", speaker=speaker(db, "Bob"))
+    found = db.compare(A, B, unit="speaker")
+    assert (found.n, found.recordings, found.stems, found.notes) == (
+        2,
+        2,
+        2,
+        ("stems left out, since no speaker is known: 1",),
+    )
+
+
+def test_numbers_of_the_run_count_once(db: DatabaseManager) -> None:
+    """Time is the run's, in whichever of its rows it stands, and never counts a stem each."""
+    both(db, [[4.0, 4.0], [6.0, None]], [[2.0, 2.0], [5.0, 5.0]], metric="processing_time")
+    for unit in ("recording", "stem"):
+        found = db.compare(A, B, metric="processing_time", unit=unit)
+        assert (found.n, found.stems, found.mean_difference) == (2, 2, -1.5)
+        assert found.coverage_a["partly_finite"] == 0
+
+
+def test_recordings_of_one_content_count_once(db: DatabaseManager) -> None:
+    """A copy under another path is the same recording, and the latest run of both counts."""
+    both(db, [1.0, 2.0, 3.0], [2.0, 3.0, 5.0])
+    measure(db, B, {"/elsewhere/000.wav": 9.0}, hours=1)
+    for path in ("/mix/000.wav", "/elsewhere/000.wav"):
+        recording(db, path, content_hash="ab" * 32)
     found = db.compare(A, B)
-    assert (
-        *(found.n, found.mean_difference, found.median_difference, found.low, found.high),
-        *(found.better, found.p_value),
-    ) == numbers
-    assert found.worse_by == (None if numbers[1] is None else -numbers[1])
+    assert [(pair.a, pair.b) for pair in found.pairs] == [(1.0, 9.0), (2.0, 3.0), (3.0, 5.0)]
+    assert found.coverage_a["in_question"] == 3
 
 
-def test_a_model_against_itself_only_ties(db: DatabaseManager) -> None:
-    """The same model on both sides is no better than itself."""
-    add_pairs(db, *gaussian_pairs(8))
-    found = db.compare(A, A)
-    assert (found.n, found.ties, found.better, found.is_clear) == (8, 8, None, False)
-    assert (found.mean_difference, found.low, found.high, found.worse_by) == (0, 0, 0, 0)
-    assert "95 % interval 0.00 to 0.00" in str(found).splitlines()
-
-
-@pytest.mark.parametrize("digit", [-1, 1])
-def test_rounding_is_no_difference(db: DatabaseManager, digit: int) -> None:
-    """What only the last bit of a sum tells apart makes neither model better or worse."""
-    add_pairs(db, *[(0.3, 0.3 + digit * 2**-54)] * 5)
-    found = db.compare(A, B)
-    assert found.mean_difference
-    assert (found.ties, found.better, found.worse_by, found.is_clear) == (5, None, 0, False)
-    assert "no difference on average" in str(found).splitlines()
-
-
-@pytest.mark.parametrize("ties", [0.0, 0.25])
-def test_small_differences_are_ties(db: DatabaseManager, ties: float) -> None:
-    """A difference that is no larger than ``ties`` is one, and is no gain or loss."""
-    add_pairs(db, (1.0, 1.25), (1.0, 0.75), (1.0, 2.0), (3.0, 1.0))
-    found = db.compare(A, B, ties=ties)
-    counts = (found.wins, found.losses, found.ties)
-    shown = [pair.difference for pair in (*found.largest_gains, *found.largest_losses)]
-    if ties:
-        assert (counts, shown) == ((1, 1, 2), [1.0, -2.0])
-    else:
-        assert (counts, shown) == ((2, 2, 0), [1.0, 0.25, -2.0, -0.25])
-
-
-def test_ties_have_no_rank(db: DatabaseManager) -> None:
-    """Differences that are ties do not count for the p-value."""
-    add_pairs(db, (1.0, 1.25), (1.0, 1.125), (1.0, 1.5), (1.0, 2.0), (1.0, 3.0))
-    assert db.compare(A, B).p_value == scipy.stats.wilcoxon([1, 2, 3, 4, 5]).pvalue
-    assert db.compare(A, B, ties=0.5).p_value == scipy.stats.wilcoxon([1, 2]).pvalue
-
-
-def test_low_metrics_are_better_low(db: DatabaseManager) -> None:
-    """Where low is better, the model that takes less time wins."""
-    add_run(db, model=A, processing_time=4.0)
-    add_run(db, model=B, processing_time=3.0)
-    found = db.compare(A, B, metric="processing_time")
-    assert (found.mean_difference, found.better, found.wins, found.worse_by) == (-1.0, B, 1, -1.0)
-    assert [pair.difference for pair in found.largest_gains] == [-1.0]
-    other = db.compare(A, B, metric="processing_time", higher_is_better=True)
-    assert (other.better, other.wins, other.worse_by) == (A, 0, 1.0)
+# Which run, which stem
 
 
 def test_the_latest_successful_run_counts(db: DatabaseManager) -> None:
-    """Older runs, failed ones and unfinished ones do not count, whatever they measured."""
-    for hours, status, value in (
-        (3, "success", 5.0),
-        (1, "success", 1.0),
-        (5, "failed", 7.0),
-        (4, "unfinished", 9.0),
-    ):
-        add_run(db, model=A, hours=hours, status=status, si_snri=value)
-    add_run(db, model=B, si_snri=6.0)
+    """Older runs, and what failed or did not end after it, do not count."""
+    both(db, [10.0, 10.0], [11.0, 11.0])
+    measure(db, B, [12.0, "failed"], hours=2)
+    measure(db, B, ["failed", "unfinished"], hours=3)
     found = db.compare(A, B)
-    assert (found.n, found.mean_a, found.only_a, found.only_b) == (1, 5.0, 0, 0)
+    assert [(pair.a, pair.b) for pair in found.pairs] == [(10.0, 12.0), (10.0, 11.0)]
+    assert found.coverage_b["failed"] == 0
 
 
-def test_the_latest_run_counts_even_without_a_value(db: DatabaseManager) -> None:
-    """A recording whose latest run has no finite value is left out, and said to be."""
-    add_run(db, "/mix/1.wav", A, hours=1, si_snri=5.0)
-    add_run(db, "/mix/1.wav", A, hours=2)
-    add_run(db, "/mix/1.wav", B, si_snri=6.0)
-    for number, value in enumerate(["nan", None, "3.5", [1]], 2):
-        add_run(db, f"/mix/{number}.wav", A, pesq=value)
-        add_run(db, f"/mix/{number}.wav", B, pesq=2.0)
-    assert (db.compare(A, B).n, db.compare(A, B).left_out) == (0, 5)
-    assert (db.compare(A, B, metric="pesq").n, db.compare(A, B, metric="pesq").left_out) == (0, 5)
-
-
-def test_stems_pair_by_speaker(db: DatabaseManager) -> None:
-    """Each speaker's stem is a pair of its own, from that speaker's latest run."""
-    ada, bob = (db.add(Speaker(name=name)) for name in ("Ada", "Bob"))
-    for model, values in ((A, (1.0, 5.0)), (B, (3.0, 4.0))):
-        for speaker, value in zip((ada, bob), values, strict=True):
-            run = {"run_id": model}
-            add_run(db, "/mix/1.wav", model, speaker=speaker, run=run, si_snri=value)
-    add_run(db, "/mix/1.wav", A, speaker=ada, hours=1, si_snri=2.0)
+def test_stems_are_matched_by_speaker(db: DatabaseManager) -> None:
+    """A stem without a finite value in one model leaves both, and is counted."""
+    both(
+        db,
+        [{"Ada": 1.0, "Bob": 5.0}, {"Ada": 2.0, "Bob": 6.0}],
+        [{"Bob": 7.0, "Ada": 2.0}, {"Bob": 8.0, "Ada": None}],
+    )
     found = db.compare(A, B)
-    assert found.largest_gains == (Pair("/mix/1.wav", "Ada", 2.0, 3.0, 1.0),)
-    assert found.largest_losses == (Pair("/mix/1.wav", "Bob", 5.0, 4.0, -1.0),)
-    assert db.compare(A, B, speaker="Bob").largest_losses == found.largest_losses
-    assert db.compare(A, B, speaker="Bob").n == 1
+    assert [(pair.a, pair.b, pair.stems) for pair in found.pairs] == [(3.0, 4.5, 2), (6.0, 8.0, 1)]
+    assert (found.n, found.stems, found.coverage_b["partly_finite"]) == (2, 3, 1)
 
 
-def test_stems_that_are_alike_count_by_their_mean(db: DatabaseManager) -> None:
-    """Stems of one run without speakers are one pair: the mean of those that have a value."""
-    for model, values in ((A, (1.0, 2.0, None)), (B, (4.0, 8.0))):
-        for value in values:
-            add_run(db, model=model, run={"run_id": model}, si_snri=value)
+def test_stems_that_cannot_be_matched(db: DatabaseManager) -> None:
+    """As many on both sides are compared by their means; else the recording is left out."""
+    both(db, [[1.0, 3.0], [1.0, 3.0], 2.0], [[2.0, 4.0], [2.0, None], 3.0])
     found = db.compare(A, B)
-    assert (found.n, found.mean_a, found.mean_b) == (1, 1.5, 6.0)
+    assert [(pair.a, pair.b, pair.stems) for pair in found.pairs] == [(2.0, 3.0, 2), (2.0, 3.0, 1)]
+    assert found.notes == ("recordings left out, since their stems cannot be matched: 1",)
 
 
-def test_clusters_of_speakers(db: DatabaseManager) -> None:
-    """Resampling speakers widens the interval where the recordings of one are alike."""
-    generator = random.Random(2)
-    with db.atomic():
-        speakers = [db.add(Speaker(name=name)) for name in "abcdef"]
-        for number in range(60):
-            speaker = speakers[number % 6]
-            gain = number % 6 + generator.random()
-            add_run(db, f"/mix/{number}.wav", A, speaker=speaker, si_snri=1.0)
-            add_run(db, f"/mix/{number}.wav", B, speaker=speaker, si_snri=1.0 + gain)
-    alone, together = db.compare(A, B), db.compare(A, B, cluster="speaker")
-    assert (alone.clusters, together.clusters) == (60, 6)
-    assert together.mean_difference == alone.mean_difference
-    assert together.high - together.low > 2 * (alone.high - alone.low)
-    assert (together.p_value, together.note) == (scipy.stats.wilcoxon(range(1, 7)).pvalue, None)
+def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:
+    """Each recording of which any model has a run is in one state for each model."""
+    both(
+        db,
+        [1.0, 2.0, 3.0, 4.0, 5.0, "failed", "unfinished"],
+        [{"Ada": 2.0, "Bob": None}, None, "failed", "unfinished", 6.0],
+    )
+    measure(db, "other:1", {"/mix/never.wav": 1.0})
+    found = db.compare(A, B)
+    assert found.coverage_a == {
+        "in_question": 7,
+        "done": 5,
+        "partly_finite": 0,
+        "not_finite": 0,
+        "failed": 1,
+        "unfinished": 1,
+        "not_run": 0,
+    }
+    assert found.coverage_b == {
+        "in_question": 7,
+        "done": 1,
+        "partly_finite": 1,
+        "not_finite": 1,
+        "failed": 1,
+        "unfinished": 1,
+        "not_run": 2,
+    }
+    assert (found.lost, found.gained) == (3, 0)
 
 
-def test_clusters_without_speakers_are_said_to_be(db: DatabaseManager) -> None:
-    """A recording without a speaker is its own cluster, and the note tells."""
-    add_pairs(db, (1.0, 2.0), (1.0, 3.0))
-    found = db.compare(A, B, cluster="speaker")
-    assert (found.clusters, found.low, found.high) == (2, 1.0, 2.0)
-    assert found.note == "pairs without a speaker: 2, each a cluster of its own"
+def test_a_value_that_is_not_finite_is_none(db: DatabaseManager) -> None:
+    """Infinities and texts in additional_metrics are no values, and hide no others."""
+    both(db, [1.0, 2.0, 3.0], [2.0, None, 4.0], metric="pesq")
+    row = db.query(ProcessingHistory).filter_by(model_type="demucs").first()
+    db.execute_raw_query(
+        "UPDATE model_performance SET additional_metrics = ? WHERE processing_history_id = ?",
+        ('{"pesq": "inf"}', row.id),
+        write=True,
+    )
+    found = db.compare(A, B, metric="PESQ")
+    assert (found.metric, found.n, found.coverage_a["not_finite"]) == ("pesq", 1, 1)
 
 
-def test_without_scipy_the_rest_is_there(
-    db: DatabaseManager, monkeypatch: pytest.MonkeyPatch
+# Verdicts and words
+
+VERDICTS = {
+    "better": (
+        [1.0] * 6,
+        [2.0, 2.2, 1.9, 2.1, 2.3, 1.8],
+        "better",
+        B,
+        "B is better by 1.05 dB (+0.85 to +1.25)",
+    ),
+    "worse": (
+        [2.0, 2.2, 1.9, 2.1, 2.3, 1.8],
+        [1.0] * 6,
+        "worse",
+        A,
+        "A is better by 1.05 dB (+0.85 to +1.25)",
+    ),
+    "unclear": (
+        [1.0] * 6,
+        [2.0, 0.2, 1.9, 0.1, 2.3, 0.8],
+        "unclear",
+        None,
+        "no clear difference: B - A = +0.22 dB (-0.80 to +1.24)",
+    ),
+    "one": ([1.0], [2.0], "too few", None, "too few to tell: one recording, B - A = +1.00 dB"),
+    "none": (
+        ["failed"],
+        [1.0],
+        "too few",
+        None,
+        "no recording has a value from both: A has 0, B has 1",
+    ),
+    "equal": (
+        [1.0, 2.0],
+        [1.0, 2.0],
+        "unclear",
+        None,
+        "identical: all 2 recordings have the same value from both",
+    ),
+    "constant": (
+        [1.0, 2.1, 3.2],
+        [1.5, 2.6, 3.7],
+        "better",
+        B,
+        (
+            "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing "
+            "about others"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("a", "b", "verdict", "better", "said"), VERDICTS.values(), ids=VERDICTS)
+def test_a_verdict_says_what_the_interval_allows(
+    db: DatabaseManager, a: Any, b: Any, verdict: str, better: str | None, said: str
 ) -> None:
-    """Only the p-value is missing, and one sentence says what to install."""
-    add_pairs(db, (1.0, 2.0), (1.0, 3.0))
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    """Better and worse where the interval leaves zero out, unclear or too few otherwise."""
+    both(db, a, b)
     found = db.compare(A, B)
-    assert (found.n, found.mean_difference, found.low, found.high) == (2, 1.5, 1.0, 2.0)
-    assert (found.p_value, found.note) == (None, NO_SCIPY)
-    assert str(found).endswith(f"\n\n{NO_SCIPY}")
-    assert db.compare(A, B, cluster="speaker").note == (
-        f"{NO_SCIPY}; pairs without a speaker: 2, each a cluster of its own"
+    assert (found.verdict, found.better, str(found).splitlines()[4]) == (verdict, better, said)
+    for shown in (found.to_dict()["verdict"], found.to_dataframe().attrs["verdict"]):
+        assert shown == verdict
+    assert said.replace("'", "&#x27;") in found._repr_html_()
+    assert said in found.to_markdown()
+
+
+def test_a_metric_whose_low_values_are_good(db: DatabaseManager) -> None:
+    """Where low is better, the model with the lower values is."""
+    both(db, [3.0, 3.1, 3.2], [2.0, 2.2, 2.1], metric="processing_time")
+    found = db.compare(A, B, metric="processing_time")
+    assert (found.verdict, found.wins, found.metric_unit) == ("better", 3, "s")
+    assert "B is better by 1 s" in str(found)
+
+
+def test_rounding_is_no_difference(db: DatabaseManager) -> None:
+    """What only the last bit tells apart is a tie."""
+    both(db, [0.3, 0.3, 0.3], [0.1 + 0.2] * 3)
+    found = db.compare(A, B)
+    assert (found.ties, found.verdict, found.mean_difference, found.p_value) == (
+        3,
+        "unclear",
+        0.0,
+        None,
     )
 
 
-def test_filters_choose_runs(db: DatabaseManager) -> None:
-    """Operation, speaker and times choose the runs on both sides."""
-    add_pairs(db, (1.0, 2.0))
-    add_pairs(db, (5.0, 9.0), run={"operation_type": "denoising"}, hours=2)
-    assert db.compare(A, B).mean_difference == 4.0
-    assert db.compare(A, B, operation_type="denoising").mean_difference == 4.0
-    assert db.compare(A, B, operation_type="voice_separation").mean_difference == 1.0
-    assert db.compare(A, B, until=START.replace(hour=14)).mean_difference == 1.0
-    assert db.compare(A, B, since="2026-11-01T14:00:00Z").mean_difference == 4.0
-    assert db.compare(A, B, since="2027-01-01T00:00:00Z").n == 0
-    with pytest.raises(NotFoundError, match=r"^no speaker 'Eve'; see 'voices list-speakers'$"):
-        db.compare(A, B, speaker="Eve")
+def test_the_text_is_for_people(db: DatabaseManager) -> None:
+    """Who is better, how sure that is, on what it rests, and where the models differ most."""
+    both(
+        db,
+        [{"Ada": 1.0, "Bob": 5.0}, {"Ada": 2.0}, {"Ada": 3.0}, "failed"],
+        [{"Ada": 2.0, "Bob": 7.0}, {"Ada": 2.5}, {"Ada": 1.5}, 4.0],
+    )
+    assert str(db.compare(A, B)).splitlines() == [
+        "A: demucs:4.0",
+        "B: svoice:1.2",
+        "si_snri (dB), higher is better",
+        "",
+        "no clear difference: B - A = +0.17 dB (-3.63 to +3.96)",
+        "95 % interval of the mean difference (Student's t), p = 0.87",
+        "few recordings: 3; a difference below about 3.79 dB cannot show with so many",
+        "",
+        "           A     B  B - A",
+        "mean    2.67  2.83  +0.17",
+        "median              +0.50",
+        "",
+        "recordings: 3, stems: 4; B better in 2, A better in 1, tied in 0",
+        "A: of 4 recordings in question 3 done, 1 failed",
+        "B: of 4 recordings in question 4 done",
+        "",
+        "largest gains of B     A     B  B - A",
+        "/mix/000.wav        3.00  4.50  +1.50",
+        "/mix/001.wav (Ada)  2.00  2.50  +0.50",
+        "",
+        "largest losses of B     A     B  B - A",
+        "/mix/002.wav (Ada)   3.00  1.50  -1.50",
+    ]
+
+
+def test_a_comparison_is_plain_data(db: DatabaseManager) -> None:
+    """``to_dict`` is JSON; a frame has a row for each unit."""
+    both(db, [{"Ada": 1.0}, {"Bob": 2.0}], [{"Ada": 2.0}, {"Bob": 2.5}])
+    found = db.compare(A, B)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert {name: plain[name] for name in ("a", "b", "n", "unit", "metric_unit", "verdict")} == {
+        "a": A,
+        "b": B,
+        "n": 2,
+        "unit": "recording",
+        "metric_unit": "dB",
+        "verdict": "unclear",
+    }
+    assert plain["largest_gains"][0] == {
+        "path": "/mix/000.wav",
+        "speaker": "Ada",
+        "a": 1.0,
+        "b": 2.0,
+        "difference": 1.0,
+        "stems": 1,
+    }
+    frame = found.to_dataframe()
+    assert frame.to_dict("list") == {
+        "path": ["/mix/000.wav", "/mix/001.wav"],
+        "speaker": ["Ada", "Bob"],
+        "a": [1.0, 2.0],
+        "b": [2.0, 2.5],
+        "difference": [1.0, 0.5],
+        "stems": [1, 1],
+    }
+    assert frame.attrs["better"] is None
+
+
+# Sides and subsets
+
+
+def test_a_side_may_be_query_words(db: DatabaseManager) -> None:
+    """Two settings of one model are compared as any two models are."""
+    measure(db, A, [1.0, 2.0, 3.0], parameters={"shifts": 1})
+    measure(db, A, [2.0, 3.1, 3.9], parameters={"shifts": 2}, hours=1)
+    found = db.compare(f"{A} parameters.shifts:1", "parameters.shifts:2")
+    assert (found.a, found.b, found.n) == (f"{A} parameters.shifts:1", "parameters.shifts:2", 3)
+    assert found.mean_difference == pytest.approx(1.0)
+    assert found.notes == ()
+
+
+def test_pooled_settings_are_named(db: DatabaseManager) -> None:
+    """Where a side pools settings, a line names the parameters that differ."""
+    measure(db, A, [1.0, 2.0], parameters={"shifts": 1, "seed": 0})
+    measure(db, A, {"/mix/002.wav": 3.0}, parameters={"shifts": 2, "seed": 0})
+    measure(db, B, [1.0, 2.0, 3.0])
+    assert db.compare(A, B).notes == (f"{A} pools runs whose parameters differ: shifts",)
+
+
+def test_words_and_filters_narrow_both_sides(db: DatabaseManager) -> None:
+    """Where the hall is asked for, the other rooms are not in question."""
+    both(db, [1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 3.0, "failed"])
+    for place in range(2):
+        recording(db, f"/mix/{place:03}.wav", metadata={"room": "hall"})
+    found = db.compare(A, B, where="metadata.room:hall")
+    assert (found.n, found.coverage_b["in_question"]) == (2, 2)
+    later = db.compare(A, B, since="2026-11-02T00:00:00Z")
+    assert later.coverage_a["in_question"] == 0
+
+
+def test_a_speaker_narrows_to_their_stems(db: DatabaseManager) -> None:
+    """What failed for a recording of theirs is in question too."""
+    both(
+        db,
+        [{"Ada": 1.0, "Bob": 5.0}, {"Bob": 2.0}, {"Ada": 3.0}],
+        [{"Ada": 2.0, "Bob": 7.0}, {"Bob": 2.5}, "failed"],
+    )
+    found = db.compare(A, B, speaker="Ada")
+    assert [(pair.a, pair.b) for pair in found.pairs] == [(1.0, 2.0)]
+    assert (found.coverage_b["in_question"], found.coverage_b["failed"]) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -295,8 +497,8 @@ def test_filters_choose_runs(db: DatabaseManager) -> None:
     [
         ("demucs:4.0", ("demucs", "4.0")),
         ("demucs", ("demucs", None)),
-        ("demucs:", ("demucs", "")),
-        ("org/model:v:2", ("org/model:v", "2")),
+        ("a:b:c", ("a:b", "c")),
+        ("x:", ("x", "")),
     ],
 )
 def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | None]) -> None:
@@ -305,244 +507,187 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
 
 
 @pytest.mark.parametrize(
-    ("model", "mean"),
+    ("models", "asked", "message"),
     [
-        ("org:m:1", 1.0),
-        (("org:m", "1"), 1.0),
-        ("org:m", 3.0),
-        (("org:m", None), 3.0),
-        ("org:m:", 2.0),
-        (("org:m", ""), 2.0),
-    ],
-    ids=str,
-)
-def test_models_are_found_by_text_and_pair(
-    db: DatabaseManager, model: str | tuple[str, str | None], mean: float
-) -> None:
-    """A version, any version (the latest run), and none are three different questions."""
-    for hours, version in enumerate(["1", None, "2"], 1):
-        run = {"model_type": "org:m", "model_version": version}
-        add_run(db, hours=hours, run=run, si_snri=float(hours))
-    assert db.compare(model, model).mean_a == mean
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"a": "demcs:4.0"}, "unknown model 'demcs:4.0'; did you mean 'demucs:4.0'?"),
-        ({"b": "x"}, "unknown model 'x'; use demucs:4.0, svoice:1.2"),
-        ({"b": ("x", "1")}, "unknown model 'x:1'; use demucs:4.0, svoice:1.2"),
-        ({"a": ":4"}, "a model is written type:version, for example demucs:4.0, not ':4'"),
-        ({"metric": "psq"}, "unknown metric 'psq'; did you mean 'pesq'?"),
         (
-            {"metric": "charm"},
+            (A, "svoic:1.2"),
+            {},
+            "unknown model 'svoic:1.2'; did you mean 'svoice:1.2' or 'svoice:2'?",
+        ),
+        ((A, B), {"metric": "si_snr"}, "unknown metric 'si_snr'; did you mean 'si_snri'?"),
+        ((A, B), {"metric": "odd"}, None),
+        ((A, B), {"unit": "speakr"}, "unknown unit 'speakr'; did you mean 'speaker'?"),
+        (
+            (A, B),
+            {"unit": "speaker"},
             (
-                "it is not known whether a high 'charm' is good; "
-                "say higher_is_better=True or False, in the shell --higher-is-better or "
-                "--lower-is-better"
+                "no stem has a speaker; count recordings: unit='recording', in the shell "
+                "--unit recording"
             ),
         ),
-        ({"cluster": "file"}, "pairs are clustered by 'speaker' or not, never by 'file'"),
-        ({"confidence": 95}, "confidence must lie between 0 and 1, not 95"),
-        ({"resamples": 0}, "resamples must be 1 or more, not 0"),
-        ({"ties": -0.1}, "ties must be 0 or more, not -0.1"),
-        ({"ties": float("nan")}, "ties must be 0 or more, not nan"),
+        ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
+        ((A,), {}, "a comparison is of two models or more"),
+        ((A, B, A), {}, "'demucs:4.0' stands twice among the models"),
+        ((A, B), {"where": "rom:hall"}, None),
+        (
+            (A, "svoice"),
+            {},
+            (
+                "svoice has runs of several operations (other, voice_separation); say which by "
+                "operation_type, in the shell by --operation"
+            ),
+        ),
+        ((" :1", B), {}, "a model is written type:version, for example demucs:4.0, not ' :1'"),
     ],
+    ids=lambda value: str(value)[:30],
 )
-def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_asked(
+    db: DatabaseManager, models: Any, asked: Any, message: str | None
+) -> None:
     """A question that makes no sense gets one sentence."""
-    for model in (A, B):
-        add_run(db, model=model, pesq=2.0, charm=1.0)
-    with pytest.raises(QueryError) as caught:
-        db.compare(**{"a": A, "b": B, **arguments})
-    assert str(caught.value) == message
+    both(db, [1.0], [2.0])
+    measure(db, "svoice:2", [1.0], operation_type="other")
+    with pytest.raises(QueryError) as raised:
+        db.compare(*models, **asked)
+    if message is not None:
+        assert str(raised.value) == message
 
 
-def test_no_run_names_a_model(db: DatabaseManager) -> None:
-    """In a database without models there is none to propose."""
-    add_run(db, model=None)
-    with pytest.raises(QueryError, match=r"^unknown model 'demucs:4.0'; no run names a model$"):
-        db.compare(A, B)
+def test_an_unknown_speaker_is_refused(db: DatabaseManager) -> None:
+    """There is no such speaker."""
+    both(db, [1.0], [2.0])
+    with pytest.raises(NotFoundError):
+        db.compare(A, B, speaker="nobody")
 
 
-def test_a_model_that_only_failed_is_known(db: DatabaseManager) -> None:
-    """A model without any success makes an empty comparison, not an error."""
-    add_run(db, model=A, si_snri=1.0)
-    add_run(db, model=B, status="failed")
-    found = db.compare(A, B)
-    assert (found.n, found.only_a, found.only_b) == (0, 1, 0)
+# Many models
 
 
-metric_values = st.one_of(
-    st.none(), st.floats(-1e3, 1e3), st.just(0.1), st.integers(-5, 5).map(float)
-)
-records = st.lists(
-    st.tuples(
-        st.integers(0, 4),  # recording
-        st.sampled_from([A, B]),
-        st.sampled_from(["Ada", "Bob", None]),
-        st.sampled_from(["success", "success", "failed"]),
-        metric_values,
-    ),
-    max_size=14,
-)
+def four(db: DatabaseManager) -> dict[str, list[float]]:
+    """Write four models, of which the last is far better."""
+    generator = random.Random(8)
+    values = {
+        f"m{place}:1": [10 + generator.gauss(shift, 0.5) for _ in range(12)]
+        for place, shift in enumerate((0.0, 0.4, 0.5, 3.0))
+    }
+    for model, outcomes in values.items():
+        measure(db, model, outcomes)
+    return values
 
 
-def write(db: DatabaseManager, rows: Any) -> None:
-    """Write runs, each at its own time, in any order."""
-    speakers = {name: db.add(Speaker(name=name)) for name in ("Ada", "Bob")}
-    for hours, (recording, model, speaker, status, value) in rows:
-        add_run(
-            db,
-            f"/mix/{recording}.wav",
-            model,
-            hours=hours,
-            status=status,
-            speaker=speakers.get(speaker),
-            si_snri=value,
-        )
-    for model in (A, B):  # both are known, whatever the rows are
-        add_run(db, f"/only/{model}.wav", model)
+def test_many_models_are_adjusted_for_their_number(db: DatabaseManager) -> None:
+    """Verdicts and letters follow Holm's adjusted p-values of every pair."""
+    values = four(db)
+    found = db.compare(*values)
+    theirs = {
+        key: scipy.stats.ttest_rel(values[key[1]], values[key[0]]).pvalue for key in found.pairs
+    }
+    ordered = sorted(theirs, key=lambda key: theirs[key])
+    largest = 0.0
+    for rank, key in enumerate(ordered):
+        largest = max(largest, min(1.0, (6 - rank) * theirs[key]))
+        assert found[key].p_adjusted == pytest.approx(largest, rel=1e-9)
+    assert found["m0:1", "m3:1"].verdict == "better"
+    for (a, b), pair in found.pairs.items():
+        share = set(found.letters[a]) & set(found.letters[b])
+        assert bool(share) is (pair.better is None)
 
 
-def compared(db: DatabaseManager, rows: Any, *models: str, **settings: Any) -> Comparison:
-    """Return the comparison of a database that holds the rows, and leave nothing behind."""
-    with db.atomic(), db.store.database.atomic() as inner:
-        write(db, rows)
-        found = db.compare(*models, resamples=40, **settings)
-        inner.rollback()
-    return found
+def test_a_pair_may_be_unclear_among_so_many(db: DatabaseManager) -> None:
+    """An interval that leaves zero out does not suffice where the adjusted p does not."""
+    base = [1.0, 1.1, 0.9, 1.2, 1.0, 0.8]
+    measure(db, "m0", base)
+    measure(db, "m1", [v + d for v, d in zip(base, [0.1, 0.5, 0.6, 0.0, 0.9, 0.6], strict=True)])
+    measure(db, "m2", [v + d for v, d in zip(base, [0.3, -0.3, 0.2, -0.2, 0.1, 0.0], strict=True)])
+    found = db.compare("m0", "m1", "m2")
+    pair = found["m0", "m1"]
+    assert pair.low is not None
+    assert pair.low > 0
+    assert (pair.verdict, pair.better) == ("unclear", None)
+    assert "m0 and m1: unclear among so many: B - A = +0.45 dB" in str(found)
+    assert db.compare("m0", "m1").verdict == "better"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=records, cluster=st.sampled_from([None, "speaker"]), seed=st.integers(0, 5))
-def test_swapping_the_models_mirrors_everything(
-    db: DatabaseManager, rows: Any, cluster: str | None, seed: int
+def test_a_baseline_is_compared_with_all_others(db: DatabaseManager) -> None:
+    """One against all: as many pairs as others, and no letters."""
+    values = four(db)
+    first, *others = values
+    found = db.compare(*others, baseline=first)
+    assert (list(found.pairs), found.letters, found.baseline) == (
+        [(first, other) for other in others],
+        {},
+        first,
+    )
+    single = db.compare(others[2], baseline=first)
+    assert isinstance(single, Comparison)
+    assert (single.a, single.b) == (first, others[2])
+
+
+def test_many_models_are_plain_data(db: DatabaseManager) -> None:
+    """As dict, frame, text, HTML, Markdown and LaTeX."""
+    found = db.compare(*four(db))
+    assert len(json.loads(json.dumps(found.to_dict()))["pairs"]) == 6
+    frame = found.to_dataframe()
+    assert list(frame["verdict"]) == [pair.verdict for pair in found.pairs.values()]
+    for shown in (str(found), found._repr_html_(), found.to_markdown(), found.to_latex()):
+        assert "m3:1" in shown
+        assert "single ones" in shown
+
+
+# What changes nothing
+
+VALUES = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=2, max_size=8)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(VALUES, st.randoms(use_true_random=False))
+def test_order_sign_and_names_change_nothing(
+    db: DatabaseManager, values: list[tuple[int, int]], shuffled: random.Random
 ) -> None:
-    """``compare(a, b)`` and ``compare(b, a)`` say the same, to the last bit."""
-    numbered = list(enumerate(rows))
-    one = compared(db, numbered, A, B, cluster=cluster, seed=seed)
-    two = compared(db, numbered, B, A, cluster=cluster, seed=seed)
-    assert (one.n, one.ties, one.left_out) == (two.n, two.ties, two.left_out)
-    assert (one.wins, one.losses) == (two.losses, two.wins)
-    assert (one.only_a, one.only_b) == (two.only_b, two.only_a)
-    assert (one.mean_a, one.mean_b) == (two.mean_b, two.mean_a)
-    assert one.better == two.better
-    assert one.p_value == two.p_value
-    for name, other in (
-        ("mean_difference", "mean_difference"),
-        ("median_difference", "median_difference"),
-        ("low", "high"),
-        ("high", "low"),
-    ):
-        value = getattr(two, other)
-        assert getattr(one, name) == (None if value is None else -value)
-    mirrored = [
-        Pair(pair.path, pair.speaker, pair.b, pair.a, -pair.difference)
-        for pair in two.largest_losses
-    ]
-    assert list(one.largest_gains) == mirrored
+    """Swapped models mirror everything to the last bit; order and names change nothing."""
+    rows = [(f"/mix/{place}.wav", a / 4, b / 4) for place, (a, b) in enumerate(values)]
+    with undone(db):
+        one = _ask(db, rows)
+        mirrored = db.compare(B, A)
+    with undone(db):
+        again = rows.copy()
+        shuffled.shuffle(again)
+        other = _ask(db, [(f"/new{path}", a, b) for path, a, b in again])
+    numbers = ("n", "wins", "losses", "ties", "p_value", "verdict")
+    assert [getattr(other, name) for name in numbers] == [getattr(one, name) for name in numbers]
+    assert (other.low, other.high) == (one.low, one.high)
+    assert (mirrored.wins, mirrored.losses, mirrored.p_value) == (one.losses, one.wins, one.p_value)
+    assert one.low is not None
+    assert one.high is not None
+    assert (mirrored.low, mirrored.high) == (-one.high, -one.low)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=records, shuffler=st.randoms(use_true_random=False))
-def test_the_order_of_rows_makes_no_difference(
-    db: DatabaseManager, rows: Any, shuffler: random.Random
+def _ask(db: DatabaseManager, rows: list[tuple[str, float, float]]) -> Comparison:
+    both(db, {path: a for path, a, _ in rows}, {path: b for path, _, b in rows})
+    return db.compare(A, B)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(VALUES, st.integers(-50, 50))
+def test_a_recording_of_one_model_changes_coverage_alone(
+    db: DatabaseManager, values: list[tuple[int, int]], extra: int
 ) -> None:
-    """Rows that were written in another order give the same comparison."""
-    numbered = list(enumerate(rows))
-    shuffled = list(numbered)
-    shuffler.shuffle(shuffled)
-    assert compared(db, shuffled, A, B) == compared(db, numbered, A, B)
+    """What only one model did changes coverage, and nothing else."""
+    rows = [(f"/mix/{place}.wav", float(a), float(b)) for place, (a, b) in enumerate(values)]
+    with undone(db):
+        one = _ask(db, rows).to_dict()
+        measure(db, A, {"/mix/extra.wav": float(extra)})
+        other = db.compare(A, B).to_dict()
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed == {"coverage_a", "coverage_b", "lost"}
+    assert (other["lost"], other["coverage_b"]["not_run"]) == (1, 1)
 
 
 def test_recordings_are_named_as_python_knows_them(db: DatabaseManager) -> None:
-    """A name that is not UTF-8 keeps its bytes; a recording without a path has its id."""
-    row = db.add(ProcessedFile(filename="stream"))
+    """A name that is not UTF-8 keeps its bytes."""
+    name = "/mix/\udcff.wav"
     for model, value in ((A, 1.0), (B, 2.0)):
-        add_run(db, "/mix/caf\udce9.wav", model, si_snri=value)
-        add_run(db, None, model, run={"processed_file": row}, si_snri=3 * value)
-    found = db.compare(A, B)
-    assert [pair.path for pair in found.largest_gains] == [f"file {row.id}", "/mix/caf\udce9.wav"]
-    str(found).encode()
-
-
-def test_the_text_is_for_people(db: DatabaseManager) -> None:
-    """The text says who is better, by how much and how sure that is, in at most 80 columns."""
-    add_pairs(db, (10.0, 11.0), (9.0, 8.5), (7.0, 7.0), (6.0, 8.0))
-    long = "/data/" + "a_long_folder/" * 6 + "mix.wav"
-    add_run(db, long, A, si_snri=1.0)
-    add_run(db, long, B, si_snri=4.0)
-    add_run(db, "/mix/only.wav", A, si_snri=4.0)
-    head, *rest = str(db.compare(A, B)).split("\n\n")
-    assert head == "A: demucs:4.0\nB: svoice:1.2\nsi_snri (dB), higher is better"
-    assert rest == [
-        "B is better by 1.10 dB on average\n95 % interval 0.00 to +2.20, p = 0.25",
-        "             A     B  B - A\nmean      6.60  7.70  +1.10\nmedian                +1.00",
-        (
-            "pairs: 5; B better in 3, A better in 1, tied in 1\n"
-            "left out: 1 of A alone, 0 of B alone, 0 without a finite value"
-        ),
-        (
-            "largest gains of B                                               A      B  B - A\n"
-            "/data/a_long_folder/a_long_fo…_folder/a_long_folder/mix.wav   1.00   4.00  +3.00\n"
-            "/mix/003.wav                                                  6.00   8.00  +2.00\n"
-            "/mix/000.wav                                                 10.00  11.00  +1.00"
-        ),
-        "largest losses of B     A     B  B - A\n/mix/001.wav         9.00  8.50  -0.50",
-    ]
-
-
-def test_the_text_of_small_numbers(db: DatabaseManager) -> None:
-    """Numbers that are no dB have four digits, however small, and nothing is minus zero."""
-    for model, factor in ((A, 0.003382), (B, 0.008666)):
-        add_run(db, model=model, real_time_factor=factor, processing_time=12345.678, si_snri=1.0)
-    add_run(db, "/mix/2.wav", A, si_snri=0.3)
-    add_run(db, "/mix/2.wav", B, si_snri=0.1 + 0.2)
-    text = str(db.compare(A, B, metric="real_time_factor"))
-    assert "A is better by 0.005284 on average" in text
-    assert "mean      0.003382  0.008666  +0.005284" in text
-    assert "mean      12345.68  12345.68      0" in str(db.compare(A, B, metric="processing_time"))
-    assert "mean      0.65  0.65   0.00" in str(db.compare(A, B))
-    assert "-0.00" not in str(db.compare(B, A))
-
-
-def test_the_text_of_nothing(db: DatabaseManager) -> None:
-    """Without a pair the text says so."""
-    add_run(db, "/mix/a.wav", A, si_snri=1.0)
-    add_run(db, "/mix/b.wav", B, processing_time=1.0)
-    assert str(db.compare(A, B, metric="processing_time")) == (
-        "A: demucs:4.0\nB: svoice:1.2\nprocessing_time (s), lower is better\n\n"
-        "no recording has a value from both\n\n"
-        "pairs: 0; B better in 0, A better in 0, tied in 0\n"
-        "left out: 1 of A alone, 1 of B alone, 0 without a finite value"
-    )
-
-
-@pytest.mark.sqlite(
-    "counts statements through sqlite3; a server's round trips are in test_postgres"
-)
-def test_pairing_takes_two_indexed_queries(db: DatabaseManager) -> None:
-    """The runs of a model are found through an index, whatever else is in the database."""
-    add_pairs(db, (1.0, 2.0))
-    seen: list[str] = []
-    connection = db.store.connection()
-    connection.set_trace_callback(seen.append)
-    db.compare(A, B)
-    connection.set_trace_callback(None)
-    pairing = [sql for sql in seen if "model_performance" in sql]
-    index = "processing_history_operation_type_model_type_model_version"
-    assert len(pairing) == 2
-    for sql in pairing:
-        plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {sql}")]
-        assert plan == [
-            (
-                f"SEARCH t3 USING INDEX {index} "
-                "(operation_type=? AND model_type=? AND model_version=?)"
-            ),
-            "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
-            (
-                "SEARCH t2 USING INDEX model_performance_processing_history_id "
-                "(processing_history_id=?) LEFT-JOIN"
-            ),
-        ]
+        measure(db, model, {"/mix/000.wav": value})
+    file = db.query(ProcessedFile).filter_by(recording=None).first()
+    db.update(file, original_path=name)
+    assert db.compare(A, B).pairs[0].path == name

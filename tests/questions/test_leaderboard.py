@@ -1,523 +1,392 @@
-"""The leaderboard, against an independent computation."""
+"""Models ranked by the mean of a metric over recordings, and what became of the others."""
 
 from __future__ import annotations
 
-import copy
-import math
+import json
 import random
-import sqlite3
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from support.databases import Databases
-from support.run_rows import START, add_run
+from support.measured import measure, recording, speaker
 
-from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory, Speaker
+from voices_peewee import DatabaseManager, ModelPerformance, Speaker
 from voices_peewee.errors import InvalidValueError, NotFoundError, QueryError
-from voices_peewee.questions.leaderboard import Leaderboard, LeaderboardRow
+from voices_peewee.questions.leaderboard import Leaderboard
 
-MODELS = ["demucs:4.0", "demucs:4.1", "svoice:1.2", "sepformer", None]
-NAMES = "cpu_usage, memory_usage, pesq, processing_time, real_time_factor, sdri, si_snri"
-COSTS = ("sdri", "real_time_factor", "memory_usage")
-BY = ("model_type", "model_version")
+A, B = "demucs:4.0", "svoice:1.2"
 
 
-@pytest.fixture(scope="module")
-def template(
-    databases: Databases, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path | str, list[dict[str, Any]]]:
-    """A database of 240 runs of all kinds, and what is in it, as plain dicts."""
-    path = databases.new(tmp_path_factory.mktemp("template"))
-    generator = random.Random(11)
-    with DatabaseManager(path).initialize() as db, db.atomic():
-        speakers = [db.add(Speaker(name=name)) for name in ("Ada", "Bob")] + [None]
-        records = [_fill(db, generator, number, speakers) for number in range(240)]
-    return path, records
+def names(board: Leaderboard) -> list[tuple[str, ...]]:
+    return [row.labels for row in board]
 
 
-@pytest.fixture
-def filled(template: tuple[Path | str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What is in the database, which is a copy of the template."""
-    return template[1]
-
-
-@pytest.fixture
-def db(
-    databases: Databases, request: pytest.FixtureRequest, path: Path | str
-) -> Iterator[DatabaseManager]:
-    """An initialized database: a copy of the template where the test asks for what is in it."""
-    if "filled" in request.fixturenames:
-        databases.copy(request.getfixturevalue("template")[0], path)
-    with DatabaseManager(path).initialize() as manager:
-        yield manager
-
-
-def _fill(
-    db: DatabaseManager, generator: random.Random, number: int, speakers: list[Speaker | None]
-) -> dict[str, Any]:
-    model, speaker = generator.choice(MODELS), generator.choice(speakers)
-    status = generator.choice(["success"] * 4 + ["failed", "unfinished"])
-    values: dict[str, Any] = {
-        "si_snri": generator.gauss(10, 3),
-        "sdri": generator.gauss(11, 3),
-        "processing_time": generator.expovariate(0.1),
-        "real_time_factor": generator.random(),
-        "memory_usage": generator.uniform(500, 900),
-        "cpu_usage": generator.uniform(50, 400),
-        "pesq": generator.choice([2, 2.5, "nan", None, generator.random()]),
-    }
-    for name in generator.sample(sorted(values), 2):
-        del values[name]
-    path, operation = f"/mix/{number % 7}.wav", generator.choice(["separation", "denoising"])
-    run = add_run(
-        db,
-        path,
-        model,
-        hours=number,
-        status=status,
-        speaker=speaker,
-        file={"file_format": generator.choice(["wav", "flac"])},
-        run={"operation_type": operation},
-        **values,
-    )
-    return {
-        **dict.fromkeys(("si_snri", "sdri", "cpu_usage", "processing_time", "pesq", *COSTS)),
-        **values,
-        "status": status,
-        "model_type": run.model_type,
-        "model_version": run.model_version,
-        "speaker": speaker and speaker.name,
-        "operation_type": operation,
-        "file": path,
-        "file_format": run.processed_file.file_format,
-    }
-
-
-def expected(records: list[dict[str, Any]], metric: str, by: tuple[str, ...]) -> dict[Any, Any]:
-    """Return the numbers of each group as NumPy and SciPy see them."""
-    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for record in records:
-        groups[tuple(record[name] for name in by)].append(record)
-    found = {}
-    for key, group in groups.items():
-        failures = sum(one["status"] == "failed" for one in group)
-        done = [one for one in group if one["status"] == "success"]
-        counted = [one for one in done if isinstance(one[metric], int | float)]
-        if counted or failures:
-            found[key] = (len(counted), failures, *_numbers(counted, metric))
-    return found
-
-
-def _numbers(records: list[dict[str, Any]], metric: str) -> list[float | None]:
-    values = np.array([one[metric] for one in records], dtype=float)
-    numbers: list[float | None] = [None] * 5
-    if len(values):
-        numbers[:2] = [values.mean(), np.median(values)]
-    if len(values) > 1:
-        margin = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-        numbers[2:] = [values.std(ddof=1), values.mean() - margin, values.mean() + margin]
-    for name in COSTS:
-        present = [one[name] for one in records if one[name] is not None]
-        numbers.append(np.mean(present) if present else None)
-    return numbers
-
-
-def known(value: float | None) -> bool:
-    return value is not None
-
-
-def numbers_of(row: LeaderboardRow) -> tuple[Any, ...]:
-    return (
-        *(row.n, row.failures, row.mean, row.median, row.stdev, row.low, row.high),
-        *(row.sdri, row.real_time_factor, row.memory_usage),
-    )
-
-
-@pytest.mark.parametrize("metric", ["si_snri", "processing_time", "cpu_usage", "pesq"])
-@pytest.mark.parametrize(
-    "by",
-    [
-        ("model_type", "model_version"),
-        ("model_version", "model_type"),
-        ("model_type",),
-        ("model_version",),
-        ("speaker",),
-        ("file", "model_type"),
-        ("operation_type", "file_format", "speaker"),
-    ],
-    ids="+".join,
-)
-def test_numbers_agree_with_scipy(
-    db: DatabaseManager, filled: list[dict[str, Any]], metric: str, by: tuple[str, ...]
-) -> None:
-    """Every group of every kind has the numbers that NumPy and SciPy give."""
-    board = db.leaderboard(metric, by=by)
-    wanted = expected(filled, metric, by)
-    assert {row.key for row in board} == wanted.keys()
-    for row in board:
-        assert [*map(known, numbers_of(row))] == [*map(known, wanted[row.key])]
-        found = [one for one in numbers_of(row) if one is not None]
-        assert found == pytest.approx([one for one in wanted[row.key] if one is not None], rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("filters", "keep"),
-    [
-        ({"operation_type": "denoising"}, lambda one: one["operation_type"] == "denoising"),
-        ({"model_type": "demucs"}, lambda one: one["model_type"] == "demucs"),
-        ({"model_version": "4.1"}, lambda one: one["model_version"] == "4.1"),
-        ({"speaker": "Bob"}, lambda one: one["speaker"] == "Bob"),
-        ({"model_type": "demucs", "speaker": "Ada"}, lambda one: one["speaker"] == "Ada"),
-    ],
-    ids=["operation", "type", "version", "speaker", "type and speaker"],
-)
-@pytest.mark.parametrize("by", [BY, ("model_type",)], ids="+".join)
-def test_filters_choose_runs(
-    db: DatabaseManager,
-    filled: list[dict[str, Any]],
-    filters: dict[str, str],
-    keep: Any,
-    by: tuple[str, ...],
-) -> None:
-    """A filter leaves the runs that it names, failures included."""
-    wanted = expected([one for one in filled if keep(one)], "si_snri", by)
-    if "model_type" in filters:
-        wanted = {key: value for key, value in wanted.items() if key[0] == "demucs"}
-    board = db.leaderboard(by=by, **filters)
-    assert {row.key: numbers_of(row)[:2] for row in board} == {
-        key: value[:2] for key, value in wanted.items()
-    }
-
-
-def test_since_and_until_bound_the_start(db: DatabaseManager) -> None:
-    """A run that started at ``since`` counts, one that started at ``until`` does not."""
-    for hours in range(4):
-        add_run(db, hours=hours, si_snri=float(hours))
-    board = db.leaderboard(since="2026-11-01T13:00:00Z", until=START.replace(hour=15))
-    assert [(row.n, row.mean) for row in board] == [(2, 1.5)]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.floats(-9e5, 9e5), st.lists(st.floats(-1e-3, 1e-3), min_size=2, max_size=12))
-def test_a_small_spread_far_from_zero_keeps_its_digits(
-    db: DatabaseManager, offset: float, distances: list[float]
-) -> None:
-    """Values that hardly differ have the deviation that exact sums give."""
-    with db.atomic():
-        ProcessingHistory.delete().execute()
-        for distance in distances:
-            add_run(db, si_snri=offset + distance)
-    measured = [offset + distance for distance in distances]
-    (fast,), (general,) = db.leaderboard(), db.leaderboard(since="2000-01-01T00:00:00Z")
-    center = math.fsum(measured) / len(measured)
-    stdev = math.sqrt(math.fsum((x - center) ** 2 for x in measured) / (len(measured) - 1))
-    rounding = 4 * math.ulp(abs(offset) + 1)
-    assert (fast.mean, fast.stdev) == pytest.approx((center, stdev), rel=1e-9, abs=rounding)
-    assert (general.mean, general.stdev) == pytest.approx((center, stdev), rel=1e-9, abs=rounding)
-
-
-def test_equal_values_have_no_deviation(db: DatabaseManager) -> None:
-    """A value that is not a round binary number has exactly no spread when it is repeated."""
-    for _ in range(7):
-        add_run(db, si_snri=12.3)
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_numbers_agree_with_scipy(db: DatabaseManager, n: int) -> None:
+    """Mean, median, SD and interval of recordings' means are NumPy's and SciPy's."""
+    generator = random.Random(n)
+    values = [[generator.gauss(10, 3), generator.gauss(10, 3)] for _ in range(n)]
+    measure(db, A, values)
     (row,) = db.leaderboard()
-    assert (row.n, row.stdev, row.low, row.high) == (7, 0.0, row.mean, row.mean)
-    assert row.mean == pytest.approx(12.3, rel=1e-15)
+    means = np.mean(values, axis=1)
+    interval = scipy.stats.ttest_1samp(means, 0).confidence_interval()
+    assert (row.n, row.stems) == (n, 2 * n)
+    assert (row.mean, row.median, row.stdev, row.low, row.high) == pytest.approx(
+        (means.mean(), np.median(means), means.std(ddof=1), interval.low, interval.high), rel=1e-9
+    )
 
 
-def test_one_measurement_has_no_spread(db: DatabaseManager) -> None:
-    """What one value does not tell is None, also in dicts."""
-    add_run(db, si_snri=9.5, memory_usage=700.0)
-    assert db.leaderboard().to_dicts() == [
-        {
-            "model_type": "demucs",
-            "model_version": "4.0",
-            "n": 1,
-            "failures": 0,
-            "mean": 9.5,
-            "median": 9.5,
-            "stdev": None,
-            "low": None,
-            "high": None,
-            "sdri": None,
-            "real_time_factor": None,
-            "memory_usage": 700.0,
-        }
+def test_the_latest_successful_run_of_a_recording_counts(db: DatabaseManager) -> None:
+    """A recording counts once, however often it was processed or failed since."""
+    measure(db, A, [1.0, 2.0])
+    measure(db, A, [3.0, "failed"], hours=1)
+    measure(db, A, ["unfinished"], hours=2)
+    (row,) = db.leaderboard()
+    assert (row.n, row.mean, row.coverage["failed"], row.coverage["done"]) == (2, 2.5, 0, 2)
+
+
+def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:
+    """A model that survives on few recordings is seen to."""
+    measure(db, A, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    measure(db, B, [9.0, [8.0, None], None, "failed", "unfinished"])
+    survivor, other = db.leaderboard()
+    assert survivor.labels == (B,)
+    assert survivor.coverage == {
+        "in_question": 6,
+        "done": 1,
+        "partly_finite": 1,
+        "not_finite": 1,
+        "failed": 1,
+        "unfinished": 1,
+        "not_run": 1,
+    }
+    assert (survivor.n, survivor.stems, other.coverage["done"]) == (2, 2, 6)
+
+
+def test_different_recordings_are_said_to_be(db: DatabaseManager) -> None:
+    """A line says that they differ; ``common`` keeps to those that all have."""
+    measure(db, A, [1.0, 2.0, 3.0, 10.0])
+    measure(db, B, [2.0, 3.0, 4.0])
+    board = db.leaderboard()
+    assert board.notes[0] == (
+        "measured on different recordings (3 to 4); all have 3 of them, to which --common "
+        "(common=True) keeps"
+    )
+    common = db.leaderboard(common=True)
+    assert [(row.labels, row.n, row.mean) for row in common] == [((B,), 3, 3.0), ((A,), 3, 2.0)]
+    assert common.notes[0] == "only the recordings that all have a value of: 3"
+    assert common[1].coverage["done"] == 4
+
+
+def test_letters_tell_who_is_told_apart(db: DatabaseManager) -> None:
+    """Two share a letter where Holm's test on common recordings does not tell them apart."""
+    generator = random.Random(1)
+    base = [generator.gauss(10, 3) for _ in range(12)]
+    for model, shift in (("a:1", 0.0), ("b:1", 0.02), ("c:1", 2.0)):
+        measure(db, model, [value + shift + generator.gauss(0, 0.3) for value in base])
+    board = db.leaderboard()
+    assert {row.labels: row.letters for row in board} == {
+        ("c:1",): "a",
+        ("b:1",): "b",
+        ("a:1",): "b",
+    }
+    assert board.notes == (
+        "groups that share a letter cannot be told apart (Holm, common recordings)",
+    )
+
+
+def test_more_than_twelve_groups_have_no_letters(db: DatabaseManager) -> None:
+    """With more groups a line says why there are none."""
+    for place in range(13):
+        measure(db, f"m{place}:1", [float(place), 1.0])
+    board = db.leaderboard()
+    assert {row.letters for row in board} == {None}
+    assert board.notes == ("no letters for more than 12 groups: narrow them down",)
+
+
+def test_pooled_settings_are_named(db: DatabaseManager) -> None:
+    """Where a group pools settings, and where groups differ in one, the parameters are named."""
+    measure(db, A, [1.0, 2.0], parameters={"shifts": 1, "chunk": 4})
+    measure(db, A, {"/mix/002.wav": 3.0}, parameters={"shifts": 2, "chunk": 4})
+    measure(db, B, [1.0, 2.0, 3.0], parameters={"chunk": 8, "shifts": 1})
+    assert db.leaderboard(by="model").notes[:2] == (
+        "demucs:4.0 pools runs whose parameters differ: shifts",
+        "parameters that differ between the groups: chunk",
+    )
+    board = db.leaderboard(by=("model", "parameters.shifts"))
+    assert not any("pools" in note for note in board.notes)
+    assert names(board) == [(A, "2"), (B, "1"), (A, "1")]
+    assert [row.key[-1] for row in board] == [2, 1, 1]
+
+
+def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:
+    """What was done has to be said, or be one of the groups."""
+    measure(db, A, [1.0])
+    measure(db, A, [2.0], operation_type="enhancement")
+    with pytest.raises(QueryError) as raised:
+        db.leaderboard()
+    assert str(raised.value) == (
+        "a group has runs of several operations (enhancement, voice_separation); say which by "
+        "operation_type, in the shell by --operation"
+    )
+    assert db.leaderboard(operation_type="enhancement")[0].mean == 2.0
+    assert names(db.leaderboard(by=("operation_type", "model"))) == [
+        ("enhancement", A),
+        ("voice_separation", A),
     ]
 
 
-def test_nothing_makes_an_empty_leaderboard(db: DatabaseManager) -> None:
-    """A database without runs has a leaderboard without rows."""
-    board = db.leaderboard()
-    assert board == Leaderboard((), "si_snri", "dB", True, BY)
-    assert str(board) == "si_snri (dB) by model_type, model_version, highest mean first\nno runs"
+def test_numbers_of_the_run_count_once(db: DatabaseManager) -> None:
+    """A time that stands in every row of a run, or in the first alone, is one number."""
+    measure(db, A, [[4.0, 4.0, 4.0], [8.0, None], 3.0], metric="processing_time")
+    (row,) = db.leaderboard("processing_time")
+    assert (row.n, row.mean, row.coverage["partly_finite"]) == (3, 5.0, 0)
 
 
-def test_models_that_only_failed_come_last(db: DatabaseManager) -> None:
-    """A model without any measurement is listed after all others, with its failures."""
-    add_run(db, model="svoice:1.2", status="failed", processing_time=1.0)
-    add_run(db, model="svoice:1.2", status="failed")
-    add_run(db, model="demucs:4.0", si_snri=-5.0)
-    add_run(db, model="quiet:1", processing_time=2.0)
-    board = db.leaderboard()
-    assert [(row.key, row.n, row.failures) for row in board] == [
-        (("demucs", "4.0"), 1, 0),
-        (("svoice", "1.2"), 0, 2),
+def test_recordings_of_one_content_count_once(db: DatabaseManager) -> None:
+    """A copy under another path is the same recording."""
+    measure(db, A, {"/a.wav": 1.0, "/b.wav": 2.0})
+    measure(db, A, {"/copy/a.wav": 5.0}, hours=1)
+    for path in ("/a.wav", "/copy/a.wav"):
+        recording(db, path, content_hash="cd" * 32)
+    (row,) = db.leaderboard()
+    assert (row.n, row.mean) == (2, 3.5)
+
+
+# Groups
+
+
+def test_any_field_makes_groups(db: DatabaseManager) -> None:
+    """Model, speaker, recording, metadata, parameters, format, and several of them."""
+    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}, {"Ada": 5.0}], parameters={"deep": {"er": "x"}})
+    recording(db, "/mix/000.wav", metadata={"room": "hall", "snr": -5}, file_format="flac")
+    expected: dict[Any, list[tuple[tuple[str, ...], float]]] = {
+        "model": [((A,), 3.5)],
+        "model_type": [(("demucs",), 3.5)],
+        "speaker": [(("Ada",), 3.0), (("Bob",), 3.0)],
+        "file": [(("/mix/001.wav",), 5.0), (("/mix/000.wav",), 2.0)],
+        "metadata.room": [(("-",), 5.0), (("hall",), 2.0)],
+        "metadata.snr": [(("-",), 5.0), (("-5",), 2.0)],
+        "parameters.deep.er": [(("x",), 3.5)],
+        "format": [(("-",), 5.0), (("flac",), 2.0)],
+        ("speaker", "metadata.room"): [
+            (("Ada", "-"), 5.0),
+            (("Bob", "hall"), 3.0),
+            (("Ada", "hall"), 1.0),
+        ],
+    }
+    for by, rows in expected.items():
+        assert [(row.labels, row.mean) for row in db.leaderboard(by=by)] == rows, by
+
+
+def test_each_tag_of_a_speaker_makes_a_group(db: DatabaseManager) -> None:
+    """A stem whose speaker has two tags is in both groups; without a tag it is in none's."""
+    speaker(db, "Ada", tags=["female", "studio"])
+    speaker(db, "Bob", tags=["studio"])
+    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}, {"Cleo": 5.0}])
+    assert [(row.tag, row.n, row.mean) for row in db.leaderboard(by="tag")] == [
+        (None, 1, 5.0),
+        ("studio", 1, 2.0),
+        ("female", 1, 1.0),
     ]
 
 
-def test_a_failed_run_counts_once(db: DatabaseManager) -> None:
-    """The stems of a failed run are one failure, and what it had measured does not count."""
-    for _ in range(3):
-        add_run(db, status="failed", run={"run_id": "one"}, si_snri=50.0)
-    add_run(db, status="failed", run={"run_id": "two"})
-    add_run(db, status="unfinished", si_snri=60.0)
-    add_run(db, si_snri=10.0)
-    assert [(row.n, row.failures, row.mean) for row in db.leaderboard()] == [(1, 2, 10.0)]
-
-
-@pytest.mark.parametrize(
-    ("metric", "higher_is_better", "first"),
-    [
-        ("si_snri", None, "large"),
-        ("si_snri", False, "small"),
-        ("processing_time", None, "small"),
-        ("pesq", None, "large"),
-        ("test.wer", None, "small"),
-        ("charm", True, "large"),
-        ("charm", False, "small"),
-    ],
-)
-def test_the_best_comes_first(
-    db: DatabaseManager, metric: str, higher_is_better: bool | None, first: str
-) -> None:
-    """The direction of a metric is known, or given."""
-    for name, value in (("large", 3.0), ("small", 1.0)):
-        metrics = {"si_snri": value, "processing_time": value, "pesq": value, "charm": value}
-        add_run(db, model=f"{name}:1", **metrics, test={"wer": value})
-    board = db.leaderboard(metric, higher_is_better=higher_is_better)
-    assert board[0].key == (first, "1")
-    assert board.higher_is_better is (first == "large")
-
-
-def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
-    """Rows of equal means are sorted by name, those without one last."""
-    for model in (None, "b:1", "a", "a:2"):
-        add_run(db, model=model, si_snri=1.0)
-    assert [row.key for row in db.leaderboard()] == [
-        ("a", "2"),
-        ("a", None),
-        ("b", "1"),
-        (None, None),
-    ]
-
-
-def test_empty_names_are_names(db: DatabaseManager) -> None:
-    """A model of another program's making may have an empty type or version."""
-    for name, version in (("", ""), ("", "1"), ("a", "")):
-        add_run(db, run={"model_type": name, "model_version": version}, si_snri=1.0)
-    assert [row.key for row in db.leaderboard()] == [("", ""), ("", "1"), ("a", "")]
-
-
-def test_a_leaderboard_is_a_sequence(db: DatabaseManager) -> None:
-    """A slice is a leaderboard, and a limit is one too."""
-    for number in range(4):
-        add_run(db, model=f"m:{number}", si_snri=float(number))
-    board = db.leaderboard()
-    assert board[1:3] == Leaderboard(board.rows[1:3], "si_snri", "dB", True, BY)
-    assert db.leaderboard(limit=2) == board[:2]
-    assert [row.key[1] for row in reversed(board)] == ["0", "1", "2", "3"]
-
-
-def test_groups_are_attributes_of_a_row(db: DatabaseManager) -> None:
-    """A row knows the fields that it is by, and says so of the others."""
-    add_run(db, speaker=Speaker(name="Ada"), si_snri=1.0)
-    (row,) = db.leaderboard(by=("speaker", "model_type"))
-    assert (row.speaker, row.model_type) == ("Ada", "demucs")
-    assert copy.deepcopy(row) == row
-    with pytest.raises(AttributeError, match=r"^this leaderboard row has no 'model_version'$"):
-        str(row.model_version)
+def test_a_failure_belongs_to_the_speakers_of_the_recording(db: DatabaseManager) -> None:
+    """By speaker, what failed counts for those whose stems other runs have."""
+    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}])
+    measure(db, B, ["failed"])
+    board = db.leaderboard(by=("speaker", "model"))
+    assert {row.labels: row.coverage["failed"] for row in board} == {
+        ("Ada", A): 0,
+        ("Bob", A): 0,
+        ("Ada", B): 1,
+        ("Bob", B): 1,
+    }
+    assert {row.coverage["in_question"] for row in board} == {1}
 
 
 def test_speakers_of_one_name_are_told_apart(db: DatabaseManager) -> None:
-    """Speakers are named; where a name is not unique, with their id."""
-    speakers = [db.add(Speaker(name=name)) for name in ("Ada", "Bob", "Ada")]
-    for number, speaker in enumerate([*speakers, None]):
-        add_run(db, speaker=speaker, si_snri=float(-number))
-    assert [row.key for row in db.leaderboard(by="speaker")] == [
-        ("Ada (id 1)",),
-        ("Bob",),
-        ("Ada (id 3)",),
-        (None,),
+    """Two speakers of one name have their ids beside it."""
+    first = db.add(Speaker(name="Ada"))
+    measure(db, A, [{"Ada": 1.0}])
+    second = db.add(Speaker(name="Ada"))
+    measure(db, A, {"/x.wav": 2.0})
+    recording(db, "/x.wav", speaker=second)
+    assert [row.speaker for row in db.leaderboard(by="speaker")] == [
+        f"Ada (id {second.id})",
+        f"Ada (id {first.id})",
     ]
 
 
-def test_files_are_named_as_python_knows_them(db: DatabaseManager) -> None:
-    """A recording whose name is not UTF-8 keeps its bytes; one without a path has its name."""
-    add_run(db, "/mix/caf\udce9.wav", si_snri=2.0)
-    add_run(db, None, file={"filename": "recorded.wav"}, si_snri=1.0)
-    board = db.leaderboard(by="file")
-    assert [row.key for row in board] == [("/mix/caf\udce9.wav",), ("recorded.wav",)]
-    str(board).encode()
+def test_words_and_filters_choose_runs(db: DatabaseManager) -> None:
+    """Query words, model, speaker, times and the limit narrow the question."""
+    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}, 5.0], parameters={"shifts": 1})
+    measure(db, B, [2.0, 4.0], hours=48)
+    recording(db, "/mix/000.wav", metadata={"room": "hall"})
+    for asked, expected in (
+        ({"where": "metadata.room:hall"}, [2.0, 2.0]),
+        ({"where": ["parameters.shifts:1", "metadata.room:hall"]}, [2.0]),
+        ({"model_type": "svoice"}, [3.0]),
+        ({"model_type": "demucs", "model_version": "4.0", "speaker": "Ada"}, [1.0]),
+        ({"since": "2026-11-02T00:00:00Z"}, [3.0]),
+        ({"until": "2026-11-02T00:00:00Z"}, [3.5]),
+        ({"limit": 1}, [3.5]),
+        ({"operation_type": "other"}, []),
+    ):
+        assert [row.mean for row in db.leaderboard(**asked)] == expected, asked
 
 
-def test_the_text_is_a_table(db: DatabaseManager) -> None:
-    """The text names the question and holds the numbers, in at most 80 columns."""
-    for value in (10.0, 12.0, 14.5):
-        add_run(db, si_snri=value, sdri=value + 1, real_time_factor=0.0125, memory_usage=812.4)
-    add_run(db, model="a_model_with_a_name_that_no_table_has_room_for:2026.11", si_snri=1.0)
-    add_run(db, model="svoice:1.2", status="failed")
-    assert str(db.leaderboard()) == (
-        "si_snri (dB) by model_type, model_version, highest mean first\n"
-        "                      n  failed   mean  ±95 %  median  stdev   SDRi     RTF   MB\n"
-        "demucs:4.0            3       0  12.17   5.60   12.00   2.25  13.17  0.0125  812\n"
-        "a_model_w…or:2026.11  1       0   1.00      -    1.00      -      -       -    -\n"
-        "svoice:1.2            0       1      -      -       -      -      -       -    -"
-    )
-    assert repr(db.leaderboard()) == str(db.leaderboard())
+@pytest.mark.parametrize(("metric", "best"), [("si_snri", B), ("rtf", A), ("PESQ", B), ("WER", A)])
+def test_the_best_comes_first(db: DatabaseManager, metric: str, best: str) -> None:
+    """The highest mean, or the lowest where low is good; in any spelling of the metric."""
+    name = {"rtf": "real_time_factor", "PESQ": "pesq", "WER": "wer"}.get(metric, metric)
+    measure(db, A, [1.0, 2.0], metric=name)
+    measure(db, B, [3.0, 2.0], metric=name)
+    board = db.leaderboard(metric)
+    assert (names(board)[0], board.metric) == ((best,), name)
 
 
-def test_the_text_of_small_numbers(db: DatabaseManager) -> None:
-    """What is no dB has four digits, in the text and in a notebook."""
-    for factor in (0.003, 0.005, 0.0021):
-        add_run(db, si_snri=9.0, real_time_factor=factor)
-    assert str(db.leaderboard()).endswith("-  0.003367   -")
-    board = db.leaderboard("real_time_factor")
-    assert str(board).splitlines()[1:] == [
-        "            n  failed      mean     ±95 %  median     stdev  SDRi       RTF  MB",
-        "demucs:4.0  3       0  0.003367  0.003687   0.003  0.001484     -  0.003367   -",
-    ]
-    assert ">0.003367</td>" in board._repr_html_()
+def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
+    """Groups without a value come last."""
+    for model, outcome in (("b", 1.0), ("a", 1.0), ("c", "failed")):
+        measure(db, model, [outcome])
+    assert names(db.leaderboard()) == [("a",), ("b",), ("c",)]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("asked", "message"),
     [
-        ({"by": "model"}, "unknown field 'model'; did you mean 'model_type' or 'model_version'?"),
+        ({"by": "modle"}, "unknown field 'modle'; did you mean 'model' or 'model_type'?"),
+        ({"by": ()}, "a leaderboard is by one field or more, such as model or speaker"),
+        ({"by": "parameters"}, "groups by parameters need a key, as in parameters.name"),
+        ({"by": "model_type.x"}, "groups by model_type need no keys"),
+        ({"by": "si_snri"}, "si_snri is a metric, which makes no groups"),
+        ({"metric": "pesk"}, "unknown metric 'pesk'; did you mean 'pesq'?"),
+        ({"where": "modle:x"}, "unknown field 'modle'; did you mean 'model' or 'model_type'?"),
         (
-            {"by": ()},
+            {"metric": "odd"},
             (
-                "a leaderboard is by one field or more: use model_type, model_version, speaker, "
-                "operation_type, file, file_format"
-            ),
-        ),
-        ({"metric": "psq"}, "unknown metric 'psq'; did you mean 'pesq'?"),
-        ({"metric": "x'; --"}, f'unknown metric "x\'; --"; use charm, {NAMES}'),
-        (
-            {"metric": 'x"y'},
-            "the key 'x\"y' holds a quote, which a query cannot ask for",
-        ),
-        ({"metric": "words"}, f"unknown metric 'words'; use charm, {NAMES}"),
-        (
-            {"metric": "charm"},
-            (
-                "it is not known whether a high 'charm' is good; "
-                "say higher_is_better=True or False, in the shell --higher-is-better or "
-                "--lower-is-better"
+                "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
+                "in the shell --higher-is-better or --lower-is-better"
             ),
         ),
     ],
-    ids=["field", "no field", "near", "hostile", "quote", "text", "direction"],
+    ids=lambda value: str(value)[:30],
 )
-def test_what_cannot_be_asked(db: DatabaseManager, arguments: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_asked(db: DatabaseManager, asked: Any, message: str) -> None:
     """A question that makes no sense gets one sentence."""
-    add_run(db, pesq=2.0, charm=1.0, words="three", nonfinite={"stoi": "nan"})
-    with pytest.raises(QueryError) as caught:
-        db.leaderboard(**arguments)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    "name", ["PESQ (wb)", "δ", "a.b", "", "it's", "pesq.wb.mean", "[0]", "$", "a\\b"]
-)
-def test_any_name_of_a_metric(db: DatabaseManager, name: str) -> None:
-    """What was logged under any name can be asked for by it; dots lead into objects or not."""
-    with db.track("mix.wav", "separation", model_type="demucs") as run:
-        run.log(**{name: 2.5, "other": {"a": {"b": 1.5}}})
-    assert db.leaderboard(name, higher_is_better=True)[0].mean == 2.5
-    assert db.leaderboard("other.a.b", higher_is_better=True)[0].mean == 1.5
-    assert db.compare("demucs", "demucs", metric=name, higher_is_better=True).mean_a == 2.5
+    measure(db, A, [1.0], metric="pesq")
+    measure(db, A, [1.0], metric="odd", hours=1)
+    with pytest.raises(QueryError) as raised:
+        db.leaderboard(**asked)
+    assert str(raised.value) == message
 
 
 def test_unknown_speakers_and_times_are_refused(db: DatabaseManager) -> None:
-    """A filter that nothing answers to is an error, not an empty answer."""
-    with pytest.raises(NotFoundError, match=r"^no speaker 'Eve'; see 'voices list-speakers'$"):
-        db.leaderboard(speaker="Eve")
-    with pytest.raises(InvalidValueError, match=r"^start_time 'noon' is not an ISO 8601 time$"):
-        db.leaderboard(since="noon")
+    """A speaker who is not there, and a time without a zone."""
+    with pytest.raises(NotFoundError):
+        db.leaderboard(speaker="nobody")
+    with pytest.raises(InvalidValueError):
+        db.leaderboard(since="2026-11-02")
 
 
-def statements(db: DatabaseManager, ask: Any) -> list[str]:
-    """Return the SQL that is run while something is asked."""
-    seen: list[str] = []
-    connection = db.store.connection()
-    connection.set_trace_callback(seen.append)
-    try:
-        ask()
-    finally:
-        connection.set_trace_callback(None)
-    return [sql for sql in seen if sql.lstrip().upper().startswith("SELECT")]
+def test_what_is_no_json_hides_nothing_else(db: DatabaseManager) -> None:
+    """A row that another program wrote badly takes no whole question away."""
+    measure(db, A, [1.0, 2.0], metric="pesq")
+    first = db.query(ModelPerformance).first()
+    db.execute_raw_query(
+        "UPDATE model_performance SET additional_metrics = '{bad' WHERE id = ?",
+        (first.id,),
+        write=True,
+    )
+    (row,) = db.leaderboard("pesq")
+    assert (row.n, row.mean, row.coverage["not_finite"]) == (1, 2.0, 1)
 
 
-@pytest.mark.sqlite("the plan of a query as SQLite tells it")
-def test_the_default_leaderboard_reads_only_the_covering_index(
-    db: DatabaseManager, filled: list[dict[str, Any]]
-) -> None:
-    """Every statement reads the index of measurements, or the one of what did not succeed."""
-    steps = {
-        row["detail"]
-        for sql in statements(db, db.leaderboard)
-        for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {sql}")
-    }
-    covering = "SEARCH model_performance USING COVERING INDEX model_performance_leaderboard"
-    assert steps == {
-        f"{covering} (model_type=?)",
-        f"{covering} (model_type>?)",
-        f"{covering} (model_type=? AND model_version=?)",
-        f"{covering} (model_type=? AND model_version>?)",
-        f"{covering} (model_type=? AND model_version=? AND si_snri>?)",
-        # what failed with a value, of each group
-        "LIST SUBQUERY 1",
-        "SCAN json_each VIRTUAL TABLE INDEX 1:",
-        # what failed, which is little
-        "SCAN t1 USING INDEX processing_history_not_success",
-        "SEARCH t2 USING INDEX model_performance_processing_history_id (processing_history_id=?)",
-        "USE TEMP B-TREE FOR GROUP BY",
-        "USE TEMP B-TREE FOR count(DISTINCT)",
-    }
+# What people and programs read
 
 
-@pytest.mark.sqlite("breaks in through sqlite3's trace callback")
-def test_one_leaderboard_sees_one_state(db: DatabaseManager, path: Path) -> None:
-    """What another program deletes while a leaderboard is made is still in it."""
-    for number in range(5):
-        add_run(db, si_snri=float(number))
+def test_a_leaderboard_is_a_sequence_of_plain_data(db: DatabaseManager) -> None:
+    """Rows by index and slice, fields as attributes, dicts that are JSON, a frame."""
+    measure(db, A, [1.0, 2.0])
+    measure(db, B, [2.0, 4.0])
+    board = db.leaderboard(by=("model", "operation_type"))
+    row = board[0]
+    assert (row.model_type, row.model_version, row.operation_type) == (
+        "svoice",
+        "1.2",
+        "voice_separation",
+    )
+    with pytest.raises(AttributeError, match="this leaderboard row has no 'speaker'"):
+        _ = row.speaker
+    assert [len(board), len(board[:1]), board[1].model_type] == [2, 1, "demucs"]
+    plain = json.loads(json.dumps(board.to_dicts()))
+    assert (plain[0]["model_type"], plain[0]["mean"], plain[0]["coverage"]["done"]) == (
+        "svoice",
+        3.0,
+        2,
+    )
+    frame = board.to_dataframe()
+    assert list(frame["mean"]) == [3.0, 1.5]
+    assert list(frame["in_question"]) == [2, 2]
+    assert db.leaderboard(model_type="none").to_dataframe().empty
 
-    def interfere(sql: str) -> None:
-        if "count(*)" in sql:
-            with closing(sqlite3.connect(path)) as other, other:
-                other.execute("DELETE FROM model_performance")
 
-    connection = db.store.connection()
-    connection.set_trace_callback(interfere)
-    (row,) = db.leaderboard()
-    connection.set_trace_callback(None)
-    assert (row.n, row.mean, row.median) == (5, 2.0, 2.0)
-    assert ModelPerformance.select().count() == 0
+def test_the_text_is_a_table(db: DatabaseManager) -> None:
+    """The best first, with spread, what is missing, and what a reader has to know."""
+    measure(db, A, [[1.0, 3.0], 4.0, "failed"])
+    measure(db, B, [5.0, 6.0, 7.5])
+    board = db.leaderboard()
+    assert str(board).splitlines() == [
+        "si_snri (dB) by model, highest mean first",
+        "model       n  same  stems  failed  mean  ±95 %  median    SD",
+        "svoice:1.2  3  a                    6.17   3.13    6.00  1.26",
+        "demucs:4.0  2  a         3       1  3.00  12.71    3.00  1.41",
+        (
+            "measured on different recordings (2 to 3); all have 2 of them, to which --common "
+            "(common=True) keeps"
+        ),
+        "groups that share a letter cannot be told apart (Holm, common recordings)",
+    ]
+    assert "svoice:1.2" in board._repr_html_()
+    assert str(db.leaderboard(model_type="none")).splitlines()[1] == "no runs"
 
 
-def test_a_leaderboard_inside_a_transaction_sees_what_it_wrote(db: DatabaseManager) -> None:
-    """Asking inside a transaction neither ends it nor overlooks its rows."""
-    with db.atomic(), db.store.database.atomic() as inner:
-        add_run(db, si_snri=1.0)
-        assert [row.n for row in db.leaderboard()] == [1]
-        inner.rollback()
-    assert len(db.leaderboard()) == 0
+def test_a_leaderboard_for_papers(db: DatabaseManager) -> None:
+    """Markdown and LaTeX with a caption that says what n and ± are."""
+    measure(db, A, [1.0, 2.0])
+    measure(db, B, [2.0, 4.0])
+    board = db.leaderboard()
+    assert "n recordings; ± is the 95 % interval of the mean (Student's t)" in board.to_markdown()
+    latex = board.to_latex()
+    assert latex.startswith("\\begin{table}\n\\centering\n\\caption{")
+    assert "svoice:1.2 & 2 & a & \\textbf{3.00}" in latex
+    assert "**3.00**" in board.to_markdown()
+
+
+def test_two_groupings_as_a_table(db: DatabaseManager) -> None:
+    """One stands down, the other across; a frame and HTML have the same."""
+    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}])
+    measure(db, B, [{"Ada": 2.0}])
+    table = db.leaderboard(by=("speaker", "model")).pivot()
+    assert str(table).splitlines()[:4] == [
+        "si_snri (dB) by speaker, model, highest mean first",
+        "speaker  demucs:4.0  svoice:1.2",
+        "Bob            3.00",
+        "Ada            1.00        2.00",
+    ]
+    frame = table.to_dataframe()
+    assert list(frame.columns) == ["speaker", "demucs:4.0", "svoice:1.2"]
+    assert "Bob" in table._repr_html_()
+    with pytest.raises(QueryError, match="two groupings"):
+        db.leaderboard().pivot()
+
+
+def test_one_leaderboard_inside_a_transaction_sees_what_it_wrote(db: DatabaseManager) -> None:
+    """Rows of the same transaction count, and it stays open for more."""
+    with db.atomic():
+        measure(db, A, [1.0])
+        assert db.leaderboard()[0].n == 1
+        measure(db, A, {"/other.wav": 2.0})
+    assert db.leaderboard()[0].n == 2

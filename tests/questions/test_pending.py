@@ -20,7 +20,7 @@ from support.databases import NO_ROOM_FOR, ON_SERVER
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
-from voices_peewee.errors import InvalidValueError
+from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.audio import content_hash
 
 OTHER = "other version or parameters"
@@ -474,3 +474,55 @@ def test_a_version_may_be_a_number(db: DatabaseManager) -> None:
         pass
     assert reason(db, **settings) is None
     assert reason(db) is None
+
+
+def test_a_folder_and_a_pattern_are_no_files(db: DatabaseManager, tmp_path: Path) -> None:
+    """A folder, and a pattern that matched nothing, are refused instead of being pending."""
+    with pytest.raises(InvalidValueError) as caught:
+        left(db, str(tmp_path))
+    assert str(caught.value) == f"{str(tmp_path)!r} is a folder; name the files in it"
+    for pattern in ("mix/*.wav", "mix/00?.wav", "mix/[ab].wav"):
+        with pytest.raises(InvalidValueError) as caught:
+            left(db, pattern)
+        assert str(caught.value) == f"no file matches {pattern!r}"
+    real = tmp_path / "take [2].wav"
+    real.touch()
+    assert left(db, real, "https://host/a?b=*") == {
+        real: "never run",
+        "https://host/a?b=*": "never run",
+    }
+
+
+@pytest.mark.sqlite("a server keeps what is no JSON out")
+def test_what_another_program_wrote_is_another_setting(
+    db: DatabaseManager, recording: Path
+) -> None:
+    """Parameters that are no JSON are other parameters; a time that is none has the file read."""
+    row = processed(db, recording)
+    query = "UPDATE processing_history SET parameters = ?"
+    db.execute_raw_query("UPDATE processing_history SET start_time = '05/05/2026'", write=True)
+    assert reason(db, recording) is None
+    recording.write_bytes(b"other")
+    assert reason(db, recording) == "content changed"
+    db.execute_raw_query(query, ("{'s': 0}",), write=True)
+    assert (row.id, reason(db, recording)) == (1, OTHER)
+
+
+def test_query_words_choose_sources(db: DatabaseManager) -> None:
+    """``where`` takes words about recordings; what the record does not know is counted."""
+    for name, room in (("a", "hall"), ("b", "booth")):
+        file = {"metadata": {"room": room}, "filename": f"{name}.wav"}
+        add_run(db, f"/mix/{name}.wav", "other", file=file)
+    nameless = db.add(ProcessedFile(filename="stream", metadata={"room": "hall"}))
+    sources = ["/mix/a.wav", "/mix/b.wav", nameless, "/mix/new.wav", "/mix/*.wav"]
+    found = db.pending(sources, "voice_separation", where="metadata.room:hall")
+    assert (list(found), found.unknown) == (["/mix/a.wav", nameless], 2)
+
+
+@pytest.mark.parametrize("word", ["status:failed", "^model:demucs", "si_snri:10.."])
+def test_words_about_runs_are_refused(db: DatabaseManager, word: str) -> None:
+    """Which runs count is said by the settings; a word about runs is refused at once."""
+    name = word.removeprefix("^").partition(":")[0]
+    with pytest.raises(QueryError) as caught:
+        db.pending([], "voice_separation", where=word)
+    assert str(caught.value) == f"{name!r} is about runs; pending takes words about recordings"

@@ -15,17 +15,17 @@ import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from migrations.test_runner import PACKAGE, fill, write
 from support.databases import other_program
+from support.migration_files import PACKAGE, fill, write
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessingHistory, Speaker
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
-from voices_peewee.migrations.operations import rebuild
 from voices_peewee.schema.models import MODELS
 from voices_peewee.schema.views import VIEWS
 
+TIME = "2026-01-01 00:00:00.000000+00:00"
 TABLES = [model._meta.table_name for model in MODELS]
 
 
@@ -173,30 +173,15 @@ def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None
         migrations.upgrade(database, [directory])
         fill(database)
         before = [rows(path, f"SELECT * FROM {view}") for view in VIEWS]
-        check = f'migrator.add_constraint("{table}", "ck_new", pw.Check("id > 0"))'
-        write(directory, "102_rebuild", check, f'migrator.drop_constraints("{table}", "ck_new")')
+        forth = f'migrator.add_fields("{table}", extra=pw.IntegerField(default=7))'
+        back = f'migrator.remove_fields("{table}", "extra", legacy=True)'
+        write(directory, "102_rebuild", forth, back)
         migrations.upgrade(database, [directory])
         assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
         migrations.rollback(database, [directory])
         assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
         assert drift(database, MODELS, views=VIEWS) == []
     assert [len(found) for found in before] == [2, 2, 1]
-
-
-@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
-@pytest.mark.parametrize("table", TABLES)
-def test_views_outlive_a_bare_rebuild(db: DatabaseManager, path: Path, table: str) -> None:
-    """The rebuild itself, without the migration around it, leaves the views as they are."""
-    add_run(db, si_snri=1.0)
-    before = [rows(path, f"SELECT * FROM {view}") for view in VIEWS]
-    database = db.database
-    assert isinstance(database, pw.SqliteDatabase)
-    database.pragma("foreign_keys", 0)
-    with database.atomic():
-        rebuild(database, table, lambda text: text)
-    database.pragma("foreign_keys", 1)
-    assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
-    assert all(before)
 
 
 @pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
@@ -207,7 +192,7 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "INSERT INTO speakers (name, tags, created_at, updated_at)"
-            " VALUES ('Ada', '[]', '2026-01-01', '2026-01-01')"
+            f" VALUES ('Ada', '[]', '{TIME}', '{TIME}')"
         )
         connection.commit()
     with DatabaseManager(path).initialize() as db:
@@ -229,13 +214,6 @@ def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
     for file in (saved, Path(db.path)):
         assert [len(rows(file, f"SELECT * FROM {view}")) for view in VIEWS] == [1, 1, 1]
     assert db.check() == []
-
-
-@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's migrations are in test_postgres")
-def test_create_migration_finds_no_difference(tmp_path: Path, path: Path) -> None:
-    """With the views in place there is nothing to write: the file is a template."""
-    manager = DatabaseManager(path, migrations_dir=tmp_path)
-    assert "migrator.sql('UPDATE" in manager.create_migration("nothing").read_text("utf-8")
 
 
 def test_the_sql_is_portable() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from voices_peewee.search.values import (
     EXPECTED,
     UNITS,
+    BackwardsError,
     Number,
     number,
     plain_number,
@@ -19,7 +20,7 @@ from voices_peewee.search.values import (
     times,
     truth,
 )
-from voices_peewee.search.words import Exactly, Given, Span, Value
+from voices_peewee.search.words import Given, Span, Value
 
 NOW = dt.datetime(2026, 11, 22, 14, 30, 15, 250_000, tzinfo=dt.UTC)
 
@@ -34,7 +35,6 @@ NOW = dt.datetime(2026, 11, 22, 14, 30, 15, 250_000, tzinfo=dt.UTC)
         pytest.param(Value("1.5..2.5"), Span("1.5", "2.5"), id="decimal-points"),
         pytest.param(Value("4"), "4", id="no-range"),
         pytest.param(Value("2..4", literal=True), "2..4", id="quoted"),
-        pytest.param(Exactly("2..4"), "2..4", id="exactly"),
         pytest.param(Span("a", None), Span("a", None), id="range-already"),
     ],
 )
@@ -60,16 +60,12 @@ def test_ranges(value: Given, found: Span | str) -> None:
         ("seconds", "1h 2m 3s", 3723),
         ("seconds", "500ms", 0.5),
         ("seconds", "2D", 172_800),
-        ("seconds", "1:30", 90),
-        ("seconds", "1:02:03.5", 3723.5),
         ("hertz", "16000", 16000),
         ("hertz", "44.1k", 44100),
         ("hertz", "48 kHz", 48000),
         ("bytes", "500", 500),
         ("bytes", "500k", 500_000),
         ("bytes", "10MB", 10_000_000),
-        ("bytes", "2GiB", 2_147_483_648),
-        ("bytes", "1.5Ki", 1536),
         ("percent", "80%", 80),
         ("megabytes", "512", 512),
         ("megabytes", "2 GB", 2000),
@@ -98,9 +94,9 @@ def test_what_is_no_integer(text: str) -> None:
         number("integer", text)
 
 
-@pytest.mark.parametrize("text", ["1:60", "1:2:3:4", "1:", ":30", "1m x", "m", "-1:30"])
+@pytest.mark.parametrize("text", ["1:30", "1m x", "m", "-1m", "2GiB"])
 def test_what_is_no_duration(text: str) -> None:
-    """A duration is a number, a clock or parts with units; this is none."""
+    """A duration is a number or parts with units; this is none."""
     with pytest.raises(ValueError, match=r"^"):
         number("seconds", text)
 
@@ -168,6 +164,13 @@ def test_what_is_neither_true_nor_false(text: str) -> None:
 def test_times(value: str, start: str | None, end: str | None) -> None:
     """A time means all that its digits leave open; without a zone it is UTC."""
     assert times(Value(value), NOW) == (moment(start), moment(end))
+
+
+@pytest.mark.parametrize("value", ["-1d..-7d", "2026-12..2026-11", "today..yesterday"])
+def test_periods_that_end_before_they_begin(value: str) -> None:
+    """A period whose ends stand the wrong way round is refused."""
+    with pytest.raises(BackwardsError):
+        times(Value(value), NOW)
 
 
 def moment(text: str | None) -> dt.datetime | None:

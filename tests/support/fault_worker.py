@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
-from voices_peewee.exchange import importing
+from voices_peewee.exchange import merging as importing
 
 BATCH = 20
 

@@ -1,4 +1,4 @@
-"""Makes docs/img/web.png, the start page in a browser: ``python tests/support/web_picture.py``."""
+"""Makes docs/img/web.png, the page of a database in a browser."""
 
 from __future__ import annotations
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.cli_tools import run
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
 from voices_peewee.upkeep.check import Finding
@@ -43,8 +41,6 @@ def test_nothing_is_wrong(made: Path) -> None:
     with DatabaseManager(made) as db:
         assert db.check() == []
     assert made.read_bytes() == before
-    assert run("--db", made, "check") == (0, "", "nothing is wrong\n")
-    assert run("--db", made, "check", "--json") == (0, "[]\n", "nothing is wrong\n")
 
 
 HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
@@ -71,7 +67,7 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
             Finding(
                 "foreign keys",
                 "7 rows of 'processed_files' refer to missing rows of 'speakers' "
-                "(ids 2, 3, 4, 5, 6, …)",
+                "(ids 3, 4, 5, 6, 7, …)",
                 f"delete or correct them, or {RESTORE}",
             )
         ],
@@ -100,6 +96,44 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         ],
     ),
     (
+        "an index of one's own",
+        ("CREATE INDEX mine ON speakers (description)",),
+        [
+            Finding(
+                "note",
+                "table 'speakers' has index 'mine' (CREATE INDEX mine ON speakers (description)), "
+                "which the models lack",
+                "it is yours, and costs some room and time with each row that is written",
+            )
+        ],
+    ),
+    (
+        "a trigger on our tables",
+        ("CREATE TRIGGER evil AFTER INSERT ON speakers BEGIN DELETE FROM processed_files; END",),
+        [
+            Finding(
+                "trigger",
+                "trigger 'evil' changes what is written to table 'speakers', "
+                "and no migration made it",
+                "look at it, and drop it or write it into a migration of --migrations-dir",
+            )
+        ],
+    ),
+    (
+        "a view and a trigger beside ours",
+        (
+            "CREATE VIEW mine AS SELECT name FROM speakers",
+            "CREATE TABLE notes (text)",
+            "CREATE TRIGGER noted AFTER INSERT ON notes BEGIN SELECT 1; END",
+        ),
+        [
+            Finding(
+                "note", "trigger 'noted' on table 'notes' is not of the package", "it may stay"
+            ),
+            Finding("note", "view 'mine' is not of the package", "it may stay"),
+        ],
+    ),
+    (
         "unknown migration",
         ("INSERT INTO schema_migrations (name, migrated_at) VALUES ('999_later', '2030-01-01')",),
         [
@@ -115,7 +149,7 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         ("DELETE FROM schema_migrations",),
         [
             Finding("migrations", f"migration {name!r} is pending", "run 'voices run-migrations'")
-            for name in ("001_initial", "002_views")
+            for name in ("001_initial", "002_views", "003_recordings")
         ],
     ),
     (
@@ -126,7 +160,10 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
     (
         "another view",
         ("DROP VIEW v_runs", "CREATE VIEW v_runs AS SELECT 1 AS id"),
-        [Finding("drift", "view 'v_runs' is another one", REMAKE)],
+        [
+            Finding("drift", "view 'v_runs' is another one", REMAKE),
+            Finding("note", "view 'v_runs' is not of the package", "it may stay"),
+        ],
     ),
 ]
 
@@ -141,26 +178,6 @@ def test_what_is_wrong(made: Path, statements: tuple[str, ...], findings: list[F
     before = made.read_bytes()
     assert DatabaseManager(made).check() == findings
     assert made.read_bytes() == before
-
-
-@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
-def test_the_command_says_what_to_do(made: Path) -> None:
-    """The command prints each finding with its advice and exits 1; --json has the same."""
-    damage(made, "DELETE FROM schema_migrations WHERE name = '001_initial'")
-    assert run("--db", made, "check") == (
-        1,
-        "migrations: migration '001_initial' is pending\n    run 'voices run-migrations'\n",
-        "1 finding\n",
-    )
-    outcome = run("--db", made, "check", "--json")
-    assert (outcome.code, outcome.err) == (1, "1 finding\n")
-    assert json.loads(outcome.out) == [
-        {
-            "kind": "migrations",
-            "what": "migration '001_initial' is pending",
-            "advice": "run 'voices run-migrations'",
-        }
-    ]
 
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
@@ -227,7 +244,7 @@ def test_missing_and_changed_audio(
         assert reported == [(6, 6)]
         harm(audio)
         assert db.check() == []
-        key = db.get_all(ProcessedFile)[-1].id
+        key = db.get_file(str(audio)).id
         assert db.check(files=True) == [
             Finding(
                 "files",
@@ -242,8 +259,8 @@ def test_missing_outputs(made: Path) -> None:
     assert DatabaseManager(made).check(files=True) == [
         Finding(
             "files",
-            "the output '/nowhere/ada.wav' of file 1 is gone",
-            "put it back, or forget it: voices update-file 1 --processed-path ''",
+            "the output '/nowhere/ada.wav' of file 2 is gone",
+            "put it back, or forget it: voices update-file 2 --processed-path ''",
         )
     ]
 
@@ -278,3 +295,104 @@ def test_check_needs_a_database(path: Path) -> None:
     with pytest.raises(errors.DatabaseMissingError):
         DatabaseManager(path).check()
     assert not path.exists()
+
+
+@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
+@pytest.mark.parametrize(
+    "table", ["speakers", "processed_files", "processing_history", "model_performance"]
+)
+def test_a_table_that_was_made_anew(made: Path, table: str) -> None:
+    """A table that a program wrote anew without its rules, as pandas does, is found as such."""
+    damage(
+        made,
+        "PRAGMA foreign_keys=0",
+        "PRAGMA legacy_alter_table=1",
+        f"CREATE TABLE other AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE other RENAME TO {table}",
+    )
+    found = DatabaseManager(made).check(files=True)
+    what = f"table {table!r} has column 'id' as INT NULL, not INTEGER NOT NULL PRIMARY KEY"
+    assert what in {one.what for one in found}
+    assert {one.kind for one in found} <= {"drift", "foreign keys", "files"}
+    assert DatabaseManager(made).check(fix=True)[0] == found[0]
+
+
+TIME = "is no time as this package writes it"
+CORRECT = f"correct it in SQL, or {RESTORE}"
+FIX = "write it as this package does with 'voices check --fix'"
+VALUES: list[tuple[str, str, str, str, str]] = [
+    ("speakers", "tags", "'{}'", "is no JSON array", CORRECT),
+    ("speakers", "name", "x'00ff'", "is no text", CORRECT),
+    ("speakers", "created_at", "12345", TIME, CORRECT),
+    ("speakers", "updated_at", "'2026-02-31 01:00:00.000000+00:00'", TIME, CORRECT),
+    ("processed_files", "metadata", "'[1]'", "is no JSON object", CORRECT),
+    ("processed_files", "channels", "1.5", "is no integer", CORRECT),
+    ("processed_files", "read_at", "'2026-01-01T01:00:00Z'", TIME, FIX),
+    ("processing_history", "parameters", "'{''s'': 0}'", "is no JSON object", CORRECT),
+    ("processing_history", "start_time", "'05/05/2026 10:00'", TIME, CORRECT),
+    ("processing_history", "start_time", "'2026-01-01 01:00:00'", TIME, FIX),
+    ("processing_history", "success", "'false'", "is neither 0 nor 1", CORRECT),
+    ("model_performance", "si_snri", "'12 dB'", "is no number", CORRECT),
+    ("model_performance", "additional_metrics", "x'7b'", "is no JSON object", CORRECT),
+]
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+@pytest.mark.parametrize(
+    ("table", "column", "value", "what", "advice"),
+    VALUES,
+    ids=[f"{one[1]} {one[2]}" for one in VALUES],
+)
+def test_values_that_cannot_be_read(
+    made: Path, table: str, column: str, value: str, what: str, advice: str
+) -> None:
+    """A value that another program wrote and that cannot be read is named with its place."""
+    damage(made, "PRAGMA ignore_check_constraints=1", f"UPDATE {table} SET {column} = {value}")
+    found = [one for one in DatabaseManager(made).check() if one.kind == "value"]
+    assert [(one.what.partition(")")[2].strip(), one.advice) for one in found] == [(what, advice)]
+    assert found[0].what.startswith("1 value") or found[0].what.startswith("each of ")
+    assert f"column {column!r} in table {table!r}" in found[0].what
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_times_are_mended(made: Path) -> None:
+    """--fix backs up, then writes times with T, Z, an offset or no zone as ours; others stay."""
+    spelled = {
+        "2026-05-05T10:00:00Z": "2026-05-05 10:00:00.000000+00:00",
+        "2026-05-05 10:00:00": "2026-05-05 10:00:00.000000+00:00",
+        "2026-05-05T12:00:00.5+02:00": "2026-05-05 10:00:00.500000+00:00",
+        "05/05/2026 10:00": "05/05/2026 10:00",
+    }
+    with closing(sqlite3.connect(made)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO speakers (name, tags, created_at, updated_at) VALUES ('x', '[]', ?, ?)",
+            [(time, time) for time in spelled],
+        )
+        connection.execute(
+            "UPDATE processing_history"
+            " SET start_time = '2026-05-05T10:00:00Z', end_time = '2026-05-05T10:00:01Z'"
+        )
+    db = DatabaseManager(made)
+    assert sum(one.mendable for one in db.check()) == 8
+    assert db.upgrade_backup is None
+    (left, more) = db.check(fix=True)
+    assert (left.mendable, more.mendable) == (0, 0)
+    assert left.what == f"1 value of column 'created_at' in table 'speakers' (id 5) {TIME}"
+    with closing(sqlite3.connect(made)) as connection:
+        times = connection.execute("SELECT created_at, updated_at FROM speakers WHERE id > 1")
+        assert times.fetchall() == [(time, time) for time in spelled.values()]
+        assert connection.execute(
+            "SELECT DISTINCT start_time, end_time FROM processing_history"
+        ).fetchall() == [("2026-05-05 10:00:00.000000+00:00", "2026-05-05 10:00:01.000000+00:00")]
+    assert db.upgrade_backup is not None
+    assert sum(one.mendable for one in DatabaseManager(db.upgrade_backup).check()) == 8
+
+
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_nothing_to_mend(made: Path) -> None:
+    """Where nothing is to be mended, --fix writes nothing and makes no backup."""
+    db = DatabaseManager(made)
+    assert db.check(fix=True) == []
+    assert db.upgrade_backup is None
+    assert [path.name for path in made.parent.glob("*.db")] == [made.name]

@@ -19,7 +19,7 @@ _SECTIONS: Final = {
             "check": "Look for what is wrong, and say what to do.",
             "backup": "Save a verified copy while others write.",
             "list-backups": "List the backups beside the database.",
-            "verify-backup": "Check a backup: digest, integrity and facts.",
+            "verify-backup": "Check a backup: its digest and every page.",
             "restore": "Put a backup in the place of the database's content.",
         },
     ),
@@ -50,8 +50,6 @@ _SECTIONS: Final = {
             "add-files": "Record audio files and all that are in folders.",
             "update-file": "Change what is recorded about a file.",
             "delete-file": "Delete the record of a file, with its runs.",
-            "link-file": "Say whose voice a file holds.",
-            "unlink-file": "Take the speaker from a file.",
             "list-files": "List files.",
         },
     ),
@@ -71,13 +69,13 @@ _SECTIONS: Final = {
         {
             "leaderboard": "Rank models by a metric.",
             "compare": "Compare two models on what both have processed.",
-            "plot": "Draw a plot: a distribution, paired, scatter or trend.",
+            "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),
     "In and out": (
         "exchange",
         {
-            "export": "Write the record or some of its tables to files.",
+            "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
             "serve": "Show the database in the browser, read-only.",
         },
@@ -95,6 +93,7 @@ _SECTIONS: Final = {
 @click.group(
     cls=VoicesGroup,
     sections=_SECTIONS,
+    help="Keep the record of voice-separation work: speakers, recordings, runs, results.",
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
@@ -121,7 +120,7 @@ _SECTIONS: Final = {
 @click.version_option(__version__, prog_name="voices")
 @click.pass_context
 def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout: float) -> None:
-    """Keep the record of voice-separation work: speakers, recordings, runs, results."""
+    """Remember what the options say; nothing is opened yet."""
     ctx.obj = Target(db, migrations_dir, timeout)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import click
 
-from voices_peewee.errors import QueryError, VoicesError
-from voices_peewee.rendering.safe import printable
+from voices_peewee.errors import QueryError, ServerBackupError, VoicesError
+from voices_peewee.rendering.plain import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -53,27 +54,11 @@ class Target:
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
-        from voices_peewee.database.server_url import is_server
-
-        with nullcontext() if is_server(self.database or "") else _without_drivers():
-            from voices_peewee.db_manager import DatabaseManager
+        from voices_peewee.db_manager import DatabaseManager
 
         return DatabaseManager(
             self.database, timeout=self.timeout, migrations_dir=self.migrations_dir
         )
-
-
-@contextmanager
-def _without_drivers() -> Iterator[None]:
-    """Let Peewee find no server's driver: it would load one (80 ms) that a file does not need."""
-    found = () if "peewee" in sys.modules else ("psycopg", "psycopg2")
-    hidden = [name for name in found if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None refuses the import
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
@@ -91,7 +76,10 @@ def _target(context: click.Context) -> Target:
 
 
 class VoicesCommand(click.Command):
-    """A command with an example in its help, that takes ``--db`` after its name too."""
+    """A command with an example in its help, that takes ``--db`` after its name too.
+
+    An option that takes one value is refused when it is given twice: the first would be lost.
+    """
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -104,12 +92,32 @@ class VoicesCommand(click.Command):
             for line in self.example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Return click's parser, which also counts how often an option is given."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            options, rest, order = parse(args)
+            single = [one for one in order if isinstance(one, click.Option) and _takes_one(one)]
+            for option in single:
+                if single.count(option) > 1:
+                    raise click.UsageError(f"{option.opts[0]} is given twice", ctx)
+            return options, rest, order
+
+        parser.parse_args = parse_once  # type: ignore[method-assign] # click has no hook for it
+        return parser
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a question that makes no sense is an error of usage."""
         try:
             return super().invoke(ctx)
         except QueryError as error:
             raise click.UsageError(printable(error), ctx) from error
+
+
+def _takes_one(option: click.Option) -> bool:
+    return not option.multiple and not option.is_flag and not option.count
 
 
 def _late_db() -> click.Option:
@@ -154,6 +162,11 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = f"{self._prefix}{cmd_name}".replace("-", "_")
         found: click.Command = getattr(module, _RENAMED.get(name, name))
+        if found.help is None:  # python -OO drops the texts that stand in the code
+            summary = next(
+                names[cmd_name] for _, names in self.sections.values() if cmd_name in names
+            )
+            found.help = f"{summary}\n\nRun it without -OO for the whole text."
         return found
 
     def resolve_command(
@@ -189,7 +202,11 @@ class VoicesGroup(click.Group):
         """Run a command; here, and only here, an error becomes a message and an exit status."""
         if ctx.parent is not None:
             return super().invoke(ctx)
+        if sys.stderr is None:
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
         with _errors_leave(ctx):
+            if sys.stdout is None:
+                raise OutputError(OSError("it is closed"))
             result = super().invoke(ctx)
             _flush()
             return result
@@ -220,6 +237,12 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
     except BrokenPipeError:
         _drop_output()
         ctx.exit(_BROKEN_PIPE)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        # os.getcwd, which names no file
+        message = "the working directory is gone; change into one that is there"
+        raise click.ClickException(message) from error
     except KeyboardInterrupt:
         click.echo("\nAborted!", err=True)
         ctx.exit(_INTERRUPTED)
@@ -238,7 +261,7 @@ def _drop_output() -> None:
     """Send what is still buffered nowhere, or Python complains about it when it ends."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # the standard output is closed, or no file
+    except (OSError, ValueError, AttributeError):  # the output is closed, or no file
         return
 
 
@@ -254,6 +277,47 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("this needs a confirmation; use --yes where nobody can be asked")
     click.confirm(printable(question), err=True, abort=True)
+
+
+def backed_up(migrate: Callable[..., R], *, backup: bool, **options: Any) -> R:
+    """Change the schema; ask where a server has to be backed up by its own tools.
+
+    Raises:
+        ServerBackupError: There is no terminal to ask on.
+    """
+    try:
+        return migrate(backup=backup, **options)
+    except ServerBackupError as error:
+        if not sys.stdin.isatty():
+            raise
+        confirm(f"{error}\nIs that done, so that it can go on?", yes=False)
+    return migrate(backup=False, **options)
+
+
+@contextmanager
+def progress_bar(
+    label: str, *, hidden: bool = False
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that takes what is done and what in all; None where there is no terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield report
+
+
+def counted(things: Iterable[R], label: str) -> Iterator[R]:
+    """Give things as they come; a terminal's stderr sees how many have come."""
+    if not sys.stderr.isatty():
+        yield from things
+        return
+    with click.progressbar(things, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield from bar
 
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from voices_peewee.cli.common import (
+    backed_up,
     command,
     confirm,
     pass_manager,
     plural,
+    progress_bar,
     say,
     write,
     write_path,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options
-from voices_peewee.rendering.safe import printable
+from voices_peewee.cli.output import View, list_options
+from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ _BACKUP_COLUMNS: Final = (
     Column("created", "time"),
     Column("size", "bytes"),
     Column("records", "count"),
-    Column("version"),
     Column("path", "path"),
     Column("sha256"),
     Column("migrations", "tags"),
@@ -51,7 +53,7 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
     Prints its path.
     """
     with closing(manager):
-        applied = manager.run_migrations(backup=not no_backup)
+        applied = backed_up(manager.run_migrations, backup=not no_backup)
         if manager.upgrade_backup is not None:
             say(f"backed up first to {str(manager.upgrade_backup)!r}")
     say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
@@ -70,42 +72,53 @@ def status(manager: DatabaseManager, *, as_json: bool) -> None:
     if as_json:
         write_json(facts)
         return
-    rows, applied = facts.pop("rows"), facts.pop("migrations")
-    facts["schema"] = f"up to date ({applied[-1]})"
+    counts = facts.pop("rows") | facts.pop("files")
+    facts["version"] = facts.pop("voices")  # what is counted has that name too
+    facts["schema"] = f"up to date ({facts.pop('migrations')[-1]})"
     known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
-    write_facts([*known, *((Column(table, "count"), count) for table, count in rows.items())])
+    write_facts([*known, *((Column(name, "count"), count) for name, count in counts.items())])
 
 
 @command(example="voices check --files")
 @click.option("--files", is_flag=True, help="Look at the audio too: is it there, and the same?")
+@click.option("--fix", is_flag=True, help="Write times as they should be; backs up first.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
+@yes_option
 @pass_manager
-def check(manager: DatabaseManager, *, files: bool, as_json: bool) -> None:
+def check(manager: DatabaseManager, *, files: bool, fix: bool, as_json: bool, yes: bool) -> None:
     """Look for what is wrong, and say what to do.
 
-    Checks integrity, references, schema and migrations. The exit status is 1 if anything
-    was found. Nothing is changed.
+    Checks integrity, references, schema, migrations and values. The exit status is 1 if
+    anything is wrong; a note is not. Without --fix nothing is changed.
     """
     from voices_peewee.cli.output import write_json
-    from voices_peewee.cli.progress import byte_bar
 
-    with byte_bar("Checking") as progress:
+    with progress_bar("Checking") as progress:
         found = manager.check(files=files, on_progress=progress)
+    if fix and (count := sum(one.mendable for one in found)):
+        confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
+        found = manager.check(files=files, fix=True)
+        say(f"backed up first to {str(manager.upgrade_backup)!r}")
+        say(f"{plural(count - sum(one.mendable for one in found), 'time')} mended")
     if as_json:
-        write_json([{"kind": one.kind, "what": one.what, "advice": one.advice} for one in found])
+        write_json([asdict(one) for one in found])
     else:
         write(f"{one.kind}: {printable(one.what)}\n    {printable(one.advice)}\n" for one in found)
-    say(plural(len(found), "finding") if found else "nothing is wrong")
-    if found:
+    wrong = [one for one in found if one.kind != "note"]
+    told = plural(len(wrong), "finding") if wrong else "nothing is wrong"
+    notes = len(found) - len(wrong)
+    say(f"{told}, {plural(notes, 'note')}" if notes else told)
+    if wrong:
         click.get_current_context().exit(1)
 
 
 @command(example="voices backup --backup-path before_upgrade.db")
 @click.option(
     "--backup-path",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     metavar="PATH",
-    help="A file or a folder.  [default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
+    help="A file, or a folder, which a / at the end makes.  "
+    "[default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option(
@@ -116,15 +129,13 @@ def check(manager: DatabaseManager, *, files: bool, as_json: bool) -> None:
 )
 @pass_manager
 def backup(
-    manager: DatabaseManager, backup_path: Path | None, keep: int | None, *, overwrite: bool
+    manager: DatabaseManager, backup_path: str | None, keep: int | None, *, overwrite: bool
 ) -> None:
     """Save a verified copy while others write.
 
     Prints the path of the copy.
     """
-    from voices_peewee.cli.progress import byte_bar
-
-    with byte_bar("Backing up") as progress:
+    with progress_bar("Backing up") as progress:
         saved = manager.backup_database(
             backup_path, progress=progress, keep=keep, overwrite=overwrite
         )
@@ -137,7 +148,8 @@ def backup(
 def list_backups(manager: DatabaseManager, view: View) -> None:
     """List the backups beside the database.
 
-    The newest comes first. Nothing is verified: see verify-backup.
+    Those that have a digest beside them (NAME.sha256), the newest first. Nothing is
+    verified: see verify-backup.
     """
     rows = [_backup_row(one) for one in manager.list_backups()]
     view.show_records("backup", _BACKUP_COLUMNS, rows, default=5)
@@ -147,7 +159,7 @@ def list_backups(manager: DatabaseManager, view: View) -> None:
 @path_argument
 @pass_manager
 def verify_backup(manager: DatabaseManager, path: Path) -> None:
-    """Check a backup: digest, integrity and facts."""
+    """Check a backup: its digest and every page."""
     say(f"{str(path)!r} is sound: {_described(manager.verify_backup(path))}")
 
 
@@ -161,11 +173,13 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
     The backup is verified first, and the present content is backed up. Other programs
     may keep the database open.
     """
-    from voices_peewee.cli.progress import byte_bar
+    from voices_peewee.database.server_url import is_server
 
+    if is_server(manager.path):
+        manager.restore(path)  # which says what to use instead
     found = manager.verify_backup(path)
     confirm(f"Replace {manager.path!r} by {str(path)!r} ({_described(found)})?", yes=yes)
-    with closing(manager), byte_bar("Restoring") as progress:
+    with closing(manager), progress_bar("Restoring") as progress:
         saved, _ = manager.restore(path, progress=progress)
     if saved is not None:
         say(f"what was there is in {str(saved.path)!r}")
@@ -173,7 +187,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 
 
 def _described(backup: Backup) -> str:
-    from voices_peewee.rendering.table import show, size
+    from voices_peewee.rendering.plain import show, size
 
     rows = plural(_records(backup), "record")
     return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"
@@ -188,7 +202,6 @@ def _backup_row(backup: Backup) -> tuple[object, ...]:
         backup.created,
         backup.size,
         _records(backup),
-        backup.version or None,
         str(backup.path),
         backup.sha256,
         list(backup.migrations),

@@ -12,23 +12,23 @@ from voices_peewee.cli.common import (
     command,
     pass_manager,
     plural,
+    progress_bar,
     say,
     write,
     write_path,
 )
+from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.exchange.import_report import Imported
+    from voices_peewee.exchange.report import Imported
 
-_FORMATS: Final = ("jsonl", "json", "csv", "parquet", "sqlite")
-_TOLD: Final = 5
+_TOLD: Final = 20  # bad records or conflicts
 _STATES: Final = {
     "added": "added",
     "same": "same",
     "updated": "updated",
     "conflicts": "in conflict",
-    "skipped": "skipped",
 }
 
 
@@ -37,17 +37,11 @@ _STATES: Final = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(_FORMATS),
+    type=click.Choice(("jsonl", "csv")),
     help="What to write.  [default: as the suffix of PATH says, else jsonl]",
 )
-@click.option(
-    "--output",
-    "-o",
-    metavar="PATH",
-    default="-",
-    help="A file, or a folder (DIR/ is made) for a file a table.  [default: -, stdout]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all.")
 @pass_manager
 def export(
@@ -59,18 +53,15 @@ def export(
     overwrite: bool,
     raw: bool,
 ) -> None:
-    """Write the record or some of its tables to files.
+    """Write the record as JSON lines, or one table as CSV.
 
-    TABLE is speakers, files, history or performance; without one all are written. What is
-    written is one moment of the database, while others may write. Prints the paths of files.
+    TABLE is speakers, files, history, performance or a table's own name; without one all are
+    written. What is written is one moment of the database, while others may write. Prints the
+    path of a file.
     """
-    from voices_peewee.cli.progress import row_bar
-
     to_terminal = output == "-" and sys.stdout.isatty()
-    if to_terminal and form == "parquet":
-        raise click.UsageError("parquet is not for a terminal; use --output PATH")
     target = cast("BinaryIO", _Output()) if output == "-" else output
-    with manager, row_bar("Exporting", hidden=to_terminal) as progress:
+    with manager, progress_bar("Exporting", hidden=to_terminal) as progress:
         done = manager.export(
             target,
             tables or None,
@@ -79,8 +70,8 @@ def export(
             raw=raw,
             progress=progress,
         )
-    for path in done.paths:
-        write_path(path)
+    if done.path is not None:
+        write_path(done.path)
     say("exported " + ", ".join(f"{plural(n, 'row')} of {name}" for name, n in done.rows.items()))
 
 
@@ -109,39 +100,31 @@ class _Output:
     help="What the records are, where neither they nor the file's name say so.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
-@click.option("--skip-bad", is_flag=True, help="Leave out bad records, and report them.")
 @pass_manager
 def import_(
-    manager: DatabaseManager,
-    files: tuple[str, ...],
-    table: str | None,
-    *,
-    dry_run: bool,
-    skip_bad: bool,
+    manager: DatabaseManager, files: tuple[str, ...], table: str | None, *, dry_run: bool
 ) -> None:
     """Import records from files or another database.
 
-    FILE is JSON lines, JSON, CSV, Parquet, a Voices database, one of the original module, or a
-    folder that was exported; '-' is the standard input. What is here already is not doubled.
-    All is imported or nothing; with --skip-bad the exit status is 1 if anything was skipped.
+    FILE is JSON lines, CSV, a Voices database or one of the original module; '-' is the
+    standard input. What is here already is not doubled. All is imported or nothing, and every
+    bad record is told.
     """
-    from voices_peewee.cli.progress import byte_bar
-
-    with manager, byte_bar("Importing") as progress:
-        done = manager.import_records(
-            list(files), table=table, dry_run=dry_run, skip_bad=skip_bad, on_progress=progress
-        )
+    try:
+        with manager, progress_bar("Importing") as progress:
+            done = manager.import_records(
+                list(files), table=table, dry_run=dry_run, on_progress=progress
+            )
+    except InputError as error:
+        _say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        raise
     _say(done)
-    if done.skipped:
-        click.get_current_context().exit(1)
 
 
 def _say(done: Imported) -> None:
     for note in done.notes:
         say(f"note: {note}")
     _say_some("conflict", done.conflicts, sum(one.conflicts for one in done.tables.values()))
-    _say_some("skipped", list(map(str, done.problems)), done.skipped)
-    would = "would be " if done.is_dry_run else ""
     for table, counts in done.tables.items():
         told = [
             f"{getattr(counts, state):,} {words}"
@@ -150,17 +133,18 @@ def _say(done: Imported) -> None:
         ]
         if told:
             say(f"{table}: {', '.join(told)}")
-    if not done.changed:
-        say("nothing to import" if not done.is_dry_run else "nothing would be imported")
-    else:
+    would = "would be " if done.is_dry_run else ""
+    if done.changed:
         say(f"{plural(done.changed, 'record')} {would}imported")
+    else:
+        say("nothing would be imported" if would else "nothing to import")
 
 
 def _say_some(kind: str, sentences: list[str], count: int) -> None:
     for sentence in sentences[:_TOLD]:
         say(f"{kind}: {sentence}")
     if count > _TOLD:
-        say(f"… and {count - _TOLD:,} more {'conflicts' if kind == 'conflict' else 'skipped'}")
+        say(f"… and {count - _TOLD:,} more {'conflicts' if kind == 'conflict' else kind}")
 
 
 @command(example="voices serve --port 8001 --open")

@@ -11,6 +11,7 @@ import click
 from voices_peewee.cli.common import (
     command,
     confirm,
+    counted,
     export_to_option,
     pass_manager,
     plural,
@@ -19,8 +20,8 @@ from voices_peewee.cli.common import (
     say_exported,
     yes_option,
 )
+from voices_peewee.cli.output import View, filter_options, list_options, state_options
 from voices_peewee.cli.values import assignments
-from voices_peewee.cli.view import View, list_options, model_options, since_options, speaker_option
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -33,11 +34,9 @@ _DUPLICATES_TOLD: Final = 10
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--speaker", metavar="SPEAKER", help="Whose voice they hold: an id or a name.")
+@click.option("--speaker", metavar="SPEAKER", help="Whose voice they hold: a name, or id:3.")
 @click.option(
     "--metadata",
-    "--tag",
-    "metadata",
     metavar="KEY=VALUE",
     multiple=True,
     help="A value to record with each file; may be given several times.",
@@ -57,8 +56,6 @@ def add_files(
     A file that is recorded already is updated if it has changed. Files that cannot be read
     are named, the others are kept, and the exit status is 1.
     """
-    from voices_peewee.cli.progress import count_bar
-
     outcomes: Counter[str] = Counter()
 
     def failed(error: AudioError) -> None:
@@ -66,17 +63,16 @@ def add_files(
         say_error(error)
 
     values = assignments(metadata, "--metadata")
-    with manager, count_bar("Adding") as step:
+    with manager:
         added = manager.add_audio_files(
             paths, speaker=speaker, metadata=values, exact=exact, on_error=failed
         )
-        for one in added:
+        for one in counted(added, "Adding"):
             outcomes[one.outcome] += 1
             if one.duplicates and one.outcome != "unchanged":
                 outcomes["duplicates"] += 1
                 if outcomes["duplicates"] <= _DUPLICATES_TOLD:
                     _say_duplicates(one)
-            step()
     if (more := outcomes["duplicates"] - _DUPLICATES_TOLD) > 0:
         say(f"… and {more:,} more have the content of other files")
     states = ("added", "updated", "unchanged", "failed")
@@ -96,6 +92,8 @@ def add_files(
 )
 @click.option("--remove-metadata", metavar="KEY", multiple=True, help="A value to forget.")
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
+@click.option("--speaker", metavar="SPEAKER", help="Whose voice it holds: a name, or id:3.")
+@click.option("--no-speaker", is_flag=True, help="Take the speaker from it.")
 @pass_manager
 def update_file(
     manager: DatabaseManager,
@@ -103,15 +101,21 @@ def update_file(
     metadata: tuple[str, ...],
     remove_metadata: tuple[str, ...],
     processed_path: str | None,
+    speaker: str | None,
+    *,
+    no_speaker: bool,
 ) -> None:
     """Change what is recorded about a file.
 
-    FILE is an id or a path. See also link-file and unlink-file.
+    FILE is an id or a path.
     """
-    if not metadata and not remove_metadata and processed_path is None:
+    if not (metadata or remove_metadata or speaker or no_speaker) and processed_path is None:
         raise click.UsageError(
-            "nothing to change; give --metadata, --remove-metadata or --processed-path"
+            "nothing to change; give --metadata, --remove-metadata, --processed-path, --speaker "
+            "or --no-speaker"
         )
+    if speaker and no_speaker:
+        raise click.UsageError("--speaker and --no-speaker exclude each other")
     values = assignments(metadata, "--metadata")
     with manager, manager.atomic():
         found = manager.get_file(file)
@@ -119,6 +123,8 @@ def update_file(
         changes: dict[str, Any] = {"metadata": {**kept, **values}}
         if processed_path is not None:
             changes["processed_path"] = os.path.abspath(processed_path) if processed_path else None
+        if speaker or no_speaker:
+            changes["speaker"] = manager.get_speaker(speaker) if speaker else None
         say(f"updated {_called(manager.update(found, **changes))}")
 
 
@@ -142,45 +148,19 @@ def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, y
         say(f"deleted {_called(found)} with {lost}")
 
 
-@command(example='voices link-file 1 "John Doe"')
-@click.argument("file")
-@click.argument("speaker")
-@pass_manager
-def link_file(manager: DatabaseManager, file: str, speaker: str) -> None:
-    """Say whose voice a file holds.
-
-    FILE is an id or a path, SPEAKER an id or a name.
-    """
-    with manager:
-        linked = manager.link_file(file, speaker)
-        say(f"linked {_called(linked)} to speaker {linked.speaker_id}")
-
-
-@command(example="voices unlink-file 1")
-@click.argument("file")
-@pass_manager
-def unlink_file(manager: DatabaseManager, file: str) -> None:
-    """Take the speaker from a file.
-
-    FILE is an id or a path.
-    """
-    with manager:
-        say(f"unlinked {_called(manager.unlink_file(file))}")
-
-
 @command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
-@speaker_option
-@click.option("--tag", metavar="TAG", multiple=True, help="Only files of speakers with this tag.")
-@click.option("--format", "file_format", metavar="FORMAT", help="Only this format, such as wav.")
-@model_options
-@since_options
+@click.option(
+    "--format", "file_format", metavar="FORMAT", multiple=True, help="In this format, such as wav."
+)
+@state_options
+@filter_options
 @list_options
 @pass_manager
 def list_files(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List files.
 
-    QUERY is words such as duration:2..4, rate:16k, format:wav,flac (or), ^speaker:Ada (not) or
-    status:failed; a word without a field looks in names and paths.
+    QUERY is words such as duration:2..4, format:wav,flac (or), ^speaker:Ada (not),
+    kind:recording or status:failed; a word without a field looks in names and paths.
     """
     with manager:
         view.show_rows(manager, "files", "file", **filters)
@@ -191,11 +171,15 @@ def _called(file: ProcessedFile) -> str:
 
 
 def _runs_of(manager: DatabaseManager, file: ProcessedFile) -> str:
-    """Say how many runs a file has, and how many of them were measured."""
-    column = ["additional_metrics"]  # of a run that was not measured it is None
-    page = manager.list_rows("history", [f"file_id:{file.id}"], limit=None, columns=column)
-    measured = [metrics is not None for (metrics,) in page]
-    return f"{plural(len(measured), 'run')} and {plural(sum(measured), 'measurement')}"
+    """Say how many runs go with a file and its outputs, and how many rows were measured."""
+    runs: set[object] = set()
+    measured = 0
+    for word in (f"file_id:{file.id}", f"recording_id:{file.id}"):
+        columns = ["run_id", "additional_metrics"]  # of a row that was not measured it is None
+        for run_id, metrics in manager.list_rows("history", [word], limit=None, columns=columns):
+            runs.add(run_id)
+            measured += metrics is not None
+    return f"{plural(len(runs), 'run')} and {plural(measured, 'measurement')}"
 
 
 def _say_duplicates(added: Added) -> None:

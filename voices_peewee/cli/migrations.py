@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import (
+    backed_up,
     command,
     confirm,
     pass_manager,
@@ -18,7 +19,7 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options
+from voices_peewee.cli.output import View, list_options
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 from voices_peewee.rendering.table import Column
 
@@ -52,11 +53,14 @@ def create_migration(
 ) -> None:
     """Write what the models have and the migrations lack.
 
-    NAME is lower-case words joined by '_'. The new file goes to --migrations-dir, or else to
-    the package's own migrations; its path is printed.
+    NAME is lower-case words joined by '_'. The new file goes to --migrations-dir, or in a
+    checkout to the package's own migrations; its path is printed, and what it leaves to be
+    written by hand is said.
     """
     models = None if module is None else _models_of(module)
     write_path(manager.create_migration(name, models=models, empty=empty))
+    for note in manager.migration_notes:
+        say(note)
 
 
 @command(example="voices run-migrations")
@@ -75,7 +79,7 @@ def run_migrations(
         _check(manager)
         return
     with closing(manager):
-        applied = manager.run_migrations(to=to, backup=not no_backup, create=False)
+        applied = backed_up(manager.run_migrations, backup=not no_backup, to=to, create=False)
         _say_backup(manager)
     _print_names(applied, "applied")
 
@@ -98,7 +102,9 @@ def rollback_migration(
     what = f"all migrations after {to!r}" if to else f"the newest {plural(steps or 1, 'migration')}"
     with closing(manager):
         confirm(f"Undo {what} of {manager.path!r}? Their columns and rows are lost.", yes=yes)
-        undone = manager.rollback_migration(steps=steps or 1, to=to, backup=not no_backup)
+        undone = backed_up(
+            manager.rollback_migration, backup=not no_backup, steps=steps or 1, to=to
+        )
         _say_backup(manager)
     _print_names(undone, "undone")
 
@@ -136,19 +142,18 @@ def _say_backup(manager: DatabaseManager) -> None:
 
 
 def _models_of(module: str) -> list[Any]:
-    """Return the package's models and those of a module, which replace ones of their table."""
-    from voices_peewee import MODELS
-
+    """Return a module's models: its MODELS, else what it defines but bases of others."""
     found = _loaded(module)
-    own = getattr(found, "MODELS", None) or [
+    own = [
         one
         for one in vars(found).values()
         if isinstance(one, type) and one.__module__ == module and hasattr(one, "_meta")
     ]
-    if not own:
+    bases = {base for one in own for base in one.__mro__[1:]}
+    models = getattr(found, "MODELS", None) or [one for one in own if one not in bases]
+    if not models:
         raise MigrationError(f"module {module!r} has no models")
-    by_table = {model._meta.table_name: model for model in (*MODELS, *own)}
-    return list(by_table.values())
+    return list(models)
 
 
 def _loaded(module: str) -> object:

@@ -1,19 +1,26 @@
-"""Rows as a table, JSON, JSON lines or CSV, written as they come."""
+"""Lists and facts on the standard output: the options of every list, and its forms."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from voices_peewee.cli.common import write
-from voices_peewee.rendering.json_csv import csv_lines, json_text
-from voices_peewee.rendering.safe import printable, speaks_unicode
+import click
+
+from voices_peewee.cli.common import plural, say, write
+from voices_peewee.errors import QueryError
+from voices_peewee.rendering.plain import printable, speaks_unicode
 
 if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.rendering.table import Shown
 
+F = TypeVar("F", bound=Callable[..., Any])
 Row = Sequence[object]
+
+_SHOWN: Final = 50
 
 
 def write_rows(
@@ -30,18 +37,27 @@ def write_rows(
     Raises:
         OutputError: The output does not take it.
     """
-    counted = _Counted(rows)
+    from voices_peewee.rendering.json_csv import csv_lines
+    from voices_peewee.rendering.table import table_lines
+
+    count = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row
+
     names = [column.name for column in columns]
     if style == "table":
-        from voices_peewee.rendering.table import table_lines
-
-        write(table_lines(columns, counted))
+        write(table_lines(columns, counted()))
     elif style == "csv":
         ascii_only = not speaks_unicode(sys.stdout)
-        write(csv_lines(names, counted, raw=raw, ascii_only=ascii_only))
+        write(csv_lines(names, counted(), raw=raw, ascii_only=ascii_only))
     else:
-        write(_JSON[style](names, counted))
-    return counted.count
+        objects = (_dump(dict(zip(names, row, strict=True))) for row in counted())
+        write(_json_array(objects) if style == "json" else (f"{line}\n" for line in objects))
+    return count
 
 
 def write_text(text: str) -> None:
@@ -61,40 +77,212 @@ def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
     write(fact_lines(facts))
 
 
-class _Counted:
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = rows
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Row]:
-        for row in self._rows:
-            self.count += 1
-            yield row
-
-
-def _json_array(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+def _json_array(objects: Iterable[str]) -> Iterator[str]:
     before = "[\n"
-    for line in _objects(columns, rows):
+    for line in objects:
         yield before + line
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def _json_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    for line in _objects(columns, rows):
-        yield line + "\n"
-
-
-_JSON: Final[Mapping[str, Callable[[Sequence[str], Iterable[Row]], Iterator[str]]]] = {
-    "json": _json_array,
-    "jsonl": _json_lines,
-}
-
-
-def _objects(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    for row in rows:
-        yield _dump(dict(zip(columns, row, strict=True)))
-
-
 def _dump(value: object, indent: int | None = None) -> str:
+    from voices_peewee.rendering.json_csv import json_text
+
     return json_text(value, ascii_only=not speaks_unicode(sys.stdout), indent=indent)
+
+
+class View(NamedTuple):
+    """What of a list is asked for, and in which form."""
+
+    words: tuple[str, ...] = ()
+    sort: str | None = None
+    limit: int | None = _SHOWN
+    offset: int = 0
+    columns: tuple[str, ...] | None = None
+    style: str = "table"
+    raw: bool = False
+
+    def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
+        """Show a list of the database.
+
+        Args:
+            manager: The connected manager.
+            noun: The list.
+            one: What one row is.
+            filters: As ``list_rows`` takes them.
+        """
+        page = manager.list_rows(
+            noun,
+            self.words,
+            sort=self.sort,
+            limit=self.limit,
+            offset=self.offset,
+            columns=self.columns,
+            whole=self.style != "table",
+            **filters,
+        )
+        self._write(page.columns, page.rows, lambda: page.total, one)
+
+    def show_records(
+        self,
+        noun: str,
+        columns: Sequence[Shown],
+        records: Iterable[Sequence[object]],
+        *,
+        default: int | None = None,
+    ) -> None:
+        """Show what is not a table of the database, as the options say.
+
+        Args:
+            noun: What a record is.
+            columns: What the values of a record are.
+            records: The records.
+            default: How many of the columns are shown when none is asked for; None is all.
+
+        Raises:
+            QueryError: A word, the order or a column names a field that is not there.
+        """
+        known = {column.name: index for index, column in enumerate(columns)}
+        chosen = [record for record in records if self._matches(record, known)]
+        for key in reversed(self.sort.split(",") if self.sort else []):
+            index = _position(key.removeprefix("-"), known, "column")
+            chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
+        shown = self.columns or list(known)[:default]
+        places = [_position(name, known, "column") for name in shown]
+        end = None if self.limit is None else self.offset + self.limit
+        rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
+        self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)
+
+    def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
+        return all(_says(record, word, known) for word in self.words)
+
+    def _write(
+        self,
+        columns: Sequence[Shown],
+        rows: Iterable[Sequence[object]],
+        count: Callable[[], int],
+        noun: str,
+    ) -> None:
+        """Write rows to stdout, and how many of all they are to stderr."""
+        shown = write_rows(self.style, columns, rows, raw=self.raw)
+        total = shown if self.limit is None and not self.offset else count()
+        if shown < total:
+            say(f"{shown:,} of {total:,} shown (--all for the rest)")
+        elif self.style == "table":
+            say(plural(total, noun))
+
+
+def _says(record: Sequence[object], word: str, known: dict[str, int]) -> bool:
+    """Whether a record holds a word, or for ``field:value`` has that value."""
+    name, colon, values = word.removeprefix("^").partition(":")
+    if colon:
+        value = record[_position(name, known, "field")]
+        found = str(value).lower() in values.lower().split(",")
+    else:
+        found = any(name.lower() in str(value).lower() for value in record)
+    return found is not word.startswith("^")
+
+
+def _position(name: str, known: dict[str, int], what: str) -> int:
+    if name not in known:
+        raise QueryError.unknown_field(name, known, what)
+    return known[name]
+
+
+def _order(value: object) -> tuple[bool, Any]:
+    return (value is not None, value)
+
+
+def options(*each: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that gives a command several options."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(each):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def list_options(function: F) -> F:
+    """Give a command the options of every list; it gets them as ``view``."""
+
+    @wraps(function)
+    def with_view(*args: Any, **kwargs: Any) -> Any:
+        everything, columns = kwargs.pop("everything"), kwargs.pop("columns")
+        view = View(
+            words=kwargs.pop("words"),
+            sort=kwargs.pop("sort"),
+            limit=None if everything else kwargs.pop("limit"),
+            offset=kwargs.pop("offset"),
+            columns=_names(columns),
+            style=kwargs.pop("style") or "table",
+            raw=kwargs.pop("raw"),
+        )
+        kwargs.pop("limit", None)
+        return function(*args, view=view, **kwargs)
+
+    return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
+
+
+def _names(columns: str | None) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    return tuple(name.strip() for name in columns.split(",") if name.strip())
+
+
+since_options = options(
+    click.option("--since", metavar="TIME", help="From this time on: 2026-11, yesterday, -7d."),
+    click.option("--until", metavar="TIME", help="Up to and with this time."),
+)
+
+speaker_option = click.option(
+    "--speaker", metavar="SPEAKER", help="Only files of this speaker: a name, or id:3."
+)
+
+model_options = options(
+    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
+    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
+)
+
+filter_options = options(
+    click.option(
+        "--speaker", metavar="SPEAKER", multiple=True, help="Of this speaker: a name, or id:3."
+    ),
+    click.option("--tag", metavar="TAG", multiple=True, help="Of speakers with this tag."),
+    click.option(
+        "--model", metavar="MODEL", multiple=True, help="Of this model: demucs, or demucs:4.0."
+    ),
+    click.option(
+        "--operation", metavar="OP", multiple=True, help="Of this operation: voice_separation."
+    ),
+    since_options,
+)
+
+state_options = options(
+    click.option("--failed", is_flag=True, help="Only what failed."),
+    click.option("--unfinished", is_flag=True, help="Only what goes on, or whose process died."),
+    click.option("--success", is_flag=True, help="Only what succeeded."),
+)
+
+_OPTIONS: Final = (
+    click.argument("words", nargs=-1, metavar="[QUERY]..."),
+    click.option("--sort", metavar="FIELDS", help="Order, such as 'name,-id'; '-' descends."),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        default=_SHOWN,
+        show_default=True,
+        metavar="N",
+        help="How many to show.",
+    ),
+    click.option(
+        "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="How many to skip."
+    ),
+    click.option("--all", "everything", is_flag=True, help="Show all."),
+    click.option("--columns", metavar="NAMES", help="What to show, such as 'id,name'."),
+    click.option("--json", "style", flag_value="json", help="A JSON array."),
+    click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),
+    click.option("--csv", "style", flag_value="csv", help="CSV with a heading."),
+    click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all."),
+)

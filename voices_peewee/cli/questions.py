@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
+from voices_peewee.cli.output import options, since_options
 from voices_peewee.cli.values import split_model, time_bounds
-from voices_peewee.cli.view import options, since_options
-from voices_peewee.rendering.safe import speaks_unicode
+from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.questions.comparison import Comparison
+    from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
 
-_PIPE: Final = 80  # columns where there is no terminal
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-_MODEL: Final = ("model_type", "model_version")
-_NUMBERS: Final = (
-    Column("n", "count"),
-    Column("failures", "count", "failed"),
-    Column("mean", "metric"),
-    Column("margin", "metric", "±95 %"),
-    Column("median", "metric"),
-    Column("stdev", "metric", "SD"),
-    Column("sdri", "fixed", "SDRi"),
-    Column("real_time_factor", "number", "RTF"),
-    Column("memory_usage", "rounded", "MB"),
-)
 
 metric_options = options(
     click.option("--metric", default="si_snri", metavar="NAME", help="[default: si_snri]"),
@@ -53,103 +39,109 @@ run_options = options(
     ),
     since_options,
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="WORD",
+    help="Only runs that match a query word: metadata.room:hall; several narrow it down.",
+)
+style_options = options(
+    click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
+    click.option("--json", "style", flag_value="json", help="JSON."),
+    click.option("--md", "style", flag_value="md", help="Markdown, for a job summary."),
+    click.option("--latex", "style", flag_value="latex", help="LaTeX with booktabs."),
+)
 
 
-@command(example="voices leaderboard --by model,speaker")
+@command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
+@click.argument("words", nargs=-1, metavar="[QUERY]...")
 @metric_options
 @click.option(
     "--by",
     default="model",
     metavar="FIELDS",
-    help="What makes the groups: model, model_type, model_version, speaker, operation_type, "
-    "file, file_format.  [default: model]",
+    help="What makes the groups: model, speaker, tag, file, any other field, parameters.KEY, "
+    "metadata.KEY.  [default: model]",
 )
+@click.option("--pivot", metavar="DOWN,ACROSS", help="The means of two groupings as a table.")
+@click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
 @click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0.")
 @run_options
+@where_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
-@json_option
+@style_options
 @pass_manager
 def leaderboard(
     manager: DatabaseManager,
+    words: tuple[str, ...],
+    where: tuple[str, ...],
     by: str,
+    pivot: str | None,
     model: str | None,
     since: str | None,
     until: str | None,
     *,
-    as_json: bool,
+    style: str,
     **filters: Any,
 ) -> None:
     """Rank models by a metric.
 
-    Every measurement of a successful run counts. The interval is that of the mean, by
-    Student's t; SDRi, real-time factor and memory are means.
+    A recording counts once: by the mean over the stems of its latest successful run. The
+    interval is that of the mean, by Student's t; SDRi, real-time factor and memory are means.
     """
-    from voices_peewee.cli.output import write_json
-
-    fields = [field for name in by.split(",") for field in _fields(name.strip())]
     with manager:
         board = manager.leaderboard(
-            by=fields, **split_model(model), **time_bounds(since, until), **filters
+            by=pivot or by,
+            where=(*words, *where),
+            **split_model(model),
+            **time_bounds(since, until),
+            **filters,
         )
-    if as_json:
-        write_json(board.to_dicts())
+        if pivot:
+            _show_pivot(board, style)
+        else:
+            _show_board(board, style)
+
+
+def _show_pivot(board: Leaderboard, style: str) -> None:
+    from voices_peewee.cli.output import write_json, write_rows
+
+    table = board.pivot()
+    if style == "json":
+        names = [column.name for column in table.columns()]
+        write_json([dict(zip(names, row, strict=True)) for row in table.rows()])
+    elif style == "table":
+        say(table.title)
+        write_rows("table", table.columns(), table.rows())
+        _say_all(table.notes)
     else:
-        _show_board(board)
+        write([table.to_markdown() if style == "md" else table.to_latex()])
 
 
-def _fields(name: str) -> Sequence[str]:
-    return _MODEL if name == "model" else (name,)
+def _show_board(board: Leaderboard, style: str) -> None:
+    """Write a leaderboard; its title, and what else has to be said, go to stderr."""
+    from voices_peewee.cli.output import write_json, write_rows
+
+    if style == "json":
+        write_json(board.to_dicts())
+    elif style != "table":
+        write([board.to_markdown() if style == "md" else board.to_latex()])
+    elif not board.rows:
+        _say_all((board.title, "no runs"))
+    else:
+        say(board.title)
+        columns = board.columns()
+        bars: list[object] = [*_bars([row.mean for row in board.rows])]
+        keys = sum(column.kind == "key" for column, _ in columns)
+        columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
+        rows = zip(*(values for _, values in columns), strict=True)
+        write_rows("table", [column for column, _ in columns], rows)
+        _say_all(board.notes)
 
 
-def _show_board(board: Leaderboard) -> None:
-    """Write a table; a label that all rows share stands in the title, on stderr."""
-    from voices_peewee.cli.output import write_rows
-
-    labels = _labels(board)
-    shared = [name for name, each in labels.items() if len(board) > 1 and len({*each}) == 1]
-    order = "highest" if board.higher_is_better else "lowest"
-    metric = f"{board.metric} ({board.unit})" if board.unit else board.metric
-    say(
-        ", ".join(
-            [metric, f"{order} mean first", *(f"{name} {labels[name][0]}" for name in shared)]
-        )
-    )
-    shown = [(Column(name), each) for name, each in labels.items() if name not in shared]
-    bars = _bars([row.mean for row in board.rows])
-    columns = [*shown, (Column("bar", "bar", " "), bars), *_numbers(board)]
-    rows = zip(*(values for _, values in columns), strict=True)
-    write_rows("table", [column for column, _ in columns], rows)
-    if not board.rows:
-        say("no measurements")
-
-
-def _labels(board: Leaderboard) -> dict[str, list[str]]:
-    """Return the columns that say what each group is; a model and its version are one."""
-    values = {name: [row.key[place] for row in board] for place, name in enumerate(board.by)}
-    labels: dict[str, list[str]] = {}
-    for name, column in values.items():
-        if name == "model_type" and "model_version" in values:
-            pairs = zip(column, values["model_version"], strict=True)
-            labels["model"] = [_label(model, version) for model, version in pairs]
-        elif name != "model_version" or "model_type" not in values:
-            labels[name.replace("_", " ")] = [value or "-" for value in column]
-    return labels
-
-
-def _label(model: str | None, version: str | None) -> str:
-    return (model or "-") if version is None else f"{model or '-'}:{version}"
-
-
-def _numbers(board: Leaderboard) -> Iterator[tuple[Column, Sequence[object]]]:
-    """Yield the columns that say something: not what nobody measured, and no zero failures."""
-    kinds = {"metric": "fixed" if board.unit == "dB" else "number"}
-    for column in _NUMBERS:
-        values = [getattr(row, column.name) for row in board.rows]
-        empty = 0 if column.name == "failures" else None
-        if any(value != empty for value in values):
-            kind = kinds.get(column.kind, column.kind)
-            yield Column(column.name, kind, column.title), values
+def _say_all(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        say(sentence)
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:
@@ -167,63 +159,86 @@ def _bar(share: float) -> str:
 
 
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
-@click.argument("a")
-@click.argument("b")
+@click.argument("models", nargs=-1, required=True, metavar="A B [C]...")
 @metric_options
 @click.option(
-    "--cluster",
-    type=click.Choice(["speaker"]),
-    help="Resample speakers, not recordings, since those of one speaker are alike.",
+    "--unit",
+    type=click.Choice(["recording", "speaker", "stem"]),
+    default="recording",
+    help="What counts once: speaker, where the claim is about speakers that were not recorded "
+    "yet.  [default: recording]",
 )
+@click.option("--baseline", metavar="A", help="Compare all others with this one, not every pair.")
 @click.option(
     "--fail-if-worse",
     type=float,
-    metavar="X",
-    help="Exit 1 if B is worse than A by more than X, in the metric's unit, or if no recording "
-    "was processed by both.",
+    metavar="M",
+    help="Exit 1 if the interval shows that B is worse than A by more than M, in the metric's "
+    "unit.",
 )
+@click.option(
+    "--require-not-worse",
+    type=float,
+    metavar="M",
+    help="Exit 1 unless it shows that B is not worse by more than M (non-inferiority).",
+)
+@click.option(
+    "--allow-lost",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Of A's recordings so many may have no value of B before these two exit 1.  [default: 0]",
+)
+@click.option("--cluster", hidden=True)
 @run_options
-@json_option
+@where_option
+@style_options
 @pass_manager
 def compare(
     manager: DatabaseManager,
-    a: str,
-    b: str,
+    models: tuple[str, ...],
+    fail_if_worse: float | None,
+    require_not_worse: float | None,
+    allow_lost: int,
+    cluster: str | None,
     since: str | None,
     until: str | None,
     *,
-    fail_if_worse: float | None,
-    as_json: bool,
+    style: str,
     **filters: Any,
 ) -> None:
-    """Compare two models on what both have processed.
+    """Compare models on the recordings of which both have a value.
 
-    A and B are models, with or without a version: demucs:4.0. Differences are B - A. The
-    interval is that of the mean difference, by bootstrap; the p-value is that of Wilcoxon's
-    signed-rank test.
+    A, B and more are models, with or without a version, or query words in quotes, of which
+    the first may be a model: "demucs:4.0 parameters.shifts:1". Differences are B - A. The
+    interval and the p-value are those of the mean difference of recordings, by Student's t;
+    of three models and more, p-values are adjusted for their number (Holm).
     """
+    from voices_peewee.questions.gate import Gate
+
+    if cluster is not None:
+        raise click.UsageError(f"--cluster went; use --unit {cluster}")
+    gate = Gate(fail_if_worse, require_not_worse, allow_lost)
+    gate.check(models, filters["baseline"])
+    with manager:
+        found = manager.compare(*models, **time_bounds(since, until), **filters)
+    _show_comparison(found, style)
+    if gate.is_set:
+        reasons, remarks = gate.judge(found)
+        _say_all((*remarks, *reasons))
+        if reasons:
+            click.get_current_context().exit(1)
+
+
+def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
     from voices_peewee.cli.output import write_json, write_text
 
-    with manager:
-        result = manager.compare(a, b, **time_bounds(since, until), **filters)
-    if as_json:
-        write_json(result.to_dict())
+    if style == "json":
+        write_json(found.to_dict())
+    elif style == "table":
+        write_text(str(found))
     else:
-        write_text(str(result))
-    if fail_if_worse is not None:
-        _fail_if_worse(result, fail_if_worse)
-
-
-def _fail_if_worse(result: Comparison, margin: float) -> None:
-    """Exit 1 if B is worse by more than a margin, or if nobody can tell."""
-    if result.worse_by is not None and result.worse_by <= margin:
-        return
-    if result.worse_by is None:
-        say("no recording was processed by both")
-    else:
-        unit = f" {result.unit}" if result.unit else ""
-        say(f"{result.b} is worse by {result.worse_by:.4g}{unit}, more than {margin:g}")
-    click.get_current_context().exit(1)
+        write([found.to_markdown() if style == "md" else found.to_latex()])
 
 
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")
@@ -233,10 +248,10 @@ def _fail_if_worse(result: Comparison, margin: float) -> None:
     "--output",
     "-o",
     type=click.Path(path_type=Path),
+    required=True,
     metavar="FILE",
-    help="Save a picture; the suffix is .png, .svg or .pdf.",
+    help="Where the picture goes; the suffix is .png, .svg or .pdf.",
 )
-@click.option("--terminal", is_flag=True, help="Draw as text too, which is done without -o.")
 @click.option(
     "--metric",
     multiple=True,
@@ -256,41 +271,28 @@ def _fail_if_worse(result: Comparison, margin: float) -> None:
     help="The direction of a metric where it is not known.",
 )
 @run_options
+@where_option
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @pass_manager
 def plot(
     manager: DatabaseManager,
     kind: str,
     models: tuple[str, ...],
-    output: Path | None,
+    output: Path,
     metric: tuple[str, ...],
     since: str | None,
     until: str | None,
     *,
-    terminal: bool,
     overwrite: bool,
     **filters: Any,
 ) -> None:
-    """Draw a plot: a distribution, paired, scatter or trend.
+    """Draw a plot: a distribution, paired or scatter.
 
-    KIND is distribution (metrics by model), paired (two models on the same recordings),
-    scatter (a metric against the duration or another number) or trend (a metric over time, by
-    model version). MODELs narrow it down: demucs, or demucs:4.0; a paired plot is of two.
+    KIND is distribution (metrics by model), paired (two models on the same recordings) or
+    scatter (a metric of each run against the duration or another number). MODELs narrow it
+    down: demucs, or demucs:4.0; a paired plot is of two.
     """
     question = {"metric": metric or None, **time_bounds(since, until), **filters}
     with manager:
-        if output is not None:
-            manager.plot(kind, *models, path=output, overwrite=overwrite, **question)
-            write_path(output)
-        if terminal or output is None:
-            write([manager.plot_text(kind, *models, **_terminal(), **question), "\n"])
-
-
-def _terminal() -> dict[str, Any]:
-    """Return what the standard output can show."""
-    on_terminal = sys.stdout.isatty()
-    return {
-        "width": shutil.get_terminal_size().columns if on_terminal else _PIPE,
-        "color": on_terminal and not os.environ.get("NO_COLOR"),
-        "ascii_only": not speaks_unicode(sys.stdout),
-    }
+        manager.plot(kind, *models, path=output, overwrite=overwrite, **question)
+        write_path(output)

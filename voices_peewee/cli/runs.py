@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,19 +19,27 @@ from voices_peewee.cli.common import (
     say,
     write_path,
 )
-from voices_peewee.cli.values import assignments, json_object, split_model, time_bounds
-from voices_peewee.cli.view import (
+from voices_peewee.cli.output import (
     View,
+    filter_options,
     list_options,
     model_options,
     since_options,
     speaker_option,
+    state_options,
 )
-from voices_peewee.rendering.safe import printable
+from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+
+where_option = click.option(
+    "--where",
+    metavar="QUERY",
+    multiple=True,
+    help="A query word, as the lists take them; may be given several times.",
+)
 
 _FAILURE_COLUMNS: Final = (
     Column("count", "count", "runs"),
@@ -46,28 +55,24 @@ _FAILURE_COLUMNS: Final = (
 
 
 @command(example="voices list-history --failed --since -7d")
-@click.option("--failed", is_flag=True, help="Only runs that failed.")
-@click.option("--unfinished", is_flag=True, help="Only runs that go on, or whose process died.")
-@click.option("--success", is_flag=True, help="Only runs that succeeded.")
-@speaker_option
-@model_options
-@since_options
+@state_options
+@filter_options
 @list_options
 @pass_manager
 def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List what was done to which file.
 
-    QUERY is words such as model:demucs:4.0, status:failed, started:2026-11.. or
-    parameters.shifts:2; a word without a field looks in names, paths and errors.
+    A run has a row for each of its outputs. QUERY is words such as model:demucs:4.0,
+    status:failed, started:2026-11.., run:ID or parameters.shifts:2; a word without a field
+    looks in names, paths and errors.
     """
     with manager:
-        view.show_rows(manager, "history", "run", **filters)
+        view.show_rows(manager, "history", "row", **filters)
 
 
 @command(example="voices list-performance --model demucs si_snri:10.. --sort -si_snri")
-@speaker_option
-@model_options
-@since_options
+@state_options
+@filter_options
 @list_options
 @pass_manager
 def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> None:
@@ -84,13 +89,13 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--operation", required=True, metavar="OP", help="What is to be done.")
 @click.option("--model", metavar="MODEL", help="By which model: demucs, or demucs:4.0.")
-@click.option("--parameters", metavar="JSON", help="With which parameters: a JSON object.")
 @click.option(
     "--param",
     metavar="KEY=VALUE",
     multiple=True,
     help="One parameter; may be given several times.",
 )
+@where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
 @click.option("--check", is_flag=True, help="Exit 1 if anything is left to do.")
@@ -100,8 +105,8 @@ def pending(
     paths: tuple[str, ...],
     operation: str,
     model: str | None,
-    parameters: str | None,
     param: tuple[str, ...],
+    where: tuple[str, ...],
     *,
     nul: bool,
     as_json: bool,
@@ -110,16 +115,19 @@ def pending(
     """Print the files that are still to be processed.
 
     Those are the files among PATH... that have no successful run of exactly these settings, or
-    have changed since. Their paths are printed as they were given, one a line. With '-' as a
-    PATH more are read from the standard input.
+    have changed since. Their paths are printed as they were given, one a line. A folder stands
+    for the recordings in it. With '-' as a PATH more are read from the standard input.
     """
     from voices_peewee.cli.output import write_rows
 
-    settings = {**json_object(parameters, "--parameters"), **assignments(param, "--param")}
     left = 0
     with manager:
         found = manager.pending(
-            _sources(paths, nul=nul), operation, **split_model(model), parameters=settings
+            _sources(paths, nul=nul),
+            operation,
+            **split_model(model),
+            parameters=assignments(param, "--param"),
+            where=where,
         )
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
@@ -128,31 +136,48 @@ def pending(
                 write_path(path, end="\0" if nul else "\n")
                 left += 1
     say(f"{plural(left, 'file')} pending")
+    if found.unknown:
+        say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
     if check and left:
         click.get_current_context().exit(1)
 
 
 def _sources(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
-    """Return the paths, and in the place of ``-`` those on the standard input."""
-    if "-" not in paths:
+    """Return the files, those of folders, and in the place of ``-`` those on standard input."""
+    if "-" not in paths and not any(Path(path).is_dir() for path in paths):
         return paths
-    end = b"\0" if nul else b"\n"
-    return chain.from_iterable(_read_paths(end) if path == "-" else [path] for path in paths)
+    return chain.from_iterable(
+        _read_paths(nul=nul) if path == "-" else _files(path) for path in paths
+    )
 
 
-def _read_paths(end: bytes) -> Iterator[str]:
-    rest = b""
+def _files(path: str) -> Iterable[str]:
+    if not Path(path).is_dir():
+        return [path]
+    from voices_peewee.records.audio_files import find_files
+
+    return find_files([path], on_error=lambda error: say(f"Warning: {error}"))
+
+
+def _read_paths(*, nul: bool) -> Iterator[str]:
+    """Yield the paths on the standard input; lines may end as Windows ends them."""
+    end, first = b"\0" if nul else b"\n", sys.stdin.buffer.read(3)
+    rest = first if nul else first.removeprefix(codecs.BOM_UTF8)
     while block := sys.stdin.buffer.read(1 << 16):
         *names, rest = (rest + block).split(end)
-        yield from (os.fsdecode(name) for name in names if name)
-    if rest:
-        yield os.fsdecode(rest)
+        yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in names)))
+    yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in rest.split(end))))
+
+
+def _line(name: bytes, *, nul: bool) -> bytes:
+    return name if nul else name.removesuffix(b"\r")
 
 
 @command(example="voices failures --since -7d")
 @model_options
 @speaker_option
 @since_options
+@where_option
 @list_options
 @pass_manager
 def failures(
@@ -163,20 +188,30 @@ def failures(
     speaker: str | None,
     since: str | None,
     until: str | None,
+    where: tuple[str, ...],
 ) -> None:
-    """Group the failed runs by their error.
+    """Group the failed runs by their error, numbers and paths aside.
 
-    For each error the newest run is named as an example; see show-run.
+    For each error the newest run is named as an example; see show-run. Runs that a later one of
+    the same settings made good are left out, unless --all is given. QUERY is words as
+    list-history takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
         found = manager.failures(
             operation_type=operation,
             speaker=speaker,
+            where=[*where, *view.words],
+            all=view.limit is None,
             **split_model(model),
             **time_bounds(since, until),
         )
+    view = view._replace(words=())  # noqa: SLF001 - a NamedTuple's own
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
+    if found.cured:
+        say(f"{plural(found.cured, 'run')} made good by a later one (--all to see)")
+    if found.without_speaker:
+        say(f"{plural(found.without_speaker, 'failed run')} without a speaker left out")
 
 
 @command(example="voices show-run 1")
@@ -211,19 +246,6 @@ def close_unfinished(manager: DatabaseManager, older_than: str | None) -> None:
     A run whose process lives on this host is left alone. One of another host, or of a process
     that nobody knows, is closed only with --older-than.
     """
-    age = None if older_than is None else _seconds(older_than)
+    age = duration(older_than, "--older-than")
     with manager:
         say(f"{plural(manager.close_unfinished(older_than=age), 'run')} closed")
-
-
-_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def _seconds(text: str) -> float:
-    parts = _AGE.findall(text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise click.UsageError(
-            printable(f"--older-than takes a time such as 90m, 36h or 2d, not {text!r}")
-        )
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -17,7 +17,7 @@ from voices_peewee.cli.common import (
     write,
     yes_option,
 )
-from voices_peewee.cli.view import View, list_options, since_options
+from voices_peewee.cli.output import View, list_options, since_options
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def update_speaker(
 ) -> None:
     """Change a speaker's name or description.
 
-    SPEAKER is an id or a name.
+    SPEAKER is a name, or id:3.
     """
     changes: dict[str, Any] = {}
     if name is not None:
@@ -85,7 +85,7 @@ def delete_speaker(
 ) -> None:
     """Delete a speaker; the files stay, without a speaker.
 
-    SPEAKER is an id or a name. With --export-to the speaker and the files are written first,
+    SPEAKER is a name, or id:3. With --export-to the speaker and the files are written first,
     and 'voices import PATH' brings them back.
     """
     with manager:
@@ -105,7 +105,7 @@ def delete_speaker(
 def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Add tags to a speaker.
 
-    SPEAKER is an id or a name.
+    SPEAKER is a name, or id:3.
     """
     with manager:
         _say_tags(manager.add_tags(speaker, tags))
@@ -118,7 +118,7 @@ def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> N
 def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Remove tags from a speaker.
 
-    SPEAKER is an id or a name.
+    SPEAKER is a name, or id:3.
     """
     with manager:
         _say_tags(manager.remove_tags(speaker, tags))

@@ -1,4 +1,4 @@
-"""What the words of a command line mean: values, times and models."""
+"""What the words of a command line mean: values, durations, times and models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
     """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
+
+    A number that JSON would write otherwise, such as the version 4.10, stays text.
 
     Raises:
         click.UsageError: One has no ``=`` or no key.
@@ -28,29 +30,42 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
     return values
 
 
-def json_object(text: str | None, option: str) -> dict[str, object]:
-    """Read a JSON object; nothing is an empty one.
-
-    Raises:
-        click.UsageError: It is none.
-    """
-    value = {} if text is None else _json_or_text(text)
-    if not isinstance(value, dict):
-        raise click.UsageError(printable(f"{option} takes a JSON object, not {text!r}"))
-    return value
-
-
 def _json_or_text(text: str) -> object:
     import json
 
     try:
-        return json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and json.dumps(value) != text else value
 
 
 def _no_number(name: str) -> float:
     raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """Read a duration such as 90m, 36h or 2d, in seconds.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    if text is None:
+        return None
+    from voices_peewee.search.values import number
+
+    expected = "a duration with its unit, as 90m, 36h or 2d"
+    if text[-1:].isdigit():  # seconds, or days? it has to be said
+        raise _unreadable(option, text, expected)
+    try:
+        return number("seconds", text)
+    except ValueError as error:
+        raise _unreadable(option, text, expected) from error
+
+
+def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
+    return click.UsageError(printable(f"{option} {text!r} cannot be read; it takes {expected}"))
 
 
 class TimeFilter(TypedDict):
@@ -64,9 +79,12 @@ def time_bounds(since: str | None, until: str | None) -> TimeFilter:
     """Read ``--since`` and ``--until`` as the lists do: what they name is included.
 
     Raises:
-        click.UsageError: One cannot be read.
+        click.UsageError: One cannot be read, or the second lies before the first.
     """
-    return {"since": _bound("--since", since, 0), "until": _bound("--until", until, 1)}
+    start, end = _bound("--since", since, 0), _bound("--until", until, 1)
+    if start is not None and end is not None and start >= end:
+        raise click.UsageError(printable(f"--until {until!r} lies before --since {since!r}"))
+    return {"since": start, "until": end}
 
 
 def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
@@ -80,8 +98,7 @@ def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
     try:
         return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
     except ValueError as error:
-        message = f"{option} {text!r} cannot be read; it takes {EXPECTED['time']}"
-        raise click.UsageError(printable(message)) from error
+        raise _unreadable(option, text, EXPECTED["time"]) from error
 
 
 class ModelFilter(TypedDict, total=False):

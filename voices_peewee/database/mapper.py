@@ -6,18 +6,133 @@ instances: clean, without defaults, as Peewee itself would build them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import datetime as dt
+import gc
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.conversions import binder, reader, stored
 from voices_peewee.errors import InvalidValueError, QueryError
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
 from voices_peewee.schema.models import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
+
+# What goes into such a column as it is; text only if it is ASCII, for a path's sake.
+_PLAIN: Final[dict[type[pw.Field], type]] = {
+    pw.AutoField: int,
+    pw.BigIntegerField: int,
+    pw.BooleanField: bool,
+    pw.DoubleField: float,
+    pw.IntegerField: int,
+    pw.TextField: str,
+    NameField: str,
+    PathField: str,
+}
+_PARSE: Final = json.JSONDecoder().raw_decode
+
+Converter = Callable[[Any], Any]
+# A value's key, the type with which it is bound as it is, and what else converts it. A plain
+# tuple: Python unpacks it twice as fast as a named one.
+Binder = tuple[str, Any, Converter]
+
+
+def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
+    """Return the values of one row as the database takes them.
+
+    Raises:
+        InvalidValueError: A value does not fit its column.
+    """
+    get = data.get
+    try:
+        return [
+            value
+            if (value := get(key)) is None
+            or (type(value) is plain and (plain is not str or value.isascii()))
+            else convert(value)
+            for key, plain, convert in binders
+        ]
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(_misfit(binders, data)) from error
+
+
+def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
+    for key, _, convert in binders:
+        try:
+            convert(data.get(key))
+        except (TypeError, ValueError):
+            return f"{key} cannot be {data.get(key)!r}"
+    return "a value does not fit its column"
+
+
+def binder(field: pw.Field) -> Binder:
+    """Return how the values of a field are bound."""
+    return field.name, _PLAIN.get(type(_target(field))), _to_database(field)
+
+
+def _target(field: pw.Field) -> pw.Field:
+    return field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+
+
+def _to_database(field: pw.Field) -> Converter:
+    slow: Converter = field.db_value
+    if isinstance(field, JSONField):
+        return dump_json
+    if isinstance(field, UTCDateTimeField):
+
+        def bind_time(value: Any) -> Any:
+            if type(value) is dt.datetime and value.tzinfo is dt.UTC:
+                return value.isoformat(" ", "microseconds")
+            return slow(value)
+
+        return bind_time
+    return slow
+
+
+def reader(field: pw.Field) -> Converter | None:
+    """Return what turns a stored value into Python's; None where they are the same."""
+    slow: Converter = field.python_value
+    if isinstance(field, JSONField):
+        return _json_reader(slow)
+    if isinstance(field, UTCDateTimeField):
+        return _time_reader(slow)
+    if isinstance(field, PathField):
+        return lambda text: text if text.isascii() else slow(text)
+    if isinstance(field, pw.BooleanField):
+        return bool
+    return None if type(_target(field)) in _PLAIN else slow
+
+
+def _json_reader(slow: Converter) -> Converter:
+    def read_json(text: Any) -> Any:
+        if text == "{}":
+            return {}
+        try:
+            value, end = _PARSE(text)
+        except (TypeError, ValueError):
+            return slow(text)
+        return value if end == len(text) else slow(text)
+
+    return read_json
+
+
+def _time_reader(slow: Converter) -> Converter:
+    parse = dt.datetime.fromisoformat
+
+    def read_time(text: Any) -> Any:
+        try:
+            time = parse(text)
+        except (TypeError, ValueError):
+            return slow(text)
+        return time if time.tzinfo is dt.UTC else slow(text)
+
+    return read_time
 
 
 class Mapper(Generic[M]):
@@ -46,8 +161,6 @@ class Mapper(Generic[M]):
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
-    # From rows to objects
-
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
         """Yield an instance for each row."""
         new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
@@ -66,8 +179,6 @@ class Mapper(Generic[M]):
         """Return the instance with an id, or None."""
         rows = connection.execute(self.get_sql, (key,)).fetchall()
         return next(self.build(rows), None)
-
-    # From objects to rows
 
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
         """Return the parameters of ``insert_sql`` for the values of one object.
@@ -101,13 +212,14 @@ class Mapper(Generic[M]):
         """
         if not instances:
             return
-        keys = self._new_ids(connection, len(instances))
+        keys = self.new_ids(connection, len(instances))
         connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
         for key, instance in zip(keys, instances, strict=True):
             instance.__data__["id"] = key
             instance._dirty.clear()
 
-    def _new_ids(self, connection: Any, count: int) -> Sequence[int]:
+    def new_ids(self, connection: Any, count: int) -> Sequence[int]:
+        """Return the ids of rows to come; they are nobody else's while the transaction lasts."""
         table = self.model._meta.table_name
         if self._returns_id:  # others insert meanwhile: take them from the sequence
             rows = connection.execute(_NEW_IDS, (f'"{table}"', count)).fetchall()
@@ -178,15 +290,16 @@ def mapper(model: type[M]) -> Mapper[M]:
     return Mapper(model)
 
 
-def forget_statements(*, is_server: bool) -> None:
+def forget_statements(database: object) -> None:
     """Compile statements anew where they were compiled for another engine."""
-    global _for_server  # noqa: PLW0603 - as is what the models are bound to
-    if is_server != _for_server:
-        _for_server = is_server
+    global _compiled_for  # noqa: PLW0603 - as is what the models are bound to
+    kind = str(getattr(database, "param", "?"))
+    if kind != _compiled_for:
+        _compiled_for = kind
         mapper.cache_clear()
 
 
-_for_server = False
+_compiled_for = "?"
 _NEW_IDS: Final = (
     "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
 )
@@ -205,3 +318,38 @@ def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _statement(query: pw.ModelInsert) -> str:
     """Return the SQL of an INSERT without what Peewee would have it return."""
     return str(query.sql()[0]).partition(" RETURNING ")[0]
+
+
+class _YoungOnly:
+    """Hold off the garbage collector's full collections: they walk a growing result over and over.
+
+    Young objects are collected as ever: many small collections in the processor's cache take
+    less time than none and one of everything at the end. Threads may be inside at once, without
+    a lock that a fork could leave locked: at worst one of them is not spared.
+    """
+
+    def __init__(self) -> None:
+        self._inside: list[int] = []  # the process of each; a child inherits its parent's
+        self._usual = gc.get_threshold()
+
+    def __enter__(self) -> None:
+        try:
+            self._inside.append(os.getpid())
+            if (found := gc.get_threshold())[2] != _NEVER:
+                self._usual = found
+                gc.set_threshold(*found[:2], _NEVER)
+        except BaseException:  # an interrupt
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(
+            ValueError
+        ):  # a child that was forked inside, which leaves as its parent does
+            self._inside.remove(os.getpid())
+        if os.getpid() not in self._inside:
+            gc.set_threshold(*self._usual)
+
+
+_NEVER: Final = 2**31 - 1
+no_full_collection: Final = _YoungOnly()

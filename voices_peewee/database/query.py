@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Mapper, forget_statements, mapper
+from voices_peewee.database.mapper import (
+    Mapper,
+    forget_statements,
+    mapper,
+    no_full_collection,
+)
 from voices_peewee.database.results import ResultList, python_rows, run_query
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, cut_note, html_lines, html_table
 from voices_peewee.schema.models import BaseModel, database_proxy
+from voices_peewee.schema.vocabulary import describe
 
 __all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
 
@@ -68,29 +71,22 @@ class Query(_Select[M]):
             MissingExtraError: pandas is not installed.
             QueryError: A column of ``expand`` is unknown or holds no JSON.
         """
-        from voices_peewee.rendering.frames import query_frame
-
         return query_frame(self, self.model._meta.database, expand=expand)
 
     def _repr_html_(self) -> str:
         if database_proxy.obj is None:
-            return html_text.sentences(
-                f"a query of {self.model.__name__}; no database is connected"
-            )
-        most = html_text.ROWS + 1 if self._limit is None else min(self._limit, html_text.ROWS + 1)
+            return html_lines(f"a query of {self.model.__name__}; no database is connected")
+        most = ROWS + 1 if self._limit is None else min(self._limit, ROWS + 1)
         if self._is_default:
-            names = list(self.model.glance())
+            names = self.model.glance()
+            columns = [describe(name) for name in names]
             rows = [[getattr(one, name) for name in names] for one in self.clone().limit(most)]
         else:
             specs, batches = run_query(self.limit(most), self.model._meta.database)
-            names = [spec.name for spec in specs]
+            columns = [describe(spec.name, spec.kind) for spec in specs]
             rows = list(python_rows(specs, batches))
-        rows, total = (
-            rows[: html_text.ROWS],
-            len(rows) if len(rows) <= html_text.ROWS else self.count(),
-        )
-        head = [html_text.heading(name) for name in names]
-        return html_text.table(head, rows, note=html_text.cut_note(len(rows), total))
+        total = len(rows) if len(rows) <= ROWS else self.count()
+        return html_table(columns, rows[:ROWS], note=cut_note(min(len(rows), ROWS), total))
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
         """Run the query and yield its rows without keeping them."""
@@ -112,6 +108,18 @@ class Query(_Select[M]):
         if self._is_default:
             return _Rows(cursor, mapper(self.model).build)
         return super()._get_model_cursor_wrapper(cursor)
+
+
+def query_frame(
+    query: Any, database: pw.Database, *, expand: bool | Sequence[str] = False
+) -> pd.DataFrame:
+    """Return a pandas DataFrame of what a model's select finds; see ``Query.to_dataframe``."""
+    from voices_peewee.rendering.frames import frame, load_pandas
+
+    load_pandas()
+    with no_full_collection:
+        specs, batches = run_query(query, database)
+        return frame(specs, batches, expand=expand)
 
 
 class _Rows(pw.CursorWrapper):
@@ -147,34 +155,3 @@ class _Rows(pw.CursorWrapper):
         self.count += found
         self.populated = size is None or found < size
         return found > 0
-
-
-class _YoungOnly:
-    """Hold off the garbage collector's full collections: they walk a growing result over and over.
-
-    Young objects are collected as ever: many small collections in the processor's cache take
-    less time than none and one of everything at the end. Threads may be inside at once, without
-    a lock that a fork could leave locked: at worst one of them is not spared.
-    """
-
-    def __init__(self) -> None:
-        self._inside: list[int] = []  # the process of each; a child inherits its parent's
-        self._usual = gc.get_threshold()
-
-    def __enter__(self) -> None:
-        self._inside.append(os.getpid())
-        if (found := gc.get_threshold())[2] != _NEVER:
-            self._usual = found
-            gc.set_threshold(*found[:2], _NEVER)
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(
-            ValueError
-        ):  # a child that was forked inside, which leaves as its parent does
-            self._inside.remove(os.getpid())
-        if os.getpid() not in self._inside:
-            gc.set_threshold(*self._usual)
-
-
-_NEVER: Final = 2**31 - 1
-no_full_collection: Final = _YoungOnly()

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, o
 
 import peewee as pw
 
-from voices_peewee.database.conversions import Converter, reader
-from voices_peewee.rendering import html as html_text
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
+from voices_peewee.database.mapper import Converter, reader
+from voices_peewee.rendering.table import ROWS, cut_note, html_table
+from voices_peewee.schema.fields import (
+    ComposedField,
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+)
 from voices_peewee.schema.models import BaseModel
+from voices_peewee.schema.vocabulary import describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +43,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     pw.IntegerField: "integer",
     pw.SmallIntegerField: "integer",
     pw.TextField: "text",
+    ComposedField: "text",
     JSONField: "json",
     NameField: "text",
     PathField: "path",
@@ -159,9 +167,9 @@ class ResultList(list[T], Generic[T]):
         return frame(self._specs, iter([rows]), expand=expand)
 
     def _repr_html_(self) -> str:
-        first = self[: html_text.ROWS]
-        return html_text.table(
-            [html_text.heading(name) for name in self._shown],
+        first = self[:ROWS]
+        return html_table(
+            [describe(name) for name in self._shown],
             [[getattr(item, name) for name in self._shown] for item in first],
-            note=html_text.cut_note(len(first), len(self)),
+            note=cut_note(len(first), len(self)),
         )

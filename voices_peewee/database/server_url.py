@@ -1,12 +1,19 @@
-"""The URL of a database server, and how it is shown: never with its password."""
+"""Which database is meant: a path, ``:memory:`` or the URL of a server, shown without password."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-SCHEMES: Final = ("postgresql", "postgres", "cockroachdb")
+from voices_peewee.database.files import MEMORY
+from voices_peewee.errors import DatabaseError, MissingExtraError
+
+if TYPE_CHECKING:
+    from voices_peewee.database.postgres import Server
+
+SCHEMES: Final = ("postgresql", "postgres")
 HIDDEN: Final = "***"
 
 _LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
@@ -58,3 +65,51 @@ def split_options(url: str) -> tuple[str, dict[str, int]]:
     own = {name: int(value) for name, _, value in pairs if name in _OPTIONS}
     rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
     return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own
+
+
+def default_path() -> str:
+    """Return ``$VOICES_DB``, else ``~/.voices/voices.db``."""
+    return os.environ.get("VOICES_DB") or str(Path("~/.voices/voices.db").expanduser())
+
+
+def resolve(target: str | os.PathLike[str] | None) -> str:
+    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is.
+
+    Raises:
+        DatabaseError: The target is a URL of an engine that is not supported.
+    """
+    name = os.fspath(target) if target is not None else default_path()
+    if name == MEMORY or is_server(name):
+        return name
+    if name.startswith("sqlite:///"):
+        name = name.removeprefix("sqlite:///")
+    elif "://" in name or as_server(name):
+        scheme = name.partition(":")[0]
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
+    if not name or "\0" in name:
+        raise DatabaseError(name, "a path must be a text without NUL, and not empty")
+    return os.path.abspath(Path(name).expanduser())
+
+
+_UNREADABLE: Final = (
+    "the URL cannot be read; in a password, write '%' as %25, '/' as %2F, '?' as %3F and '@' as %40"
+)
+
+
+def open_server(url: str, timeout: float) -> Server:
+    """Return the database of a server's URL, not connected yet.
+
+    Raises:
+        MissingExtraError: psycopg is not installed.
+        DatabaseError: The URL cannot be read.
+    """
+    try:
+        from voices_peewee.database import postgres
+    except ImportError as error:
+        raise MissingExtraError("a database on a server", "postgres") from error
+    try:
+        return postgres.open_server(url, timeout=timeout)
+    except ValueError:
+        # Not ``from error``: libpq repeats the URL, and with it the password.
+        raise DatabaseError(masked(url), _UNREADABLE) from None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
 from voices_peewee.database.query import Query, mapper
-from voices_peewee.database.sqlite import VoicesSqlite, WriteGate
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import (
     AmbiguousNameError,
@@ -29,12 +31,81 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _FEW = 20  # locks
 _PAUSE = 0.2  # s before a server that went away is asked again
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
+
+
+class _Block(Generic[T]):
+    """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
+
+    __slots__ = ("_block", "_giving", "_make", "_store", "_was_idle")
+
+    def __init__(
+        self, store: Store, make: Callable[[], AbstractContextManager[Any]], giving: T
+    ) -> None:
+        self._store, self._make, self._giving = store, make, giving
+
+    def __enter__(self) -> T:
+        self._was_idle = self._store.is_idle()
+        try:
+            with self._store.reading():
+                self._block = self._make()
+                self._block.__enter__()
+        except BaseException:
+            self._undo()
+            raise
+        return self._giving
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            with self._store.reading():
+                self._block.__exit__(kind, error, trace)
+        except BaseException:
+            self._undo()
+            if error is None or isinstance(error, Exception):
+                raise
+            return  # the interrupt is the one to be seen
+        if error is not None:
+            self._undo()
+        self._store.reading().__exit__(kind, error, trace)
+
+    def _undo(self) -> None:
+        if self._was_idle and not self._store.is_idle():
+            self._store.abandon()
+
+
+def settling(method: Callable[P, T]) -> Callable[P, T]:
+    """Let a method of an object with a ``_store`` leave no transaction open that it began.
+
+    A ``with`` block cannot do so alone: an interrupt may strike just before its end begins.
+    """
+    if hasattr(method, "settles"):
+        return method
+
+    @wraps(method)
+    def settled(*args: P.args, **options: P.kwargs) -> T:
+        before: Store | None = vars(args[0])["_store"]
+        was_idle = before is None or before.is_idle()
+        try:
+            return method(*args, **options)
+        except BaseException:
+            after: Store | None = vars(args[0])["_store"]
+            if was_idle and after is not None:
+                after.abandon()
+            raise
+
+    settled.settles = True  # type: ignore[attr-defined] # a function may have any
+    return settled
 
 
 class HasStore(Protocol):
@@ -57,14 +128,12 @@ class Store:
         self.label = label
         self.timeout = timeout
         self._reading = Translated(label, timeout)
-        self._sqlite = database if isinstance(database, VoicesSqlite) else None
         self.server: Server | None = None
+        self.engine: Any = database  # what sqlite.SqliteEngine says, for a server as well
         if not isinstance(database, pw.SqliteDatabase):
             self.server = database  # type: ignore[assignment] # the manager opens no other
-        # One thread writes at a time, where the engine has one lock for all.
-        self._gate: AbstractContextManager[None] = (
-            WriteGate(label, timeout) if self.server is None else nullcontext()
-        )
+        elif not isinstance(database, VoicesSqlite):
+            self.engine = GivenSqlite(database)
 
     @property
     def on_server(self) -> Server:
@@ -81,33 +150,32 @@ class Store:
         """Translate the errors of what is done inside."""
         return self._reading
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Do what is done inside as one transaction, or as a part of the one around it."""
-        with self._reading, self._gate:
-            was_idle = self._is_idle()
-            try:
-                with self.database.atomic():
-                    yield
-            except BaseException:
-                if was_idle:
-                    self._abandon()
-                raise
+    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
+        """Do what is done inside as one transaction, or as a part of the one around it.
 
-    def _is_idle(self) -> bool:
-        """Whether neither Peewee nor the driver knows of a transaction."""
+        Args:
+            giving: What the block gets.
+        """
+        return _Block(self, self.database.atomic, giving)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let every read inside see one state of the database, without the lock of writers."""
+        return _Block(self, self.engine.snapshot, None)
+
+    def is_idle(self) -> bool:
+        """Whether neither Peewee nor the driver knows of a transaction of this thread."""
         database = self.database
         if database.transaction_depth():
             return False
         return database.is_closed() or not database.connection().in_transaction
 
-    def _abandon(self) -> None:
-        """Undo what a Ctrl-C left open that struck where Peewee begins or ends a transaction."""
+    def abandon(self) -> None:
+        """Undo what an interrupt left open that struck where a transaction begins or ends."""
         while self.database.transaction_depth():
             self.database.pop_transaction()
-        if not self._is_idle():
+        if self.server is None and not self.is_idle():
             self.database.rollback()
-        if not self._is_idle():  # a server's answer is still to come; the next use connects anew
+        if not self.is_idle():  # a server's answer is still to come; the next use connects anew
             self.connection().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
@@ -126,12 +194,8 @@ class Store:
             time.sleep(_PAUSE)
 
     def lock_speakers(self) -> None:
-        """Keep others from changing speakers by what they read, until the transaction ends.
-
-        SQLite has one writer at a time; on a server, what is read to be changed needs this.
-        """
-        if self.server is not None:
-            self.server.lock("speakers")
+        """Keep others from changing speakers by what they read, until the transaction ends."""
+        self.engine.lock("speakers")
 
     def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
         """Keep others from recording the same sources, until the transaction ends.
@@ -142,36 +206,16 @@ class Store:
             paths: The sources' paths.
             names: Ids of runs that nobody else may take.
         """
-        if self.server is None:
-            return
         keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
         keys += [f"run {name}" for name in names]
         if len(keys) > _FEW:
-            self.server.lock("sources")
+            self.engine.lock("sources")
         elif keys:
-            self.server.lock(*keys, shared="sources")
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Let every read inside see one state of the database, without the lock of writers."""
-        with self.reading():
-            if self.server is not None:
-                with self.server.snapshot():
-                    yield
-                return
-            connection = self.connection()
-            # Outside a transaction a savepoint begins a deferred one; inside, it is a part of it.
-            connection.execute("SAVEPOINT voices_snapshot")
-            try:
-                yield
-            finally:
-                connection.execute("RELEASE voices_snapshot")
+            self.engine.lock(*keys, shared="sources")
 
     def stream(self, sql: str, parameters: Any) -> Any:
         """Return a cursor for many rows, which are not held in memory at once."""
-        connection = self.connection()
-        run = connection.execute if self.server is None else connection.stream
-        return run(sql, parameters)
+        return self.engine.stream(sql, parameters)
 
     def connection(self) -> Any:
         """Return this thread's driver connection."""
@@ -179,12 +223,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections of every thread."""
-        if isinstance(self.database, VoicesSqlite):
-            self.database.close_all()
-        elif self.server is not None:
-            self.server.close_all()
-        elif not self.database.is_closed():
-            self.database.close()
+        self.engine.close_all()
 
     def query(self, model: type[M]) -> Query[M]:
         """Return a select of every row of a model."""
@@ -199,12 +238,9 @@ class Store:
         """Write one object, and the unsaved objects it refers to."""
         with self._reading:
             connection = self.connection()
-            if connection.in_transaction:  # which has passed the gate
-                return self._insert(connection, instance)
-            with self._gate:
-                if self._sqlite is not None:
-                    self._sqlite.prepare()
-                return self._insert(connection, instance)
+            if not connection.in_transaction:
+                self.engine.prepare()
+            return self._insert(connection, instance)
 
     def _insert(self, connection: Any, instance: M) -> M:
         rows = mapper(type(instance))

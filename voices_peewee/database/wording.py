@@ -45,69 +45,75 @@ class Translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
-        if error is None or isinstance(error, VoicesError):
+        if isinstance(error, VoicesError) or not isinstance(error, Exception):
             return
-        if (ours := _server_error(error, self.database, self.timeout)) is not None:
-            raise ours from error
-        if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
-            raise InvalidValueError(_constraint_sentence(_message(error))) from error
-        if isinstance(error, UnicodeError):
-            raise InvalidValueError(f"a text holds what UTF-8 cannot: {error}") from error
-        if isinstance(error, _REPORTED):
-            raise _translate(error, self.database, self.timeout) from error
+        if isinstance(error, _REPORTED) or _is_of_server(error):
+            raise translation(error, self.database, self.timeout) from error
 
 
-_ADVICE: Final = {
-    sqlite3.SQLITE_CANTOPEN: "; check the permissions of its folder, and how many files are open",
-}
-_REPORTED: Final = (pw.DatabaseError, pw.InterfaceError, sqlite3.Error, OverflowError)
+_REPORTED: Final = (
+    *(pw.DatabaseError, pw.InterfaceError),
+    *(sqlite3.Error, OverflowError, UnicodeError),
+)
 
 
-def _translate(error: Exception, database: object, timeout: float) -> VoicesError:
-    if (ours := _own(error) or _server_error(error, database, timeout)) is not None:
-        return ours
+def _is_of_server(error: object) -> bool:
+    return type(error).__module__.startswith("psycopg")
+
+
+def translation(
+    error: Exception, database: object, timeout: float, *, target: object = None
+) -> VoicesError:
+    """Return what an error of a database means; ``target`` is the copy that was being written."""
+    cause = _cause(error)
+    if isinstance(cause, VoicesError):
+        return cause
+    if _is_of_server(cause):
+        from voices_peewee.database.postgres_errors import explain  # late: SQLite needs none of it
+
+        return explain(cause, database, timeout)
+    if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
+        return InvalidValueError(_constraint_sentence(_message(error)))
+    if isinstance(error, UnicodeError):
+        return InvalidValueError(f"a text holds what UTF-8 cannot: {error}")
     if isinstance(error, OverflowError):
         return InvalidValueError("an integer does not fit into 64 bits")
-    if "closed database" in _message(error):
+    if "closed database" in _message(error) or "closed cursor" in _message(error):
         return NotConnectedError(database)
-    match code := code_of(error):
+    return _meaning(code_of(error), _message(error), database, timeout, target or database)
+
+
+def _meaning(
+    code: int, message: str, database: object, timeout: float, target: object
+) -> VoicesError:
+    """Return what a primary result code of SQLite means."""
+    match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusyError(database, timeout)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseReadOnlyError(database)
         case sqlite3.SQLITE_FULL:
-            return DatabaseFullError(database)
+            return DatabaseFullError(target)
         case sqlite3.SQLITE_NOTADB:
             return NotVoicesError(database, "it is not an SQLite database")
         case sqlite3.SQLITE_CORRUPT:
-            return DatabaseDamagedError(database, _message(error))
+            return DatabaseDamagedError(database, message)
         case sqlite3.SQLITE_TOOBIG:
             return InvalidValueError("a value is larger than the database can hold")
-    return DatabaseError(database, _message(error) + _ADVICE.get(code, ""))
+    return DatabaseError(database, message + _ADVICE.get(code, ""))
 
 
-def _server_error(error: BaseException, database: object, timeout: float) -> VoicesError | None:
-    """Return what an error of a server means; None where it is none."""
-    cause: object = error
-    while isinstance(cause, pw.PeeweeException):  # Peewee wraps what it has wrapped already
+_ADVICE: Final = {
+    sqlite3.SQLITE_CANTOPEN: "; check the permissions of its folder, and how many files are open",
+}
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return what Peewee wrapped, which may be wrapped twice; it goes by names, also for ours."""
+    cause: BaseException | None = error
+    while isinstance(cause, pw.PeeweeException) and not isinstance(cause, VoicesError):
         cause = getattr(cause, "orig", None)
-    if not type(cause).__module__.startswith("psycopg"):
-        return None
-    from voices_peewee.database.postgres_errors import explain  # late: SQLite needs none of it
-
-    return explain(cause, database, timeout)
-
-
-def is_refused_write(error: BaseException | None) -> bool:
-    """Whether a server refused to write in a transaction that may only read."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None) == "25006"
-
-
-def _own(error: object) -> VoicesError | None:
-    """Return the error of ours that Peewee wrapped: it goes by names, and one is the same."""
-    while isinstance(error, pw.PeeweeException):
-        error = getattr(error, "orig", None)
-    return error if isinstance(error, VoicesError) else None
+    return cause
 
 
 def _message(error: Exception) -> str:

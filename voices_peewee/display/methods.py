@@ -1,15 +1,156 @@
-"""The manager's methods for notebooks and browsers."""
+"""The manager's methods for notebooks, papers and browsers."""
 
 from __future__ import annotations
 
-from voices_peewee.database.delegated import Delegated
-from voices_peewee.database.store import HasStore
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voices_peewee.display.dataframe import Source
+    from voices_peewee.display.player import Player
+    from voices_peewee.display.plots import PlotFigure
+    from voices_peewee.questions.selection import Model, Time
 
 
 class DisplayMethods(HasStore):
-    """The manager's methods for notebooks and browsers."""
+    """The manager's methods for notebooks, papers and browsers."""
 
-    plot = Delegated("display.plots", "plot")
-    plot_text = Delegated("display.plots", "plot_text")
-    to_dataframe = Delegated("display.dataframe", "to_dataframe")
-    serve = Delegated("display.web", "serve")
+    def to_dataframe(self, source: Source, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
+        """Return a pandas DataFrame of a list, a table, a query or a result.
+
+        Whole numbers are int64, or Int64 where a value may be missing; other numbers float64;
+        yes or no bool or boolean; texts string; times datetime64[us, UTC]; values of JSON
+        columns are Python's. An empty answer has the same columns and dtypes; of an expression,
+        such as a count, and of JSON keys only the values tell the dtype.
+
+        Args:
+            source: A list's name (speakers, files, history, performance: what ``list_rows``
+                shows with ``whole=True``), a model or its table's name (such as
+                processed_files: the columns as they are), a query, or a result that has
+                ``to_dataframe``.
+            expand: Whether the keys of JSON objects become columns, ``parameters.shifts``; or
+                the names of the columns whose keys do. What is no object stays in its column.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            QueryError: A name is unknown, or a column of ``expand`` holds no JSON.
+            TypeError: The source holds no rows.
+        """
+        from voices_peewee.display.dataframe import to_dataframe
+
+        return to_dataframe(self.store, source, expand)
+
+    def plot(
+        self,
+        kind: str = "distribution",
+        *models: str | Model,
+        metric: str | Sequence[str] | None = None,
+        against: str | None = None,
+        higher_is_better: bool | None = None,
+        operation_type: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        path: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> PlotFigure:
+        """Draw a plot with Matplotlib and return its figure, which a notebook shows.
+
+        Only measurements of successful runs that have a finite value are drawn; what belongs
+        to a run and not to an output, such as its time, counts once a run. A model has the
+        same colour and shape in every plot of a record.
+
+        Args:
+            kind: ``distribution`` (metrics by model), ``paired`` (two models on the same
+                recordings) or ``scatter`` (a metric of each run against another number).
+            models: Only these, as ``demucs:4.0`` or as query words; a paired plot is of two.
+            metric: A column of ``model_performance`` or a name in ``additional_metrics``; a
+                distribution takes up to four. None means SI-SNRi, and SDRi too in a
+                distribution.
+            against: What a scatter is against: duration, sample_rate, channels or file_size
+                of the recording, or another metric. None means the duration.
+            higher_is_better: The metric's direction, needed where it is not known.
+            operation_type: Only runs of this operation.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            path: Where to save the picture; its suffix says how: .png, .svg or .pdf.
+            overwrite: Replace a file that is there.
+
+        Raises:
+            QueryError: The kind, a model, a metric or a column is unknown, or does not belong
+                there.
+            PlotError: There is nothing to draw, or the picture cannot be written.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+            MissingExtraError: Matplotlib is not installed.
+        """
+        from voices_peewee.display import plots
+        from voices_peewee.display.plot_data import Request
+        from voices_peewee.questions.selection import Runs
+
+        metrics = (metric,) if isinstance(metric, str) else metric
+        request = Request(
+            models=models,
+            metrics=None if metrics is None else tuple(dict.fromkeys(metrics)),
+            against=against,
+            higher_is_better=higher_is_better,
+            runs=Runs(
+                operation_type=operation_type,
+                speaker=speaker,
+                since=since,
+                until=until,
+                where=where,
+            ),
+        )
+        return plots.plot(self.store, kind, request, path=path, overwrite=overwrite)
+
+    def player(self, file: FileKey) -> Player:
+        """Return players for a recording and the stems made from it, to show in a notebook.
+
+        The sounds are put into the notebook, 30 MB of them at most.
+
+        Args:
+            file: The recording or one of its stems: an id, an object or a path.
+
+        Raises:
+            NotFoundError: There is no such file.
+            AmbiguousNameError: Several rows have that path.
+            AudioError: Neither the recording nor a stem of it is on this disk.
+        """
+        from voices_peewee.display.player import player
+
+        return player(self.store, file)
+
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8001,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """Show the database in the browser until SIGINT (Ctrl-C) or SIGTERM, read-only.
+
+        Other programs, and other threads of this one, may go on writing.
+
+        Args:
+            host: The address to listen on. Whoever reaches it can read all of the database.
+            port: The port; 0 takes a free one.
+            on_ready: Called with the URL once it can be opened.
+
+        Raises:
+            DatabaseError: The database is in memory or no SQLite file.
+            ServeError: The address cannot be listened on.
+            MissingExtraError: Datasette is not installed.
+        """
+        from voices_peewee.display.web import serve
+
+        serve(self.store, host=host, port=port, on_ready=on_ready)

@@ -1,93 +1,119 @@
-"""What a plot shows: the numbers of each kind, whatever draws them.
-
-Rows are read one after the other and only in the columns that are drawn. All values count; of
-many, those that are drawn as points are a sample, always the same for the same rows.
-"""
+"""What a plot shows: the numbers, read as one state of the database, whatever draws them."""
 
 from __future__ import annotations
 
-import datetime as dt
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
-from heapq import heappush, heappushpop
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_, or_
+from typing import TYPE_CHECKING, Any, Final
 
-from voices_peewee.display.plot_pictures import (
-    Axis,
-    Cloud,
-    Distribution,
-    Group,
-    Line,
-    Mark,
-    Paired,
-    Panel,
-    Picture,
-    Scatter,
-    Trend,
-)
-from voices_peewee.display.plot_rows import Request, Rows, about
+import peewee as pw
+
 from voices_peewee.errors import PlotError, QueryError
-from voices_peewee.questions.comparison import compare_pairs
-from voices_peewee.questions.selection import Metric, find_metric, model_label, snapshot
-from voices_peewee.questions.stats import mean, quantile, summary
-from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
+from voices_peewee.questions.comparison import Comparison, Pair, compare_pairs
+from voices_peewee.questions.selection import (
+    Metric,
+    Model,
+    Runs,
+    find_metric,
+    find_side,
+    model_label,
+    snapshot,
+)
+from voices_peewee.schema import vocabulary
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
-T = TypeVar("T")
-
 MOST_MODELS: Final = 40  # more cannot be told apart
 MOST_METRICS: Final = 4
-_POINTS: Final = 4000  # in one picture
-_LEAST_POINTS: Final = 100  # of one model
-_MOST_STEPS: Final = 16
-_LOG_FROM: Final = 1000.0  # largest to smallest value
 _USUAL: Final = ("si_snri", "sdri")
+_FILE: Final = ("duration", "sample_rate", "channels", "file_size")
+_LOG_FROM: Final = 1000.0  # largest to smallest value
 
-_NAMES: Final = {
-    "si_snri": "SI-SNRi",
-    "sdri": "SDRi",
-    "cpu_usage": "CPU",
-    "memory_usage": "peak memory",
-    "processing_time": "processing time",
-    "real_time_factor": "real-time factor",
-}
-_UNITS: Final = {"cpu_usage": "% of one core", "real_time_factor": "×"}
-_FILE: Final = {
-    "duration": ("duration", "s"),
-    "sample_rate": ("sample rate", "Hz"),
-    "channels": ("channels", ""),
-    "file_size": ("file size", "bytes"),
-}
-_DAY: Final = 86_400
-_STEPS: Final = (
-    ("hour", 3600),
-    ("day", _DAY),
-    ("week", 7 * _DAY),
-    ("4 weeks", 28 * _DAY),
-    ("12 weeks", 84 * _DAY),
-    ("52 weeks", 364 * _DAY),
-)
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MONDAY: Final = 4 * _DAY  # the first one since 1970
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for: ``models`` as ``demucs:4.0`` or query words; none stands for all."""
+
+    models: tuple[str | Model, ...] = ()
+    metrics: tuple[str, ...] | None = None
+    against: str | None = None
+    higher_is_better: bool | None = None
+    runs: Runs = field(default_factory=Runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis measures; ``better`` says which way is good, and is empty where none is."""
+
+    name: str
+    unit: str = ""
+    better: str = ""
+    log: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name with its unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One metric of a distribution: its values by model."""
+
+    axis: Axis
+    values: dict[str, array[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Metrics by model; ``order`` is that of the models in the record."""
+
+    panels: tuple[Panel, ...]
+    order: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same recordings."""
+
+    axis: Axis
+    comparison: Comparison
+    pairs: Sequence[Pair]
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """One number of each run against another, by model."""
+
+    x: Axis
+    y: Axis
+    clouds: dict[str, tuple[array[float], array[float]]]
+    order: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+Picture = Distribution | Paired | Scatter
 
 
 def read(store: Store, kind: str, request: Request) -> Picture:
-    """Read what a plot of a kind shows, as one state of the database.
+    """Read what a plot of a kind shows.
 
     Raises:
         QueryError: The kind, a model, a metric or a column is unknown, or does not belong there.
         PlotError: There is nothing to draw.
     """
-    if kind not in _KINDS:
-        raise QueryError.unknown_field(kind, _KINDS, "plot")
+    if kind not in KINDS:
+        raise QueryError.unknown_field(kind, KINDS, "plot")
     _check(kind, request)
     with snapshot(store):
-        return _KINDS[kind](store, request)
+        return KINDS[kind](store, request)
 
 
 def _check(kind: str, request: Request) -> None:
@@ -101,272 +127,159 @@ def _check(kind: str, request: Request) -> None:
         raise QueryError(f"a {kind} plot takes {many}, not {len(request.metrics)}")
 
 
-def _axis(metric: Metric, *, log: bool = False, directed: bool = True) -> Axis:
-    name = _NAMES.get(metric.name, metric.name)
-    unit = _UNITS.get(metric.name, metric.unit)
-    better = metric.higher_is_better if directed else None
-    return Axis(name, unit, better, log, given=metric.name not in _NAMES)
+def _distribution(store: Store, request: Request) -> Distribution:
+    metrics = [_metric(store, request, name) for name in request.metrics or _USUAL]
+    found = {metric: _values(store, request, metric) for metric in metrics}
+    empty = [metric.name for metric, values in found.items() if not values]
+    if len(empty) == len(metrics) or (empty and request.metrics):
+        raise _nothing(f"a value of {' or '.join(map(repr, empty))}", request)
+    panels = tuple(
+        Panel(_metric_axis(metric), values) for metric, values in found.items() if values
+    )
+    kept, notes = _most_used([values for values in found.values() if values])
+    for panel in panels:
+        for model in panel.values.keys() - kept:
+            del panel.values[model]
+    return Distribution(panels, model_order(), notes)
 
 
-def _most_used(counts: Mapping[Any, int]) -> tuple[set[Any], tuple[str, ...]]:
+def _paired(store: Store, request: Request) -> Paired:
+    name = request.metrics[0] if request.metrics else _USUAL[0]
+    how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
+    comparison, pairs = compare_pairs(store, *request.models, metric=name, **how)
+    if not pairs:
+        which = f"{comparison.a} and {comparison.b}"
+        raise PlotError(f"nothing to plot: {which} have no recording in common with a value")
+    axis = _metric_axis(_metric(store, request, name))
+    return Paired(axis, comparison, pairs, model_order())
+
+
+def _scatter(store: Store, request: Request) -> Scatter:
+    metric = _metric(store, request, request.metrics[0] if request.metrics else _USUAL[0])
+    x_name = request.against or _FILE[0]
+    against = None if x_name in _FILE else _metric(store, request, x_name)
+    clouds: dict[str, tuple[array[float], array[float]]] = {}
+    for model_type, version, y, x in _rows(store, request, metric, against or x_name, once=True):
+        xs, ys = clouds.setdefault(model_label(model_type, version), (array("d"), array("d")))
+        xs.append(x)
+        ys.append(y)
+    if not clouds:
+        raise _nothing(f"both {metric.name!r} and {x_name!r}", request)
+    kept, notes = _most_used([{model: xs for model, (xs, _) in clouds.items()}])
+    clouds = {model: cloud for model, cloud in clouds.items() if model in kept}
+    x_axis = _file_axis(x_name) if against is None else _metric_axis(against)
+    x_axis = _scaled(x_axis, [xs for xs, _ in clouds.values()])
+    y_axis = _scaled(_metric_axis(metric), [ys for _, ys in clouds.values()])
+    return Scatter(x_axis, y_axis, clouds, model_order(), notes)
+
+
+KINDS: Final[dict[str, Callable[[Store, Request], Picture]]] = {
+    "distribution": _distribution,
+    "paired": _paired,
+    "scatter": _scatter,
+}
+
+
+def model_order() -> tuple[str, ...]:
+    """Return the models in the order of their first runs, by which each has its colour."""
+    run = ProcessingHistory
+    columns = (run.model_type, run.model_version)
+    query = run.select(*columns).group_by(*columns).order_by(pw.fn.MIN(run.id))
+    return tuple(model_label(*key) for key in query.tuples().iterator())
+
+
+def _metric(store: Store, request: Request, name: str) -> Metric:
+    return find_metric(store, name, higher_is_better=request.higher_is_better)
+
+
+def _metric_axis(metric: Metric) -> Axis:
+    term = vocabulary.find_metric(metric.name)
+    name, unit = (metric.name, metric.unit) if term is None else (term.title, term.unit)
+    return Axis(name, unit, f"{'higher' if metric.higher_is_better else 'lower'} is better")
+
+
+def _file_axis(name: str) -> Axis:
+    term = vocabulary.COLUMNS[name]
+    return Axis(f"{term.title} of the recording", term.unit)
+
+
+def _scaled(axis: Axis, values: Sequence[array[float]]) -> Axis:
+    """Make an axis logarithmic where its values differ by thousands."""
+    low, high = min(map(min, values)), max(map(max, values))
+    return Axis(axis.name, axis.unit, axis.better, low > 0 and high / low >= _LOG_FROM)
+
+
+def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[float]]:
+    """Return the values by model; of what belongs to a run, one of each run."""
+    found: dict[str, array[float]] = {}
+    for model_type, version, value in _rows(store, request, metric, once=metric.is_of_run):
+        found.setdefault(model_label(model_type, version), array("d")).append(value)
+    return found
+
+
+def _rows(
+    store: Store, request: Request, metric: Metric, *against: Metric | str, once: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Yield model type, version and the numbers of each successful measurement.
+
+    Args:
+        store: The open database.
+        request: Which runs.
+        metric: What was measured.
+        against: Another metric, or a column of the recording.
+        once: Whether the rows of a run are one, with the mean of their numbers.
+    """
+    run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
+    recording = file.alias()
+    columns = [
+        _plain(one) if isinstance(one, Metric) else getattr(recording, one)
+        for one in (metric, *against)
+    ]
+    numbers = [pw.fn.AVG(column).coerce(False) if once else column for column in columns]
+    query = run.select(run.model_type, run.model_version, *numbers).join_from(run, measured)
+    query = query.join_from(run, file)
+    if any(isinstance(one, str) for one in against):
+        own = pw.fn.COALESCE(file.recording_id, file.id)
+        query = query.join_from(file, recording, on=(recording.id == own))
+    query = query.where(run.success, *_conditions(store, request, [metric, *against], columns))
+    if once:
+        query = query.group_by(run.run_id, run.model_type, run.model_version)
+    for model_type, version, *values in query.tuples().iterator():
+        yield model_type, version, *map(float, values)
+
+
+def _conditions(
+    store: Store, request: Request, which: Sequence[Metric | str], columns: Sequence[pw.Node]
+) -> list[pw.Expression]:
+    found = request.runs.conditions(store, ProcessingHistory)
+    for one, column in zip(which, columns, strict=True):
+        found.append(
+            one.is_number if isinstance(one, Metric) else pw.Expression(column, pw.OP.IS_NOT, None)
+        )
+    sides = [find_side(store, model) for model in request.models]
+    each = [reduce(and_, side.conditions(store, request.runs)) for side in sides]
+    return [*found, reduce(or_, each)] if each else found
+
+
+def _plain(metric: Metric) -> Any:
+    """Return a metric's value without the conversion of the JSON column that it is read from."""
+    value = metric.value
+    return value.coerce(False) if isinstance(value, pw.Function) else value
+
+
+def _most_used(found: Sequence[dict[str, array[float]]]) -> tuple[set[str], tuple[str, ...]]:
     """Return the models to draw, those with the most values, and a note if that is not all."""
-    order = sorted(counts, key=lambda key: (-counts[key], str(key)))
+    counts: dict[str, int] = {}
+    for values in found:
+        for model, numbers in values.items():
+            counts[model] = max(counts.get(model, 0), len(numbers))
+    order = sorted(counts, key=lambda model: (-counts[model], model))
     if len(order) <= MOST_MODELS:
         return set(order), ()
     note = f"{MOST_MODELS} of {len(order):,} models drawn, those with the most values"
     return set(order[:MOST_MODELS]), (note,)
 
 
-def _room(models: int) -> int:
-    """Return how many points of each model are drawn."""
-    return max(_LEAST_POINTS, _POINTS // max(models, 1))
-
-
-def _sampled(drawn: int, n: int) -> tuple[str, ...]:
-    return () if drawn == n else (f"{drawn:,} of {n:,} points drawn",)
-
-
-# Distribution
-
-
-def _distribution(store: Store, request: Request) -> Distribution:
-    rows = Rows(store, request)
-    names = request.metrics or _USUAL
-    values = {metric: _values(rows.read([metric])) for metric in map(rows.metric, names)}
-    empty = [metric.name for metric, found in values.items() if not found]
-    if len(empty) == len(values) or (empty and request.metrics):
-        raise rows.nothing(f"a value of {' or '.join(map(repr, empty))}")
-    values = {metric: found for metric, found in values.items() if found}
-    counts: dict[str, int] = {}
-    for found in values.values():
-        for model, numbers in found.items():
-            counts[model] = max(counts.get(model, 0), len(numbers))
-    kept, notes = _most_used(counts)
-    room = _room(len(kept) * len(values))
-    panels = tuple(
-        Panel(
-            _axis(metric), {model: _group(found[model], room) for model in found if model in kept}
-        )
-        for metric, found in values.items()
-    )
-    drawn = sum(len(group.points) for panel in panels for group in panel.groups.values())
-    total = sum(group.n for panel in panels for group in panel.groups.values())
-    return Distribution(
-        _ranked(panels, kept), panels, about(request), (*notes, *_sampled(drawn, total))
-    )
-
-
-def _values(rows: Iterable[tuple[Any, ...]]) -> dict[str, array[float]]:
-    """Return the values by model, eight bytes each."""
-    found: dict[str, array[float]] = {}
-    label = cache(model_label)
-    for model_type, version, value in rows:
-        model = label(model_type, version)
-        if model not in found:
-            found[model] = array("d")
-        found[model].append(value)
-    return found
-
-
-def _group(numbers: array[float], room: int) -> Group:
-    ordered = array("d", sorted(numbers))
-    first, third = quantile(ordered, 0.25), quantile(ordered, 0.75)
-    reach = 1.5 * (third - first)
-    return Group(
-        n=len(ordered),
-        low=min(first, next(value for value in ordered if value >= first - reach)),
-        lower_quartile=first,
-        median=quantile(ordered, 0.5),
-        upper_quartile=third,
-        high=max(third, next(value for value in reversed(ordered) if value <= third + reach)),
-        mean=mean(ordered) or 0.0,
-        points=_spread(ordered, room),
-    )
-
-
-def _spread(ordered: Sequence[T], room: int) -> tuple[T, ...]:
-    """Return so many of what is sorted, evenly by rank, the first and the last among them."""
-    if len(ordered) <= room:
-        return tuple(ordered)
-    step = (len(ordered) - 1) / (room - 1)
-    return tuple(ordered[round(number * step)] for number in range(room))
-
-
-def _ranked(panels: Sequence[Panel], models: Iterable[str]) -> tuple[str, ...]:
-    panel = panels[0]
-    sign = -1 if panel.axis.higher_is_better else 1
-
-    def rank(model: str) -> tuple[bool, float, str]:
-        group = panel.groups.get(model)
-        return group is None, 0.0 if group is None else sign * group.median, model
-
-    return tuple(sorted(models, key=rank))
-
-
-# Pairs
-
-
-def _paired(store: Store, request: Request) -> Paired:
-    (name,) = request.metrics or _USUAL[:1]
-    comparison, pairs = compare_pairs(
-        store,
-        *request.models,
-        metric=name,
-        higher_is_better=request.higher_is_better,
-        runs=request.runs,
-    )
-    if not pairs:
-        raise PlotError(
-            f"nothing to plot: no recording has a value of {name!r} "
-            f"from both {comparison.a!r} and {comparison.b!r}"
-        )
-    metric = find_metric(store, name, higher_is_better=comparison.higher_is_better)
-    sign = 1 if comparison.higher_is_better else -1
-    ordered = sorted(pairs, key=lambda pair: (sign * pair.difference, pair.path))
-    drawn = _spread(ordered, _POINTS)
-    notes = _sampled(len(drawn), len(pairs))
-    return Paired(_axis(metric), comparison, drawn, about(request), notes)
-
-
-# Scatter
-
-
-def _scatter(store: Store, request: Request) -> Scatter:
-    rows = Rows(store, request)
-    (name,) = request.metrics or _USUAL[:1]
-    y = rows.metric(name)
-    against = request.against or "duration"
-    if against in _FILE:
-        field = ProcessedFile._meta.fields[against]
-        x = Axis(*_FILE[against])
-        found = rows.read([y], field, ProcessingHistory.id, where=[field.is_null(is_null=False)])
-    else:
-        other = _column(store, against)
-        x = _axis(other, directed=False)
-        found = rows.read([y, other], ProcessingHistory.id)
-    clouds, notes = _clouds(found)
-    if not clouds:
-        raise rows.nothing(f"a value of {name!r} and of {against!r}")
-    xs = [point[0] for cloud in clouds for point in cloud.points]
-    ys = [point[1] for cloud in clouds for point in cloud.points]
-    return Scatter(
-        replace(x, log=_wants_log(xs)),
-        _axis(y, log=_wants_log(ys)),
-        clouds,
-        about(request),
-        notes,
-    )
-
-
-def _column(store: Store, name: str) -> Metric:
-    """Return the metric that another is drawn against; its direction does not matter."""
-    try:
-        return find_metric(store, name, higher_is_better=True)
-    except QueryError as error:
-        raise QueryError.unknown_field(name, {*error.known, *_FILE}, "column") from error
-
-
-def _wants_log(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) >= _LOG_FROM
-
-
-def _clouds(rows: Iterable[tuple[Any, ...]]) -> tuple[tuple[Cloud, ...], tuple[str, ...]]:
-    """Return the points by model: where there are many, those of the smallest hash of their id."""
-    counts: Counter[str] = Counter()
-    heaps: dict[str, list[tuple[int, float, float]]] = {}
-    label = cache(model_label)
-    for model_type, version, y, x, row in rows:
-        model = label(model_type, version)
-        heap = heaps.setdefault(model, [])
-        counts[model] += 1
-        push = heappush if len(heap) < _POINTS else heappushpop
-        push(heap, (-(row * _HASH & _MASK), x, y))
-    kept, notes = _most_used(counts)
-    room = _room(len(kept))
-    clouds = []
-    for model in sorted(kept):
-        chosen = sorted(heaps[model], reverse=True)[:room]
-        points = tuple(sorted((float(x), float(y)) for _, x, y in chosen))
-        clouds.append(Cloud(model, counts[model], points))
-    drawn, total = sum(len(cloud.points) for cloud in clouds), sum(cloud.n for cloud in clouds)
-    return tuple(clouds), (*notes, *_sampled(drawn, total))
-
-
-# Multiplying by 2**32 over the golden ratio spreads consecutive ids evenly.
-_HASH: Final = 2_654_435_769
-_MASK: Final = 0xFFFFFFFF
-
-
-# Trend
-
-
-def _trend(store: Store, request: Request) -> Trend:
-    rows = Rows(store, request)
-    (name,) = request.metrics or _USUAL[:1]
-    metric = rows.metric(name)
-    bounds = rows.bounds(metric)
-    if bounds is None:
-        raise rows.nothing(f"a value of {name!r}")
-    step, seconds = _step(*bounds)
-    sums = _sums(rows.read([metric], ProcessingHistory.start_time), seconds)
-    kept, notes = _most_used(
-        {key: sum(one.n for one in bins.values()) for key, bins in sums.items()}
-    )
-    lines = [
-        Line(model, model_type, tuple(bins[start].mark(start) for start in sorted(bins)))
-        for (model, model_type), bins in sums.items()
-        if (model, model_type) in kept
-    ]
-    lines.sort(key=lambda line: (line.marks[0].time, line.model))
-    return Trend(_axis(metric), step, seconds, tuple(lines), about(request), notes)
-
-
-def _step(first: dt.datetime, last: dt.datetime) -> tuple[str, int]:
-    span = (last - first).total_seconds()
-    fine = [one for one in _STEPS if span <= _MOST_STEPS * one[1]]
-    return fine[0] if fine else _STEPS[-1]
-
-
-class _Sum:
-    """Mean and squared deviations of values that come one by one, after Welford (1962)."""
-
-    __slots__ = ("mean", "n", "squares")
-
-    def __init__(self) -> None:
-        self.n, self.mean, self.squares = 0, 0.0, 0.0
-
-    def add(self, value: float) -> None:
-        self.n += 1
-        before = value - self.mean
-        self.mean += before / self.n
-        self.squares += before * (value - self.mean)
-
-    def mark(self, start: float) -> Mark:
-        found = summary(self.n, self.mean, None, self.squares)
-        time = _EPOCH + dt.timedelta(seconds=start)
-        return Mark(time, self.n, self.mean, found.low, found.high)
-
-
-def _sums(
-    rows: Iterable[tuple[Any, ...]], seconds: int
-) -> dict[tuple[str, str], dict[float, _Sum]]:
-    """Return the sums by model label and model type, and by step."""
-    sums: dict[tuple[str, str], dict[float, _Sum]] = {}
-    label = cache(model_label)
-    for model_type, version, value, start in rows:
-        time = (start - _EPOCH).total_seconds() - _MONDAY
-        bins = sums.setdefault((label(model_type, version), model_type or ""), {})
-        begin = time - time % seconds + _MONDAY
-        if begin not in bins:
-            bins[begin] = _Sum()
-        bins[begin].add(value)
-    return sums
-
-
-_KINDS: Final[dict[str, Callable[[Store, Request], Picture]]] = {
-    "distribution": _distribution,
-    "paired": _paired,
-    "scatter": _scatter,
-    "trend": _trend,
-}
-KINDS: Final = tuple(_KINDS)
+def _nothing(what: str, request: Request) -> PlotError:
+    which = " that was asked for" if request.models or request.runs != Runs() else ""
+    return PlotError(f"nothing to plot: no successful run{which} has {what}")

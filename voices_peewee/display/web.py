@@ -6,28 +6,31 @@ Nothing imports this module before it is needed.
 from __future__ import annotations
 
 import ipaddress
+import re
 import signal
 import socket
 import sqlite3
+import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import MEMORY, lies_still
-from voices_peewee.display import web_pages
+from voices_peewee.database.files import MEMORY, lies_still
+from voices_peewee.display.web_metadata import STATIC, TABLES, metadata
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
+from voices_peewee.rendering.plain import KINDS, cell
+from voices_peewee.schema.vocabulary import COLUMNS
 
 try:
     import uvicorn
+    from datasette import hookimpl
     from datasette.app import Datasette
-    from datasette.database import Database, QueryInterrupted
-    from jinja2 import ChoiceLoader, DictLoader
+    from datasette.database import Database
+    from datasette.plugins import pm
 except ImportError as error:
     raise MissingExtraError("showing a database in the browser", "web") from error
 
@@ -46,39 +49,28 @@ _SETTINGS: Final = {
     "default_cache_ttl": 0,  # others write: a page loaded again shows the new rows
     "default_page_size": 50,
     "facet_time_limit_ms": 500,
+    "num_sql_threads": 4,
     "sql_time_limit_ms": 20_000,
     "suggest_facets": False,  # it tries every column, which takes seconds at a million rows
     "truncate_cells_html": 200,
 }
+# The time limit is looked at between steps, so that no single step may take long.
+_LONGEST: Final = 500_000  # bytes of a value or a row
+_LARGEST: Final = 20_000_000  # bytes of an answer, which takes some times as much as HTML or JSON
+_LONGEST_PATTERN: Final = 100  # bytes; each % of LIKE multiplies the time
+_UTC: Final = "+00:00"  # the page says that times are
+_UNITED: Final = ("decibel", "seconds", "hertz", "bytes", "percent", "megabytes", "number")
 
 
 def serve(
-    store: Store,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8001,
-    on_ready: Callable[[str], None] | None = None,
+    store: Store, *, host: str, port: int, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Show the database in the browser until SIGINT (Ctrl-C) or SIGTERM, read-only.
-
-    Other programs, and other threads of this one, may go on writing.
-
-    Args:
-        store: The open database.
-        host: The address to listen on. Whoever reaches it can read all of the database.
-        port: The port; 0 takes a free one.
-        on_ready: Called with the URL once it can be opened.
-
-    Raises:
-        DatabaseError: The database is in memory or no SQLite file.
-        ServeError: The address cannot be listened on.
-    """
+    """Show the database as ``DatabaseManager.serve`` does."""
     path = _path(store)
     listener = _listen(host, port)
-    address = listener.getsockname()
-    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     try:
-        datasette = _datasette(path)
+        address = listener.getsockname()
+        datasette = _datasette(path, _columns(store))
         app: Application = datasette.app()
         if _is_loopback(address[0]):
             app = _local_only(app)
@@ -86,8 +78,11 @@ def serve(
         config = uvicorn.Config(
             app, log_config=None, log_level="error", lifespan="on", timeout_graceful_shutdown=1
         )
-        url = f"http://{shown}:{address[1]}/"
-        _run(uvicorn.Server(config), listener, lambda: on_ready(url) if on_ready else None)
+        with _ended_by_signals():
+            if on_ready is not None:  # who comes before the server answers waits in the socket
+                shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+                on_ready(f"http://{shown}:{address[1]}/{_NAME}")
+            uvicorn.Server(config).run([listener])
         _close(datasette)
     finally:
         listener.close()
@@ -100,21 +95,14 @@ def is_open_to_others(host: str) -> bool:
 
 def _path(store: Store) -> Path:
     if not isinstance(store.database, pw.SqliteDatabase):
-        raise DatabaseError(
-            store.label,
-            "Datasette shows SQLite files; make one with 'voices export --output copy.db', then "
-            "'voices --db copy.db serve'",
-        )
+        raise DatabaseError(store.label, "Datasette shows SQLite files, and this is a server")
     if store.label == MEMORY:
         raise DatabaseError(store.label, "an in-memory database has no file to show")
-    return Path(store.label)
-
-
-# What Datasette shows
+    return Path(store.label).absolute()
 
 
 class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
-    """The database file; each connection refuses to write, and any name of the file will do."""
+    """The database file; no connection can write, and any name of the file will do."""
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """Open another connection for reading."""
@@ -123,14 +111,14 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
         try:
             connection = self._connect("mode=ro")
         except sqlite3.OperationalError as error:
-            if not lies_still(str(self.path), error):
+            if not lies_still(self.path, error):
                 raise
             connection = self._connect("immutable=1")
         self._all_file_connections.append(connection)
         return connection
 
     def _connect(self, how: str) -> sqlite3.Connection:
-        uri = f"{self.path.as_uri()}?{how}"
+        uri = f"{Path(self.path).as_uri()}?{how}"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30)
         try:
             connection.execute("PRAGMA query_only = 1")
@@ -138,44 +126,57 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
         except sqlite3.Error:
             connection.close()
             raise
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
         return connection
 
     async def execute(self, *args: Any, **options: Any) -> Any:
         """Run a query; the page says what is wrong with it, and not stderr too."""
-        return await super().execute(*args, **{**options, "log_sql_errors": False})
+        results = await super().execute(*args, **{**options, "log_sql_errors": False})
+        values = (value for row in results.rows for value in row)
+        if sum(len(value) for value in values if isinstance(value, str | bytes)) > _LARGEST:
+            raise sqlite3.OperationalError("the answer is larger than 20 MB; ask for less")
+        return results
 
 
-def _datasette(path: Path) -> Datasette:
+@hookimpl  # type: ignore[untyped-decorator]
+def render_cell(value: Any, column: str, database: str, datasette: Any) -> str | None:
+    """Return a number with its unit, in the digits that a list has: Datasette's hook.
+
+    None leaves a value to Datasette.
+    """
+    term = COLUMNS.get(re.sub("^(mean|min|max)_", "", column))
+    if term is None or not isinstance(datasette.databases.get(database), _ReadOnly):
+        return None
+    if term.kind == "time" and isinstance(value, str):
+        return value.removesuffix(_UTC)
+    if term.kind not in _UNITED or not isinstance(value, int | float):
+        return None
+    return f"{cell(term.kind, value)} {KINDS[term.kind].unit}".strip()
+
+
+def _datasette(path: Path, columns: Mapping[str, Sequence[str]]) -> Datasette:
     from datasette import handle_exception  # not before datasette.app, whose plugin it is
 
-    path = path.absolute()
     # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
     handle_exception.rich = None
-    datasette = Datasette(metadata=web_pages.metadata(path.name), settings=_SETTINGS)
-    datasette.remove_database("_memory")  # comes where no files are named
-    database = _ReadOnly(datasette, path=path)
-    datasette.add_database(database, name=_NAME)
-    environment = datasette.jinja_env
-    pages = DictLoader(web_pages.PAGES)
-    environment.loader = ChoiceLoader([pages, environment.loader])
-
-    async def counts() -> list[tuple[str, str, str]]:
-        found = web_pages.COUNTS.items()
-        return [(name, page, await _count(database, sql)) for name, (page, sql) in found]
-
-    environment.globals.update(
-        voices_counts=counts,
-        voices_queries=web_pages.QUERIES,
-        voices_tables=web_pages.TABLES,
+    datasette = Datasette(
+        metadata=metadata(path.name, columns),
+        settings=_SETTINGS,
+        static_mounts=[(STATIC, str(Path(__file__).with_name("static")))],
     )
+    datasette.remove_database("_memory")  # comes where no files are named
+    if not pm.is_registered(sys.modules[__name__]):
+        pm.register(sys.modules[__name__])
+    datasette.add_database(_ReadOnly(datasette, path=str(path)), name=_NAME)
     return datasette
 
 
-async def _count(database: _ReadOnly, sql: str) -> str:
-    try:
-        return f"{(await database.execute(sql)).single_value():,}"
-    except QueryInterrupted:
-        return "very many"
+def _columns(store: Store) -> dict[str, list[str]]:
+    with store.reading():
+        return {
+            table: [column.name for column in store.database.get_columns(table)] for table in TABLES
+        }
 
 
 def _close(datasette: Datasette) -> None:
@@ -185,46 +186,27 @@ def _close(datasette: Datasette) -> None:
         database.close()
 
 
-# Serving
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, UnicodeError, OverflowError) as error:
-        raise ServeError(host, port, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.partition(" (while attempting")[0].lower()  # Python adds the address again
-
-
-def _run(server: uvicorn.Server, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve in a thread of its own, where uvicorn leaves the signals alone."""
-    with _ended_by_signals(server), ThreadPoolExecutor(1, "voices-serve") as pool:
-        served = pool.submit(server.run, [listener])
-        try:
-            ready()
-            served.result()
-        finally:
-            server.should_exit = True
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = text.partition(" (while attempting")[0].lower()  # Python adds the address again
+        raise ServeError(host, port, reason) from error
 
 
 @contextmanager
-def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """End the server at SIGINT and SIGTERM; only the main thread can."""
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
+def _ended_by_signals() -> Iterator[None]:
+    """Leave quietly at SIGINT and SIGTERM, which uvicorn raises again once it has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
     try:
-        yield
+        with suppress(KeyboardInterrupt):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Out: the tables of the record as JSON lines, JSON, CSV, Parquet or a database of their own."""
+"""Out: the record as JSON lines, or a table of it as CSV, as it is at one moment."""
 
 from __future__ import annotations
 
@@ -6,55 +6,36 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
+from voices_peewee.database.server_url import as_server
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store, kind_of
 from voices_peewee.errors import ExportError, NotFoundError, QueryError
-from voices_peewee.exchange import export_files
-from voices_peewee.exchange.export_rows import (
-    Row,
-    Table,
-    around,
-    batches,
-    converted,
-    count,
-    find_tables,
-    one_moment,
-    readers,
-    with_parents,
-)
-from voices_peewee.rendering.json_csv import csv_lines, harmless
+from voices_peewee.exchange.tables import OwnTable, Table, around, chosen
+from voices_peewee.rendering.json_csv import csv_lines, harmless, json_text
 from voices_peewee.schema.fields import dump_json
-from voices_peewee.upkeep.whole_files import file_errors
+from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 if TYPE_CHECKING:
     from voices_peewee.schema.models import BaseModel
 
 Progress = Callable[[int, int], None]
 Target = str | os.PathLike[str] | BinaryIO
-STDOUT: Final = "-"
-Batches = Callable[[Table], Iterator[list[Row]]]
 
-FORMATS: Final = ("jsonl", "json", "csv", "parquet", "sqlite")
-_SUFFIXES: Final = {
-    "jsonl": "jsonl",
-    "json": "json",
-    "csv": "csv",
-    "parquet": "parquet",
-    "db": "sqlite",
-    "sqlite": "sqlite",
-    "sqlite3": "sqlite",
-}
-_SINGLE: Final = ("csv", "parquet")  # what holds one table a file
+STDOUT: Final = "-"
+FORMATS: Final = ("jsonl", "csv")
+_TO_SERVER: Final = "a server is no file; use 'voices export | voices --db URL import -'"
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class Exported(NamedTuple):
-    """What an export wrote: the rows of each table, and the files (none for a stream)."""
+    """What an export wrote: the rows of each table, and the file (none for a stream)."""
 
     rows: dict[str, int]
-    paths: tuple[Path, ...]
+    path: Path | None
 
 
 def export(
@@ -67,138 +48,104 @@ def export(
     raw: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write tables as they are at one moment, while others write; return what was written.
-
-    The rows are read and written some at a time, by id. Files appear when they are whole.
-
-    Args:
-        target: A file, a folder (one file a table; a path that ends with ``/`` is made), a
-            binary stream, or ``-``, the standard output.
-        tables: Names of tables or lists (``speakers``, ``files``, ...); None is all four.
-        format: One of ``FORMATS``; None is told by the suffix, and ``jsonl`` where there is none.
-            ``sqlite`` also has the tables that the rows of the others refer to.
-        overwrite: Replace files that are there.
-        raw: CSV texts as stored, also what a spreadsheet or a terminal would obey.
-        progress: Called with (rows done, rows in all); what it raises cancels the export.
-
-    Raises:
-        QueryError: A table or format is unknown, or the target cannot hold what is asked for.
-        ExportError: A file is there, or the folder is missing or refuses writes.
-        ExportError: A value does not fit into Parquet's type for its column.
-        MissingExtraError: pyarrow is not installed.
-        DatabaseFullError: The disk is full.
-    """
-    job = _Job(store, target, find_tables(tables), format, raw=raw, progress=progress)
-    return job.run(overwrite=overwrite)
+    """Write tables as they are at one moment; see ``ExchangeMethods.export``."""
+    form = _form(format, target)
+    parts = chosen(store, tables)
+    if not parts:
+        raise QueryError("name a table, or leave them out for all")
+    if form == "csv" and len({part.name for part in parts}) > 1:
+        raise QueryError("csv holds one table; name one")
+    job = _Job(store, parts, progress)
+    if form == "csv":
+        return job.run(target, lambda stream: job.write_csv(stream, raw=raw), overwrite=overwrite)
+    return job.run(target, job.write_lines, overwrite=overwrite)
 
 
-def export_and_delete(
-    store: Store, instance: BaseModel, target: str | os.PathLike[str]
-) -> Exported:
+def export_and_delete(store: Store, instance: BaseModel, target: Target) -> Exported:
     """Write a record and what its deletion takes along or changes, then delete it, or neither."""
-    suffix = Path(target).suffix[1:].lower()
-    if target == STDOUT or _SUFFIXES.get(suffix, "jsonl") != "jsonl":
+    if target == STDOUT or _suffix(target) not in ("", ".jsonl"):
         reason = "what is deleted is written as JSON lines, to a file that ends with .jsonl"
         raise ExportError(target, reason)
     with store.writing():
         if instance.id is None or store.get(type(instance), instance.id) is None:
             raise NotFoundError(kind_of(instance), instance.id)
-        job = _Job(store, target, around(instance), "jsonl")
-        return job.run(afterwards=lambda: store.delete(instance))
+        job = _Job(store, around(instance), None)
+
+        def write_and_delete(stream: BinaryIO) -> None:
+            job.write_lines(stream)
+            store.delete(instance)
+
+        return job.run(target, write_and_delete)
 
 
 class _Job:
-    """One export, checked before anything is opened."""
+    """One export: the parts of tables in order, and how many rows of each are written."""
 
-    def __init__(
-        self,
-        store: Store,
-        target: Target,
-        chosen: list[Table],
-        form: str | None,
-        *,
-        raw: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        self.store, self.raw, self.progress = store, raw, progress
-        if target == STDOUT:
-            target = _standard_output()
-        self.place = export_files.find(target) if isinstance(target, str | os.PathLike) else None
-        self.stream = None if isinstance(target, str | os.PathLike) else target
-        self.tables = chosen
-        self.form = _form(form, self.place)
-        if self.form == "sqlite":
-            self.tables = with_parents(self.tables)
-        self._refuse()
-        self.rows = dict.fromkeys((table.name for table in self.tables), 0)
-        self.total = 0
-
-    def _refuse(self) -> None:
-        if not self.tables:
-            raise QueryError("name a table, or leave them out for all")
-        if self.form == "sqlite" and self.place is None:
-            raise QueryError("a database cannot be written to a stream; name a file")
-        is_one = self.place is None or not self.place.is_folder
-        if self.form in _SINGLE and len(self.tables) > 1 and is_one:
-            raise QueryError(f"{self.form} holds one table a file; name one table, or a folder")
+    def __init__(self, store: Store, parts: Sequence[Table], progress: Progress | None) -> None:
+        self._store, self._parts, self._progress = store, parts, progress
+        self._rows = dict.fromkeys((part.name for part in parts), 0)
+        self._total = 0
 
     def run(
-        self, *, overwrite: bool = False, afterwards: Callable[[], None] = lambda: None
+        self, target: Target, write: Callable[[BinaryIO], None], *, overwrite: bool = False
     ) -> Exported:
-        """Write what was asked for; nothing gets its name if what follows fails."""
-        write = _writer(self.form, raw=self.raw)
-        if self.place is None:
-            with one_moment(self.store):
-                self._count()
-                write(self.stream, self.tables, self._batches)  # type: ignore[arg-type] # no place
-                afterwards()
-            return Exported(self.rows, ())
-        groups = self._groups(self.place)
-        names = [name for name, _ in groups]
-        where = export_files.targets_of(self.place, names)
-        with (
-            export_files.writing(
-                self.place, names, database=self.store.label, overwrite=overwrite
-            ) as partials,
-            one_moment(self.store),
-        ):
-            self._count()
-            for partial, target, (_, group) in zip(partials, where, groups, strict=True):
-                self._write(write, partial, target, group)
-            afterwards()
-        return Exported(self.rows, tuple(where))
+        """Write to a stream, or to a file that appears when it is whole."""
+        if target == STDOUT:
+            target = _standard_output()
+        if not isinstance(target, str | os.PathLike):
+            self._run(target, write)
+            return Exported(self._rows, None)
+        path = _place(target, overwrite=overwrite)
+        with _file(path, overwrite=overwrite) as stream:
+            self._run(stream, write)
+        return Exported(self._rows, path)
 
-    def _groups(self, place: export_files.Place) -> list[tuple[str, list[Table]]]:
-        """Return the files to write, by name, each with its tables."""
-        if not place.is_folder:
-            return [(place.path.name, self.tables)]
-        if self.form == "sqlite":
-            return [("voices.db", self.tables)]
-        return [(f"{table.name}.{self.form}", [table]) for table in self.tables]
+    def _run(self, stream: BinaryIO, write: Callable[[BinaryIO], None]) -> None:
+        with self._store.snapshot():
+            if self._progress is not None:
+                self._total = sum(part.count(self._store) for part in self._parts)
+            write(stream)
 
-    def _write(self, write: Writer, partial: Path, target: Path, group: list[Table]) -> None:
-        with file_errors(ExportError, target):
-            if self.form == "sqlite":
-                from voices_peewee.exchange.export_sqlite import write_sqlite
+    def write_lines(self, stream: BinaryIO) -> None:
+        """Write an object a line; of several tables the last line tells the rows of each."""
+        for part in self._parts:
+            before = f'{{"table": {_ENCODE(part.name)}, '
+            make = _own_object if isinstance(part, OwnTable) else _object
+            names = part.columns
+            for batch in self._batches(part):
+                rows = [make(dict(zip(names, values, strict=True))) for values in batch]
+                stream.write("".join([f"{before}{row[1:]}\n" for row in rows]).encode())
+        if len(self._rows) > 1:
+            stream.write(f"{_ENCODE({'table': 'end', 'rows': self._rows})}\n".encode())
 
-                write_sqlite(partial, target, group, self._batches, self.store)
-                return
-            with partial.open("wb") as file:
-                write(file, group, self._batches)
+    def write_csv(self, stream: BinaryIO, *, raw: bool) -> None:
+        """Write a heading and the rows of one table."""
+        every = (row for part in self._parts for batch in self._batches(part) for row in batch)
+        for line in csv_lines(self._parts[0].columns, every, raw=raw):
+            # A path that is no text gets its bytes back; nothing else of a database is none.
+            stream.write(line.encode("utf-8", "surrogateescape"))
 
-    def _count(self) -> None:
-        if self.progress is not None:
-            self.total = sum(count(self.store, table) for table in self.tables)
-
-    def _batches(self, table: Table, **options: Any) -> Iterator[list[Row]]:
-        for rows in batches(self.store, table, **options):
+    def _batches(self, part: Table) -> Iterator[list[list[Any]]]:
+        for rows in part.batches(self._store):
             yield rows
-            self.rows[table.name] += len(rows)
-            if self.progress is not None:
-                self.progress(sum(self.rows.values()), self.total)
+            self._rows[part.name] += len(rows)
+            if self._progress is not None:
+                self._progress(sum(self._rows.values()), self._total)
 
 
-Writer = Callable[[BinaryIO, Sequence[Table], Batches], None]
+def _object(record: Mapping[str, object]) -> str:
+    try:
+        return harmless(_ENCODE(record))
+    except (TypeError, ValueError):  # what only another program can have stored
+        return dump_json({name: _text_or_value(value) for name, value in record.items()})
+
+
+def _own_object(record: Mapping[str, object]) -> str:
+    return json_text({name: _text_or_value(value) for name, value in record.items()})
+
+
+def _text_or_value(value: object) -> object:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _standard_output() -> BinaryIO:
@@ -210,89 +157,53 @@ def _standard_output() -> BinaryIO:
     return stream
 
 
-def _form(form: str | None, place: export_files.Place | None) -> str:
-    """Return the format that is asked for, or that the name of a file tells."""
+def _suffix(target: Target) -> str:
+    """Return the suffix of a file's name; a stream has none."""
+    is_path = isinstance(target, str | os.PathLike) and target != STDOUT
+    return Path(os.fspath(target)).suffix.lower() if is_path else ""  # type: ignore[arg-type]
+
+
+def _form(form: str | None, target: Target) -> str:
+    """Return the format: as it is named, else as the suffix says, else JSON lines."""
     if form is not None:
         if form not in FORMATS:
             raise QueryError.unknown_field(form, FORMATS, "format")
         return form
-    suffix = "" if place is None or place.is_folder else place.path.suffix
-    if not suffix:
-        return "jsonl"
-    if suffix[1:].lower() not in _SUFFIXES:
-        raise QueryError(
-            f"no format has the suffix {suffix!r}; name one of them: {', '.join(FORMATS)}"
-        )
-    return _SUFFIXES[suffix[1:].lower()]
+    suffix = _suffix(target)
+    if suffix[1:] not in ("", *FORMATS):
+        raise QueryError(f"no format has the suffix {suffix!r}; use .jsonl or .csv")
+    return suffix[1:] or "jsonl"
 
 
-def _writer(form: str, *, raw: bool) -> Writer:
-    if form == "parquet":
-        from voices_peewee.exchange.export_parquet import write_parquet
+def _place(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return where a file goes.
 
-        return write_parquet
-    if form == "csv":
-        return lambda stream, group, rows: _write_csv(stream, group, rows, raw=raw)
-    return _write_json if form == "json" else _write_jsonl
-
-
-def _write_jsonl(stream: BinaryIO, group: Sequence[Table], rows: Batches) -> None:
-    """Write an object a line; of several tables the last line says how many rows there are."""
-    counts = {}
-    for table in group:
-        counts[table.name] = 0
-        before = f'{{"table": {_ENCODE(table.name)}, '
-        for lines in _objects(table, rows):
-            counts[table.name] += len(lines)
-            stream.write("".join([f"{before}{line[1:]}\n" for line in lines]).encode())
-    if len(group) > 1:
-        stream.write(f"{_ENCODE({'table': 'end', 'rows': counts})}\n".encode())
-
-
-def _write_json(stream: BinaryIO, group: Sequence[Table], rows: Batches) -> None:
-    """Write an array of a table's rows, or an object with an array for each of several."""
-    if len(group) == 1:
-        _write_array(stream, group[0], rows)
-        stream.write(b"\n")
-        return
-    before = "{\n"
-    for table in group:
-        stream.write(f"{before}{_ENCODE(table.name)}: ".encode())
-        _write_array(stream, table, rows)
-        before = ",\n"
-    stream.write(b"\n}\n")
+    Raises:
+        ExportError: It cannot go there.
+    """
+    name = os.fspath(target)
+    if not name or "\0" in name:
+        raise ExportError(name, "a path must be a text without NUL, and not empty")
+    if server := as_server(name):
+        raise ExportError(server, _TO_SERVER)
+    path = Path(os.path.abspath(name))
+    if name.endswith("/") or path.is_dir():
+        raise ExportError(path, "it is a folder; name a file")
+    if not overwrite or not path.exists():
+        return path
+    if is_open_here(path):
+        raise ExportError(path, "it belongs to the database")
+    if not path.is_file():
+        raise ExportError(path, "it is not a regular file")
+    return path
 
 
-def _write_array(stream: BinaryIO, table: Table, rows: Batches) -> None:
-    before = "[\n"
-    for lines in _objects(table, rows):
-        stream.write((before + ",\n".join(lines)).encode())
-        before = ",\n"
-    stream.write(b"[]" if before == "[\n" else b"\n]")
-
-
-def _objects(table: Table, rows: Batches) -> Iterator[list[str]]:
-    """Yield the rows of a table as JSON objects, some at a time."""
-    names, read = table.columns, readers(table)
-    for batch in rows(table):
-        yield [_object(dict(zip(names, values, strict=True))) for values in converted(batch, read)]
-
-
-def _object(record: Mapping[str, object]) -> str:
-    try:
-        return harmless(_ENCODE(record))
-    except (TypeError, ValueError):  # what only another program can have stored
-        return dump_json({name: _text_or_value(value) for name, value in record.items()})
-
-
-def _text_or_value(value: object) -> object:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-
-
-def _write_csv(stream: BinaryIO, group: Sequence[Table], rows: Batches, *, raw: bool) -> None:
-    (table,) = group
-    read = readers(table)
-    every = (values for batch in rows(table) for values in converted(batch, read))
-    for line in csv_lines(table.columns, every, raw=raw):
-        # A path that is no text gets its bytes back; nothing else of a database is none.
-        stream.write(line.encode("utf-8", "surrogateescape"))
+@contextmanager
+def _file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Give a file to write that gets its name when it is whole."""
+    with (
+        file_errors(ExportError, path),
+        whole_file(path, overwrite=overwrite) as partial,
+        partial.open("wb") as stream,
+    ):
+        yield stream

@@ -2,14 +2,141 @@
 
 from __future__ import annotations
 
-from voices_peewee.database.delegated import Delegated
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from voices_peewee.database.store import HasStore
+
+if TYPE_CHECKING:
+    from voices_peewee.database.store import SpeakerKey
+    from voices_peewee.exchange.export import Exported, Progress, Target
+    from voices_peewee.exchange.reading import Input
+    from voices_peewee.exchange.report import Imported
+    from voices_peewee.schema.models import BaseModel
 
 
 class ExchangeMethods(HasStore):
     """The manager's methods for exports, imports and deletions."""
 
-    export = Delegated("exchange.export", "export")
-    import_records = Delegated("exchange.importing", "import_records")
-    delete = Delegated("exchange.deletion", "delete")
-    delete_speaker = Delegated("exchange.deletion", "delete_speaker")
+    def export(
+        self,
+        target: Target,
+        tables: str | Iterable[str] | None = None,
+        *,
+        format: str | None = None,  # noqa: A002 - what the option is called
+        overwrite: bool = False,
+        raw: bool = False,
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Write tables as they are at one moment, while others write; return what was written.
+
+        The rows are read and written some at a time. A file appears when it is whole.
+
+        Args:
+            target: A file, a binary stream, or ``-``, the standard output.
+            tables: Names of tables or lists (``speakers``, ``files``, ...); None is all, also
+                those that an application added.
+            format: ``jsonl`` or ``csv``, which holds one table; None is told by the suffix, and
+                ``jsonl`` where there is none.
+            overwrite: Replace a file that is there.
+            raw: CSV texts as stored, also what a spreadsheet or a terminal would obey.
+            progress: Called with (rows done, rows in all); what it raises cancels the export.
+
+        Returns:
+            ``rows``, the number of each table's, and ``path``, the file (None for a stream).
+
+        Raises:
+            QueryError: A table or format is unknown, or the target cannot hold what is asked for.
+            ExportError: The file is there, or its folder is missing or refuses writes.
+            DatabaseFullError: The disk is full.
+        """
+        from voices_peewee.exchange.export import export
+
+        return export(
+            self.store,
+            target,
+            tables,
+            format=format,
+            overwrite=overwrite,
+            raw=raw,
+            progress=progress,
+        )
+
+    def import_records(
+        self,
+        source: Input,
+        *,
+        table: str | None = None,
+        dry_run: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Imported:
+        """Import records in one transaction, all or nothing, and return what was done.
+
+        What is here already is not doubled: a speaker of the same name, a file of the same path
+        and content, a run of the same id. Where such a row says something else than the input,
+        ours is kept and the conflict is told. Other records get the next ids; an empty table
+        takes theirs.
+
+        Args:
+            source: A path, ``-`` for the standard input, an open file, several paths, or an
+                iterable of mappings from column names to values.
+            table: What the records are, where the input does not say so.
+            dry_run: Do it all, report it and take it back.
+            on_progress: Called with the bytes done and in all; 0 where that is not known.
+
+        Returns:
+            ``tables``, the counts of each, and ``conflicts`` and ``notes`` in sentences.
+
+        Raises:
+            InputError: An input cannot be read or holds bad records, of which ``problems`` has
+                all; nothing was written.
+            NotVoicesError: A database belongs to another application.
+            DatabaseNewerError: A database has migrations that are not known here.
+            QueryError: There is no such table.
+        """
+        from voices_peewee.exchange.merging import import_records
+
+        return import_records(
+            self.store, source, table=table, dry_run=dry_run, on_progress=on_progress
+        )
+
+    def delete(
+        self, instance: BaseModel, *, export_to: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Delete a record. A speaker's files stay; a file's runs and measurements go along.
+
+        Args:
+            instance: The record.
+            export_to: A new file for the record, what goes along or changes, and what these
+                rows refer to, as JSON lines; it is written in the transaction of the deletion.
+
+        Raises:
+            NotFoundError: The record is not in the database.
+            ExportError: The file is there, cannot be written, or is named as what is no JSON
+                lines; nothing was deleted.
+            DatabaseFullError: The disk is full; nothing was deleted.
+        """
+        if export_to is None:
+            self.store.delete(instance)
+            return
+        from voices_peewee.exchange.export import export_and_delete
+
+        export_and_delete(self.store, instance, export_to)
+
+    def delete_speaker(
+        self, speaker: SpeakerKey, *, export_to: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Delete a speaker; the speaker's files stay, without a speaker.
+
+        Args:
+            speaker: An id, a name or an object.
+            export_to: A new file for the speaker and the files, as JSON lines.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several have that name.
+            ExportError: As for ``delete``; nothing was deleted.
+            DatabaseFullError: The disk is full; nothing was deleted.
+        """
+        self.delete(self.store.speaker(speaker), export_to=export_to)

@@ -14,6 +14,9 @@ from typing import Final
 from voices_peewee.errors import MigrationError
 
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
+_SETTLED: Final = 1_000_000_000  # ns; within a clock tick a directory may change again
+# What was found in directories that had not changed, with the times of their last change (ns).
+_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
 
 
 @cache
@@ -22,6 +25,12 @@ def package_directory() -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
     return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def is_installed(directory: Path) -> bool:
+    """Whether a directory is the package's own and no checkout's."""
+    own = package_directory()
+    return directory.resolve() == own and not (own.parent / "setup.cfg").is_file()
 
 
 def names(directories: Sequence[Path]) -> list[str]:
@@ -40,16 +49,9 @@ def names(directories: Sequence[Path]) -> list[str]:
         return list(paths(places))
     if (seen := _seen.get(places)) is None or seen[0] != changed:
         seen = changed, list(paths(places))
-        if (
-            time.time_ns() - max(changed, default=0) > _SETTLED
-        ):  # or it may change again within a clock tick
+        if time.time_ns() - max(changed, default=0) > _SETTLED:
             _seen[places] = seen
     return seen[1].copy()
-
-
-# What was found in directories that had not changed, with the times of their last change (ns).
-_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
-_SETTLED: Final = 1_000_000_000
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:
@@ -73,7 +75,7 @@ def paths(directories: Sequence[Path]) -> dict[str, Path]:
 
 def _files(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        raise MigrationError(f"there is no migrations directory {str(directory)!r}")
+        raise MigrationError(_absence(directory))
     files = sorted(path for path in directory.glob("[0-9]*.py") if path.is_file())
     for path in files:
         if not NAME.fullmatch(path.name):
@@ -88,3 +90,12 @@ def _files(directory: Path) -> list[Path]:
                 "have the same number; renumber one of them"
             )
     return files
+
+
+def _absence(directory: Path) -> str:
+    if directory == package_directory():  # a folder of a zip file, which peewee-migrate cannot read
+        return (
+            f"the migrations of this package are not in a folder ({str(directory)!r}); "
+            "install voices-peewee with pip instead of running it from a zip file"
+        )
+    return f"there is no migrations directory {str(directory)!r}"

@@ -1,7 +1,7 @@
-"""Run migration files with peewee-migrate; imported late, because peewee-migrate is slow to load.
+"""peewee-migrate's Router, made safe for databases that hold rows.
 
-Only ``voices_peewee.migrations`` may use this: it holds the lock, keeps foreign keys off
-and makes the whole of it one transaction.
+Imported late, because peewee-migrate is slow to load. Only ``runner`` may use it on a database
+of somebody: it holds the lock, keeps foreign keys off and makes the whole of it one transaction.
 """
 
 from __future__ import annotations
@@ -9,84 +9,96 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar, cast
 
 import peewee as pw
+from peewee_migrate import migrator as stock
+from peewee_migrate.router import Router
+from playhouse.migrate import operation
 
 from voices_peewee.database.sqlite import run_sql
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.operations import SafeMigrator
 
 _Step = Callable[..., object]
+F = TypeVar("F", bound=Callable[..., object])
 
 
-class SafeRouter:
-    """Apply and revert the migrations of several directories as one ordered list.
+class SafeRouter(Router):
+    """Apply and roll back the migrations of several directories as one ordered list.
 
-    It stands in the place of peewee-migrate's Router, which replays what is applied with
-    peewee patched for the whole process, keeps one history model for all databases, and
-    switches foreign keys off too late. Make a new one for each step back: it holds the
-    models as the applied migrations left them.
+    The stock Router replays what is applied with peewee patched for the whole process, keeps
+    one history model for all databases, and drops the triggers of a table that it rebuilds.
+    Make a new one for each step back: it holds the models as the applied migrations left them.
     """
+
+    database: pw.Database
 
     def __init__(
         self, database: pw.Database, paths: Mapping[str, Path], history_table: str
     ) -> None:
-        self.database, self.paths, self.history_table = database, paths, history_table
-        self._history = _history_model(database, history_table)
+        super().__init__(
+            database, Path(), migrate_table=history_table, migrator_class=_SafeMigrator
+        )
+        self.paths = paths
+
+    @property
+    def todo(self) -> list[str]:
+        """The names of all migrations, in the order in which they apply."""
+        return list(self.paths)
 
     @cached_property
-    def migrator(self) -> SafeMigrator:
-        """The operations, with the models as the applied migrations left them."""
-        migrator = SafeMigrator(self.database)
-        self._history.create_table(safe=True)
-        for row in self._history.select().order_by(self._history.id):
-            with _explained(f"migration {row.name!r}"):
-                self._step(row.name, "migrate")(migrator, self.database, fake=True)
-            migrator.__ops__ = []
-        return migrator
+    def model(self) -> Any:
+        """The history of this database alone."""
 
-    def apply(self, name: str) -> None:
-        """Apply one migration and record it.
+        class History(pw.Model):
+            name = pw.CharField(unique=True)
+            migrated_at = pw.DateTimeField(default=_now)
 
-        Raises:
-            MigrationError: It failed, or has no migrate function.
-        """
-        migrator = self.migrator
-        with _explained(f"migration {name!r}"):
-            self._run(name, self._step(name, "migrate"), migrator)
-            self._history.create(name=name)
+            class Meta:
+                database = self.database
+                table_name = self.migrate_table
+                legacy_table_names = False
 
-    def revert(self, name: str) -> None:
-        """Undo one migration and forget it.
+        History.create_table(safe=True)
+        return History
 
-        Raises:
-            MigrationError: It failed, or has no rollback function.
-        """
-        migrator = self.migrator
-        with _explained(f"rollback of {name!r}"):
-            self._run(name, self._step(name, "rollback"), migrator)
-            self._history.delete().where(self._history.name == name).execute()
-
-    def _step(self, name: str, function: str) -> _Step:
-        """Return a function of a migration file."""
+    def read(self, name: str) -> tuple[_Step, _Step]:
+        """Return the two functions of a migration file."""
         path = self.paths[name]
         code = compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True)
         scope: dict[str, Any] = {"__name__": f"migration_{name}", "__file__": str(path)}
         exec(code, scope)  # noqa: S102 - a migration is code
-        if function not in scope:
-            raise MigrationError(f"migration {name!r} has no {function} function")
-        step: _Step = scope[function]
-        return step
+        migrate, rollback = (
+            scope.get(function) or _missing(name, function) for function in ("migrate", "rollback")
+        )
+        return migrate, rollback
 
-    def _run(self, name: str, step: _Step, migrator: SafeMigrator) -> None:
-        triggers = self._triggers()
-        step(migrator, self.database, fake=False)
-        migrator()
-        self._restore(triggers, self.paths[name].read_text("utf-8"))
+    def run_one(
+        self,
+        name: str,
+        migrator: stock.Migrator,
+        *,
+        fake: bool = True,
+        downgrade: bool = False,
+        force: bool = False,  # noqa: ARG002 - only applying as fake knows it
+    ) -> str:
+        """Apply, roll back or only replay one migration.
+
+        Raises:
+            MigrationError: It failed, or has no such function.
+        """
+        with _explained(f"rollback of {name!r}" if downgrade else f"migration {name!r}"):
+            if fake:
+                self.read(name)[0](migrator, self.database, fake=True)
+                migrator.__ops__ = []
+                return name
+            triggers = self._triggers()
+            super().run_one(name, migrator, fake=False, downgrade=downgrade)
+            self._restore(triggers, self.paths[name].read_text("utf-8"))
+        return name
 
     def _triggers(self) -> dict[str, tuple[str, str]]:
         if not isinstance(self.database, pw.SqliteDatabase):
@@ -95,7 +107,7 @@ class SafeRouter:
         return {name: (table, sql) for name, table, sql in run_sql(self.database, query)}
 
     def _restore(self, triggers: Mapping[str, tuple[str, str]], source: str) -> None:
-        """Put back the triggers that fell with a table that was rebuilt in SQL.
+        """Put back the triggers that fell with a table that was rebuilt.
 
         A migration that wants a trigger gone, or writes it anew, says its name.
         """
@@ -106,23 +118,15 @@ class SafeRouter:
                 run_sql(self.database, sql)
 
 
-def _history_model(database: pw.Database, table: str) -> Any:
-    """Return a model of the history for this database alone."""
-
-    class History(pw.Model):
-        name = pw.CharField(unique=True)
-        migrated_at = pw.DateTimeField(default=_now)
-
-        class Meta:
-            table_name = table
-            legacy_table_names = False
-
-    History._meta.set_database(database)
-    return History
-
-
 def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(sep=" ", timespec="microseconds")
+
+
+def _missing(name: str, function: str) -> _Step:
+    def refuse(*_: object, **__: object) -> None:
+        raise MigrationError(f"migration {name!r} has no {function} function")
+
+    return refuse
 
 
 @contextmanager
@@ -139,3 +143,65 @@ def _explained(what: str) -> Iterator[None]:
 
 def _spelled(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _operation(function: F) -> F:
+    """Delay a method until the migration runs, as playhouse does."""
+    return cast("F", operation(function))
+
+
+# What the rebuild's reading of CREATE TABLE would lose without a word.
+_UNREADABLE: Final = re.compile(r"'[^']*\s{2}[^']*'|\)\s*(?:STRICT|WITHOUT\s+ROWID)\W*$", re.I)
+
+
+class _SqliteOperations(stock.SqliteMigrator):
+    """Rebuild tables under views, and refuse those that a rebuild would change."""
+
+    @_operation
+    def _update_column(self, table: str, column: str, change: Callable[..., Any]) -> object:
+        found = self._get_create_table(table)
+        if found is not None and _UNREADABLE.search(found[1]):
+            raise ValueError(f"table {table!r} can only be rebuilt by hand, in SQL")
+        rebuild = super()._update_column(table, column, change)
+        # Without it SQLite compiles every view while the table is gone.
+        setting = "PRAGMA legacy_alter_table = "
+        return [pw.SQL(f"{setting}1"), rebuild, pw.SQL(f"{setting}0")]
+
+
+class _PostgresOperations(stock.PostgresqlMigrator):
+    """Overlook what only a rebuild of SQLite needs."""
+
+    @_operation
+    def drop_column(self, table: str, column: str, **options: Any) -> Any:
+        options.pop("legacy", None)
+        return super().drop_column(table, column, **options)
+
+
+class _SafeMigrator(stock.Migrator):
+    """peewee-migrate's words, without what loses values or fails on this package's models."""
+
+    def __init__(self, database: pw.Database) -> None:
+        super().__init__(database)
+        on_file = isinstance(database, pw.SqliteDatabase)
+        self.__migrator__ = (_SqliteOperations if on_file else _PostgresOperations)(database)
+
+    def add_default(self, model: Any, name: str, default: Any) -> Any:
+        """Refuse: the stock one writes the default over every row's value."""
+        raise NotImplementedError(
+            f"add_default would overwrite {name!r} of every row; "
+            "use migrator.sql('UPDATE … WHERE … IS NULL')"
+        )
+
+    def drop_index(self, model: Any, *columns: str) -> Any:
+        """Drop the index of these fields, also beside a ``Model.add_index``."""
+        meta = self.__get_model__(model)._meta
+        special = [index for index in meta.indexes if isinstance(index, pw.Node)]
+        meta.indexes = [index for index in meta.indexes if not isinstance(index, pw.Node)]
+        changed = super().drop_index(model, *columns)
+        meta.indexes.extend(special)
+        return changed
+
+    def __del_field__(self, model: type[pw.Model], field: pw.Field) -> None:
+        # Two foreign keys to one table share one backref name, which the first one took away.
+        with suppress(AttributeError):
+            super().__del_field__(model, field)

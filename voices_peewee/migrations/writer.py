@@ -1,33 +1,45 @@
 """Write the difference between models and migrations as a migration file.
 
-Both schemas are made in memory and compared; the file is run there, forth and back, before
-it is placed. It is loaded late, with peewee-migrate.
+peewee-migrate's Router drafts it; the draft is tried forth and back in memory, and what it
+lacks is named in the file. It is loaded late, with peewee-migrate.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from textwrap import fill
+from typing import Any, Final
 
 import peewee as pw
+from peewee_migrate.auto import FIELD_MODULES_MAP, FIELD_TO_PARAMS
 
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.drift import Drift, Table, differences, model_schema, read_schema
-from voices_peewee.migrations.plan import Names, Schema, plan
+from voices_peewee.migrations.drift import Drift, differences, drift, view_differences
+from voices_peewee.migrations.guard import checked
 from voices_peewee.migrations.router import SafeRouter
+from voices_peewee.migrations.sqlite_schema import read_parts, read_views
+from voices_peewee.schema.views import VIEWS
 
-_HEAD: Final = '''"""{title}{help}"""
+Models = Mapping[str, type[pw.Model]]  # by table
+
+_FILE: Final = '''"""{title}.{help}"""
 
 import peewee as pw
 from peewee_migrate import Migrator
-'''
-_FUNCTION: Final = '''
 
-def {name}(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
-    """{summary}"""
-'''
+
+def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
+    """Change the schema."""
+{migrate}
+
+def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
+    """Undo migrate."""
+{rollback}'''
 _HELP: Final = """
 
 Change the database through the migrator alone: the functions also run when nothing shall
@@ -38,6 +50,9 @@ change but what the migrator knows of the models (fake). Some of its words:
     migrator.add_fields("speakers", language=pw.TextField(null=True))
     migrator.rename_field("speakers", "language", "tongue")
 """
+_FIELDS: Final = re.compile(r"migrator\.remove_fields\('(\w+)', (.*)\)")
+_TABLE: Final = re.compile(r'(\n +)table_name = "(\w+)"')
+_KEPT: Final = "{0} is in no model and stays; drop it with migrator.remove_model({0})"
 
 
 def write(
@@ -47,114 +62,183 @@ def write(
     *,
     history_table: str,
     empty: bool,
-) -> None:
+) -> list[str]:
     """Write the migration ``path``, which follows ``paths`` and leads to the models.
 
+    Returns:
+        What has to be written by hand, or that nothing differs.
+
     Raises:
-        MigrationError: The difference cannot be written, or the file cannot.
+        MigrationError: A migration that is there fails, or the file cannot be written.
     """
-    text = None if empty else _difference(path, models, paths, history_table)
+    text, notes = _source(path), list[str]()
+    if not empty:
+        text, notes = _Draft(path, models, paths, history_table).finished()
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text or _source(path, [], []))
+            file.write(text)
     except OSError as error:
         raise MigrationError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    return notes
 
 
-def _difference(
-    path: Path, models: Sequence[type[pw.Model]], paths: Mapping[str, Path], history_table: str
-) -> str | None:
-    memory = pw.SqliteDatabase(":memory:")
-    with memory.connection_context():
-        router = SafeRouter(memory, paths, history_table)
-        own = _replay(router, path.parent)
-        schema = read_schema(memory)
-    wanted = {model._meta.table_name: model for model in models}
-    present = wanted | {model._meta.table_name: model for model in router.migrator}
-    try:
-        after = model_schema(models)
-    except pw.DatabaseError as error:
-        raise MigrationError(f"the models make no valid tables: {error}") from error
-    # An application that names only its own models, or only the package's, drops no others.
-    gone = own - after.keys() if own & after.keys() else set()
-    before = {name: table for name, table in schema.items() if name in after or name in gone}
-    after |= {name: _with_all(after[name], before[name]) for name in before.keys() - own}
-    names = {**_names(wanted.values()), **_names(present.values())}
-    forth = plan(before, after, models=wanted, names=names, undo=False)
-    if not forth:
-        return None
-    back = plan(after, before, models=present, names=names, undo=True)
-    text = _source(path, forth, back)
-    left = {name: table for name, table in schema.items() if name not in gone}
-    _prove(router, path, text, before=schema, after={**left, **after})
-    return text
+# peewee-migrate takes every JSON field for PostgreSQL's own, and leaves callable defaults out.
+FIELD_MODULES_MAP.pop("JSONField", None)
+FIELD_TO_PARAMS[pw.JSONField] = lambda field: (
+    {"default": field.default.__name__} if field.default in (dict, list) else {}
+)
 
 
-def _with_all(wanted: Table, present: Table) -> Table:
-    """Keep what the models lack in a table of another directory: an application's own."""
-    return Table(
-        columns={**present.columns, **wanted.columns},
-        foreign_keys={**present.foreign_keys, **wanted.foreign_keys},
-        checks={**present.checks, **wanted.checks},
-        indexes={**present.indexes, **wanted.indexes},
-        options=wanted.options,
-    )
+class _Draft(SafeRouter):
+    """The Router that drafts one migration, on a database in memory."""
 
+    def __init__(
+        self,
+        path: Path,
+        models: Sequence[type[pw.Model]],
+        paths: Mapping[str, Path],
+        history_table: str,
+    ) -> None:
+        super().__init__(pw.SqliteDatabase(":memory:"), paths, history_table)
+        self.path, self.wanted = path, {model._meta.table_name: model for model in models}
+        self.bodies = ("", "")
 
-def _replay(router: SafeRouter, directory: Path) -> set[str]:
-    """Apply every migration and return the tables that one directory's migrations made."""
-    own: set[str] = set()
-    for name, path in router.paths.items():
-        before = set(router.database.get_tables())
-        router.apply(name)
-        if path.parent == directory:
-            own |= set(router.database.get_tables()) - before
-    return own & {model._meta.table_name for model in router.migrator}
+    def finished(self) -> tuple[str, list[str]]:
+        """Return the file's text, and what it lacks."""
+        with self.database.connection_context():
+            theirs = self._replay()
+            own = {model._meta.table_name: model for model in self.migrator}
+            self._keep_what_others_made(theirs)
+            kept = {table: model for table, model in own.items() if table not in self.wanted}
+            with _plain_indexes([*self.wanted.values(), *own.values()]), _unchanged_path():
+                self.create(self.path.stem[4:], auto=[*self.wanted.values(), *kept.values()])
+            notes = self._tried(theirs)
+        if own.keys() - kept.keys() - theirs:  # else these are an application's, or the package's
+            notes += [f"table {_KEPT.format(repr(table))}" for table in kept.keys() - theirs]
+        if not any(self.bodies) and not notes:
+            return _source(self.path), ["models and migrations do not differ; the file is empty"]
+        text = _source(self.path, *self.bodies, notes=notes)
+        return text, [f"write by hand: {note}" for note in notes]
 
-
-def _names(models: Iterable[type[pw.Model]]) -> Names:
-    return {
-        (model._meta.table_name, column): field.name
-        for model in models
-        for column, field in model._meta.columns.items()
-    }
-
-
-def _source(path: Path, forth: Sequence[str], back: Sequence[str]) -> str:
-    title = path.stem[4:].replace("_", " ").strip().capitalize() or "Migration"
-    steps = (("migrate", "Change the schema.", forth), ("rollback", "Undo migrate.", back))
-    functions = (
-        _FUNCTION.format(name=name, summary=summary) + "".join(f"{line}\n" for line in body)
-        for name, summary, body in steps
-    )
-    return _HEAD.format(title=f"{title}.", help="" if forth else _HELP) + "".join(functions)
-
-
-def _prove(router: SafeRouter, path: Path, text: str, *, before: Schema, after: Schema) -> None:
-    """Run the file in memory; refuse it where it does not lead to the models and back."""
-    memory = pw.SqliteDatabase(":memory:")
-    with tempfile.TemporaryDirectory() as folder, memory.connection_context():
-        file = Path(folder, path.name)
-        file.write_text(text, "utf-8")
-        paths = {**router.paths, path.stem: file}
-        try:
-            trial = SafeRouter(memory, paths, router.history_table)
-            for name in paths:
-                trial.apply(name)
-            faults = _unlike(after, read_schema(memory))
-            SafeRouter(memory, paths, router.history_table).revert(path.stem)
-            faults += _unlike(before, read_schema(memory))
-        except MigrationError as error:
-            faults = [str(error.__cause__ or error)]
-    if faults:
-        raise MigrationError(
-            f"cannot write this difference as a migration: {faults[0]}; "
-            "write it by hand in a migration made with --empty"
+    def compile(
+        self,
+        name: str,
+        migrate: str = "",
+        rollback: str = "",
+        num: int | None = None,  # noqa: ARG002 - ``path`` has it
+    ) -> str:
+        """Keep what peewee-migrate drafted."""
+        before = {model._meta.table_name: model for model in self.migrator}
+        self.bodies = (
+            _corrected(migrate, before, self.wanted),
+            _corrected(rollback, self.wanted, before),
         )
+        return name
+
+    def _replay(self) -> set[str]:
+        """Apply every migration and return the tables that other directories made."""
+        others = [name for name, path in self.paths.items() if path.parent != self.path.parent]
+        if others:
+            self.run(others[-1])
+        theirs = set(self.database.get_tables()) if others else set()
+        self.run()
+        return theirs
+
+    def _keep_what_others_made(self, theirs: set[str]) -> None:
+        """Forget the fields of others' tables that the models lack: an application's own."""
+        for model in self.migrator:
+            meta: Any = model._meta
+            wanted = self.wanted.get(meta.table_name)
+            if wanted is None or meta.table_name not in theirs:
+                continue
+            for name in meta.fields.keys() - wanted._meta.fields.keys():
+                meta.remove_field(name)
+
+    def _tried(self, theirs: set[str]) -> list[str]:
+        """Run the draft forth and back; return what it does not reach."""
+        before, views = read_parts(self.database), read_views(self.database)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "draft.py")
+            file.write_text(_source(self.path, *self.bodies), "utf-8")
+            paths = {**self.paths, self.path.stem: file}
+            try:
+                with checked(self.database):
+                    SafeRouter(self.database, paths, self.migrate_table).run()
+                notes = [str(one) for one in self._left(theirs)]
+                SafeRouter(self.database, paths, self.migrate_table).rollback()  # type: ignore[no-untyped-call]
+            except (MigrationError, pw.DatabaseError) as error:
+                return [f"as it is, it fails: {error.__cause__ or error}"]
+        undone = [
+            *differences(before, read_parts(self.database)),
+            *view_differences(views, read_views(self.database)),
+        ]
+        return notes + [f"after rollback {one}" for one in undone]
+
+    def _left(self, theirs: set[str]) -> Iterator[Drift]:
+        for one in drift(self.database, list(self.wanted.values()), views=VIEWS):
+            if one.expected is not None or one.table not in theirs:
+                yield one
 
 
-def _unlike(wanted: Schema, reached: Schema) -> list[str]:
-    found = [f"table {name!r} stays or is missing" for name in wanted.keys() ^ reached.keys()]
-    for name in wanted.keys() & reached.keys():
-        found += [str(Drift(name, *parts)) for parts in differences(wanted[name], reached[name])]
-    return found
+@contextmanager
+def _plain_indexes(models: Sequence[type[pw.Model]]) -> Iterator[None]:
+    """Put aside the indexes for which peewee-migrate has no words: those of ``Model.add_index``."""
+    special = [(model, list(model._meta.indexes)) for model in models]
+    try:
+        for model, indexes in special:
+            model._meta.indexes = [one for one in indexes if not isinstance(one, pw.Node)]
+        yield
+    finally:
+        for model, indexes in special:
+            model._meta.indexes = indexes
+
+
+@contextmanager
+def _unchanged_path() -> Iterator[None]:
+    """Undo what ``Router.create`` leaves in the process: the current directory in sys.path."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _corrected(text: str, present: Models, wanted: Models) -> str:
+    """Put right what peewee-migrate's words for fields and tables would miss.
+
+    A field that has an index or a foreign key can only be removed by a rebuild, and indexes are
+    named after the table where the model says so.
+    """
+
+    def removal(match: re.Match[str]) -> str:
+        fields = present[match[1]]._meta.fields
+        removed = [fields[name] for name in re.findall(r"'(\w+)'", match[2])]
+        more = ", legacy=True" if any(map(_is_bound, removed)) else ""
+        return f"migrator.remove_fields('{match[1]}', {match[2]}{more})"
+
+    def table(match: re.Match[str]) -> str:
+        legacy = wanted[match[2]]._meta.legacy_table_names
+        return match[0] if legacy else f"{match[0]}{match[1]}legacy_table_names = False"
+
+    return _TABLE.sub(table, _FIELDS.sub(removal, text)).replace(",\n\n", ",\n")
+
+
+def _is_bound(field: Any) -> bool:
+    return bool(field.index or field.unique or isinstance(field, pw.ForeignKeyField))
+
+
+def _source(path: Path, migrate: str = "", rollback: str = "", notes: Sequence[str] = ()) -> str:
+    title = path.stem[4:].replace("_", " ").strip().capitalize() or "Migration"
+    items = [fill(f"- {note}", 96, subsequent_indent="  ") for note in notes]
+    by_hand = "\n".join(["\n\nTo be written by hand:\n", *items, ""]) if notes else ""
+    return _FILE.format(
+        title=title,
+        help=by_hand if migrate or notes else _HELP,
+        migrate=_body(migrate),
+        rollback=_body(rollback),
+    )
+
+
+def _body(text: str) -> str:
+    lines = text.strip("\n").rstrip()
+    return f"{lines}\n" if lines else ""

@@ -2,74 +2,89 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
+from itertools import combinations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.errors import MissingExtraError, QueryError
-from voices_peewee.questions import comparison_result as comparison_text
-from voices_peewee.questions.pairing import Match, pair_up
+from voices_peewee.errors import QueryError
+from voices_peewee.questions import comparison_text
+from voices_peewee.questions.comparisons import Comparisons
+from voices_peewee.questions.counted import (
+    Sided,
+    coverage,
+    differing,
+    names_of_speakers,
+    read_side,
+)
+from voices_peewee.questions.pairing import UNITS, Matched, Paired, counted_of, lost, pair_up
 from voices_peewee.questions.selection import (
     Metric,
     Model,
     Runs,
+    Side,
     Time,
+    Words,
     find_metric,
-    find_model,
-    model_label,
-    snapshot,
+    find_side,
 )
-from voices_peewee.questions.stats import (
-    bootstrap_interval,
-    cluster_bootstrap_interval,
-    mean,
-    median,
-    signed_rank_p,
-)
-from voices_peewee.schema.models import ProcessedFile, Speaker
+from voices_peewee.questions.stats import mean, median
+from voices_peewee.rendering.table import Column
+from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from voices_peewee.database.store import SpeakerKey, Store
 
+Unit = Literal["recording", "speaker", "stem"]
+FEW: Final = 6  # units; fewer are said to be few
 _SHOWN: Final = 5
-_ROUNDING: Final = 1e-12  # of the means
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One recording, or one speaker's voice in it, under both models; B − A is ``difference``."""
+class Pair(NamedTuple):
+    """One unit under both models; B − A is ``difference``.
 
-    path: str
+    A recording, a speaker (whose ``path`` is None) or a stem of a recording; ``stems`` is how
+    many of each model it is the mean of.
+    """
+
+    path: str | None
     speaker: str | None
     a: float
     b: float
     difference: float
+    stems: int
+
+
+_PAIR: Final = ("path", "speaker", "a", "b", "difference", "stems")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How model B did against model A on the recordings that both processed.
+    """How model B did against model A on the recordings of which both have a value.
 
-    Differences are B − A in the metric's unit: positive where B's value is larger. ``low`` and
-    ``high`` bound the interval of the mean difference (percentile bootstrap). ``wins`` counts
-    the pairs where B is better, ``losses`` those where A is. ``only_a`` and ``only_b`` count
-    what only one of them processed, ``left_out`` what both did, but one without a finite value.
-    ``p_value`` is that of Wilcoxon's signed-rank test. What the pairs do not allow is None.
+    Differences are B − A in ``metric_unit``: positive where B's value is larger. ``unit`` is
+    what is counted, ``n`` how many there are, ``stems`` what was measured of them. ``low`` …
+    ``high`` is the interval of the mean difference and ``p_value`` that of no difference, both
+    by Student's t of the units; ``p_adjusted`` is Holm's among several pairs. ``wins`` counts
+    the units where B is better, ``losses`` those where A is. ``coverage_a`` and ``coverage_b``
+    say what became of the recordings in question, ``lost`` how many of A's have no value of B,
+    ``gained`` the reverse. What the units do not allow is None.
     """
 
     a: str
     b: str
     metric: str
-    unit: str
+    metric_unit: str
     higher_is_better: bool
+    unit: str
     n: int
+    stems: int
+    recordings: int
     mean_a: float | None
     mean_b: float | None
     mean_difference: float | None
@@ -77,119 +92,154 @@ class Comparison:
     low: float | None
     high: float | None
     confidence: float
+    p_value: float | None
+    p_adjusted: float | None
+    identical: bool
     wins: int
     losses: int
     ties: int
     largest_gains: tuple[Pair, ...]
     largest_losses: tuple[Pair, ...]
-    only_a: int
-    only_b: int
-    left_out: int
-    cluster: str | None
-    clusters: int
-    p_value: float | None
-    note: str | None
+    coverage_a: dict[str, int]
+    coverage_b: dict[str, int]
+    lost: int
+    gained: int
+    notes: tuple[str, ...]
+    pairs: tuple[Pair, ...] = field(repr=False, compare=False, default=())
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse``, which B is, ``unclear`` or ``too few``.
+
+        Clear is what the interval says that leaves zero out, and among several pairs also the
+        adjusted p-value; ``too few`` are fewer than two units.
+        """
+        if self.low is None or self.high is None:
+            return "too few"
+        if self.low <= 0 <= self.high or self.is_unclear_among_many:
+            return "unclear"
+        return "better" if (self.low > 0) is self.higher_is_better else "worse"
+
+    @property
+    def is_unclear_among_many(self) -> bool:
+        """Whether the interval leaves zero out, and the adjusted p-value does not suffice."""
+        if self.p_adjusted is None or self.low is None or self.high is None:
+            return False
+        return not self.low <= 0 <= self.high and self.p_adjusted >= 1 - self.confidence
 
     @property
     def better(self) -> str | None:
-        """The model that is better on average, or None."""
-        if not self.worse_by:
-            return None
-        return self.a if self.worse_by > 0 else self.b
+        """The model that is clearly better, or None."""
+        return {"better": self.b, "worse": self.a}.get(self.verdict)
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the interval of the mean difference leaves zero out."""
-        if self.better is None or self.low is None or self.high is None:
-            return False
-        return not self.low <= 0 <= self.high
-
-    @property
-    def worse_by(self) -> float | None:
-        """How much B is worse than A on average, in the metric's unit; negative if better.
-
-        Zero where rounding alone tells the means apart.
-        """
-        if self.mean_a is None or self.mean_b is None or self.mean_difference is None:
+    def worse_by(self) -> tuple[float, float] | None:
+        """The interval of how much B is worse than A, in the metric's unit; negative if better."""
+        if self.low is None or self.high is None:
             return None
-        if math.isclose(self.mean_a, self.mean_b, rel_tol=_ROUNDING):
-            return 0.0
-        return -self.mean_difference if self.higher_is_better else self.mean_difference
+        return (-self.high, -self.low) if self.higher_is_better else (self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, with plain dicts for the pairs."""
-        return {**asdict(self), "better": self.better}
-
-    def __str__(self) -> str:
-        return comparison_text.render(self)
+        """Return all of it but the units, with plain dicts for the largest differences."""
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pairs"}
+        for name in ("largest_gains", "largest_losses"):
+            shown[name] = [dict(zip(_PAIR, pair, strict=True)) for pair in shown[name]]
+        return {**shown, "verdict": self.verdict, "better": self.better}
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame of one row: all but the pairs, and which model is better.
+        """Return a pandas DataFrame with a row for each unit: path, speaker, a, b, difference.
+
+        ``verdict``, ``better`` and what is compared are in its ``attrs``.
 
         Raises:
             MissingExtraError: pandas is not installed.
         """
         from voices_peewee.rendering.frames import frame
 
-        specs = comparison_text.SPECS
-        return frame(specs, iter([[tuple(getattr(self, spec.name) for spec in specs)]]))
+        columns = (
+            Column("path", "path"),
+            Column("speaker"),
+            *(Column(name, "float") for name in ("a", "b", "difference")),
+            Column("stems", "integer", nullable=False),
+        )
+        made = frame(columns, iter([self.pairs]))
+        about = ("a", "b", "metric", "metric_unit", "unit", "verdict", "better")
+        made.attrs.update({name: getattr(self, name) for name in about})
+        return made
+
+    def __str__(self) -> str:
+        return comparison_text.render(self)
 
     def _repr_html_(self) -> str:
         return comparison_text.html(self)
 
+    def to_markdown(self) -> str:
+        """Return the verdict and a table for GitHub."""
+        return comparison_text.markdown(self)
+
+    def to_latex(self) -> str:
+        """Return a table for LaTeX (booktabs)."""
+        return comparison_text.latex(self)
+
+
+class How(NamedTuple):
+    """What is counted, and how sure an interval is to be."""
+
+    unit: str = "recording"
+    confidence: float = 0.95
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            QueryError: The unit is unknown, or the confidence is no share.
+        """
+        if self.unit not in UNITS:
+            raise QueryError.unknown_field(self.unit, UNITS, "unit")
+        if not 0 < self.confidence < 1:
+            raise QueryError(f"confidence must lie between 0 and 1, not {self.confidence!r}")
+
 
 def compare(
     store: Store,
-    a: str | Model,
-    b: str | Model,
-    *,
+    *models: str | Model,
     metric: str = "si_snri",
+    unit: Unit = "recording",
+    baseline: str | Model | None = None,
     operation_type: str | None = None,
     speaker: SpeakerKey | None = None,
     since: Time | None = None,
     until: Time | None = None,
+    where: Words = (),
     higher_is_better: bool | None = None,
-    cluster: Literal["speaker"] | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    ties: float = 1e-9,
-) -> Comparison:
-    """Compare two models on the recordings that both processed successfully.
-
-    A pair is a recording, or one speaker's voice in it where stems have a speaker, with the
-    latest successful run of each model; several stems of a run that are alike in both count by
-    the mean of their finite values. Give ``operation_type`` where the models did several.
-
-    Args:
-        store: The open database.
-        a: The one model, ``demucs:4.0`` or ("demucs", "4.0"); without a version, any.
-        b: The other.
-        metric: A column of ``model_performance`` or a name in ``additional_metrics``.
-        operation_type: Only runs of this operation.
-        speaker: Only recordings and stems of this speaker.
-        since: Only runs that started then or later.
-        until: Only runs that started before.
-        higher_is_better: The metric's direction, needed where it is not known.
-        cluster: ``"speaker"`` resamples speakers, not recordings: recordings of one speaker are
-            alike, and with few speakers an interval that ignores it is too narrow. The p-value
-            is then that of the speakers' means.
-        confidence: The share of the interval, between 0 and 1.
-        resamples: How often the bootstrap draws.
-        seed: What its draws begin with.
-        ties: Differences that are no larger are ties (in the metric's unit).
-
-    Raises:
-        QueryError: A model or the metric is unknown, or an argument cannot be.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
-    """
-    how = _How(cluster, confidence, resamples, seed, ties)
-    runs = Runs(operation_type=operation_type, speaker=speaker, since=since, until=until)
-    with snapshot(store), no_full_collection:
-        read = _read(store, (a, b), metric, higher_is_better, runs, how)
-    return read.comparison(how)
+) -> Comparison | Comparisons:
+    """Compare models on the same recordings; see ``DatabaseManager.compare``."""
+    how = How(unit, confidence)
+    how.check()
+    runs = Runs(
+        operation_type=operation_type, speaker=speaker, since=since, until=until, where=where
+    )
+    everyone = models if baseline is None else (baseline, *models)
+    if len(everyone) < 2:
+        raise QueryError("a comparison is of two models or more")
+    with store.snapshot(), no_full_collection:
+        sides = _unlike([find_side(store, model) for model in everyone])
+        found = find_metric(store, metric, higher_is_better=higher_is_better)
+        read = [read_side(store, found, side, runs) for side in sides]
+        names = names_of_speakers(store)
+    question = _Question(found, how, names, len(counted_of(read)))
+    labels = [side.label for side in sides]
+    if len(sides) == 2:
+        return question.answer(labels[0], labels[1], read[0], read[1])
+    places = list(combinations(range(len(sides)), 2))
+    if baseline is not None:
+        places = [(a, b) for a, b in places if a == 0]
+    pairs = {
+        (labels[a], labels[b]): question.answer(labels[a], labels[b], read[a], read[b])
+        for a, b in places
+    }
+    return Comparisons.of(labels, pairs, has_baseline=baseline is not None)
 
 
 def compare_pairs(
@@ -201,7 +251,7 @@ def compare_pairs(
     higher_is_better: bool | None,
     runs: Runs,
 ) -> tuple[Comparison, tuple[Pair, ...]]:
-    """Compare two models as ``compare`` does, and return every pair besides.
+    """Compare two models as ``compare`` does, and return every unit besides.
 
     Raises:
         QueryError: A model or the metric is unknown.
@@ -209,167 +259,108 @@ def compare_pairs(
         AmbiguousNameError: Several speakers have that name.
         InvalidValueError: A time cannot be read, or has no time zone.
     """
-    how = _How()
-    with snapshot(store), no_full_collection:
-        read = _read(store, (a, b), metric, higher_is_better, runs, how)
-        pairs = _named(store, read.pairs)
-    return read.comparison(how), pairs
+    with store.snapshot(), no_full_collection:
+        sides = [find_side(store, model) for model in (a, b)]
+        found = find_metric(store, metric, higher_is_better=higher_is_better)
+        read = [read_side(store, found, side, runs) for side in sides]
+        names = names_of_speakers(store)
+    question = _Question(found, How(), names, len(counted_of(read)))
+    answer = question.answer(sides[0].label, sides[1].label, *read)
+    return answer, answer.pairs
 
 
-class _Read(NamedTuple):
-    """What of a comparison comes from the database."""
+def _unlike(sides: list[Side]) -> list[Side]:
+    """Refuse a side that stands twice among several."""
+    labels = [side.label for side in sides]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if len(sides) > 2 and twice is not None:
+        raise QueryError(f"{twice!r} stands twice among the models")
+    return sides
 
+
+class _Question(NamedTuple):
     metric: Metric
-    pairs: list[Match]
-    facts: dict[str, Any]
+    how: How
+    names: Mapping[Any, str]
+    in_question: int
 
-    def comparison(self, how: _How) -> Comparison:
+    def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
+        """Return the comparison of two sides."""
+        metric, how = self.metric, self.how
+        paired = pair_up(a, b, how.unit, how.confidence)
+        pairs = self._pairs(paired.units, {**b.paths, **a.paths})
+        found = paired.estimate
+        differences = sorted(pair.difference for pair in pairs)
+        larger = sum(difference > 0 for difference in differences)
+        smaller = sum(difference < 0 for difference in differences)
+        wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
+        gains, worst = self._largest(pairs)
         return Comparison(
-            metric=self.metric.name,
-            unit=self.metric.unit,
-            higher_is_better=self.metric.higher_is_better,
-            **self.facts,
-            **_center(self.pairs, self.metric, how),
-            **_certainty(self.pairs, how),
+            a=label_a,
+            b=label_b,
+            metric=metric.name,
+            metric_unit=metric.unit,
+            higher_is_better=metric.higher_is_better,
+            unit=how.unit,
+            n=found.n,
+            stems=paired.stems,
+            recordings=paired.recordings,
+            mean_a=mean([pair.a for pair in pairs]),
+            mean_b=mean([pair.b for pair in pairs]),
+            mean_difference=found.mean,
+            median_difference=median(differences),
+            low=found.low,
+            high=found.high,
+            confidence=how.confidence,
+            p_value=found.p,
+            p_adjusted=None,
+            identical=found.identical,
+            wins=wins,
+            losses=losses,
+            ties=len(pairs) - larger - smaller,
+            largest_gains=gains,
+            largest_losses=worst,
+            coverage_a=coverage(a.coverage_states, self.in_question),
+            coverage_b=coverage(b.coverage_states, self.in_question),
+            lost=lost(a, b),
+            gained=lost(b, a),
+            notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
+            pairs=pairs,
         )
 
-
-def _read(
-    store: Store,
-    models: tuple[str | Model, str | Model],
-    metric: str,
-    higher_is_better: bool | None,
-    runs: Runs,
-    how: _How,
-) -> _Read:
-    both = [find_model(store, model) for model in models]
-    found = find_metric(store, metric, higher_is_better=higher_is_better)
-    pairs, excluded = pair_up(store, found, both, runs)
-    names = dict(zip("ab", [model_label(*model) for model in both], strict=True))
-    return _Read(found, pairs, {**names, **excluded, **_shown(store, pairs, found, how)})
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """How pairs are judged."""
-
-    cluster: str | None = None
-    confidence: float = 0.95
-    resamples: int = 2000
-    seed: int = 0
-    ties: float = 1e-9
-
-    def __post_init__(self) -> None:
-        if self.cluster not in (None, "speaker"):
-            raise QueryError(f"pairs are clustered by 'speaker' or not, never by {self.cluster!r}")
-        if not 0 < self.confidence < 1:
-            raise QueryError(f"confidence must lie between 0 and 1, not {self.confidence!r}")
-        if self.resamples < 1:
-            raise QueryError(f"resamples must be 1 or more, not {self.resamples!r}")
-        if not self.ties >= 0:
-            raise QueryError(f"ties must be 0 or more, not {self.ties!r}")
-
-
-# What the pairs come to
-
-
-def _center(pairs: Sequence[Match], metric: Metric, how: _How) -> dict[str, Any]:
-    """Return the averages, and how often which model was better."""
-    ordered = sorted([pair.difference for pair in pairs])
-    smaller = bisect_left(ordered, -how.ties)
-    larger = len(ordered) - bisect_right(ordered, how.ties)
-    wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-    return {
-        "n": len(pairs),
-        "mean_a": mean([pair.a for pair in pairs]),
-        "mean_b": mean([pair.b for pair in pairs]),
-        "mean_difference": mean(ordered),
-        "median_difference": median(ordered),
-        "wins": wins,
-        "losses": losses,
-        "ties": len(ordered) - larger - smaller,
-    }
-
-
-def _certainty(pairs: Sequence[Match], how: _How) -> dict[str, Any]:
-    """Return the interval of the mean difference, and the p-value."""
-    settings: dict[str, Any] = {
-        "confidence": how.confidence,
-        "resamples": how.resamples,
-        "seed": how.seed,
-    }
-    values = [pair.difference for pair in pairs]
-    if how.cluster is None:
-        interval = bootstrap_interval(values, **settings)
-    else:
-        clusters = _clusters(pairs)
-        interval = cluster_bootstrap_interval(clusters, **settings)
-        values = [mean(cluster) or 0.0 for cluster in clusters]
-    low, high = interval or (None, None)
-    p_value, missing = _p_value([value if abs(value) > how.ties else 0.0 for value in values])
-    notes = filter(None, (missing, _nameless(pairs) if how.cluster else None))
-    return {
-        "low": low,
-        "high": high,
-        "confidence": how.confidence,
-        "cluster": how.cluster,
-        "clusters": len(values),
-        "p_value": p_value,
-        "note": "; ".join(notes) or None,
-    }
-
-
-def _clusters(pairs: Sequence[Match]) -> list[list[float]]:
-    """Return the differences of each speaker; a recording without one stands alone."""
-    clusters: dict[object, list[float]] = {}
-    for pair in pairs:
-        speaker = pair.key[1]
-        clusters.setdefault(pair.key if speaker is None else speaker, []).append(pair.difference)
-    return list(clusters.values())
-
-
-def _nameless(pairs: Sequence[Match]) -> str | None:
-    count = sum(pair.key[1] is None for pair in pairs)
-    return f"pairs without a speaker: {count}, each a cluster of its own" if count else None
-
-
-def _p_value(differences: list[float]) -> tuple[float | None, str | None]:
-    try:
-        return signed_rank_p(differences), None
-    except ImportError:
-        return None, str(MissingExtraError("the p-value", "stats"))
-
-
-# What people read
-
-
-def _shown(store: Store, pairs: Sequence[Match], metric: Metric, how: _How) -> dict[str, Any]:
-    """Return the pairs with the largest gains and losses of B."""
-    difference = attrgetter("difference")
-    above = [pair for pair in nlargest(_SHOWN, pairs, difference) if pair.difference > how.ties]
-    below = [pair for pair in nsmallest(_SHOWN, pairs, difference) if pair.difference < -how.ties]
-    gains, losses = (above, below) if metric.higher_is_better else (below, above)
-    return {"largest_gains": _named(store, gains), "largest_losses": _named(store, losses)}
-
-
-def _named(store: Store, pairs: Iterable[Match]) -> tuple[Pair, ...]:
-    """Put names for the ids of speakers, and paths as Python knows them."""
-    read = ProcessedFile.original_path.python_value
-    pairs = tuple(pairs)
-    names = {key: _speaker_name(store, key) for key in {pair.key[1] for pair in pairs}}
-    return tuple(
-        Pair(
-            str(read(place)) if isinstance(place, str) else f"file {place}",
-            names[speaker],
-            value_a,
-            value_b,
-            difference,
+    def _pairs(self, units: Iterable[Matched], paths: Mapping[int, Any]) -> tuple[Pair, ...]:
+        """Put names for the ids of speakers, and paths as Python knows them."""
+        of_speaker = self.how.unit == "speaker"
+        read = ProcessedFile.original_path.python_value
+        return tuple(
+            Pair(
+                None if of_speaker else str(read(paths[one.recording])),
+                None if one.speaker is None else self.names.get(one.speaker),
+                one.a,
+                one.b,
+                one.difference,
+                one.stems,
+            )
+            for one in units
         )
-        for (place, speaker), value_a, value_b, difference in pairs
-    )
+
+    def _largest(self, pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+        """Return the units with the largest gains and losses of B."""
+        difference = attrgetter("difference")
+        above = [one for one in nlargest(_SHOWN, pairs, difference) if one.difference > 0]
+        below = [one for one in nsmallest(_SHOWN, pairs, difference) if one.difference < 0]
+        gains, losses = (above, below) if self.metric.higher_is_better else (below, above)
+        return tuple(gains), tuple(losses)
 
 
-def _speaker_name(store: Store, speaker: int | None) -> str | None:
-    query = Speaker.select(Speaker.name).where(Speaker.id == speaker)
-    found = None if speaker is None else store.connection().execute(*query.sql()).fetchone()
-    return None if found is None else str(found[0])
+def _counted_out(paired: Paired) -> Iterable[str]:
+    if paired.uneven:
+        yield (f"recordings left out, since their stems cannot be matched: {paired.uneven}")
+    if paired.nameless:
+        yield f"stems left out, since no speaker is known: {paired.nameless}"
+
+
+def _pooled(*sides: tuple[str, Sided]) -> Iterable[str]:
+    for label, side in sides:
+        if names := differing(side.parameters):
+            yield f"{label} pools runs whose parameters differ: {', '.join(names)}"

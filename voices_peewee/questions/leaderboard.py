@@ -1,31 +1,43 @@
-"""Comparing models: the leaderboard here, and ``compare`` for two of them."""
+"""Models, or other groups of runs, ranked by the mean of a metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
+from itertools import combinations
+from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from voices_peewee.database.results import Spec
-from voices_peewee.errors import QueryError
-from voices_peewee.questions import groups
-from voices_peewee.questions.comparison import compare as compare
-from voices_peewee.questions.groups import Costs, Key
-from voices_peewee.questions.selection import Metric, Runs, Time, find_metric, model_label, snapshot
-from voices_peewee.questions.stats import Summary
-from voices_peewee.rendering import html as html_text
-from voices_peewee.rendering.plain import number, table
+from voices_peewee.database.query import no_full_collection
+from voices_peewee.questions.counted import Group, Key, differing, names_of_speakers, read_groups
+from voices_peewee.questions.fields import Field, find_fields, groupings
+from voices_peewee.questions.selection import Metric, Runs, Time, Words, find_metric, model_label
+from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
+from voices_peewee.rendering.plain import cell
+from voices_peewee.rendering.table import (
+    ROWS,
+    Column,
+    Strong,
+    cut_note,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
 from voices_peewee.schema.fields import plain_name
-from voices_peewee.schema.models import ProcessedFile, Speaker
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from voices_peewee.database.store import SpeakerKey, Store
+    from voices_peewee.questions.pivot import Pivot
 
-_MODEL: Final = ("model_type", "model_version")
-_FIELDS: Final = (*_MODEL, "speaker", "operation_type", "file", "file_format")
+MOST_LETTERS: Final = 12  # groups that are compared with each other
+_ALPHA: Final = 0.05
+_NUMBERS: Final = (
+    *("mean", "median", "stdev", "low", "high"),
+    *("sdri", "real_time_factor", "memory_usage"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +45,20 @@ class LeaderboardRow:
     """What one group of runs came to.
 
     ``by`` names the fields that make the groups, ``key`` holds their values; each is an
-    attribute too, such as ``row.model_type`` or ``row.speaker``. ``n`` counts the
-    successful measurements (a stem each), ``failures`` the runs that failed. ``mean``,
-    ``median``, ``stdev`` (the sample's, n − 1) and ``low`` … ``high``, the 95 % interval of the
-    mean (Student's t), are in the metric's unit; ``sdri`` (dB), ``real_time_factor`` and
-    ``memory_usage`` (MB) are means of the same measurements. What n does not allow is None.
+    attribute too, such as ``row.model_type`` or ``row.speaker``. ``n`` counts recordings,
+    ``stems`` what was measured of them, ``coverage`` what became of the recordings in question.
+    ``mean``, ``median``, ``stdev`` (the sample's, n − 1) and ``low`` … ``high``, the 95 %
+    interval of the mean (Student's t), are those of the recordings' means, in the metric's
+    unit; ``sdri`` (dB), ``real_time_factor`` and ``memory_usage`` (MB) are means of the same
+    recordings. Rows that share one of the ``letters`` cannot be told apart. What n does not
+    allow is None.
     """
 
     by: tuple[str, ...]
     key: Key
     n: int
-    failures: int
+    stems: int
+    coverage: dict[str, int]
     mean: float | None
     median: float | None
     stdev: float | None
@@ -52,27 +67,42 @@ class LeaderboardRow:
     sdri: float | None
     real_time_factor: float | None
     memory_usage: float | None
+    letters: str | None = None
 
     @property
     def margin(self) -> float | None:
         """Half the width of the interval."""
         return None if self.high is None or self.mean is None else self.high - self.mean
 
-    def __getattr__(self, name: str) -> str | None:
-        if name in _FIELDS and name in self.by:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the group is called: a text for each grouping; a model has its version."""
+        values = dict(zip(self.by, self.key, strict=True))
+        model = model_label(values.get("model_type"), values.get("model_version"))
+        return tuple(
+            model if name == "model" else "-" if values[name] is None else str(values[name])
+            for name in groupings(self.by)
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in LeaderboardRow.__slots__ and name in self.by:
             return self.key[self.by.index(name)]
         raise AttributeError(f"this leaderboard row has no {name!r}")
 
 
 @dataclass(frozen=True)
 class Leaderboard(Sequence[LeaderboardRow]):
-    """Groups of runs, the best mean first, those without any measurement last."""
+    """Groups of runs, the best mean first, those without any measurement last.
+
+    ``metric_unit`` is the metric's unit; ``notes`` say what a reader has to know.
+    """
 
     rows: tuple[LeaderboardRow, ...]
     metric: str
-    unit: str
+    metric_unit: str
     higher_is_better: bool
     by: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,6 +118,13 @@ class Leaderboard(Sequence[LeaderboardRow]):
             return replace(self, rows=self.rows[index])
         return self.rows[index]
 
+    @property
+    def title(self) -> str:
+        """The metric with its unit, the groups, and which mean stands first."""
+        unit = f" ({self.metric_unit})" if self.metric_unit else ""
+        order = "highest" if self.higher_is_better else "lowest"
+        return f"{self.metric}{unit} by {', '.join(groupings(self.by))}, {order} mean first"
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dict for each row: the fields that it is by, then the numbers."""
         dicts = []
@@ -97,43 +134,145 @@ class Leaderboard(Sequence[LeaderboardRow]):
             dicts.append(dict(zip(row.by, row.key, strict=True)) | numbers)
         return dicts
 
-    @property
-    def _title(self) -> str:
-        unit = f" ({self.unit})" if self.unit else ""
-        order = "highest" if self.higher_is_better else "lowest"
-        return f"{self.metric}{unit} by {', '.join(self.by)}, {order} mean first"
-
-    def __str__(self) -> str:
-        rows = [_cells(row, self.unit) for row in self.rows]
-        return "\n".join([self._title, *(table(_HEAD, rows) if rows else ["no runs"])])
-
-    __repr__ = __str__
-
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame: the fields that it is by, then the numbers.
+        """Return a pandas DataFrame: the fields that it is by, the numbers, and the coverage.
 
         Raises:
             MissingExtraError: pandas is not installed.
         """
         from voices_peewee.rendering.frames import frame
 
-        specs = [Spec(name, "text") for name in self.by]
-        specs += [Spec(name, "integer", nullable=False) for name in ("n", "failures")]
-        specs += [Spec(name, "float") for name in _NUMBERS]
-        return frame(specs, iter([[tuple(row.values()) for row in self.to_dicts()]]))
+        kinds = {one.name: one.kind for one in find_fields(self.by)}
+        states = tuple(self.rows[0].coverage) if self.rows else ()
+        columns = [
+            *(Column(name, kinds[name]) for name in self.by),
+            *(Column(name, "integer", nullable=False) for name in ("n", "stems")),
+            *(Column(name, "float") for name in _NUMBERS),
+            Column("letters"),
+            *(Column(name, "integer", nullable=False) for name in states),
+        ]
+        rows = [
+            (
+                *(*row.key, row.n, row.stems),
+                *(getattr(row, name) for name in (*_NUMBERS, "letters")),
+                *row.coverage.values(),
+            )
+            for row in self.rows
+        ]
+        return frame(columns, iter([rows]))
+
+    def pivot(self) -> Pivot:
+        """Return the means as a table: the first grouping down, the others across.
+
+        Raises:
+            QueryError: There is only one grouping.
+        """
+        from voices_peewee.questions.pivot import pivot
+
+        return pivot(self)
+
+    def columns(self) -> list[tuple[Column, list[object]]]:
+        """Return the columns that say something, with their values: no zero failures."""
+        names = groupings(self.by)
+        number = "fixed" if self.metric_unit == "dB" else "number"
+        columns: list[tuple[Column, list[object]]] = [
+            (Column(name, "key"), [row.labels[place] for row in self.rows])
+            for place, name in enumerate(names)
+        ]
+        columns.append((Column("n", "count"), [row.n for row in self.rows]))
+        for column in _REST:
+            values = [column.read(row) for row in self.rows] if column.read else []
+            if any(value is not None for value in values):
+                kind = number if column.kind == "metric" else column.kind
+                columns.append((replace_kind(column, kind), values))
+        return columns
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.title}\nno runs"
+        return "\n".join([self.title, *self._lines(), *self.notes])
+
+    __repr__ = __str__
+
+    def _lines(self, width: int | None = 80) -> list[str]:
+        columns, rows = self._cells()
+        return text_table(columns, rows, width)
+
+    def _cells(self) -> tuple[list[Column], list[tuple[object, ...]]]:
+        columns = self.columns()
+        return (
+            [column for column, _ in columns],
+            list(zip(*(values for _, values in columns), strict=True)),
+        )
 
     def _repr_html_(self) -> str:
-        first = self.rows[: html_text.ROWS]
-        note = html_text.cut_note(len(first), len(self), "group") if first else "no runs"
-        rows = [_cells(row, self.unit) for row in first]
-        return html_text.table(_HEAD, rows, labels=1, title=self._title, note=note)
+        columns, rows = self._cells()
+        shown = rows[:ROWS]
+        note = cut_note(len(shown), len(rows), "group") if rows else "no runs"
+        return html_table(columns, shown, self.title, "; ".join([note, *self.notes]))
+
+    def to_markdown(self) -> str:
+        """Return a table for GitHub, the best mean bold, with what a reader has to know."""
+        columns, rows = _bold(*self._cells())
+        notes = "".join(f"\n{note}\n" for note in (self.caption, *self.notes))
+        return markdown_table(columns, rows) + notes
+
+    def to_latex(self) -> str:
+        """Return a table for LaTeX (booktabs), the best mean bold."""
+        columns, rows = _bold(*self._cells())
+        return latex_table(columns, rows, "; ".join([self.caption, *self.notes]))
+
+    @property
+    def caption(self) -> str:
+        """The title, what n counts, and what the interval is."""
+        return f"{self.title}; n recordings; ± is the 95 % interval of the mean (Student's t)"
+
+
+def replace_kind(column: Column, kind: str) -> Column:
+    """Return a column of another kind."""
+    return Column(column.name, kind, column.title, column.priority)
+
+
+def _bold(
+    columns: list[Column], rows: list[tuple[object, ...]]
+) -> tuple[list[Column], list[tuple[object, ...]]]:
+    """Return the cells of a table whose first mean, the best, is strong."""
+    place = next((i for i, column in enumerate(columns) if column.name == "mean"), None)
+    if place is None or not rows:
+        return columns, rows
+    first = list(rows[0])
+    first[place] = Strong(cell(columns[place].kind, first[place]))
+    return columns, [tuple(first), *rows[1:]]
+
+
+def _state(name: str) -> Callable[[LeaderboardRow], int | None]:
+    return lambda row: row.coverage[name] or None
+
+
+_SAME: Final = "groups that share a letter cannot be told apart (Holm, common recordings)"
+# The bar goes first where there is no room, then SD and median.
+_REST: Final = (
+    Column("letters", "text", "same", read=attrgetter("letters")),
+    Column("stems", "count", priority=7, read=lambda row: row.stems if row.stems > row.n else None),
+    *(
+        Column(name, "count", name.replace("_", " "), priority=8, read=_state(name))
+        for name in ("failed", "partly_finite", "not_finite", "unfinished", "not_run")
+    ),
+    Column("mean", "metric", read=attrgetter("mean")),
+    Column("margin", "metric", "±95 %", priority=9, read=attrgetter("margin")),
+    Column("median", "metric", priority=3, read=attrgetter("median")),
+    Column("stdev", "metric", "SD", priority=2, read=attrgetter("stdev")),
+    Column("sdri", "fixed", "SDRi", priority=6, read=attrgetter("sdri")),
+    Column("real_time_factor", "number", "RTF", priority=5, read=attrgetter("real_time_factor")),
+    Column("memory_usage", "rounded", "MB", priority=4, read=attrgetter("memory_usage")),
+)
 
 
 def leaderboard(
     store: Store,
     metric: str = "si_snri",
     *,
-    by: str | Sequence[str] = _MODEL,
+    by: str | Sequence[str] = "model",
     higher_is_better: bool | None = None,
     operation_type: str | None = None,
     model_type: str | None = None,
@@ -141,35 +280,12 @@ def leaderboard(
     speaker: SpeakerKey | None = None,
     since: Time | None = None,
     until: Time | None = None,
+    where: Words = (),
+    common: bool = False,
     limit: int | None = None,
 ) -> Leaderboard:
-    """Rank models, or other groups of runs, by the mean of a metric.
-
-    Only measurements of successful runs that have a finite value count; every run counts, also
-    the second of the same recording. Failed runs are counted beside them, once however many
-    stems they have.
-
-    Args:
-        store: The open database.
-        metric: A column of ``model_performance`` or a name in ``additional_metrics``.
-        by: Fields that make the groups: model_type, model_version, speaker, operation_type,
-            file (the original recording), file_format.
-        higher_is_better: The metric's direction, needed where it is not known.
-        operation_type: Only runs of this operation.
-        model_type: Only runs of this model.
-        model_version: Only runs of this version.
-        speaker: Only recordings and stems of this speaker.
-        since: Only runs that started then or later.
-        until: Only runs that started before.
-        limit: How many rows to return at most.
-
-    Raises:
-        QueryError: A field is unknown, no row has the metric, or its direction is not known.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
-    """
-    fields = _checked_fields(by)
+    """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
+    fields = find_fields(by)
     runs = Runs(
         operation_type=operation_type,
         model_type=plain_name(model_type),
@@ -177,118 +293,137 @@ def leaderboard(
         speaker=speaker,
         since=since,
         until=until,
+        where=where,
     )
-    with snapshot(store):
+    with store.snapshot(), no_full_collection:
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        rows = _rows(store, found, fields, runs)
-        rows = _ranked(_named(store, fields, rows), higher_is_better=found.higher_is_better)
-    kept = tuple(rows if limit is None else rows[: max(0, limit)])
-    return Leaderboard(kept, found.name, found.unit, found.higher_is_better, fields)
-
-
-def _checked_fields(by: str | Sequence[str]) -> tuple[str, ...]:
-    fields = tuple(dict.fromkeys([by] if isinstance(by, str) else by))
-    for name in fields:
-        if name not in _FIELDS:
-            raise QueryError.unknown_field(name, _FIELDS)
-    if not fields:
-        raise QueryError(f"a leaderboard is by one field or more: use {', '.join(_FIELDS)}")
-    return fields
-
-
-def _rows(
-    store: Store, metric: Metric, fields: tuple[str, ...], runs: Runs
-) -> list[LeaderboardRow]:
-    failures = groups.failed_runs(store, fields, runs)
-    models_alone = {"model_type"} <= {*fields} <= {*_MODEL} and runs.is_about_models
-    # A server plans by what it holds; the index by which SQLite jumps is no use to it.
-    jumps = models_alone and metric.name in groups.COVERED and store.server is None
-    measure = groups.by_model if jumps else groups.by_any
-    measured = {
-        key: (found, costs) for key, found, costs in measure(store, metric, fields, runs) if found.n
-    }
-    return [
-        _row(
-            fields, key, failures.get(key, 0), *measured.get(key, (Summary(0), (None, None, None)))
-        )
-        for key in [*measured, *(key for key in failures if key not in measured)]
-    ]
-
-
-def _row(
-    fields: tuple[str, ...], key: Key, failures: int, found: Summary, costs: Costs
-) -> LeaderboardRow:
-    return LeaderboardRow(
-        fields,
-        key,
-        found.n,
-        failures,
-        found.mean,
-        found.median,
-        found.stdev,
-        found.low,
-        found.high,
-        *costs,
+        groups = read_groups(store, found, fields, runs)
+        asked = {group.key: group.in_question for group in groups}
+        states = {group.key: group.states for group in groups}
+        if common:
+            kept = _common(groups)
+            groups = read_groups(store, found, fields, runs, only=kept)
+            for group in groups:
+                group.in_question, group.states = asked[group.key], states[group.key]
+        names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
+    rows = [_row(fields, group, names) for group in groups]
+    order = sorted(range(len(rows)), key=lambda place: _rank(rows[place], found))
+    notes = [*_pooled(groups, rows, fields), *_uneven(groups, fields, common=common)]
+    told = _letters([groups[place] for place in order], fields)
+    ranked = [rows[place] for place in order]
+    if isinstance(told, str):
+        notes.append(told)
+    else:
+        ranked = [replace(row, letters=told.get(place)) for place, row in enumerate(ranked)]
+        notes += [_SAME] if told else []
+    kept_rows = tuple(ranked if limit is None else ranked[: max(0, limit)])
+    names_of_fields = tuple(one.name for one in fields)
+    return Leaderboard(
+        kept_rows, found.name, found.unit, found.higher_is_better, names_of_fields, tuple(notes)
     )
 
 
-# What people read
+def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> LeaderboardRow:
+    summary = summarize(sorted(group.values))
+    return LeaderboardRow(
+        tuple(one.name for one in fields),
+        tuple(_read(one, value, names) for one, value in zip(fields, group.key, strict=True)),
+        len(group.values),
+        group.stems,
+        group.coverage,
+        summary.mean,
+        summary.median,
+        summary.stdev,
+        summary.low,
+        summary.high,
+        *group.mean_costs(),
+        letters=None,
+    )
 
 
-def _ranked(rows: list[LeaderboardRow], *, higher_is_better: bool) -> list[LeaderboardRow]:
-    sign = -1 if higher_is_better else 1
-
-    def rank(row: LeaderboardRow) -> tuple[bool, float, list[tuple[bool, str]]]:
-        names = [(part is None, part or "") for part in row.key]
-        return row.mean is None, sign * (row.mean or 0.0), names
-
-    return sorted(rows, key=rank)
+def _read(one: Field, value: Any, names: dict[Any, str]) -> Any:
+    if value is None:
+        return None
+    if one.name == "speaker":
+        return names.get(value)
+    return value if one.read is None else one.read(value)
 
 
-def _named(
-    store: Store, fields: tuple[str, ...], rows: list[LeaderboardRow]
-) -> list[LeaderboardRow]:
-    """Put names for the ids of speakers, and paths as Python knows them."""
-    if "file" in fields:
-        place, read = fields.index("file"), ProcessedFile.original_path.python_value
-        rows = [_with(row, place, read(row.key[place])) for row in rows]
-    if "speaker" in fields:
-        place, names = fields.index("speaker"), _speaker_names(store)
-        rows = [_with(row, place, names.get(row.key[place])) for row in rows]
-    return rows
+def _rank(row: LeaderboardRow, metric: Metric) -> tuple[bool, float, list[tuple[bool, str]]]:
+    names = [(part is None, str(part)) for part in row.key]
+    value = row.mean or 0.0
+    return row.mean is None, -value if metric.higher_is_better else value, names
 
 
-def _with(row: LeaderboardRow, place: int, value: object) -> LeaderboardRow:
-    key = list(row.key)
-    key[place] = None if value is None else str(value)
-    return replace(row, key=tuple(key))
+# What a reader has to know
 
 
-def _speaker_names(store: Store) -> dict[Any, str]:
-    """Return the names by id; those that are not unique with their id."""
-    query = Speaker.select(Speaker.id, Speaker.name)
-    names: dict[int, str] = dict(store.connection().execute(*query.sql()).fetchall())
-    twice = [name for name, rows in groupby(sorted(names.values())) if len(list(rows)) > 1]
-    return {key: f"{name} (id {key})" if name in twice else name for key, name in names.items()}
+def _common(groups: Sequence[Group]) -> frozenset[int]:
+    """Return the recordings that all groups have a value of."""
+    kept = [set(group.recordings) for group in groups]
+    return frozenset(set.intersection(*kept) if kept else ())
 
 
-_NUMBERS: Final = (
-    *("mean", "median", "stdev", "low", "high"),
-    *("sdri", "real_time_factor", "memory_usage"),
-)
-_HEAD: Final = ("", "n", "failed", "mean", "±95 %", "median", "stdev", "SDRi", "RTF", "MB")
+def _pooled(
+    groups: Sequence[Group], rows: Sequence[LeaderboardRow], fields: Sequence[Field]
+) -> Iterator[str]:
+    """Say where a group pools several settings, and what differs between the groups."""
+    chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
+    inside: set[str] = set()
+    for group, row in zip(groups, rows, strict=True):
+        names = [name for name in differing(group.parameters) if name not in chosen]
+        inside.update(names)
+        if names:
+            yield f"{' '.join(row.labels)} pools runs whose parameters differ: {', '.join(names)}"
+    between = differing([text for group in groups for text in sorted(group.parameters)])
+    others = [name for name in between if name not in inside | chosen]
+    if len(groups) > 1 and others:
+        yield f"parameters that differ between the groups: {', '.join(others)}"
 
 
-def _cells(row: LeaderboardRow, unit: str) -> list[str]:
-    numbers = [number(value, unit) for value in (row.mean, row.margin, row.median, row.stdev)]
-    numbers += [number(row.sdri, "dB"), number(row.real_time_factor)]
-    memory = "-" if row.memory_usage is None else f"{row.memory_usage:.0f}"
-    return [_label(row.by, row.key), str(row.n), str(row.failures), *numbers, memory]
+def _uneven(groups: Sequence[Group], fields: Sequence[Field], *, common: bool) -> Iterator[str]:
+    """Say where the groups were measured on different recordings."""
+    measured = [group for group in groups if group.values]
+    if any(one.of_recording for one in fields) or len(measured) < 2:
+        return
+    if common:
+        yield f"only the recordings that all have a value of: {len(measured[0].values)}"
+    elif any(group.recordings != measured[0].recordings for group in measured[1:]):
+        counts = [len(group.values) for group in measured]
+        yield (
+            f"measured on different recordings ({min(counts):,} to {max(counts):,}); "
+            f"all have {len(_common(measured)):,} of them, to which --common (common=True) keeps"
+        )
 
 
-def _label(by: tuple[str, ...], key: Key) -> str:
-    values = dict(zip(by, key, strict=True))
-    parts = []
-    if values.keys() >= {*_MODEL}:
-        parts = [model_label(values.pop("model_type"), values.pop("model_version"))]
-    return " ".join([*(value or "-" for value in values.values()), *parts])
+def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str] | str:
+    """Return letters for the places of the groups, or why there are none."""
+    measured = [place for place, group in enumerate(groups) if group.values]
+    if any(one.of_recording for one in fields) or len(measured) < 2:
+        return {}
+    if len(measured) > MOST_LETTERS:
+        return f"no letters for more than {MOST_LETTERS} groups: narrow them down"
+    pairs = list(combinations(measured, 2))
+    found = [difference(groups[a], groups[b]).p for a, b in pairs]
+    adjusted = iter(holm([p for p in found if p is not None]))
+    apart = [
+        pair
+        for pair, p in zip(pairs, found, strict=True)
+        if p is not None and next(adjusted) < _ALPHA
+    ]
+    return letters(measured, apart)
+
+
+def difference(a: Group, b: Group) -> Estimate:
+    """Return the mean difference of two groups on the recordings whose stems both have whole."""
+    if a.recordings == b.recordings and not a.partly and not b.partly:
+        return estimate(list(map(sub, b.values, a.values)))
+    partly = a.partly | b.partly
+    others = dict(zip(a.recordings, a.values, strict=True))
+    return estimate(
+        [
+            value - others[recording]
+            for recording, value in zip(b.recordings, b.values, strict=True)
+            if recording in others and recording not in partly
+        ]
+    )

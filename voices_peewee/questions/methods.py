@@ -2,16 +2,320 @@
 
 from __future__ import annotations
 
-from voices_peewee.database.delegated import Delegated
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+
 from voices_peewee.database.store import HasStore
+
+if TYPE_CHECKING:
+    from voices_peewee.database.results import ResultList
+    from voices_peewee.database.store import FileKey, SpeakerKey
+    from voices_peewee.questions.comparison import Comparison
+    from voices_peewee.questions.comparisons import Comparisons
+    from voices_peewee.questions.failures import Failures
+    from voices_peewee.questions.leaderboard import Leaderboard
+    from voices_peewee.questions.pending import Pending, S
+    from voices_peewee.questions.run_details import RunDetails
+    from voices_peewee.questions.selection import Model, Time
+    from voices_peewee.schema.models import ProcessingHistory
+
+    class Asked(TypedDict, total=False):
+        """What a comparison may be asked besides its models."""
+
+        metric: str
+        unit: Literal["recording", "speaker", "stem"]
+        operation_type: str | None
+        speaker: SpeakerKey | None
+        since: Time | None
+        until: Time | None
+        where: str | Sequence[str]
+        higher_is_better: bool | None
+        confidence: float
 
 
 class QuestionMethods(HasStore):
     """The manager's methods for questions."""
 
-    pending = Delegated("questions.failures", "pending")
-    failures = Delegated("questions.failures", "failures")
-    show_run = Delegated("questions.failures", "show_run")
-    history = Delegated("questions.failures", "history")
-    leaderboard = Delegated("questions.leaderboard", "leaderboard")
-    compare = Delegated("questions.leaderboard", "compare")
+    def pending(
+        self,
+        sources: Iterable[S],
+        operation_type: str,
+        *,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        where: str | Sequence[str] = (),
+    ) -> Pending[S]:
+        """Return an iterator of the sources that have no successful run of these settings.
+
+        Sources come in order and as they are asked for, a recording that is named twice comes
+        once. The database is read when the first is asked for. Parameters compare as JSON
+        values, the order of keys aside and without ``environment``.
+
+        The reason for a source is what its latest run of these settings came to (``failed``,
+        ``unfinished``, ``content changed``), else ``other version or parameters`` where the
+        model has another run of this operation, else ``never run``. A file that is gone is not
+        said to have changed.
+
+        Args:
+            sources: Paths, URLs or files of the database.
+            operation_type: What is to be done.
+            model_type: The model's name; None means runs without a model.
+            model_version: The model's version; None means runs without a version.
+            parameters: The settings; None means none.
+            exact: Compare every file's content; otherwise only where its size or times tell
+                that it may have changed since the run began.
+            where: Query words about recordings, such as ``tag:noisy``. Sources that the record
+                does not know do not match; the iterator's ``unknown`` counts them.
+
+        Raises:
+            InvalidValueError: ``operation_type`` or a path is empty, the parameters are no JSON
+                object, or, while iterating, a source is a folder or a pattern that matches no
+                file.
+            QueryError: A word names no field, is about runs, or its value cannot be read.
+            TypeError: A source is neither a path nor a ProcessedFile, or one stands in the
+                place of many.
+        """
+        from voices_peewee.questions.pending import pending
+
+        return pending(
+            self.store,
+            sources,
+            operation_type,
+            model_type=model_type,
+            model_version=model_version,
+            parameters=parameters,
+            exact=exact,
+            where=where,
+        )
+
+    def failures(
+        self,
+        *,
+        operation_type: str | None = None,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        all: bool = False,  # noqa: A002 - the word that users know from the shell
+    ) -> Failures:
+        """Return the failed runs grouped by their error, the most frequent first.
+
+        Errors are alike that differ in numbers, paths and addresses only. A run counts once,
+        whatever the number of its outputs. The result's ``cured`` and ``without_speaker`` count
+        the runs that were left out.
+
+        Args:
+            operation_type: Only runs of this operation.
+            model_type: Only runs of this model.
+            model_version: Only runs of this version.
+            speaker: Only runs of this speaker: of the speaker's files, or of mixtures of which
+                the references, or else the stems of other runs, are the speaker's.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words of the list ``history``, such as ``tag:noisy`` or a word that
+                stands in the error.
+            all: Also runs that a later one of the same settings made good.
+
+        Raises:
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+            QueryError: A word names no field, or its value cannot be read.
+        """
+        from voices_peewee.questions.failures import failures
+
+        return failures(
+            self.store,
+            operation_type=operation_type,
+            model_type=model_type,
+            model_version=model_version,
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+            all=all,
+        )
+
+    def show_run(self, key: int | str) -> RunDetails:
+        """Return one run whole, with all its outputs.
+
+        Args:
+            key: The id of one of its history rows, its ``run_id``, or the first six or more
+                characters of it where they are no other's.
+
+        Raises:
+            NotFoundError: There is no such run.
+            AmbiguousNameError: Several runs begin like that.
+        """
+        from voices_peewee.questions.run_details import show_run
+
+        return show_run(self.store, key)
+
+    def history(self, file: FileKey) -> ResultList[ProcessingHistory]:
+        """Return all that was ever done to a recording, oldest first.
+
+        Found are the runs of its row, its stems and its voices. Their files, speakers and
+        measurements are there without further queries.
+
+        Args:
+            file: The id of a file, its original path, or the file.
+
+        Raises:
+            NotFoundError: There is no such file.
+            InvalidValueError: The path is empty.
+        """
+        from voices_peewee.questions.run_details import history
+
+        return history(self.store, file)
+
+    def leaderboard(
+        self,
+        metric: str = "si_snri",
+        *,
+        by: str | Sequence[str] = "model",
+        higher_is_better: bool | None = None,
+        operation_type: str | None = None,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        common: bool = False,
+        limit: int | None = None,
+    ) -> Leaderboard:
+        """Rank models, or other groups of runs, by the mean of a metric over recordings.
+
+        A recording counts once in a group: by the mean over the stems of its latest successful
+        run. What belongs to the run, such as its time, counts once a run. What became of the
+        other recordings in question is the ``coverage`` of a row.
+
+        Args:
+            metric: A column of ``model_performance`` or a name in ``additional_metrics``, in
+                any spelling: ``si_snri``, ``SI-SNRi``, ``rtf``.
+            by: Fields that make the groups: ``model``, ``speaker``, ``tag``, ``file``, any
+                other field, ``parameters.KEY``, ``metadata.KEY``.
+            higher_is_better: The metric's direction, needed where it is not known.
+            operation_type: Only runs of this operation.
+            model_type: Only runs of this model.
+            model_version: Only runs of this version.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            common: Only the recordings that all groups have a value of.
+            limit: How many rows to return at most.
+
+        Returns:
+            The groups, the best mean first, those without any value last.
+
+        Raises:
+            QueryError: A field is unknown, no row has the metric, its direction is not known,
+                or a group has runs of several operations.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        from voices_peewee.questions.leaderboard import leaderboard
+
+        return leaderboard(
+            self.store,
+            metric,
+            by=by,
+            higher_is_better=higher_is_better,
+            operation_type=operation_type,
+            model_type=model_type,
+            model_version=model_version,
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+            common=common,
+            limit=limit,
+        )
+
+    @overload
+    def compare(self, a: str | Model, b: str | Model, /, **asked: Unpack[Asked]) -> Comparison: ...
+
+    @overload
+    def compare(
+        self,
+        a: str | Model,
+        b: str | Model,
+        c: str | Model,
+        /,
+        *more: str | Model,
+        **asked: Unpack[Asked],
+    ) -> Comparisons: ...
+
+    @overload
+    def compare(
+        self, *models: str | Model, baseline: str | Model | None, **asked: Unpack[Asked]
+    ) -> Comparison | Comparisons: ...
+
+    def compare(
+        self,
+        *models: str | Model,
+        metric: str = "si_snri",
+        unit: Literal["recording", "speaker", "stem"] = "recording",
+        baseline: str | Model | None = None,
+        operation_type: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        higher_is_better: bool | None = None,
+        confidence: float = 0.95,
+    ) -> Comparison | Comparisons:
+        """Compare models on the recordings of which both have a value.
+
+        Of each recording the latest successful run of a side counts; its stems are matched by
+        speaker. The interval and the p-value are those of the mean paired difference, by
+        Student's t of the units.
+
+        Args:
+            models: Two or more: ``"demucs:4.0"``, ``("demucs", "4.0")``, a model of any
+                version ``"demucs"``, or query words, of which the first may be a model:
+                ``"demucs:4.0 parameters.shifts:1"``.
+            metric: A column of ``model_performance`` or a name in ``additional_metrics``.
+            unit: What counts once: a ``recording``; a ``speaker``, where the claim is about
+                speakers that were not recorded yet; or a ``stem``.
+            baseline: A model that all others are compared with, instead of every pair.
+            operation_type: Only runs of this operation.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            higher_is_better: The metric's direction, needed where it is not known.
+            confidence: The share of the interval, between 0 and 1.
+
+        Returns:
+            A ``Comparison`` of two models; ``Comparisons`` of more, adjusted after Holm.
+
+        Raises:
+            QueryError: A model, the unit or the metric is unknown, a side has runs of several
+                operations, or no stem has a speaker where speakers count.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+        """
+        from voices_peewee.questions.comparison import compare
+
+        return compare(
+            self.store,
+            *models,
+            metric=metric,
+            unit=unit,
+            baseline=baseline,
+            operation_type=operation_type,
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+            higher_is_better=higher_is_better,
+            confidence=confidence,
+        )

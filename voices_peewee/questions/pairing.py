@@ -1,99 +1,140 @@
-"""The recordings that two models both processed: two queries and a dict."""
+"""What two sides measured of the same recordings: stems matched by speaker, units made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
-import peewee as pw
+from voices_peewee.errors import QueryError
+from voices_peewee.questions.counted import Sided, Stem
+from voices_peewee.questions.stats import Cell, Estimate, clustered_estimate, estimate
 
-from voices_peewee.questions.selection import LARGEST, Metric, Model, Runs, runs_of
-from voices_peewee.questions.stats import mean
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
-
-Key = tuple[str | int, int | None]
+UNITS: Final = ("recording", "speaker", "stem")
+_ROUNDING: Final = 1e-12  # of the larger value: a difference that is no larger is none
 
 
-class Match(NamedTuple):
-    """What both models measured of one recording, or of one speaker's voice in it."""
+class Matched(NamedTuple):
+    """What both sides measured of a recording, or of one speaker's voice in it."""
 
-    key: Key
+    recording: int
+    speaker: int | None
     a: float
     b: float
-    difference: float
+    stems: int
+
+    @property
+    def difference(self) -> float:
+        """B − A; nothing where only rounding makes one."""
+        difference = self.b - self.a
+        return difference if abs(difference) > _ROUNDING * abs(self.b) else 0.0
 
 
-def pair_up(
-    store: Store, metric: Metric, models: Sequence[Model], runs: Runs
-) -> tuple[list[Match], dict[str, Any]]:
-    """Return the pairs, in the order of their paths, and how many recordings make none."""
-    a, b = (_latest(store, metric, model, runs) for model in models)
-    both = _ordered([key for key in a if key in b])
-    pairs = [
-        Match(key, value_a, value_b, value_b - value_a)
-        for key in both
-        if (value_a := a[key]) is not None and (value_b := b[key]) is not None
-    ]
-    excluded = {
-        "only_a": len(a) - len(both),
-        "only_b": len(b) - len(both),
-        "left_out": len(both) - len(pairs),
-    }
-    return pairs, excluded
+class Paired(NamedTuple):
+    """The units of a comparison, and what was counted on the way.
+
+    ``uneven`` counts recordings whose stems could not be matched, ``nameless`` stems that no
+    speaker is known of where speakers count.
+    """
+
+    units: list[Matched]
+    estimate: Estimate
+    stems: int
+    recordings: int
+    uneven: int
+    nameless: int
 
 
-def _latest(store: Store, metric: Metric, model: Model, runs: Runs) -> dict[Key, float | None]:
-    """Return what the latest successful run of each recording and speaker measured."""
-    rows = _measured(store, metric, model, runs)
-    values = {row[:2]: row[2] for row in rows}
-    if len(values) < len(rows):
-        run = ProcessingHistory
-        rows = _measured(store, metric, model, runs, run.run_id, run.start_time, run.id)
-        return {key: mean(_finite(found)) for key, found in _of_latest_run(rows)}
-    if metric.column:  # whose CHECK keeps what is not finite out
-        return values
-    return {key: mean(_finite([value])) for key, value in values.items()}
+def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
+    """Match the stems of the recordings that both sides have a value of, and make units of them.
+
+    Raises:
+        QueryError: Speakers count, and no stem has one.
+    """
+    matched: list[Matched] = []
+    uneven = 0
+    others = b.stems
+    for recording in sorted(a.stems.keys() & others.keys()):
+        stems = _match(recording, a.stems[recording], others[recording])
+        if stems:
+            matched += stems if unit != "recording" else [_whole(stems)]
+        else:
+            uneven += 1
+    count = sum(one.stems for one in matched)
+    recordings = len({one.recording for one in matched}) if unit != "recording" else len(matched)
+    if unit != "speaker":
+        found = estimate([one.difference for one in matched], confidence)
+        return Paired(matched, found, count, recordings, uneven, 0)
+    named = [one for one in matched if one.speaker is not None]
+    if matched and not named:
+        raise QueryError(
+            "no stem has a speaker; count recordings: unit='recording', in the shell "
+            "--unit recording"
+        )
+    cells = [Cell(one.speaker, one.recording, one.difference) for one in named]
+    found = clustered_estimate(cells, confidence)
+    nameless = count - sum(one.stems for one in named)
+    recordings = len({one.recording for one in named})
+    return Paired(_speakers(named), found, count - nameless, recordings, uneven, nameless)
 
 
-def _measured(
-    store: Store, metric: Metric, model: Model, runs: Runs, *more: pw.Field
-) -> list[tuple[Any, ...]]:
-    """Return recording, speaker, value and the columns asked for of each successful row."""
-    file, run = ProcessedFile, ProcessingHistory
-    # A server has no column that holds a text here and a number there.
-    mixed = store.server is None
-    place = (
-        [pw.fn.COALESCE(file.original_path, file.id)] if mixed else [file.original_path, file.id]
-    )
-    query = run.select(*place, file.speaker, metric.value, *more).join_from(run, file)
-    query = query.join_from(run, ModelPerformance, pw.JOIN.LEFT_OUTER)
-    query = query.where(run.success, *runs_of(store, model, runs), *runs.conditions(store, run))
-    found: list[tuple[Any, ...]] = store.connection().execute(*query.sql()).fetchall()
-    return found if mixed else [(row[1] if row[0] is None else row[0], *row[2:]) for row in found]
+def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
+    """Return the stems that both have a finite value of; none where they cannot be matched."""
+    if len(a) == len(b) == 1 and a[0].speaker == b[0].speaker:
+        return [Matched(recording, a[0].speaker, a[0].value, b[0].value, 1)]  # type: ignore[arg-type]
+    own, other = _by_speaker(a), _by_speaker(b)
+    if own is not None and other is not None:
+        return [
+            Matched(recording, speaker, value, other_value, 1)
+            for speaker, value in sorted(own.items())
+            if value is not None and (other_value := other.get(speaker)) is not None
+        ]
+    finite_a, finite_b = _finite(a), _finite(b)
+    if len(finite_a) != len(finite_b):
+        return []
+    n = len(finite_a)
+    speakers = {one.speaker for one in (*a, *b)}
+    speaker = speakers.pop() if len(speakers) == 1 else None
+    return [Matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
 
 
-def _of_latest_run(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Key, list[Any]]]:
-    """Yield the values of the latest run of each recording and speaker."""
-    found: dict[Key, tuple[str, str, int, list[Any]]] = {}
-    for place, speaker, value, run_id, start, row in rows:
-        key = (place, speaker)
-        latest = found.get(key)
-        if latest is None or (latest[0] != run_id and latest[1:3] < (start, row)):
-            latest = found[key] = (run_id, start, row, [])
-        if latest[0] == run_id:
-            latest[3].append(value)
-    return ((key, latest[3]) for key, latest in found.items())
+def _by_speaker(stems: Sequence[Stem]) -> dict[int, float | None] | None:
+    found = {one.speaker: one.value for one in stems if one.speaker is not None}
+    return found if len(found) == len(stems) else None
 
 
-def _finite(values: Iterable[object]) -> list[float]:
-    return [v for v in values if isinstance(v, int | float) and -LARGEST <= v <= LARGEST]
+def _finite(stems: Iterable[Stem]) -> list[float]:
+    return [one.value for one in stems if one.value is not None]
 
 
-def _ordered(keys: list[Key]) -> list[Key]:
-    try:
-        return sorted(keys)  # fast; fails where numbers stand beside paths or None
-    except TypeError:
-        return sorted(keys, key=lambda key: (str(key[0]), key[1] or 0))
+def _whole(stems: Sequence[Matched]) -> Matched:
+    if len(stems) == 1:
+        return stems[0]
+    return _mean(stems, stems[0].recording, None)
+
+
+def _mean(parts: Sequence[Matched], recording: int, speaker: int | None) -> Matched:
+    n = len(parts)
+    a, b = math.fsum(one.a for one in parts) / n, math.fsum(one.b for one in parts) / n
+    return Matched(recording, speaker, a, b, sum(one.stems for one in parts))
+
+
+def _speakers(named: Iterable[Matched]) -> list[Matched]:
+    """Return a unit for each speaker: the mean of what is known of them."""
+    own: dict[int, list[Matched]] = {}
+    for one in named:
+        own.setdefault(one.speaker, []).append(one)  # type: ignore[arg-type] # named ones have one
+    return [_mean(parts, parts[0].recording, speaker) for speaker, parts in sorted(own.items())]
+
+
+def lost(a: Sided, b: Sided) -> int:
+    """Return how many recordings A has a value of and B, for whatever reason, has none of."""
+    return len(a.stems.keys() - b.stems.keys())
+
+
+def counted_of(sides: Iterable[Sided]) -> set[int]:
+    """Return the recordings in question: those of which any side has a run."""
+    found: set[int] = set()
+    for side in sides:
+        found |= side.states.keys()
+    return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -15,13 +17,16 @@ import peewee as pw
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.results import Spec
 from voices_peewee.database.store import Store
-from voices_peewee.errors import AudioError, InvalidValueError
+from voices_peewee.errors import AudioError, InvalidValueError, QueryError
 from voices_peewee.records import audio
 from voices_peewee.records.sources import LOOKUP, locate
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.settings import plain_parameters
 from voices_peewee.schema.fields import dump_json, plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.pages import matching
+from voices_peewee.search.words import Match, Not, parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +40,7 @@ S = TypeVar("S", bound=str | os.PathLike[str] | ProcessedFile)
 _ENVIRONMENT: Final = "environment"
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
+_PATTERN: Final = re.compile(r"[*?]|\[.+\]")
 # Up to so many sources are looked up; for more, to read all runs of the model is faster.
 _FEW: Final = 10_000
 
@@ -42,12 +48,18 @@ _FEW: Final = 10_000
 class Pending(Iterator[S]):
     """The sources that are left, as they were given; ``reason`` says why the last one is.
 
-    ``with_reasons`` goes on with pairs of a source and its reason.
+    ``with_reasons`` goes on with pairs of a source and its reason. ``unknown`` counts the sources
+    so far that ``where`` left out because the record does not know them.
     """
 
-    def __init__(self, pairs: Iterator[tuple[S, Reason]]) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: Iterator[tuple[S, Reason]], chosen: _Chosen | None = None) -> None:
+        self._pairs, self._chosen = pairs, chosen
         self.reason: Reason | None = None
+
+    @property
+    def unknown(self) -> int:
+        """How many sources ``where`` left out because the record does not know them."""
+        return 0 if self._chosen is None else self._chosen.unknown
 
     def __next__(self) -> S:
         source, self.reason = next(self._pairs)
@@ -73,12 +85,13 @@ class Pending(Iterator[S]):
         return frame(_SPECS, iter([[(_name(source), reason) for source, reason in pairs]]))
 
     def _repr_html_(self) -> str:
-        first = list(islice(self._pairs, html_text.ROWS + 1))
+        first = list(islice(self._pairs, ROWS + 1))
         self._pairs = chain(first, self._pairs)
-        rows = [(_name(source), reason) for source, reason in first[: html_text.ROWS]]
+        rows = [(_name(source), reason) for source, reason in first[:ROWS]]
         total = len(rows) if len(first) == len(rows) else None
-        note = html_text.cut_note(len(rows), total, "source")
-        return html_text.table(["pending", "reason"], rows, note=note)
+        note = cut_note(len(rows), total, "source")
+        columns = [Column("pending", "path"), Column("reason")]
+        return html_table(columns, rows, note=note)
 
 
 _SPECS: Final = (Spec("source", "path", nullable=False), Spec("reason", "text", nullable=False))
@@ -99,48 +112,27 @@ def pending(
     model_version: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     exact: bool = False,
+    where: str | Sequence[str] = (),
 ) -> Pending[S]:
-    """Return an iterator of the sources that have no successful run of exactly these settings.
-
-    Sources come in order and as they are asked for, a recording that is named twice comes once.
-    The database is read when the first is asked for. Parameters compare as JSON values, the
-    order of keys aside and without ``environment``.
-
-    The reason for a source is what its latest run of these settings came to (``failed``,
-    ``unfinished``, ``content changed``), else ``other version or parameters`` where the model
-    has another run of this operation, else ``never run``. A file that is gone is not said to
-    have changed.
-
-    Args:
-        store: The open database.
-        sources: Paths, URLs or files of the database.
-        operation_type: What is to be done.
-        model_type: The model's name; None means runs without a model.
-        model_version: The model's version; None means runs without a version.
-        parameters: The settings; None means none.
-        exact: Compare every file's content; otherwise only where its size or times tell that it
-            may have changed since the run began.
-
-    Raises:
-        InvalidValueError: ``operation_type`` or a path is empty, or the parameters are no JSON
-            object.
-        TypeError: A source is neither a path nor a ProcessedFile, or one stands in the place of
-            many.
-
-    Example:
-        >>> db.pending(["mix/1.wav"], "voice_separation").with_reasons()  # doctest: +SKIP
-    """
+    """Return an iterator of the sources that have no successful run of exactly these settings."""
     operation_type = plain_name(operation_type)
     if not operation_type or not operation_type.strip():
         raise InvalidValueError("a run needs an operation_type")
     if isinstance(sources, str | bytes | os.PathLike | ProcessedFile):
         raise TypeError(f"sources must be a list of paths or files, not {sources!r}")
     wanted = _Settings(operation_type, model_type, model_version, parameters)
-    return Pending(_left(store, sources, wanted, exact=exact))
+    chosen = _Chosen(store, where) if where else None
+    pairs = _left(store, sources, wanted, exact=exact, chosen=chosen)
+    return Pending(pairs, chosen)
 
 
 def _left(
-    store: Store, sources: Iterable[S], wanted: _Settings, *, exact: bool
+    store: Store,
+    sources: Iterable[S],
+    wanted: _Settings,
+    *,
+    exact: bool,
+    chosen: _Chosen | None,
 ) -> Iterator[tuple[S, Reason]]:
     runs = _runs(store, wanted, sources)
     seen: set[str | int] = set()
@@ -149,9 +141,59 @@ def _left(
         if place in seen:
             continue
         seen.add(place)
+        if chosen is not None and not chosen.has(place):
+            continue
         reason = _reason(place, runs.get(place, []), wanted, exact=exact)
+        if reason == "never run":
+            _refuse_no_file(source, place)
         if reason is not None:
             yield source, reason
+
+
+def _refuse_no_file(source: object, place: str | int) -> None:
+    """Refuse what a shell hands over instead of files: a folder, a pattern that matched nothing."""
+    if isinstance(place, int) or "://" in place:
+        return
+    status = _status(place)
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")
+    if status is None and _PATTERN.search(place):
+        raise InvalidValueError(f"no file matches {str(source)!r}")
+
+
+class _Chosen:
+    """The recordings that query words match, read when the first is asked for."""
+
+    def __init__(self, store: Store, words: str | Sequence[str]) -> None:
+        self._store, self.unknown = store, 0
+        fields = LISTS["files"].fields
+        for term in parse(words):
+            inner = term.term if isinstance(term, Not) else term
+            if not isinstance(inner, Match) or inner.field not in fields:
+                continue
+            if fields[inner.field].asked_of == "run":
+                raise QueryError(
+                    f"{inner.name!r} is about runs; pending takes words about recordings"
+                )
+        self._matching = matching(store, "files", words)
+
+    def has(self, place: str | int) -> bool:
+        """Whether a source matches; one that the record does not know does not, and is counted."""
+        known = self._known.get(place)
+        self.unknown += known is None
+        return bool(known)
+
+    @cached_property
+    def _known(self) -> dict[str | int, bool]:
+        file = ProcessedFile
+        query = file.select(file.original_path, file.id, file.id.in_(self._matching))
+        query = query.where(file.recording.is_null())
+        with self._store.reading(), no_full_collection:
+            rows = self._store.connection().execute(*query.sql())
+            return {
+                number if path is None else str(file.original_path.python_value(path)): bool(match)
+                for path, number, match in rows
+            }
 
 
 def _place(source: str | os.PathLike[str] | ProcessedFile) -> str | int:
@@ -237,26 +279,26 @@ class _Settings:
     ) -> None:
         self.operation_type, self.model = operation_type, model
         self.version = ProcessingHistory.model_version.db_value(version)  # 4.0 is stored as text
-        plain = plain_parameters(parameters)
-        self._text = dump_json(plain)
-        self._canonical = _canonical(plain)
-        self._known: dict[str, bool] = {self._text: True}
+        self._canonical = canonical(dump_json(plain_parameters(parameters)))
 
     def match(self, row: _Row) -> bool:
-        """Whether a run has exactly these settings; each text is parsed once."""
-        if row.version != self.version:
-            return False
-        known = self._known.get(row.parameters)
-        if known is None:
-            known = _canonical(json.loads(row.parameters)) == self._canonical
-            self._known[row.parameters] = known
-        return known
+        """Whether a run has exactly these settings."""
+        same = row.version == self.version
+        return same and canonical(row.parameters) == self._canonical
 
 
-def _canonical(parameters: object) -> str:
-    """Return a text that is the same for parameters that are the same."""
+@lru_cache(maxsize=1024)
+def canonical(text: str) -> str:
+    """Return a text that is the same for parameters that are the same, without environment.
+
+    What another program wrote and is no JSON is the same as itself.
+    """
+    try:
+        parameters = json.loads(text)
+    except (TypeError, ValueError):
+        return str(text)
     if isinstance(parameters, dict):
-        parameters = {key: item for key, item in parameters.items() if key != _ENVIRONMENT}
+        parameters.pop(_ENVIRONMENT, None)
     return json.dumps(_whole(parameters), sort_keys=True)
 
 
@@ -313,7 +355,8 @@ class _Content:
     def __init__(self, place: str | int, *, exact: bool) -> None:
         self._path, self._exact = str(place), exact
         self._digest: str | None = None
-        self._status = None if isinstance(place, int) or "://" in place else _regular_file(place)
+        status = None if isinstance(place, int) or "://" in place else _status(place)
+        self._status = status if status and stat.S_ISREG(status.st_mode) else None
 
     def was_seen_by(self, row: _Row) -> bool:
         """Whether the file is what a run began with, or nobody can tell."""
@@ -340,15 +383,17 @@ class _Content:
         return self._digest
 
 
-def _regular_file(path: str) -> os.stat_result | None:
+def _status(path: str) -> os.stat_result | None:
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 files is half the time
+        return os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 files is half the time
     except (OSError, ValueError):
         return None
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _timestamp(text: str) -> float:
-    time = dt.datetime.fromisoformat(text)
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:  # what another program wrote: look at the content
+        return float("-inf")
     # Another program may have written a time without a zone: ours are UTC.
     return (time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time).timestamp()

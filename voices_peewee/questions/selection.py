@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import peewee as pw
 
-from voices_peewee.database.dialects import ByEngine, as_number, inner
+from voices_peewee.database.dialects import ByEngine, as_number, inner, nodes, plain
 from voices_peewee.errors import QueryError
+from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.search.sql import json_path
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.json_keys import json_path
+from voices_peewee.search.pages import matching
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey, Store
 
 Time = dt.datetime | str
 Model = tuple[str, str | None]
+Words = str | Sequence[str]
 
 LARGEST: Final = 1e150  # beyond it a square is infinite; such values count as not finite
-_COLUMNS: Final = {
-    "si_snri": (True, "dB"),
-    "sdri": (True, "dB"),
-    "cpu_usage": (False, "%"),
-    "memory_usage": (False, "MB"),
-    "processing_time": (False, "s"),
-    "real_time_factor": (False, ""),
-}
-_HIGHER: Final = frozenset(
-    [
-        *("accuracy", "cbak", "covl", "csig", "dnsmos", "estoi", "haspi", "isr", "mos", "nisqa"),
-        *("ovrl", "pesq", "pesq_nb", "pesq_wb", "polqa", "sar", "sdr", "seg_snr", "si_sdr"),
-        *("si_sdri", "si_snr", "sig", "sir", "snr", "snri", "stoi", "utmos", "visqol"),
-    ]
-)
-_LOWER: Final = frozenset(
-    [
-        *("cer", "der", "eer", "gpu_memory_mb", "latency", "loss", "lsd", "mae", "mcd", "mse"),
-        *("rmse", "wer"),
-    ]
-)
-_DECIBELS: Final = frozenset(
-    ["isr", "mcd", "sar", "sdr", "seg_snr", "si_sdr", "si_sdri", "si_snr", "sir", "snr", "snri"]
-)
 _LOOK_AT: Final = 10_000  # newest rows that are searched for the names of metrics
 
 
@@ -65,6 +45,11 @@ class Metric:
     def column(self) -> bool:
         """Whether ``model_performance`` has a column of that name."""
         return not self.keys
+
+    @property
+    def is_of_run(self) -> bool:
+        """Whether it is always the whole run's, however many outputs that has."""
+        return self.name in vocabulary.RUN_LEVEL
 
     @property
     def value(self) -> pw.ColumnBase:
@@ -88,36 +73,53 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     Args:
         store: The open database.
         name: A column of ``model_performance`` or a name in ``additional_metrics``, where dots
-            lead into inner objects.
+            lead into inner objects; in any spelling, such as ``SI-SNRi`` or ``rtf``.
         higher_is_better: Its direction, where it is not known.
 
     Raises:
         QueryError: No row has such a metric, or its direction is not known.
     """
-    if name in _COLUMNS:
-        known, unit = _COLUMNS[name]
-        higher = known if higher_is_better is None else higher_is_better
-        return Metric(name, higher, unit)
+    term = vocabulary.find_metric(name)
+    if term is not None and term.name in vocabulary.METRIC_COLUMNS:
+        return _metric(term.name, (), higher_is_better)
     ways = dict.fromkeys([tuple(name.split(".")), (name,)])
     keys = next((way for way in ways if _is_recorded(store, way)), None)
     if keys is None:
-        names = {*_COLUMNS, *_recorded_names(store)}
-        raise QueryError.unknown_field(name, names, "metric")
-    word = name.rpartition(".")[2].lower().replace("-", "_")
-    higher_known = True if word in _HIGHER else False if word in _LOWER else None
-    direction = higher_known if higher_is_better is None else higher_is_better
+        names = _recorded_names(store)
+        keys = next(((other,) for other in names if _is_same(name, other)), None)
+        if keys is None:
+            raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
+        name = keys[0]
+    return _metric(name, keys, higher_is_better)
+
+
+def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
+    term = vocabulary.find_metric(name) or vocabulary.find_metric(name.rpartition(".")[2])
+    direction = higher_is_better
+    if direction is None and term is not None:
+        direction = term.higher_is_better
     if direction is None:
         raise QueryError(
             f"it is not known whether a high {name!r} is good; "
             "say higher_is_better=True or False, in the shell --higher-is-better or "
             "--lower-is-better"
         )
-    return Metric(name, direction, "dB" if word in _DECIBELS else "", keys)
+    return Metric(name, direction, "" if term is None else term.unit, keys)
+
+
+def _is_same(name: str, other: str) -> bool:
+    """Whether two names spell one metric."""
+    term = vocabulary.find_metric(name)
+    if term is not None and term is vocabulary.find_metric(other):
+        return True
+    return vocabulary.spelled(name) == vocabulary.spelled(other)
 
 
 def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
     metrics = ModelPerformance.additional_metrics
-    sqlite = pw.fn.json_extract(metrics, json_path(keys))
+    # What another program wrote and is no JSON would end the whole query.
+    readable = nodes("CASE WHEN json_valid(", metrics, ") THEN", metrics, "END")
+    sqlite = pw.fn.json_extract(readable, plain(json_path(keys)))
     return ByEngine(sqlite, as_number(inner(metrics, keys)))
 
 
@@ -156,6 +158,7 @@ class Runs:
     """The runs that a question is about; None stands for all.
 
     ``since`` and ``until`` bound the start of a run: from the one, and before the other.
+    ``where`` are query words of the list ``history``.
     """
 
     operation_type: str | None = None
@@ -164,17 +167,24 @@ class Runs:
     speaker: SpeakerKey | None = None
     since: Time | None = None
     until: Time | None = None
+    where: Words = ()
 
-    @property
-    def is_about_models(self) -> bool:
-        """Whether nothing but a model chooses the runs."""
-        rest = (self.operation_type, self.speaker, self.since, self.until)
-        return all(value is None for value in rest)
+    def conditions(
+        self,
+        store: Store,
+        model: type[pw.Model],
+        of_speaker: Callable[[int], pw.Expression] | None = None,
+    ) -> list[pw.Expression]:
+        """Return what holds for the runs.
 
-    def conditions(self, store: Store, model: type[pw.Model]) -> list[pw.Expression]:
-        """Return what holds for the runs; ``model`` is the one whose columns name the model.
+        Args:
+            store: The open database.
+            model: The one whose columns name the model.
+            of_speaker: What holds for the rows of a speaker, where it is not that the row's
+                own file is the speaker's.
 
         Raises:
+            QueryError: A query word names no field, or its value cannot be read.
             NotFoundError: There is no such speaker.
             AmbiguousNameError: Several speakers have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
@@ -187,11 +197,15 @@ class Runs:
         }
         found = [column == value for column, value in wanted.items() if value is not None]
         if self.speaker is not None:
-            found.append(ProcessedFile.speaker == store.speaker(self.speaker).id)
+            speaker = store.speaker(self.speaker).id
+            own = ProcessedFile.speaker == speaker
+            found.append(own if of_speaker is None else of_speaker(speaker))
         if self.since is not None:
             found.append(run.start_time >= self.since)
         if self.until is not None:
             found.append(run.start_time < self.until)
+        if self.where:
+            found.append(run.id.in_(matching(store, "history", self.where)))
         return found
 
 
@@ -240,6 +254,49 @@ def find_model(store: Store, model: str | Model) -> Model:
     if not known:
         raise QueryError(f"unknown model {model_label(*found)!r}; no run names a model")
     raise QueryError.unknown_field(model_label(*found), known, "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison: a model, query words, or both."""
+
+    label: str
+    model: Model | None
+    words: Words = ()
+
+    def conditions(self, store: Store, runs: Runs) -> list[pw.Expression]:
+        """Return the conditions for its runs."""
+        found = [] if self.model is None else runs_of(store, self.model, runs)
+        if self.words:
+            found.append(ProcessingHistory.id.in_(matching(store, "history", self.words)))
+        return found
+
+
+def find_side(store: Store, side: str | Model) -> Side:
+    """Return a side as it is named: a model, or query words of which the first may be one.
+
+    The first word is a model unless what stands before its first colon is a field.
+
+    Raises:
+        QueryError: No run is by this model, or a field is unknown.
+    """
+    if not isinstance(side, str) or not side.strip():
+        found = find_model(store, side)
+        return Side(model_label(*found), found)
+    first, _, rest = side.strip().partition(" ")
+    if _has_runs(store, (side, None)) or not (rest or _names_a_field(first)):
+        found = find_model(store, side)
+        return Side(model_label(*found), found)
+    label = " ".join(side.split())
+    if _names_a_field(first):
+        return Side(label, None, side)
+    return Side(label, find_model(store, first), rest)
+
+
+def _names_a_field(word: str) -> bool:
+    name, colon, _ = word.removeprefix("^").partition(":")
+    field = name.partition(".")[0].lower().replace("-", "_")
+    return bool(colon) and field in LISTS["history"].fields
 
 
 def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:

@@ -1,23 +1,22 @@
-"""Statistics of plain numbers: spread, intervals, and what a paired difference is worth.
+"""Statistics of plain numbers, with neither NumPy nor SciPy.
 
-No NumPy and no SciPy are needed here, except for the signed-rank test.
+Student's t by whole degrees of freedom, the mean of units with its interval and p-value, errors
+that are clustered in one way or in two, Holm's adjustment, and letters for what it tells apart.
 """
 
 from __future__ import annotations
 
 import math
-import random
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeVar
 
-# Draws of one bootstrap (half a second); where it would take more, its limit is computed.
-MAX_DRAWS: Final = 6_000_000
-_NEARLY_NORMAL: Final = 0.05  # skewness of a mean whose quantiles two terms give
-_SERIES_UP_TO: Final = 200  # degrees of freedom; above, five terms of the expansion are exact
+_SERIES_UP_TO: Final = 500  # degrees of freedom; above, five terms of the expansion are exact
+_SAME: Final = 1e-9  # of the largest value: differences that rounding makes are none
+
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,78 +119,178 @@ def _t_within(t: float, freedom: int) -> float:
     return sine * math.fsum(terms)
 
 
-def bootstrap_interval(
-    values: Sequence[float], *, confidence: float, resamples: int, seed: int
-) -> tuple[float, float] | None:
-    """Return the percentile-bootstrap interval of the mean of independent values.
+def t_p(t: float, freedom: int) -> float:
+    """Return the two-sided p-value of Student's t, to about 1e-11 of it.
 
-    Values of the opposite sign give the interval of the opposite sign exactly. Thousands of
-    values would take seconds: then the quantiles come from the first terms of the
-    Cornish-Fisher expansion (Hall, The Bootstrap and Edgeworth Expansion, 1992, section 2.5),
-    to which the bootstrap's own tend as resamples grow.
-
-    Returns:
-        The lower and the upper bound; None of fewer than two values.
+    It is the incomplete beta function I(ν / 2, 1 / 2) at ν / (ν + t²), by its continued
+    fraction (NIST Digital Library of Mathematical Functions, 8.17.22).
     """
-    if len(values) < 2:
-        return None
-    tail = (1 - confidence) / 2
-    if len(values) * resamples > MAX_DRAWS and (limits := _bootstrap_limits(values, tail)):
-        return limits
-    return _percentiles(_resampled_means(values, resamples, seed), tail)
+    if t == 0:
+        return 1.0
+    if math.isinf(t):
+        return 0.0
+    # The fraction converges fast on one side of x = (a + 1) / (a + b + 2) only.
+    share = t * t / (freedom + t * t)
+    a = freedom / 2
+    front = math.exp(-a * math.log1p(t * t / freedom) + 0.5 * math.log(share) - _log_beta(a))
+    if 1 - share < (a + 1) / (a + 2.5):
+        return front / a * _beta_fraction(a, 0.5, 1 - share)
+    return 1 - 2 * front * _beta_fraction(0.5, a, share)
 
 
-def cluster_bootstrap_interval(
-    clusters: Sequence[Sequence[float]], *, confidence: float, resamples: int, seed: int
-) -> tuple[float, float] | None:
-    """Return the interval of the mean of all values where whole clusters are drawn.
+def _log_beta(a: float) -> float:
+    """Return the logarithm of the beta function of a and 1/2."""
+    if a < 50:
+        return math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)
+    # lgamma of many degrees of freedom would lose the digits that are left after the difference.
+    ratio = 0.5 * math.log(a) - 1 / (8 * a) + 1 / (192 * a**3) - 1 / (640 * a**5)
+    return math.lgamma(0.5) - ratio
 
-    Values of the opposite sign give the interval of the opposite sign exactly.
 
-    Returns:
-        The lower and the upper bound; None of fewer than two clusters.
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """Return the continued fraction of the incomplete beta function (Lentz's way)."""
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 10_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            c, d = 1 + term / c, 1 / (1 + term * d)
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return value
+
+
+class Estimate(NamedTuple):
+    """The mean of so many units; ``low`` … ``high`` and ``p`` by the same Student's t.
+
+    ``identical`` says that all units have one value, so that the interval has no width. What
+    the number of units does not allow is None.
     """
-    if len(clusters) < 2:
-        return None
-    means = _resampled_cluster_means(clusters, resamples, seed)
-    return _percentiles(means, (1 - confidence) / 2)
+
+    n: int
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    identical: bool = False
 
 
-def _percentiles(means: Sequence[float], tail: float) -> tuple[float, float]:
-    high = 0.0 - quantile(sorted(-mean for mean in means), tail)  # never -0.0
-    return quantile(sorted(means), tail), high
+def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Return the mean of independent units with its interval and the p-value of no difference."""
+    n, center = len(values), mean(values)
+    if center is None or n < 2:
+        return Estimate(n, center)
+    spread = math.fsum([(value - center) ** 2 for value in values])
+    error = math.sqrt(spread / (n - 1) / n)
+    return _estimate(values, n, center, error, n - 1, confidence)
 
 
-def _resampled_means(values: Sequence[float], resamples: int, seed: int) -> list[float]:
-    n, choices = len(values), random.Random(seed).choices  # noqa: S311 - no secret
-    return [sum(choices(values, k=n)) / n for _ in repeat(None, resamples)]
+def _estimate(
+    values: Sequence[float], n: int, center: float, error: float, freedom: int, confidence: float
+) -> Estimate:
+    largest = max(abs(min(values)), abs(max(values)))
+    if max(values) - min(values) <= _SAME * largest:
+        return Estimate(n, center, center, center, 0.0 if center else None, identical=True)
+    if not error:  # values that are not the same, and whose clusters are
+        return Estimate(n, center, center, center, 0.0 if center else None)
+    margin = t_quantile((1 + confidence) / 2, freedom) * error
+    return Estimate(n, center, center - margin, center + margin, t_p(center / error, freedom))
 
 
-def _resampled_cluster_means(
-    clusters: Sequence[Sequence[float]], resamples: int, seed: int
-) -> list[float]:
-    n, choices = len(clusters), random.Random(seed).choices  # noqa: S311 - no secret
-    sums = [(math.fsum(cluster), len(cluster)) for cluster in clusters]
-    means = []
-    for _ in repeat(None, resamples):
-        totals, counts = zip(*choices(sums, k=n), strict=True)
-        means.append(sum(totals) / sum(counts))
-    return means
+class Cell(NamedTuple):
+    """A value of one speaker in one recording."""
+
+    speaker: Hashable
+    recording: Hashable
+    value: float
 
 
-def _bootstrap_limits(values: Sequence[float], tail: float) -> tuple[float, float] | None:
-    """Return the interval for endless resamples, or None where the mean is too skewed for it."""
-    n, center = len(values), math.fsum(values) / len(values)
-    second = math.fsum((value - center) ** 2 for value in values) / n
-    if second == 0:
-        return center, center
-    third = math.fsum((value - center) ** 3 for value in values) / n
-    skewness = third / second**1.5 / math.sqrt(n)
-    if abs(skewness) > _NEARLY_NORMAL:
-        return None
-    z, scale = _z(1 - tail), math.sqrt(second / n)
-    shift = skewness * (z * z - 1) / 6
-    return center + scale * (shift - z), center + scale * (shift + z)
+def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estimate:
+    """Return the mean of speakers' means, where a speaker counts once.
+
+    Where speakers share recordings, the standard error is the larger of the one-way one and
+    the two-way one (Cameron, Gelbach and Miller, Robust Inference With Multiway Clustering,
+    2011), and the degrees of freedom are one less than the smaller number of speakers and
+    recordings.
+    """
+    by_speaker = _grouped(cells, itemgetter(0))
+    means = [math.fsum(cell.value for cell in own) / len(own) for own in by_speaker.values()]
+    by_recording = _grouped(cells, itemgetter(1))
+    units = min(len(by_speaker), len(by_recording))
+    one_way = estimate(means, confidence)
+    if units < 2:
+        return Estimate(one_way.n, one_way.mean)
+    pairs = _grouped(cells, itemgetter(0, 1))
+    if len(pairs) == len(by_recording) or one_way.mean is None:  # no recording is shared
+        return one_way
+    center = one_way.mean
+    weights = {speaker: 1 / (len(own) * len(means)) for speaker, own in by_speaker.items()}
+    residuals = [weights[cell.speaker] * (cell.value - center) for cell in cells]
+    parts = [
+        _cluster_variance(cells, residuals, key)
+        for key in (itemgetter(0), itemgetter(1), itemgetter(0, 1))
+    ]
+    error = math.sqrt(max(parts[0], parts[0] + parts[1] - parts[2]))
+    return _estimate(means, len(means), center, error, units - 1, confidence)
+
+
+def _grouped(cells: Sequence[Cell], key: Callable[[Cell], T]) -> dict[T, list[Cell]]:
+    found: dict[T, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return found
+
+
+def _cluster_variance(
+    cells: Sequence[Cell], residuals: Sequence[float], key: Callable[[Cell], Hashable]
+) -> float:
+    sums: dict[Hashable, float] = {}
+    for cell, residual in zip(cells, residuals, strict=True):
+        sums[key(cell)] = sums.get(key(cell), 0.0) + residual
+    return math.fsum(value * value for value in sums.values()) * len(sums) / (len(sums) - 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm, 1979), in the order given."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def letters(names: Sequence[T], apart: Iterable[tuple[T, T]]) -> dict[T, str]:
+    """Return letters for each name; two that share none are told apart, and only those.
+
+    Insert and absorb (Piepho, An Algorithm for a Letter-Based Representation of All-Pairwise
+    Comparisons, 2004).
+    """
+    columns = [set(names)]
+    for a, b in apart:
+        columns = [
+            part
+            for column in columns
+            for part in ([column - {a}, column - {b}] if {a, b} <= column else [column])
+        ]
+        columns = [
+            column
+            for place, column in enumerate(columns)
+            if not any(
+                column < other or (column == other and place > before)
+                for before, other in enumerate(columns)
+            )
+        ]
+    order = {name: place for place, name in enumerate(names)}
+    columns.sort(key=lambda column: sorted(order[name] for name in column))
+    return {name: "".join(_letter(i) for i, c in enumerate(columns) if name in c) for name in names}
+
+
+def _letter(place: int) -> str:
+    times, letter = divmod(place, 26)
+    return chr(ord("a") + letter) + "'" * times
 
 
 def quantile(ordered: Sequence[float], probability: float) -> float:
@@ -200,19 +299,3 @@ def quantile(ordered: Sequence[float], probability: float) -> float:
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-
-def signed_rank_p(differences: Sequence[float]) -> float | None:
-    """Return the two-sided p-value of Wilcoxon's signed-rank test; None where all are zero.
-
-    Raises:
-        ImportError: SciPy is not installed.
-    """
-    from scipy.stats import wilcoxon
-
-    nonzero = [value for value in differences if value]
-    if not nonzero:
-        return None
-    with warnings.catch_warnings():  # of few values, which the result says by itself
-        warnings.simplefilter("ignore")
-        return float(wilcoxon(nonzero).pvalue)

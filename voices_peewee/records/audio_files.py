@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import AudioError
 
 AnyPath = str | os.PathLike[str]
@@ -150,6 +151,8 @@ def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
     """Open a regular file for reading, with its size, and refuse it if it changes meanwhile."""
     try:
         _require_regular(path, Path(path).stat())
+        if is_open_here(path):
+            raise AudioError(path, "it is a database that this program has open")
         # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
         with FileIO(os.open(path, flags)) as file:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from voices_peewee.rendering.safe import printable
+from voices_peewee.rendering.plain import printable
 
 # What json.dumps leaves as it is and a terminal may obey, or UTF-8 cannot hold.
 _LEFT: Final = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -98,7 +98,8 @@ def _csv_value(value: object, raw: bool, ascii_only: bool) -> object:
     if raw:
         return text
     safe = "\n".join(map(_visible, text.split("\n")))
-    is_formula = safe.startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
+    # Behind apostrophes of its own as well, since whoever reads it takes one away.
+    is_formula = safe.lstrip("'").startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
     return f"'{safe}" if is_formula else safe
 
 

@@ -1,19 +1,90 @@
-"""Answers as plain text of at most 80 columns, for ``print`` and notebooks."""
+"""Values as one line of text that commands no terminal, and cut by the places that it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+import datetime as dt
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
-WIDTH: Final = 80
-_LEAST: Final = 8  # characters of a label, however wide the numbers are
-_CONTROLS: Final = (*range(0x20), *range(0x7F, 0xA0))
-# Line separators, marks that turn the writing direction, and what XML has no place for.
-_MARKS: Final = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-_ESCAPES: Final = {
-    **{code: f"\\x{code:02x}" for code in _CONTROLS},
-    **{code: f"\\u{code:04x}" for code in (*_MARKS, 0xFFFE, 0xFFFF)},
-}
+# Control characters, lone surrogates, line separators, marks that turn the writing direction,
+# and what XML has no place for.
+_UNSAFE: Final = (
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
+)
+_NAMES: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_SIZES: Final = ("kB", "MB", "GB", "TB")
+
+Keep = Literal["start", "end", "both"]
+
+
+class Kind(NamedTuple):
+    """How the values of a column are shown.
+
+    ``yields`` is how readily it gets narrower where there is no room: 0 is never.
+    """
+
+    show: Callable[[Any], str]
+    unit: str = ""
+    right: bool = False
+    yields: int = 0
+
+
+def printable(value: object) -> str:
+    """Return a value as one line of text whose control characters are spelled out."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return re.sub(_UNSAFE, _spelled, text)  # compiled when first needed: it takes a millisecond
+
+
+def _spelled(match: re.Match[str]) -> str:
+    char = match[0]
+    if char in _NAMES:
+        return _NAMES[char]
+    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether a stream can show every letter."""
+    return (stream.encoding or "ascii").lower().replace("-", "") == "utf8"
+
+
+def width(text: str) -> int:
+    """Return how many places of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_places, text))
+
+
+def _places(char: str) -> int:
+    import unicodedata
+
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def fit(text: str, room: int, keep: Keep = "both") -> str:
+    """Return a text as one line of at most so many places; ``…`` stands for what was cut.
+
+    Args:
+        text: The text.
+        room: The places of a terminal that there are.
+        keep: Which end of a long text stays.
+    """
+    text = printable(text)
+    if width(text) <= room:
+        return text
+    start = {"start": room - 1, "end": 0, "both": (room - 1) // 2}[keep]
+    kept, end = "".join(_first(text, start)), "".join(_first(reversed(text), room - 1 - start))
+    return f"{kept}…{end[::-1]}"
+
+
+def _first(chars: Iterable[str], room: int) -> Iterator[str]:
+    for char in chars:
+        room -= _places(char)
+        if room < 0:
+            return
+        yield char
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -34,27 +105,75 @@ def signed(value: float | None, unit: str = "") -> str:
     return f"+{text}" if value is not None and float(text) > 0 else text
 
 
-def fit(text: str, room: int) -> str:
-    """Return a text without control characters; a long one loses its middle."""
-    text = printable(text)
-    if len(text) <= room:
-        return text
-    return f"{text[: (room - 1) // 2]}…{text[len(text) - room // 2 :]}"
+def show(value: object) -> str:
+    """Return a value of any kind as one line for a person; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dt.datetime):
+        return f"{value if value.tzinfo is None else value.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
+    if isinstance(value, list | tuple):
+        return printable(", ".join(map(str, value)))
+    if isinstance(value, Mapping):
+        import json  # late: what says words about commands needs none
+
+        return printable(json.dumps(value, ensure_ascii=False, default=str)) if value else ""
+    return printable(value)
 
 
-def printable(text: str) -> str:
-    """Return a text that a terminal shows as one line and any stream can encode."""
-    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
+def clock(seconds: float) -> str:
+    """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
+    if 0 < seconds < 1:
+        return f"0:0{seconds:.3f}"
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: labels to the left, numbers to the right."""
-    rows = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[0] = max(_LEAST, min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    return ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
+def size(count: int) -> str:
+    """Return bytes as ``512 B`` or ``3.4 MB``."""
+    if count < 1_000:
+        return f"{count} B"
+    power = 1
+    while count >= 999.95 * 1_000**power and power < len(_SIZES):
+        power += 1
+    return f"{count / 1_000**power:.1f} {_SIZES[power - 1]}"
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    yield fit(row[0], widths[0]).ljust(widths[0])
-    yield from (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+KINDS: Final[Mapping[str, Kind]] = {
+    "key": Kind(show),  # what a row is about: it is never cut
+    "text": Kind(show, yields=1),
+    "path": Kind(show, yields=1),
+    "tags": Kind(show, yields=1),
+    "json": Kind(show, yields=1),
+    "aside": Kind(show, yields=2),
+    "boolean": Kind(show),
+    "time": Kind(show, "UTC"),
+    "integer": Kind(show, right=True),
+    "count": Kind("{:,}".format, right=True),
+    "number": Kind(number, right=True),
+    "decibel": Kind("{:.2f}".format, "dB", right=True),
+    "difference": Kind(signed, right=True),
+    "seconds": Kind(clock, right=True),
+    "hertz": Kind(show, "Hz", right=True),
+    "bytes": Kind(size, right=True),
+    "percent": Kind("{:.1f}".format, "%", right=True),
+    "fixed": Kind("{:.2f}".format, right=True),
+    "rounded": Kind("{:,.0f}".format, right=True),
+    "bar": Kind(show),
+    "megabytes": Kind("{:.1f}".format, "MB", right=True),
+}
+
+
+def cell(kind: str, value: object) -> str:
+    """Return a value as its kind is shown; what another program wrote instead as it stands."""
+    if value is None:
+        return ""
+    try:
+        return KINDS.get(kind, KINDS["text"]).show(value)
+    except (TypeError, ValueError):
+        return show(value)

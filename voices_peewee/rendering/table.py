@@ -1,23 +1,22 @@
-"""A table that a person reads: aligned, in units, cut to the terminal's width."""
+"""Rows and facts as a table that a person reads: text, HTML, Markdown or LaTeX.
+
+A column says by its kind how its values are shown; whatever is shown is one harmless line.
+HTML names no colour: text inherits the page's, so that it reads on light and dark pages alike.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import os
-import shutil
+import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple, Protocol
 
-import click
+from voices_peewee.rendering.plain import KINDS, cell, fit, printable, width
 
-from voices_peewee.rendering.plain import number
-from voices_peewee.rendering.safe import printable
-
+ROWS: Final = 20  # rows of a list that a notebook shows
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
 _NARROWEST: Final = 6
@@ -32,7 +31,7 @@ class Shown(Protocol):
 
     @property
     def kind(self) -> str:
-        """One of ``KINDS``."""
+        """One of ``plain.KINDS``."""
 
     @property
     def title(self) -> str:
@@ -40,194 +39,355 @@ class Shown(Protocol):
 
 
 class Column(NamedTuple):
-    """A column of a list that is no table of the database."""
+    """A column of a table.
+
+    Args:
+        name: What scripts call it.
+        kind: One of ``plain.KINDS``; values of the kind ``key`` are never cut.
+        title: What people call it; the name where it is empty.
+        priority: When the column goes where there is no room: 1 goes first; 0 stays.
+        nullable: Whether a value may be missing, for a DataFrame's dtype.
+        read: What turns a stored value, never None, into Python's; None where they are the same.
+    """
 
     name: str
     kind: str = "text"
     title: str = ""
+    priority: int = 0
+    nullable: bool = True
+    read: Callable[[Any], Any] | None = None
 
 
-class Kind(NamedTuple):
-    """How the values of a column are shown.
+class Strong(str):
+    """A value that is shown bold where a table can: the best of a column, say."""
 
-    ``yields`` is how readily it gets narrower where there is no room: 0 is never.
+    __slots__ = ()
+
+
+Facts = Mapping[str, object] | Iterable[tuple[Shown, object]]
+
+
+def heading(column: Shown) -> str:
+    """Return what stands above a column: its title and its unit."""
+    title = column.title or column.name.replace("_", " ")
+    unit = _kind(column).unit
+    return printable(f"{title} {unit}" if unit else title)
+
+
+def _kind(column: Shown) -> Any:
+    return KINDS.get(column.kind, KINDS["text"])
+
+
+def _cells(columns: Sequence[Shown], row: Sequence[object]) -> list[str]:
+    return [cell(column.kind, value) for column, value in zip(columns, row, strict=True)]
+
+
+def text_table(
+    columns: Sequence[Shown], rows: Iterable[Sequence[object]], width: int | None = 80
+) -> list[str]:
+    """Return the lines of a table, the heading first.
+
+    Where there is no room, columns with a priority go, then texts lose an end, and at last the
+    key stands in a line of its own: it is never cut.
+
+    Args:
+        columns: What the values of a row are.
+        rows: The rows.
+        width: The places of a line; None for as many as it takes.
     """
-
-    show: Callable[[Any], str]
-    unit: str = ""
-    right: bool = False
-    yields: int = 0
-
-
-@dataclass
-class _Layout:
-    heading: str
-    kind: Kind
-    cut_front: bool
-    width: int = 0
-
-    def cell(self, value: object) -> str:
-        if value is None:
-            return ""
-        try:
-            return self.kind.show(value)
-        except (TypeError, ValueError):  # another program wrote something else
-            return show(value)
-
-    def fitted(self, text: str, *, cut: bool) -> str:
-        missing = self.width - _width(text)
-        if missing < 0 and cut:
-            text = _cut(text, self.width, front=self.cut_front)
-            missing = self.width - _width(text)
-        return " " * missing + text if self.kind.right else text + " " * missing
+    texts = [_cells(columns, row) for row in rows]
+    layout = _layout(columns, texts, width)
+    return [*layout.lines(layout.headings), *chain.from_iterable(map(layout.lines, texts))]
 
 
 def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table; nothing when there are no rows.
+    """Yield the lines of a table as rows come; nothing when there are no rows.
 
-    On a terminal long texts are shortened to its width; elsewhere nothing is left out.
+    On a terminal it has its width, as ``text_table`` says; elsewhere nothing is left out.
     """
-    rows = iter(rows)
-    sample = list(islice(rows, _SAMPLE))
+    texts = (_cells(columns, row) for row in rows)
+    sample = list(islice(texts, _SAMPLE))
     if not sample:
         return
-    values = zip(*sample, strict=True)
-    layout = [_layout(column, some) for column, some in zip(columns, values, strict=True)]
-    on_terminal = sys.stdout.isatty()
-    if on_terminal:
-        _fit(layout, shutil.get_terminal_size().columns)
-    heading = _line(layout, [column.heading for column in layout], cut=on_terminal)
-    yield _bold(heading) + "\n"
-    for row in chain(sample, rows):
-        cells = [column.cell(value) for column, value in zip(layout, row, strict=True)]
-        yield _line(layout, cells, cut=on_terminal) + "\n"
+    layout = _layout(columns, sample, _terminal_width())
+    for line in layout.lines(layout.headings):
+        yield _bold(line) + "\n"
+    for row in chain(sample, texts):
+        for line in layout.lines(row):
+            yield line + "\n"
 
 
-def fact_lines(facts: Sequence[tuple[Shown, object]]) -> Iterator[str]:
+def fact_lines(facts: Facts) -> Iterator[str]:
     """Yield a line for each fact that is known: its name with its unit, and its value."""
-    layouts = [(_layout(column, [value]), value) for column, value in facts if value is not None]
-    width = max((_width(layout.heading) for layout, _ in layouts), default=0)
-    for layout, value in layouts:
-        name = layout.heading.ljust(width)
-        yield f"{_bold(name)}{_GAP}{layout.cell(value)}\n"
+    known = [(heading(column), column, value) for column, value in _known(facts)]
+    room = max((width(name) for name, _, _ in known), default=0)
+    for name, column, value in known:
+        yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
 
 
-def _layout(column: Shown, values: Sequence[object]) -> _Layout:
-    kind = KINDS.get(column.kind, KINDS["text"])
-    title = column.title or column.name.replace("_", " ")
-    heading = f"{title} {kind.unit}" if kind.unit else title
-    layout = _Layout(heading, kind, cut_front=column.kind == "path")
-    layout.width = max(_width(heading), *(_width(layout.cell(value)) for value in values))
-    return layout
+def _known(facts: Facts) -> list[tuple[Shown, object]]:
+    if isinstance(facts, Mapping):
+        facts = [(Column(name, title=name), value) for name, value in facts.items()]
+    return [(column, value) for column, value in facts if value is not None]
 
 
-def _line(layout: Sequence[_Layout], cells: Sequence[str], *, cut: bool) -> str:
-    texts = [column.fitted(cell, cut=cut) for column, cell in zip(layout, cells, strict=True)]
-    return _GAP.join(texts).rstrip()
+def _terminal_width() -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _bold(text: str) -> str:
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return text if plain or not sys.stdout.isatty() else click.style(text, bold=True)
+    return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
 
-def _fit(layout: Sequence[_Layout], room: int) -> None:
-    """Take what is too much from the widest columns; numbers and times stay whole."""
-    excess = sum(column.width for column in layout) + len(_GAP) * (len(layout) - 1) - room
-    soft = [column for column in layout if column.kind.yields]
-    while excess > 0 and soft:
-        widest = max(soft, key=lambda column: column.width * column.kind.yields)
-        if widest.width <= _NARROWEST:
-            soft.remove(widest)
-            continue
-        widest.width -= 1
-        excess -= 1
+@dataclass
+class _Place:
+    """A column's place in the lines: ``index`` is that in a row."""
+
+    index: int
+    kind: str
+    priority: int
+    width: int
+
+    def fitted(self, text: str) -> str:
+        if self.kind != "key" and width(text) > self.width and KINDS[self.kind].yields:
+            text = fit(text, self.width, "end" if self.kind == "path" else "start")
+        return _padded(text, self.width, right=KINDS[self.kind].right)
 
 
-def _width(text: str) -> int:
-    """Return how many places of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_places, text))
+def _padded(text: str, room: int, *, right: bool = False) -> str:
+    missing = " " * (room - width(text))
+    return missing + text if right else text + missing
 
 
-def _places(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+@dataclass
+class _Layout:
+    headings: list[str]
+    places: list[_Place]
+    room: int | None
+    stacked: bool = False
+
+    def lines(self, cells: Sequence[str]) -> list[str]:
+        key, *rest = (place.fitted(cells[place.index]) for place in self.places)
+        if self.stacked and rest:
+            return [key.rstrip(), (_GAP + _GAP.join(rest)).rstrip()]
+        return [_GAP.join([key, *rest]).rstrip()]
+
+    @property
+    def excess(self) -> int:
+        places = self.places[1:] if self.stacked else self.places
+        taken = sum(place.width + len(_GAP) for place in places)
+        return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
+
+    def shrink(self) -> None:
+        self._drop()
+        whole = [place.width for place in self.places]
+        self._narrow()
+        if self.excess > 0 and any(place.kind == "key" for place in self.places):
+            for place, wide in zip(self.places, whole, strict=True):
+                place.width = wide
+            self.places.sort(key=lambda place: place.kind != "key")
+            self.stacked = True
+            self._narrow()
+
+    def _drop(self) -> None:
+        optional = sorted(
+            (place for place in self.places if place.priority), key=lambda place: place.priority
+        )
+        while self.excess > 0 and optional:
+            self.places.remove(optional.pop(0))
+
+    def _narrow(self) -> None:
+        """Take what is too much from the widest texts; numbers and times stay whole."""
+        soft = [place for place in self.places if KINDS[place.kind].yields]
+        while self.excess > 0 and soft:
+            widest = max(soft, key=lambda place: place.width * KINDS[place.kind].yields)
+            if widest.width <= _NARROWEST:
+                soft.remove(widest)
+            else:
+                widest.width -= 1
 
 
-def _cut(text: str, width: int, *, front: bool) -> str:
-    """Shorten a text to a width; the sign of omission counts."""
-    kept: list[str] = []
-    left = width - 1
-    for char in reversed(text) if front else text:
-        left -= _places(char)
-        if left < 0:
-            break
-        kept.append(char)
-    return "…" + "".join(reversed(kept)) if front else "".join(kept) + "…"
+def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int | None) -> _Layout:
+    headings = [heading(column) for column in columns]
+    places = [
+        _Place(
+            index,
+            column.kind if column.kind in KINDS else "text",
+            getattr(column, "priority", 0),
+            max(width(row[index]) for row in (headings, *texts)),
+        )
+        for index, column in enumerate(columns)
+    ]
+    layout = _Layout(headings, places, room)
+    layout.shrink()
+    return layout
 
 
-# Values as text
+def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as GitHub's Markdown has it, which ends with a newline."""
+    lines = [
+        [_markdown(heading(column)) for column in columns],
+        ["---:" if _kind(column).right else "---" for column in columns],
+        *(_marked(columns, row, _markdown, "**{}**") for row in rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def show(value: object) -> str:
-    """Return a value as one line for a person."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dt.datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, list | tuple):
-        return printable(", ".join(map(str, value)))
-    if isinstance(value, Mapping):
-        return printable(json.dumps(value, ensure_ascii=False, default=str)) if value else ""
-    return printable(value)
+def _marked(
+    columns: Sequence[Shown], row: Sequence[object], escape: Callable[[str], str], mark: str
+) -> list[str]:
+    """Return the cells of a row, with a mark about what is strong."""
+    texts = map(escape, _cells(columns, row))
+    return [
+        mark.format(text) if isinstance(value, Strong) else text
+        for text, value in zip(texts, row, strict=True)
+    ]
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
-    if 0 < seconds < 1:
-        return f"0:0{seconds:.3f}"
-    minutes, tenths = divmod(round(seconds * 10), 600)
-    hours, minutes = divmod(minutes, 60)
-    rest = f"{tenths // 10:02d}.{tenths % 10}"
-    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|~&#])", r"\\\1", text)
 
 
-_SIZES: Final = ("kB", "MB", "GB", "TB")
-
-
-def size(count: int) -> str:
-    """Return bytes as ``512 B`` or ``3.4 MB``."""
-    if count < 1_000:
-        return f"{count} B"
-    power = 1
-    while count >= 999.95 * 1_000**power and power < len(_SIZES):
-        power += 1
-    return f"{count / 1_000**power:.1f} {_SIZES[power - 1]}"
-
-
-KINDS: Final[Mapping[str, Kind]] = {
-    "text": Kind(show, yields=1),
-    "path": Kind(show, yields=1),
-    "tags": Kind(show, yields=1),
-    "json": Kind(show, yields=1),
-    "aside": Kind(show, yields=2),
-    "boolean": Kind(show),
-    "time": Kind(show, "UTC"),
-    "integer": Kind(show, right=True),
-    "count": Kind("{:,}".format, right=True),
-    "number": Kind(number, right=True),
-    "decibel": Kind("{:.2f}".format, "dB", right=True),
-    "seconds": Kind(clock, right=True),
-    "hertz": Kind(show, "Hz", right=True),
-    "bytes": Kind(size, right=True),
-    "percent": Kind("{:.1f}".format, "%", right=True),
-    "fixed": Kind("{:.2f}".format, right=True),
-    "rounded": Kind("{:,.0f}".format, right=True),
-    "bar": Kind(show),
-    "megabytes": Kind("{:.1f}".format, "MB", right=True),
+_LATEX: Final = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    **{char: f"{{{char}}}" for char in "[]*\"`'-"},  # options of \\, and ligatures
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    "…": "\\dots{}",
+    "±": "$\\pm$",
+    "×": "$\\times$",
 }
+
+
+def latex_table(
+    columns: Sequence[Shown], rows: Iterable[Sequence[object]], caption: str = ""
+) -> str:
+    r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``.
+
+    Args:
+        columns: What the values of a row are.
+        rows: The rows.
+        caption: What stands above it in a ``table`` that floats; without one, only the
+            ``tabular`` is returned.
+    """
+    sides = "".join("r" if _kind(column).right else "l" for column in columns)
+    lines = [
+        f"\\begin{{tabular}}{{{sides}}}",
+        "\\toprule",
+        _latex_row([_latex(heading(column)) for column in columns]),
+        "\\midrule",
+        *(_latex_row(_marked(columns, row, _latex, "\\textbf{{{}}}")) for row in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    if caption:
+        above = ["\\begin{table}", "\\centering", f"\\caption{{{_latex(printable(caption))}}}"]
+        lines = [*above, *lines, "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def _latex(text: str) -> str:
+    # A minus is one where a number begins.
+    text = re.sub(r"^-(?=[0-9.])", "\N{MINUS SIGN}", text)
+    shown = "".join(_LATEX.get(char, char) for char in text)
+    return shown.replace("\N{MINUS SIGN}", "$-$")
+
+
+_ROOM: Final = 60  # places of a cell of HTML
+_WHOLE: Final = 5_000  # characters of what a pointer that rests on a cell shows
+_LINE: Final = "border-bottom:1px solid color-mix(in srgb, currentColor 25%, transparent)"
+_BOX: Final = "border-collapse:collapse;font-size:0.9em;margin:0.3em 0"
+_FAINT: Final = "opacity:0.7;font-size:0.9em"
+_CELL: Final = "padding:0.15em 0.7em;white-space:nowrap"  # else Jupyter's own are tall and wrap
+
+
+def html_table(
+    columns: Sequence[Shown],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    note: str = "",
+) -> str:
+    """Return a table as HTML, with a title above and a note below it; all of it is escaped."""
+    sides = ["right" if _kind(column).right else "left" for column in columns]
+    body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
+    for row in rows:
+        cells = [
+            _html(cell(column.kind, value), value)
+            for column, value in zip(columns, row, strict=True)
+        ]
+        body.append(_html_row("td", cells, sides))
+    return _html_block(title, body, note)
+
+
+def html_facts(values: Facts, title: str = "", note: str = "") -> str:
+    """Return names and values as HTML, a row each; what is None is left out."""
+    rows = [
+        _html_row(
+            "td",
+            [
+                f'<span style="opacity:0.7">{_html(heading(column))}</span>',
+                _html(cell(column.kind, value), value),
+            ],
+            ["left", "left"],
+        )
+        for column, value in _known(values)
+    ]
+    return _html_block(title, rows, note)
+
+
+def html_lines(*lines: str) -> str:
+    """Return lines of text as HTML."""
+    return "".join(f"<div>{_escaped(printable(line))}</div>" for line in lines)
+
+
+def cut_note(count: int, total: int | None, what: str = "row") -> str:
+    """Return how many are shown and of how many; None stands for an unknown number."""
+    if total is None:
+        return f"the first {count:,} {what}s; there are more"
+    if count < total:
+        return f"{count:,} of {total:,} {what}s shown"
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _escaped(text: str) -> str:
+    import html  # late: its entities take longer to load than a list to show
+
+    return html.escape(text)
+
+
+def _html(text: str, value: object = None) -> str:
+    """Return a cell: the first line of a long text, the whole of it where a pointer rests."""
+    lines = value.strip().splitlines() if isinstance(value, str) else []
+    short = fit(lines[0] if lines else text, _ROOM)
+    if len(lines) <= 1 and short == text:
+        return _escaped(short)
+    short += " …" if len(lines) > 1 else ""
+    whole = value if isinstance(value, str) else text
+    pointed = [printable(line) for line in whole[:_WHOLE].splitlines()]
+    more = ["…"] if len(whole) > _WHOLE else []
+    return f'<span title="{_escaped(chr(10).join([*pointed, *more]))}">{_escaped(short)}</span>'
+
+
+def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
+    made = (
+        f'<{tag} style="text-align:{side};{_CELL}">{text}</{tag}>'
+        for text, side in zip(cells, sides, strict=True)
+    )
+    return f'<tr style="{_LINE}">{"".join(made)}</tr>'
+
+
+def _html_block(title: str, rows: Sequence[str], note: str) -> str:
+    above = f"<div><strong>{_escaped(fit(title, 100))}</strong></div>" if title else ""
+    below = f'<div style="{_FAINT}">{_escaped(printable(note))}</div>' if note else ""
+    return f'<div>{above}<table style="{_BOX}">{"".join(rows)}</table>{below}</div>'

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import math
 import os
+import re
 import sys
 import unicodedata
 import uuid
@@ -238,7 +239,8 @@ class PathField(pw.TextField):
     """A file name or path; bytes that are not UTF-8 are kept as private-use characters.
 
     Python holds such a byte as a lone surrogate (PEP 383), which SQLite, PostgreSQL and
-    UTF-8 output refuse. U+DC80…U+DCFF are moved to U+10FC80…U+10FCFF and back.
+    UTF-8 output refuse. U+DC80…U+DCFF are moved to U+10FC80…U+10FCFF and back; a name that has
+    one of the latter is kept as the bytes of its UTF-8.
     """
 
     def db_value(self, value: object) -> object:
@@ -247,14 +249,25 @@ class PathField(pw.TextField):
             value = os.fsdecode(value)
         if not isinstance(value, str) or value.isascii():
             return value
+        if re.search(_PRIVATE, value):
+            value = re.sub(_PRIVATE, _bytes_of, value)
         return value.translate(_TO_PRIVATE)
 
     def python_value(self, value: object) -> object:
         """Return a name that ``open`` takes."""
         if not isinstance(value, str) or value.isascii():
             return value
-        return value.translate(_FROM_PRIVATE)
+        name = value.translate(_FROM_PRIVATE)
+        if name == value:
+            return value
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
+def _bytes_of(match: re.Match[str]) -> str:
+    """Return the bytes of a character, each as the lone surrogate that Python makes of it."""
+    return match[0].encode().decode("ascii", "surrogateescape")
+
+
+_PRIVATE: Final = "[\U0010fc80-\U0010fcff]"
 _TO_PRIVATE: Final = {0xDC00 + byte: 0x10FC00 + byte for byte in range(0x80, 0x100)}
 _FROM_PRIVATE: Final = {private: surrogate for surrogate, private in _TO_PRIVATE.items()}

@@ -21,37 +21,33 @@ from voices_peewee.schema.fields import (
     UTCDateTimeField,
     utc_now,
 )
-from voices_peewee.schema.vocabulary import check_sql
+from voices_peewee.schema.vocabulary import check_sql, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voices_peewee.display.player import Player
-
 database_proxy = pw.DatabaseProxy()
 
-# What a user is told who breaks the bounds of a column.
-_BOUNDED: Final = {
-    "processed_files": {
-        "duration": "duration must be a number of seconds, 0 or more",
-        "sample_rate": "sample_rate must lie between 1 and 10000000 Hz",
-        "channels": "channels must lie between 1 and 1024",
-        "file_size": "file_size must be a number of bytes, 0 or more",
-    },
-    "model_performance": {
-        "si_snri": "si_snri must be a finite number of dB",
-        "sdri": "sdri must be a finite number of dB",
-        "cpu_usage": "cpu_usage must be a percentage, 0 or more",
-        "memory_usage": "memory_usage must be a number of MB, 0 or more",
-        "processing_time": "processing_time must be a number of seconds, 0 or more",
-        "real_time_factor": "real_time_factor must be a number, 0 or more",
-    },
-}
+
+def _bounded(table: str, **sentences: str) -> dict[str, tuple[str, str]]:
+    """Return the CHECKs that keep columns within the bounds of the vocabulary."""
+    return {
+        f"ck_{table}_{name}": (check_sql(name), f"{name} {sentence}")
+        for name, sentence in sentences.items()
+    }
+
 
 # Each CHECK with the sentence a user meets who breaks it.
 CHECKS: Final = {
     "ck_speakers_name": ("trim(name) <> ''", "a speaker needs a name"),
     "ck_processed_files_filename": ("filename <> ''", "a file needs a filename"),
+    **_bounded(
+        "processed_files",
+        duration="must be a number of seconds, 0 or more",
+        sample_rate="must lie between 1 and 10000000 Hz",
+        channels="must lie between 1 and 1024",
+        file_size="must be a number of bytes, 0 or more",
+    ),
     "ck_processing_history_operation_type": (
         "trim(operation_type) <> ''",
         "a run needs an operation_type",
@@ -60,11 +56,15 @@ CHECKS: Final = {
         "end_time >= start_time",
         "end_time must not lie before start_time",
     ),
-    **{
-        f"ck_{table}_{name}": (check_sql(name), sentence)
-        for table, columns in _BOUNDED.items()
-        for name, sentence in columns.items()
-    },
+    **_bounded(
+        "model_performance",
+        si_snri="must be a finite number of dB",
+        sdri="must be a finite number of dB",
+        cpu_usage="must be a percentage, 0 or more",
+        memory_usage="must be a number of MB, 0 or more",
+        processing_time="must be a number of seconds, 0 or more",
+        real_time_factor="must be a number, 0 or more",
+    ),
 }
 
 
@@ -98,14 +98,12 @@ class BaseModel(pw.Model):
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
     def _repr_html_(self) -> str:
-        from voices_peewee.rendering import html as html_text
+        from voices_peewee.rendering.table import html_facts
 
-        values = {
-            html_text.heading(field.column_name): self.__data__.get(field.name)
-            for field in self._meta.sorted_fields
-        }
+        fields = self._meta.sorted_fields
+        values = [(describe(field.column_name), self.__data__.get(field.name)) for field in fields]
         title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
-        return html_text.facts(values, title=title)
+        return html_facts(values, title=title)
 
     @classmethod
     def glance(cls) -> tuple[str, ...]:
@@ -202,17 +200,6 @@ class ProcessedFile(_Timestamped):
         if self.recording_id is None:
             return "recording"
         return "voice" if self.processed_path is None else "stem"
-
-    def player(self) -> Player:
-        """Return players for the recording and the stems made from it, to show in a notebook.
-
-        Raises:
-            MissingExtraError: IPython is not installed.
-            AudioError: Neither the recording nor a stem of it is there.
-        """
-        from voices_peewee.display.player import player
-
-        return player(self)
 
     _shown = ("id", "filename", "duration", "sample_rate", "channels")
     _columns = (

@@ -5,13 +5,16 @@ The one place: CHECKs, metrics, lists, tables, HTML, plots, web pages and comple
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from voices_peewee.rendering.table import Shown
 
 
 class Term(NamedTuple):
     """A column of the record, or a metric.
 
-    ``title`` is what people read, ``kind`` one of ``rendering.table.KINDS``, ``bounds`` what a
+    ``title`` is what people read, ``kind`` one of ``rendering.plain.KINDS``, ``bounds`` what a
     value may be, ``higher_is_better`` the direction of a metric (None: it has none), and
     ``spellings`` other names of a metric, as ``spelled`` reduces them.
     """
@@ -182,6 +185,13 @@ METRIC_COLUMNS: Final = tuple(term.name for term in _METRICS[:6])
 RUN_LEVEL: Final = METRIC_COLUMNS[2:]  # what is the whole run's, however many outputs it has
 COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_METRICS[:6])}
 METRICS: Final = {term.name: term for term in _METRICS}
+
+
+def describe(name: str, kind: str = "text") -> Shown:
+    """Return what tables show of a column; of one that is unknown, its name and its kind."""
+    from voices_peewee.rendering.table import Column
+
+    return COLUMNS.get(name) or Column(name, kind)
 
 
 def spelled(name: str) -> str:

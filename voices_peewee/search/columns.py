@@ -17,15 +17,17 @@ from voices_peewee.schema.models import (
     ProcessingHistory,
     Speaker,
 )
+from voices_peewee.schema.vocabulary import COLUMNS
 
 Model = type[BaseModel]
+Recording: Final[Any] = ProcessedFile.alias()  # the recording of a row that is an output's
 
 
 class Step(NamedTuple):
     """A join: from which model, to which, by what, and whether each row has its other side."""
 
-    start: Model
-    model: Model
+    start: Any
+    model: Any
     link: pw.ColumnBase
     always: bool = False
 
@@ -34,59 +36,65 @@ class Step(NamedTuple):
 class Column:
     """A column of a list, or a field that only query words know.
 
-    ``kind`` is text, path, integer, number, decibel, seconds, hertz, bytes, percent,
-    megabytes, time, json, tags or boolean: what the values are, and in which unit.
-
     Args:
         name: What it is called in ``--columns``, ``--sort``, JSON and query words.
+        kind: What the values are, and in which unit: one of the table's kinds.
+        title: What people call it.
         expression: What is selected.
         words: Other names for it.
         match: How a value is compared with it, where the kind does not tell.
-        source: The model whose table it needs beside the list's own.
+        sources: The models whose tables it needs beside the list's own.
         order: What it is sorted by, where that is not the expression.
         read: Turns a stored value, never NULL, into Python's.
-        default: Whether it is shown when nothing else is asked for.
         hidden: Whether it is for query words only.
-        of_run: Whether it is looked for in the runs of a file.
+        asked_of: Where a list of files looks for it: ``run`` in the runs of a file; ``voice``
+            there too, where something else is asked of them; ``row`` in the row.
     """
 
     name: str
     kind: str
     title: str
-    expression: pw.ColumnBase
+    expression: Any
     words: tuple[str, ...] = ()
     match: str = ""
-    source: Model | None = None
+    sources: tuple[Any, ...] = ()
     order: tuple[pw.ColumnBase, ...] = ()
     read: Callable[[Any], object] | None = None
-    default: bool = False
     hidden: bool = False
-    of_run: bool = False
+    asked_of: str = "row"
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a value may be missing."""
+        return bool(self.sources) or may_be_null(self.expression)
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
     """One list: its model, its columns, and what query words may name.
 
-    ``joins`` leads from a source to the steps that reach it.
-    ``search`` names the fields that a bare word looks in, ``since`` the time at which a row
-    came about, ``sort`` the order when none is asked for.
+    ``joins`` leads from a source to the steps that reach it. ``search`` names the fields that
+    a bare word looks in, ``sort`` the order when none is asked for.
     """
 
-    model: Model
+    model: Any
     columns: dict[str, Column]
     fields: dict[str, Column]
-    joins: dict[Model, tuple[Step, ...]]
+    joins: dict[Any, tuple[Step, ...]]
     defaults: tuple[str, ...]
     search: tuple[str, ...]
-    since: str
     sort: str
 
     @property
     def whole(self) -> tuple[str, ...]:
         """What a script wants to see: the usual columns, then the others of the list's table."""
-        own = (name for name, column in self.columns.items() if column.source is None)
+        own = (name for name, column in self.columns.items() if not column.sources)
         return tuple(dict.fromkeys([*self.defaults, *own]))
+
+
+def may_be_null(node: Any) -> bool:
+    """Whether an expression may be NULL: whatever is not a field that must be there."""
+    return not isinstance(node, pw.Field) or bool(node.null)
 
 
 def read_json(text: object) -> object:
@@ -97,83 +105,90 @@ def read_json(text: object) -> object:
         return text
 
 
+def _as_it_stands(read: Callable[[Any], object]) -> Callable[[Any], object]:
+    def read_or_leave(value: Any) -> object:
+        try:
+            return read(value)
+        except (TypeError, ValueError, OverflowError):
+            return value
+
+    return read_or_leave
+
+
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
 
-def _column(field: pw.Field, kind: str, title: str, *words: str, **options: Any) -> Column:
-    """Describe a column that is a field of a model."""
+def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Column:
+    """Describe a column that is a field of a model, as the vocabulary has it."""
+    term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
-        "json": read_json,
-        "tags": read_json,
-        "time": field.python_value,
-        "path": field.python_value,
+        **dict.fromkeys(("json", "tags"), read_json),
+        **dict.fromkeys(("time", "path"), _as_it_stands(field.python_value)),
         "boolean": bool,
     }
-    return Column(
-        options.pop("name", field.name),
-        kind,
-        title,
-        field,
-        words,
-        read=readers.get(kind),
-        **options,
-    )
+    options = {"expression": field, "read": readers.get(term.kind), **options}
+    return Column(name or field.column_name, term.kind, term.title, words=words, **options)
 
 
-def _id(field: pw.Field, name: str = "id") -> Column:
-    return _column(field, "integer", name.replace("_", " "), name=name)
+def _id(field: pw.Field, name: str) -> Column:
+    return Column(name, "integer", name.replace("_", " "), field)
 
 
-def _model_columns(model: type[ProcessingHistory | ModelPerformance]) -> tuple[Column, ...]:
+def _text(name: str, expression: Any, **options: Any) -> Column:
+    return Column(name, "text", name, expression, **options)
+
+
+def _model_columns(model: Any) -> tuple[Column, ...]:
     """Describe a model, its version, and both in one as demucs:4.0."""
-    both = pw.Case(
-        None,
-        [(model.model_version.is_null(), model.model_type)],
-        model.model_type.concat(":").concat(model.model_version),
-    )
-    order = (model.model_type, model.model_version)
+    named = model.model_type.concat(":").concat(model.model_version)
+    both = pw.Case(None, [(model.model_version.is_null(), model.model_type)], named)
     return (
-        Column("model", "text", "model", both, match="model", order=order),
-        _column(model.model_type, "text", "model type", match="exact"),
-        _column(model.model_version, "text", "version", "version", match="exact"),
+        _text("model", both, match="model", order=(model.model_type, model.model_version)),
+        _column(model.model_type, match="exact"),
+        _column(model.model_version, "version", match="exact"),
     )
 
 
-_COUNT: Final = ProcessedFile.select(pw.fn.COUNT(pw.SQL("*"))).where(
+_FILES_OF: Final = ProcessedFile.select(pw.fn.COUNT(pw.SQL("*"))).where(
     ProcessedFile.speaker == Speaker.id
 )
 _SPEAKER: Final = (
-    _id(Speaker.id),
-    _column(Speaker.name, "text", "name"),
-    Column("speaker", "text", "speaker", Speaker.name, match="speaker", hidden=True),
-    _column(Speaker.description, "text", "description"),
-    _column(Speaker.tags, "tags", "tags", "tag"),
-    Column(
-        "files",
-        "integer",
-        "files",
-        pw.NodeList((_COUNT,)),
-    ),
-    _column(Speaker.created_at, "time", "added", "added"),
-    _column(Speaker.updated_at, "time", "changed", "changed"),
+    _column(Speaker.id),
+    _column(Speaker.name),
+    _text("speaker", Speaker.name, match="speaker", hidden=True),
+    _column(Speaker.description),
+    _column(Speaker.tags, "tag"),
+    Column("files", "integer", "files", pw.NodeList((_FILES_OF,))),
+    _column(Speaker.created_at, "added", "since"),
+    _column(Speaker.updated_at, "changed"),
 )
 
+_KIND: Final = pw.Case(
+    None,
+    [
+        (ProcessedFile.recording.is_null(), "recording"),
+        (ProcessedFile.processed_path.is_null(), "voice"),
+    ],
+    "stem",
+)
 _FILE: Final = (
-    _column(ProcessedFile.filename, "path", "file", "file", "name"),
-    Column("speaker", "text", "speaker", Speaker.name, match="speaker", source=Speaker),
-    _id(ProcessedFile.speaker, "speaker_id"),
-    _column(ProcessedFile.file_format, "text", "format", "format", match="format"),
-    _column(ProcessedFile.duration, "seconds", "duration", "length"),
-    _column(ProcessedFile.sample_rate, "hertz", "rate", "rate"),
-    _column(ProcessedFile.channels, "integer", "channels"),
-    _column(ProcessedFile.file_size, "bytes", "size", "size"),
-    _column(ProcessedFile.original_path, "path", "original path"),
-    _column(ProcessedFile.processed_path, "path", "processed path", "output"),
-    _column(ProcessedFile.content_hash, "text", "content hash", "hash", match="prefix"),
-    _column(ProcessedFile.metadata, "json", "metadata"),
-    Column("path", "path", "path", ProcessedFile.original_path, match="either_path", hidden=True),
-    Column("tag", "tags", "tags", Speaker.tags, ("tags",), match="speaker_tags", hidden=True),
+    _column(ProcessedFile.filename, "file", "name"),
+    _text("speaker", Speaker.name, match="speaker", sources=(Speaker,), asked_of="voice"),
+    _column(ProcessedFile.speaker, asked_of="voice"),
+    _text("kind", _KIND, match="row_kind"),
+    _column(ProcessedFile.recording, "recording"),
+    _column(ProcessedFile.file_format, "format", match="format"),
+    _column(ProcessedFile.duration, "length"),
+    _column(ProcessedFile.sample_rate, "rate"),
+    _column(ProcessedFile.channels),
+    _column(ProcessedFile.file_size, "size"),
+    _column(ProcessedFile.original_path),
+    _column(ProcessedFile.processed_path, "output"),
+    _column(ProcessedFile.content_hash, "hash", match="prefix"),
+    _column(ProcessedFile.metadata),
+    _column(ProcessedFile.original_path, name="path", match="either_path", hidden=True),
+    _column(Speaker.tags, "tags", name="tag", match="speaker_tags", hidden=True, asked_of="voice"),
 )
 
 _STATUS: Final = pw.Case(
@@ -185,62 +200,63 @@ _STATUS: Final = pw.Case(
     "failed",
 )
 _RUN: Final = (
-    _column(ProcessingHistory.run_id, "text", "run id", "run", match="exact"),
-    _column(
-        ProcessingHistory.operation_type, "text", "operation", "operation", "op", match="exact"
-    ),
+    _column(ProcessingHistory.run_id, "run", match="exact"),
+    _column(ProcessingHistory.operation_type, "operation", "op", match="exact"),
     *_model_columns(ProcessingHistory),
-    Column("status", "text", "status", _STATUS, match="status"),
-    _column(ProcessingHistory.success, "boolean", "success"),
-    _column(ProcessingHistory.start_time, "time", "started", "started"),
-    _column(ProcessingHistory.end_time, "time", "ended", "ended"),
-    Column("error", "text", "error", ProcessingHistory.error_message, read=_first_line),
-    _column(ProcessingHistory.error_message, "text", "error message"),
-    _column(ProcessingHistory.parameters, "json", "parameters", "params"),
-    _column(ProcessingHistory.source_hash, "text", "source hash", match="prefix"),
-    _column(ProcessingHistory.process, "json", "process"),
+    _text("status", _STATUS, match="status"),
+    _column(ProcessingHistory.success),
+    _column(ProcessingHistory.start_time, "started", "since"),
+    _column(ProcessingHistory.end_time, "ended"),
+    _text("error", ProcessingHistory.error_message, read=_first_line),
+    _column(ProcessingHistory.error_message),
+    _column(ProcessingHistory.parameters, "params"),
+    _column(ProcessingHistory.source_hash, match="prefix"),
+    _column(ProcessingHistory.process),
 )
 
 _METRICS: Final = (
-    _column(ModelPerformance.si_snri, "decibel", "SI-SNRi"),
-    _column(ModelPerformance.sdri, "decibel", "SDRi"),
-    _column(ModelPerformance.real_time_factor, "number", "RTF", "rtf"),
-    _column(ModelPerformance.processing_time, "seconds", "took", "took"),
-    _column(ModelPerformance.cpu_usage, "percent", "CPU", "cpu"),
-    _column(ModelPerformance.memory_usage, "megabytes", "memory", "memory"),
-    _column(ModelPerformance.additional_metrics, "json", "metrics", "metrics"),
+    _column(ModelPerformance.si_snri),
+    _column(ModelPerformance.sdri),
+    _column(ModelPerformance.real_time_factor, "rtf"),
+    _column(ModelPerformance.processing_time, "took"),
+    _column(ModelPerformance.cpu_usage, "cpu"),
+    _column(ModelPerformance.memory_usage, "memory"),
+    _column(ModelPerformance.additional_metrics, "metrics"),
 )
+
+_METADATA_OF_RECORDING: Final = pw.Case(
+    None, [(ProcessedFile.recording.is_null(), ProcessedFile.metadata)], Recording.metadata
+)
+# What a file's row is called beside its runs; what is known of a recording counts for them.
+_BESIDE_A_RUN: Final[dict[str, dict[str, Any]]] = {
+    "filename": {"name": "file", "words": ("filename", "name")},
+    "metadata": {"expression": _METADATA_OF_RECORDING, "sources": (ProcessedFile, Recording)},
+}
 
 
 def _of(source: Model, columns: Iterable[Column], **changes: Any) -> list[Column]:
     """Return columns that need another table."""
-    return [replace(column, source=column.source or source, **changes) for column in columns]
+    return [replace(column, sources=column.sources or (source,), **changes) for column in columns]
 
 
-def _as_file(columns: Iterable[Column]) -> list[Column]:
-    """Return the columns of a file under the names that they have beside a run."""
-    return [
-        replace(column, name="file", words=("filename", "name"))
-        if column.name == "filename"
-        else column
-        for column in columns
-    ]
+def _beside_a_run() -> list[Column]:
+    columns = [replace(column, **_BESIDE_A_RUN.get(column.name, {})) for column in _FILE]
+    return _of(ProcessedFile, columns)
 
 
 def _listing(model: Model, columns: Iterable[Column], default: str, **options: Any) -> Listing:
-    names = tuple(default.split())
-    every = [replace(column, default=column.name in names) for column in columns]
+    every = list(columns)
     fields = {column.name: column for column in every}
     for column in every:
         for word in column.words:
             fields.setdefault(word, column)
     shown = {column.name: column for column in every if not column.hidden}
-    options = {"joins": {}, "since": "created_at", "defaults": names, **options}
-    return Listing(model, shown, fields, **options)
+    return Listing(model, shown, fields, defaults=tuple(default.split()), **options)
 
 
 _SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
 _SPEAKER_OF_FILE: Final = Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
+_RECORDING_OF_FILE: Final = Step(ProcessedFile, Recording, ProcessedFile.recording == Recording.id)
 _FILE_OF_RUN: Final = Step(
     ProcessingHistory,
     ProcessedFile,
@@ -255,18 +271,20 @@ LISTS: Final = {
         Speaker,
         _SPEAKER,
         "id name tags files description",
+        joins={},
         search=("name", "description", "tags"),
         sort="name",
     ),
     "files": _listing(
         ProcessedFile,
         [
-            _id(ProcessedFile.id),
+            _column(ProcessedFile.id),
             *_FILE,
-            _column(ProcessedFile.created_at, "time", "added", "added"),
-            _column(ProcessedFile.updated_at, "time", "changed", "changed"),
-            *_of(ProcessingHistory, _RUN, hidden=True, of_run=True),
-            *_of(ModelPerformance, _METRICS, hidden=True, of_run=True),
+            _column(ProcessedFile.read_at, "read"),
+            _column(ProcessedFile.created_at, "added", "since"),
+            _column(ProcessedFile.updated_at, "changed"),
+            *_of(ProcessingHistory, _RUN, hidden=True, asked_of="run"),
+            *_of(ModelPerformance, _METRICS, hidden=True, asked_of="run"),
         ],
         "id filename speaker file_format duration sample_rate channels",
         joins={Speaker: (_SPEAKER_OF_FILE,)},
@@ -276,45 +294,41 @@ LISTS: Final = {
     "history": _listing(
         ProcessingHistory,
         [
-            _id(ProcessingHistory.id),
+            _column(ProcessingHistory.id),
             _id(ProcessingHistory.processed_file, "file_id"),
             *_RUN,
-            *_of(ProcessedFile, _as_file(_FILE)),
+            *_beside_a_run(),
             *_of(ModelPerformance, _METRICS),
         ],
         "id file speaker operation_type model status start_time error",
         joins={
             ProcessedFile: (_FILE_OF_RUN,),
+            Recording: (_FILE_OF_RUN, _RECORDING_OF_FILE),
             Speaker: (_FILE_OF_RUN, _SPEAKER_OF_FILE),
             ModelPerformance: (_METRICS_OF_RUN,),
         },
         search=(
-            "file",
-            "original_path",
-            "processed_path",
-            "speaker",
-            "model",
-            "operation",
+            *("file", "original_path", "processed_path", "speaker", "model", "operation"),
             "error",
         ),
-        since="start_time",
         sort="-start_time",
     ),
     "performance": _listing(
         ModelPerformance,
         [
-            _id(ModelPerformance.id),
+            _column(ModelPerformance.id),
             _id(ModelPerformance.processing_history, "history_id"),
             *_model_columns(ModelPerformance),
             *_METRICS,
-            _column(ModelPerformance.created_at, "time", "added", "added"),
-            *_of(ProcessedFile, _as_file(_FILE)),
+            _column(ModelPerformance.created_at, "added", "since"),
+            *_beside_a_run(),
             *_of(ProcessingHistory, (one for one in _RUN if not one.name.startswith("model"))),
         ],
         "id file speaker model si_snri sdri real_time_factor processing_time",
         joins={
             ProcessingHistory: (_RUN_OF_METRICS,),
             ProcessedFile: (_RUN_OF_METRICS, _FILE_OF_RUN),
+            Recording: (_RUN_OF_METRICS, _FILE_OF_RUN, _RECORDING_OF_FILE),
             Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
         },
         search=("file", "original_path", "processed_path", "speaker", "model"),

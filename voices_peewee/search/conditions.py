@@ -1,105 +1,107 @@
-"""The tree of a query as Peewee conditions on the tables of one list."""
+"""The terms of a query as Peewee conditions on the tables of one list."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
+from unicodedata import normalize
 
 import peewee as pw
 
-from voices_peewee.database.dialects import plain
+from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.columns import LISTS, Column, Listing, Model
-from voices_peewee.search.sql import (
-    ELEMENT,
-    ELEMENT_NUMBER,
-    both,
-    contains,
-    either,
-    equals,
-    json_missing,
-    negated,
-    some_element,
-)
-from voices_peewee.search.values import (
-    EXPECTED,
-    UNITS,
-    Number,
-    number,
-    plain_number,
-    span,
-    times,
-    truth,
-)
-from voices_peewee.search.words import And, Exactly, Given, Match, Not, Or, Span, Term, Text, Value
+from voices_peewee.search import values
+from voices_peewee.search.columns import LISTS, Column, Listing
+from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
+from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
 
 _STATES: Final[dict[str, pw.ColumnBase]] = {
     "success": ProcessingHistory.success,
     "failed": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(False),
     "unfinished": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(),
 }
+_ROW_KINDS: Final[dict[str, pw.ColumnBase]] = {
+    "recording": ProcessedFile.recording.is_null(),
+    "stem": ProcessedFile.recording.is_null(False) & ProcessedFile.processed_path.is_null(False),
+    "voice": ProcessedFile.recording.is_null(False) & ProcessedFile.processed_path.is_null(),
+}
+_NAMED: Final = {"status": _STATES, "row_kind": _ROW_KINDS}
+_RECORDING: Final = pw.fn.COALESCE(ProcessedFile.recording, ProcessedFile.id)
 _TYPE: Final = pw.SQL("je.type")
 _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
 
 class Conditions:
-    """Builds the conditions of one query; ``sources`` are the tables that they need.
+    """Builds the conditions of one query; ``sources`` are the tables that they need."""
 
-    ``few`` says that they are for a few rows: a file's runs are then looked up file by file,
-    and otherwise found first.
-    """
+    def __init__(self, store: Store, listing: Listing, now: dt.datetime) -> None:
+        self.store, self.listing, self.now = store, listing, now
+        self.sources: set[Any] = set()
 
-    def __init__(
-        self, store: Store, listing: Listing, now: dt.datetime, *, few: bool = False
-    ) -> None:
-        self.store, self.listing, self.now, self.few = store, listing, now, few
-        self.sources: set[Model] = set()
-
-    def tree(self, tree: Or) -> pw.ColumnBase | None:
+    def all_of(self, terms: Sequence[Term]) -> pw.ColumnBase | None:
         """Return the condition of a whole query, or None where every row fits.
+
+        Files that are asked about their runs are recordings, unless the query names the stems
+        or voices that it wants; speakers are then those of the runs.
 
         Raises:
             QueryError: A field is unknown, or a value is none of its field's kind.
             NotFoundError: A filter names a speaker that is not there.
             AmbiguousNameError: A filter names a speaker whose name others have.
         """
-        groups = [self._group(group) for group in tree.groups]
-        known = [group for group in groups if group is not None]
-        return either(known) if known and len(known) == len(groups) else None
+        asks_runs = "run" in map(self._asked_of, terms)
+        by_recording = asks_runs and not _names_parts(terms)
+        of_runs: list[Match] = []
+        conditions = [_ROW_KINDS["recording"]] if by_recording else []
+        for term in terms:
+            asked = self._asked_of(term)
+            if asked == "row" or (asked == "voice" and not by_recording):
+                conditions.append(self._term(term))
+            elif isinstance(term, Match):
+                of_runs.append(term)
+            elif isinstance(term, Not) and isinstance(term.term, Match):
+                conditions.append(negated(self._some_run([term.term], by_recording)))
+        if any(self._asked_of(term) == "run" for term in of_runs):
+            conditions.append(self._some_run(of_runs, by_recording))  # one run has them all
+        else:
+            conditions += map(self._some_part, of_runs)
+        return both(conditions) if conditions else None
 
-    def _group(self, group: And) -> pw.ColumnBase | None:
-        runs: list[Match] = []
-        nodes: list[pw.ColumnBase] = []
-        for term in group.terms:
-            if isinstance(term, Match) and self._field(term).of_run:
-                runs.append(term)
-            else:
-                nodes.append(self._term(term))
-        if runs:  # one and the same run must have them all
-            nodes.append(self._some_run(runs))
-        return both(nodes) if nodes else None
+    def _asked_of(self, term: Term) -> str:
+        term = term.term if isinstance(term, Not) else term
+        is_about_files = self.listing.model is ProcessedFile
+        return self._field(term).asked_of if isinstance(term, Match) and is_about_files else "row"
+
+    def _some_run(self, terms: Sequence[Match], by_recording: bool) -> pw.ColumnBase:
+        """Say that a file, or any row of a recording, has a run with all of the terms."""
+        runs = Conditions(self.store, LISTS["history"], self.now)
+        condition = both([runs._match(term) for term in terms])
+        file = _RECORDING if by_recording else ProcessingHistory.processed_file
+        sources = {*runs.sources, ProcessedFile} if by_recording else runs.sources
+        query = join(ProcessingHistory.select(file), runs.listing, sources, filtered=sources)
+        found: pw.ColumnBase = ProcessedFile.id.in_(query.where(condition))
+        return found
+
+    def _some_part(self, term: Match) -> pw.ColumnBase:
+        """Say that a recording's row, or one of its stems or voices, fits a term."""
+        parts = Conditions(self.store, self.listing, self.now)
+        condition = parts._match(term)
+        query = join(ProcessedFile.select(_RECORDING), parts.listing, parts.sources)
+        found: pw.ColumnBase = ProcessedFile.id.in_(query.where(condition))
+        return found
 
     def _term(self, term: Term) -> pw.ColumnBase:
         if isinstance(term, Not):
             return negated(self._term(term.term))
-        if isinstance(term, Text):
-            columns = [self.listing.fields[name] for name in self.listing.search]
-            return either([self._holds(column, term.text) for column in columns])
-        return self._some_run([term]) if self._field(term).of_run else self._match(term)
-
-    def _some_run(self, terms: Sequence[Match]) -> pw.ColumnBase:
-        """Say that a file has a run with all of the terms."""
-        runs = Conditions(self.store, LISTS["history"], self.now)
-        condition = both([runs._match(term) for term in terms])
-        file = ProcessingHistory.processed_file
-        query = join(ProcessingHistory.select(file), runs.listing, runs.sources).where(condition)
-        if self.few:
-            return pw.fn.EXISTS(query.where(file == ProcessedFile.id))
-        return ProcessedFile.id.in_(query)
+        if isinstance(term, Match):
+            return self._match(term)
+        columns = [self.listing.fields[name] for name in self.listing.search]
+        return either([self._holds(column, term.text) for column in columns])
 
     def _field(self, term: Match) -> Column:
         column = find(self.listing.fields, term.field)
@@ -109,192 +111,168 @@ class Conditions:
 
     def _match(self, term: Match) -> pw.ColumnBase:
         column = self._field(term)
-        compare = self._json if column.kind == "json" else self._compare
-        return either([compare(column, term, value) for value in term.values])
+        return either([self._compare(column, term, value) for value in term.values])
 
     def _compare(self, column: Column, term: Match, value: Given) -> pw.ColumnBase:
         """Compare a column with one value, as its kind or its own rule says."""
-        rule = _RULES[column.match or column.kind]
+        how = column.match or column.kind
+        node: Any = None if how in _BY_OTHER_COLUMNS else self.node(column)
+        if _is_empty(value) and how in _NULL_IF_EMPTY:
+            return _is_null(node)
         try:
-            return rule(self, column, value)
+            if column.kind == "json":
+                return self._json(node, term, value)
+            return _RULES[how](self, column, node, value)
+        except values.BackwardsError as error:
+            raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
         except ValueError as error:
-            expected = EXPECTED[column.match or column.kind]
-            raise _unreadable(term, value, expected) from error
+            expected = values.EXPECTED[how]
+            sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
+            raise QueryError(sentence) from error
 
     def node(self, column: Column) -> pw.ColumnBase:
-        """Return a column's expression and take note of the table that it needs."""
-        if column.source is not None and column.source is not self.listing.model:
-            self.sources.add(column.source)
-        return column.expression
+        """Return a column's expression and take note of the tables that it needs."""
+        self.sources |= {source for source in column.sources if source is not self.listing.model}
+        node: pw.ColumnBase = column.expression
+        return node
 
     def _holds(self, column: Column, text: str) -> pw.ColumnBase:
         """Say that a text is somewhere in a column."""
         if column.match == "speaker":
-            return self.speaker(column, Value(text, literal=True))
+            return self.speaker(column, None, Value(text, literal=True))
         node = self.node(column)
         if column.kind == "tags":
             return some_element(node, (), contains(ELEMENT, text))
         return contains(node, stored(text))
 
-    # One rule for each kind; those that are named for no kind are named by ``Column.match``
-
-    def text(self, column: Column, value: Given) -> pw.ColumnBase:
+    def text(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Look for a part of a text; case does not matter."""
-        node = self.node(column)
-        text = stored(_one(value))
         if _is_empty(value):
             return either([node.is_null(), equals(node, "")])
-        return equals(node, text) if isinstance(value, Exactly) else contains(node, text)
+        return contains(node, stored(_one(value)))
 
-    def exact(self, column: Column, value: Given) -> pw.ColumnBase:
+    def exact(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare the whole of a text."""
-        node = self.node(column)
-        return node.is_null() if _is_empty(value) else equals(node, stored(_one(value)))
+        return equals(node, stored(_one(value)))
 
-    def format(self, column: Column, value: Given) -> pw.ColumnBase:
+    def format(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare the whole of a text in small letters, in capitals and as given, by an index."""
-        node, text = self.node(column), stored(_one(value))
-        if _is_empty(value):
-            return node.is_null()
-        forms = sorted({text, text.lower(), text.upper()})
-        return pw.Expression(node, pw.OP.IN, [plain(form) for form in forms])
+        text = stored(_one(value))
+        return either([equals(node, form) for form in sorted({text, text.lower(), text.upper()})])
 
-    def prefix(self, column: Column, value: Given) -> pw.ColumnBase:
+    def prefix(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare the beginning of a text, as an index can."""
-        node, text = self.node(column), stored(_one(value))
-        if _is_empty(value):
-            return node.is_null()
-        return (node >= plain(text)) & (node < plain(text + "\U0010ffff"))
+        text = stored(_one(value))
+        return both([node >= plain(text), node < plain(text + "\U0010ffff")])
 
-    def either_path(self, _: Column, value: Given) -> pw.ColumnBase:
+    def either_path(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
         """Look into the original and the processed path."""
         paths = [self.listing.fields[name] for name in ("original_path", "processed_path")]
-        nodes = [self.text(column, value) for column in paths]
-        return both(nodes) if _is_empty(value) else either(nodes)
+        found = [self.text(column, self.node(path), value) for path in paths]
+        return both(found) if _is_empty(value) else either(found)
 
-    def number(self, column: Column, value: Given) -> pw.ColumnBase:
+    def number(self, column: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare a number with a number or a range, both ends included."""
-        node = self.node(column)
-        if _is_empty(value):
-            return node.is_null()
-        found = span(value)
+        found = values.span(value)
         if isinstance(found, str):
-            return equals(node, number(column.kind, found))
-        return _between(
-            node,
-            None if found.low is None else number(column.kind, found.low),
-            None if found.high is None else number(column.kind, found.high),
-        )
+            return equals(node, values.number(column.kind, found))
+        return _between(node, *values.numbers(column.kind, found))
 
-    def time(self, column: Column, value: Given) -> pw.ColumnBase:
+    def time(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare a time with a period."""
-        node = self.node(column)
-        if _is_empty(value):
-            return node.is_null()
-        start, end = times(value, self.now)
-        nodes = [] if start is None else [node >= start]
-        nodes += [] if end is None else [node < end]
-        return both(nodes or [node.is_null(False)])
+        start, end = values.times(value, self.now)
+        bounds = [] if start is None else [node >= start]
+        bounds += [] if end is None else [node < end]
+        return both(bounds or [node.is_null(False)])
 
-    def boolean(self, column: Column, value: Given) -> pw.ColumnBase:
+    def boolean(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Compare with yes or no."""
-        node = self.node(column)
-        return node if truth(_one(value)) else negated(node)
+        return node if values.truth(_one(value)) else negated(node)
 
-    def status(self, column: Column, value: Given) -> pw.ColumnBase:
-        """Compare with success, failed and unfinished, in words that partial indexes serve."""
-        self.node(column)
-        state = _STATES.get(_one(value).strip().lower())
-        if state is None:
-            raise ValueError(_one(value))
-        return state
+    def named(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
+        """Compare with one of a few words, in conditions that partial indexes serve."""
+        name = _one(value).strip().lower()
+        if name not in _NAMED[column.match]:
+            raise ValueError(name)
+        return _NAMED[column.match][name]
 
-    def model(self, column: Column, value: Given) -> pw.ColumnBase:
+    def model(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
         """Compare a model, or a model and its version after the last colon."""
-        self.node(column)
         model_type, version = column.order
         text = stored(_one(value))
-        if _is_empty(value):
-            return model_type.is_null()
         name, colon, after = text.rpartition(":")
         if not colon or _is_literal(value):
             return equals(model_type, text)
         same_version = equals(version, after) if after else version.is_null()
         return both([equals(model_type, name), same_version])
 
-    def speaker(self, _: Column, value: Given) -> pw.ColumnBase:
+    def speaker(self, _: Column, __: Any, value: Given) -> pw.ColumnBase:
         """Compare a speaker's id, or look for a part of the name."""
         own = self.listing.model is Speaker
         key = Speaker.id if own else self.node(self.listing.fields["speaker_id"])
         text = _one(value)
         if _is_empty(value):
             return key.is_null()
-        if isinstance(value, Exactly):
-            return key == self.store.speaker(text).id
-        if text.isascii() and text.isdigit() and not _is_literal(value):
-            return equals(key, number("integer", text))
+        if text.startswith("id:") and not _is_literal(value):
+            return equals(key, values.number("integer", text.removeprefix("id:")))
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
-    def tags(self, column: Column, value: Given) -> pw.ColumnBase:
+    def tags(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
         """Look for a whole tag."""
-        node = self.node(column)
-        if _is_empty(value):
-            return negated(some_element(node, (), pw.SQL("TRUE")))
-        return some_element(node, (), equals(ELEMENT, stored(_one(value))))
+        found = some_element(node, (), _tag(value))
+        return negated(found) if _is_empty(value) else found
 
-    def speaker_tags(self, _: Column, value: Given) -> pw.ColumnBase:
+    def speaker_tags(self, _: Column, __: Any, value: Given) -> pw.ColumnBase:
         """Look for a whole tag of the speaker."""
         key = self.node(self.listing.fields["speaker_id"])
-        fits = pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(_one(value)))
-        tagged = some_element(Speaker.tags, (), fits)
+        tagged = some_element(Speaker.tags, (), _tag(value))
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
 
-    def _json(self, column: Column, term: Match, value: Given) -> pw.ColumnBase:
+    def _json(self, node: Any, term: Match, value: Given) -> pw.ColumnBase:
         """Compare what a JSON path leads to, or any element of a list there."""
-        node = self.node(column)
+        if _is_empty(value) and term.keys:
+            return json_order(node, term.keys).is_null()
         if _is_empty(value):
-            nothing = pw.fn.coalesce(node, plain("{}")).in_(("{}", "[]", "null"))
-            return json_missing(node, term.keys) if term.keys else nothing
+            return pw.fn.coalesce(node, plain("{}")).in_(("{}", "[]", "null"))
         if not term.keys:
             raise QueryError(f"{term.field} needs a key, as in {term.field}.name:value")
-        return some_element(node, term.keys, _element(term, value))
+        return some_element(node, term.keys, _element(value))
 
 
-_Rule = Callable[[Conditions, Column, Given], pw.ColumnBase]
-_RULES: Final[dict[str, _Rule]] = {
+_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
+_NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
+_RULES: Final[dict[str, Callable[[Conditions, Column, Any, Given], pw.ColumnBase]]] = {
     "text": Conditions.text,
     "path": Conditions.text,
     "tags": Conditions.tags,
     "time": Conditions.time,
     "boolean": Conditions.boolean,
-    **dict.fromkeys(UNITS, Conditions.number),
+    **dict.fromkeys(values.UNITS, Conditions.number),
     "exact": Conditions.exact,
     "format": Conditions.format,
     "prefix": Conditions.prefix,
     "either_path": Conditions.either_path,
-    "status": Conditions.status,
+    **dict.fromkeys(_NAMED, Conditions.named),
     "model": Conditions.model,
     "speaker": Conditions.speaker,
     "speaker_tags": Conditions.speaker_tags,
 }
 
 
-def join(
-    query: Any, listing: Listing, sources: Iterable[Model | None], filtered: Iterable[Model] = ()
-) -> Any:
+def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterable[Any] = ()) -> Any:
     """Return a query with the joins that lead to the sources, each made once.
 
     An outer join keeps SQLite from starting at the other table, where it may find the rows
     that are ``filtered`` by it sooner; where the other side is always there, none is needed.
     """
-    inner = {step.model for source in filtered for step in listing.joins[source] if step.always}
+    inside = {step.model for source in filtered for step in listing.joins[source] if step.always}
     needed, done = set(sources), set()
     for step in (step for source, way in listing.joins.items() if source in needed for step in way):
         if step.model not in done:
             done.add(step.model)
-            kind = pw.JOIN.INNER if step.model in inner else pw.JOIN.LEFT_OUTER
+            kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
             query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
 
@@ -309,14 +287,21 @@ def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it
 
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    names = known if near else {column.name for column in known.values() if not column.hidden}
+    words = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, words, n=1, cutoff=0.5)
+    names = words if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)
 
 
 def stored(text: str) -> str:
     """Return a text as it is stored: bytes that are not UTF-8 as private characters."""
     return str(ProcessedFile.filename.db_value(text))
+
+
+def _names_parts(terms: Iterable[Term]) -> bool:
+    """Whether a query asks for stems or voices."""
+    kinds = [term for term in terms if isinstance(term, Match) and term.field == "kind"]
+    return any(_one(value).strip().lower() != "recording" for one in kinds for value in one.values)
 
 
 def _one(value: Given) -> str:
@@ -331,37 +316,97 @@ def _is_literal(value: Given) -> bool:
     return isinstance(value, Value) and value.literal
 
 
-def _unreadable(term: Match, value: Given, expected: str) -> QueryError:
-    return QueryError(f"{term.name} {_one(value)!r} cannot be read; it takes {expected}")
+def both(conditions: Sequence[Any]) -> pw.ColumnBase:
+    """Return what is true where all of the conditions are."""
+    return _balanced(pw.OP.AND, conditions)
 
 
-def _between(node: pw.ColumnBase, low: Number | None, high: Number | None) -> pw.ColumnBase:
+def either(conditions: Sequence[Any]) -> pw.ColumnBase:
+    """Return what is true where any of the conditions is."""
+    return _balanced(pw.OP.OR, conditions)
+
+
+def _balanced(operator: str, conditions: Sequence[Any]) -> pw.ColumnBase:
+    """Join conditions as a balanced tree: SQLite refuses expressions deeper than 1,000."""
+    first: pw.ColumnBase
+    first, *others = conditions
+    if not others:
+        return first
+    middle = len(conditions) // 2
+    left, right = conditions[:middle], conditions[middle:]
+    return pw.Expression(_balanced(operator, left), operator, _balanced(operator, right))
+
+
+def negated(node: pw.ColumnBase) -> pw.ColumnBase:
+    """Return what is true where a node is false or NULL: what is empty is "not x"."""
+    return nodes("((", node, ") IS NOT TRUE)")
+
+
+def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
+    """Return what is true where a node has a value, which no field converts."""
+    return pw.Expression(node, pw.OP.EQ, plain(value))
+
+
+def _is_null(node: Any) -> pw.ColumnBase:
+    found: pw.ColumnBase = node.is_null()
+    return found
+
+
+def _between(node: Any, low: values.Number | None, high: values.Number | None) -> pw.ColumnBase:
     """Say that a node lies in a range; without any end, that it has a value."""
-    nodes = [] if low is None else [node >= plain(low)]
-    nodes += [] if high is None else [node <= plain(high)]
-    return both(nodes or [node.is_null(False)])
+    bounds = [] if low is None else [node >= plain(low)]
+    bounds += [] if high is None else [node <= plain(high)]
+    return both(bounds or [node.is_null(False)])
 
 
-def _element(term: Match, value: Given) -> pw.ColumnBase:
+def contains(node: Any, text: str) -> pw.ColumnBase:
+    """Return what is true where a node holds a text, in whichever letter case.
+
+    SQLite's LIKE, and PostgreSQL's for our columns, know the case of a–z only; a pattern that
+    spells both cases of each letter serves the rest. An accented letter is found composed and
+    decomposed, as some file systems store it.
+    """
+    if text.isascii():
+        pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return pw.Expression(node, pw.OP.ILIKE, nodes(plain(f"%{pattern}%"), "ESCAPE '\\'"))
+    forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
+    return either([_globbed(node, form) for form in forms])
+
+
+def _globbed(node: Any, text: str) -> pw.ColumnBase:
+    cases = list(map(_all_cases, text))
+    glob = "".join(f"[{one}]" if len(one) > 1 or one in "*?[" else one for one in cases)
+    regex = "".join(f"[{one}]" if len(one) > 1 else re.escape(one) for one in cases)
+    sqlite = nodes("(", node, "GLOB", plain(f"*{glob}*"), ")")
+    return ByEngine(sqlite, nodes("(", node, "~", plain(regex), ")"))
+
+
+_SAME_LETTER: Final = ("Σσς", "ẞß")  # what no change of case leads to and back
+
+
+def _all_cases(letter: str) -> str:
+    """Return the forms of a letter in either case."""
+    forms = {letter, letter.lower(), letter.upper(), letter.title()}
+    forms |= {form for same in _SAME_LETTER if letter in same for form in same}
+    return "".join(sorted(form for form in forms if len(form) == 1))
+
+
+def _tag(value: Given) -> pw.ColumnBase:
+    return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(_one(value)))
+
+
+def _element(value: Given) -> pw.ColumnBase:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
-    found = span(value)
+    found = values.span(value)
     if isinstance(found, Span):
-        return _element_between(term, value, found)
+        bounds = values.numbers("plain", found)
+        in_range = both([_IS_NUMBER, _between(ELEMENT_NUMBER, *bounds)])
+        return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
     if _is_literal(value):
         return fits[0]
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, values.plain_number(found))]))
     return either(fits)
-
-
-def _element_between(term: Match, value: Given, ends: Span) -> pw.ColumnBase:
-    if ends.low is ends.high is None:
-        return pw.SQL("je.type <> 'null'")
-    try:
-        low, high = (None if end is None else plain_number(end) for end in (ends.low, ends.high))
-    except ValueError as error:
-        raise _unreadable(term, value, "numbers as the ends of a range") from error
-    return both([_IS_NUMBER, _between(ELEMENT_NUMBER, low, high)])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from voices_peewee.database.delegated import Delegated
 from voices_peewee.database.store import HasStore
 
 if TYPE_CHECKING:
+    from voices_peewee.database.results import ResultList
+    from voices_peewee.schema.models import BaseModel
     from voices_peewee.search.pages import Page
+    from voices_peewee.search.words import Words
 
 
 class SearchMethods(HasStore):
@@ -18,7 +20,7 @@ class SearchMethods(HasStore):
     def list_rows(
         self,
         noun: str,
-        words: str | Sequence[str] = (),
+        words: Words = (),
         *,
         search: str | None = None,
         sort: str | Sequence[str] | None = None,
@@ -32,28 +34,38 @@ class SearchMethods(HasStore):
 
         Args:
             noun: What to list.
-            words: Query words; docs/search.md says what they can be.
-            search: A text to look for in names, paths and descriptions.
-            sort: Columns to sort by; ``-`` before one turns it round.
+            words: Query words: one string, or one item a word; docs/search.md says what they
+                can be.
+            search: A text to look for as it is in names, paths and descriptions.
+            sort: Columns; ``-`` before one that descends; what is empty comes last. Text is
+                sorted by code point: capitals come first.
             limit: How many rows at most; None means all.
             offset: How many rows to pass over first.
-            columns: The columns to show; None means the usual ones.
+            columns: The columns to show; a JSON column's keys follow it, as in
+                ``parameters.shifts``. None means the usual ones.
             whole: Whether the usual ones are followed by the others of the table.
             filters: speaker, tag, model, operation, file_format, since, until, success,
                 failed, unfinished; several narrow the list down.
 
+        Returns:
+            The page: ``columns``, ``rows`` to be read once, ``total``, ``dicts()``,
+            ``to_dataframe()``.
+
         Raises:
             QueryError: A list, field or column is unknown, or a value cannot be read.
+            NotFoundError: A filter names a speaker that is not there.
+            AmbiguousNameError: A filter names a speaker whose name others have.
+            ValueError: ``limit`` or ``offset`` is negative.
         """
-        from voices_peewee.search import pages as listing
+        from voices_peewee.search import pages
 
         if whole and columns is None:
-            columns = listing.find_listing(noun).whole
-        return listing.select(
+            columns = pages.find_listing(noun).whole
+        return pages.select(
             self.store,
             noun,
             words,
-            filters=listing.filters_to_words(noun, **filters),
+            filters=pages.filters_to_words(self.store, **filters),
             search=search,
             sort=sort,
             limit=limit,
@@ -61,4 +73,46 @@ class SearchMethods(HasStore):
             columns=columns,
         )
 
-    search = Delegated("search.pages", "records")
+    def search(
+        self,
+        noun: str,
+        words: Words = (),
+        *,
+        search: str | None = None,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        **filters: Any,
+    ) -> ResultList[BaseModel]:
+        """Return what matches as model objects.
+
+        Args:
+            noun: ``speakers``, ``files``, ``history`` or ``performance``.
+            words: Query words, as ``list_rows`` takes them.
+            search: A text to look for as it is in names, paths and descriptions.
+            sort: Columns; ``-`` before one that descends.
+            limit: How many at most; None means all.
+            offset: How many to pass over first.
+            filters: Those of ``list_rows``.
+
+        Returns:
+            A list that notebooks show as a table.
+
+        Raises:
+            QueryError: A list or field is unknown, or a value cannot be read.
+            NotFoundError: A filter names a speaker that is not there.
+            AmbiguousNameError: A filter names a speaker whose name others have.
+            ValueError: ``limit`` or ``offset`` is negative.
+        """
+        from voices_peewee.search import pages
+
+        return pages.records(
+            self.store,
+            noun,
+            words,
+            filters=pages.filters_to_words(self.store, **filters),
+            search=search,
+            sort=sort,
+            limit=limit,
+            offset=offset,
+        )

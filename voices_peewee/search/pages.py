@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine
 from voices_peewee.database.query import mapper, no_full_collection
-from voices_peewee.database.results import Batches, ResultList, Spec, python_rows
+from voices_peewee.database.results import ResultList
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering import html as html_text
+from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel
-from voices_peewee.search.columns import LISTS, Column, Listing, Model, find_listing, read_json
-from voices_peewee.search.conditions import Conditions, find, join
-from voices_peewee.search.filters import filters_to_words
-from voices_peewee.search.sql import json_order, json_value, unindexed
-from voices_peewee.search.words import (
-    And,
-    Or,
-    Term,
-    field_path,
-    parse,
-    text_term,
+from voices_peewee.search.columns import (
+    LISTS,
+    Column,
+    Listing,
+    find_listing,
+    may_be_null,
+    read_json,
 )
+from voices_peewee.search.conditions import Conditions, find, join
+from voices_peewee.search.json_keys import json_order, json_value
+from voices_peewee.search.words import Term, Words, field_path, filters_to_words, parse, text_term
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LISTS", "Column", "Page", "filters_to_words", "find_listing", "records", "select"]
+__all__ = [
+    "LISTS",
+    "Column",
+    "Page",
+    "filters_to_words",
+    "find_listing",
+    "matching",
+    "records",
+    "select",
+]
 
-Words = str | Sequence[str | Term]
-T = TypeVar("T")
-
-_GLANCE: Final = 2000  # rows that are looked at before anything is sorted
+Row = tuple[object, ...]
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -53,19 +58,13 @@ class Page:
     def __init__(
         self,
         columns: Sequence[Column],
-        rows: Iterator[tuple[object, ...]],
+        batches: Callable[[], Iterable[Sequence[Row]]],
         count: Callable[[], int],
-        again: Callable[[], Batches],
-        *,
-        is_stored: bool = False,
     ) -> None:
         self.columns = tuple(columns)
-        self.rows = rows
+        self._batches = batches
         self._count = count
-        self._again = again
-        self._specs = [_spec(column) for column in columns]
-        if not is_stored:
-            self._specs = [replace(spec, read=None) for spec in self._specs]
+        self.rows: Iterator[Row] = chain.from_iterable(batches())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,13 +76,12 @@ class Page:
         """How many rows match, shown or not."""
         return self._count()
 
-    def __iter__(self) -> Iterator[tuple[object, ...]]:
+    def __iter__(self) -> Iterator[Row]:
         return self.rows
 
     def dicts(self) -> Iterator[dict[str, object]]:
         """Yield each row as a mapping of column names to values."""
-        names = self.names
-        return (dict(zip(names, row, strict=True)) for row in self.rows)
+        return (dict(zip(self.names, row, strict=True)) for row in self.rows)
 
     def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
         """Return a pandas DataFrame of the page; see ``DatabaseManager.to_dataframe``.
@@ -97,26 +95,12 @@ class Page:
         """
         from voices_peewee.rendering.frames import frame
 
-        return frame(self._specs, self._again(), expand=expand)
+        read_already = [replace(column, read=None) for column in self.columns]
+        return frame(read_already, self._batches(), expand=expand)
 
     def _repr_html_(self) -> str:
-        first = list(islice(python_rows(self._specs, self._again()), html_text.ROWS))
-        head = [html_text.heading(name) for name in self.names]
-        return html_text.table(head, first, note=html_text.cut_note(len(first), self.total))
-
-
-_KINDS: Final = {
-    **dict.fromkeys(("integer", "hertz", "bytes"), "integer"),
-    **dict.fromkeys(("number", "decibel", "seconds", "percent", "megabytes"), "float"),
-    **dict.fromkeys(("json", "tags"), "json"),
-}
-
-
-def _spec(column: Column) -> Spec:
-    """Return what a column of a list is in a table; of a key in JSON, only its values tell."""
-    kind = "other" if column.read is _only else _KINDS.get(column.kind, column.kind)
-    nullable = column.source is not None or _may_be_null(column.expression)
-    return Spec(column.name, kind, nullable, column.read)
+        first = list(islice(chain.from_iterable(self._batches()), ROWS))
+        return html_table(self.columns, first, note=cut_note(len(first), self.total))
 
 
 def select(
@@ -131,44 +115,22 @@ def select(
     offset: int = 0,
     columns: Sequence[str] | None = None,
 ) -> Page:
-    """Return a page of a list.
+    """Return a page of a list; the arguments are those of ``DatabaseManager.list_rows``.
 
-    Args:
-        words: Query words: one string, or one item a word; items may be terms as well.
-        filters: Terms that must be true besides, as ``filters_to_words`` gives them.
-        search: A text that a name or path must hold.
-        sort: Columns, ``-`` before one that descends; what is empty comes last. Text is sorted
-            by code point: capitals come first.
-        limit: How many rows at most; None for all.
-        offset: How many to leave out first.
-        columns: Names of columns; a JSON column's keys follow it: ``parameters.shifts``.
-
-    Raises:
-        QueryError: A list, field or column is unknown, or a value cannot be read.
-        NotFoundError: A filter names a speaker that is not there.
-        AmbiguousNameError: A filter names a speaker whose name others have.
-        ValueError: ``limit`` or ``offset`` is negative.
+    A page of more than a thousand rows is read from the database as it is asked for.
     """
     listing = find_listing(noun)
     chosen = [_column(listing, name) for name in columns or listing.defaults]
-    question = _Question(store, listing, _tree(words, filters, search), sort)
+    question = _Question(store, listing, _terms(words, filters, search))
     expressions = [column.expression for column in chosen]
-    sources = {column.source for column in chosen}
-    readers = [(place, column.read) for place, column in enumerate(chosen) if column.read]
-    queries = question.pages(expressions, sources, limit, offset)
+    sources = {source for column in chosen for source in column.sources}
+    query = question.page(expressions, sources, sort or listing.sort, limit, offset)
     if limit is None or limit > _BATCH:
-        query = next(queries)
-        return Page(
-            chosen,
-            _read(store, query, readers),
-            question.count,
-            lambda: _batches(store, query),
-            is_stored=True,
-        )
-    kept = _first_full((list(_read(store, query, readers)) for query in queries), limit)
-    known = len(kept) < limit and (kept or not offset)
-    count = (lambda: offset + len(kept)) if known else question.count
-    return Page(chosen, iter(kept), count, lambda: iter([kept]))
+        return Page(chosen, lambda: _batches(store, query, chosen), question.count)
+    kept = list(chain.from_iterable(_batches(store, query, chosen)))
+    is_last = len(kept) < limit and (kept or not offset)
+    count = (lambda: offset + len(kept)) if is_last else question.count
+    return Page(chosen, lambda: [kept], count)
 
 
 def records(
@@ -182,141 +144,84 @@ def records(
     limit: int | None = None,
     offset: int = 0,
 ) -> ResultList[BaseModel]:
-    """Return what matches as model objects; the arguments are those of ``select``.
+    """Return what matches as model objects; the arguments are those of ``select``."""
+    listing = find_listing(noun)
+    question = _Question(store, listing, _terms(words, filters, search))
+    fields = listing.model._meta.sorted_fields
+    query = question.page(fields, (), sort or listing.sort, limit, offset)
+    with store.reading(), no_full_collection:
+        rows = store.connection().execute(*query.sql())
+        return ResultList.of(mapper(listing.model).build(rows), listing.model)
+
+
+def matching(store: Store, noun: str, words: Words) -> Any:
+    """Return a select of the ids of the rows that match, to be used inside another query.
+
+    Args:
+        noun: ``speakers``, ``files``, ``history`` or ``performance``.
+        words: Query words: one string, or one item a word.
 
     Raises:
-        QueryError: A list, field or column is unknown, or a value cannot be read.
-        NotFoundError: A filter names a speaker that is not there.
-        AmbiguousNameError: A filter names a speaker whose name others have.
-        ValueError: ``limit`` or ``offset`` is negative.
+        QueryError: The list or a field is unknown, or a value cannot be read.
     """
     listing = find_listing(noun)
-    question = _Question(store, listing, _tree(words, filters, search), sort)
-    fields = listing.model._meta.sorted_fields
-    queries = question.pages(fields, (), limit, offset)
-    found = _first_full((_objects(store, listing.model, query) for query in queries), limit)
-    return ResultList.of(found, listing.model)
-
-
-def _objects(store: Store, model: Model, query: Any) -> list[BaseModel]:
-    with store.reading(), no_full_collection:
-        return list(mapper(model).build(store.connection().execute(*query.sql())))
-
-
-def _first_full(attempts: Iterable[list[T]], limit: int | None) -> list[T]:
-    """Return the first page that is full, or the last."""
-    found: list[T] = []
-    for found in attempts:
-        if len(found) == limit:
-            break
-    return found
+    return _Question(store, listing, parse(words)).matching([listing.model.id])
 
 
 class _Question:
     """What a page and its count have in common."""
 
-    def __init__(
-        self, store: Store, listing: Listing, tree: Or, sort: str | Sequence[str] | None
-    ) -> None:
+    def __init__(self, store: Store, listing: Listing, terms: Sequence[Term]) -> None:
         self.store, self.listing = store, listing
-        keys = list(_sort_keys(listing, sort or listing.sort))
-        self.order = list(_order(listing, keys))
-        self.order_sources = {column.source for column, _ in keys}
-        self.has_index = len(keys) == 1 and _is_indexed(*keys[0])
-        self.tree, self.now = tree, utc_now()
-        self.condition, self.sources = self._conditions(few=False)
+        conditions = Conditions(store, listing, utc_now())
+        with store.reading():
+            self.condition = conditions.all_of(terms)
+        self.sources = conditions.sources
 
     def page(
         self,
         expressions: Sequence[Any],
-        sources: Iterable[Model | None],
+        sources: Iterable[Any],
+        sort: str | Sequence[str],
         limit: int | None,
         offset: int,
     ) -> Any:
-        """Return the query of a page."""
-        query = self._matching(expressions, {*sources, *self.order_sources})
-        return query.order_by(*self.order).limit(limit).offset(offset or None)
-
-    def pages(
-        self,
-        expressions: Sequence[Any],
-        sources: Iterable[Model | None],
-        limit: int | None,
-        offset: int,
-    ) -> Iterator[Any]:
-        """Yield queries of a page; a later one is needed where an earlier one gives too few.
-
-        Where SQLite would sort, it sorts ids alone, and reads the rows of the page by them.
-        Where an index has the order that is asked for, the rows at its beginning are looked at
-        first: a page of what is common is there, and none of the rest has to be sorted.
+        """Return the query of a page: its ids are found and sorted before its rows are read.
 
         Raises:
+            QueryError: A column to sort by is unknown.
             ValueError: ``limit`` or ``offset`` is negative.
         """
         if offset < 0 or (limit or 0) < 0:
             raise ValueError(f"limit {limit} and offset {offset} must not be negative")
-        whole = self.page(expressions, sources, limit, offset)
-        if limit is None or limit > _BATCH or not self._sorts(whole):
-            yield whole
-            return
+        keys = list(_sort_keys(self.listing, sort))
+        order = list(_order(self.listing, keys))
+        order_sources = {source for column, _ in keys for source in column.sources}
+        if limit is None:
+            query = self.matching(expressions, {*sources, *order_sources})
+            return query.order_by(*order).offset(offset or None)
         key = self.listing.model.id
-        rows = self._query(expressions, {*sources, *self.order_sources}).order_by(*self.order)
-        if self.has_index and limit + offset <= _GLANCE:
-            yield rows.where(key.in_(self._glance(limit, offset)))
-        yield rows.where(key.in_(self.page([key], (), limit, offset)))
-
-    def _glance(self, limit: int, offset: int) -> Any:
-        """Return the query of the ids that match among the first rows of the order."""
-        key = self.listing.model.id
-        first = self.listing.model.select(key).order_by(*self.order).limit(_GLANCE)
-        query = self._query([key], {*self.sources, *self.order_sources}).where(key.in_(first))
-        condition, _ = self._conditions(few=True)
-        if condition is not None:
-            query = query.where(unindexed(condition))
-        return query.order_by(*self.order).limit(limit).offset(offset)
-
-    def _sorts(self, query: Any) -> bool:
-        """Whether SQLite sorts what it finds; other databases plan by what they hold."""
-        if not isinstance(self.store.database, pw.SqliteDatabase):
-            return False
-        sql, parameters = query.sql()
-        with self.store.reading():
-            plan = self.store.connection().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
-            return any("TEMP B-TREE" in step for *_, step in plan)
+        ids = self.matching([key], order_sources).order_by(*order)
+        rows = self.listing.model.select(*expressions)
+        rows = join(rows, self.listing, {*sources, *order_sources})
+        return rows.where(key.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
 
     def count(self) -> int:
         """Count what matches."""
-        query = self._matching([pw.fn.COUNT(pw.SQL("*"))], ())
+        query = self.matching([pw.fn.COUNT(pw.SQL("*"))])
         with self.store.reading():
             found: int = self.store.connection().execute(*query.sql()).fetchone()[0]
         return found
 
-    def _conditions(self, *, few: bool) -> tuple[pw.ColumnBase | None, set[Model]]:
-        conditions = Conditions(self.store, self.listing, self.now, few=few)
-        with self.store.reading():
-            return conditions.tree(self.tree), conditions.sources
-
-    def _query(self, expressions: Sequence[Any], sources: Iterable[Model | None]) -> Any:
-        return join(self.listing.model.select(*expressions), self.listing, sources)
-
-    def _matching(self, expressions: Sequence[Any], sources: Iterable[Model | None]) -> Any:
-        needed = {*sources, *self.sources}
+    def matching(self, expressions: Sequence[Any], sources: Iterable[Any] = ()) -> Any:
+        """Return the query of all that match."""
         query = self.listing.model.select(*expressions)
-        query = join(query, self.listing, needed, filtered=self.sources)
+        query = join(query, self.listing, {*sources, *self.sources}, filtered=self.sources)
         return query if self.condition is None else query.where(self.condition)
 
 
-def _tree(words: Words, filters: Sequence[Term], search: str | None) -> Or:
-    """Parse the words; what is no word goes with every group of them."""
-    others = list(filters)
-    if isinstance(words, str):
-        tree = parse(words)
-    else:
-        tree = parse([word for word in words if isinstance(word, str)])
-        others += [word for word in words if not isinstance(word, str)]
-    if search:
-        others.append(text_term(search))
-    return Or(tuple(And((*group.terms, *others)) for group in tree.groups))
+def _terms(words: Words, filters: Sequence[Term], search: str | None) -> tuple[Term, ...]:
+    return (*parse(words), *filters, *([text_term(search)] if search else []))
 
 
 def _column(listing: Listing, name: str) -> Column:
@@ -333,14 +238,16 @@ def _column(listing: Listing, name: str) -> Column:
     return replace(
         field,
         name=name,
+        kind="other",  # only the values tell
         title=keys[-1] or name,
         expression=json_value(field.expression, keys),
         order=(json_order(field.expression, keys),),
-        read=_only,
+        read=read_single,
     )
 
 
-def _only(text: object) -> object:
+def read_single(text: object) -> object:
+    """Return the value of a JSON array of one, as ``json_value`` gives it."""
     value = read_json(text)
     return value[0] if isinstance(value, list) else value
 
@@ -357,21 +264,9 @@ def _order(listing: Listing, keys: Sequence[tuple[Column, bool]]) -> Iterator[pw
     down = False
     for column, down in keys:
         for node in column.order or (column.expression,):
-            yield _ordered(node, down, may_be_null=column.source is not None or _may_be_null(node))
+            yield _ordered(node, down, may_be_null=bool(column.sources) or may_be_null(node))
     if not any(column.name == "id" for column, _ in keys):
         yield listing.model.id.desc() if down else listing.model.id.asc()
-
-
-def _is_indexed(column: Column, down: bool) -> bool:
-    """Whether an index of the list's own table has the order."""
-    field = column.expression
-    if column.source is not None or not isinstance(field, pw.Field):
-        return False
-    return (down or not field.null) and bool(field.primary_key or field.index)
-
-
-def _may_be_null(node: pw.ColumnBase) -> bool:
-    return not isinstance(node, pw.Field) or bool(node.null)
 
 
 def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
@@ -382,22 +277,18 @@ def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     return pw.Asc(node, nulls="LAST" if may_be_null else None)
 
 
-def _read(
-    store: Store, query: Any, readers: Sequence[tuple[int, Callable[[Any], object]]]
-) -> Iterator[tuple[object, ...]]:
+def _batches(store: Store, query: Any, columns: Sequence[Column]) -> Iterator[list[Row]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
-    for batch in _batches(store, query):
-        for row in batch:
-            values = list(row)
-            for place, read in readers:
-                if values[place] is not None:
-                    values[place] = read(values[place])
-            yield tuple(values)
-
-
-def _batches(store: Store, query: Any) -> Batches:
-    """Yield the rows of a query as they are stored."""
+    readers = [(place, column.read) for place, column in enumerate(columns) if column.read]
     with store.reading():
         cursor = store.stream(*query.sql())
         while batch := cursor.fetchmany(_BATCH):
-            yield batch
+            yield [_read(row, readers) for row in batch]
+
+
+def _read(row: Row, readers: Sequence[tuple[int, Callable[[Any], object]]]) -> Row:
+    values = list(row)
+    for place, read in readers:
+        if values[place] is not None:
+            values[place] = read(values[place])
+    return tuple(values)

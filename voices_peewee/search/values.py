@@ -11,7 +11,7 @@ import math
 import re
 from typing import Final
 
-from voices_peewee.search.words import Given, Span, Value
+from voices_peewee.search.words import Given, Span
 
 Number = int | float
 
@@ -20,33 +20,32 @@ EXPECTED: Final = {
     "integer": "a whole number, as 3 or 2..8",
     "number": "a number, as 0.5 or 1..2.5",
     "decibel": "a number of dB, as 12.5 or 10..",
-    "seconds": "a duration, as 90, 1m30s, 1:30 or 2..4",
+    "seconds": "a duration, as 90, 1m30s or 2..4",
     "hertz": "a rate in Hz, as 16000, 44.1k or 8k..",
-    "bytes": "a size, as 500k, 10M, 2GiB or 1M..",
+    "bytes": "a size, as 500k, 10M or 1G..",
     "percent": "a percentage, as 80 or 100..",
     "megabytes": "a size in MB, as 512, 2G or 100..",
     "time": "a time, as 2026-11, 2026-11-22T10:30, today or -7d..",
     "boolean": "yes or no",
     "status": "success, failed or unfinished",
-    "speaker": "a name or an id",
+    "row_kind": "recording, stem or voice",
+    "speaker": "a part of a name, or id:3",
+    "json": "numbers as the ends of a range",
 }
 
 _DECIMAL: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _INTEGER: Final = r"[+-]?[0-9]{1,30}"
 _UNIT: Final = rf"({_DECIMAL})\s*([a-zA-Zµ%]*)"
-_CLOCK: Final = r"(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-5]?[0-9](?:\.[0-9]+)?)"
 _PARTS: Final = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*"
 _RELATIVE: Final = r"-((?:[0-9]{1,9}\s*[smhdw]\s*)+)"
 _TIME: Final = (
-    r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
-    r"(?:[T ](?P<hour>[0-9]{2})(?::(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
-    r"(?:\.(?P<fraction>[0-9]{1,6}))?)?)?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
+    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})"
+    r"(?:\.([0-9]{1,6}))?)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
 )
 
 _TICK: Final = dt.timedelta(microseconds=1)
+_DAY: Final = dt.timedelta(days=1)
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY: Final = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 UNITS: Final[dict[str, dict[str, Number]]] = {
     "integer": {"": 1},
     "seconds": {},
@@ -56,7 +55,7 @@ UNITS: Final[dict[str, dict[str, Number]]] = {
     "hertz": {"": 1, "hz": 1, "k": 1000, "khz": 1000, "mhz": 10**6},
     "bytes": {
         unit + suffix: size
-        for unit, size in {**_THOUSANDS, **_BINARY}.items()
+        for unit, size in {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}.items()
         for suffix in ("", "b")
     },
     "megabytes": {"": 1, "m": 1, "mb": 1, "g": 1000, "gb": 1000, "k": 0.001, "kb": 0.001},
@@ -67,12 +66,16 @@ _TRUTH: Final = {
 }
 
 
+class BackwardsError(ValueError):
+    """A range whose end lies before its beginning."""
+
+
 def span(value: Given) -> Span | str:
     """Return the range that a value is (``2..4``, ``2..``, ``..4``, ``..``), or its text."""
     if isinstance(value, Span):
         return value
     low, dots, high = value.text.partition("..")
-    if not dots or not isinstance(value, Value) or value.literal:
+    if not dots or value.literal:
         return value.text
     return Span(low.strip() or None, high.strip() or None)
 
@@ -95,6 +98,22 @@ def number(kind: str, text: str) -> Number:
     if factor is None:
         raise ValueError(text)
     return _bounded(plain_number(found[1]) * factor)
+
+
+def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
+    """Return the ends of a range; None leaves one open. The kind ``plain`` has no units.
+
+    Raises:
+        ValueError: An end is no number of the kind.
+        BackwardsError: The range ends before it begins.
+    """
+    low, high = (
+        None if end is None else plain_number(end) if kind == "plain" else number(kind, end)
+        for end in ends
+    )
+    if low is not None and high is not None and low > high:
+        raise BackwardsError
+    return low, high
 
 
 def plain_number(text: str) -> Number:
@@ -128,96 +147,76 @@ def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.dateti
 
     Raises:
         ValueError: An end is no time, or one that no calendar has.
+        BackwardsError: The range ends before it begins.
     """
     ends = span(value)
     if isinstance(ends, str):
         start, end = _period(ends, now)
-        return start, None if _is_relative(ends) else end
+        return start, None if ends.strip().startswith("-") else end
     low = None if ends.low is None else _period(ends.low, now)[0]
-    return low, None if ends.high is None else _period(ends.high, now)[1]
-
-
-def _is_relative(text: str) -> bool:
-    return text.strip().startswith("-")
+    high = None if ends.high is None else _period(ends.high, now)[1]
+    if low is not None and high is not None and low >= high:
+        raise BackwardsError
+    return low, high
 
 
 def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | None]:
-    text = text.strip()
-    word = text.lower()
-    if word in {"today", "yesterday"}:
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        day = dt.timedelta(days=1)
-        return (midnight, midnight + day) if word == "today" else (midnight - day, midnight)
-    if word == "now":
-        return now, now + _TICK
+    word = text.strip().lower()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    named = {"now": (now, _TICK), "today": (midnight, _DAY), "yesterday": (midnight - _DAY, _DAY)}
+    if word in named:
+        start, length = named[word]
+        return start, start + length
     if found := re.fullmatch(_RELATIVE, word):
         start = _before(now, found[1])
         return start, start + _TICK
-    return _calendar(_matched(_TIME, text.upper()))
+    return _calendar(_matched(_TIME, word.upper()))
 
 
 def _before(now: dt.datetime, parts: str) -> dt.datetime:
-    seconds = sum(float(count) * _SECONDS[unit] for count, unit in re.findall(_PARTS, parts))
     try:
-        return now - dt.timedelta(seconds=seconds)
+        return now - dt.timedelta(seconds=_duration(parts.strip()))
     except OverflowError as error:
         raise ValueError(parts) from error
 
 
 def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime | None]:
-    year, month, day, hour, minute, second = (
-        int(found[name] or default)
-        for name, default in zip(
-            ("year", "month", "day", "hour", "minute", "second"), (1, 1, 1, 0, 0, 0), strict=True
-        )
-    )
-    fraction = int((found["fraction"] or "").ljust(6, "0"))
-    start = dt.datetime(
-        year, month, day, hour, minute, second, fraction, tzinfo=_zone(found["zone"])
-    )
+    """Return the beginning and the end of what the digits leave open."""
+    *digits, fraction, zone = found.groups()
+    given = [int(part) for part in digits if part is not None]
+    year, month, day, hour, minute, second = given + [1, 1, 1, 0, 0, 0][len(given) :]
+    microsecond = int((fraction or "").ljust(6, "0"))
+    start = dt.datetime(year, month, day, hour, minute, second, microsecond, _zone(zone))
     try:
         start = start.astimezone(dt.UTC)
     except OverflowError as error:
         raise ValueError(found[0]) from error
     try:
-        return start, _end(start, found)
-    except OverflowError:
+        return start, _end(start, len(given), fraction)
+    except (OverflowError, ValueError):
         return start, None  # the last instants of the calendar
 
 
-def _end(start: dt.datetime, found: re.Match[str]) -> dt.datetime | None:
-    if found["day"] is None:
-        months = 12 if found["month"] is None else 1
-        year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-        return None if year > 9999 else start.replace(year=year, month=month + 1)
-    if found["fraction"] is not None:
-        return start + dt.timedelta(microseconds=10 ** (6 - len(found["fraction"])))
-    unit = next(
-        unit
-        for name, unit in (
-            ("second", "seconds"),
-            ("minute", "minutes"),
-            ("hour", "hours"),
-            ("day", "days"),
-        )
-        if found[name] is not None
-    )
-    return start + dt.timedelta(**{unit: 1})
+def _end(start: dt.datetime, given: int, fraction: str | None) -> dt.datetime:
+    """Return the end of a time of so many parts: 1 is a year, 6 a second."""
+    if given < 3:
+        year, month = divmod(start.year * 12 + start.month - 1 + (12, 1)[given - 1], 12)
+        return start.replace(year=year, month=month + 1)
+    if fraction is not None:
+        return start + dt.timedelta(microseconds=10 ** (6 - len(fraction)))
+    return start + dt.timedelta(seconds=(86400, 3600, 60, 1)[given - 3])
 
 
 def _zone(text: str | None) -> dt.tzinfo:
     if text is None or text == "Z":
         return dt.UTC
-    hours, minutes = int(text[1:3]), int(text[-2:])
-    offset = dt.timedelta(hours=hours, minutes=minutes)
+    offset = dt.timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
     return dt.timezone(-offset if text[0] == "-" else offset)
 
 
 def _duration(text: str) -> Number:
     if re.fullmatch(_DECIMAL, text):
         return plain_number(text)
-    if found := re.fullmatch(_CLOCK, text):
-        return int(found[1] or 0) * 3600 + int(found[2]) * 60 + plain_number(found[3])
     parts = re.findall(_PARTS, text.lower())
     if not parts or re.sub(_PARTS, "", text.lower()):
         raise ValueError(text)
@@ -233,10 +232,8 @@ def _matched(pattern: str, text: str) -> re.Match[str]:
 
 def _bounded(value: Number) -> Number:
     """Refuse what SQL cannot bind; keep a whole float as the integer it is."""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(value)
-        return value
-    if not -(1 << 63) <= value < 1 << 63:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise ValueError(value)
     return value

@@ -1,7 +1,6 @@
 """Query words: one small grammar for every list, in the shell and in Python.
 
-    query  = group { " , " group }          a lone comma is "or" between groups of words
-    group  = { ["^"] word }                 all of them; "^" turns one into its opposite
+    query  = { ["^"] word }                 all of them; "^" turns one into its opposite
     word   = field ":" value { "," value }  any of the values
            | text                           looked for in names and paths
     field  = name { "." key }               keys lead into JSON: parameters.shifts
@@ -14,11 +13,15 @@ here.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
+
+if TYPE_CHECKING:
+    from voices_peewee.database.store import SpeakerKey, Store
 
 MAX_LENGTH: Final = 2000  # characters of one text or value: SQLite bounds its patterns
 MAX_VALUES: Final = 1000  # texts and values of one query
@@ -38,13 +41,7 @@ class Span(NamedTuple):
     high: str | None
 
 
-class Exactly(NamedTuple):
-    """A whole value that a program hands over; no word of a query says it."""
-
-    text: str
-
-
-Given = Value | Span | Exactly
+Given = Value | Span
 
 
 class Text(NamedTuple):
@@ -72,25 +69,11 @@ class Not(NamedTuple):
     term: Text | Match
 
 
-class And(NamedTuple):
-    """All of the terms; none at all is always true."""
-
-    terms: tuple[Text | Match | Not, ...]
-
-
-class Or(NamedTuple):
-    """Any of the groups."""
-
-    groups: tuple[And, ...]
-
-
 Term = Text | Match | Not
+Words = str | Sequence[str | Term]
 
 _QUOTED: Final = r'"(?:[^"]|"")*"'
-_NAME: Final = r"[A-Za-z_][\w-]*"
-# Patterns are compiled when first used: most lists are asked without a word.
-_FIELD: Final = rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*):"
-_PATH: Final = rf"({_NAME})((?:\.(?:[\w-]+|{_QUOTED}))*)"
+_PATH: Final = rf"([A-Za-z_][\w-]*)((?:\.(?:[\w-]+|{_QUOTED}))*)"
 _KEY: Final = rf"\.([\w-]+|{_QUOTED})"
 _VALUE: Final = rf"(?P<quoted>{_QUOTED})(?=,|\Z)|(?P<plain>(?!\")[^,]*)"
 # U+DC80…U+DCFF stay: they stand for the bytes of a name that is not UTF-8 (PEP 383).
@@ -98,29 +81,27 @@ _IMPOSSIBLE: Final = "[\0\ud800-\udc7f\udd00-\udfff]"
 _STARTS_QUOTE: Final = frozenset('^:,."')
 
 
-def parse(words: str | Sequence[str]) -> Or:
-    """Return the tree of a query: groups of terms, of which any group must be true as a whole.
+def parse(words: Words) -> tuple[Term, ...]:
+    """Return the terms of a query, all of which must be true.
 
     Args:
-        words: The whole query as one string, or one item a word, as a shell hands them over.
+        words: The whole query as one string, or one item a word, as a shell hands them over;
+            an item may be a term, too.
 
     Raises:
-        QueryError: A quote is not closed, a word is empty after ``^``, a comma stands alone
-            without words on both sides, a word holds a NUL or half a surrogate pair, or the
-            query is longer than ``MAX_LENGTH`` and ``MAX_VALUES`` allow.
+        QueryError: A quote is not closed, a word is empty after ``^``, a comma stands alone, a
+            word holds a NUL or half a surrogate pair, or the query is longer than
+            ``MAX_LENGTH`` and ``MAX_VALUES`` allow.
     """
-    items = list(_split(words)) if isinstance(words, str) else [word for word in words if word]
-    groups: list[list[Term]] = [[]]
-    for item in items:
-        if item == ",":
-            groups.append([])
-        else:
-            groups[-1].append(_term(item))
-    if len(groups) > 1 and not all(groups):
-        raise QueryError("a lone ',' means 'or' and needs words on both sides")
-    tree = Or(tuple(And(tuple(group)) for group in groups))
-    _check_size(tree)
-    return tree
+    items = _split(words) if isinstance(words, str) else (word for word in words if word)
+    terms = tuple(_term(item) if isinstance(item, str) else item for item in items)
+    inner = [term.term if isinstance(term, Not) else term for term in terms]
+    size = sum(len(term.values) if isinstance(term, Match) else 1 for term in inner)
+    if size > MAX_VALUES:
+        raise QueryError(
+            f"a query of {size:,} words and values is too long; the limit is {MAX_VALUES:,}"
+        )
+    return terms
 
 
 def text_term(text: str) -> Text:
@@ -159,22 +140,19 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _term(word: str) -> Term:
-    negated = word.startswith("^")
-    body = word[1:] if negated else word
+    if word == ",":
+        raise QueryError("a ',' stands between values, as in model:demucs,svoice, not alone")
+    body = word.removeprefix("^")
     if not body:
         raise QueryError("'^' needs a word right after it, as in ^tag:noisy")
-    found = re.match(_FIELD, body)
+    found = re.match(f"{_PATH}:", body)
     term: Text | Match
     if found:
         values = tuple(_values(body[found.end() :], word))
-        term = Match(_plain_name(found[1]), values, _keys(found[2]))
+        term = Match(found[1].lower().replace("-", "_"), values, _keys(found[2]))
     else:
         term = Text(_checked(_unquoted(body, word), word))
-    return Not(term) if negated else term
-
-
-def _plain_name(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return Not(term) if body != word else term
 
 
 def _keys(path: str) -> tuple[str, ...]:
@@ -183,7 +161,7 @@ def _keys(path: str) -> tuple[str, ...]:
 
 def _values(text: str, word: str) -> Iterator[Value]:
     position = 0
-    while True:
+    while position <= len(text):
         found = re.compile(_VALUE).match(text, position)
         if found is None:
             raise _unclosed(word)
@@ -191,8 +169,6 @@ def _values(text: str, word: str) -> Iterator[Value]:
             yield Value(_checked(found["plain"], word))
         else:
             yield Value(_checked(_inner(found["quoted"]), word), literal=True)
-        if found.end() == len(text):
-            return
         position = found.end() + 1
 
 
@@ -233,14 +209,65 @@ def _shown(word: str) -> str:
     return repr(word if len(word) <= 60 else word[:59] + "…")
 
 
-def _check_size(tree: Or) -> None:
-    terms = [
-        term.term if isinstance(term, Not) else term
-        for group in tree.groups
-        for term in group.terms
-    ]
-    size = sum(len(term.values) if isinstance(term, Match) else 1 for term in terms)
-    if size > MAX_VALUES:
-        raise QueryError(
-            f"a query of {size:,} words and values is too long; the limit is {MAX_VALUES:,}"
-        )
+When = str | dt.datetime | dt.date
+
+
+def filters_to_words(
+    store: Store,
+    *,
+    speaker: SpeakerKey | Sequence[SpeakerKey] | None = None,
+    tag: str | Sequence[str] = (),
+    model: str | Sequence[str] = (),
+    operation: str | Sequence[str] = (),
+    file_format: str | Sequence[str] = (),
+    since: When | None = None,
+    until: When | None = None,
+    success: bool = False,
+    failed: bool = False,
+    unfinished: bool = False,
+) -> list[Term]:
+    """Return the terms that filters stand for; a value may hold any character.
+
+    Args:
+        store: The open database, which knows the speakers.
+        speaker: Ids, names or objects, of which any fits; a name is meant as a whole.
+        tag: Tags that must all be there.
+        model: Models, or models with versions (``demucs:4.0``), of which any fits.
+        operation: Operations of which any fits.
+        file_format: Formats of which any fits.
+        since: The first time; see ``values.times`` for what a text may say.
+        until: The last time; a day or month is meant to its end.
+        success, failed, unfinished: The states of which any fits.
+
+    Raises:
+        NotFoundError: There is no such speaker.
+        AmbiguousNameError: Several speakers have that name.
+    """
+    flags = {"success": success, "failed": failed, "unfinished": unfinished}
+    any_of: dict[str, list[Given]] = {
+        "model": _values_of(model),
+        "operation": _values_of(operation),
+        "format": _values_of(file_format),
+        "speaker": [Value(f"id:{store.speaker(key).id}") for key in _each(speaker)],
+        "since": [Span(_when(since), _when(until))] if since or until else [],
+        "status": _values_of([state for state, wanted in flags.items() if wanted]),
+    }
+    terms: list[Term] = [Match("tag", (value,)) for value in _values_of(tag)]
+    return terms + [Match(field, tuple(given)) for field, given in any_of.items() if given]
+
+
+def _values_of(texts: Any) -> list[Given]:
+    return [Value(text) for text in _each(texts)]
+
+
+def _each(given: Any) -> Iterable[Any]:
+    """Return several as they are, one as the only one, and none as none."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
+
+
+def _when(time: When | None) -> str | None:
+    if isinstance(time, dt.datetime):
+        return time.isoformat(timespec="microseconds")
+    return time.isoformat() if isinstance(time, dt.date) else time

@@ -1,4 +1,4 @@
-"""What is wrong with a database: its pages, its references, its schema and its audio."""
+"""What is wrong with a database: its pages, its references, its schema, its values, its audio."""
 
 from __future__ import annotations
 
@@ -11,55 +11,63 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
-from voices_peewee.errors import AudioError, DatabaseDamagedError
+from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio import content_hash
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
+from voices_peewee.upkeep import foreign, values
 
-Kind = Literal["integrity", "foreign keys", "drift", "migrations", "files"]
+Kind = Literal[
+    "integrity", "foreign keys", "migrations", "drift", "trigger", "value", "files", "note"
+]
 Progress = Callable[[int, int], None]
 
 _RESTORE: Final = "restore a backup with 'voices restore'"
 _SHOWN: Final = 20  # findings about integrity; a broken page may cause thousands
 _PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
 
-_TOTAL: Final = """SELECT coalesce(sum(size), 0) FROM
- (SELECT max(file_size) AS size FROM processed_files GROUP BY original_path) AS sizes"""
+_TOTAL: Final = """SELECT coalesce(sum(size), 0) FROM (SELECT max(file_size) AS size
+ FROM processed_files WHERE recording_id IS NULL GROUP BY original_path) AS sizes"""
 _ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM processed_files
- WHERE (original_path, id) > (?, ?) ORDER BY original_path, id LIMIT ?"""
+ WHERE (original_path, id) > (?, ?) AND recording_id IS NULL
+ ORDER BY original_path, id LIMIT ?"""
 _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
  WHERE (processed_path, id) > (?, ?) ORDER BY processed_path, id LIMIT ?"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: ``what`` is a sentence, ``advice`` what to do about it."""
+    """One thing that was seen: ``what`` is a sentence, ``advice`` what to do about it.
+
+    A finding of kind ``note`` is not wrong. ``mendable`` counts the values in it that
+    ``check(fix=True)`` mends.
+    """
 
     kind: Kind
     what: str
     advice: str
+    mendable: int = 0
 
 
 def check(
     store: Store,
     *,
     directories: Sequence[Path],
-    path: str,
     files: bool = False,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
     """Return what is wrong with an open database; nothing is changed.
 
     The models need not be bound, and the database need not be up to date. Where migrations
-    are pending or unknown, the schema is not compared with the models'.
+    are pending or unknown, neither the schema nor the audio is looked at.
 
     Args:
         store: The database.
         directories: Where the known migrations are.
-        path: The database's path; ``:memory:`` for none.
         files: Look at the audio as well: is it there, and is it what was recorded?
         on_progress: Called with the bytes of audio done and in all.
 
@@ -67,21 +75,24 @@ def check(
         MigrationError: The migrations cannot be read.
         DatabaseBusyError: Another program kept the database locked.
     """
-    # A server looks after its pages and references by itself.
-    found = list(_integrity(store)) if store.server is None else []
-    references = _foreign_keys(store) if store.server is None else iter(())
-    for look in (references, _schema(store, directories)):
-        found.extend(_readable(look))
-    if files:
-        found.extend(_readable(_files(store, path, on_progress)))
+    behind = list(_behind(store, directories))
+    looks = [] if behind else [_drift(store)]
+    if store.server is None:  # which looks after its pages, references and values by itself
+        looks = [_integrity(store), _foreign_keys(store), *looks, _values(store)]
+        looks += [] if behind else [_foreign(store, directories)]
+    if files and not behind:
+        looks.append(_files(store, on_progress))
+    found = [*behind, *(finding for look in looks for finding in _readable(look))]
     return list(dict.fromkeys(found))
 
 
 def _readable(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield findings up to where the file is too damaged to go on."""
+    """Yield findings up to where the file is too damaged, or too strange, to go on."""
     try:
         yield from findings
-    except DatabaseDamagedError as error:
+    except DatabaseError as error:
+        if not isinstance(error, DatabaseDamagedError) and type(error) is not DatabaseError:
+            raise
         yield Finding("integrity", f"a part cannot be read: {error}", _RESTORE)
 
 
@@ -107,8 +118,19 @@ def _integrity(store: Store) -> Iterator[Finding]:
 
 
 def _foreign_keys(store: Store) -> Iterator[Finding]:
-    with _reading(store) as connection:
-        rows = connection.execute("PRAGMA foreign_key_check").fetchall()
+    with store.reading():
+        tables = store.database.get_tables()
+    rows: list[tuple[Any, ...]] = []
+    for table in tables:
+        try:
+            with _reading(store) as connection:
+                sql = "SELECT * FROM pragma_foreign_key_check(?)"
+                rows += connection.execute(sql, (table,)).fetchall()
+        except DatabaseError as error:
+            if type(error) is not DatabaseError:
+                raise
+            what = f"the references of table {table!r} cannot be checked: {error.reason}"
+            yield Finding("foreign keys", what, _RESTORE)
     for (table, parent), group in groupby(sorted(rows, key=_pair), key=_pair):
         ids = [row[1] for row in group]
         some = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
@@ -124,21 +146,28 @@ def _pair(row: Sequence[object]) -> tuple[str, str]:
     return str(row[0]), str(row[2])
 
 
-def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
+def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
+    """Yield the migrations that the database lacks, or has and nobody knows."""
     with store.reading():
         states = migrations.status(store.database, directories)
-    behind = [state for state in states if state.state != "applied"]
-    for state in behind:
+    for state in states:
+        if state.state == "applied":
+            continue
         if state.state == "pending":
             advice = "run 'voices run-migrations'"
         else:
             advice = "upgrade voices-peewee, or name the directory that has it: --migrations-dir"
         yield Finding("migrations", f"migration {state.name!r} is {state.state}", advice)
-    if behind:
-        return
+
+
+def _drift(store: Store) -> Iterator[Finding]:
     with store.reading():
-        differences = _drift(store)
+        differences = drift(store.database, MODELS, views=VIEWS)
     for difference in differences:
+        if _is_own_index(difference):
+            advice = "it is yours, and costs some room and time with each row that is written"
+            yield Finding("note", str(difference), advice)
+            continue
         # create-migration compares tables; a view is written by hand.
         by_hand = " --empty" if difference.what == "view" else ""
         yield Finding(
@@ -148,15 +177,38 @@ def _schema(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
         )
 
 
-def _drift(store: Store) -> list[Drift]:
-    if store.server is None:
-        return drift(store.database, MODELS, views=VIEWS)
-    from voices_peewee.migrations.postgres_drift import drift as drift_on_server
-
-    return drift_on_server(store.database, MODELS, views=VIEWS)
+def _is_own_index(difference: Drift) -> bool:
+    return difference.expected is None and difference.what.startswith("index ")
 
 
-# Audio
+def _values(store: Store) -> Iterator[Finding]:
+    for group in values.unreadable(store):
+        if group.is_mendable:
+            advice = "write it as this package does with 'voices check --fix'"
+        else:
+            advice = "correct it in SQL, or " + _RESTORE
+        mendable = group.count if group.is_mendable else 0
+        yield Finding("value", str(group), advice, mendable)
+
+
+def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
+    with _reading(store) as connection:
+        held = foreign.objects(connection)
+        applied = migrations.applied(store.database)
+    ours = {model._meta.table_name for model in MODELS}
+    for one in sorted(foreign.without_known(held, directories, applied)):
+        if one.kind == "view":
+            yield Finding("note", f"view {one.name!r} is not of the package", "it may stay")
+        elif one.table not in ours:
+            what = f"trigger {one.name!r} on table {one.table!r} is not of the package"
+            yield Finding("note", what, "it may stay")
+        else:
+            yield Finding(
+                "trigger",
+                f"trigger {one.name!r} changes what is written to table {one.table!r}, "
+                "and no migration made it",
+                "look at it, and drop it or write it into a migration of --migrations-dir",
+            )
 
 
 class _Original(NamedTuple):
@@ -168,8 +220,7 @@ class _Original(NamedTuple):
     digest: str | None
 
 
-def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Finding]:
-    own = {os.path.realpath(path) + suffix for suffix in ("", "-wal", "-shm", "-journal")}
+def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
     done = 0
@@ -177,7 +228,7 @@ def _files(store: Store, path: str, on_progress: Progress | None) -> Iterator[Fi
     for place, group in groupby(originals, key=lambda row: row.path):
         rows = list(group)
         # Closing a file of the database would drop the locks that this process has on it.
-        if "://" not in place and os.path.realpath(place) not in own:
+        if "://" not in place and not is_open_here(place):
             yield from _original(place, rows)
         done += max(row.size or 0 for row in rows)
         if on_progress is not None:

@@ -1,28 +1,17 @@
-"""Copying an SQLite database page by page, and checking what was copied."""
+"""One SQLite file beside the package's own connections: opened, copied page by page, looked at."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from voices_peewee._version import __version__
 from voices_peewee.database.forks import Connection
-from voices_peewee.errors import (
-    BackupError,
-    DatabaseBusyError,
-    DatabaseDamagedError,
-    DatabaseError,
-    DatabaseFullError,
-    DatabaseReadOnlyError,
-    NotVoicesError,
-)
-from voices_peewee.upkeep.facts import Backup, digest
-from voices_peewee.upkeep.whole_files import Kind, file_errors, sync
+from voices_peewee.database.wording import Translated, code_of
+from voices_peewee.errors import BackupError, DatabaseDamagedError, NotVoicesError
+from voices_peewee.upkeep.whole_files import Kind, file_errors
 
 Progress = Callable[[int, int], None]
 
@@ -37,11 +26,8 @@ _TABLES: Final = (
 )
 _MIGRATIONS: Final = "SELECT name FROM schema_migrations ORDER BY rowid"
 _NOT_TEXT: Final = "a name in it is not UTF-8"
+_STRANGER: Final = "it is not a Voices database (no table 'schema_migrations')"
 _COUNT: Final = 'SELECT count(*) FROM "{}"'
-
-
-class StrangerError(sqlite3.Error):
-    """The open file is an SQLite database of another application."""
 
 
 @contextmanager
@@ -49,10 +35,15 @@ def database_errors(database: Path, timeout: float, target: Path | None = None) 
     """Turn SQLite's errors into ours; ``target`` is the copy that is being written."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise _explained(error, database, timeout, target) from error
     except UnicodeDecodeError as error:
         raise DatabaseDamagedError(database, _NOT_TEXT) from error
+    except sqlite3.Error as error:
+        code = code_of(error)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
+        is_full = target is not None and code == sqlite3.SQLITE_FULL
+        with Translated(target if is_full else database, timeout):
+            raise
 
 
 @contextmanager
@@ -60,40 +51,14 @@ def backup_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors about a backup into one sentence about it."""
     try:
         yield
-    except StrangerError as error:
-        raise BackupError(path, str(error)) from error
-    except sqlite3.Error as error:
-        if _code(error) == sqlite3.SQLITE_INTERRUPT:
-            raise KeyboardInterrupt from error
-        raise BackupError(path, f"it is damaged ({error})") from error
+    except NotVoicesError as error:
+        raise BackupError(path, _STRANGER) from error
     except UnicodeDecodeError as error:
         raise BackupError(path, f"it is damaged ({_NOT_TEXT})") from error
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code, or 0 where Python itself complains."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _explained(
-    error: sqlite3.Error, database: Path, timeout: float, target: Path | None
-) -> BaseException:
-    if isinstance(error, StrangerError):
-        return NotVoicesError(database, str(error))
-    match _code(error):
-        case sqlite3.SQLITE_INTERRUPT:
-            return KeyboardInterrupt()
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return DatabaseBusyError(database, timeout)
-        case sqlite3.SQLITE_FULL:
-            return DatabaseFullError(target or database)
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
-            return DatabaseReadOnlyError(database)
-        case sqlite3.SQLITE_CORRUPT:
-            return DatabaseDamagedError(database, str(error))
-        case sqlite3.SQLITE_NOTADB:
-            return NotVoicesError(database, "it is not an SQLite database")
-    return DatabaseError(database, f"SQLite reports {str(error)!r}")
+    except sqlite3.Error as error:
+        if code_of(error) == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
+        raise BackupError(path, f"it is damaged ({error})") from error
 
 
 def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
@@ -122,41 +87,11 @@ def writing(partial: Path, kind: Kind, target: Path) -> Iterator[sqlite3.Connect
         with closing(open_database(partial)) as copy:
             yield copy
     except sqlite3.Error as error:
-        if _code(error) == sqlite3.SQLITE_IOERR:
+        if code_of(error) == sqlite3.SQLITE_IOERR:
             # SQLite keeps the system's reason (a quota, say) to itself; writing on brings it out.
             with file_errors(kind, target), partial.open("ab") as file:
                 file.write(bytes(1 << 20))
         raise
-
-
-def copy_checked(
-    database: Path, partial: Path, target: Path, *, progress: Progress | None, timeout: float
-) -> Backup:
-    """Copy one moment of the database, compare the copy with it, and state the facts."""
-    with database_errors(database, timeout, target):
-        with (
-            writing(partial, BackupError, target) as copy,
-            closing(open_database(database, timeout)) as live,
-        ):
-            # The transaction fixes the moment: without it each commit restarts the copy.
-            live.execute("BEGIN")
-            rows, migrations = contents(live)
-            created = datetime.now(UTC)
-            copy_pages(live, copy, progress)
-        with (
-            ThreadPoolExecutor(3) as beside,  # together they take as long as the first check
-            closing(open_backup(partial)) as written,
-        ):
-            synced, sha = beside.submit(sync, partial), beside.submit(digest, partial)
-            reference = beside.submit(_broken_reference_in, partial)
-            if finding := _broken_page(written, full=False) or reference.result():
-                raise DatabaseDamagedError(database, finding)
-            if contents(written) != (rows, migrations):
-                raise BackupError(target, "the copy differs from the database; try again")
-    with file_errors(BackupError, target):
-        synced.result()
-        size, sha256 = partial.stat().st_size, sha.result()
-    return Backup(target, size, sha256, created, str(database), migrations, rows, __version__)
 
 
 def copy_pages(
@@ -188,15 +123,23 @@ def page_size(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
-def require_voices(connection: sqlite3.Connection) -> None:
-    """Refuse another application's database, even if it has a table of that name."""
+def require_voices(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse another application's database, even if it has a table of that name.
+
+    Raises:
+        NotVoicesError: It is one.
+    """
     if not connection.execute(_HAS_HISTORY).fetchone()[0]:
-        raise StrangerError("it is not a Voices database (no table 'schema_migrations')")
+        raise NotVoicesError(path, _STRANGER)
 
 
-def contents(connection: sqlite3.Connection) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Count the rows of every table and name the applied migrations."""
-    require_voices(connection)
+def contents(connection: sqlite3.Connection, path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Count the rows of every table and name the applied migrations.
+
+    Raises:
+        NotVoicesError: It is another application's database.
+    """
+    require_voices(connection, path)
     rows = {name: _count(connection, name) for (name,) in connection.execute(_TABLES).fetchall()}
     return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
 
@@ -208,25 +151,11 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
 
 def first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
     """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
-    return _broken_page(connection, full=full) or _broken_reference(connection)
-
-
-def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
     check = "integrity_check" if full else "quick_check"
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-    if text == "ok":
-        return None
-    return next((line for line in text.splitlines() if not line.startswith("***")), text)
-
-
-def _broken_reference(connection: sqlite3.Connection) -> str | None:
+    if text != "ok":
+        return next((line for line in text.splitlines() if not line.startswith("***")), text)
     broken = connection.execute("PRAGMA foreign_key_check").fetchone()
     if broken is None:
         return None
     return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
-
-
-def _broken_reference_in(path: Path) -> str | None:
-    """Look with a connection of its own: one is used by one thread."""
-    with closing(open_backup(path)) as connection:
-        return _broken_reference(connection)

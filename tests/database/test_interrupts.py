@@ -1,0 +1,141 @@
+"""Interrupts (Ctrl-C in a notebook that goes on): whatever one strikes, the record goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from support.databases import ask
+
+from voices_peewee import DatabaseManager, Speaker
+
+pytestmark = [
+    # Python itself drops an exception that strikes inside a destructor, with this warning.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.sqlite("psycopg's own steps are not proof against an interrupt at any call"),
+]
+
+SECONDS = [2, pytest.param(60, marks=pytest.mark.soak)]
+STEP = [7, pytest.param(1, marks=pytest.mark.soak)]
+
+ACTS: dict[str, Callable[[DatabaseManager], object]] = {
+    "add": lambda db: db.add(Speaker(name="new")),
+    "add_all": lambda db: db.add_all([Speaker(name="new"), Speaker(name="new")]),
+    "add_many": lambda db: db.add_many(Speaker, [{"name": "new"}]),
+    "update": lambda db: db.update(db.get_by_id(Speaker, 1), description="new"),
+    "add_tags": lambda db: db.add_tags(1, ["new"]),
+    "get_all": lambda db: db.get_all(Speaker),
+    "execute_raw_query": lambda db: db.execute_raw_query("SELECT name FROM speakers"),
+    "raw write": lambda db: db.execute_raw_query(
+        "UPDATE speakers SET description = 'new' WHERE id = 1", write=True
+    ),
+}
+
+
+class Interrupted(BaseException):
+    """An interrupt that no code expects."""
+
+
+def interrupted_at(place: int, act: Callable[[], object]) -> bool:
+    """Run an act with an interrupt at one call or return of Python code; whether it was struck."""
+    left = place
+
+    def strike(_frame: FrameType, event: str, _arg: Any) -> None:
+        nonlocal left
+        if event in ("call", "return"):
+            left -= 1
+            if left == 0:
+                sys.setprofile(None)
+                raise Interrupted
+
+    with suppress(Interrupted):
+        try:
+            sys.setprofile(strike)
+            act()
+        finally:
+            sys.setprofile(None)
+    return left <= 0
+
+
+def require_working(db: DatabaseManager, place: Path | str) -> None:
+    """The same manager writes, another thread writes, another connection sees both, a child too."""
+    mine = db.create_speaker("mine", unique=False).id
+    theirs: list[int] = []
+    thread = threading.Thread(
+        target=lambda: theirs.append(db.create_speaker("theirs", unique=False).id)
+    )
+    thread.start()
+    thread.join(20)
+    assert theirs, "another thread cannot write"
+    seen = ask(place, f"SELECT count(*) FROM speakers WHERE id IN ({mine}, {theirs[0]})")
+    assert seen == [(2,)]
+    db.execute_raw_query("DELETE FROM speakers WHERE id > 1", write=True)
+
+
+def require_a_childs_write(db: DatabaseManager) -> None:
+    """A child that is forked later writes."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            db.create_speaker("child", unique=False)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("step", STEP)
+@pytest.mark.parametrize("name", ACTS)
+def test_an_interrupt_at_a_call_or_return_is_harmless(
+    path: Path, db: DatabaseManager, name: str, step: int
+) -> None:
+    """Wherever a method is interrupted, the manager, its threads and a later child write on."""
+    db.create_speaker("Ada")
+    act = ACTS[name]
+    act(db)  # what is compiled and imported once
+    place = 1
+    while interrupted_at(place, lambda: act(db)):
+        require_working(db, path)
+        place += step
+    assert place > step
+    require_a_childs_write(db)
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_interrupts_by_a_real_timer_are_harmless(
+    path: Path, db: DatabaseManager, seconds: float
+) -> None:
+    """KeyboardInterrupt at any moment loses nothing that was acknowledged and locks nobody out."""
+
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    db.create_speaker("Ada")
+    before, acknowledged = signal.signal(signal.SIGALRM, strike), 0
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + (time.monotonic() % 0.003))
+                while True:
+                    db.add_all([Speaker(name="timed"), Speaker(name="other")])
+                    acknowledged += 1
+                    db.execute_raw_query("SELECT count(*) FROM speakers")
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ask(path, "SELECT count(*) FROM speakers WHERE name = 'timed'")[0][0] >= acknowledged
+    require_working(db, path)
+    require_a_childs_write(db)

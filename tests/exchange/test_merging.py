@@ -1,0 +1,668 @@
+"""What comes in: round trips, merging, remapped ids, dry runs and what is skipped."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import ON_SERVER, stored
+from support.import_rows import export, lines
+from support.run_rows import add_run
+
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.errors import InputError
+from voices_peewee.exchange.report import Counts, Imported
+from voices_peewee.schema.models import Speaker
+
+T = "2026-11-01T12:00:00+00:00"
+NOTHING = Counts()
+# A server writes JSON its own way: keys by length, no negative zero, and 1e22 as an integer.
+SEED, PESQ = (0.5, 1.5) if ON_SERVER else (-0.0, 1e22)
+
+
+def fill(db: DatabaseManager) -> None:
+    """Write rows of all kinds, with gaps between the ids."""
+    ada = db.add(Speaker(id=3, name="Ada", description='a "b"\n', tags=["é", "studio"]))
+    db.add(Speaker(id=7, name="Ada", tags=[]))
+    odd = os.fsdecode(b"/mix/\xff\xe9.wav")
+    for number, path in enumerate(["/mix/1.wav", odd, None, "/mix/=1.wav"], 1):
+        run = add_run(
+            db,
+            path,
+            speaker=ada if number % 2 else None,
+            status=["success", "failed", "unfinished"][number % 3],
+            file={"metadata": {"": 2**70, "deep": [{"é": None}], "number": 0.1 + number}},
+            run={"parameters": {"seed": SEED, "shifts": 2}, "process": None},
+            si_snri=number / 3,
+            sdri=5e-324,
+            pesq=PESQ,
+        )
+        run.process = {"pid": 7, "host": "h"}
+        db.update(run)
+    db.delete(db.get_all(ProcessedFile)[0])
+
+
+def filled(path: Path) -> str:
+    """Make a database; return it as JSON lines."""
+    with DatabaseManager(path).initialize() as db:
+        fill(db)
+        return export(db)
+
+
+def parsed(text: str) -> list[Any]:
+    """Return the values of JSON lines; each engine has its own order of keys."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def told(done: Imported) -> dict[str, Counts]:
+    """Return the counts of the tables that had records."""
+    return {table: counts for table, counts in done.tables.items() if counts != NOTHING}
+
+
+def test_an_empty_database_takes_everything_as_it_is(path: Path, tmp_path: Path) -> None:
+    """Ids, times, JSON, floats and paths of an export arrive to the last bit."""
+    text = filled(tmp_path / "a.db")
+    (tmp_path / "a.jsonl").write_text(text)
+    with DatabaseManager(path).initialize() as db:
+        done = db.import_records(tmp_path / "a.jsonl")
+        assert export(db) == text
+        assert not db.check()
+    assert told(done) == {
+        "speakers": Counts(added=2),
+        "processed_files": Counts(added=3),
+        "processing_history": Counts(added=3),
+        "model_performance": Counts(added=3),
+    }
+    assert (done.notes, done.conflicts) == ([], [])
+
+
+def test_the_same_input_twice_changes_nothing(path: Path, tmp_path: Path) -> None:
+    """Neither a database with other rows nor one that was imported before gets a row twice."""
+    text = filled(tmp_path / "a.db")
+    with DatabaseManager(path).initialize() as db:
+        add_run(db, "/mix/other.wav", speaker=db.create_speaker("Bob"), si_snri=1.0)
+        first = db.import_records(io.StringIO(text))
+        before = stored(path)
+        second = db.import_records(io.BytesIO(text.encode()))
+    assert [counts.added for counts in first.tables.values()] == [2, 3, 3, 3]
+    assert [counts.same for counts in second.tables.values()] == [2, 3, 3, 3]
+    assert (second.changed, second.conflicts) == (0, [])
+    assert stored(path) == before
+
+
+def test_ids_are_remapped(db: DatabaseManager) -> None:
+    """Beside other rows the records get new ids, and still belong together."""
+    text = filled_elsewhere()
+    add_run(db, "/mix/0.wav", speaker=db.create_speaker("Zoë"), si_snri=9.0)
+    db.import_records(io.StringIO(text))
+    found = [
+        (run.id, run.processed_file.original_path, run.processed_file.speaker.name, measured)
+        for run in db.get_all(ProcessingHistory)
+        for measured in [run.model_performance.si_snri]
+    ]
+    assert found == [
+        (1, "/mix/0.wav", "Zoë", 9.0),
+        (2, "/mix/1.wav", "Ada", 1.0),
+        (3, "/mix/2.wav", "Bob", 2.0),
+    ]
+
+
+def filled_elsewhere() -> str:
+    """Return an export with two speakers, each with a file and a run."""
+    speakers = [{"id": 41, "name": "Ada"}, {"id": 40, "name": "Bob"}]
+    rows = [{"table": "speakers", "created_at": T, "updated_at": T, **one} for one in speakers]
+    for number, speaker in ((1, 41), (2, 40)):
+        rows += [
+            {
+                "table": "processed_files",
+                "id": 10 - number,
+                "original_path": f"/mix/{number}.wav",
+                "speaker_id": speaker,
+            }
+        ]
+    for number in (1, 2):
+        rows += [
+            {
+                "table": "processing_history",
+                "id": 90 - number,
+                "processed_file_id": 10 - number,
+                "operation_type": "x",
+                "start_time": T,
+            }
+        ]
+    for number in (1, 2):
+        rows += [
+            {
+                "table": "model_performance",
+                "id": number,
+                "processing_history_id": 90 - number,
+                "si_snri": float(number),
+            }
+        ]
+    counts = dict.fromkeys([row["table"] for row in rows], 2)
+    return lines([*rows, {"table": "end", "rows": counts}])
+
+
+def test_two_exports_in_one_call(db: DatabaseManager, tmp_path: Path) -> None:
+    """The ids of each export mean its own rows, also where both lie in one folder."""
+    for name, path in (("a", "/a.wav"), ("b", "/b.wav")):
+        rows = [
+            {"table": "speakers", "id": 1, "name": name, "created_at": T},
+            {"table": "processed_files", "id": 1, "original_path": path, "speaker_id": 1},
+            {"table": "end", "rows": {"speakers": 1, "processed_files": 1}},
+        ]
+        (tmp_path / f"{name}.jsonl").write_text(lines(rows))
+    db.import_records([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert [(f.original_path, f.speaker.name) for f in db.get_all(ProcessedFile)] == [
+        ("/a.wav", "a"),
+        ("/b.wav", "b"),
+    ]
+
+
+def imported(db: DatabaseManager, *rows: dict[str, Any], **options: Any) -> Imported:
+    return db.import_records(list(rows), **options)
+
+
+# Recordings, stems and voices
+
+
+STUDIO: list[dict[str, Any]] = [
+    {"table": "speakers", "id": 1, "name": "Ada", "created_at": T},
+    {"table": "processed_files", "id": 9, "original_path": "/mix.wav"},
+    {
+        "table": "processed_files",
+        "id": 2,
+        "filename": "s.wav",
+        "recording_id": 9,
+        "original_path": "/mix.wav",
+        "processed_path": "/s.wav",
+    },
+    {
+        "table": "processed_files",
+        "id": 3,
+        "filename": "mix.wav",
+        "recording_id": 9,
+        "original_path": "/mix.wav",
+        "speaker_id": 1,
+    },
+]
+
+
+@pytest.mark.parametrize("is_filled", [False, True], ids=["empty", "filled"])
+def test_the_three_kinds_of_files(db: DatabaseManager, is_filled: bool) -> None:
+    """Stems and voices belong to their recording, and are known again by it."""
+    if is_filled:
+        add_run(db, "/other.wav", speaker=db.create_speaker("Bob"))
+    imported(db, *STUDIO)
+    rows = [row for row in db.get_all(ProcessedFile) if row.original_path == "/mix.wav"]
+    recording = next(row for row in rows if row.recording_id is None)
+    kinds = {(row.recording_id, row.processed_path, row.speaker_id) for row in recording.outputs}
+    ada = db.get_speaker("Ada").id
+    assert kinds == {(recording.id, "/s.wav", None), (recording.id, None, ada)}
+    assert imported(db, *STUDIO).changed == 0
+    other = {**STUDIO[3], "id": 4, "speaker_id": None}
+    assert told(imported(db, *STUDIO, other))["processed_files"] == Counts(added=1, same=3)
+
+
+def test_a_stem_before_its_recording_is_refused(db: DatabaseManager) -> None:
+    """What a row refers to stands before it."""
+    with pytest.raises(InputError) as caught:
+        imported(db, STUDIO[2], STUDIO[1])
+    assert str(caught.value) == (
+        "'records', record 1, column 'recording_id': "
+        "processed_files has no id 9 in the input before it"
+    )
+
+
+# What is the same
+
+
+def test_a_name_is_a_speaker_where_only_one_has_it(db: DatabaseManager) -> None:
+    """A speaker of a known name is that one; what differs is told, and ours is kept."""
+    db.create_speaker("Ada", "ours", ["x"])
+    done = imported(db, {"id": 9, "name": "Ada", "description": "theirs", "tags": ["y"]})
+    assert told(done) == {"speakers": Counts(conflicts=1)}
+    assert done.conflicts == [
+        (
+            "'records', record 1: speakers 1 keeps its description 'ours' (there 'theirs'), "
+            "tags ['x'] (there ['y'])"
+        )
+    ]
+    assert [(one.description, one.tags) for one in db.get_all(Speaker)] == [("ours", ["x"])]
+
+
+def test_speakers_of_one_name_stay_apart(db: DatabaseManager) -> None:
+    """Two people of one name are not merged into one, however often they are imported."""
+    db.create_speaker("Ada", "the first")
+    rows = [
+        {"name": "Ada", "description": "the second", "created_at": T},
+        {"name": "Ada", "description": "the first", "created_at": db.get_speaker(1).created_at},
+    ]
+    first, second = imported(db, *rows), imported(db, *rows)
+    assert told(first) == {"speakers": Counts(added=1, same=1)}
+    assert told(second) == {"speakers": Counts(same=2)}
+    assert [one.description for one in db.get_all(Speaker)] == ["the first", "the second"]
+
+
+FILE = {
+    "original_path": "/mix/1.wav",
+    "content_hash": "aa",
+    "filename": "1.wav",
+    "file_format": "wav",
+}
+FILES = {
+    "the same": ({}, "same"),
+    "other content": ({"content_hash": "bb"}, "added"),
+    "another path": ({"original_path": "/mix/2.wav"}, "added"),
+    "an output of it": ({"processed_path": "/out/1.wav"}, "added"),
+    "no hash": ({"content_hash": None}, "same"),
+    "one fact more": ({"duration": 2.0}, "updated"),
+    "another fact": ({"file_format": "flac"}, "conflicts"),
+}
+
+
+@pytest.mark.parametrize(("change", "outcome"), FILES.values(), ids=FILES)
+def test_when_a_file_is_the_same(db: DatabaseManager, change: dict[str, Any], outcome: str) -> None:
+    """A file is known by its path, its output's path and, where both are known, its content."""
+    imported(db, FILE)
+    done = imported(db, {**FILE, **change})
+    assert told(done) == {"processed_files": Counts(**{outcome: 1})}
+    assert imported(db, {**FILE, **change}).tables["processed_files"].added == 0
+
+
+RUN = {"operation_type": "x", "start_time": T, "model_type": "demucs", "processed_file_id": 1}
+RUNS = {
+    "the same": ({}, "same"),
+    "another run": ({"run_id": "r2"}, "added"),
+    "another failure": ({"error_message": "no"}, "conflicts"),
+}
+NAMELESS = {
+    "the same": ({}, "same"),
+    "another time": ({"start_time": "2026-11-02T12:00:00Z"}, "added"),
+    "another model": ({"model_type": "svoice"}, "added"),
+    "another operation": ({"operation_type": "y"}, "added"),
+}
+
+
+@pytest.mark.parametrize(
+    ("run_id", "change", "outcome"),
+    [
+        *(
+            pytest.param({"run_id": "r1"}, *case, id=f"named, {name}")
+            for name, case in RUNS.items()
+        ),
+        *(pytest.param({}, *case, id=f"nameless, {name}") for name, case in NAMELESS.items()),
+    ],
+)
+def test_when_a_run_is_the_same(
+    db: DatabaseManager, run_id: dict[str, Any], change: dict[str, Any], outcome: str
+) -> None:
+    """A run is known by its id and file; without an id by file, operation, model and start."""
+    imported(db, FILE)
+    imported(db, {**RUN, **run_id})
+    done = imported(db, {**RUN, **run_id, **change})
+    assert told(done) == {"processing_history": Counts(**{outcome: 1})}
+    assert imported(db, {**RUN, **run_id, **change}).changed == 0
+
+
+BEGUN = {"table": "processing_history", "id": 1, "run_id": "r", "operation_type": "x"}
+BEGUN |= {"processed_file_id": 9, "start_time": T}
+ENDED = {**BEGUN, "processed_file_id": 2, "end_time": "2026-11-01T12:00:05Z", "success": True}
+SECOND = {**ENDED, "id": 2, "processed_file_id": 3}
+
+
+def test_a_run_that_has_ended_meanwhile(db: DatabaseManager) -> None:
+    """A run whose beginning came first is brought up to date, and moves to its stem's row."""
+    imported(db, *STUDIO[:2], BEGUN)
+    done = imported(db, *STUDIO, ENDED, SECOND)
+    assert told(done) == {
+        "speakers": Counts(same=1),
+        "processed_files": Counts(added=2, same=1),
+        "processing_history": Counts(added=1, updated=1),
+    }
+    runs = [(run.processed_file_id, run.status) for run in db.get_all(ProcessingHistory)]
+    assert runs == [(10, "success"), (11, "success")]
+    assert imported(db, *STUDIO, ENDED, SECOND).changed == 0
+    old = imported(db, *STUDIO[:2], BEGUN)
+    assert (old.changed, old.conflicts) == (0, [])
+
+
+def test_one_measurement_a_run(db: DatabaseManager) -> None:
+    """A run that was measured here keeps its measurement; the other one is told."""
+    add_run(db, si_snri=5.0)
+    done = imported(db, {"processing_history_id": 1, "si_snri": 6.0, "sdri": None})
+    assert told(done) == {"model_performance": Counts(conflicts=1)}
+    assert done.conflicts == [
+        "'records', record 1: model_performance 1 keeps its si_snri 5.0 (there 6.0)"
+    ]
+    assert done.notes == [
+        "processing_history_id is an id of this database's processing_history: the input has none"
+    ]
+
+
+def test_a_run_measured_twice_is_refused(db: DatabaseManager) -> None:
+    """Two measurements of one run in an input are an error with its place."""
+    add_run(db)
+    row = {"processing_history_id": 1, "si_snri": 6.0}
+    with pytest.raises(InputError) as caught:
+        imported(db, row, row)
+    assert str(caught.value) == (
+        "'records', record 2, column 'processing_history_id': another record has the same"
+    )
+    assert db.get_all(ModelPerformance) == []
+
+
+# Types and unknown columns
+
+
+def test_csv_takes_its_types_from_the_schema(db: DatabaseManager) -> None:
+    """Numbers, times, tags, JSON and truths are read; what is empty is nothing."""
+    db.import_records(
+        io.StringIO("name,tags,created_at,description\nAda,\"'a, b'\",2026-11-01,'=1\n")
+    )
+    ada = db.get_speaker("Ada")
+    assert (ada.tags, ada.description) == (["'a", "b'"], "=1")
+    assert ada.created_at == dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+    db.import_records(io.StringIO("name,description\nBob,'＝1\nEve,\"'\n=1\"\n"))
+    assert [one.description for one in db.get_all(Speaker)] == ["=1", "＝1", "\n=1"]
+    text = (
+        "filename,speaker_id,duration,sample_rate,metadata,processed_path\n"
+        '1.wav,1.0, 2.50 ,16000,"{""room"": [1]}",\n'
+    )
+    db.import_records(io.StringIO(text))
+    row = db.get_all(ProcessedFile)[0]
+    assert (row.speaker_id, row.duration, row.sample_rate) == (1, 2.5, 16000)
+    assert (row.metadata, row.processed_path) == ({"room": [1]}, None)
+
+
+def test_unknown_columns_are_kept(db: DatabaseManager) -> None:
+    """They go to the table's JSON object with a note; speakers have none."""
+    rows = "filename,room,metadata.mood,empty\n1.wav,7,calm,\n"
+    file = db.import_records(io.StringIO(rows))
+    run = imported(db, {**RUN, "shifts": 2, "parameters": {"seed": 1}})
+    measured = imported(db, {"processing_history_id": 1, "pesq": 2.5})
+    speaker = imported(db, {"name": "Ada", "age": 5})
+    assert [row.metadata for row in db.get_all(ProcessedFile)] == [{"room": 7, "mood": "calm"}]
+    assert [row.parameters for row in db.get_all(ProcessingHistory)] == [{"seed": 1, "shifts": 2}]
+    assert [row.additional_metrics for row in db.get_all(ModelPerformance)] == [{"pesq": 2.5}]
+    assert file.notes == [
+        "column 'room' of processed_files goes to metadata",
+        "column 'metadata.mood' of processed_files goes to metadata",
+        "column 'empty' of processed_files goes to metadata",
+    ]
+    assert run.notes[0] == "column 'shifts' of processing_history goes to parameters"
+    assert measured.notes[0] == "column 'pesq' of model_performance goes to additional_metrics"
+    assert speaker.notes == [
+        "column 'age' of speakers is left out: speakers have no JSON object to keep it in"
+    ]
+
+
+def test_naive_times_are_utc(db: DatabaseManager) -> None:
+    """A time without a zone is taken as UTC, and said so once."""
+    rows = [{"name": name, "created_at": "2026-11-01 12:00:00"} for name in "ab"]
+    done = imported(db, *rows)
+    assert done.notes == ["created_at of speakers has no time zone; it is taken as UTC"]
+    assert {one.created_at.isoformat() for one in db.get_all(Speaker)} == {T}
+
+
+def test_a_run_without_a_start(db: DatabaseManager) -> None:
+    """A run that does not say when it began is taken, with a note, and is not doubled."""
+    imported(db, FILE)
+    row = {"processed_file_id": 1, "operation_type": "x", "end_time": T}
+    done = imported(db, row)
+    assert done.notes[0] == (
+        "start_time is missing in processing_history; the time of the import stands"
+    )
+    assert [one.start_time.isoformat() for one in db.get_all(ProcessingHistory)] == [T]
+    assert told(imported(db, row)) == {"processing_history": Counts(same=1)}
+
+
+def test_texts_stay_texts(db: DatabaseManager) -> None:
+    """In a column of no type only what JSON writes back the same is a number, a truth or JSON."""
+    texts = ["7254e10", "12e34567", "4.10", "007", "+1", "-0", "1_0", "NaN", "null", '"a"', "x"]
+    values = ["7", "-2.5", "1e+16", "true", '[1, "2"]', '{"a": 4.10}']
+    rows = [f'"{text}"' for text in (one.replace('"', '""') for one in texts + values)]
+    csv = "filename,take\n" + "".join(f"{n}.wav,{row}\n" for n, row in enumerate(rows))
+    db.import_records(io.StringIO(csv))
+    assert [row.metadata["take"] for row in db.get_all(ProcessedFile)] == [
+        *texts,
+        *(7, -2.5, 1e16, True, [1, "2"], {"a": 4.1}),
+    ]
+
+
+def test_headings_in_other_letters(db: DatabaseManager) -> None:
+    """A heading is ours whatever its case, unless that column is there as well."""
+    db.import_records(io.StringIO("Original_Path,Duration,duration\n/a.wav,9,2\n"))
+    (file,) = db.get_all(ProcessedFile)
+    assert (file.original_path, file.filename, file.duration) == ("/a.wav", "a.wav", 2.0)
+    assert file.metadata == {"Duration": 9}
+
+
+def test_relative_paths(
+    db: DatabaseManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A relative path without an id is one of the current directory, as for ``track``."""
+    monkeypatch.chdir(tmp_path)
+    add_run(db, tmp_path / "mix" / "1.wav")
+    done = db.import_records(io.StringIO("original_path,duration\nmix/1.wav,2\n"))
+    assert done.notes == ["relative paths in original_path are those of the current directory"]
+    assert told(done) == {"processed_files": Counts(updated=1)}
+    exact = {"id": 7, "filename": "2.wav", "original_path": "mix/2.wav"}
+    assert imported(db, exact).notes == []
+    assert db.get_all(ProcessedFile)[1].original_path == "mix/2.wav"
+
+
+# Dry runs, all or nothing
+
+
+BAD = [
+    {"table": "speakers", "id": 1, "name": "Ada"},
+    {"table": "speakers", "id": 2, "name": " "},
+    {"table": "processed_files", "id": 1, "filename": "1.wav", "duration": "long"},
+    {"table": "processed_files", "id": 2, "filename": "2.wav", "speaker_id": 2},
+    {"table": "processed_files", "id": 3, "filename": "3.wav", "speaker_id": 5},
+    {"table": "processing_history", "id": 1, "processed_file_id": 2, "operation_type": "x"},
+    {"table": "processing_history", "id": 2, "processed_file_id": 1, "operation_type": "x"},
+    {"table": "end", "rows": {"speakers": 2, "processed_files": 3, "processing_history": 2}},
+]
+
+
+def test_all_or_nothing(db: DatabaseManager, path: Path, tmp_path: Path) -> None:
+    """Bad records are told, every one and not what only refers to one; nothing is imported."""
+    before = stored(path)
+    file = tmp_path / "bad.jsonl"
+    file.write_text(lines(BAD))
+    with pytest.raises(InputError) as caught:
+        db.import_records(file)
+    error = caught.value
+    assert [str(problem) for problem in error.problems] == [
+        f"'{file}', line 3, column 'duration': 'long' is not a number",
+        f"'{file}', line 2, column 'name': a speaker needs a name",
+        f"'{file}', line 5, column 'speaker_id': speakers has no id 5 in the input before it",
+    ]
+    assert str(error) == f"{error.problems[0]}; and 2 more bad records"
+    assert stored(path) == before
+
+
+def test_one_bad_record_among_thousands(db: DatabaseManager) -> None:
+    """What only the database refuses is found in its batch, and told with its place."""
+    rows = [{"filename": f"{number}.wav", "channels": 1} for number in range(2500)]
+    rows[1700]["channels"] = 0
+    with pytest.raises(InputError) as caught:
+        imported(db, *rows)
+    assert (str(caught.value), caught.value.problems) == (
+        "'records', record 1701, column 'channels': channels must lie between 1 and 1024",
+        (),
+    )
+
+
+@pytest.mark.parametrize("is_filled", [False, True], ids=["empty", "filled"])
+def test_a_dry_run_is_the_import_without_the_rows(
+    tmp_path: Path, path: Path, is_filled: bool
+) -> None:
+    """It reports exactly what the import then does, and changes not a row."""
+    text = filled(tmp_path / "a.db")
+    with DatabaseManager(path).initialize() as db:
+        if is_filled:
+            db.create_speaker("Ada", "mine")
+        before = stored(path)
+        planned = db.import_records(io.StringIO(text), dry_run=True)
+        assert stored(path) == before
+        done = db.import_records(io.StringIO(text))
+    assert planned.is_dry_run
+    assert not done.is_dry_run
+    planned.is_dry_run = False
+    assert planned == done
+
+
+def test_an_import_inside_a_transaction(db: DatabaseManager) -> None:
+    """A dry run or a failure undoes itself and not what was written around it."""
+    with db.atomic():
+        db.create_speaker("kept")
+        imported(db, {"name": "Ada"}, dry_run=True)
+        with pytest.raises(InputError):
+            imported(db, {"name": "Bob"}, {"name": ""})
+        imported(db, {"name": "Eve"})
+    assert [one.name for one in db.get_all(Speaker)] == ["kept", "Eve"]
+
+
+def test_references_to_what_is_here(db: DatabaseManager) -> None:
+    """Where an input does not hold the speakers, their ids are this database's, with a note."""
+    ada = db.create_speaker("Ada")
+    done = imported(db, {"filename": "1.wav", "speaker_id": ada.id})
+    assert done.notes == ["speaker_id is an id of this database's speakers: the input has none"]
+    assert db.get_all(ProcessedFile)[0].speaker == ada
+    with pytest.raises(InputError) as caught:
+        imported(db, {"filename": "2.wav", "speaker_id": 9})
+    assert str(caught.value) == (
+        "'records', record 1, column 'speaker_id': speakers has no id 9 here"
+    )
+
+
+def test_children_before_parents_are_refused(db: DatabaseManager) -> None:
+    """An id is never taken for this database's where the input holds its record after all."""
+    db.create_speaker("Ada")
+    rows = [
+        {"table": "processed_files", "filename": "1.wav", "speaker_id": 1},
+        {"table": "speakers", "id": 1, "name": "Bob"},
+    ]
+    with pytest.raises(InputError) as caught:
+        imported(db, *rows)
+    assert str(caught.value) == (
+        "'records', record 2: "
+        "speakers come after the records that refer to them; they must come first"
+    )
+
+
+def test_progress_is_told_to_the_end(db: DatabaseManager, tmp_path: Path) -> None:
+    """The bytes done grow up to the bytes of all files."""
+    for name in ("speakers.csv", "more.csv"):
+        (tmp_path / name).write_text("name\n" + "".join(f"{name}{n}\n" for n in range(3000)))
+    seen: list[tuple[int, int]] = []
+    db.import_records(
+        [tmp_path / "speakers.csv", tmp_path / "more.csv"],
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    total = sum(path.stat().st_size for path in tmp_path.glob("*.csv"))
+    assert seen == sorted(seen)
+    assert seen[-1] == (total, total)
+
+
+@pytest.mark.once
+@pytest.mark.sqlite("the pages of an open transaction")
+def test_an_import_needs_little_memory(path: Path, db: DatabaseManager) -> None:
+    """Neither records nor the pages of the transaction stay in memory until it ends."""
+    db.close()
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True
+    )
+    few, many, spill = map(int, done.stdout.split())
+    assert many - few < 24_000  # kB, of 120 MB that were read and stored
+    assert spill == 0
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from voices_peewee import DatabaseManager
+
+def peak():
+    return re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+
+def rows(kind, count):
+    return ({"name": f"{kind} {number}", "description": "x" * 6000} for number in range(count))
+
+with DatabaseManager(sys.argv[1]) as db:
+    db.import_records(rows("few", 1000), table="speakers")
+    print(peak())
+    db.import_records(rows("many", 20_000), table="speakers")
+    print(peak(), db.database.connection().execute("PRAGMA cache_spill").fetchone()[0])
+"""
+
+
+def test_imports_beside_a_writer(db: DatabaseManager) -> None:
+    """Rows that are added meanwhile and those of an import do not get each other's ids."""
+    db.create_speaker("first")
+
+    def write() -> None:
+        for number in range(40):
+            db.create_speaker(f"written {number}")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        for number in range(5):
+            imported(db, *({"id": row, "name": f"{number} {row}"} for row in range(1, 41)))
+        writing.result()
+    names = [one.name for one in db.get_all(Speaker)]
+    assert len(names) == len({*names}) == 1 + 40 + 5 * 40
+
+
+@pytest.mark.sqlite(
+    "counts statements through sqlite3; a server's round trips are in test_postgres"
+)
+def test_look_ups_come_in_batches(tmp_path: Path, path: Path) -> None:
+    """Finding what is here already takes a few questions a thousand records, not one each."""
+    with DatabaseManager(tmp_path / "a.db").initialize() as db:
+        ada = db.create_speaker("Ada")
+        db.record_runs(
+            {
+                "source": f"/mix/{number}.wav",
+                "operation_type": "x",
+                "start_time": T,
+                "speaker": ada,
+                "processing_time": 1.0,
+            }
+            for number in range(2000)
+        )
+        text = export(db)
+    with DatabaseManager(path).initialize() as db:
+        db.import_records(io.StringIO(text))
+        statements: list[str] = []
+        db.database.connection().set_trace_callback(statements.append)
+        done = db.import_records(io.StringIO(text))
+        db.database.connection().set_trace_callback(None)
+    assert done.tables["model_performance"] == Counts(same=2000)
+    assert len(statements) < 40
+
+
+def test_what_a_deletion_wrote_brings_it_back(db: DatabaseManager, tmp_path: Path) -> None:
+    """An import of what ``export_to`` wrote gives a speaker its files back, and a file its runs."""
+    ada = db.create_speaker("Ada", tags=["studio"])
+    file = db.add(ProcessedFile(filename="1.wav", original_path="/mix/1.wav", speaker=ada))
+    run = db.add(ProcessingHistory(processed_file=file, operation_type="x", start_time=T))
+    db.add(ModelPerformance(processing_history=run, si_snri=1.5))
+    for record in (ada, file):
+        db.delete(record, export_to=tmp_path / f"{type(record).__name__}.jsonl")
+        db.import_records(tmp_path / f"{type(record).__name__}.jsonl")
+        (found,) = db.query(ModelPerformance)
+        assert found.si_snri == 1.5
+        speaker = found.processing_history.processed_file.speaker
+        assert (speaker.name, speaker.tags) == ("Ada", ["studio"])

@@ -1,0 +1,120 @@
+"""A comparison as a gate: why a build has to stop, each reason in its own sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.cli_tools import run, usage
+from support.measured import measure
+
+from voices_peewee import DatabaseManager
+
+A, B = "demucs:4.0", "svoice:1.2"
+BASE = [10.0, 12.0, 9.0, 11.0, 10.5, 12.5]
+WORSE = [9.5, 11.4, 8.6, 10.4, 10.1, 11.9]  # by 0.5 on average: 0.41 to 0.62
+GATES: dict[str, tuple[Any, list[str], int, str]] = {
+    "worse": (
+        WORSE,
+        ["--fail-if-worse", "0.1"],
+        1,
+        "svoice:1.2 is worse than demucs:4.0 by more than 0.1 dB: worse by +0.41 to +0.62\n",
+    ),
+    "not shown to be worse": (WORSE, ["--fail-if-worse", "0.5"], 0, ""),
+    "not worse": (WORSE, ["--require-not-worse", "0.7"], 0, ""),
+    "not shown to be no worse": (
+        WORSE,
+        ["--require-not-worse", "0.5"],
+        1,
+        (
+            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: worse by "
+            "+0.41 to +0.62\n"
+        ),
+    ),
+    "lost": (
+        [*BASE[:4], "failed", None],
+        ["--fail-if-worse", "0.5"],
+        1,
+        "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of\n",
+    ),
+    "lost more than allowed": (
+        [*BASE[:4], "failed", None],
+        ["--fail-if-worse", "0.5", "--allow-lost", "1"],
+        1,
+        (
+            "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of; --allow-lost 1 "
+            "allows fewer\n"
+        ),
+    ),
+    "allowed to lose": (
+        [*BASE[:4], "failed", None],
+        ["--fail-if-worse", "0.5", "--allow-lost", "2"],
+        0,
+        "",
+    ),
+    "none common": (
+        ["failed"] * 6,
+        ["--fail-if-worse", "0.5", "--allow-lost", "9"],
+        1,
+        "no recording has a value from both demucs:4.0 and svoice:1.2: A has 6, B has 0\n",
+    ),
+    "no interval passes": (
+        [8.0],
+        ["--fail-if-worse", "0.5", "--allow-lost", "9"],
+        0,
+        "one recording has no interval: svoice:1.2 is not shown to be worse\n",
+    ),
+    "no interval proves nothing": (
+        [12.0],
+        ["--require-not-worse", "0.5", "--allow-lost", "9"],
+        1,
+        (
+            "svoice:1.2 is not shown to be no more than 0.5 dB worse than demucs:4.0: one "
+            "recording has no interval\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("b", "options", "code", "said"), GATES.values(), ids=GATES)
+def test_a_gate_says_why(path: Any, b: Any, options: list[str], code: int, said: str) -> None:
+    """Exit 1 with a sentence for each reason, and nothing else on stderr."""
+    with DatabaseManager(path).initialize() as db:
+        measure(db, A, BASE)
+        measure(db, B, b)
+    done = run("--db", path, "compare", A, B, "--json", *options)
+    assert (done.code, done.err) == (code, said)
+
+
+def test_lost_recordings_may_be_narrowed_away(path: Any) -> None:
+    """What the words leave out is not in question, and not lost."""
+    with DatabaseManager(path).initialize() as db:
+        measure(db, A, BASE)
+        measure(db, B, [*BASE[:5], "failed"])
+    asked = ("--db", path, "compare", A, B, "--json", "--fail-if-worse", "0.1")
+    assert run(*asked).code == 1
+    assert run(*asked, "--where", "^path:005.wav").code == 0
+
+
+def test_a_gate_of_many_needs_a_baseline(path: Any) -> None:
+    """With one, each other is judged against it; without, it is an error of usage."""
+    with DatabaseManager(path).initialize() as db:
+        measure(db, A, BASE)
+        measure(db, B, WORSE)
+        measure(db, "best:1", [value + 0.1 * place for place, value in enumerate(BASE)])
+    asked = ("--db", path, "compare", B, "best:1", "--fail-if-worse", "0.1")
+    done = run(*asked, "--baseline", A)
+    assert (done.code, done.err) == (
+        1,
+        "svoice:1.2 is worse than demucs:4.0 by more than 0.1 dB: worse by +0.41 to +0.62\n",
+    )
+    message = "a gate of three models or more needs a baseline: use --baseline"
+    expected = usage("voices compare", "[OPTIONS] A B [C]...", message)
+    assert run(*asked, A) == (2, "", expected)
+
+
+def test_clusters_of_speakers_are_units_now(path: Any) -> None:
+    """The option that went names the one to use."""
+    message = "--cluster went; use --unit speaker"
+    expected = usage("voices compare", "[OPTIONS] A B [C]...", message)
+    assert run("--db", path, "compare", A, B, "--cluster", "speaker") == (2, "", expected)

@@ -1,0 +1,384 @@
+"""Restoring: a verified backup takes the place of what is there, which is saved first."""
+
+from __future__ import annotations
+
+import random
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.backups import (
+    KNOWN,
+    SLOW,
+    await_line,
+    contents,
+    ended,
+    execute,
+    finish,
+    integrity,
+    listing,
+    make,
+    other_application,
+    page_broken,
+    references_broken,
+    speakers,
+    start,
+    truncated,
+)
+
+from voices_peewee import DatabaseManager, Speaker
+from voices_peewee.errors import (
+    BackupError,
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseNewerError,
+    NotVoicesError,
+    VoicesError,
+)
+from voices_peewee.upkeep.backup import list_backups, snapshot, verify
+from voices_peewee.upkeep.restoring import restore
+
+pytestmark = pytest.mark.sqlite("a server is restored by its own tools")
+
+
+def test_restore(database: Path) -> None:
+    """Restoring brings the backup's state back and first saves what it replaces."""
+    made = snapshot(database)
+    execute(database, "UPDATE speakers SET name = 'New'", "CREATE TABLE later (x)")
+    seen: list[tuple[int, int]] = []
+    present, restored = restore(
+        made.path, database, directories=KNOWN, progress=lambda *now: seen.append(now)
+    )
+    assert present is not None
+    assert (restored, verify(present.path)) == (made, present)
+    assert list_backups(database) == [present, made]
+    assert speakers(present.path) == ["New"] * 3
+    assert speakers(database) == ["Ada", "Bob", "Cleo"]
+    assert execute(database, "SELECT count(*) FROM sqlite_master WHERE name = 'later'") == [(0,)]
+    assert (integrity(database), execute(database, "PRAGMA journal_mode")) == ("ok", [("wal",)])
+    assert (seen[-1], seen) == ((made.size, made.size), sorted(seen))
+    assert len(listing(database.parent)) == 5
+    restore(present.path, database, directories=KNOWN)
+    assert speakers(database) == ["New"] * 3
+
+
+def test_restore_where_nothing_is(database: Path, copies: Path) -> None:
+    """A restore creates a missing database, in WAL mode and for its owner only."""
+    made = snapshot(database, copies / "a.db")
+    assert restore(made.path, copies / "new.db", directories=KNOWN) == (None, made)
+    assert listing(copies) == ["a.db", "a.db.sha256", "new.db"]
+    assert stat.S_IMODE((copies / "new.db").stat().st_mode) == 0o600
+    assert speakers(copies / "new.db") == ["Ada", "Bob", "Cleo"]
+    assert execute(copies / "new.db", "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_pages_of_another_size(database: Path, copies: Path) -> None:
+    """A backup with pages of another size is refused, and says where it can be restored."""
+    made = snapshot(database, copies / "a.db")
+    other = make(copies / "other.db", page_size=8192)
+    with pytest.raises(DatabaseError) as caught:
+        restore(made.path, other, directories=KNOWN)
+    assert str(caught.value) == (
+        f"cannot use '{other}': its pages have 8192 bytes and those of the backup 4096; "
+        "restore to a path where nothing is"
+    )
+    restore(made.path, copies / "new.db", directories=KNOWN)
+    assert speakers(copies / "new.db") == ["Ada", "Bob", "Cleo"]
+
+
+def test_a_newer_backup(database: Path, copies: Path) -> None:
+    """A backup with migrations that this code does not know is refused."""
+    execute(database, "INSERT INTO schema_migrations (name) VALUES ('002_views'), ('009_x')")
+    made = snapshot(database, copies / "a.db")
+    before = contents(database.parent)
+    with pytest.raises(DatabaseNewerError) as caught:
+        restore(made.path, database, directories=KNOWN)
+    assert str(caught.value) == (
+        f"'{made.path}' is newer than this program (unknown: 009_x); "
+        "upgrade voices-peewee, or name the directory of the missing migrations"
+    )
+    assert contents(database.parent) == before
+
+
+def test_a_changed_backup(database: Path, copies: Path) -> None:
+    """What verifying refuses is not restored, neither over a database nor to a new one."""
+    made = snapshot(database, copies / "a.db")
+    with made.path.open("ab") as file:
+        file.write(b"x")
+    before = contents(database.parent)
+    for target in (database, copies / "new.db"):
+        with pytest.raises(BackupError):
+            restore(made.path, target, directories=KNOWN)
+    assert contents(database.parent) == before
+    assert not (copies / "new.db").exists()
+
+
+TRIGGER = """CREATE TRIGGER evil AFTER INSERT ON speakers
+ BEGIN DELETE FROM processed_files; END"""
+
+
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [(TRIGGER, "trigger 'evil'"), ("CREATE VIEW v_runs AS SELECT 1", "view 'v_runs'")],
+    ids=["trigger", "view"],
+)
+def test_what_somebody_else_made(database: Path, copies: Path, sql: str, what: str) -> None:
+    """A trigger or view of somebody else is refused, but not one that is there already."""
+    copy = snapshot(database, copies / "copy.db").path
+    (copies / "copy.db.sha256").unlink()
+    execute(copy, sql)
+    for target in (database, copies / "new.db"):
+        with pytest.raises(BackupError) as caught:
+            restore(copy, target, directories=KNOWN)
+        assert str(caught.value) == (
+            f"backup '{copy}': its {what} is neither the package's nor of your migrations; "
+            "drop it in a copy of the backup"
+        )
+    assert listing(database.parent) == ["voices.db"]
+    execute(database, sql.replace("\n", "  "))
+    restore(copy, database, directories=KNOWN)
+
+
+def test_triggers_of_ones_own_migrations(path: Path, tmp_path: Path) -> None:
+    """What the package's and an application's migrations make is restored anywhere."""
+    own = tmp_path / "own"
+    own.mkdir()
+    code = "def migrate(migrator, database, *, fake=False):\n    migrator.sql({!r})\n"
+    (own / "101_trigger.py").write_text(code.format(TRIGGER.replace("evil", "mine")))
+    with DatabaseManager(path, migrations_dir=own).initialize() as db:
+        db.add(Speaker(name="Ada"))
+        saved = db.backup_database(tmp_path / "saved.db")
+    db = DatabaseManager(tmp_path / "new.db", migrations_dir=own)
+    assert db.restore(saved).saved is None
+    assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+    db.close()
+    with pytest.raises(DatabaseNewerError):
+        DatabaseManager(tmp_path / "other.db").restore(saved)
+
+
+STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "directory": (Path.mkdir, "it is not a file"),
+    "text": (lambda path: path.write_text("id\n" * 1000), "it is not an SQLite database"),
+    "other": (other_application, "it is a database of another application (bookmarks)"),
+}
+
+
+@pytest.mark.parametrize(("make_it", "reason"), STRANGERS.values(), ids=STRANGERS)
+def test_a_stranger_is_not_replaced(
+    database: Path, copies: Path, make_it: Callable[[Path], object], reason: str
+) -> None:
+    """A restore never replaces what is not a Voices database."""
+    made = snapshot(database)
+    path = copies / "voices.db"
+    make_it(path)
+    before = contents(copies)
+    with pytest.raises(NotVoicesError) as caught:
+        restore(made.path, path, directories=KNOWN)
+    assert str(caught.value) == f"cannot use '{path}': {reason}"
+    assert (contents(copies), listing(copies)) == (before, ["voices.db"])
+
+
+AWAY = "; move it away with its -wal, and restore again"
+REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
+
+
+@pytest.mark.parametrize(
+    ("make_it", "name", "reason"),
+    [
+        (lambda _: None, "no/voices.db", "there is no folder '{folder}/no'"),
+        (
+            lambda folder: (folder / "voices.db-wal").write_bytes(b"old"),
+            "voices.db",
+            "'voices.db-wal' is there without it; move that away first",
+        ),
+        (
+            lambda folder: truncated(folder / "voices.db"),
+            "voices.db",
+            f"it cannot be backed up first (database disk image is malformed){AWAY}",
+        ),
+        (
+            lambda folder: references_broken(folder / "voices.db"),
+            "voices.db",
+            f"it cannot be backed up first ({REFERENCE}){AWAY}",
+        ),
+    ],
+    ids=["no folder", "left-over wal", "truncated", "broken references"],
+)
+def test_what_cannot_be_replaced(
+    database: Path, copies: Path, make_it: Callable[[Path], object], name: str, reason: str
+) -> None:
+    """A place that cannot be restored to is refused with what to do, and left as it is."""
+    made = snapshot(database)
+    make_it(copies)
+    before = contents(copies)
+    with pytest.raises(VoicesError) as caught:
+        restore(made.path, copies / name, directories=KNOWN)
+    reason = reason.format(folder=copies)
+    assert str(caught.value) == f"cannot use '{copies / name}': {reason}"
+    assert {name: contents(copies).get(name) for name in before} == before
+
+
+def test_a_damaged_database_that_was_moved_away(database: Path, copies: Path) -> None:
+    """After a damaged file was moved away, the backup takes its place."""
+    made = snapshot(database)
+    page_broken(copies / "voices.db")
+    with pytest.raises(DatabaseError):
+        restore(made.path, copies / "voices.db", directories=KNOWN)
+    (copies / "voices.db").rename(copies / "broken.db")
+    for left in copies.glob("voices.db-*"):
+        left.rename(copies / left.name.replace("voices", "broken"))
+    restore(made.path, copies / "voices.db", directories=KNOWN)
+    assert speakers(copies / "voices.db") == ["Ada", "Bob", "Cleo"]
+
+
+def test_a_database_that_appears(database: Path, copies: Path) -> None:
+    """A database that another program creates meanwhile is not replaced."""
+    made = snapshot(database, copies / "a.db")
+    target = copies / "voices.db"
+    with pytest.raises(DatabaseError) as caught:
+        restore(
+            made.path,
+            target,
+            directories=KNOWN,
+            progress=lambda *_: target.write_text("theirs") and None,
+        )
+    assert str(caught.value) == (
+        f"cannot use '{target}': another program just created it; restore again"
+    )
+    assert target.read_text() == "theirs"
+    assert listing(copies) == ["a.db", "a.db.sha256", "voices.db"]
+
+
+def test_inside_a_transaction(path: Path) -> None:
+    """Inside ``atomic()`` a restore is refused for what it is, and the block can go on."""
+    with DatabaseManager(path).initialize() as db:
+        saved = db.backup_database()
+        with db.atomic():
+            db.add(Speaker(name="Ada"))
+            with pytest.raises(DatabaseError) as caught:
+                db.restore(saved)
+        assert str(caught.value) == (
+            f"cannot use '{path}': a restore is no part of a transaction; "
+            "leave the block of atomic() first"
+        )
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+        db.restore(saved)
+        assert db.get_all(Speaker) == []
+
+
+def test_restore_waits(database: Path) -> None:
+    """A restore waits for another program's transaction, and no longer than the timeout."""
+    made = snapshot(database)
+    code = """
+    import sqlite3
+    live = sqlite3.connect(argv[0], isolation_level=None)
+    live.execute("BEGIN IMMEDIATE")
+    live.execute("UPDATE speakers SET name = 'Theirs'")
+    print("locked", flush=True)
+    sys.stdin.readline()
+    live.execute("COMMIT")
+    """
+    holder = start(code, database)
+    with ended(holder):
+        assert await_line(holder) == "locked\n"
+        with pytest.raises(DatabaseBusyError) as caught:
+            restore(made.path, database, directories=KNOWN, timeout=0.5)
+        assert str(caught.value) == (
+            f"cannot use '{database}': another program held its lock for more than 0.5 s; "
+            "end that program or raise the timeout"
+        )
+        assert list_backups(database) == [made]
+        call = "print(restoring.restore(argv[0], argv[1], directories=KNOWN)[0].path)"
+        waiting = start(call, made.path, database)
+        with ended(waiting):
+            time.sleep(0.7)
+            assert waiting.poll() is None
+            assert finish(holder)[0] == 0
+            code_, out, err = finish(waiting)
+    assert (code_, err) == (0, "")
+    assert speakers(Path(out.strip())) == ["Theirs"] * 3
+    assert speakers(database) == ["Ada", "Bob", "Cleo"]
+
+
+WRITER = """
+import sqlite3
+live = sqlite3.connect(argv[0], timeout=30, isolation_level=None)
+for number in range(10**9):
+    live.execute("INSERT INTO speakers (name) VALUES (?)", (f"row {number}",))
+    print(number, flush=True)
+"""
+READER = """
+import sqlite3
+live = sqlite3.connect(argv[0], timeout=30, isolation_level=None)
+for number in range(10**9):
+    assert live.execute("SELECT count(*) FROM processed_files").fetchone() in [(4,), (3000,)]
+    assert live.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    if number == 3:
+        print("running", flush=True)
+"""
+
+
+def test_while_others_work(tmp_path: Path) -> None:
+    """Open programs read and write through a restore; no acknowledged row falls between."""
+    path = make(tmp_path / "voices.db", files=3000)
+    made = snapshot(make(tmp_path / "old.db"), tmp_path)
+    reader, writer = start(READER, path), start(WRITER, path)
+    with ended(reader, writer):
+        assert (await_line(reader), await_line(writer)) == ("running\n", "0\n")
+        saved = []
+        for _ in range(3):
+            present, _ = restore(made.path, path, directories=KNOWN)
+            assert present is not None
+            saved.append(present.path)
+        assert (reader.poll(), writer.poll()) == (None, None)
+        time.sleep(0.2)
+        assert (reader.poll(), writer.poll()) == (None, None)
+        writer.terminate()
+        _, out, err = finish(writer)
+        reader.terminate()
+        assert (err, finish(reader)[2]) == ("", "")
+    acknowledged = {f"row {line}" for line in ["0", *out.split()]}
+    kept = {name for one in (*saved, path) for name in speakers(one)}
+    assert len(acknowledged) > 10
+    assert acknowledged - kept == set()
+    assert (integrity(path), execute(path, "PRAGMA journal_mode")) == ("ok", [("wal",)])
+
+
+@pytest.mark.once
+def test_kill_9_while_restoring(tmp_path: Path) -> None:
+    """A restore that is killed at any step leaves the database as it was."""
+    path = make(tmp_path / "voices.db", files=500)
+    made = snapshot(make(tmp_path / "old.db", files=1000), tmp_path / "made.db")
+    execute(path, "UPDATE speakers SET name = 'Present'")
+    code = SLOW + "restoring.restore(argv[0], argv[1], directories=KNOWN, progress=tick)"
+    chance = random.Random(9)
+    for round_ in range(10):
+        process = start(code, made.path, path)
+        with ended(process):
+            for _ in range(chance.randint(1, 15)):
+                done, total = map(int, await_line(process).split())
+            assert done < total
+            process.kill()
+            finish(process)
+        assert (speakers(path), integrity(path)) == (["Present"] * 3, "ok")
+        assert execute(path, "SELECT count(*) FROM processed_files") == [(500,)]
+        saved = list_backups(path)[0]
+        assert verify(saved.path).rows["processed_files"] == 500
+        assert len(list_backups(path)) == round_ + 1
+    restore(made.path, path, directories=KNOWN)
+    assert execute(path, "SELECT count(*) FROM processed_files") == [(1000,)]
+
+
+def test_a_cancelled_restore(database: Path) -> None:
+    """What progress raises ends a restore, and the database stays as it was."""
+    made = snapshot(database)
+    execute(database, "UPDATE speakers SET name = 'Present'")
+
+    def fail(_done: int, _total: int) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        restore(made.path, database, directories=KNOWN, progress=fail)
+    assert (speakers(database), integrity(database)) == (["Present"] * 3, "ok")

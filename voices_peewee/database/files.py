@@ -1,0 +1,212 @@
+"""What lies at a path: whether it is a database, whether it is ours, and which file it is.
+
+Nothing here opens a database to use it, and nothing that is there is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from voices_peewee.database.forks import Connection
+from voices_peewee.database.wording import Translated, code_of
+from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
+
+MEMORY: Final = ":memory:"
+
+
+def facts_of(path: str) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except OSError:
+        return None
+
+
+def identity_of(facts: os.stat_result | None) -> tuple[int, int] | None:
+    """Return the device and inode of a file of which the system says this."""
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return the device and inode of a file, or None where there is none."""
+    return identity_of(facts_of(path))
+
+
+def inspect(path: str) -> str:
+    """Return ``missing``, ``empty`` or ``file``: what is at ``path``.
+
+    The file is not opened: closing it would take away the locks that this process's other
+    connections to it hold, and another program would remove the WAL under their feet.
+
+    Raises:
+        NotVoicesError: Something else is there.
+        DatabaseError: The file may not be read, or has a second name, beside which a second
+            WAL would lie: two programs would lose each other's rows.
+    """
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except OSError as error:
+        raise DatabaseError(path, _reason(error)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise NotVoicesError(path, "it is not a file")
+    if not os.access(path, os.R_OK):
+        raise DatabaseError(path, "permission denied")
+    if found.st_nlink > 1:
+        raise DatabaseError(path, _LINKED)
+    if os.path.realpath(path) in _mount_points():
+        raise DatabaseError(path, _MOUNTED)
+    return "file" if found.st_size else "empty"
+
+
+_LINKED: Final = (
+    "the file has a second name (a hard link), under which others would write past it; "
+    "remove that name, or copy the file and use the copy"
+)
+_MOUNTED: Final = (
+    "the file is a mount of its own, beside which its -wal is lost to others; mount its folder"
+)
+
+
+def _mount_points() -> set[str]:
+    """Return where file systems are mounted; empty where the system does not say."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return set()
+    octal = re.compile(rb"\\([0-7]{3})")
+    names = (octal.sub(lambda m: bytes([int(m[1], 8)]), line.split(b" ")[4]) for line in lines)
+    return {os.fsdecode(name) for name in names}
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def require_voices(path: str, history_table: str, timeout: float) -> None:
+    """Refuse a file that is there but is not ours, before anything writes to it.
+
+    Raises:
+        DatabaseMissingError: Nothing is there, or an empty file.
+        NotVoicesError: The file is something else, or another application's.
+        DatabaseDamagedError: The file is broken.
+        DatabaseBusyError: Another program kept it locked for longer than ``timeout`` (s).
+        DatabaseError: The file may not be read.
+    """
+    if inspect(path) != "file":
+        raise DatabaseMissingError(path)
+    refuse_strangers(path, history_table, timeout)
+
+
+def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
+    """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed.
+
+    Raises:
+        NotVoicesError: The file belongs to another application.
+        DatabaseDamagedError: The file is broken.
+    """
+    with Translated(path, timeout):
+        tables, is_ours = _look_still(path, history_table, timeout)
+    if not is_ours:
+        refuse_tables(path, tables)
+
+
+_ORIGINAL: Final = {"speakers", "processed_files", "processing_history", "model_performance"}
+
+
+def refuse_tables(path: str, tables: list[str], *, is_new: bool = True) -> None:
+    """Refuse a database without our history that has tables.
+
+    Raises:
+        NotVoicesError: It has.
+        DatabaseMissingError: It has none, and is not to be filled: ``is_new`` is false.
+    """
+    if not tables and not is_new:
+        raise DatabaseMissingError(path)
+    if _ORIGINAL.issubset(tables):
+        raise NotVoicesError(
+            path,
+            "it is a record of the original module; run 'voices --db NEW init' and "
+            f"'voices --db NEW import {path}'",
+        )
+    if tables:
+        shown = ", ".join(tables[:3]) + (", …" if len(tables) > 3 else "")
+        raise NotVoicesError(path, f"it is a database of another application ({shown})")
+
+
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+_HAS_NAME: Final = "SELECT count(*) FROM pragma_table_info(?) WHERE name = 'name'"
+
+
+def _look_still(path: str, history_table: str, timeout: float) -> tuple[list[str], bool]:
+    """Look without leaving a -wal and a -shm behind where there was none."""
+    try:
+        return _look(path, history_table, timeout, is_still=not _has(path, "-wal", "-journal"))
+    except sqlite3.DatabaseError:
+        if not _has(path, "-wal", "-journal"):
+            raise
+    # Another program began to write just now.
+    return _look(path, history_table, timeout, is_still=False)
+
+
+def _look(
+    path: str, history_table: str, timeout: float, *, is_still: bool
+) -> tuple[list[str], bool]:
+    """Return the names of the tables, and whether our history is among them."""
+    uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as connection:
+        tables = [row[0] for row in connection.execute(_TABLES)]
+        return tables, bool(connection.execute(_HAS_NAME, (history_table,)).fetchone()[0])
+
+
+_READONLY_DIRECTORY: Final = 1544  # SQLITE_READONLY_DIRECTORY
+
+
+def lies_still(path: str, error: sqlite3.OperationalError) -> bool:
+    """Tell whether SQLite only cannot put its -wal and -shm where there is no room or right.
+
+    Nobody was writing a moment ago, or these would be there: it may be opened as immutable.
+    """
+    is_fixed = (
+        error.sqlite_errorcode == _READONLY_DIRECTORY
+        or code_of(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        or (
+            error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+            and not os.access(Path(path).resolve().parent, os.W_OK)
+        )
+    )
+    return is_fixed and not _has(path, "-wal")
+
+
+def _has(path: str, *suffixes: str) -> bool:
+    """Whether a file lies beside a database that holds something of it."""
+    real = os.path.realpath(path)
+    return any((found := facts_of(real + end)) is not None and found.st_size for end in suffixes)
+
+
+def create_file(path: str) -> None:
+    """Create the folder (owner only) and an empty database file (owner only, umask respected).
+
+    Raises:
+        DatabaseError: The folder or the file cannot be made, or the rest of a database whose
+            file is gone lies there: SQLite would delete what is in its WAL.
+    """
+    left = f"{os.path.realpath(path)}-wal"
+    if os.path.lexists(left) and inspect(path) != "file":
+        raise DatabaseError(path, f"{Path(left).name!r} is there without it; move that away first")
+    try:
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Never one that is there: closing it would drop this process's locks on it.
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        if not Path(path).is_file():
+            raise DatabaseError(path, _reason(error)) from error
+    except OSError as error:
+        raise DatabaseError(path, _reason(error)) from error

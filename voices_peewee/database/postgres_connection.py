@@ -1,0 +1,204 @@
+"""A connection to PostgreSQL that is used as one of sqlite3 is.
+
+What it returns is what SQLite returns (times and JSON as text, numbers as float), so that
+nothing above needs to know.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import peewee as pw
+import psycopg
+import psycopg.sql
+from psycopg.adapt import Loader
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
+
+from voices_peewee.database.dialects import for_psycopg
+from voices_peewee.errors import DatabaseError
+
+# peewee-stubs lack these.
+_peewee_errors: Final = vars(pw)["__exception_wrapper__"]
+_AnyJSON: Any = vars(pw)["BaseJSONMethods"]
+_PeeweesJSON: Any = vars(pw)["PostgresqlJSONMethods"]
+
+_IDLE: Final = TransactionStatus.IDLE
+_BATCH: Final = 1000  # sets of values that are sent at once
+# What a role, a database or the environment may have set otherwise: values go as they are.
+_SESSION: Final = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+}
+_NOT_UTF8: Final = (
+    "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
+)
+
+
+class _Text(Loader):
+    """JSON as the text that it is."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+class _Float(Loader):
+    """A sum or an average, which PostgreSQL computes as numeric, as a float."""
+
+    def load(self, data: Any) -> float:
+        return float(bytes(data))
+
+
+class _Time(Loader):
+    """A time as SQLite holds it: text in UTC at fixed width, so that text order is time order."""
+
+    def load(self, data: Any) -> str:
+        text = bytes(data).decode()
+        if not text.endswith("+00"):
+            return text
+        body, _, fraction = text[:-3].partition(".")
+        return f"{body}.{fraction:0<6}+00:00"
+
+
+class Written(NamedTuple):
+    """What a statement with many sets of values did."""
+
+    rowcount: int
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is used as one of sqlite3 is."""
+
+    process = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.streams: list[str] = []
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.pgconn.transaction_status != _IDLE
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """Run a statement, its values as ``?`` or as ``%s``."""
+        if params and "?" in query and "%s" not in query:
+            query = for_psycopg(query)
+        with _peewee_errors:
+            return super().execute(query, params or None, **options)
+
+    def executemany(self, query: str, rows: Iterable[Any]) -> Written:
+        """Run a statement with many sets of values; what makes the values may read meanwhile."""
+        cursor, rest, count = self.cursor(), iter(rows), 0
+        sql = for_psycopg(query) if "%s" not in query else query
+        while batch := list(itertools.islice(rest, _BATCH)):
+            with _peewee_errors:
+                cursor.executemany(sql, batch)
+            count += cursor.rowcount
+        return Written(count)
+
+    def dicts(self, query: str, params: Any = None) -> list[dict[str, Any]]:
+        """Return the rows of one statement; without values, ``execute`` takes several at once."""
+        with _peewee_errors:
+            return list(self.cursor(row_factory=dict_row).stream(query, params or None))
+
+    def stream(self, query: str, params: Any = None) -> Any:
+        """Run a SELECT whose rows stay on the server until they are fetched.
+
+        Where nothing is prepared, the next statement outside a transaction may reach another
+        session of the server (PgBouncer's transaction mode): all rows are fetched at once.
+        """
+        if self.prepare_threshold is None and not self.in_transaction:
+            return self.execute(query, params)
+        cursor = _Stream(self, f"voices_{os.urandom(6).hex()}", withhold=not self.in_transaction)
+        with _peewee_errors:
+            cursor.execute(query, params or None)
+        return cursor
+
+    def end(self, statement: str) -> None:
+        """End a transaction; close the connection where an interrupt left an answer half read."""
+        if self.closed:
+            return
+        if self.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN):
+            self.close()
+        else:
+            self.execute(statement)
+
+    def close_streams(self) -> None:
+        """Let the server forget the rows of streams that nobody reads any more."""
+        while self.streams and self.pgconn.transaction_status == _IDLE:
+            name = psycopg.sql.Identifier(self.streams.pop())
+            self.execute(psycopg.sql.SQL("CLOSE {}").format(name))
+
+    def is_lost(self) -> bool:
+        """Whether an idle connection was closed by the server; costs no round trip."""
+        if self.closed:
+            return True
+        if self.pgconn.transaction_status != _IDLE:
+            return self.pgconn.transaction_status == TransactionStatus.UNKNOWN
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN | select.POLLHUP)
+        if not poll.poll(0):
+            return False
+        try:  # a notice, or the server's last words
+            super().execute("SELECT 1")
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    def abandon(self) -> None:
+        """Forget a parent's connection in a forked child: what is sent goes nowhere."""
+        with suppress(psycopg.Error, OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self.pgconn.socket)
+            os.close(nowhere)
+
+
+class _Stream(psycopg.ServerCursor[tuple[Any, ...]]):
+    """Rows that stay on the server.
+
+    One that is dropped is closed when its connection is next used: here may be any thread, in
+    the middle of anything.
+    """
+
+    def __del__(self, *_: object) -> None:
+        if self._withhold and isinstance(self._conn, Connection):
+            self._conn.streams.append(self.name)
+
+
+class Adapter(pw.Psycopg3Adapter):
+    """Makes connections of ours from what libpq knows: URL, environment, ~/.pgpass, services."""
+
+    def connect(self, db: Any, **_: Any) -> Connection:
+        """Connect as a ``Server`` says, and make the session one of ours."""
+        connection = Connection.connect(db.conninfo, autocommit=True, **db.options)
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise DatabaseError(db.label, _NOT_UTF8.format(encoding))
+        types, info = psycopg.adapters.types, connection.adapters
+        for name, loader in (("jsonb", _Text), ("json", _Text), ("timestamptz", _Time)):
+            info.register_loader(types[name].oid, loader)
+        info.register_loader(types["numeric"].oid, _Float)
+        settings = {**_SESSION, "lock_timeout": str(int(1000 * db.timeout))}
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        connection.execute(f"SELECT {calls}", [*itertools.chain(*settings.items())])
+        connection.process = os.getpid()
+        db.made[id(connection)] = connection
+        return connection
+
+
+class JSONMethods(_PeeweesJSON):  # type: ignore[misc] # peewee-stubs lack it
+    """Peewee's JSON operations, for JSON that arrives as text."""
+
+    def make_value_reader(self, loads: Callable[[str], Any]) -> Callable[[Any], Any]:
+        """Return what reads a stored value."""
+        reader: Callable[[Any], Any] = _AnyJSON.make_value_reader(self, loads)
+        return reader

@@ -1,0 +1,405 @@
+"""Records into tables that may have rows already: the same is not doubled, ids are remapped."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Final
+
+import peewee as pw
+
+from voices_peewee.database.mapper import binder, mapper, stored
+from voices_peewee.database.store import Store
+from voices_peewee.errors import InputError, InvalidValueError
+from voices_peewee.exchange.matching import LOOKUP, Matcher, differences
+from voices_peewee.exchange.reading import Input, clause, open_inputs
+from voices_peewee.exchange.report import KEPT, Imported, Problems, conflict_told, refused
+from voices_peewee.exchange.sources import Source
+from voices_peewee.exchange.tables import TABLES
+from voices_peewee.exchange.values import Typed, Typer
+from voices_peewee.migrations import runner as migrations
+from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
+
+Progress = Callable[[int, int], None]
+
+_BATCH: Final = 1000
+
+
+class _TakenBackError(Exception):
+    """Ends the transaction of a dry run."""
+
+
+def import_records(
+    store: Store,
+    source: Input,
+    *,
+    table: str | None = None,
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> Imported:
+    """Import records in one transaction; see ``ExchangeMethods.import_records``."""
+    with store.reading():
+        known = [*migrations.names([migrations.package_directory()])]
+        known += migrations.applied(store.database)
+    sources = open_inputs(source, table=table, known=known, timeout=store.timeout)
+    work = _Import(store, sources, Imported(is_dry_run=dry_run), on_progress)
+    try:
+        with _writing(store):
+            work.run()
+    except _TakenBackError:
+        pass  # the transaction is undone, or its part of the one around it
+    finally:
+        for opened in sources:
+            opened.close()
+    return work.report
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """Begin one transaction, whose pages need not stay in memory until it ends.
+
+    SQLite hears of the setting outside of transactions only; inside the caller's they stay.
+    """
+    if store.server is not None:
+        with store.writing():
+            yield
+        return
+    connection = store.connection()
+    (before,) = connection.execute("PRAGMA cache_spill").fetchone()
+    try:
+        connection.execute("PRAGMA cache_spill = on")
+        with store.writing():
+            yield
+    finally:
+        connection.execute(f"PRAGMA cache_spill = {before}")
+
+
+class _Import:
+    """Reads sources in batches of one table, and reports."""
+
+    def __init__(
+        self, store: Store, sources: Sequence[Source], report: Imported, tell: Progress | None
+    ) -> None:
+        self._store, self._sources, self.report, self._tell = store, sources, report, tell
+        self._problems = Problems()
+
+    def run(self) -> None:
+        """Import everything.
+
+        Raises:
+            InputError: A record is bad, or an input.
+        """
+        for group in _groups(self._sources):
+            tables = {name for source in group for name in (*source.tables, source.table) if name}
+            scope = _Scope(self._store, tables, self.report, self._problems)
+            for source in group:
+                try:
+                    self._read(source, scope)
+                except OSError as error:
+                    raise source.error(clause(error)) from error
+                self._progress()
+        self._problems.end()
+        if self.report.is_dry_run:
+            raise _TakenBackError
+
+    def _read(self, source: Source, scope: _Scope) -> None:
+        typers = {name: Typer(model, source, self.report.note) for name, model in TABLES.items()}
+        batch: list[Typed] = []
+        present = ("", False)
+        for row in source.rows(self._problems.add):
+            try:
+                typed = typers[row.table].read(row)
+            except InputError as error:
+                self._problems.add(error)
+                scope.miss(row.table, row.values.get("id"))
+                continue
+            kind = (row.table, typed.data.get("recording") is not None)
+            if kind != present or len(batch) >= _BATCH:
+                scope.write(present[0], batch)
+                self._progress()
+                batch, present = [], kind
+            batch.append(typed)
+        scope.write(present[0], batch)
+        for note in source.notes:
+            self.report.note(note)
+
+    def _progress(self) -> None:
+        if self._tell is not None:
+            pairs = [source.progress() for source in self._sources]
+            self._tell(sum(done for done, _ in pairs), sum(size for _, size in pairs))
+
+
+def _groups(sources: Sequence[Source]) -> list[list[Source]]:
+    """Return which sources share their ids, parents first.
+
+    A database or a whole export stands for itself; files of one table each belong together.
+    """
+    order = {table: place for place, table in enumerate(TABLES)}
+    parts = [source for source in sources if not source.tables]
+    whole = [[source] for source in sources if source.tables]
+    return [*whole, sorted(parts, key=lambda one: order.get(one.table, -1))]
+
+
+class _Ids:
+    """Which row of ours each record is: two arrays where the ids come in order, as exports are."""
+
+    def __init__(self) -> None:
+        self._sections: list[tuple[array[int], array[int]]] = []
+        self._others: dict[int, int] = {}
+        self._missed: set[str] = set()
+
+    def add(self, theirs: int, ours: int) -> None:
+        """Keep a pair."""
+        for keys, values in self._sections:
+            if theirs > keys[-1]:
+                keys.append(theirs)
+                values.append(ours)
+                return
+        if len(self._sections) < _SECTIONS:
+            self._sections.append((array("q", [theirs]), array("q", [ours])))
+        else:
+            self._others[theirs] = ours
+
+    def get(self, theirs: int) -> int | None:
+        """Return the id of ours, or None."""
+        for keys, values in self._sections:
+            at = bisect_left(keys, theirs)
+            if at < len(keys) and keys[at] == theirs:
+                return values[at]
+        return self._others.get(theirs)
+
+    def miss(self, theirs: object) -> None:
+        """Keep that a record is there, and bad."""
+        if len(self._missed) < KEPT * KEPT:
+            self._missed.add(str(theirs))
+
+    def misses(self, theirs: object) -> bool:
+        """Whether a record is there, and bad."""
+        return str(theirs) in self._missed
+
+
+_SECTIONS: Final = 8
+
+
+class _Scope:
+    """Sources whose ids mean the same, on their way into the database.
+
+    A reference to a table that they have leads to a record of theirs; to another table, to a
+    row of the database.
+
+    Args:
+        store: The open database, in a transaction.
+        tables: The tables that the sources are known to have.
+        report: Where it is counted.
+        problems: Where bad records go.
+    """
+
+    def __init__(
+        self, store: Store, tables: Iterable[str], report: Imported, problems: Problems
+    ) -> None:
+        self._store, self._report, self._problems = store, report, problems
+        self._own, self._foreign = set(tables), set[str]()
+        self._tables: dict[str, _Table] = {}
+        self._ids = {name: _Ids() for name in TABLES}
+
+    def miss(self, table: str, key: object) -> None:
+        """Keep that a record is bad: what refers to it is not told as well."""
+        if key is not None:
+            self._ids[table].miss(key)
+
+    def write(self, table: str, batch: list[Typed]) -> None:
+        """Match and insert records of one table, either recordings or what belongs to some."""
+        if not batch:
+            return
+        place = self._table(table, batch[0])
+        batch = self._linked(place, self._named(place, batch))
+        if place.matcher is None:
+            self._add(place, batch)
+            return
+        fresh: list[Typed] = []
+        for typed, row, is_one in place.matcher.match(batch):
+            if row is None:
+                fresh.append(typed)
+            else:
+                self._merge(place, typed, row, is_one=is_one)
+        self._add(place, fresh)
+
+    def _merge(self, place: _Table, typed: Typed, row: BaseModel, *, is_one: bool) -> None:
+        """Fill in what a row lacks, and tell where the two differ."""
+        counts = self._report.tables[place.name]
+        self._remember(place.name, typed, row.id)
+        different = differences(typed, row)
+        if news := _news(typed, row, different, is_one=is_one):
+            place.model.update(news).where(place.model.id == row.id).execute()
+            counts.updated += 1
+        if left := [name for name in different if name not in news]:
+            self._report.conflict(place.name, conflict_told(typed, row, left))
+        if not different:
+            counts.same += 1
+
+    def _table(self, table: str, first: Typed) -> _Table:
+        """Return the state of a table, made when its first record comes."""
+        if table in self._foreign:
+            reason = f"{table} come after the records that refer to them; they must come first"
+            raise first.source.error(reason, first.number)
+        self._own.add(table)
+        if table not in self._tables:
+            has_ids = first.key is not None
+            self._tables[table] = _Table(self._store, TABLES[table], has_ids=has_ids)
+        return self._tables[table]
+
+    def _named(self, place: _Table, batch: Sequence[Typed]) -> list[Typed]:
+        """Return the records that may be told from each other by their ids."""
+        ids, fine = self._ids[place.name], []
+        now: set[int] = set()
+        for typed in batch:
+            key = typed.key
+            if key is None and place.has_ids:
+                self._refuse(
+                    place.name, typed, typed.source.error("it is missing", typed.number, "id")
+                )
+            elif key is not None and (key in now or ids.get(key) is not None):
+                reason = f"there are two records with the id {key}"
+                self._refuse(place.name, typed, typed.source.error(reason, typed.number, "id"))
+            else:
+                now.add(key or 0)
+                fine.append(typed)
+        return fine
+
+    def _refuse(self, table: str, typed: Typed, error: InputError) -> None:
+        self._problems.add(error)
+        self.miss(table, typed.key)
+
+    def _linked(self, place: _Table, batch: list[Typed]) -> list[Typed]:
+        """Put our ids in the place of the input's; leave out what refers to nothing."""
+        for link in place.model._meta.refs:
+            parent = link.rel_model._meta.table_name
+            is_ours = parent not in self._own or (parent == place.name and not place.has_ids)
+            if is_ours:
+                self._look_up(place.name, link, parent, batch)
+            batch = [typed for typed in batch if self._link(place.name, typed, link, is_ours)]
+        return batch
+
+    def _link(self, table: str, typed: Typed, link: pw.ForeignKeyField, is_ours: bool) -> bool:
+        parent, key = link.rel_model._meta.table_name, typed.data[link.name]
+        if key is None:
+            return True
+        ours = self._ids[parent].get(key)
+        if ours is not None:
+            typed.data[link.name] = ours
+            return True
+        if self._ids[parent].misses(key):  # the reason is told already
+            self.miss(table, typed.key)
+            return False
+        where = "here" if is_ours else "in the input before it"
+        reason = f"{parent} has no id {key} {where}"
+        self._refuse(table, typed, typed.source.error(reason, typed.number, link.column_name))
+        return False
+
+    def _look_up(
+        self, table: str, link: pw.ForeignKeyField, parent: str, batch: list[Typed]
+    ) -> None:
+        """Take ids for those of this database, where the input does not hold what they refer to."""
+        ids = self._ids[parent]
+        wanted = {typed.data[link.name] for typed in batch} - {None}
+        if not (wanted := {key for key in wanted if ids.get(key) is None}):
+            return
+        if parent != table:
+            self._foreign.add(parent)
+        self._report.note(
+            f"{link.column_name} is an id of this database's {parent}: the input has none"
+        )
+        left, key = iter(sorted(wanted)), TABLES[parent].id
+        while some := list(islice(left, LOOKUP)):
+            rows = TABLES[parent].select(key).where(key.in_(some)).order_by(key).tuples()
+            for (found,) in rows.iterator():
+                ids.add(found, found)
+
+    def _remember(self, table: str, typed: Typed, ours: int) -> None:
+        if typed.key is not None:
+            self._ids[table].add(typed.key, ours)
+
+    def _add(self, place: _Table, batch: Sequence[Typed]) -> None:
+        """Insert records; where the database refuses one, find it by halves."""
+        if not batch:
+            return
+        try:
+            place.insert(batch)
+        except InvalidValueError as error:
+            if len(batch) == 1:
+                self._refuse(place.name, batch[0], refused(batch[0], place.name, error))
+                return
+            middle = len(batch) // 2
+            self._add(place, batch[:middle])
+            self._add(place, batch[middle:])
+            return
+        self._report.tables[place.name].added += len(batch)
+        for typed in batch:
+            self._remember(place.name, typed, typed.data["id"])
+
+
+class _Table:
+    """A table as the import found it: an empty one takes the ids of the input.
+
+    Where the first record has an id, all must: the others would take its like from them.
+    """
+
+    def __init__(self, store: Store, model: type[BaseModel], *, has_ids: bool) -> None:
+        self.model, self.name, self._store = model, model._meta.table_name, store
+        self._binders = [binder(field) for field in model._meta.sorted_fields]
+        self.has_ids = has_ids
+        self.keeps = has_ids and not self._last() and self._keep_others_out()
+        last = self._last()
+        self.matcher = Matcher(store, model, last) if last else None
+
+    def _last(self) -> int:
+        return self.model.select(pw.fn.MAX(self.model.id)).scalar() or 0
+
+    def _keep_others_out(self) -> bool:
+        """Keep others from adding rows to an empty table; on a file nobody else writes now.
+
+        Whoever may not move a server's sequence takes new ids.
+        """
+        if self._store.server is None:
+            return True
+        connection = self._store.connection()
+        (may_count,) = connection.execute(_MAY_COUNT, (f'"{self.name}"',)).fetchone()
+        if may_count:
+            connection.execute(f'LOCK TABLE "{self.name}" IN SHARE ROW EXCLUSIVE MODE')
+        return bool(may_count) and not self._last()
+
+    def insert(self, batch: Sequence[Typed]) -> None:
+        """Insert records, all or none; an empty table takes their ids, others give them.
+
+        Raises:
+            InvalidValueError: A value breaks a rule.
+        """
+        connection, rows = self._store.connection(), mapper(self.model)
+        if not self.keeps:
+            for typed, key in zip(batch, rows.new_ids(connection, len(batch)), strict=True):
+                typed.data["id"] = key
+        with self._store.writing():
+            values = (stored(self._binders, typed.data) for typed in batch)
+            connection.executemany(rows.insert_id_sql, values)
+            if self.keeps:
+                rows.note_ids(connection)
+
+
+_MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id'), 'UPDATE')"
+
+
+def _news(
+    typed: Typed, row: BaseModel, different: Sequence[str], *, is_one: bool
+) -> dict[str, Any]:
+    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
+    theirs, ours = typed.data, row.__data__
+    if isinstance(row, ProcessingHistory):
+        has_ended_there = row.end_time is None and theirs["end_time"] is not None
+        return {name: theirs[name] for name in different} if has_ended_there else {}
+    news = {name: theirs[name] for name in different if ours[name] in (None, {}, [])}
+    if news and isinstance(row, ProcessedFile) and is_one:
+        news["updated_at"] = max(theirs["updated_at"], row.updated_at)
+    return news

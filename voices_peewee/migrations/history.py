@@ -1,0 +1,96 @@
+"""Which migrations are applied, pending or unknown; peewee-migrate is not loaded for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import peewee as pw
+
+from voices_peewee.database.sqlite import run_sql
+from voices_peewee.errors import DatabaseNewerError
+from voices_peewee.migrations.files import names, paths
+
+HISTORY_TABLE: Final = "schema_migrations"
+_IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
+
+
+@dataclass(frozen=True)
+class MigrationState:
+    """One migration: applied, pending, or unknown (applied, but its file is not here)."""
+
+    name: str
+    state: Literal["applied", "pending", "unknown"]
+    applied_at: dt.datetime | None
+    path: Path | None
+
+
+def applied(database: pw.Database) -> list[str]:
+    """Return the names of the applied migrations, oldest first, with one SELECT."""
+    return [name for (name,) in _recorded(database, "name")]
+
+
+def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
+    """Return the names that are still to be applied, in order.
+
+    Raises:
+        DatabaseNewerError: The database has migrations that no directory has.
+        MigrationError: As ``names`` does.
+    """
+    known, done = names(directories), applied(database)
+    if known == done:
+        return []
+    if unknown := [name for name in done if name not in known]:
+        raise DatabaseNewerError(label(database), unknown)
+    return [name for name in known if name not in done]
+
+
+def status(database: pw.Database, directories: Sequence[Path]) -> list[MigrationState]:
+    """Return every migration's state, the unknown ones last; nothing is written.
+
+    Raises:
+        MigrationError: As ``names`` does.
+    """
+    files = paths(directories)
+    done = {name: _time(text) for name, text in _recorded(database, "name, migrated_at")}
+    known = [
+        MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
+        for name, path in files.items()
+    ]
+    unknown = done.keys() - files.keys()
+    return known + [
+        MigrationState(name, "unknown", time, None)
+        for name, time in done.items()
+        if name in unknown
+    ]
+
+
+def label(database: pw.Database) -> str:
+    """Return the database's name for messages."""
+    return str(getattr(database, "label", database.database))
+
+
+def _recorded(database: pw.Database, columns: str) -> list[Any]:
+    # On a server a statement that fails would end the transaction, and to_regclass() would
+    # remember what was there before another process migrated.
+    sql = f'SELECT {columns} FROM "{HISTORY_TABLE}" ORDER BY id'  # noqa: S608
+    if not isinstance(database, pw.SqliteDatabase):
+        return run_sql(database, sql) if run_sql(database, _IS_THERE, HISTORY_TABLE) else []
+    try:
+        rows: list[Any] = database.connection().execute(sql).fetchall()
+    except sqlite3.OperationalError as error:
+        if str(error) == f"no such table: {HISTORY_TABLE}":
+            return []
+        raise pw.OperationalError(error, *error.args) from error
+    return rows
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    time = dt.datetime.fromisoformat(text)
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

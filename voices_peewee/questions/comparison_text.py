@@ -1,0 +1,215 @@
+"""What people read of a comparison: text, HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from voices_peewee.rendering.plain import fit, number, signed
+from voices_peewee.rendering.table import (
+    Column,
+    html_lines,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
+
+if TYPE_CHECKING:
+    from voices_peewee.questions.comparison import Comparison, Pair
+
+FEW: Final = 6  # units
+_STATES: Final = {
+    "done": "done",
+    "partly_finite": "partly finite",
+    "not_finite": "not finite",
+    "failed": "failed",
+    "unfinished": "unfinished",
+    "not_run": "not run",
+}
+
+
+def _head(title: str) -> tuple[Column, ...]:
+    numbers = (Column(name, "number", title) for name, title in _SIDES)
+    return (Column("what", "text", title), *numbers)
+
+
+_SIDES: Final = (("a", "A"), ("b", "B"), ("difference", "B - A"))
+
+
+def in_unit(value: float, unit: str) -> str:
+    """Return a number with its unit."""
+    return f"{number(value, unit)} {unit}".rstrip()
+
+
+def verdict(of: Comparison, names: tuple[str, str] = ("A", "B")) -> str:
+    """Return in one line what the evidence allows to say, by what A and B are called."""
+    unit = of.metric_unit
+    if of.mean_difference is None:
+        done_a, done_b = (with_value(each) for each in (of.coverage_a, of.coverage_b))
+        return f"no recording has a value from both: A has {done_a}, B has {done_b}"
+    difference = f"B - A = {signed(of.mean_difference, unit)} {unit}".rstrip()
+    if of.low is None or of.high is None:
+        return f"too few to tell: one {of.unit}, {difference}"
+    if of.identical:
+        return _identical(of)
+    interval = f"({signed(of.low, unit)} to {signed(of.high, unit)})"
+    if of.verdict == "unclear":
+        among = "unclear among so many" if of.is_unclear_among_many else "no clear difference"
+        return f"{among}: {difference} {interval}"
+    name = names[of.verdict == "better"]
+    ends = sorted((abs(of.low), abs(of.high)))
+    interval = f"({signed(ends[0], unit)} to {signed(ends[1], unit)})"
+    return f"{name} is better by {in_unit(abs(of.mean_difference), unit)} {interval}"
+
+
+def _identical(of: Comparison) -> str:
+    unit = of.metric_unit
+    if not of.mean_difference:
+        return f"identical: all {of.n} {of.unit}s have the same value from both"
+    return (
+        f"identical differences: B - A = {signed(of.mean_difference, unit)} {unit}".rstrip()
+        + f" in each of {of.n} {of.unit}s, which says nothing about others"
+    )
+
+
+def certainty(of: Comparison) -> list[str]:
+    """Return how sure the verdict is, and whether more recordings would tell more."""
+    lines = []
+    if of.low is not None and of.high is not None and not of.identical:
+        percent = f"{of.confidence * 100:g} %"
+        p = "" if of.p_value is None else f", p = {of.p_value:.2g}"
+        if of.p_adjusted is not None:
+            p += f" ({of.p_adjusted:.2g} among all pairs)"
+        lines.append(f"{percent} interval of the mean difference (Student's t){p}")
+    lines += _few(of)
+    return lines
+
+
+def _few(of: Comparison) -> list[str]:
+    if of.n == 0 or (of.n >= FEW and of.verdict != "unclear"):
+        return []
+    noun = f"{of.unit}s" if of.n != 1 else of.unit
+    said = [f"few {of.unit}s: {of.n}"] if of.n < FEW else [f"{of.n:,} {noun}"]
+    if of.low is not None and of.high is not None and not of.identical:
+        least = in_unit((of.high - of.low) / 2, of.metric_unit)
+        said.append(f"a difference below about {least} cannot show with so many")
+    return ["; ".join(said)]
+
+
+def with_value(coverage: Mapping[str, int]) -> int:
+    """Return how many recordings have a value."""
+    return coverage["done"] + coverage["partly_finite"]
+
+
+def counts(of: Comparison) -> str:
+    """Return what was counted, and who was better how often."""
+    ties = f"; B better in {of.wins:,}, A better in {of.losses:,}, tied in {of.ties:,}"
+    more = [] if of.unit == "recording" else [f"recordings: {of.recordings:,}"]
+    more += [f"stems: {of.stems:,}"] if of.stems != of.n else []
+    return ", ".join([f"{of.unit}s: {of.n:,}", *more]) + ties
+
+
+def covered(name: str, coverage: Mapping[str, int]) -> str:
+    """Return what became of the recordings in question."""
+    parts = [f"{coverage[key]:,} {said}" for key, said in _STATES.items() if coverage[key]]
+    return f"{name}: of {coverage['in_question']:,} recordings in question {', '.join(parts)}"
+
+
+def render(of: Comparison) -> str:
+    """Return who is better, by how much, how sure that is, and on what it rests."""
+    lines = [f"A: {fit(of.a, 77)}", f"B: {fit(of.b, 77)}", metric(of), ""]
+    lines += [verdict(of), *certainty(of), ""]
+    if of.mean_difference is not None:
+        lines += [*text_table(_head(" "), _averages(of)), ""]
+    lines += _rests_on(of)
+    for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
+        if pairs:
+            head = _head(f"largest {title} of B")
+            lines += ["", *text_table(head, [_cells(pair, of) for pair in pairs])]
+    return "\n".join(lines)
+
+
+def _rests_on(of: Comparison) -> list[str]:
+    sides = [covered(*side) for side in (("A", of.coverage_a), ("B", of.coverage_b))]
+    return [counts(of), *sides, *of.notes]
+
+
+def metric(of: Comparison) -> str:
+    """Return the metric with its unit and direction."""
+    unit = f" ({of.metric_unit})" if of.metric_unit else ""
+    order = "higher" if of.higher_is_better else "lower"
+    return f"{fit(of.metric, 50)}{unit}, {order} is better"
+
+
+def _averages(of: Comparison) -> list[tuple[object, ...]]:
+    unit = of.metric_unit
+    return [
+        (
+            "mean",
+            number(of.mean_a, unit),
+            number(of.mean_b, unit),
+            signed(of.mean_difference, unit),
+        ),
+        ("median", None, None, signed(of.median_difference, unit)),
+    ]
+
+
+def _cells(pair: Pair, of: Comparison) -> tuple[object, ...]:
+    unit = of.metric_unit
+    names = [name for name in (pair.path, pair.speaker) if name is not None]
+    label = f"{names[0]} ({names[1]})" if len(names) > 1 else "".join(names)
+    return label, number(pair.a, unit), number(pair.b, unit), signed(pair.difference, unit)
+
+
+def html(of: Comparison) -> str:
+    """Return the same as HTML."""
+    rows = _averages(of) if of.mean_difference is not None else []
+    about = [f"A: {of.a}", f"B: {of.b}", metric(of)]
+    parts = [
+        html_lines(*about),
+        html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of))),
+    ]
+    for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
+        if pairs:
+            head = _head(f"largest {title} of B")
+            parts.append(html_table(head, [_cells(pair, of) for pair in pairs]))
+    return f"<div>{''.join(parts)}{html_lines(*_rests_on(of))}</div>"
+
+
+_PAPER: Final = (
+    Column("model", "key"),
+    Column("n", "count"),
+    Column("mean", "number"),
+    Column("difference", "number", "difference"),
+    Column("interval", "number", "interval"),
+    Column("p", "number"),
+)
+
+
+def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
+    """Return the two rows of a table for a paper: A, and B with its difference."""
+    unit = of.metric_unit
+    p = None if of.p_value is None else f"{of.p_value:.2g}"
+    interval = None
+    if of.low is not None:
+        interval = f"{signed(of.low, unit)} to {signed(of.high, unit)}"
+    difference = None if of.mean_difference is None else signed(of.mean_difference, unit)
+    return [
+        (of.a, of.n, number(of.mean_a, unit), None, None, None),
+        (of.b, of.n, number(of.mean_b, unit), difference, interval, p),
+    ]
+
+
+def markdown(of: Comparison) -> str:
+    """Return the verdict, a table and what it rests on, as GitHub's Markdown."""
+    notes = "\n".join(f"- {line}" for line in [*certainty(of), *_rests_on(of)])
+    head = f"{metric(of)}: **{verdict(of)}**\n\nA is {of.a}, B is {of.b}.\n\n"
+    return f"{head}{markdown_table(_PAPER, paper_rows(of))}\n{notes}\n"
+
+
+def latex(of: Comparison) -> str:
+    """Return a table for LaTeX, whose caption says what it rests on."""
+    caption = "; ".join([metric(of), verdict(of), *certainty(of), counts(of)])
+    caption = caption.replace("B - A", "B \N{MINUS SIGN} A")
+    return latex_table(_PAPER, paper_rows(of), caption)

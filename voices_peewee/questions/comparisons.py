@@ -1,0 +1,172 @@
+"""Three models or more: every pair, or one against all, adjusted for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from voices_peewee.questions import comparison_text
+from voices_peewee.questions.stats import holm, letters
+from voices_peewee.rendering.plain import signed
+from voices_peewee.rendering.table import (
+    Column,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voices_peewee.questions.comparison import Comparison
+
+_NUMBERS: Final = ("mean_a", "mean_b", "mean_difference", "low", "high", "p_value", "p_adjusted")
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Comparisons of several models, whose verdicts follow Holm's adjusted p-values.
+
+    ``pairs`` maps two models, in the order given, to their comparison, which
+    ``found["a:1", "b:1"]`` returns too. Models that share one of the ``letters`` cannot be
+    told apart; with a baseline there are none. Intervals are single ones.
+    """
+
+    models: tuple[str, ...]
+    pairs: dict[tuple[str, str], Comparison]
+    letters: dict[str, str]
+    baseline: str | None
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[str],
+        pairs: Mapping[tuple[str, str], Comparison],
+        *,
+        has_baseline: bool,
+    ) -> Comparisons:
+        """Adjust the p-values of comparisons for their number."""
+        known = [key for key, pair in pairs.items() if pair.p_value is not None]
+        adjusted = dict(zip(known, holm([pairs[key].p_value or 0.0 for key in known]), strict=True))
+        made = {key: replace(pair, p_adjusted=adjusted.get(key)) for key, pair in pairs.items()}
+        apart = [key for key, pair in made.items() if pair.better is not None]
+        told = {} if has_baseline else letters(models, apart)
+        return cls(tuple(models), made, told, models[0] if has_baseline else None)
+
+    def __getitem__(self, key: tuple[str, str]) -> Comparison:
+        return self.pairs[key]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it: the models, the letters, and each pair as its ``to_dict``."""
+        return {
+            "models": list(self.models),
+            "baseline": self.baseline,
+            "letters": self.letters,
+            "pairs": [pair.to_dict() for pair in self.pairs.values()],
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with a row for each pair.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.rendering.frames import frame
+
+        names = ("a", "b", "verdict", "better", "n", "stems", *_NUMBERS)
+        kinds = {"n": "integer", "stems": "integer", **dict.fromkeys(_NUMBERS, "float")}
+        columns = [
+            Column(name, kinds.get(name, "text"), nullable=name not in kinds) for name in names
+        ]
+        rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs.values()]
+        return frame(columns, iter([rows]))
+
+    def __str__(self) -> str:
+        columns, rows = self._matrix()
+        lines = [self._title, *text_table(columns, rows, None), ""]
+        lines += [f"{a} and {b}: {_said(pair)}" for (a, b), pair in self.pairs.items()]
+        return "\n".join([*lines, "", *self._notes()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        columns, rows = self._matrix()
+        return html_table(columns, rows, self._title, "; ".join(self._notes()))
+
+    def to_markdown(self) -> str:
+        """Return the matrix as GitHub's Markdown, with what a reader has to know."""
+        columns, rows = self._matrix()
+        notes = "".join(f"- {note}\n" for note in self._notes())
+        return f"{self._title}\n\n{markdown_table(columns, rows)}\n{notes}"
+
+    def to_latex(self) -> str:
+        """Return the matrix for LaTeX (booktabs)."""
+        columns, rows = self._matrix()
+        return latex_table(columns, rows, "; ".join([self._title, *self._notes()]))
+
+    @property
+    def _any(self) -> Comparison:
+        return next(iter(self.pairs.values()))
+
+    @property
+    def _title(self) -> str:
+        return f"{comparison_text.metric(self._any)}; column - row"
+
+    def _matrix(self) -> tuple[list[Column], list[tuple[object, ...]]]:
+        """Return the differences with their marks: a row and a column for each model."""
+        across = [model for model in self.models if any(key[1] == model for key in self.pairs)]
+        down = [model for model in self.models if any(key[0] == model for key in self.pairs)]
+        if self.letters:
+            down = list(self.models)
+        columns = [Column("model", "key", " ")]
+        columns += [Column("letters", "text", "same")] if self.letters else []
+        columns += [Column(model, "text", model) for model in across]
+        rows: list[tuple[object, ...]] = []
+        for model in down:
+            cells = [_cell(self.pairs.get((model, other))) for other in across]
+            told = [self.letters[model]] if self.letters else []
+            rows.append((model, *told, *cells))
+        return columns, rows
+
+    def _notes(self) -> list[str]:
+        some = self._any
+        percent = f"{some.confidence * 100:g} %"
+        notes = [
+            f"{percent} intervals are single ones (Student's t); p is Holm's, of {len(self)} pairs",
+            "* told apart",
+        ]
+        if self.letters:
+            notes.append("models that share a letter cannot be told apart")
+        for model in self.models:
+            key, pair = next((k, p) for k, p in self.pairs.items() if model in k)
+            notes.append(
+                comparison_text.covered(
+                    model, pair.coverage_a if key[0] == model else pair.coverage_b
+                )
+            )
+        notes += dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
+        return notes
+
+
+def _cell(pair: Comparison | None) -> str | None:
+    if pair is None:
+        return None
+    unit = pair.metric_unit
+    if pair.mean_difference is None:
+        return "none common"
+    mark = "*" if pair.better else ""
+    if pair.low is None:
+        return signed(pair.mean_difference, unit)
+    interval = f"({signed(pair.low, unit)} to {signed(pair.high, unit)})"
+    return f"{signed(pair.mean_difference, unit)}{mark} {interval}"
+
+
+def _said(pair: Comparison) -> str:
+    """Return a pair's verdict with the names of its models."""
+    p = "" if pair.p_adjusted is None else f", p = {pair.p_adjusted:.2g}"
+    return comparison_text.verdict(pair, (pair.a, pair.b)) + p

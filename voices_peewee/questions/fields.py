@@ -1,0 +1,107 @@
+"""What makes the groups of a leaderboard: any field of a run or of its recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import peewee as pw
+
+from voices_peewee.database.dialects import ByEngine, nodes
+from voices_peewee.errors import QueryError
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.search.columns import LISTS, Column
+from voices_peewee.search.conditions import find
+from voices_peewee.search.json_keys import json_value
+from voices_peewee.search.pages import read_single
+from voices_peewee.search.words import field_path
+
+MODEL: Final = ("model_type", "model_version")
+Own: Final[Any] = ProcessedFile.alias()  # the file of a history row; ProcessedFile is its recording
+SPEAKER: Final = pw.fn.COALESCE(Own.speaker, ProcessedFile.speaker)
+
+
+def groupings(by: Sequence[str]) -> tuple[str, ...]:
+    """Return the groupings of fields, of which a model and its version are one."""
+    whole = {*MODEL} <= {*by}
+    return tuple(dict.fromkeys("model" if whole and name in MODEL else name for name in by))
+
+
+class Field(NamedTuple):
+    """A field that makes groups.
+
+    ``of_recording`` says that it is known of the recording or its stem, not of the run;
+    ``once`` that all rows of a run have one value; ``source`` is a table-valued function that
+    it needs.
+    """
+
+    name: str
+    kind: str
+    expression: Any
+    of_recording: bool = False
+    once: bool = False
+    read: Callable[[Any], object] | None = None
+    source: Any = None
+
+
+def find_fields(by: str | Sequence[str]) -> tuple[Field, ...]:
+    """Return the fields of the names; ``model`` stands for its type and version.
+
+    Raises:
+        QueryError: There is none, or one is unknown or cannot make groups.
+    """
+    names = by.split(",") if isinstance(by, str) else by
+    parts = [part for name in names for part in (MODEL if name.strip() == "model" else (name,))]
+    fields = tuple(map(_field, dict.fromkeys(part.strip() for part in parts)))
+    if not fields:
+        raise QueryError("a leaderboard is by one field or more, such as model or speaker")
+    return fields
+
+
+def _field(name: str) -> Field:
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    head, keys = field_path(name) or (name, ())
+    column = find(LISTS["history"].fields, head.lower().replace("-", "_"))
+    if (column.kind == "json") != bool(keys):
+        example = f"a key, as in {head}.name" if column.kind == "json" else "no keys"
+        raise QueryError(f"groups by {head} need {example}")
+    if ModelPerformance in column.sources:
+        raise QueryError(f"{head} is a metric, which makes no groups")
+    of_recording = bool(column.sources)
+    expression = ProcessedFile.metadata if column.name == "metadata" else column.expression
+    if keys:
+        value = json_value(expression, keys)
+        return Field(name, "other", value, of_recording, read=read_single)
+    return Field(name, _kind(column), expression, of_recording, read=column.read)
+
+
+def _kind(column: Column) -> str:
+    return column.kind if column.kind in ("integer", "boolean", "time", "path") else "text"
+
+
+def _tags() -> Field:
+    """Return the speaker's tags, of which each makes a group of its own."""
+    listed = nodes("CASE WHEN", Speaker.tags, "= '[]' OR", Speaker.id, "IS NULL")
+    sqlite = nodes("json_each(", listed, "THEN '[null]' ELSE", Speaker.tags, "END) AS tagged")
+    server = nodes("jsonb_array_elements_text(", listed, "THEN '[null]' ELSE", Speaker.tags)
+    source = ByEngine(sqlite, nodes(server, "END) AS tagged(value)"))
+    return Field("tag", "text", pw.SQL("tagged.value"), of_recording=True, source=source)
+
+
+_RUN: Final = ProcessingHistory
+_FILE: Final = pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename)
+_SPECIAL: Final = {
+    "model_type": Field("model_type", "text", _RUN.model_type, once=True),
+    "model_version": Field("model_version", "text", _RUN.model_version, once=True),
+    "operation_type": Field("operation_type", "text", _RUN.operation_type, once=True),
+    "speaker": Field("speaker", "text", SPEAKER, of_recording=True),
+    "file": Field(
+        "file",
+        "text",
+        _FILE,
+        of_recording=True,
+        read=lambda path: str(ProcessedFile.original_path.python_value(path)),
+    ),
+    "tag": _tags(),
+}

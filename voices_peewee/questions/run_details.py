@@ -1,0 +1,227 @@
+"""What one run was, and what was ever done to a recording."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import peewee as pw
+
+from voices_peewee.database.results import ResultList
+from voices_peewee.errors import AmbiguousNameError, NotFoundError
+from voices_peewee.questions.selection import model_label
+from voices_peewee.records.sources import locate
+from voices_peewee.rendering.plain import printable
+from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.vocabulary import METRIC_COLUMNS
+
+if TYPE_CHECKING:
+    from voices_peewee.database.store import FileKey, Store
+
+_SHORTEST_PREFIX: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One history row of a run: an output, or the run as a whole where there is none.
+
+    ``metrics`` has what was measured and logged, under one roof; units as in
+    ``ModelPerformance``.
+    """
+
+    history_id: int
+    file_id: int
+    processed_path: str | None
+    speaker: str | None
+    status: str
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """One run whole.
+
+    ``status`` is ``success``, ``failed`` or ``unfinished``; ``seconds`` is the time from start to
+    end. ``error`` is the message of a failed run with its traceback. ``process`` names the host
+    and process that recorded it, ``source_hash`` the content that it began with.
+    """
+
+    run_id: str
+    status: str
+    operation_type: str
+    model_type: str | None
+    model_version: str | None
+    original_path: str | None
+    start_time: dt.datetime
+    end_time: dt.datetime | None
+    seconds: float | None
+    parameters: dict[str, Any]
+    environment: dict[str, Any] | None
+    process: dict[str, Any] | None
+    source_hash: str | None
+    error: str | None
+    rows: tuple[RunRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, with plain dicts for the rows."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def show_run(store: Store, key: int | str) -> RunDetails:
+    """Return one run whole, with all its outputs."""
+    with store.reading():
+        rows = _history(ProcessingHistory.run_id == _run_id(key))
+    if not rows:
+        raise NotFoundError("run", key)
+    return _details(rows)
+
+
+def _run_id(key: int | str) -> str:
+    run, number = ProcessingHistory, _as_id(key)
+    found = None if number is None else run.select(run.run_id).where(run.id == number).scalar()
+    if found is not None or not isinstance(key, str) or len(key) < _SHORTEST_PREFIX:
+        return str(found or key)
+    query = run.select(run.run_id, pw.fn.MIN(run.id)).group_by(run.run_id)
+    # No text that begins with the prefix sorts after the prefix with the last character.
+    query = query.where(run.run_id.between(key, key + chr(0x10FFFF)))
+    matching = dict(cast("list[tuple[str, int]]", list(query.tuples())))
+    if len(matching) > 1 and key not in matching:
+        raise AmbiguousNameError("run", key, sorted(matching.values()))
+    return key if key in matching else next(iter(matching), key)
+
+
+def _as_id(key: object) -> int | None:
+    if isinstance(key, int):
+        return key if 0 <= key < 1 << 63 else None
+    text = str(key)  # of at most 18 digits, which fit into 64 bits
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _details(rows: list[ProcessingHistory]) -> RunDetails:
+    first = rows[0]
+    start = min(row.start_time for row in rows)
+    ends = [row.end_time for row in rows if row.end_time is not None]
+    end = max(ends) if len(ends) == len(rows) else None
+    parameters = dict(first.parameters) if isinstance(first.parameters, dict) else {}
+    return RunDetails(
+        run_id=first.run_id,
+        status=_status(rows),
+        operation_type=first.operation_type,
+        model_type=first.model_type,
+        model_version=first.model_version,
+        original_path=first.processed_file.original_path,
+        start_time=start,
+        end_time=end,
+        seconds=None if end is None else (end - start).total_seconds(),
+        environment=parameters.pop("environment", None),
+        parameters=parameters,
+        process=first.process,
+        source_hash=first.source_hash,
+        error=next((row.error_message for row in rows if row.error_message), None),
+        rows=tuple(_run_row(row) for row in rows),
+    )
+
+
+def _status(rows: Iterable[ProcessingHistory]) -> str:
+    """Return the status of a run: it succeeded when every row did."""
+    found = {row.status for row in rows}
+    return next(status for status in ("unfinished", "failed", "success") if status in found)
+
+
+def _run_row(row: ProcessingHistory) -> RunRow:
+    file, measured = row.processed_file, row.model_performance
+    metrics = {name: getattr(measured, name, None) for name in METRIC_COLUMNS}
+    return RunRow(
+        history_id=row.id,
+        file_id=file.id,
+        processed_path=file.processed_path,
+        speaker=None if file.speaker is None else file.speaker.name,
+        status=row.status,
+        metrics={
+            **{name: value for name, value in metrics.items() if value is not None},
+            **(measured.additional_metrics or {} if measured is not None else {}),
+        },
+    )
+
+
+def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
+    """Return all that was ever done to a recording, oldest first."""
+    with store.reading():
+        return ResultList.of(_history(_same_recording(store, file)), ProcessingHistory)
+
+
+def _same_recording(store: Store, key: FileKey) -> pw.Expression:
+    """Return the condition for the recording's row, its stems, its voices and rows of its path."""
+    file, number = ProcessedFile, _as_id(key)
+    row = key if isinstance(key, file) else None
+    if number is not None:
+        row = file.get_or_none(file.id == number)
+    if row is None and isinstance(key, int):
+        raise NotFoundError("file", key)
+    path = locate(key) if row is None else row.original_path
+    if row is None and not store.query(file).filter_by(original_path=path).exists():
+        raise NotFoundError("file", str(key))
+    if row is None or path is not None:
+        return file.original_path == path
+    recording = row.recording_id or row.id
+    return (file.id == recording) | (file.recording == recording)
+
+
+class _Loaded(list[ModelPerformance]):
+    """Measurements that were read already, where Peewee has a query."""
+
+    def first(self) -> ModelPerformance | None:
+        return self[0] if self else None
+
+
+def _history(condition: pw.Expression) -> list[ProcessingHistory]:
+    """Return history rows, oldest first, with what belongs to them: two queries."""
+    run, measured = ProcessingHistory, ModelPerformance
+    chosen = run.select().join(ProcessedFile).where(condition)
+    query = run.select(run, ProcessedFile, Speaker).join(ProcessedFile)
+    query = query.join(Speaker, pw.JOIN.LEFT_OUTER).where(condition)
+    rows = list(query.order_by(run.start_time, run.id))
+    ids = chosen.select(run.id)
+    found = {
+        row.processing_history_id: row
+        for row in measured.select().where(measured.processing_history.in_(ids))
+    }
+    for row in rows:
+        one = found.get(row.id)
+        vars(row)["performance_rows"] = _Loaded([] if one is None else [one])
+    return rows
+
+
+def _lines(of: RunDetails) -> list[str]:
+    facts = {
+        "run": of.run_id,
+        "status": of.status,
+        "operation": of.operation_type,
+        "model": model_label(of.model_type, of.model_version),
+        "recording": of.original_path or "-",
+        "started": f"{of.start_time:%Y-%m-%d %H:%M:%S} UTC",
+        "ended": "-" if of.end_time is None else f"{of.end_time:%Y-%m-%d %H:%M:%S} UTC",
+        **{f"parameter {name}": _json(value) for name, value in of.parameters.items()},
+        **{f"environment {name}": _json(value) for name, value in (of.environment or {}).items()},
+        **{f"process {name}": _json(value) for name, value in (of.process or {}).items()},
+    }
+    lines = [f"{name}: {printable(text)}" for name, text in facts.items()]
+    for row in of.rows:
+        whose = "" if row.speaker is None else f" ({row.speaker})"
+        lines += ["", printable(f"{row.history_id}: {row.processed_path or '(no output)'}{whose}")]
+        lines += [printable(f"  {name}: {_json(value)}") for name, value in row.metrics.items()]
+    if of.error is not None:
+        lines += ["", *(printable(line) for line in of.error.splitlines())]
+    return lines
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.6g}" if isinstance(value, float) else dump_json(value)

@@ -1,0 +1,208 @@
+"""The manager's methods for backups and for the state of the database."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from voices_peewee.database.files import MEMORY
+from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
+from voices_peewee.database.store import HasStore
+from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
+
+if TYPE_CHECKING:
+    from voices_peewee.migrations.runner import MigrationState
+    from voices_peewee.upkeep.backup import Backup
+
+
+class Restored(NamedTuple):
+    """What a restore did: the backup of the state before (None: there was none), and its source."""
+
+    saved: Backup | None
+    restored: Backup
+
+
+class HasFile(HasStore, Protocol):
+    """What backups rely on: where the database is, and bringing it up to date."""
+
+    path: str
+    timeout: float
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the database is open."""
+
+    @property
+    def directories(self) -> Sequence[Path]:
+        """Where the migrations are: the package's, then an application's."""
+
+    def migration_status(self) -> list[MigrationState]:
+        """Return every migration with its state."""
+
+    def run_migrations(
+        self, *, to: str | None = None, backup: bool = True, create: bool = True
+    ) -> list[str]:
+        """Apply the pending migrations."""
+
+
+class UpkeepMethods(HasFile):
+    """The manager's methods for backups and for the state of the database."""
+
+    def backup_database(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        keep: int | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write a verified copy of the database, consistent while others write; return its path.
+
+        Args:
+            path: A file or a folder, which is made where a ``/`` ends its name; None means
+                ``voices_backup_YYYYmmdd_HHMMSS.db`` beside the database.
+            progress: Called with the bytes done and the bytes in all.
+            keep: Afterwards keep only so many of the backups made of this database there.
+            overwrite: Replace a file that is there.
+
+        Raises:
+            BackupError: The target is there already, or the copy did not verify.
+            ServerBackupError: The database is on a server; the error names the command to use.
+            DatabaseMissingError: There is no database.
+            InvalidValueError: ``keep`` is less than 1.
+        """
+        target = None if path is None else _target(path)
+        return snapshot(
+            self.path, target, self.timeout, progress=progress, keep=keep, overwrite=overwrite
+        ).path
+
+    def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
+        """Return the backups made of this database, newest first; nothing is verified.
+
+        Args:
+            folder: Where to look, for backups of any database; None means beside this one.
+
+        Raises:
+            BackupError: The folder is missing or cannot be read.
+            ServerBackupError: The database is on a server, and no folder is given.
+        """
+        from voices_peewee.upkeep import backup
+
+        if folder is not None:
+            return backup.list_backups(Path(os.path.abspath(folder)))
+        return backup.list_backups(_require_file(self.path, "back up"))
+
+    def verify_backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Check a backup against its digest, and every page of it; return what it holds.
+
+        Raises:
+            BackupError: It is missing, damaged, changed or no Voices database.
+        """
+        from voices_peewee.upkeep import backup
+
+        is_file = self.path != MEMORY and not is_server(self.path)
+        return backup.verify(_path(path), own=Path(self.path) if is_file else None)
+
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Restored:
+        """Put a backup in the place of the database's content and bring it up to date.
+
+        The present state is backed up first. Other programs that have the database open keep
+        working, and see the restored content.
+
+        Args:
+            path: The backup.
+            progress: Called with the bytes done and the bytes in all.
+
+        Raises:
+            BackupError: The backup is missing, damaged, changed, no Voices database, or has
+                somebody else's triggers or views.
+            ServerBackupError: The database is on a server; the error names the command to use.
+            DatabaseNewerError: The backup is newer than this code.
+            DatabaseBusyError: Another program kept the database locked.
+            DatabaseError: It is called inside ``atomic()``, or the database cannot be replaced.
+        """
+        from voices_peewee.upkeep import restoring
+
+        source = _path(path)
+        database = _require_file(self.path, "restore into", source)
+        if self.is_connected and self.store.database.in_transaction():
+            reason = "a restore is no part of a transaction; leave the block of atomic() first"
+            raise DatabaseError(self.path, reason)
+        done = restoring.restore(
+            source,
+            database,
+            directories=self.directories,
+            progress=progress,
+            timeout=self.timeout,
+        )
+        self.run_migrations(backup=False)
+        return Restored(*done)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the database is and holds.
+
+        Returns:
+            ``database`` (its path), ``size`` (bytes, with what stands in the WAL), the versions
+            of ``sqlite`` or ``postgresql`` and ``voices``, ``migrations``, ``rows`` by table,
+            ``files`` by kind (recordings, stems, voices), ``last_run`` (when it began) and
+            ``unfinished`` (runs that have not ended).
+        """
+        from voices_peewee.upkeep.status import status
+
+        applied = [state.name for state in self.migration_status()]
+        return status(self.store, self.path, applied)
+
+
+def snapshot(
+    database: str, target: Path | None = None, timeout: float = 30.0, **options: Any
+) -> Backup:
+    """Back the database of a manager up: ``database`` is its path, ``:memory:`` or a URL."""
+    from voices_peewee.upkeep import backup
+
+    return backup.snapshot(_require_file(database, "back up"), target, timeout=timeout, **options)
+
+
+def _require_file(database: str, verb: str, backup: Path | None = None) -> Path:
+    """Return the path of a database; refuse one that is no file."""
+    if database == MEMORY:
+        raise DatabaseError(database, f"an in-memory database has no file to {verb}")
+    if is_server(database):
+        raise ServerBackupError(database, _command(database, backup))
+    return Path(database)
+
+
+def _command(url: str, backup: Path | None) -> str:
+    """Return the call of PostgreSQL's own tool; the password is asked for, or in ~/.pgpass."""
+    bare, _ = split_options(url.replace(f":{HIDDEN}@", "@"))
+    bare = re.sub(rf"\w+={re.escape(HIDDEN)}&?", "", bare).rstrip("?&")
+    if backup is None:
+        return f"pg_dump --format=custom --no-owner --file=voices.dump --dbname='{bare}'"
+    options = "--clean --if-exists --single-transaction --no-owner"
+    return f"pg_restore {options} --dbname='{bare}' {str(backup)!r}"
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return where a backup goes; a ``/`` at the end makes a folder of that name."""
+    target = _path(path)
+    if os.fspath(path).endswith("/"):
+        from voices_peewee.upkeep.whole_files import file_errors
+
+        with file_errors(BackupError, target):
+            target.mkdir(0o700, exist_ok=True)
+    return target
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    if "\0" in os.fspath(path):
+        raise BackupError(path, "a path must be a text without NUL")
+    if server := as_server(path):
+        raise BackupError(server, "a backup is a file, not a server")
+    return Path(os.path.abspath(path))
