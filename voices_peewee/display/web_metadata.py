@@ -40,7 +40,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "facets": ["model_type", "model_version"],
     },
     "v_leaderboard": {
-        "description": "Models by what they reached: the highest mean SI-SNRi first.",
+        "description": "Measurements and failed runs of models: the highest mean SI-SNRi first.",
         "sort_desc": "mean_si_snri",
     },
 }
@@ -59,8 +59,8 @@ QUERIES: Final[dict[str, dict[str, str]]] = {
         "title": "Leaderboard",
         "description": "Which model is best? The highest mean SI-SNRi first.",
         "sql": """
-SELECT model_type, model_version, n, failures, mean_si_snri, min_si_snri, max_si_snri, mean_sdri,
-  mean_real_time_factor, mean_memory_usage, mean_processing_time
+SELECT model_type, model_version, measurements, failed_runs, mean_si_snri, min_si_snri, max_si_snri,
+  mean_sdri, mean_real_time_factor, mean_memory_usage, mean_processing_time
 FROM v_leaderboard
 ORDER BY mean_si_snri DESC, model_type, model_version
 """,

@@ -40,6 +40,10 @@ _KEYS: Final = (
 )
 
 
+# How many calls up the user's line stands: behind the manager's method and what guards it.
+_CALLER: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """A run that was checked and is to be written."""
@@ -56,7 +60,7 @@ class _Plan:
 def record_run(store: Store, run: Mapping[str, Any]) -> ProcessingHistory:
     """Record a run that happened elsewhere; return its first history row."""
     plan = _plan(store, run, {})
-    _nonfinite([plan]).warn(stacklevel=3)
+    _nonfinite([plan]).warn(_CALLER)
     return _write(store, [plan])[0]
 
 
@@ -69,7 +73,7 @@ def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
             plans.append(_plan(store, run, speakers))
         except InvalidValueError as error:
             raise InvalidValueError(f"run {position}: {error}") from error
-    _nonfinite(plans).warn(stacklevel=3)
+    _nonfinite(plans).warn(_CALLER)
     _write(store, plans)
     return len(plans)
 
