@@ -23,7 +23,7 @@ from voices_peewee import (
     ProcessingHistory,
     errors,
 )
-from voices_peewee.runs.metrics import Metrics, MetricWarning, combine
+from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 
@@ -208,7 +208,8 @@ def test_an_outputs_metrics_come_before_the_runs(
 ) -> None:
     """The run's metrics and cost fill every row, named; none replaces an output's own."""
     measured = Metrics.of({"processing_time": 2, "cpu_usage": 10})
-    combined = combine(Metrics.of(own), Metrics.of(of_run), measured, duration=4.0)
+    settings = {"model_type": "demucs", "model_version": None}
+    row = performance(settings, 7, Metrics.of(own), Metrics.of(of_run), measured, duration=4.0)
     default = {
         "processing_time": 2.0,
         "cpu_usage": 10.0,
@@ -218,7 +219,7 @@ def test_an_outputs_metrics_come_before_the_runs(
     wanted = {**default, **expected}
     if wanted["real_time_factor"] is None:
         del wanted["real_time_factor"]
-    assert combined.row() == wanted
+    assert row == {"processing_history": 7, **settings, "created_at": row["created_at"], **wanted}
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,8 @@ from voices_peewee import (
 )
 from voices_peewee.records.sources import look, settle
 from voices_peewee.runs.metrics import MetricWarning
-from voices_peewee.runs.overwriting import OutputWarning
 from voices_peewee.runs.process import process_facts
-from voices_peewee.runs.run import Run, SpeakerWarning, TransactionWarning
+from voices_peewee.runs.run import OutputWarning, Run, SpeakerWarning, TransactionWarning
 from voices_peewee.schema.fields import utc_now
 
 SEPARATION = "voice_separation"
