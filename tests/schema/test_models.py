@@ -165,12 +165,6 @@ def test_a_time_that_is_missing_is_no_time(db: DatabaseManager) -> None:
         db.record_run("/a", "x", start_time=pd.NaT)
 
 
-def test_json_numbers_beyond_writing_are_refused(db: DatabaseManager) -> None:
-    """An integer that Python refuses to write in digits is an error that says so."""
-    with pytest.raises(errors.InvalidValueError, match=r"^cannot store this value as JSON: "):
-        db.add(ProcessedFile(filename="a", metadata={"value": 10**5000}))
-
-
 def test_json_that_refers_to_itself_is_refused(db: DatabaseManager) -> None:
     """A value that holds itself is an error, not an endless loop."""
     loop: dict[str, object] = {}
