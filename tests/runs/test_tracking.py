@@ -335,15 +335,6 @@ def test_a_file_object_may_be_new(db: DatabaseManager, tmp_path: Path) -> None:
     assert (voice.recording_id, voice.speaker_id) == (row.id, 1)
 
 
-def test_a_file_object_without_a_path_is_a_source(db: DatabaseManager) -> None:
-    """A record of something that is no file can have runs, each on its own row."""
-    one, two = db.add_all([ProcessedFile(filename="live"), ProcessedFile(filename="live")])
-    for source in (two, one):
-        with db.track(source, SEPARATION):
-            pass
-    assert [row.processed_file_id for row in histories(db)] == [two.id, one.id]
-
-
 def test_new_content_is_noticed_at_the_next_run(db: DatabaseManager, tmp_path: Path) -> None:
     """The row follows its file, and each run keeps the hash of what it worked on."""
     mix = write_wav(tmp_path / "mix.wav", 800, value=1)
@@ -509,20 +500,6 @@ def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
     assert None not in measured.pop()
 
 
-def test_what_was_logged_stands_in_every_row(db: DatabaseManager) -> None:
-    """What the run was given is in all its rows and named there; an output's own goes before."""
-    with db.track("mix.wav", SEPARATION) as run:
-        run.log(wer=0.1, si_snri=10)
-        run.output("/1.wav", si_snri=9)
-        run.output("/2.wav")
-        run.log(processing_time=2)
-    told = [(row.si_snri, row.processing_time, row.additional_metrics) for row in performances(db)]
-    assert told == [
-        (9, 2, {"wer": 0.1, "run": ["processing_time", "wer"]}),
-        (10, 2, {"wer": 0.1, "run": ["processing_time", "si_snri", "wer"]}),
-    ]
-
-
 def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None:
     """The output is kept with the name in its metadata, and a warning on the user's line."""
     with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning) as caught:
@@ -659,15 +636,6 @@ def test_an_output_of_two_runs_is_kept_with_a_warning(db: DatabaseManager) -> No
         (2, 4, "/stem.wav", None),
         (3, 2, "/stem.wav", None),
     ]
-
-
-def test_doing_the_work_of_a_failed_run_again_is_no_surprise(db: DatabaseManager) -> None:
-    """The output of a run that failed may be written again without a warning."""
-    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
-        fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
-    with db.track("a.wav", SEPARATION) as run:
-        run.output("/stem.wav")
-    assert outputs(db) == [(1, 2, "/stem.wav", None), (2, 2, "/stem.wav", None)]
 
 
 def test_a_run_that_told_no_output_claims_none(db: DatabaseManager) -> None:
