@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AudioError, InvalidValueError, MissingExtraError, NotFoundError
+from voices_peewee.errors import AudioError, InvalidValueError, NotFoundError
 from voices_peewee.records import audio
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile
@@ -140,14 +140,9 @@ def facts_of(path: str) -> dict[str, Any]:
         return blank
     now = utc_now()  # before it is read: what changes meanwhile is to be read again
     try:
-        return facts_from(audio.probe(path), now)
-    except (AudioError, MissingExtraError):
-        pass  # not audio, or nobody here who could tell
-    try:
-        size, digest = audio.stat_facts(path)
+        return facts_from(audio.probe(path, strict=False), now)
     except AudioError:
         return blank
-    return {**blank, "file_size": size, "content_hash": digest, "read_at": now}
 
 
 def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:

@@ -95,7 +95,7 @@ class Run:
         self.parameters = settings["parameters"]
         self._store, self._settings = store, settings
         names = ("operation_type", "model_type", "model_version")
-        self._model = name_of(*(settings[name] for name in names))
+        self._model = name_of(*map(settings.__getitem__, names))
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged, self._warned = Metrics(), set[str]()
         self._rows: list[_Row] = []
@@ -281,7 +281,9 @@ class Run:
         self._rows = [_Row(file, self._insert_history(connection, file))]
 
     def _insert_history(self, connection: Any, file: ProcessedFile) -> int:
-        history = ProcessingHistory(**self._history, processed_file=file.id)
+        # Peewee's defaults would make a run id and a time for nothing.
+        values = {**self._history, "processed_file": file.id, "success": False}
+        history = ProcessingHistory(**values, __no_default__=True)
         mapper(ProcessingHistory).insert(connection, history)
         return history.id
 
