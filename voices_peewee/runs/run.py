@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import Mapper, mapper
-from voices_peewee.database.store import SpeakerKey, Store, settling
+from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs.meter import Meter
@@ -226,10 +226,10 @@ class Run:
         paths = [row.output.path for row in self._rows if row.output]
         return paths.index(path) if path in paths else len(paths)
 
-    @settling
     def _write(self, action: Callable[[Any], T]) -> T:
         """Do something as one transaction; where that fails, the rows are as before."""
         before, attempts = self._rows, count()
+        is_outermost = not self._store.database.in_transaction()
 
         def attempt() -> T:
             self._rows = before
@@ -240,8 +240,10 @@ class Run:
 
         try:
             return self._store.retrying(attempt)
-        except BaseException:
+        except BaseException as error:
             self._rows = before
+            if is_outermost and not isinstance(error, Exception):
+                self._store.abandon()  # an interrupt may strike between a block and its end
             raise
 
     def _forget_unknown(self) -> None:
