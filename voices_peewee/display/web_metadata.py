@@ -38,7 +38,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "facets": ["model_type", "model_version"],
     },
     "v_leaderboard": {
-        "description": "Models by what they reached: the highest mean SI-SNRi first.",
+        "description": "Measurements and failed runs of models: the highest mean SI-SNRi first.",
         "sort_desc": "mean_si_snri",
     },
 }
