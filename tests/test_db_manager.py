@@ -225,7 +225,7 @@ def test_speaker_functions(db: DatabaseManager) -> None:
     assert db.search_speakers("ALTO") == [ada]
     assert db.search_speakers("100%") == []
     assert db.link_file(file, "Ada").speaker == ada
-    assert db.get_speaker_files("1") == [file]
+    assert db.get_speaker_files("id:1") == [file]
     assert db.unlink_file("/x/a.wav").speaker is None
     assert db.update_speaker(ada.id, name="Ada L.", description=None).description is None
     db.delete_speaker("Bob")

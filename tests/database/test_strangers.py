@@ -122,7 +122,7 @@ def test_names_and_tags(
     before = tables(filled)
     count = len(filled.get_all(Speaker))
     try:
-        made = filled.create_speaker(name, description, tags, unique=False)
+        made = filled.create_speaker(name, description, tags)
     except errors.VoicesError:
         assert len(filled.get_all(Speaker)) == count
     else:
