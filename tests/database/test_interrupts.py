@@ -70,9 +70,7 @@ def require_working(db: DatabaseManager, place: Path | str) -> None:
     """The same manager writes, another thread writes, another connection sees both, a child too."""
     mine = db.create_speaker("mine").id
     theirs: list[int] = []
-    thread = threading.Thread(
-        target=lambda: theirs.append(db.create_speaker("theirs").id)
-    )
+    thread = threading.Thread(target=lambda: theirs.append(db.create_speaker("theirs").id))
     thread.start()
     thread.join(20)
     assert theirs, "another thread cannot write"

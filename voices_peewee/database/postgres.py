@@ -294,11 +294,7 @@ def _spelled(sql: str, parameters: Any) -> str:
 
 
 def open_server(url: str, *, timeout: float) -> Server:
-    """Return the database of a URL, not connected yet.
-
-    Raises:
-        ValueError: libpq cannot read the URL.
-    """
+    """Return the database of a URL, not connected yet."""
     try:
         return Server(url, timeout=timeout)
     except psycopg.ProgrammingError as error:

@@ -25,12 +25,7 @@ _OTHERS: Final = "only SELECT, WITH, VALUES and EXPLAIN of these run without wri
 
 
 def read(store: Store, sql: str, params: Params) -> Rows:
-    """Return the rows of a statement that can change neither the database nor the connection.
-
-    Raises:
-        QueryError: It would change it, or is not of a kind that only reads.
-        DatabaseError: It is wrong.
-    """
+    """Return the rows of a statement that can change neither the database nor the connection."""
     if not _READING.match(sql):
         raise QueryError(_OTHERS)
     try:
@@ -44,10 +39,6 @@ def read(store: Store, sql: str, params: Params) -> Rows:
 
 
 def write(store: Store, sql: str, params: Params) -> Rows:
-    """Run a statement in a transaction and return its rows.
-
-    Raises:
-        DatabaseError: It is wrong.
-    """
+    """Run a statement in a transaction and return its rows."""
     with store.writing():
         return as_dicts(store.engine.execute_raw(sql, params))

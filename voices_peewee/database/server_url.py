@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from voices_peewee.database.files import MEMORY
 from voices_peewee.errors import DatabaseError, MissingExtraError
 
 if TYPE_CHECKING:
     from voices_peewee.database.postgres import Server
 
+MEMORY: Final = ":memory:"
 SCHEMES: Final = ("postgresql", "postgres")
 HIDDEN: Final = "***"
 
@@ -55,11 +55,7 @@ def _hide(option: re.Match[str]) -> str:
 
 
 def split_options(url: str) -> tuple[str, dict[str, int]]:
-    """Take this package's own options out of a URL; return the rest, which libpq reads, and them.
-
-    Raises:
-        ValueError: An option is no number.
-    """
+    """Take our own options out of a URL; return the rest, which libpq reads, and them."""
     place, mark, query = url.partition("://")[2].partition("?")
     pairs = [pair.partition("=") for pair in query.split("&")]
     own = {name: int(value) for name, _, value in pairs if name in _OPTIONS}
@@ -73,11 +69,7 @@ def default_path() -> str:
 
 
 def resolve(target: str | os.PathLike[str] | None) -> str:
-    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is.
-
-    Raises:
-        DatabaseError: The target is a URL of an engine that is not supported.
-    """
+    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is."""
     name = os.fspath(target) if target is not None else default_path()
     if name == MEMORY or is_server(name):
         return name
@@ -98,12 +90,7 @@ _UNREADABLE: Final = (
 
 
 def open_server(url: str, timeout: float) -> Server:
-    """Return the database of a server's URL, not connected yet.
-
-    Raises:
-        MissingExtraError: psycopg is not installed.
-        DatabaseError: The URL cannot be read.
-    """
+    """Return the database of a server's URL, not connected yet."""
     try:
         from voices_peewee.database import postgres
     except ImportError as error:

@@ -53,11 +53,11 @@ class _Block(Generic[T]):
     def __enter__(self) -> T:
         self._was_idle = self._store.is_idle()
         try:
-            with self._store.reading():
-                self._block = self._make()
-                self._block.__enter__()
-        except BaseException:
+            self._block = self._make()
+            self._block.__enter__()
+        except BaseException as error:
             self._undo()
+            self._store.translate(error)
             raise
         return self._giving
 
@@ -68,16 +68,16 @@ class _Block(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._store.reading():
-                self._block.__exit__(kind, error, trace)
-        except BaseException:
+            self._block.__exit__(kind, error, trace)
+        except BaseException as failure:
             self._undo()
             if error is None or isinstance(error, Exception):
+                self._store.translate(failure)
                 raise
             return  # the interrupt is the one to be seen
         if error is not None:
             self._undo()
-        self._store.reading().__exit__(kind, error, trace)
+            self._store.translate(error)
 
     def _undo(self) -> None:
         if self._was_idle and not self._store.is_idle():
@@ -149,6 +149,10 @@ class Store:
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
         return self._reading
+
+    def translate(self, error: BaseException) -> None:
+        """Raise an error of the driver as ours; leave any other alone."""
+        self._reading.__exit__(type(error), error, None)
 
     def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
         """Do what is done inside as one transaction, or as a part of the one around it.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from voices_peewee.database.files import require_voices
-from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.database.forks import is_open_here
 from voices_peewee.errors import BackupError, DatabaseDamagedError, InvalidValueError
 from voices_peewee.migrations.runner import HISTORY_TABLE
 from voices_peewee.upkeep.copying import (
