@@ -362,20 +362,12 @@ class Lifecycle:
     @contextmanager
     def _as_it_is(self) -> Iterator[Store]:
         """Give the open database, or open it for a look, whatever its migrations are."""
-        with self._opened(create=False) as store:
-            yield store
-
-    @contextmanager
-    def _opened(self, *, create: bool) -> Iterator[Store]:
-        """Give the open database, or open it meanwhile, unbound."""
-        if self._store is not None:
-            yield self._store
-            return
-        store = self._open(create=create)
+        store = self._store or self._open(create=False)
         try:
             yield store
         finally:
-            store.close()
+            if store is not self._store:
+                store.close()
 
     @contextmanager
     def _migrating(self, *, create: bool) -> Iterator[Store]:

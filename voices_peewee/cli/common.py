@@ -54,7 +54,10 @@ class Target:
 
     def manager(self) -> DatabaseManager:
         """Return a manager that is not connected yet."""
-        from voices_peewee.db_manager import DatabaseManager
+        from voices_peewee.database.server_url import without_drivers
+
+        with without_drivers(self.database):
+            from voices_peewee.db_manager import DatabaseManager
 
         return DatabaseManager(
             self.database, timeout=self.timeout, migrations_dir=self.migrations_dir

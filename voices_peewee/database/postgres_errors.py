@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+import psycopg
+
 from voices_peewee.errors import (
     DatabaseBusyError,
     DatabaseError,
@@ -20,13 +22,6 @@ _FULL: Final = ("53100",)
 _TEXT: Final = ("22021", "22P05")  # bytes that are no UTF-8; \u0000 in JSON
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "57P01", "57P02", "57P03")
 _BIG: Final = ("22003", "54001")
-_LOST: Final = (
-    *("connection is lost", "connection is closed", "connection is bad", "server closed"),
-    *("connection failed", "could not connect", "connection timeout", "could not receive data"),
-    *("connection refused", "ssl connection has been closed", "could not send data"),
-    *("connection already closed", "terminating connection", "no connection to the server"),
-    *("the connection cannot be", "eof detected", "failed to resolve host"),
-)
 _NUL: Final = "a text holds the character NUL, which PostgreSQL cannot store"
 
 
@@ -68,7 +63,8 @@ def _about_the_server(error: Any, database: object, state: str) -> VoicesError:
         return DatabaseError(
             database, "the server refuses the user or the password; see PGPASSWORD and ~/.pgpass"
         )
-    if state in _AWAY or (not state and any(lost in words for lost in _LOST)):
+    # What the server did not say itself is about the connection.
+    if state in _AWAY or (not state and isinstance(error, psycopg.OperationalError)):
         return ServerAwayError(database, _first_line(error))
     return DatabaseError(database, _first_line(error))
 

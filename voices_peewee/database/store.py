@@ -17,7 +17,6 @@ from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import (
     AmbiguousNameError,
-    DatabaseError,
     InvalidValueError,
     NotFoundError,
     QueryError,
@@ -113,11 +112,7 @@ class HasStore(Protocol):
 
     @property
     def store(self) -> Store:
-        """The open database.
-
-        Raises:
-            NotConnectedError: It is not open.
-        """
+        """The open database; an error where it is not open."""
 
 
 class Store:
@@ -135,17 +130,6 @@ class Store:
         elif not isinstance(database, VoicesSqlite):
             self.engine = GivenSqlite(database)
 
-    @property
-    def on_server(self) -> Server:
-        """The server's database.
-
-        Raises:
-            DatabaseError: It is a file.
-        """
-        if self.server is None:
-            raise DatabaseError(self.label, "it is not on a server")
-        return self.server
-
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
         return self._reading
@@ -155,11 +139,7 @@ class Store:
         self._reading.__exit__(type(error), error, None)
 
     def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
-        """Do what is done inside as one transaction, or as a part of the one around it.
-
-        Args:
-            giving: What the block gets.
-        """
+        """Do what is done inside as one transaction, or as a part of the one around it."""
         return _Block(self, self.database.atomic, giving)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -183,11 +163,7 @@ class Store:
             self.connection().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do something; do it again when a server goes away meanwhile.
-
-        Raises:
-            ServerAwayError: It was away for longer than the timeout.
-        """
+        """Do something; do it again when a server goes away meanwhile, until the timeout."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
@@ -202,13 +178,9 @@ class Store:
         self.engine.lock("speakers")
 
     def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
-        """Keep others from recording the same sources, until the transaction ends.
+        """Keep others from recording the same sources or runs, until the transaction ends.
 
         Many at once lock all of them: a server has room for some thousand locks.
-
-        Args:
-            paths: The sources' paths.
-            names: Ids of runs that nobody else may take.
         """
         keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
         keys += [f"run {name}" for name in names]
@@ -305,12 +277,7 @@ class Store:
                 raise NotFoundError(kind_of(instance), instance.id)
 
     def speaker(self, key: SpeakerKey) -> Speaker:
-        """Return a speaker by id (``id:3`` as text), object or name.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousNameError: Several have that name.
-        """
+        """Return a speaker by id (``id:3`` as text), object or name."""
         if isinstance(key, Speaker):
             return key
         if isinstance(key, int):
@@ -331,12 +298,7 @@ class Store:
         return named[0] if named else None
 
     def file(self, key: FileKey) -> ProcessedFile:
-        """Return a recording by its path, or any file by id or object.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousNameError: Several recordings have that path.
-        """
+        """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
         if _is_id(key):
