@@ -6,7 +6,6 @@ import datetime as dt
 import pickle
 import stat
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,44 +238,12 @@ def test_tags_of_two_writers_are_both_kept(db: DatabaseManager) -> None:
     assert db.add_tags(ada, "two").tags == ["one", "two"]
 
 
-def test_a_name_of_digits_is_found_before_an_id(db: DatabaseManager) -> None:
-    """A speaker whose name is a number can be named by it."""
-    db.create_speaker("Ada")
-    db.create_speaker("1")
-    assert db.get_speaker("1").name == "1"
-    assert db.get_speaker(1).name == "Ada"
-
-
 def _never_connected(path: Path) -> None:
     DatabaseManager(path).get_all(Speaker)
 
 
 def _missing(path: Path) -> None:
     DatabaseManager(path).connect()
-
-
-def _text(path: Path) -> None:
-    path.write_text("these are not the rows you are looking for")
-    DatabaseManager(path).initialize()
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-    DatabaseManager(path).connect()
-
-
-def _stranger(path: Path) -> None:
-    other = pw.SqliteDatabase(str(path))
-    other.execute_sql("CREATE TABLE songs (id INTEGER)")
-    other.close()
-    DatabaseManager(path).initialize()
-
-
-def _original(path: Path) -> None:
-    other = pw.SqliteDatabase(str(path))
-    other.execute_sql("CREATE TABLE speakers (id INTEGER)")
-    other.close()
-    DatabaseManager(path).initialize()
 
 
 def _second(path: Path) -> None:
@@ -320,11 +287,6 @@ def _memory_pickle(path: Path) -> None:
     pickle.dumps(DatabaseManager(":memory:"))
 
 
-def _nul(path: Path) -> None:
-    with DatabaseManager(path).initialize() as db:
-        db.verify_backup("a\0b")
-
-
 def _server(path: Path) -> None:
     DatabaseManager("mysql://ada:secret@host/voices")
 
@@ -350,25 +312,12 @@ def _for_ever(path: Path) -> None:
 
 
 KNOWN_URLS = "postgresql://, postgres://"
-FILE = pytest.mark.sqlite("what lies at a path")
 SENTENCES: list[Any] = [
     (
         _never_connected,
         "cannot use '{path}': the manager is not connected; " + "call connect() or initialize()",
     ),
     (_missing, "cannot use '{path}': there is no database; run 'voices init' to create it"),
-    pytest.param(_text, "cannot use '{path}': it is not an SQLite database", marks=FILE),
-    pytest.param(_folder, "cannot use '{path}': it is not a file", marks=FILE),
-    pytest.param(
-        _stranger,
-        "cannot use '{path}': it is a database of another application (songs)",
-        marks=FILE,
-    ),
-    pytest.param(
-        _original,
-        "cannot use '{path}': it is a database of another application (speakers)",
-        marks=FILE,
-    ),
     (_second, "cannot use '{other}': the models are bound to '{path}'; close that manager first"),
     (_memory, "cannot use ':memory:': an in-memory database starts empty; call initialize()"),
     (
@@ -383,7 +332,6 @@ SENTENCES: list[Any] = [
         _memory_pickle,
         "cannot use ':memory:': only a manager of a database file can go to " + "another process",
     ),
-    (_nul, "backup 'a\\x00b': a path must be a text without NUL"),
     (
         _server,
         f"cannot use 'mysql://…': use the path of a file, or one of {KNOWN_URLS}",
@@ -568,22 +516,3 @@ def test_a_pickled_manager_connects_by_itself(path: Path) -> None:
     assert not copy.is_connected
     assert [one.name for one in copy.get_all(Speaker)] == ["Ada"]
     copy.close()
-
-
-def test_threads_write_to_one_manager(db: DatabaseManager) -> None:
-    """Sixteen threads write at once; nothing is lost and their connections end with them."""
-
-    def write(number: int) -> None:
-        for count in range(25):
-            db.add(Speaker(name=f"{number}-{count}"))
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({one.name for one in db.get_all(Speaker)}) == 400
-    deadline = time.monotonic() + 10  # a thread's end follows its join()
-    while len(db.database.connections) > 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(db.database.connections) == 1

@@ -71,11 +71,6 @@ class Connection(sqlite3.Connection):
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it was not closed."""
-        return id(self) in forks.connections
-
     def close(self) -> None:
         """Close the connection."""
         super().close()
