@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 import peewee as pw
 
 from voices_peewee.database.query import Query, mapper
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import (
     AmbiguousNameError,
+    DatabaseError,
     InvalidValueError,
     NotFoundError,
     QueryError,
@@ -34,6 +36,13 @@ P = ParamSpec("P")
 
 _FEW = 20  # locks
 _PAUSE = 0.2  # s before a server that went away is asked again
+# What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
+_READING = re.compile(
+    r"\s*(explain(\s*\([^)]*\)|\s+(query|plan|analyze|verbose)\b)*\s+)?(select|with|values)\b",
+    re.IGNORECASE,
+)
+_WRITES = "this statement would change the database; pass write=True to allow it"
+_OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True"
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
@@ -188,6 +197,24 @@ class Store:
             self.engine.lock("sources")
         elif keys:
             self.engine.lock(*keys, shared="sources")
+
+    def read_raw(self, sql: str, params: Any) -> list[dict[str, Any]]:
+        """Return the rows of a user's statement that can change neither rows nor connection."""
+        if not _READING.match(sql):
+            raise QueryError(_OTHERS)
+        try:
+            with self.reading():
+                rows: list[dict[str, Any]] = self.engine.read_raw(sql, params)
+                return rows
+        except DatabaseError as error:
+            if self.engine.is_refused_write(error.__cause__):
+                raise QueryError(_WRITES) from error
+            raise
+
+    def write_raw(self, sql: str, params: Any) -> list[dict[str, Any]]:
+        """Run a user's statement in a transaction and return its rows."""
+        with self.writing():
+            return as_dicts(self.engine.execute_raw(sql, params))
 
     def stream(self, sql: str, parameters: Any) -> Any:
         """Return a cursor for many rows, which are not held in memory at once."""
