@@ -95,7 +95,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self.pgconn.transaction_status != _IDLE
+        return self.pgconn.transaction_status not in (_IDLE, TransactionStatus.UNKNOWN)
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Run a statement, its values as ``?`` or as ``%s``."""

@@ -160,7 +160,11 @@ class Store:
         database = self.database
         if database.transaction_depth():
             return False
-        return database.is_closed() or not database.connection().in_transaction
+        return database.is_closed() or not self._held().in_transaction
+
+    def _held(self) -> Any:
+        """Return the open connection; ``connection`` would wait for a server that is away."""
+        return vars(self.database)["_state"].conn
 
     def abandon(self) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
@@ -169,7 +173,7 @@ class Store:
         if self.server is None and not self.is_idle():
             self.database.rollback()
         if not self.is_idle():  # a server's answer is still to come; the next use connects anew
-            self.connection().close()
+            self._held().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do something; do it again when a server goes away meanwhile, until the timeout."""
