@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import pickle
 import stat
 import threading
@@ -138,22 +137,6 @@ def test_add_all_gives_ids_and_keeps_given_ones(db: DatabaseManager) -> None:
     assert {one.id: one.name for one in db.get_all(Speaker)} == {one.id: one.name for one in batch}
     assert batch[1].id == 7
     assert not any(one.is_dirty() for one in batch)
-
-
-def test_add_many_takes_dicts(db: DatabaseManager) -> None:
-    """Rows given as dicts get the defaults of the model."""
-    ada = db.create_speaker("Ada")
-    rows = [
-        {"filename": "a", "speaker": ada},
-        {"filename": "b", "speaker_id": ada.id, "duration": 2},
-    ]
-    assert db.add_many(ProcessedFile, rows) == 2
-    files = db.get_all(ProcessedFile)
-    assert [(file.speaker_id, file.duration, file.metadata) for file in files] == [
-        (1, None, {}),
-        (1, 2.0, {}),
-    ]
-    assert files[0].created_at.tzinfo is not None
 
 
 def test_update_writes_changes_and_moves_updated_at(db: DatabaseManager) -> None:
@@ -448,23 +431,6 @@ def test_sentences_about_records(
     with pytest.raises(errors.VoicesError) as caught:
         act(db)
     assert str(caught.value) == sentence.format(path=db.path)
-
-
-def test_naive_times_are_refused(db: DatabaseManager) -> None:
-    """A time without a zone is refused, since nobody can know what it means."""
-    file = ProcessedFile(filename="a")
-    with pytest.raises(errors.InvalidValueError) as caught:
-        db.add(
-            ProcessingHistory(
-                processed_file=file,
-                operation_type="x",
-                start_time=dt.datetime(2026, 1, 2, 3, 4),  # noqa: DTZ001 - the point of the test
-            )
-        )
-    assert str(caught.value) == (
-        "start_time '2026-01-02 03:04:00' has no time zone; "
-        "use datetime.now(timezone.utc) or .astimezone()"
-    )
 
 
 def test_raw_queries_write_when_told(db: DatabaseManager) -> None:

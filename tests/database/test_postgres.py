@@ -270,12 +270,6 @@ def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
         assert len(list(page.rows)) == 3000
 
 
-def test_migrations_and_models_make_the_same_schema(db: DatabaseManager) -> None:
-    """The migrated database has the models' columns, constraints and indexes, to the last one."""
-    assert drift(db.database, MODELS, views=VIEWS) == []
-    assert db.check() == []
-
-
 CHANGES = [
     (
         "ALTER TABLE speakers DROP COLUMN description CASCADE",

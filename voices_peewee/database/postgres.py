@@ -239,13 +239,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         values = [*([shared] if shared else []), *sorted(keys)]
         self.connection().execute(f"SELECT {', '.join(calls)}", values)
 
-    @property
-    def connections(self) -> list[Connection]:
-        """The open connections of all threads; those that wait in the pool are not among them."""
-        with self._pool_lock:
-            used = [one.connection for one in self._in_use.values()]
-        return [one for one in used if not one.closed]
-
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""
         made = list(self.made.values())
