@@ -20,9 +20,8 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.conninfo import conninfo_to_dict
 
-from voices_peewee.database.dialects import for_psycopg
 from voices_peewee.database.forks import forks
-from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
+from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
 from voices_peewee.database.server_url import masked, split_options
 from voices_peewee.errors import DatabaseError
 

@@ -13,6 +13,7 @@ import re
 import select
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import peewee as pw
@@ -22,7 +23,6 @@ from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from voices_peewee.database.dialects import for_psycopg
 from voices_peewee.errors import (
     DatabaseBusyError,
     DatabaseError,
@@ -50,6 +50,27 @@ _SESSION: Final = {
 _NOT_UTF8: Final = (
     "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
 )
+
+
+_PIECE: Final = re.compile(
+    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
+    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=256)
+def for_psycopg(sql: str) -> str:
+    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["place"]:
+            return "%s"
+        if match["name"]:
+            return f"%({match['name']})s"
+        return match.group().replace("%", "%%")
+
+    return _PIECE.sub(replace, sql)
 
 
 class _Text(Loader):
