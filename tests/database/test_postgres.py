@@ -167,6 +167,18 @@ def test_without_psycopg_the_sentence_says_how_to_get_it() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {told}\n")
 
 
+def test_a_command_of_a_file_loads_no_driver(tmp_path: Path) -> None:
+    """Who uses a file does not wait for psycopg, which is there all the same afterwards."""
+    script = (
+        "import sys; from voices_peewee.cli import cli\n"
+        "cli(['--db', sys.argv[1], 'init'], standalone_mode=False)\n"
+        "print('peewee' in sys.modules, 'psycopg' in sys.modules); import psycopg"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "v.db"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "True False")
+
+
 def test_the_password_comes_from_the_environment(
     server: postgres_server.Server, url: str, tmp_path: Path
 ) -> None:
