@@ -171,9 +171,10 @@ def test_a_command_of_a_file_loads_no_driver(tmp_path: Path) -> None:
     """Who uses a file does not wait for psycopg, which is there all the same afterwards."""
     script = (
         "import sys; from voices_peewee.cli import cli\n"
-        "cli(['--db', sys.argv[1], 'init'], standalone_mode=False)\n"
+        "cli(['--db', sys.argv[1], 'list-speakers'], standalone_mode=False)\n"
         "print('peewee' in sys.modules, 'psycopg' in sys.modules); import psycopg"
     )
+    DatabaseManager(tmp_path / "v.db").initialize().close()
     command = [sys.executable, "-c", script, tmp_path / "v.db"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "True False")
