@@ -139,10 +139,8 @@ class DatabaseManager(
                 begin with SELECT, WITH, VALUES or EXPLAIN.
             DatabaseError: The statement is wrong.
         """
-        from voices_peewee.database import raw_query
-
-        run = raw_query.write if write else raw_query.read
-        return run(self.store, sql, params)
+        run = self.store.write_raw if write else self.store.read_raw
+        return run(sql, params)
 
     def table_exists(self, name: str) -> bool:
         """Whether the database has a table of that name."""

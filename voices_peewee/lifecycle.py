@@ -54,15 +54,11 @@ class Lifecycle:
             )
         self.timeout = timeout
         self._given: pw.SqliteDatabase | None = None
-        if isinstance(database, pw.Proxy):
-            database = database.obj
-        if isinstance(database, pw.Database):
-            if not isinstance(database, pw.SqliteDatabase):
-                raise DatabaseError(
-                    type(database).__name__, "give the URL of a server, not a Peewee database"
-                )
-            self._given = database
-            self.path = str(database.database)
+        if isinstance(database, pw.SqliteDatabase):
+            self._given, self.path = database, str(database.database)
+        elif isinstance(database, pw.Database):
+            kind = type(database).__name__
+            raise DatabaseError(kind, "give the URL of a server, not a Peewee database")
         else:
             self.path = resolve(database)
         self._url: str | None = None
@@ -304,11 +300,7 @@ class Lifecycle:
         return path
 
     def _back_up_first(self, _: list[str]) -> None:
-        """Back up before a change of many rows; a backup's own reader is not stopped by our lock.
-
-        Raises:
-            ServerBackupError: The database is on a server.
-        """
+        """Back up before a change of many rows; its own reader is not stopped by our lock."""
         from voices_peewee.upkeep.methods import snapshot
 
         if self.path == MEMORY:
@@ -362,20 +354,12 @@ class Lifecycle:
     @contextmanager
     def _as_it_is(self) -> Iterator[Store]:
         """Give the open database, or open it for a look, whatever its migrations are."""
-        with self._opened(create=False) as store:
-            yield store
-
-    @contextmanager
-    def _opened(self, *, create: bool) -> Iterator[Store]:
-        """Give the open database, or open it meanwhile, unbound."""
-        if self._store is not None:
-            yield self._store
-            return
-        store = self._open(create=create)
+        store = self._store or self._open(create=False)
         try:
             yield store
         finally:
-            store.close()
+            if store is not self._store:
+                store.close()
 
     @contextmanager
     def _migrating(self, *, create: bool) -> Iterator[Store]:
@@ -407,11 +391,7 @@ class Lifecycle:
             raise PendingMigrationsError(self.path, pending)
 
     def _share(self) -> bool:
-        """Use the store that another manager has open on the same database.
-
-        Raises:
-            AlreadyConnectedError: The models are bound to another database.
-        """
+        """Use the store that another manager has open on the same database."""
         _close_unused()
         if _bound is None:
             return False

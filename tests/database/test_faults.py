@@ -17,7 +17,7 @@ import pytest
 from support.cli_tools import run
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
-from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.database.forks import is_open_here
 from voices_peewee.records.audio_files import content_hash
 
 pytestmark = pytest.mark.sqlite(
@@ -103,9 +103,6 @@ def state(folder: Path) -> dict[str, str]:
         for one in folder.iterdir()
         if one.is_file()
     }
-
-
-# The disk
 
 
 def mounted(folder: Path) -> bool:
@@ -224,9 +221,6 @@ def test_a_file_size_limit(path: Path) -> None:
     assert sound(path)
 
 
-# Permissions
-
-
 @pytest.mark.parametrize(
     ("file_mode", "folder_mode"),
     [(0o444, 0o555), (0o644, 0o555)],
@@ -342,9 +336,6 @@ def test_no_permission(tmp_path: Path) -> None:
     folder.chmod(0o755)
 
 
-# Locks and files that go away
-
-
 @contextmanager
 def locked(path: Path, statement: str) -> Iterator[None]:
     """Let another program hold a lock."""
@@ -412,20 +403,16 @@ def test_a_lock_that_is_given_back_in_time(path: Path) -> None:
         assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
 
 
-def _removed(path: Path) -> None:
-    path.unlink()
+def _replaced(path: Path) -> None:
+    copy = Path(shutil.copy(path, path.with_name("copy.db")))
+    copy.replace(path)
 
 
 def _moved(path: Path) -> None:
     path.rename(path.with_name("moved.db"))
 
 
-def _replaced(path: Path) -> None:
-    copy = Path(shutil.copy(path, path.with_name("copy.db")))
-    copy.replace(path)
-
-
-@pytest.mark.parametrize("harm", [_removed, _moved, _replaced])
+@pytest.mark.parametrize("harm", [Path.unlink, _moved, _replaced])
 def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], None]) -> None:
     """Nothing is written to a file that nobody will find again."""
     small(path)
@@ -544,9 +531,6 @@ def test_a_file_of_the_original_module_says_how_to_import_it(path: Path) -> None
         assert run("--db", path, *command) == (1, "", sentence)
 
 
-# Files that are not what they seem
-
-
 def _text(path: Path) -> None:
     path.write_text("these are not the rows that you are looking for\n" * 100)
 
@@ -602,60 +586,44 @@ def _dangling(path: Path) -> None:
     path.symlink_to(path.with_name("nowhere.db"))
 
 
-def _folder(path: Path) -> None:
-    path.mkdir()
-
-
-def _pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
 MISSING = "there is no database; run 'voices init' to create it"
 DAMAGED = "the file is damaged (database disk image is malformed); restore a backup"
 NOT_SQLITE = "it is not an SQLite database"
 
-WRONG: list[tuple[str, Callable[[Path], None], str, str | None]] = [
-    ("nothing", lambda _: None, MISSING, None),
-    ("text", _text, NOT_SQLITE, NOT_SQLITE),
-    ("empty", Path.touch, MISSING, None),
-    (
-        "another application's",
-        _stranger,
-        "it is a database of another application (songs)",
-        "it is a database of another application (songs)",
-    ),
-    ("truncated", _truncated, DAMAGED, DAMAGED),
-    ("flipped magic", _flipped(0, 16), NOT_SQLITE, NOT_SQLITE),
-    ("flipped header", _flipped(16, 100), NOT_SQLITE, NOT_SQLITE),
-    ("flipped schema page", _flipped(100, 300), DAMAGED, DAMAGED),
-    (
-        "WAL without a database",
-        _wal_alone,
-        MISSING,
-        "'voices.db-wal' is there without it; move that away first",
-    ),
-    ("dangling symlink", _dangling, MISSING, None),
-    ("folder", _folder, "it is not a file", "it is not a file"),
-    ("pipe", _pipe, "it is not a file", "it is not a file"),
-]
+STRANGE = "it is a database of another application (songs)"
+WAL_ALONE = "'voices.db-wal' is there without it; move that away first"
+NO_FILE = "it is not a file"
+
+# What opening says and, where it differs, what creating says; "" where that makes one.
+WRONG: dict[str, tuple[Callable[[Path], None], str, str | None]] = {
+    "nothing": (lambda _: None, MISSING, ""),
+    "text": (_text, NOT_SQLITE, None),
+    "empty": (Path.touch, MISSING, ""),
+    "another application's": (_stranger, STRANGE, None),
+    "truncated": (_truncated, DAMAGED, None),
+    "flipped magic": (_flipped(0, 16), NOT_SQLITE, None),
+    "flipped header": (_flipped(16, 100), NOT_SQLITE, None),
+    "flipped schema page": (_flipped(100, 300), DAMAGED, None),
+    "WAL without a database": (_wal_alone, MISSING, WAL_ALONE),
+    "dangling symlink": (_dangling, MISSING, ""),
+    "folder": (Path.mkdir, NO_FILE, None),
+    "pipe": (os.mkfifo, NO_FILE, None),
+}
 
 
-@pytest.mark.parametrize(
-    ("make", "opened", "created"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG]
-)
-def test_files_that_are_not_what_they_seem(
-    path: Path, make: Callable[[Path], None], opened: str, created: str | None
-) -> None:
+@pytest.mark.parametrize("name", WRONG)
+def test_files_that_are_not_what_they_seem(path: Path, name: str) -> None:
     """One sentence for each, from the shell and from Python; not a byte and no file is changed."""
+    make, opened, created = WRONG[name]
     make(path)
     before = state(path.parent)
     outcome = run("--db", path, "status")
     assert outcome == (1, "", f"Error: cannot use {str(path)!r}: {opened}\n")
     assert state(path.parent) == before
-    if created is not None:
+    if created != "":
         with pytest.raises(errors.DatabaseError) as caught:
             DatabaseManager(path).initialize()
-        assert str(caught.value) == f"cannot use {str(path)!r}: {created}"
+        assert str(caught.value) == f"cannot use {str(path)!r}: {created or opened}"
         assert state(path.parent) == before
 
 

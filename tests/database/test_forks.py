@@ -111,12 +111,6 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "0\n['inner', 'outer', 'outer again', 'parent', 'parent again']\n",
     ),
-    "a child that never uses it": (
-        """
-        add("parent"); print(ended(child(lambda: None))); add("parent again"); print(names())
-        """,
-        "0\n['parent', 'parent again']\n",
-    ),
     "inside a transaction": (
         """
         ready, go = Signal(), Signal()
@@ -166,20 +160,6 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "0\n" + f"{REFUSED}1\n" * 2 + "3 ['0', '1', '2']\n",
     ),
-    "while rows are read": (
-        """
-        db.add_many(Speaker, [{"name": f"{number:04}"} for number in range(1000)])
-        rows = iter(db.list_rows("speakers", limit=None).rows); first = next(rows)
-        def work():
-            for _ in range(1000):
-                next(rows)
-        print(ended(child(work))); print(len(list(rows)))
-        """,
-        (
-            "cannot use '{path}': the manager is not connected; call connect() or initialize()\n"
-            "1\n999\n"
-        ),
-    ),
     "an in-memory database": (
         """
         db.close(); memory = db; db = DatabaseManager(":memory:").initialize()
@@ -189,19 +169,6 @@ CASES: dict[str, tuple[str, str]] = {
             "cannot use ':memory:': an in-memory database is seen only by the thread and process "
             "that opened it; use a file\n1\n['parent']\n"
         ),
-    ),
-    "two databases": (
-        """
-        from voices_peewee.database.sqlite import VoicesSqlite
-        other = VoicesSqlite(path + ".other", timeout=5)
-        other.execute_sql("CREATE TABLE t (x)")
-        def work():
-            add("child"); other.execute_sql("INSERT INTO t VALUES (1)")
-        pid = child(work); other.execute_sql("INSERT INTO t VALUES (2)"); code = ended(pid)
-        found = other.execute_sql("SELECT x FROM t ORDER BY x").fetchall(); other.close()
-        print(code, names(), found)
-        """,
-        "0 ['child'] [(1,), (2,)]\n",
     ),
     "a process pool": (
         """
@@ -274,8 +241,7 @@ def test_forks_among_busy_threads(path: Path, count: int) -> None:
     assert run(path, body, str(count)) == "{3} True\n"
 
 
-@pytest.mark.parametrize("count", [50])
-def test_forks_leak_no_descriptors(path: Path, count: int) -> None:
+def test_forks_leak_no_descriptors(path: Path) -> None:
     """A parent and the last of many children have as many open files as at first."""
     body = """
         def open_files():
@@ -283,10 +249,10 @@ def test_forks_leak_no_descriptors(path: Path, count: int) -> None:
         add("parent"); before = open_files()
         def work():
             add("child"); assert open_files() <= before, open_files()
-        codes = {ended(child(work)) for _ in range(int(sys.argv[2]))}
+        codes = {ended(child(work)) for _ in range(50)}
         print(codes, len(names()), open_files() - before)
         """
-    assert run(path, body, str(count)) == f"{{0}} {count + 1} 0\n"
+    assert run(path, body) == "{0} 51 0\n"
 
 
 def test_sixteen_threads_write_and_read(path: Path) -> None:

@@ -68,11 +68,9 @@ def interrupted_at(place: int, act: Callable[[], object]) -> bool:
 
 def require_working(db: DatabaseManager, place: Path | str) -> None:
     """The same manager writes, another thread writes, another connection sees both, a child too."""
-    mine = db.create_speaker("mine", unique=False).id
+    mine = db.create_speaker("mine").id
     theirs: list[int] = []
-    thread = threading.Thread(
-        target=lambda: theirs.append(db.create_speaker("theirs", unique=False).id)
-    )
+    thread = threading.Thread(target=lambda: theirs.append(db.create_speaker("theirs").id))
     thread.start()
     thread.join(20)
     assert theirs, "another thread cannot write"
@@ -87,7 +85,7 @@ def require_a_childs_write(db: DatabaseManager) -> None:
     if child == 0:
         status = 1
         try:
-            db.create_speaker("child", unique=False)
+            db.create_speaker("child")
             status = 0
         finally:
             os._exit(status)

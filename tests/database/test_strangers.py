@@ -28,39 +28,21 @@ from voices_peewee.cli import cli
 
 INJECTIONS = [
     "'; DROP TABLE speakers; --",
-    '") OR 1=1 --',
     "x' UNION SELECT sql FROM sqlite_master --",
-    "name; DELETE FROM speakers",
-    "(SELECT 1)",
-    '"name" DESC, (SELECT 1)',
     "%_%",
     "=cmd|'/c calc'!A1",
-    "@SUM(1)",
-    "+1+1",
     "-1+1",
     "\t=1",
-    "\r=1",
     "\x1b]0;owned\x07",
-    "\x1b[31m",
-    "\x9b31m",
     "\u202egnp.exe",
     "\x00",
     "\ud800",
-    "{}",
     "$.a",
-    "a.b.c",
-    "-",
     "",
-    " ",
     "--help",
     "parameters.'",
-    'parameters."',
     "tags[0]",
-    "duration:..",
     "si_snri:1..x",
-    "^",
-    ":",
-    "a:b:c",
 ]
 
 texts = st.one_of(
@@ -109,9 +91,6 @@ def refuses(act: Callable[[], object]) -> None:
         act()
 
 
-# Python
-
-
 @fuzzed
 @given(name=texts, description=st.none() | texts, tags=st.lists(texts, max_size=4))
 @example(name="'; DROP TABLE speakers; --", description="\x00", tags=["\ud800"])
@@ -122,7 +101,7 @@ def test_names_and_tags(
     before = tables(filled)
     count = len(filled.get_all(Speaker))
     try:
-        made = filled.create_speaker(name, description, tags, unique=False)
+        made = filled.create_speaker(name, description, tags)
     except errors.VoicesError:
         assert len(filled.get_all(Speaker)) == count
     else:
@@ -191,28 +170,17 @@ def test_metric_names_and_json_keys(
     "sql",
     [
         "DELETE FROM speakers",
-        "  delete from speakers",
-        "/* x */ DELETE FROM speakers",
-        "-- x\nDELETE FROM speakers",
         "WITH x AS (SELECT 1) DELETE FROM speakers",
-        "EXPLAIN SELECT 1; DELETE FROM speakers",
         "SELECT 1; DELETE FROM speakers",
         "SELECT 1; COMMIT; DELETE FROM speakers",
-        "WITH x AS (SELECT 1) DELETE FROM speakers RETURNING id",
         "WITH x AS (SELECT 'Eve' AS name) INSERT INTO speakers (name) SELECT name FROM x",
         "WITH x AS (DELETE FROM speakers RETURNING id) SELECT * FROM x",
         "PRAGMA user_version = 5",
         "EXPLAIN PRAGMA foreign_keys = 0",
-        "EXPLAIN QUERY PLAN PRAGMA ignore_check_constraints = 1",
-        "PRAGMA query_only = 0",
-        "PRAGMA writable_schema = 1",
         "SELECT load_extension('other')",
-        "CREATE TEMP TABLE other (id)",
         "ATTACH 'other.db' AS other",
         "VACUUM INTO 'other.db'",
         "BEGIN",
-        "DROP TABLE speakers",
-        "REPLACE INTO speakers (name) VALUES (1)",
     ],
 )
 def test_raw_queries_only_read(filled: DatabaseManager, tmp_path: Path, sql: str) -> None:
@@ -224,34 +192,20 @@ def test_raw_queries_only_read(filled: DatabaseManager, tmp_path: Path, sql: str
     assert filled.create_speaker("still writable").id
 
 
-# The command line
-
-
 COMMANDS = [
     ["add-speaker"],
     ["add-tags", "Ada"],
-    ["remove-tags", "Ada"],
     ["update-speaker", "Ada", "--name"],
     ["delete-speaker", "--yes"],
-    ["list-speakers"],
     ["list-speakers", "--sort"],
     ["list-files", "--columns"],
     ["list-history", "--model"],
-    ["list-history", "--since"],
-    ["list-performance", "--search"],
-    ["list-tags", "--json", "--sort"],
-    ["link-file", "1"],
     ["update-file", "1", "--metadata"],
-    ["delete-file", "--yes"],
-    ["pending", "--operation", "separation", "--parameters"],
     ["leaderboard", "--metric"],
     ["compare", "demucs"],
     ["show-run"],
-    ["verify-backup"],
-    ["restore", "--yes"],
     ["create-migration"],
     ["rollback-migration", "--to"],
-    ["status"],
     [],
 ]
 
@@ -312,9 +266,6 @@ def test_raw_csv_is_as_stored(db: DatabaseManager) -> None:
     assert run(*words, "--raw").out == "description\n=1+1\n"
 
 
-# Permissions and code
-
-
 def test_new_files_are_for_their_owner(tmp_path: Path) -> None:
     """Databases, their WALs and backups are readable by their owner only, whatever the umask."""
     before = os.umask(0)
@@ -354,9 +305,6 @@ def test_migrations_of_the_working_directory_are_not_run(tmp_path: Path) -> None
         )
         assert "Traceback" not in done.stderr
         assert (command[0], mark.exists()) == (command[0], False)
-
-
-# Sizes
 
 
 SIZES = [

@@ -39,9 +39,13 @@ def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        from voices_peewee.db_manager import DatabaseManager
+        from voices_peewee.database.server_url import without_drivers
 
-        manager = DatabaseManager(**click.get_current_context().ensure_object(dict))
+        options = click.get_current_context().ensure_object(dict)
+        with without_drivers(options.get("database")):
+            from voices_peewee.db_manager import DatabaseManager
+
+        manager = DatabaseManager(**options)
         return function(manager, *args, **kwargs)
 
     return with_manager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import peewee as pw
@@ -31,9 +29,6 @@ def plain(value: object) -> pw.Value:
 def nodes(*parts: Any) -> pw.NodeList:
     """Return pieces of SQL in a row; a text is SQL, not a value."""
     return pw.NodeList(tuple(pw.SQL(part) if isinstance(part, str) else part for part in parts))
-
-
-# JSON, on PostgreSQL
 
 
 def inner(field: Any, keys: Sequence[str]) -> Any:
@@ -90,26 +85,3 @@ def elements(value: Any, alias: str) -> pw.NodeList:
         *('COLLATE "C" AS value,', as_number(one), "AS number FROM jsonb_array_elements("),
         *(listed, f") AS element) AS {alias}"),
     )
-
-
-# Placeholders
-
-_PIECE: Final = re.compile(
-    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
-    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
-    re.DOTALL | re.VERBOSE,
-)
-
-
-@lru_cache(maxsize=256)
-def for_psycopg(sql: str) -> str:
-    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match["place"]:
-            return "%s"
-        if match["name"]:
-            return f"%({match['name']})s"
-        return match.group().replace("%", "%%")
-
-    return _PIECE.sub(replace, sql)

@@ -14,28 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from voices_peewee.database.forks import Connection
+from voices_peewee.database.server_url import MEMORY as MEMORY
 from voices_peewee.database.wording import Translated, code_of
 from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
 
-MEMORY: Final = ":memory:"
 
-
-def facts_of(path: str) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
+def size_of(path: str) -> int:
+    """Return the size of a file in bytes, 0 where there is none."""
     try:
-        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+        return os.stat(path).st_size  # noqa: PTH116 - a Path costs more, and each write pays
     except OSError:
-        return None
-
-
-def identity_of(facts: os.stat_result | None) -> tuple[int, int] | None:
-    """Return the device and inode of a file of which the system says this."""
-    return None if facts is None else (facts.st_dev, facts.st_ino)
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """Return the device and inode of a file, or None where there is none."""
-    return identity_of(facts_of(path))
+        return 0
 
 
 def inspect(path: str) -> str:
@@ -43,11 +32,6 @@ def inspect(path: str) -> str:
 
     The file is not opened: closing it would take away the locks that this process's other
     connections to it hold, and another program would remove the WAL under their feet.
-
-    Raises:
-        NotVoicesError: Something else is there.
-        DatabaseError: The file may not be read, or has a second name, beside which a second
-            WAL would lie: two programs would lose each other's rows.
     """
     try:
         found = Path(path).stat()
@@ -91,27 +75,14 @@ def _reason(error: OSError) -> str:
 
 
 def require_voices(path: str, history_table: str, timeout: float) -> None:
-    """Refuse a file that is there but is not ours, before anything writes to it.
-
-    Raises:
-        DatabaseMissingError: Nothing is there, or an empty file.
-        NotVoicesError: The file is something else, or another application's.
-        DatabaseDamagedError: The file is broken.
-        DatabaseBusyError: Another program kept it locked for longer than ``timeout`` (s).
-        DatabaseError: The file may not be read.
-    """
+    """Refuse a file that is there but is not ours, before anything writes to it."""
     if inspect(path) != "file":
         raise DatabaseMissingError(path)
     refuse_strangers(path, history_table, timeout)
 
 
 def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
-    """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed.
-
-    Raises:
-        NotVoicesError: The file belongs to another application.
-        DatabaseDamagedError: The file is broken.
-    """
+    """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed."""
     with Translated(path, timeout):
         tables, is_ours = _look_still(path, history_table, timeout)
     if not is_ours:
@@ -122,12 +93,7 @@ _ORIGINAL: Final = {"speakers", "processed_files", "processing_history", "model_
 
 
 def refuse_tables(path: str, tables: list[str], *, is_new: bool = True) -> None:
-    """Refuse a database without our history that has tables.
-
-    Raises:
-        NotVoicesError: It has.
-        DatabaseMissingError: It has none, and is not to be filled: ``is_new`` is false.
-    """
+    """Refuse a database without our history that has tables."""
     if not tables and not is_new:
         raise DatabaseMissingError(path)
     if _ORIGINAL.issubset(tables):
@@ -188,16 +154,11 @@ def lies_still(path: str, error: sqlite3.OperationalError) -> bool:
 def _has(path: str, *suffixes: str) -> bool:
     """Whether a file lies beside a database that holds something of it."""
     real = os.path.realpath(path)
-    return any((found := facts_of(real + end)) is not None and found.st_size for end in suffixes)
+    return any(size_of(real + end) for end in suffixes)
 
 
 def create_file(path: str) -> None:
-    """Create the folder (owner only) and an empty database file (owner only, umask respected).
-
-    Raises:
-        DatabaseError: The folder or the file cannot be made, or the rest of a database whose
-            file is gone lies there: SQLite would delete what is in its WAL.
-    """
+    """Create the folder (owner only) and an empty database file (owner only, umask respected)."""
     left = f"{os.path.realpath(path)}-wal"
     if os.path.lexists(left) and inspect(path) != "file":
         raise DatabaseError(path, f"{Path(left).name!r} is there without it; move that away first")

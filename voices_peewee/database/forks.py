@@ -27,25 +27,49 @@ _REFUSED: Final = (
 )
 
 
+Identity = tuple[int, int]
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+
+
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def is_open_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
+
+    Whoever opens and closes such a file drops the locks of this process's connections, and
+    another program may then remove the WAL under their feet.
+    """
+    wanted, opened = identity(path), forks.open_connections()
+    if wanted is None or not opened:
+        return False
+    real = os.path.realpath(path)
+    return any(
+        real in one.names or wanted == one.file or wanted in (one.sidecars or ()) for one in opened
+    )
+
+
 class Connection(sqlite3.Connection):
     """A connection that a forked child knows of; ``owner`` tells whose it is."""
 
     begun = False
-    file: Any = None
-    sidecars: Any = None
+    sidecars: tuple[Identity | None, ...] | None = None
 
     def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
         self.path = _path_of(str(database))
         if forks.refused:
             raise DatabaseError(self.path, _REFUSED)
         super().__init__(database, *args, **options)
+        real = os.path.realpath(self.path)
+        self.file, self.names = identity(real), {real + end for end in _BESIDE}
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it was not closed."""
-        return id(self) in forks.connections
 
     def close(self) -> None:
         """Close the connection."""

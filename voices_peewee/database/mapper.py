@@ -44,11 +44,7 @@ Binder = tuple[str, Any, Converter]
 
 
 def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
-    """Return the values of one row as the database takes them.
-
-    Raises:
-        InvalidValueError: A value does not fit its column.
-    """
+    """Return the values of one row as the database takes them."""
     get = data.get
     try:
         return [
@@ -181,19 +177,11 @@ class Mapper(Generic[M]):
         return next(self.build(rows), None)
 
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
-        """Return the parameters of ``insert_sql`` for the values of one object.
-
-        Raises:
-            InvalidValueError: A value does not fit its column.
-        """
+        """Return the parameters of ``insert_sql`` for the values of one object."""
         return stored(self._binders, data)
 
     def insert(self, connection: Any, instance: M) -> M:
-        """Insert one object and give it its id.
-
-        Raises:
-            InvalidValueError: A value does not fit its column.
-        """
+        """Insert one object and give it its id."""
         self._link(instance)
         values = self.bind(instance.__data__)
         if self._returns_id:
@@ -205,11 +193,7 @@ class Mapper(Generic[M]):
         return instance
 
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
-        """Insert many objects without ids and give them theirs; needs SQLite's write lock.
-
-        Raises:
-            InvalidValueError: A value does not fit its column.
-        """
+        """Insert many objects without ids and give them theirs; needs SQLite's write lock."""
         if not instances:
             return
         keys = self.new_ids(connection, len(instances))
@@ -236,11 +220,7 @@ class Mapper(Generic[M]):
             yield values
 
     def insert_dicts(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Insert many mappings of field names to values; return how many.
-
-        Raises:
-            InvalidValueError: A key is no field, or a value does not fit its column.
-        """
+        """Insert many mappings of field names to values; return how many."""
         count = 0
         for keys, alike in groupby(rows, key=_given if self._returns_id else tuple):
             count += connection.executemany(*self._statement(keys, alike)).rowcount

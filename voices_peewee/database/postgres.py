@@ -20,9 +20,8 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.conninfo import conninfo_to_dict
 
-from voices_peewee.database.dialects import for_psycopg
 from voices_peewee.database.forks import forks
-from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
+from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
 from voices_peewee.database.server_url import masked, split_options
 from voices_peewee.errors import DatabaseError
 
@@ -239,13 +238,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         values = [*([shared] if shared else []), *sorted(keys)]
         self.connection().execute(f"SELECT {', '.join(calls)}", values)
 
-    @property
-    def connections(self) -> list[Connection]:
-        """The open connections of all threads; those that wait in the pool are not among them."""
-        with self._pool_lock:
-            used = [one.connection for one in self._in_use.values()]
-        return [one for one in used if not one.closed]
-
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""
         made = list(self.made.values())
@@ -294,11 +286,7 @@ def _spelled(sql: str, parameters: Any) -> str:
 
 
 def open_server(url: str, *, timeout: float) -> Server:
-    """Return the database of a URL, not connected yet.
-
-    Raises:
-        ValueError: libpq cannot read the URL.
-    """
+    """Return the database of a URL, not connected yet."""
     try:
         return Server(url, timeout=timeout)
     except psycopg.ProgrammingError as error:

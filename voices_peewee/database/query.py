@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import (
-    Mapper,
-    forget_statements,
-    mapper,
-    no_full_collection,
-)
-from voices_peewee.database.results import ResultList, python_rows, run_query
+from voices_peewee.database.mapper import Mapper, forget_statements, mapper, no_full_collection
+from voices_peewee.database.results import ResultList, run_query
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering.table import ROWS, cut_note, html_lines, html_table
-from voices_peewee.schema.models import BaseModel, database_proxy
-from voices_peewee.schema.vocabulary import describe
+from voices_peewee.schema.models import BaseModel
 
 __all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
 
@@ -72,21 +65,6 @@ class Query(_Select[M]):
             QueryError: A column of ``expand`` is unknown or holds no JSON.
         """
         return query_frame(self, self.model._meta.database, expand=expand)
-
-    def _repr_html_(self) -> str:
-        if database_proxy.obj is None:
-            return html_lines(f"a query of {self.model.__name__}; no database is connected")
-        most = ROWS + 1 if self._limit is None else min(self._limit, ROWS + 1)
-        if self._is_default:
-            names = self.model.glance()
-            columns = [describe(name) for name in names]
-            rows = [[getattr(one, name) for name in names] for one in self.clone().limit(most)]
-        else:
-            specs, batches = run_query(self.limit(most), self.model._meta.database)
-            columns = [describe(spec.name, spec.kind) for spec in specs]
-            rows = list(python_rows(specs, batches))
-        total = len(rows) if len(rows) <= ROWS else self.count()
-        return html_table(columns, rows[:ROWS], note=cut_note(min(len(rows), ROWS), total))
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:
         """Run the query and yield its rows without keeping them."""

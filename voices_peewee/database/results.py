@@ -120,16 +120,6 @@ def _batches(cursor: Any) -> Batches:
         yield batch
 
 
-def python_rows(specs: Sequence[Spec], batches: Batches) -> Iterator[list[Any]]:
-    """Yield the rows of a query with Python's values."""
-    for batch in batches:
-        for row in batch:
-            yield [
-                value if value is None or spec.read is None else spec.read(value)
-                for spec, value in zip(specs, row, strict=True)
-            ]
-
-
 class ResultList(list[T], Generic[T]):
     """A list of results that notebooks show as a table; equal to a list of the same items."""
 

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, facts_of, identity, identity_of, lies_still
-from voices_peewee.database.forks import Connection, forks
+from voices_peewee.database.files import MEMORY, lies_still, size_of
+from voices_peewee.database.forks import Connection, forks, identity
 from voices_peewee.database.wording import Translated, code_of
 from voices_peewee.errors import DatabaseError
 
@@ -52,9 +52,7 @@ class _Closer:
 class SqliteEngine:
     """What the store asks of an engine, for a file; ``postgres.Server`` has the same."""
 
-    def connection(self) -> Any:
-        """Return this thread's connection."""
-        raise NotImplementedError
+    connection: Callable[[], Any]  # of the calling thread
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
@@ -83,11 +81,7 @@ class SqliteEngine:
         return self.connection().execute(sql, parameters)
 
     def read_raw(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
-        """Return the rows of a user's statement that may only read.
-
-        Raises:
-            sqlite3.OperationalError: It would do more; see ``is_refused_write``.
-        """
+        """Return the rows of a user's statement that may only read."""
         connection = self.connection()
         try:
             connection.execute("PRAGMA query_only = 1")
@@ -106,12 +100,7 @@ class GivenSqlite(SqliteEngine):
     """A Peewee database of the caller's."""
 
     def __init__(self, database: pw.SqliteDatabase) -> None:
-        self._database = database
-
-    def connection(self) -> Any:
-        """Return this thread's connection."""
-        connection: Callable[[], Any] = self._database.connection
-        return connection()
+        self._database, self.connection = database, database.connection
 
     def close_all(self) -> None:
         """Close the calling thread's connection."""
@@ -149,11 +138,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """The open connections of all threads."""
         return [one for one in forks.open_connections() if one.owner is self._token]
 
-    def connection(self) -> Connection:
-        """Return this thread's connection."""
-        found: Connection = pw.SqliteDatabase.connection(self)
-        return found
-
     def _connect(self) -> Connection:
         if self.database == MEMORY and (self._forked or self.connections):
             raise DatabaseError(
@@ -162,7 +146,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
                 "use a file",
             )
         connection = self._patiently(self._connect_once)
-        connection.file = identity(self.database)
         self._state.closer = _Closer(connection)
         return connection
 
@@ -202,28 +185,22 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self.connection().begun = True
 
     def prepare(self) -> None:
-        """Make sure that what is written now is kept.
-
-        Raises:
-            DatabaseError: The file was removed or replaced, or the transaction was undone.
-        """
+        """Make sure that what is written now is kept."""
         self._use_wal()
         self._require_transaction()
         self._require_file()
 
     def _require_file(self) -> None:
         """Refuse files that are not those that were opened; empty a WAL that has grown."""
-        connection, wal = self.connection(), f"{self._real}-wal"
+        connection, wal, shm = self.connection(), f"{self._real}-wal", f"{self._real}-shm"
         if connection.sidecars is None:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
-            connection.sidecars = identity(wal), identity(f"{self._real}-shm")
-        facts = facts_of(wal)
+            connection.sidecars = identity(wal), identity(shm)
         if connection.file != identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
-        if connection.sidecars != (identity_of(facts), identity(f"{self._real}-shm")):
+        if connection.sidecars != (identity(wal), identity(shm)):
             raise DatabaseError(self.database, _BARED)
-        grown = facts is not None and facts.st_size > self._wal_allowed
-        if grown and not connection.in_transaction:
+        if not connection.in_transaction and size_of(wal) > self._wal_allowed:
             self._checkpoint(connection)
 
     def _checkpoint(self, connection: Connection) -> None:
@@ -238,8 +215,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
-        left = facts_of(f"{self._real}-wal")
-        self._wal_allowed = WAL_LIMIT + (left.st_size if left else 0)
+        self._wal_allowed = WAL_LIMIT + size_of(f"{self._real}-wal")
 
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
@@ -304,24 +280,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._forked = True
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()
-
-
-def is_open_here(path: str | os.PathLike[str]) -> bool:
-    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
-
-    Whoever opens and closes such a file drops the locks of this process's connections, and
-    another program may then remove the WAL under their feet.
-    """
-    try:
-        wanted = identity(os.fspath(path))
-    except ValueError:  # a NUL: no file
-        return False
-    opened = forks.open_connections()
-    if wanted is None or not opened:
-        return False
-    reals = {os.path.realpath(one.path) for one in opened if one.path != MEMORY}
-    known = {identity(real + end) for real in reals for end in ("", "-wal", "-shm", "-journal")}
-    return wanted in known | {one.file for one in opened}
 
 
 def as_dicts(cursor: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 import peewee as pw
 
 from voices_peewee.database.query import Query, mapper
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import (
     AmbiguousNameError,
@@ -35,6 +36,13 @@ P = ParamSpec("P")
 
 _FEW = 20  # locks
 _PAUSE = 0.2  # s before a server that went away is asked again
+# What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
+_READING = re.compile(
+    r"\s*(explain(\s*\([^)]*\)|\s+(query|plan|analyze|verbose)\b)*\s+)?(select|with|values)\b",
+    re.IGNORECASE,
+)
+_WRITES = "this statement would change the database; pass write=True to allow it"
+_OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True"
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
@@ -53,11 +61,11 @@ class _Block(Generic[T]):
     def __enter__(self) -> T:
         self._was_idle = self._store.is_idle()
         try:
-            with self._store.reading():
-                self._block = self._make()
-                self._block.__enter__()
-        except BaseException:
+            self._block = self._make()
+            self._block.__enter__()
+        except BaseException as error:
             self._undo()
+            self._store.translate(error)
             raise
         return self._giving
 
@@ -68,16 +76,16 @@ class _Block(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._store.reading():
-                self._block.__exit__(kind, error, trace)
-        except BaseException:
+            self._block.__exit__(kind, error, trace)
+        except BaseException as failure:
             self._undo()
             if error is None or isinstance(error, Exception):
+                self._store.translate(failure)
                 raise
             return  # the interrupt is the one to be seen
         if error is not None:
             self._undo()
-        self._store.reading().__exit__(kind, error, trace)
+            self._store.translate(error)
 
     def _undo(self) -> None:
         if self._was_idle and not self._store.is_idle():
@@ -113,11 +121,7 @@ class HasStore(Protocol):
 
     @property
     def store(self) -> Store:
-        """The open database.
-
-        Raises:
-            NotConnectedError: It is not open.
-        """
+        """The open database; an error where it is not open."""
 
 
 class Store:
@@ -135,27 +139,16 @@ class Store:
         elif not isinstance(database, VoicesSqlite):
             self.engine = GivenSqlite(database)
 
-    @property
-    def on_server(self) -> Server:
-        """The server's database.
-
-        Raises:
-            DatabaseError: It is a file.
-        """
-        if self.server is None:
-            raise DatabaseError(self.label, "it is not on a server")
-        return self.server
-
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
         return self._reading
 
-    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
-        """Do what is done inside as one transaction, or as a part of the one around it.
+    def translate(self, error: BaseException) -> None:
+        """Raise an error of the driver as ours; leave any other alone."""
+        self._reading.__exit__(type(error), error, None)
 
-        Args:
-            giving: What the block gets.
-        """
+    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
+        """Do what is done inside as one transaction, or as a part of the one around it."""
         return _Block(self, self.database.atomic, giving)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -167,7 +160,11 @@ class Store:
         database = self.database
         if database.transaction_depth():
             return False
-        return database.is_closed() or not database.connection().in_transaction
+        return database.is_closed() or not self._held().in_transaction
+
+    def _held(self) -> Any:
+        """Return the open connection; ``connection`` would wait for a server that is away."""
+        return vars(self.database)["_state"].conn
 
     def abandon(self) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
@@ -176,14 +173,10 @@ class Store:
         if self.server is None and not self.is_idle():
             self.database.rollback()
         if not self.is_idle():  # a server's answer is still to come; the next use connects anew
-            self.connection().close()
+            self._held().close()
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do something; do it again when a server goes away meanwhile.
-
-        Raises:
-            ServerAwayError: It was away for longer than the timeout.
-        """
+        """Do something; do it again when a server goes away meanwhile, until the timeout."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
@@ -198,13 +191,9 @@ class Store:
         self.engine.lock("speakers")
 
     def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
-        """Keep others from recording the same sources, until the transaction ends.
+        """Keep others from recording the same sources or runs, until the transaction ends.
 
         Many at once lock all of them: a server has room for some thousand locks.
-
-        Args:
-            paths: The sources' paths.
-            names: Ids of runs that nobody else may take.
         """
         keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
         keys += [f"run {name}" for name in names]
@@ -212,6 +201,24 @@ class Store:
             self.engine.lock("sources")
         elif keys:
             self.engine.lock(*keys, shared="sources")
+
+    def read_raw(self, sql: str, params: Any) -> list[dict[str, Any]]:
+        """Return the rows of a user's statement that can change neither rows nor connection."""
+        if not _READING.match(sql):
+            raise QueryError(_OTHERS)
+        try:
+            with self.reading():
+                rows: list[dict[str, Any]] = self.engine.read_raw(sql, params)
+                return rows
+        except DatabaseError as error:
+            if self.engine.is_refused_write(error.__cause__):
+                raise QueryError(_WRITES) from error
+            raise
+
+    def write_raw(self, sql: str, params: Any) -> list[dict[str, Any]]:
+        """Run a user's statement in a transaction and return its rows."""
+        with self.writing():
+            return as_dicts(self.engine.execute_raw(sql, params))
 
     def stream(self, sql: str, parameters: Any) -> Any:
         """Return a cursor for many rows, which are not held in memory at once."""
@@ -301,12 +308,7 @@ class Store:
                 raise NotFoundError(kind_of(instance), instance.id)
 
     def speaker(self, key: SpeakerKey) -> Speaker:
-        """Return a speaker by id (``id:3`` as text), object or name.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousNameError: Several have that name.
-        """
+        """Return a speaker by id (``id:3`` as text), object or name."""
         if isinstance(key, Speaker):
             return key
         if isinstance(key, int):
@@ -327,12 +329,7 @@ class Store:
         return named[0] if named else None
 
     def file(self, key: FileKey) -> ProcessedFile:
-        """Return a recording by its path, or any file by id or object.
-
-        Raises:
-            NotFoundError: There is none.
-            AmbiguousNameError: Several recordings have that path.
-        """
+        """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
         if _is_id(key):

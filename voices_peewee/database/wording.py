@@ -69,7 +69,9 @@ def translation(
     if isinstance(cause, VoicesError):
         return cause
     if _is_of_server(cause):
-        from voices_peewee.database.postgres_errors import explain  # late: SQLite needs none of it
+        from voices_peewee.database.postgres_connection import (
+            explain,  # late: SQLite needs none of it
+        )
 
         return explain(cause, database, timeout)
     if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
