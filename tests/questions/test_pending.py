@@ -237,7 +237,7 @@ def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     ]
     runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
     assert plans == [
-        ["SEARCH t1 USING INDEX processed_files_original_path (original_path=?)", runs],
+        ["SEARCH t1 USING COVERING INDEX processed_files_original_path (original_path=?)", runs],
         ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
     ]
 

@@ -154,7 +154,8 @@ def _left(
 
 def _refuse_no_file(source: object, path: str) -> None:
     """Refuse what a shell hands over instead of files: a folder, a pattern that matched nothing."""
-    if os.path.isdir(path):  # noqa: PTH112 - a Path for each of 100,000 files is half the time
+    # Only a folder has something below it; half the time of asking for the path's own facts.
+    if "\0" not in path and os.access(f"{path}/.", os.F_OK):
         raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")
     if _PATTERN.search(path) and not os.path.lexists(path):
         raise InvalidValueError(f"no file matches {str(source)!r}")
@@ -344,7 +345,7 @@ def _touched(path: str) -> float | None:
     if "://" in path:
         return None
     try:
-        status = os.stat(path)  # noqa: PTH116 - as above
+        status = os.stat(path)  # noqa: PTH116 - a Path is half the time
     except (OSError, ValueError):
         return None
     return max(status.st_mtime, status.st_ctime) if stat.S_ISREG(status.st_mode) else None
