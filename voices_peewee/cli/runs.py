@@ -160,17 +160,14 @@ def _files(path: str) -> Iterable[str]:
 
 
 def _read_paths(*, nul: bool) -> Iterator[str]:
-    """Yield the paths on the standard input; lines may end as Windows ends them."""
-    end, first = b"\0" if nul else b"\n", sys.stdin.buffer.read(3)
-    rest = first if nul else first.removeprefix(codecs.BOM_UTF8)
-    while block := sys.stdin.buffer.read(1 << 16):
-        *names, rest = (rest + block).split(end)
-        yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in names)))
-    yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in rest.split(end))))
-
-
-def _line(name: bytes, *, nul: bool) -> bytes:
-    return name if nul else name.removesuffix(b"\r")
+    """Return the paths on the standard input; lines may end as Windows ends them."""
+    given = sys.stdin.buffer.read()
+    if nul:
+        names = given.split(b"\0")
+    else:
+        lines = given.removeprefix(codecs.BOM_UTF8).split(b"\n")
+        names = [line.removesuffix(b"\r") for line in lines]
+    return map(os.fsdecode, filter(None, names))
 
 
 @command(example="voices failures --since -7d")
