@@ -7,12 +7,10 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from enum import Enum
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,6 +32,10 @@ def left(db: DatabaseManager, *sources: Any, **settings: Any) -> dict[Any, str]:
 
 def reason(db: DatabaseManager, source: Any = "/mix/1.wav", **settings: Any) -> str | None:
     return left(db, source, **settings).get(source)
+
+
+def plan(db: DatabaseManager, statement: str) -> list[str]:
+    return [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
 
 
 @pytest.fixture
@@ -66,18 +68,20 @@ def test_sources_come_in_order_with_their_reasons(db: DatabaseManager) -> None:
     add_run(db, "/mix/parameters.wav", run={"parameters": {"shifts": 2}})
     add_run(db, "/mix/model.wav", "svoice:4.0")
     add_run(db, "/mix/operation.wav", run={"operation_type": "denoising"})
-    names = ["new", "operation", "unfinished", "done", "failed", "version", "unversioned"]
-    found = left(db, *(f"/mix/{name}.wav" for name in [*names, "parameters", "model"]))
-    assert list(found.items()) == [
-        ("/mix/new.wav", "never run"),
-        ("/mix/operation.wav", "never run"),
-        ("/mix/unfinished.wav", "unfinished"),
-        ("/mix/failed.wav", "failed"),
-        ("/mix/version.wav", OTHER),
-        ("/mix/unversioned.wav", OTHER),
-        ("/mix/parameters.wav", OTHER),
-        ("/mix/model.wav", "never run"),
-    ]
+    expected: dict[str, str | None] = {
+        "new": "never run",
+        "operation": "never run",
+        "unfinished": "unfinished",
+        "done": None,
+        "failed": "failed",
+        "version": OTHER,
+        "unversioned": OTHER,
+        "parameters": OTHER,
+        "model": "never run",
+    }
+    found = left(db, *(f"/mix/{name}.wav" for name in expected))
+    reasons = [(f"/mix/{name}.wav", why) for name, why in expected.items() if why is not None]
+    assert list(found.items()) == reasons
 
 
 @pytest.mark.parametrize(
@@ -165,12 +169,8 @@ def test_sources_are_found_however_they_are_named(
 def test_the_iterator_tells_the_reason_of_the_last_source(db: DatabaseManager) -> None:
     """A loop over sources may ask for the reason, and go on with pairs."""
     add_run(db, "/mix/b.wav", status="failed")
-    found = db.pending(
-        ["/mix/a.wav", "/mix/b.wav", "/mix/c.wav"],
-        "voice_separation",
-        model_type="demucs",
-        model_version="4.0",
-    )
+    sources = ["/mix/a.wav", "/mix/b.wav", "/mix/c.wav"]
+    found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
     assert found.reason is None
     assert (next(found), found.reason) == ("/mix/a.wav", "never run")
     assert (next(found), found.reason) == ("/mix/b.wav", "failed")
@@ -200,9 +200,8 @@ def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     connection.set_trace_callback(None)
     assert taken == list(range(39))
     (statement,) = statements
-    plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
     index = "processing_history_operation_type_model_type_model_version"
-    assert plan == [
+    assert plan(db, statement) == [
         f"SEARCH t2 USING INDEX {index} (operation_type=? AND model_type=?)",
         "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
     ]
@@ -224,19 +223,11 @@ def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
     assert list(found) == ["/mix/new.wav", nameless]
     connection.set_trace_callback(None)
-    plans = [
-        [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
-        for statement in statements
-    ]
     runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
-    assert plans == [
+    assert [plan(db, statement) for statement in statements] == [
         ["SEARCH t1 USING COVERING INDEX processed_files_original_path (original_path=?)", runs],
         ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
     ]
-
-
-class Mode(Enum):
-    FAST = "fast"
 
 
 @pytest.mark.parametrize(
@@ -247,12 +238,10 @@ class Mode(Enum):
         ({"a": 10**30}, {"a": 1e30}, False),
         ({"a": 1}, {"a": True}, False),
         ({"a": None}, {}, False),
-        ({"a": "1"}, {"a": 1}, False),
         ({"a": [1, 2]}, {"a": [2, 1]}, False),
         ({"a": -0.0}, {"a": 0}, True),
         ({"a": float("nan")}, {"a": float("nan")}, True),
-        ({"a": np.float32(0.5), "b": np.int64(3)}, {"a": 0.5, "b": 3}, True),
-        ({"a": Path("/x"), "b": Mode.FAST}, {"a": "/x", "b": "fast"}, True),
+        ({"a": Path("/x")}, {"a": "/x"}, True),
         ({"a": 1, "environment": {"host": "x"}}, {"a": 1}, True),
         ({}, None, True),
         ([1], None, False),
@@ -343,14 +332,16 @@ def test_a_failure_after_a_change_is_the_reason(db: DatabaseManager, recording: 
     assert reason(db, recording) == "failed"
 
 
-@pytest.mark.parametrize("place", ["gone", "folder", "loop"])
+@pytest.mark.parametrize("place", ["gone", "folder", "loop", "without a hash"])
 def test_what_cannot_be_compared_has_not_changed(
     db: DatabaseManager, recording: Path, place: str
 ) -> None:
-    """A file that is gone, or something else now, is not said to have changed."""
-    processed(db, recording)
+    """What is gone, something else now, or was never hashed is not said to have changed."""
+    processed(db, recording, **({"source_hash": None} if place == "without a hash" else {}))
     recording.unlink()
-    if place == "folder":
+    if place == "without a hash":
+        recording.write_bytes(b"other")
+    elif place == "folder":
         recording.mkdir()
     elif place == "loop":
         recording.symlink_to(recording)
@@ -370,13 +361,6 @@ def test_a_file_that_cannot_be_read_has_not_changed(db: DatabaseManager, recordi
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found is None
     assert reason(db, recording) == "content changed"
-
-
-def test_runs_without_a_hash_count_as_they_are(db: DatabaseManager, recording: Path) -> None:
-    """A run that does not know the content that it began with is not said to be outdated."""
-    processed(db, recording, source_hash=None)
-    recording.write_bytes(b"other")
-    assert reason(db, recording, exact=True) is None
 
 
 def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> None:

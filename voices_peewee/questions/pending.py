@@ -110,11 +110,9 @@ def pending(
     sources: Iterable[S],
     operation_type: str,
     *,
-    model_type: str | None = None,
-    model_version: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    exact: bool = False,
-    where: str | Sequence[str] = (),
+    exact: bool,
+    where: str | Sequence[str],
+    **settings: Any,
 ) -> Pending[S]:
     """Return an iterator of the sources that have no successful run of exactly these settings."""
     operation_type = plain_name(operation_type)
@@ -122,7 +120,7 @@ def pending(
         raise InvalidValueError("a run needs an operation_type")
     if isinstance(sources, str | bytes | os.PathLike | ProcessedFile):
         raise TypeError(f"sources must be a list of paths or files, not {sources!r}")
-    wanted = _Settings(operation_type, model_type, model_version, parameters)
+    wanted = _Settings(operation_type, **settings)
     chosen = _Chosen(store, where) if where else None
     pairs = _left(store, sources, wanted, exact=exact, chosen=chosen)
     return Pending(pairs, chosen)
@@ -268,12 +266,13 @@ class _Settings:
     def __init__(
         self,
         operation_type: str,
-        model: str | None,
-        version: str | None,
+        model_type: str | None,
+        model_version: object,
         parameters: Mapping[str, Any] | None,
     ) -> None:
-        self.operation_type, self.model = operation_type, model
-        self.version = ProcessingHistory.model_version.db_value(version)  # 4.0 is stored as text
+        self.operation_type, self.model = operation_type, model_type
+        # 4.0 is stored as text
+        self.version = ProcessingHistory.model_version.db_value(model_version)
         self._canonical = _canonical(dump_json(plain_parameters(parameters)))
 
     def match(self, row: _Row) -> bool:
