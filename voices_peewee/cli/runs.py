@@ -190,12 +190,12 @@ def failures(
     *,
     cured: bool,
 ) -> None:
-    """Group the failed runs by their error, numbers and paths aside.
+    """Group the failed runs by their error.
 
-    For each error the newest run is named as an example; see show-run. Runs that a later one of
-    the same settings made good are left out, unless --cured or --all is given; --all also shows
-    every error. QUERY is words as list-history takes them; a word without a field looks in
-    names, paths and errors.
+    Errors that differ in numbers and paths only are one; its newest run is named as an example,
+    see show-run. Runs that a later one of the same settings made good are left out, unless
+    --cured or --all is given; --all also shows every error. QUERY is words as list-history
+    takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
         found = manager.failures(
