@@ -157,6 +157,20 @@ def test_failures(night: Path) -> None:
     )
 
 
+def test_cured_failures_are_shown_on_demand(night: Path) -> None:
+    """What a later run made good is said, and shown with --cured or --all."""
+    with DatabaseManager(night) as db:
+        again = {"model_type": "demucs", "model_version": "4.0", "parameters": {"shifts": 2}}
+        later = START.replace("2024", "2025")
+        db.record_run("/mix/d.wav", "separation", start_time=later, **again)
+    done = run("--db", night, "failures")
+    cured = "1 run made good by a later one (--cured to see)\n"
+    assert ("OSError" in done.out, done.err) == (False, f"1 error\n{cured}")
+    for option in ("--cured", "--all"):
+        done = run("--db", night, "failures", option)
+        assert ("OSError" in done.out, done.err) == (True, "2 errors\n")
+
+
 def test_failures_on_a_narrow_terminal(night: Path) -> None:
     """Models give way before errors, and errors before the line breaks."""
     with DatabaseManager(night) as db:

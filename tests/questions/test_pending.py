@@ -7,12 +7,10 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from enum import Enum
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,6 +35,10 @@ def reason(db: DatabaseManager, source: Any = "/mix/1.wav", **settings: Any) -> 
     return left(db, source, **settings).get(source)
 
 
+def plan(db: DatabaseManager, statement: str) -> list[str]:
+    return [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     path = tmp_path / "mix.wav"
@@ -53,13 +55,8 @@ def _age(path: Path) -> None:
 def processed(db: DatabaseManager, path: Path, **run: Any) -> ProcessingHistory:
     """Write a successful run of a file as it is, which began ``hours`` from now."""
     start = dt.datetime.now(dt.UTC) + dt.timedelta(hours=run.pop("hours", 0))
-    digest = content_hash(path)
-    return add_run(
-        db,
-        str(path),
-        file={"file_size": path.stat().st_size, "content_hash": digest},
-        run={"start_time": start, "end_time": start, "source_hash": digest, **run},
-    )
+    times = {"start_time": start, "end_time": start}
+    return add_run(db, str(path), run={**times, "source_hash": content_hash(path), **run})
 
 
 def test_sources_come_in_order_with_their_reasons(db: DatabaseManager) -> None:
@@ -72,18 +69,20 @@ def test_sources_come_in_order_with_their_reasons(db: DatabaseManager) -> None:
     add_run(db, "/mix/parameters.wav", run={"parameters": {"shifts": 2}})
     add_run(db, "/mix/model.wav", "svoice:4.0")
     add_run(db, "/mix/operation.wav", run={"operation_type": "denoising"})
-    names = ["new", "operation", "unfinished", "done", "failed", "version", "unversioned"]
-    found = left(db, *(f"/mix/{name}.wav" for name in [*names, "parameters", "model"]))
-    assert list(found.items()) == [
-        ("/mix/new.wav", "never run"),
-        ("/mix/operation.wav", "never run"),
-        ("/mix/unfinished.wav", "unfinished"),
-        ("/mix/failed.wav", "failed"),
-        ("/mix/version.wav", OTHER),
-        ("/mix/unversioned.wav", OTHER),
-        ("/mix/parameters.wav", OTHER),
-        ("/mix/model.wav", "never run"),
-    ]
+    expected: dict[str, str | None] = {
+        "new": "never run",
+        "operation": "never run",
+        "unfinished": "unfinished",
+        "done": None,
+        "failed": "failed",
+        "version": OTHER,
+        "unversioned": OTHER,
+        "parameters": OTHER,
+        "model": "never run",
+    }
+    found = left(db, *(f"/mix/{name}.wav" for name in expected))
+    reasons = [(f"/mix/{name}.wav", why) for name, why in expected.items() if why is not None]
+    assert list(found.items()) == reasons
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,6 @@ def test_sources_come_in_order_with_their_reasons(db: DatabaseManager) -> None:
         (["failed", "unfinished"], "unfinished"),
         (["unfinished", "failed"], "failed"),
         (["failed", "success"], None),
-        (["success", "failed"], None),
         (["failed", "other"], "failed"),
         (["other", "other"], OTHER),
     ],
@@ -115,7 +113,6 @@ def test_the_latest_run_of_these_settings_decides(
     [
         (["success", "unfinished"], "unfinished"),
         (["success", "failed"], "failed"),
-        (["failed", "unfinished"], "unfinished"),
         (["success", "success"], None),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else "",
@@ -173,12 +170,8 @@ def test_sources_are_found_however_they_are_named(
 def test_the_iterator_tells_the_reason_of_the_last_source(db: DatabaseManager) -> None:
     """A loop over sources may ask for the reason, and go on with pairs."""
     add_run(db, "/mix/b.wav", status="failed")
-    found = db.pending(
-        ["/mix/a.wav", "/mix/b.wav", "/mix/c.wav"],
-        "voice_separation",
-        model_type="demucs",
-        model_version="4.0",
-    )
+    sources = ["/mix/a.wav", "/mix/b.wav", "/mix/c.wav"]
+    found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
     assert found.reason is None
     assert (next(found), found.reason) == ("/mix/a.wav", "never run")
     assert (next(found), found.reason) == ("/mix/b.wav", "failed")
@@ -208,9 +201,8 @@ def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     connection.set_trace_callback(None)
     assert taken == list(range(39))
     (statement,) = statements
-    plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
     index = "processing_history_operation_type_model_type_model_version"
-    assert plan == [
+    assert plan(db, statement) == [
         f"SEARCH t2 USING INDEX {index} (operation_type=? AND model_type=?)",
         "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
     ]
@@ -232,19 +224,11 @@ def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
     assert list(found) == ["/mix/new.wav", nameless]
     connection.set_trace_callback(None)
-    plans = [
-        [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
-        for statement in statements
-    ]
     runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
-    assert plans == [
-        ["SEARCH t1 USING INDEX processed_files_original_path (original_path=?)", runs],
+    assert [plan(db, statement) for statement in statements] == [
+        ["SEARCH t1 USING COVERING INDEX processed_files_original_path (original_path=?)", runs],
         ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
     ]
-
-
-class Mode(Enum):
-    FAST = "fast"
 
 
 @pytest.mark.parametrize(
@@ -252,24 +236,16 @@ class Mode(Enum):
     [
         ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}, True),
         ({"a": 1}, {"a": 1.0}, True),
-        ({"a": [0.5, 2.0]}, {"a": (0.5, 2)}, True),
         ({"a": 10**30}, {"a": 1e30}, False),
-        ({"a": 2**60}, {"a": float(2**60)}, True),
         ({"a": 1}, {"a": True}, False),
-        ({"a": 0}, {"a": False}, False),
-        ({"a": 0}, {"a": None}, False),
         ({"a": None}, {}, False),
-        ({"a": "1"}, {"a": 1}, False),
         ({"a": [1, 2]}, {"a": [2, 1]}, False),
         ({"a": -0.0}, {"a": 0}, True),
-        ({"a": 0.1 + 0.2}, {"a": 0.3}, False),
         ({"a": float("nan")}, {"a": float("nan")}, True),
-        ({"a": np.float32(0.5), "b": np.int64(3)}, {"a": 0.5, "b": 3}, True),
-        ({"a": Path("/x"), "b": Mode.FAST}, {"a": "/x", "b": "fast"}, True),
+        ({"a": Path("/x")}, {"a": "/x"}, True),
         ({"a": 1, "environment": {"host": "x"}}, {"a": 1}, True),
-        ({"a": 1}, {"environment": {"host": "y"}, "a": 1}, True),
-        ({"a": {"environment": 1}}, {"a": {}}, False),
         ({}, None, True),
+        ([1], None, False),
     ],
 )
 def test_parameters_compare_as_json_values(
@@ -335,18 +311,12 @@ def test_only_exact_reads_a_file_that_seems_unchanged(db: DatabaseManager, recor
     assert reason(db, recording, exact=True) is None
 
 
-@pytest.mark.parametrize("content", [b"other", b"second, and longer"], ids=["same size", "longer"])
-def test_a_run_on_the_new_content_settles_it(
-    db: DatabaseManager, recording: Path, content: bytes
-) -> None:
+def test_a_run_on_the_new_content_settles_it(db: DatabaseManager, recording: Path) -> None:
     """After a change, a run on what is there now is enough, and so is one on what came back."""
     first = processed(db, recording)
-    recording.write_bytes(content)
+    recording.write_bytes(b"other")
     _age(recording)
     second = processed(db, recording)
-    # as track() does: the facts of all rows of a recording are those of its content now
-    facts = {"file_size": second.processed_file.file_size}
-    ProcessedFile.update(facts, content_hash=second.source_hash).execute()
     assert first.source_hash != second.source_hash
     assert reason(db, recording) is None
     recording.write_bytes(b"first")
@@ -363,14 +333,16 @@ def test_a_failure_after_a_change_is_the_reason(db: DatabaseManager, recording: 
     assert reason(db, recording) == "failed"
 
 
-@pytest.mark.parametrize("place", ["gone", "folder", "loop"])
+@pytest.mark.parametrize("place", ["gone", "folder", "loop", "without a hash"])
 def test_what_cannot_be_compared_has_not_changed(
     db: DatabaseManager, recording: Path, place: str
 ) -> None:
-    """A file that is gone, or something else now, is not said to have changed."""
-    processed(db, recording)
+    """What is gone, something else now, or was never hashed is not said to have changed."""
+    processed(db, recording, **({"source_hash": None} if place == "without a hash" else {}))
     recording.unlink()
-    if place == "folder":
+    if place == "without a hash":
+        recording.write_bytes(b"other")
+    elif place == "folder":
         recording.mkdir()
     elif place == "loop":
         recording.symlink_to(recording)
@@ -392,22 +364,10 @@ def test_a_file_that_cannot_be_read_has_not_changed(db: DatabaseManager, recordi
     assert reason(db, recording) == "content changed"
 
 
-def test_parameters_that_are_no_object_are_other_parameters(db: DatabaseManager) -> None:
-    """What another program put there in place of an object is not the same as nothing."""
-    add_run(db, run={"parameters": [1]})
-    assert reason(db) == OTHER
-
-
-def test_runs_without_a_hash_count_as_they_are(db: DatabaseManager, recording: Path) -> None:
-    """A run that does not know the content that it began with is not said to be outdated."""
-    processed(db, recording, source_hash=None)
-    recording.write_bytes(b"other")
-    assert reason(db, recording, exact=True) is None
-
-
 def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> None:
     """What ``track`` records is found: a success, a failure, and a change of the file."""
-    settings = {"model_type": "demucs", "model_version": "4.0", "parameters": {"shifts": 2}}
+    settings: dict[str, Any] = {"model_version": 4.0, "parameters": {"shifts": 2}}
+    settings["model_type"] = "demucs"
 
     def run() -> str | None:
         return reason(db, recording, **settings)
@@ -430,18 +390,9 @@ def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> N
     [
         ({"operation_type": " "}, InvalidValueError, "a run needs an operation_type"),
         ({"operation_type": None}, InvalidValueError, "a run needs an operation_type"),
-        (
-            {"parameters": [1]},
-            InvalidValueError,
-            "parameters must be a mapping, not [1]",
-        ),
-        (
-            {"parameters": {"a": b"x"}},
-            InvalidValueError,
-            "cannot store this value as JSON: no JSON form for bytes b'x'",
-        ),
+        ({"parameters": [1]}, InvalidValueError, "parameters must be a mapping, not [1]"),
     ],
-    ids=["blank", "operation", "parameters", "value"],
+    ids=["blank", "operation", "parameters"],
 )
 def test_what_cannot_be_asked(
     db: DatabaseManager, arguments: dict[str, Any], error: type[Exception], message: str
@@ -453,28 +404,16 @@ def test_what_cannot_be_asked(
 
 
 def test_a_source_is_a_path_or_a_file(db: DatabaseManager) -> None:
-    """Anything else is a programmer's mistake."""
+    """Anything else is a programmer's mistake, and so is one source in the place of many."""
     with pytest.raises(TypeError, match=r"^a source is a path or a ProcessedFile, not 3$"):
         list(db.pending([3], "voice_separation"))
     with pytest.raises(InvalidValueError, match=r"^a path must not be empty$"):
         list(db.pending([""], "voice_separation"))
-
-
-@pytest.mark.parametrize("source", ["mix.wav", Path("mix.wav"), b"mix.wav", ProcessedFile()])
-def test_one_source_is_not_many(db: DatabaseManager, source: Any) -> None:
-    """A path in the place of a list is not taken for the list of its letters."""
-    with pytest.raises(TypeError) as caught:
-        db.pending(source, "voice_separation")
-    assert str(caught.value) == f"sources must be a list of paths or files, not {source!r}"
-
-
-def test_a_version_may_be_a_number(db: DatabaseManager) -> None:
-    """What ``track`` takes for a version is the same version to ``pending``."""
-    settings: dict[str, Any] = {"model_type": "demucs", "model_version": 4.0}
-    with db.track("/mix/1.wav", "voice_separation", **settings):
-        pass
-    assert reason(db, **settings) is None
-    assert reason(db) is None
+    one: Any
+    for one in ("mix.wav", Path("mix.wav"), b"mix.wav", ProcessedFile()):
+        with pytest.raises(TypeError) as caught:
+            db.pending(one, "voice_separation")
+        assert str(caught.value) == f"sources must be a list of paths or files, not {one!r}"
 
 
 def test_a_folder_and_a_pattern_are_no_files(db: DatabaseManager, tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 )
 @since_options
 @where_option
+@click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
 @list_options
 @pass_manager
 def failures(
@@ -173,20 +174,22 @@ def failures(
     since: str | None,
     until: str | None,
     where: tuple[str, ...],
+    *,
+    cured: bool,
 ) -> None:
     """Group the failed runs by their error.
 
-    Numbers and paths in it do not count. The newest run of each is named; see show-run. Runs
-    that a later one of the same settings made good are left out, unless --all is given. QUERY
-    is words as list-history takes them; a word without a field looks in names, paths and
-    errors.
+    Errors that differ in numbers and paths only are one; its newest run is named as an example,
+    see show-run. Runs that a later one of the same settings made good are left out, unless
+    --cured or --all is given; --all also shows every error. QUERY is words as list-history
+    takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
         found = manager.failures(
             operation_type=operation,
             speaker=speaker,
             where=[*where, *view.words],
-            all=view.limit is None,
+            all=cured or view.limit is None,
             **split_model(model),
             **time_bounds(since, until),
         )
@@ -194,7 +197,7 @@ def failures(
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
     if found.cured:
-        say(f"{plural(found.cured, 'run')} made good by a later one (--all to see)")
+        say(f"{plural(found.cured, 'run')} made good by a later one (--cured to see)")
     if found.without_speaker:
         say(f"{plural(found.without_speaker, 'failed run')} without a speaker left out")
 

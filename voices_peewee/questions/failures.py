@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import peewee as pw
 
-from voices_peewee.database.dialects import ByEngine
+from voices_peewee.database.dialects import ByEngine, nodes
 from voices_peewee.database.results import ResultList, Spec
-from voices_peewee.questions.pending import canonical
-from voices_peewee.questions.selection import Time, model_label
-from voices_peewee.records.sources import LOOKUP
+from voices_peewee.questions.pending import moment
+from voices_peewee.questions.selection import Runs, model_label
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.pages import matching
+from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey, Store
-
-Words = str | Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +29,9 @@ class Failure:
 
     ``error`` is its first line as the newest of them has it; ``error_type`` and ``message`` are
     the parts before and after the first colon. ``count`` counts runs, ``models`` names those
-    they were by, the most frequent first. ``newest`` is when the latest of them began;
-    ``run_id``, ``history_id`` and ``path`` (of the recording) are that one's.
+    they were by, the most frequent first. ``newest`` is when the latest of them began, None
+    where that cannot be read; ``run_id``, ``history_id`` and ``path`` (of the recording) are
+    that one's.
     """
 
     error: str
@@ -42,7 +39,7 @@ class Failure:
     message: str
     count: int
     models: tuple[str, ...]
-    newest: dt.datetime
+    newest: dt.datetime | None
     run_id: str
     history_id: int
     path: str | None
@@ -64,97 +61,107 @@ _FAILURE: Final = (
     Spec("message", "text", nullable=False),
     Spec("count", "integer", nullable=False),
     Spec("models", "json", nullable=False),
-    Spec("newest", "time", nullable=False),
+    Spec("newest", "time"),
     Spec("run_id", "text", nullable=False),
     Spec("history_id", "integer", nullable=False),
     Spec("path", "path"),
 )
 
 
-class _Row(NamedTuple):
-    """A history row that failed, as it is stored; ``recording`` is that of its file."""
+class _Run(NamedTuple):
+    """The first row of a run that failed, as it is stored; ``owner`` is the recording's speaker."""
 
     id: int
     run_id: str
-    operation_type: str
     model_type: str | None
     model_version: str | None
-    parameters: str
-    start: object
+    start: str
     error: str
     recording: int
     path: str | None
     filename: str | None
-    speaker: int | None
-    owner: int | None
     metadata: str | None
-
-
-@dataclass(slots=True)
-class _Run:
-    """A run that failed: its first row, and the speakers of all its rows."""
-
-    row: _Row
-    speakers: set[int] = field(default_factory=set)
-
-    @property
-    def settings(self) -> tuple[object, ...]:
-        return _settings(self.row.recording, *self.row[2:6])
+    owner: int | None
+    cured: int
 
 
 def failures(
     store: Store,
     *,
-    operation_type: str | None = None,
-    model_type: str | None = None,
-    model_version: str | None = None,
     speaker: SpeakerKey | None = None,
-    since: Time | None = None,
-    until: Time | None = None,
-    where: Words = (),
     all: bool = False,  # noqa: A002 - the word that users know from the shell
+    **asked: Any,
 ) -> Failures:
     """Return the failed runs in groups, the most frequent first."""
-    run = ProcessingHistory
-    equal = {
-        run.operation_type: operation_type,
-        run.model_type: model_type,
-        run.model_version: model_version,
-    }
-    conditions = [column == value for column, value in equal.items() if value is not None]
-    conditions += [] if since is None else [run.start_time >= since]
-    conditions += [] if until is None else [run.start_time < until]
-    conditions += [run.id.in_(matching(store, "history", where))] if where else []
+    conditions = Runs(**asked).conditions(store, ProcessingHistory)
     whose = None if speaker is None else store.speaker(speaker)
     with store.reading():
-        runs = _failed_runs(store, conditions)
+        runs, speakers = _failed_runs(store, conditions, cures=not all)
         without = 0
         if whose is not None:
-            runs, without = _of_speaker(store, runs, whose)
-        left = runs if all else _uncured(store, runs)
+            runs, without = _of_speaker(store, runs, speakers, whose)
+    left = [run for run in runs if not run.cured]
     found = Failures(_grouped(left), _FAILURE, ("error", "count", "models", "newest", "path"))
     found.cured, found.without_speaker = len(runs) - len(left), without
     return found
 
 
-def _failed_runs(store: Store, conditions: Sequence[pw.Expression]) -> list[_Run]:
-    """Return the runs that failed, the newest first."""
+def _failed_runs(
+    store: Store, conditions: Sequence[pw.Expression], *, cures: bool
+) -> tuple[list[_Run], dict[str, set[int]]]:
+    """Return the runs that failed, the newest first, and the speakers of their rows."""
     run, file, recording = ProcessingHistory, ProcessedFile, ProcessedFile.alias("recording")
     columns = (
-        *(run.id, run.run_id, run.operation_type, run.model_type, run.model_version),
-        *(run.parameters, run.start_time, _first_line(run.error_message), recording.id),
-        *(recording.original_path, recording.filename, file.speaker, recording.speaker),
-        recording.metadata,
+        *(run.id, run.run_id, run.model_type, run.model_version, run.start_time),
+        *(_first_line(run.error_message), recording.id, recording.original_path),
+        *(recording.filename, recording.metadata, recording.speaker),
+        *(_is_cured(recording) if cures else pw.SQL("0"), file.speaker),
     )
     query = run.select(*columns).join(file)
     query = query.join(recording, on=recording.id == pw.fn.COALESCE(file.recording, file.id))
     query = query.where(~run.success, run.end_time.is_null(is_null=False), *conditions)
     runs: dict[str, _Run] = {}
-    for values in store.connection().execute(*query.order_by(run.start_time.desc(), run.id).sql()):
-        row = _Row(*values)
-        found = runs.setdefault(row.run_id, _Run(row))
-        found.speakers |= set() if row.speaker is None else {row.speaker}
-    return list(runs.values())
+    speakers: dict[str, set[int]] = {}
+    for row in store.connection().execute(*query.order_by(run.start_time.desc(), run.id).sql()):
+        runs.setdefault(row[1], _Run(*row[:-1]))
+        if row[-1] is not None:
+            speakers.setdefault(row[1], set()).add(row[-1])
+    return list(runs.values()), speakers
+
+
+def _is_cured(recording: Any) -> pw.Function:
+    """Whether a later run of the same settings on the recording succeeded as a whole."""
+    run, later, other = ProcessingHistory, ProcessingHistory.alias(), ProcessingHistory.alias()
+    file = ProcessedFile.alias()
+    stems = file.select(file.id).where(file.recording == recording.id)
+    files = file.select(file.id).where(file.id == recording.id).union_all(stems)
+    failed = other.select(other.id).where(other.run_id == later.run_id, ~other.success)
+    query = later.select(later.id).where(
+        later.processed_file.in_(files),
+        later.start_time > run.start_time,
+        later.success,
+        # The empty text keeps SQLite from going through all runs of the model instead.
+        later.operation_type.concat("") == run.operation_type,
+        _same(later.model_type, run.model_type),
+        _same(later.model_version, run.model_version),
+        _same(_settings(later.parameters), _settings(run.parameters)),
+        ~pw.fn.EXISTS(failed),
+    )
+    return pw.fn.EXISTS(query)
+
+
+def _same(a: Any, b: Any) -> ByEngine:
+    """Say that two values are equal, or both NULL."""
+    return ByEngine(nodes(a, "IS", b), nodes(a, "IS NOT DISTINCT FROM", b))
+
+
+def _settings(parameters: pw.Field) -> ByEngine:
+    """Return parameters without the environment that ``track`` may add to an object."""
+    json, kind = pw.fn.json_remove(parameters, "$.environment"), pw.fn.jsonb_typeof(parameters)
+    return ByEngine(
+        pw.Case(None, [(pw.fn.json_valid(parameters), json)], parameters),
+        pw.Case(None, [(kind == "object", nodes(parameters, "- 'environment'"))], parameters),
+    )
 
 
 def _first_line(text: pw.Field) -> pw.ColumnBase:
@@ -165,82 +172,40 @@ def _first_line(text: pw.Field) -> pw.ColumnBase:
     return ByEngine(sqlite, pw.fn.split_part(shown, "\n", 1))
 
 
-def _batches(recordings: Iterable[int]) -> Iterator[list[int]]:
-    left = iter(recordings)
-    while some := list(islice(left, LOOKUP)):
-        yield some
-
-
-def _of_speaker(store: Store, runs: list[_Run], whose: Speaker) -> tuple[list[_Run], int]:
+def _of_speaker(
+    store: Store, runs: list[_Run], speakers: dict[str, set[int]], whose: Speaker
+) -> tuple[list[_Run], int]:
     """Return the runs of a speaker, and how many belong to nobody.
 
     A run belongs to the speakers of its rows, else to the recording's, else to those of the
     recording's references, else to those of its stems in other runs.
     """
-    stems = _speakers_of_stems(store, {run.row.recording for run in runs})
+    stems = _speakers_of_stems(store)
     found, without = [], 0
     for run in runs:
-        ids = run.speakers or (set() if run.row.owner is None else {run.row.owner})
-        names = set() if ids else _references(run.row.metadata)
-        ids = ids if ids or names else stems.get(run.row.recording, set())
-        without += not (ids or names)
-        if whose.id in ids or whose.name in names:
+        owners: set[Any] = speakers.get(run.run_id) or {run.owner} - {None}
+        owners = owners or _references(run.metadata) or stems.get(run.recording, set())
+        without += not owners
+        if whose.id in owners or whose.name in owners:
             found.append(run)
     return found, without
 
 
 def _references(metadata: str | None) -> set[str]:
     """Return the names of the speakers that a recording is known to be mixed of."""
-    try:
-        references = json.loads(metadata or "{}").get("references")
-    except (AttributeError, TypeError, ValueError):
-        return set()  # what another program wrote
+    known = read_json(metadata)
+    references = known.get("references") if isinstance(known, dict) else None
     return set(references) if isinstance(references, dict) else set()
 
 
-def _speakers_of_stems(store: Store, recordings: Iterable[int]) -> dict[int, set[int]]:
+def _speakers_of_stems(store: Store) -> dict[int, set[int]]:
     file = ProcessedFile
+    query = file.select(file.recording, file.speaker).distinct()
+    query = query.where(file.recording.is_null(is_null=False), file.speaker.is_null(is_null=False))
     found: dict[int, set[int]] = {}
-    for some in _batches(recordings):
-        query = file.select(file.recording, file.speaker).distinct()
-        query = query.where(file.recording.in_(some), file.speaker.is_null(is_null=False))
-        for recording, speaker in store.connection().execute(*query.sql()):
-            found.setdefault(recording, set()).add(speaker)
+    for recording, speaker in store.connection().execute(*query.sql()):
+        found.setdefault(recording, set()).add(speaker)
     return found
-
-
-def _uncured(store: Store, runs: list[_Run]) -> list[_Run]:
-    """Return the runs without a later success of the same settings on the same recording."""
-    latest: dict[tuple[object, ...], object] = {}
-    for settings, start in _successes(store, {run.row.recording for run in runs}):
-        latest[settings] = max(start, cast("Any", latest.get(settings, start)))
-    return [
-        run
-        for run in runs
-        if (last := latest.get(run.settings)) is None or cast("Any", last) <= run.row.start
-    ]
-
-
-def _successes(store: Store, recordings: Iterable[int]) -> Iterator[tuple[tuple[object, ...], Any]]:
-    """Yield the settings and the start of each run of the recordings that succeeded as a whole."""
-    run, file = ProcessingHistory, ProcessedFile
-    columns = (
-        *(pw.fn.COALESCE(file.recording, file.id), run.operation_type, run.model_type),
-        *(run.model_version, run.parameters, run.start_time, run.run_id, run.success),
-    )
-    for some in _batches(recordings):
-        query = file.select(*columns).join_from(file, run, on=run.processed_file == file.id)
-        query = query.where(file.id.in_(some) | file.recording.in_(some))
-        rows = list(store.connection().execute(*query.sql()))
-        bad = {row[6] for row in rows if not row[7]}
-        for recording, *settings, start, run_id, _ in rows:
-            if run_id not in bad:
-                yield _settings(recording, *settings), start
-
-
-def _settings(recording: int, *settings: Any) -> tuple[object, ...]:
-    *names, parameters = settings
-    return (recording, *names, canonical(parameters))
 
 
 _SHORTEST_NAME: Final = 3
@@ -256,16 +221,20 @@ _VARYING: Final = re.compile(
 def _grouped(runs: Sequence[_Run]) -> list[Failure]:
     groups: dict[str, list[_Run]] = {}
     for run in runs:
-        groups.setdefault(_pattern(run.row), []).append(run)
-    found = [_failure(group) for group in groups.values()]
-    return sorted(found, key=lambda one: one.count, reverse=True)
+        groups.setdefault(_pattern(run), []).append(run)
+    return sorted(map(_failure, groups.values()), key=lambda group: group.count, reverse=True)
 
 
-def _pattern(row: _Row) -> str:
+def _pattern(run: _Run) -> str:
     """Return an error without the recording's name, and without numbers, paths and addresses."""
-    text = _error(row.error)
-    for name in (_path(row.path), row.filename):
+    text = _error(run.error)
+    for name in (_path(run.path), run.filename):
         text = text.replace(name, "…") if name and len(name) > _SHORTEST_NAME else text
+    return _without_varying(text)
+
+
+@lru_cache(maxsize=1024)
+def _without_varying(text: str) -> str:
     return _VARYING.sub("…", text)
 
 
@@ -275,22 +244,22 @@ def _error(line: str) -> str:
 
 def _failure(runs: list[_Run]) -> Failure:
     """Summarize the runs of one error, the newest first."""
-    row = runs[0].row
-    error = _error(row.error)
+    newest = runs[0]
+    error = _error(newest.error)
     kind, _, message = error.partition(":")
-    models = Counter(model_label(run.row.model_type, run.row.model_version) for run in runs)
+    models = Counter(model_label(run.model_type, run.model_version) for run in runs)
     return Failure(
         error,
         kind,
         message.strip(),
         len(runs),
         tuple(name for name, _ in models.most_common()),
-        cast("dt.datetime", ProcessingHistory.start_time.python_value(row.start)),
-        row.run_id,
-        row.id,
-        _path(row.path),
+        moment(newest.start),
+        newest.run_id,
+        newest.id,
+        _path(newest.path),
     )
 
 
-def _path(stored: object) -> str | None:
+def _path(stored: str | None) -> str | None:
     return cast("str | None", ProcessedFile.original_path.python_value(stored))

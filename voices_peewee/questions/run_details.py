@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import peewee as pw
 
 from voices_peewee.database.results import ResultList
-from voices_peewee.errors import AmbiguousNameError, NotFoundError
+from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError
 from voices_peewee.questions.selection import model_label
 from voices_peewee.records.sources import locate
 from voices_peewee.rendering.plain import printable
@@ -159,18 +159,18 @@ def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
 def _same_recording(store: Store, key: FileKey) -> pw.Expression:
     """Return the condition for the recording's row, its stems, its voices and rows of its path."""
     file, number = ProcessedFile, _as_id(key)
-    row = key if isinstance(key, file) else None
+    row: ProcessedFile | None = key if isinstance(key, file) else None
     if number is not None:
         row = file.get_or_none(file.id == number)
-    if row is None and isinstance(key, int):
-        raise NotFoundError("file", key)
-    path = locate(key) if row is None else row.original_path
-    if row is None and not store.query(file).filter_by(original_path=path).exists():
-        raise NotFoundError("file", str(key))
-    if row is None or path is not None:
-        return file.original_path == path
-    recording = row.recording_id or row.id
-    return (file.id == recording) | (file.recording == recording)
+    if row is None and not isinstance(key, int):
+        row = store.query(file).filter_by(original_path=locate(key)).first()
+    if row is None:
+        raise NotFoundError("file", key if isinstance(key, int) else str(key))
+    found: pw.Expression = file.original_path == row.original_path
+    if row.original_path is None:
+        recording = row.recording_id or row.id
+        found = (file.id == recording) | (file.recording == recording)
+    return found
 
 
 class _Loaded(list[ModelPerformance]):
@@ -186,15 +186,15 @@ def _history(condition: pw.Expression) -> list[ProcessingHistory]:
     chosen = run.select().join(ProcessedFile).where(condition)
     query = run.select(run, ProcessedFile, Speaker).join(ProcessedFile)
     query = query.join(Speaker, pw.JOIN.LEFT_OUTER).where(condition)
-    rows = list(query.order_by(run.start_time, run.id))
-    ids = chosen.select(run.id)
-    found = {
-        row.processing_history_id: row
-        for row in measured.select().where(measured.processing_history.in_(ids))
-    }
+    try:
+        rows = list(query.order_by(run.start_time, run.id))
+    except ValueError as error:  # what another program wrote
+        raise InvalidValueError(f"a run cannot be read: {error}; see 'voices check'") from error
+    found: dict[int, list[ModelPerformance]] = {}
+    for one in measured.select().where(measured.processing_history.in_(chosen.select(run.id))):
+        found[one.processing_history_id] = [one]
     for row in rows:
-        one = found.get(row.id)
-        vars(row)["performance_rows"] = _Loaded([] if one is None else [one])
+        vars(row)["performance_rows"] = _Loaded(found.get(row.id, ()))
     return rows
 
 

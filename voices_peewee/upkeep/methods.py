@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import peewee as pw
 
 from voices_peewee._version import __version__
-from voices_peewee.database.files import MEMORY, facts_of
+from voices_peewee.database.files import MEMORY, size_of
 from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
@@ -200,8 +200,7 @@ def _engine(store: Store, path: str) -> dict[str, Any]:
     if store.server is not None:
         facts = store.server.facts()
         return {"size": facts["size"], "postgresql": facts["version"]}
-    found = [facts_of(name) for name in (path, f"{path}-wal") if path != MEMORY]
-    size = sum(facts.st_size for facts in found if facts) if found else None
+    size = None if path == MEMORY else size_of(path) + size_of(f"{path}-wal")
     return {"size": size, "sqlite": sqlite3.sqlite_version}
 
 
