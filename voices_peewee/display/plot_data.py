@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_, or_
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import peewee as pw
 
 from voices_peewee.errors import PlotError, QueryError
-from voices_peewee.questions.comparison import Comparison, Pair, compare_pairs
+from voices_peewee.questions.comparison import Comparison, Pair, compare
 from voices_peewee.questions.selection import (
     Metric,
     Model,
@@ -20,7 +20,6 @@ from voices_peewee.questions.selection import (
     find_metric,
     find_side,
     model_label,
-    snapshot,
 )
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
@@ -112,7 +111,7 @@ def read(store: Store, kind: str, request: Request) -> Picture:
     if kind not in KINDS:
         raise QueryError.unknown_field(kind, KINDS, "plot")
     _check(kind, request)
-    with snapshot(store):
+    with store.snapshot():
         return KINDS[kind](store, request)
 
 
@@ -146,12 +145,12 @@ def _distribution(store: Store, request: Request) -> Distribution:
 def _paired(store: Store, request: Request) -> Paired:
     name = request.metrics[0] if request.metrics else _USUAL[0]
     how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
-    comparison, pairs = compare_pairs(store, *request.models, metric=name, **how)
-    if not pairs:
+    comparison = cast("Comparison", compare(store, *request.models, metric=name, **how))
+    if not comparison.pairs:
         which = f"{comparison.a} and {comparison.b}"
         raise PlotError(f"nothing to plot: {which} have no recording in common with a value")
     axis = _metric_axis(_metric(store, request, name))
-    return Paired(axis, comparison, pairs, model_order())
+    return Paired(axis, comparison, comparison.pairs, model_order())
 
 
 def _scatter(store: Store, request: Request) -> Scatter:
