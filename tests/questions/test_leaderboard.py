@@ -82,6 +82,29 @@ def test_different_recordings_are_said_to_be(db: DatabaseManager) -> None:
     assert common[1].coverage["done"] == 4
 
 
+def test_a_group_without_values_takes_no_recording_from_the_others(db: DatabaseManager) -> None:
+    """Common are the recordings of all groups with values; a line names the others."""
+    measure(db, A, [1.0, 2.0, 3.0])
+    measure(db, B, [2.0, 3.0, "failed"])
+    measure(db, "broken:1", {"/mix/009.wav": "failed"})
+    board = db.leaderboard(common=True)
+    assert [(row.labels, row.n) for row in board] == [((B,), 2), ((A,), 2), (("broken:1",), 0)]
+    assert board[2].coverage["failed"] == 1
+    assert board.notes[:2] == (
+        "only the recordings that all have a value of: 2",
+        "no recording has a value from: broken:1",
+    )
+
+
+def test_no_common_recording_leaves_nobody_a_mean(db: DatabaseManager) -> None:
+    """Groups that share nothing are shown without values, and a line says so."""
+    measure(db, A, {"/mix/001.wav": 1.0})
+    measure(db, B, {"/mix/002.wav": 2.0})
+    board = db.leaderboard(common=True)
+    assert [row.n for row in board] == [0, 0]
+    assert board.notes == ("only the recordings that all have a value of: 0",)
+
+
 def test_letters_tell_who_is_told_apart(db: DatabaseManager) -> None:
     """Two share a letter where Holm's test on common recordings does not tell them apart."""
     generator = random.Random(1)

@@ -17,7 +17,6 @@ from voices_peewee.questions.stats import (
     estimate,
     holm,
     letters,
-    quantile,
     summarize,
     t_p,
     t_quantile,
@@ -108,15 +107,6 @@ def test_letters_say_exactly_who_is_told_apart(apart: set[tuple[int, int]]) -> N
     for a in range(6):
         for b in range(a + 1, 6):
             assert bool(set(found[a]) & set(found[b])) is ((a, b) not in apart)
-
-
-@given(st.lists(st.floats(-10, 10), min_size=1, max_size=9), st.floats(0, 1))
-def test_quantiles_of_values(values: list[float], probability: float) -> None:
-    """Type 7 of Hyndman and Fan, as NumPy's."""
-    import numpy as np
-
-    theirs = float(np.quantile(values, probability))
-    assert quantile(sorted(values), probability) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_a_summary_is_what_scipy_says() -> None:

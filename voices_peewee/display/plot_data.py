@@ -131,9 +131,7 @@ def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[f
 
 
 def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
-    names = ("operation_type", "speaker", "since", "until", "where")
-    how: dict[str, Any] = {name: getattr(request.runs, name) for name in names}
-    how["higher_is_better"] = request.higher_is_better
+    how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
     found: Any = compare(store, *request.models, metric=metrics[0].name, **how)
     if not found.pairs:
         which = f"{found.a} and {found.b}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import combinations
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
@@ -16,19 +17,18 @@ from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparisons import Comparisons
 from voices_peewee.questions.counted import (
     Sided,
+    Source,
     coverage,
     differing,
     names_of_speakers,
     read_side,
 )
-from voices_peewee.questions.pairing import UNITS, Matched, Paired, counted_of, lost, pair_up
+from voices_peewee.questions.pairing import UNITS, Matched, Paired, pair_up
 from voices_peewee.questions.selection import (
     Metric,
     Model,
     Runs,
     Side,
-    Time,
-    Words,
     find_metric,
     find_side,
 )
@@ -39,10 +39,9 @@ from voices_peewee.schema.models import ProcessedFile
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voices_peewee.database.store import SpeakerKey, Store
+    from voices_peewee.database.store import Store
 
 Unit = Literal["recording", "speaker", "stem"]
-FEW: Final = 6  # units; fewer are said to be few
 _SHOWN: Final = 5
 
 
@@ -190,90 +189,42 @@ class Comparison:
         return comparison_text.latex(self)
 
 
-class How(NamedTuple):
-    """What is counted, and how sure an interval is to be."""
-
-    unit: str = "recording"
-    confidence: float = 0.95
-
-    def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            QueryError: The unit is unknown, or the confidence is no share.
-        """
-        if self.unit not in UNITS:
-            raise QueryError.unknown_field(self.unit, UNITS, "unit")
-        if not 0 < self.confidence < 1:
-            raise QueryError(f"confidence must lie between 0 and 1, not {self.confidence!r}")
-
-
 def compare(
     store: Store,
     *models: str | Model,
     metric: str = "si_snri",
     unit: Unit = "recording",
     baseline: str | Model | None = None,
-    operation_type: str | None = None,
-    speaker: SpeakerKey | None = None,
-    since: Time | None = None,
-    until: Time | None = None,
-    where: Words = (),
     higher_is_better: bool | None = None,
     confidence: float = 0.95,
+    runs: Runs,
 ) -> Comparison | Comparisons:
     """Compare models on the same recordings; see ``DatabaseManager.compare``."""
-    how = How(unit, confidence)
-    how.check()
-    runs = Runs(
-        operation_type=operation_type, speaker=speaker, since=since, until=until, where=where
-    )
+    if unit not in UNITS:
+        raise QueryError.unknown_field(unit, UNITS, "unit")
+    if not 0 < confidence < 1:
+        raise QueryError(f"confidence must lie between 0 and 1, not {confidence!r}")
     everyone = models if baseline is None else (baseline, *models)
     if len(everyone) < 2:
         raise QueryError("a comparison is of two models or more")
     with store.snapshot(), no_full_collection:
         sides = _unlike([find_side(store, model) for model in everyone])
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        read = [read_side(store, found, side, runs) for side in sides]
-        names = names_of_speakers(store)
-    question = _Question(found, how, names, len(counted_of(read)))
-    labels = [side.label for side in sides]
-    places = list(combinations(range(len(sides)), 2))
-    if baseline is not None:
-        places = [(a, b) for a, b in places if a == 0]
-    with no_full_collection:
-        answers = [question.answer(labels[a], labels[b], read[a], read[b]) for a, b in places]
+        source = Source(store)
+        read = [read_side(source, found, side, runs) for side in sides]
+        in_question = len(set().union(*(side.paths for side in read)))
+        question = _Question(found, unit, confidence, names_of_speakers(store), in_question)
+        labels = [side.label for side in sides]
+        places = combinations(range(len(sides)), 2)
+        answers = [
+            question.answer(labels[a], labels[b], read[a], read[b])
+            for a, b in places
+            if baseline is None or a == 0
+        ]
     if len(sides) == 2:
         return answers[0]
     pairs = {(answer.a, answer.b): answer for answer in answers}
     return Comparisons.of(labels, pairs, has_baseline=baseline is not None)
-
-
-def compare_pairs(
-    store: Store,
-    a: str | Model,
-    b: str | Model,
-    *,
-    metric: str,
-    higher_is_better: bool | None,
-    runs: Runs,
-) -> tuple[Comparison, tuple[Pair, ...]]:
-    """Compare two models as ``compare`` does, and return every unit besides.
-
-    Raises:
-        QueryError: A model or the metric is unknown.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
-    """
-    with store.snapshot(), no_full_collection:
-        sides = [find_side(store, model) for model in (a, b)]
-        found = find_metric(store, metric, higher_is_better=higher_is_better)
-        read = [read_side(store, found, side, runs) for side in sides]
-        names = names_of_speakers(store)
-    question = _Question(found, How(), names, len(counted_of(read)))
-    answer = question.answer(sides[0].label, sides[1].label, *read)
-    return answer, answer.pairs
 
 
 def _unlike(sides: list[Side]) -> list[Side]:
@@ -287,17 +238,19 @@ def _unlike(sides: list[Side]) -> list[Side]:
 
 class _Question(NamedTuple):
     metric: Metric
-    how: How
+    unit: str
+    confidence: float
     names: Mapping[Any, str]
     in_question: int
 
     def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
         """Return the comparison of two sides."""
-        metric, how = self.metric, self.how
-        paired = pair_up(a, b, how.unit, how.confidence)
-        units, paths = paired.units, {**b.paths, **a.paths}
+        metric = self.metric
+        paired = pair_up(a, b, self.unit, self.confidence)
+        units, paths = paired.units, ChainMap(a.paths, b.paths)
+        common = len(a.stems.keys() & b.stems.keys())
         found = paired.estimate
-        ordered = sorted(units, key=attrgetter("difference"))
+        ordered = sorted(units, key=itemgetter(4))
         differences = [one.difference for one in ordered]
         smaller = bisect_left(differences, 0.0)
         larger = len(differences) - bisect_right(differences, 0.0)
@@ -311,7 +264,7 @@ class _Question(NamedTuple):
             metric=metric.name,
             metric_unit=metric.unit,
             higher_is_better=metric.higher_is_better,
-            unit=how.unit,
+            unit=self.unit,
             n=found.n,
             stems=paired.stems,
             recordings=paired.recordings,
@@ -321,7 +274,7 @@ class _Question(NamedTuple):
             median_difference=median(differences),
             low=found.low,
             high=found.high,
-            confidence=how.confidence,
+            confidence=self.confidence,
             p_value=found.p,
             p_adjusted=None,
             identical=found.identical,
@@ -332,15 +285,15 @@ class _Question(NamedTuple):
             largest_losses=worst,
             coverage_a=coverage(a.states, self.in_question),
             coverage_b=coverage(b.states, self.in_question),
-            lost=lost(a, b),
-            gained=lost(b, a),
+            lost=len(a.stems) - common,
+            gained=len(b.stems) - common,
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
             of_units=partial(self._pairs, paths, units),
         )
 
     def _pairs(self, paths: Mapping[int, Any], units: Iterable[Matched]) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
-        of_speaker, names = self.how.unit == "speaker", self.names
+        of_speaker, names = self.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(

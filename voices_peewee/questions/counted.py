@@ -7,7 +7,7 @@ comparison it hands over stem by stem, so that they can be matched.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -65,34 +65,36 @@ def differing(settings: Iterable[str]) -> tuple[str, ...]:
 # Where rows come from
 
 
-class _Source:
+class Source:
     """The joins of a question, and what of a row tells its recording."""
 
-    def __init__(self, store: Store, fields: Sequence[Field], *, with_recordings: bool) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, fields: Sequence[Field] = (), *, with_speakers: bool = True
+    ) -> None:
+        self.store = store
         self.recording: Any = pw.fn.COALESCE(Own.recording, Own.id)
         self._twins = _twins(store)
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
-        self._with_recordings = with_recordings or any(field.of_recording for field in fields)
-        self._with_speakers = bool(self._sources)
+        self._of_recordings = any(field.of_recording for field in fields)
+        self._with_speakers = with_speakers
 
     def select(self, columns: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of columns, where conditions hold."""
         query = _RUN.select(*columns).join_from(_RUN, Own, on=_RUN.processed_file == Own.id)
-        own = pw.fn.COALESCE(Own.recording, Own.id)
-        if self._with_recordings:
+        own, left = pw.fn.COALESCE(Own.recording, Own.id), pw.JOIN.LEFT_OUTER
+        if self._of_recordings:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
-        if self._with_speakers:
-            left = pw.JOIN.LEFT_OUTER
+        elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
+            query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
+        if self._sources:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
             twin = self._twins.c.id == own
-            query = query.join_from(Own, self._twins, pw.JOIN.LEFT_OUTER, on=twin)
-        query = query.join_from(
-            *(_RUN, _MEASURED, pw.JOIN.LEFT_OUTER), on=_MEASURED.processing_history == _RUN.id
-        )
+            query = query.join_from(Own, self._twins, left, on=twin)
+        measured = _MEASURED.processing_history == _RUN.id
+        query = query.join_from(_RUN, _MEASURED, left, on=measured)
         query = query.where(*conditions) if conditions else query
         for source in self._sources:
             query = query.join_from(_RUN, source, pw.JOIN.CROSS)
@@ -100,7 +102,7 @@ class _Source:
 
     def rows(self, query: Any) -> Any:
         """Return the rows of a query as they come."""
-        return self._store.stream(*query.bind(self._store.database).sql())
+        return self.store.stream(*query.bind(self.store.database).sql())
 
 
 def _twins(store: Store) -> Any:
@@ -225,13 +227,13 @@ def read_groups(
         AmbiguousNameError: Several speakers have that name.
         InvalidValueError: A time cannot be read, or has no time zone.
     """
-    source = _Source(store, fields, with_recordings=runs.speaker is not None)
+    source = Source(store, fields, with_speakers=runs.speaker is not None)
     rows = source.rows(_by_run(source, metric, fields, _conditions(store, runs)))
     about = [place for place, one in enumerate(fields, 1) if one.of_recording]
     speaker = next((place for place, one in enumerate(fields, 1) if one.name == "speaker"), None)
     groups: dict[Key, Group] = {}
-    waiting: dict[Key, list[tuple[Any, ...]]] = {}
-    in_question: Counter[Key] = Counter()
+    waiting: defaultdict[Key, list[tuple[Any, ...]]] = defaultdict(list)
+    asked: Counter[tuple[Key, ...]] = Counter()  # recordings by the groups that they are in
     for recording, found in groupby(rows, itemgetter(0)):
         if only is not None and recording not in only:
             continue
@@ -239,12 +241,15 @@ def read_groups(
         if speaker is not None:
             latest = _of_whom(latest, speaker)
         for key, row in latest.items():
-            taken = waiting.setdefault(key, [])
+            taken = waiting[key]
             taken.append(row)
             if len(taken) == _AT_ONCE:
                 groups.setdefault(key, Group(key)).take(taken, metric)
                 taken.clear()
-        in_question.update({_about(key, about) for key in latest})
+        asked[tuple(latest)] += 1
+    in_question: Counter[Key] = Counter()
+    for keys, count in asked.items():
+        in_question.update(dict.fromkeys({_about(key, about) for key in keys}, count))
     for key, taken in waiting.items():
         group = groups.setdefault(key, Group(key))
         if taken:
@@ -270,7 +275,7 @@ def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
     return list(found.values())
 
 
-def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions: Any) -> Any:
+def _by_run(source: Source, metric: Metric, fields: Sequence[Field], conditions: Any) -> Any:
     """Return the query of a row for each run of each recording, a recording after the other."""
     least, average, count = pw.fn.MIN, pw.fn.AVG, pw.fn.COUNT
     value = _finite(metric)
@@ -302,8 +307,8 @@ def _latest(rows: Iterable[tuple[Any, ...]]) -> dict[Key, tuple[Any, ...]]:
     latest: dict[Key, tuple[Any, ...]] = {}
     for row in rows:
         key = row[_WIDTH:]
-        known = latest.get(key)
-        if known is None or known[_RANK] < row[_RANK]:
+        known = latest.setdefault(key, row)
+        if known is not row and known[_RANK] < row[_RANK]:
             latest[key] = row
     return latest
 
@@ -352,25 +357,19 @@ class Sided:
 
     def take(self, recording: int, rows: list[tuple[Any, ...]], *, is_of_run: bool) -> None:
         """Take the rows of the run that counts for a recording."""
-        first = rows[0]
-        self.paths[recording] = first[9]
-        if first[1]:
-            self.parameters.add(first[8])
-        if len(rows) == 1 and first[1] and type(first[5]) is float and abs(first[5]) < LARGEST:
-            self.stems[recording] = [first[4:6]]
-            return
+        success, is_unfinished = rows[0][1], rows[0][6]
         stems = [(row[4], _number(row[5])) for row in rows]
         if is_of_run:
             stems = [one for one in stems if one[1] is not None][:1]
         finite = sum(value is not None for _, value in stems)
-        state = _state(success=first[1], ended=not first[6], finite=finite, stems=len(stems))
+        state = _state(success=success, ended=not is_unfinished, finite=finite, stems=len(stems))
         if state != "done":
             self.others[recording] = state
-        if first[1] and finite:
+        if success and finite:
             self.stems[recording] = stems
 
 
-def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
+def read_side(source: Source, metric: Metric, side: Side, runs: Runs) -> Sided:
     """Return the runs of a side that count.
 
     Raises:
@@ -379,7 +378,7 @@ def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
         AmbiguousNameError: Several speakers have that name.
         InvalidValueError: A time cannot be read, or has no time zone.
     """
-    source = _Source(store, (), with_recordings=True)
+    store = source.store
     conditions = [*_conditions(store, runs), *side.conditions(store, runs)]
     columns = [
         source.recording.alias("recording"),
@@ -391,24 +390,39 @@ def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
         _RUN.end_time.is_null(),
         _RUN.operation_type,
         _RUN.parameters.cast("TEXT"),
-        pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename),
+        pw.fn.COALESCE(*(name for file in (ProcessedFile, Own) for name in _names(file))),
     ]
-    latest: dict[int, list[tuple[Any, ...]]] = {}
-    operations: set[str] = set()
+    latest: dict[int, tuple[Any, ...]] = {}
+    several: dict[int, list[tuple[Any, ...]]] = {}  # runs of more than one stem
+    operations = set()
     for row in source.rows(source.select(columns, conditions)):
         operations.add(row[7])
-        known = latest.get(row[0])
-        if known is None:
-            latest[row[0]] = [row]
-        elif known[0][3] == row[3]:
-            known.append(row)
-        elif known[0][_RANK] < row[_RANK]:
-            latest[row[0]] = [row]
+        recording = row[0]
+        known = latest.setdefault(recording, row)
+        if known is row:
+            continue
+        if known[3] == row[3]:
+            several.setdefault(recording, [known]).append(row)
+        elif known[_RANK] < row[_RANK]:
+            latest[recording] = row
+            several.pop(recording, None)
     _check_operations(operations, side.label)
     sided = Sided()
-    for recording, rows in latest.items():
-        sided.take(recording, rows, is_of_run=metric.is_of_run)
+    is_of_run = metric.is_of_run
+    for recording, row in latest.items():
+        sided.paths[recording] = row[9]
+        if row[1]:
+            sided.parameters.add(row[8])
+        value = row[5]
+        if row[1] and type(value) is float and abs(value) < LARGEST and recording not in several:
+            sided.stems[recording] = [(row[4], value)]  # most often, and fast
+        else:
+            sided.take(recording, several.get(recording, [row]), is_of_run=is_of_run)
     return sided
+
+
+def _names(file: Any) -> tuple[Any, Any]:
+    return file.original_path, file.filename
 
 
 def _number(value: object) -> float | None:

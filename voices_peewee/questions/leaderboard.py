@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.questions.counted import Group, Key, differing, names_of_speakers, read_groups
 from voices_peewee.questions.fields import Field, find_fields, groupings
-from voices_peewee.questions.selection import Metric, Runs, Time, Words, find_metric, model_label
+from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import (
@@ -24,12 +24,11 @@ from voices_peewee.rendering.table import (
     markdown_table,
     text_table,
 )
-from voices_peewee.schema.fields import plain_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voices_peewee.database.store import SpeakerKey, Store
+    from voices_peewee.database.store import Store
     from voices_peewee.questions.pivot import Pivot
 
 MOST_LETTERS: Final = 12  # groups that are compared with each other
@@ -184,19 +183,16 @@ class Leaderboard(Sequence[LeaderboardRow]):
             values = [column.read(row) for row in self.rows] if column.read else []
             if any(value is not None for value in values):
                 kind = number if column.kind == "metric" else column.kind
-                columns.append((replace_kind(column, kind), values))
+                shown = Column(column.name, kind, column.title, column.priority)
+                columns.append((shown, values))
         return columns
 
     def __str__(self) -> str:
         if not self.rows:
             return f"{self.title}\nno runs"
-        return "\n".join([self.title, *self._lines(), *self.notes])
+        return "\n".join([self.title, *text_table(*self._cells()), *self.notes])
 
     __repr__ = __str__
-
-    def _lines(self, width: int | None = 80) -> list[str]:
-        columns, rows = self._cells()
-        return text_table(columns, rows, width)
 
     def _cells(self) -> tuple[list[Column], list[tuple[object, ...]]]:
         columns = self.columns()
@@ -226,11 +222,6 @@ class Leaderboard(Sequence[LeaderboardRow]):
     def caption(self) -> str:
         """The title, what n counts, and what the interval is."""
         return f"{self.title}; n recordings; ± is the 95 % interval of the mean (Student's t)"
-
-
-def replace_kind(column: Column, kind: str) -> Column:
-    """Return a column of another kind."""
-    return Column(column.name, kind, column.title, column.priority)
 
 
 def _bold(
@@ -274,52 +265,39 @@ def leaderboard(
     *,
     by: str | Sequence[str] = "model",
     higher_is_better: bool | None = None,
-    operation_type: str | None = None,
-    model_type: str | None = None,
-    model_version: str | None = None,
-    speaker: SpeakerKey | None = None,
-    since: Time | None = None,
-    until: Time | None = None,
-    where: Words = (),
     common: bool = False,
     limit: int | None = None,
+    runs: Runs,
 ) -> Leaderboard:
     """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
     fields = find_fields(by)
-    runs = Runs(
-        operation_type=operation_type,
-        model_type=plain_name(model_type),
-        model_version=plain_name(model_version),
-        speaker=speaker,
-        since=since,
-        until=until,
-        where=where,
-    )
     with store.snapshot(), no_full_collection:
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         groups = read_groups(store, found, fields, runs)
-        asked = {group.key: group.in_question for group in groups}
-        states = {group.key: group.states for group in groups}
+        empty = [group.key for group in groups if not group.values]
         if common:
-            kept = _common(groups)
-            groups = read_groups(store, found, fields, runs, only=kept)
-            for group in groups:
-                group.in_question, group.states = asked[group.key], states[group.key]
+            shared = read_groups(store, found, fields, runs, only=_common(groups))
+            by_key = {group.key: group for group in shared}
+            groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
-    rows = [_row(fields, group, names) for group in groups]
-    order = sorted(range(len(rows)), key=lambda place: _rank(rows[place], found))
-    notes = [*_pooled(groups, rows, fields), *_uneven(groups, fields, common=common)]
-    told = _letters([groups[place] for place in order], fields)
-    ranked = [rows[place] for place in order]
+    ranked = [(_row(fields, group, names), group) for group in groups]
+    ranked.sort(key=lambda pair: _rank(pair[0], found))
+    notes = [*_pooled(ranked, fields), *_uneven(groups, fields, common=common)]
+    if common and (without := [row for row, group in ranked if group.key in empty]):
+        labels = ", ".join(" ".join(row.labels) for row in without)
+        notes.append(f"no recording has a value from: {labels}")
+    told = _letters([group for _, group in ranked], fields)
     if isinstance(told, str):
-        notes.append(told)
-    else:
-        ranked = [replace(row, letters=told.get(place)) for place, row in enumerate(ranked)]
-        notes += [_SAME] if told else []
-    kept_rows = tuple(ranked if limit is None else ranked[: max(0, limit)])
-    names_of_fields = tuple(one.name for one in fields)
+        notes, told = [*notes, told], {}
+    notes += [_SAME] if told else []
+    rows = [replace(row, letters=told.get(place)) for place, (row, _) in enumerate(ranked)]
     return Leaderboard(
-        kept_rows, found.name, found.unit, found.higher_is_better, names_of_fields, tuple(notes)
+        tuple(rows if limit is None else rows[: max(0, limit)]),
+        found.name,
+        found.unit,
+        found.higher_is_better,
+        tuple(one.name for one in fields),
+        tuple(notes),
     )
 
 
@@ -331,13 +309,8 @@ def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> Leader
         len(group.values),
         group.stems,
         group.coverage,
-        summary.mean,
-        summary.median,
-        summary.stdev,
-        summary.low,
-        summary.high,
+        *summary[1:],
         *group.mean_costs(),
-        letters=None,
     )
 
 
@@ -355,39 +328,44 @@ def _rank(row: LeaderboardRow, metric: Metric) -> tuple[bool, float, list[tuple[
     return row.mean is None, -value if metric.higher_is_better else value, names
 
 
-# What a reader has to know
-
-
 def _common(groups: Sequence[Group]) -> frozenset[int]:
-    """Return the recordings that all groups have a value of."""
-    kept = [set(group.recordings) for group in groups]
+    """Return the recordings that all groups with values have a value of."""
+    kept = [set(group.recordings) for group in groups if group.values]
     return frozenset(set.intersection(*kept) if kept else ())
 
 
+def _kept_to_common(group: Group, shared: Group | None) -> Group:
+    """Return what a group has of the common recordings, and what became of all of its own."""
+    kept = shared or Group(group.key)
+    kept.in_question, kept.states = group.in_question, group.states
+    return kept
+
+
 def _pooled(
-    groups: Sequence[Group], rows: Sequence[LeaderboardRow], fields: Sequence[Field]
+    ranked: Sequence[tuple[LeaderboardRow, Group]], fields: Sequence[Field]
 ) -> Iterator[str]:
     """Say where a group pools several settings, and what differs between the groups."""
     chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
     inside: set[str] = set()
-    for group, row in zip(groups, rows, strict=True):
+    for row, group in ranked:
         names = [name for name in differing(group.parameters) if name not in chosen]
         inside.update(names)
         if names:
             yield f"{' '.join(row.labels)} pools runs whose parameters differ: {', '.join(names)}"
-    between = differing([text for group in groups for text in sorted(group.parameters)])
+    between = differing([text for _, group in ranked for text in sorted(group.parameters)])
     others = [name for name in between if name not in inside | chosen]
-    if len(groups) > 1 and others:
+    if len(ranked) > 1 and others:
         yield f"parameters that differ between the groups: {', '.join(others)}"
 
 
 def _uneven(groups: Sequence[Group], fields: Sequence[Field], *, common: bool) -> Iterator[str]:
     """Say where the groups were measured on different recordings."""
     measured = [group for group in groups if group.values]
-    if any(one.of_recording for one in fields) or len(measured) < 2:
+    if any(one.of_recording for one in fields) or len(groups) < 2:
         return
     if common:
-        yield f"only the recordings that all have a value of: {len(measured[0].values)}"
+        count = len(measured[0].values) if measured else 0
+        yield f"only the recordings that all have a value of: {count:,}"
     elif any(group.recordings != measured[0].recordings for group in measured[1:]):
         least, most = (end(len(group.values) for group in measured) for end in (min, max))
         counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"

@@ -221,21 +221,26 @@ class QuestionMethods(HasStore):
             InvalidValueError: A time cannot be read, or has no time zone.
         """
         from voices_peewee.questions.leaderboard import leaderboard
+        from voices_peewee.questions.selection import Runs
+        from voices_peewee.schema.fields import plain_name
 
+        runs = Runs(
+            operation_type=operation_type,
+            model_type=plain_name(model_type),
+            model_version=plain_name(model_version),
+            speaker=speaker,
+            since=since,
+            until=until,
+            where=where,
+        )
         return leaderboard(
             self.store,
             metric,
             by=by,
             higher_is_better=higher_is_better,
-            operation_type=operation_type,
-            model_type=model_type,
-            model_version=model_version,
-            speaker=speaker,
-            since=since,
-            until=until,
-            where=where,
             common=common,
             limit=limit,
+            runs=runs,
         )
 
     @overload
@@ -304,18 +309,18 @@ class QuestionMethods(HasStore):
             InvalidValueError: A time cannot be read, or has no time zone.
         """
         from voices_peewee.questions.comparison import compare
+        from voices_peewee.questions.selection import Runs
 
+        runs = Runs(
+            operation_type=operation_type, speaker=speaker, since=since, until=until, where=where
+        )
         return compare(
             self.store,
             *models,
             metric=metric,
             unit=unit,
             baseline=baseline,
-            operation_type=operation_type,
-            speaker=speaker,
-            since=since,
-            until=until,
-            where=where,
             higher_is_better=higher_is_better,
             confidence=confidence,
+            runs=runs,
         )

@@ -27,7 +27,7 @@ class Matched(NamedTuple):
 
 def _matched(recording: int, speaker: int | None, a: Any, b: Any, stems: int) -> Matched:
     difference = b - a
-    if abs(difference) <= _ROUNDING * abs(b):
+    if -(least := _ROUNDING * abs(b)) <= difference <= least:
         difference = 0.0
     return Matched(recording, speaker, a, b, difference, stems)
 
@@ -55,16 +55,17 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     """
     matched: list[Matched] = []
     uneven = 0
-    for recording in sorted(a.stems.keys() & b.stems.keys()):
-        own, other = a.stems[recording], b.stems[recording]
-        (speaker, value), (other_speaker, other_value) = own[0], other[0]
-        if len(own) == len(other) == 1 and speaker == other_speaker:  # most often, and fast
-            matched.append(_matched(recording, speaker, value, other_value, 1))
+    of_a, of_b = a.stems, b.stems
+    for recording in sorted(of_a.keys() & of_b.keys()):
+        own, other = of_a[recording], of_b[recording]
+        speaker, value = own[0]
+        if len(own) == 1 and len(other) == 1 and speaker == other[0][0]:  # most often, and fast
+            matched.append(_matched(recording, speaker, value, other[0][1], 1))
         elif stems := _match(recording, own, other):
             matched += stems if unit != "recording" else [_whole(stems)]
         else:
             uneven += 1
-    count = sum(one.stems for one in matched)
+    count = sum([one.stems for one in matched])
     recordings = len({one.recording for one in matched}) if unit != "recording" else len(matched)
     if unit != "speaker":
         found = estimate([one.difference for one in matched], confidence)
@@ -127,16 +128,3 @@ def _speakers(named: Iterable[Matched]) -> list[Matched]:
     for one in named:
         own.setdefault(one.speaker, []).append(one)  # type: ignore[arg-type] # named ones have one
     return [_mean(parts, parts[0].recording, speaker) for speaker, parts in sorted(own.items())]
-
-
-def lost(a: Sided, b: Sided) -> int:
-    """Return how many recordings A has a value of and B, for whatever reason, has none of."""
-    return len(a.stems.keys() - b.stems.keys())
-
-
-def counted_of(sides: Iterable[Sided]) -> set[int]:
-    """Return the recordings in question: those of which any side has a run."""
-    found: set[int] = set()
-    for side in sides:
-        found |= side.paths.keys()
-    return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -209,13 +208,6 @@ class Runs:
         return found
 
 
-@contextmanager
-def snapshot(store: Store) -> Iterator[None]:
-    """Let every read inside see one state of the database, without the lock of writers."""
-    with store.snapshot():
-        yield
-
-
 def model_label(model_type: str | None, model_version: str | None) -> str:
     """Return how a model with its version is written: ``demucs:4.0``."""
     if model_version is None:
@@ -266,7 +258,7 @@ class Side:
 
     def conditions(self, store: Store, runs: Runs) -> list[pw.Expression]:
         """Return the conditions for its runs."""
-        found = [] if self.model is None else runs_of(store, self.model, runs)
+        found = [] if self.model is None else runs_of(self.model, runs)
         if self.words:
             found.append(ProcessingHistory.id.in_(matching(store, "history", self.words)))
         return found
@@ -300,7 +292,7 @@ def _names_a_field(word: str) -> bool:
     return bool(colon) and field in LISTS["history"].fields
 
 
-def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
+def runs_of(model: Model, runs: Runs) -> list[pw.Expression]:
     """Return the conditions for the runs of a model, which an index can serve."""
     run, (model_type, version) = ProcessingHistory, model
     conditions = [run.model_type == model_type]
@@ -312,12 +304,12 @@ def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
             else run.model_version == version
         )
     if runs.operation_type is None:  # the index begins with it
-        conditions.append(run.operation_type.in_(_operations(store)))
+        conditions.append(run.operation_type.in_(_operations()))
     return conditions
 
 
 def _has_runs(store: Store, model: Model) -> bool:
-    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(store, model, Runs())).limit(1)
+    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(model, Runs())).limit(1)
     return store.connection().execute(*query.sql()).fetchone() is not None
 
 
@@ -329,13 +321,5 @@ def _models(store: Store) -> list[tuple[str, str | None]]:
     return found
 
 
-def _operations(store: Store) -> list[str]:
-    """Return the types of operation there are, by jumping through the index."""
-    run, found = ProcessingHistory, [""]
-    smallest = run.select(pw.fn.MIN(run.operation_type))
-    while True:
-        query = smallest.where(run.operation_type > found[-1])
-        (value,) = store.connection().execute(*query.sql()).fetchone()
-        if value is None:
-            return found[1:]
-        found.append(value)
+def _operations() -> pw.Query:
+    return ProcessingHistory.select(ProcessingHistory.operation_type).distinct()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
@@ -19,8 +18,7 @@ _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are
 T = TypeVar("T", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """What a group of values comes to; ``stdev`` is the sample's (n − 1).
 
     ``low`` and ``high`` bound the 95 % interval of the mean (Student's t). What the number of
@@ -55,15 +53,11 @@ def summarize(ordered: Sequence[float]) -> Summary:
     center = mean(ordered)
     if center is None:
         return Summary(0)
-    squares = math.fsum((value - center) ** 2 for value in ordered)
-    return summary(len(ordered), center, median(ordered), squares)
-
-
-def summary(n: int, center: float, middle: float | None, squares: float) -> Summary:
-    """Summarize ``n`` values by mean, median and the sum of squared deviations from the mean."""
+    n, middle = len(ordered), median(ordered)
     if n < 2:
         return Summary(n, center, middle)
-    stdev = math.sqrt(max(squares, 0.0) / (n - 1))
+    squares = math.fsum([(value - center) ** 2 for value in ordered])
+    stdev = math.sqrt(squares / (n - 1))
     margin = t_quantile(0.975, n - 1) * stdev / math.sqrt(n)
     return Summary(n, center, middle, stdev, center - margin, center + margin)
 
@@ -291,11 +285,3 @@ def letters(names: Sequence[T], apart: Iterable[tuple[T, T]]) -> dict[T, str]:
 def _letter(place: int) -> str:
     times, letter = divmod(place, 26)
     return chr(ord("a") + letter) + "'" * times
-
-
-def quantile(ordered: Sequence[float], probability: float) -> float:
-    """Return a quantile of sorted values (Hyndman and Fan, 1996, type 7)."""
-    place = (len(ordered) - 1) * probability
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
