@@ -96,7 +96,7 @@ def test_an_older_record_gets_its_recordings(
     older: DatabaseManager, told: pytest.LogCaptureFixture
 ) -> None:
     """Each path has one recording, with facts, metadata and the speaker on which all agree."""
-    older.run_migrations(to=LAST)
+    older.run_migrations(to=LAST, backup=False)
     with older.initialize() as db:
         rows = db.query(ProcessedFile).order_by(ProcessedFile.id).all()
         assert [(row.id, row.kind, row.recording_id, row.speaker_id) for row in rows] == [
@@ -140,10 +140,10 @@ def test_every_run_and_measurement_stays(older: DatabaseManager, path: Path | st
     """Nothing but the file of a history row changes, and its speaker stays; back and forth too."""
     before = [ask(path, sql) for sql in (HISTORY, MEASURED, OF_SPEAKERS)]
     for _ in range(2):
-        older.run_migrations(to=LAST)
+        older.run_migrations(to=LAST, backup=False)
         assert [ask(path, sql) for sql in (HISTORY, MEASURED, OF_SPEAKERS)] == before
         count = len(ask(path, "SELECT id FROM processed_files"))
-        older.rollback_migration()
+        older.rollback_migration(backup=False)
         assert [ask(path, sql) for sql in (HISTORY, MEASURED, OF_SPEAKERS)] == before
         assert len(ask(path, "SELECT id FROM processed_files")) == count == 14
 
@@ -152,9 +152,9 @@ def test_rolling_back_says_what_stays(
     older: DatabaseManager, told: pytest.LogCaptureFixture
 ) -> None:
     """The rows stay, without what says whose they are, and that is told."""
-    older.run_migrations(to=LAST)
+    older.run_migrations(to=LAST, backup=False)
     told.clear()
-    older.rollback_migration()
+    older.rollback_migration(backup=False)
     (message,) = (text for name, _, text in told.record_tuples if name == MIGRATIONS)
     assert message == (
         "003_recordings: 8 outputs and voices stay, "
@@ -168,6 +168,6 @@ def test_a_record_without_runs_is_left_alone(
     """Where no run took a row over, nothing changes and nothing is told."""
     empty = DatabaseManager(path)
     empty.run_migrations(to=BEFORE)
-    empty.run_migrations(to=LAST)
+    empty.run_migrations(to=LAST, backup=False)
     empty.close()
     assert told.record_tuples == []
