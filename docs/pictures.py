@@ -21,8 +21,7 @@ MODELS: Final = (
 )
 PICTURES: Final[dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
     "distribution": (("distribution",), {}),
-    "paired": (("paired", "demucs:4.0", "sepformer:2.1"), {"speaker": "Ada"}),
-    "paired_many": (("paired", "demucs", "sepformer"), {}),
+    "paired": (("paired", "demucs", "sepformer"), {}),
     "scatter": (("scatter",), {"metric": "real_time_factor", "against": "duration"}),
 }
 

@@ -167,6 +167,34 @@ FROM model_performance AS measured
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id{join}
 """
 
+# The view counts measurements and says so; db.leaderboard() counts recordings.
+_V_LEADERBOARD = """
+CREATE VIEW v_leaderboard AS
+SELECT model_type, model_version, max({n}) AS {n},
+ max({failed}) AS {failed}, max(mean_si_snri) AS mean_si_snri,
+ max(min_si_snri) AS min_si_snri, max(max_si_snri) AS max_si_snri,
+ max(mean_sdri) AS mean_sdri, max(mean_real_time_factor) AS mean_real_time_factor,
+ max(mean_memory_usage) AS mean_memory_usage,
+ max(mean_processing_time) AS mean_processing_time
+FROM (
+ SELECT model_type, model_version, count(*) AS {n}, 0 AS {failed},
+  avg(si_snri) AS mean_si_snri, min(si_snri) AS min_si_snri, max(si_snri) AS max_si_snri,
+  avg(sdri) AS mean_sdri, avg(real_time_factor) AS mean_real_time_factor,
+  avg(memory_usage) AS mean_memory_usage, avg(processing_time) AS mean_processing_time
+ FROM model_performance
+ WHERE si_snri IS NOT NULL
+  AND processing_history_id NOT IN (SELECT id FROM processing_history WHERE NOT success)
+ GROUP BY model_type, model_version
+ UNION ALL
+ SELECT model_type, model_version, 0, count(DISTINCT run_id),
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL
+ FROM processing_history
+ WHERE NOT success AND end_time IS NOT NULL
+ GROUP BY model_type, model_version
+) AS counted
+GROUP BY model_type, model_version
+"""
+
 _STEPS = (
     _PATHS,
     "CREATE INDEX voices_paths_path ON voices_paths (path)",
@@ -213,16 +241,20 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     migrator.run(_compose_names, database)
     migrator.sql("DROP VIEW v_performance")
     migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
+    migrator.sql("DROP VIEW v_leaderboard")
+    migrator.sql(_V_LEADERBOARD.format(n="measurements", failed="failed_runs").strip())
 
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     """Drop the two columns; every row stays, those of recordings and voices too."""
     migrator.run(_tell_rows, database)
     migrator.sql("DROP VIEW IF EXISTS v_performance")
+    migrator.sql("DROP VIEW IF EXISTS v_leaderboard")
     # Where SQLite drops columns itself, it refuses one that is a foreign key.
     rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
     migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
     migrator.sql(_v_performance("file.duration"))
+    migrator.sql(_V_LEADERBOARD.format(n="n", failed="failures").strip())
 
 
 def _tell_changes(database: pw.Database) -> None:

@@ -44,18 +44,6 @@ def test_init_of_the_users_own_database(tmp_path: Path, monkeypatch: pytest.Monk
     assert expected.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
-def test_upgrade_says_where_the_backup_is(studio: Path, tmp_path: Path) -> None:
-    """An upgrade of a populated database names its backup."""
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "101_nothing.py").write_text("def migrate(migrator, database, *, fake=False): ...\n")
-    done = run("--db", studio, "--migrations-dir", own, "init")
-    (backup,) = studio.parent.glob("voices_backup_*.db")
-    said = f"backed up first to {str(backup)!r}\n1 migration applied\n"
-    assert done == (0, f"{studio}\n", said)
-
-
 @pytest.mark.sqlite("the facts of a file; a server's are in test_postgres")
 def test_status(studio: Path) -> None:
     """The status says what and how much is there, in units."""
@@ -118,25 +106,20 @@ def test_check(studio: Path) -> None:
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_check_finds(studio: Path) -> None:
-    """A finding says what to do and makes the exit status 1."""
-    with closing(sqlite3.connect(studio)) as connection, connection:
-        connection.execute("DROP INDEX processing_history_unfinished")
-    done = run("--db", studio, "check")
-    assert (done.code, done.err) == (1, "1 finding\n")
-    assert done.out.count("\n") == 2
-    (finding,) = json.loads(run("--db", studio, "check", "--json").out)
-    assert done.out == f"{finding['kind']}: {finding['what']}\n    {finding['advice']}\n"
-    assert "processing_history_unfinished" in finding["what"]
-
-
-@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
-def test_a_note_is_not_wrong(studio: Path) -> None:
-    """An index of one's own is told, and the exit status stays 0."""
+    """A finding says what to do and makes the exit status 1; a note of one's own does not."""
     with closing(sqlite3.connect(studio)) as connection, connection:
         connection.execute("CREATE INDEX mine ON speakers (description)")
     done = run("--db", studio, "check")
     assert (done.code, done.err) == (0, "nothing is wrong, 1 note\n")
     assert done.out.startswith("note: table 'speakers' has index 'mine' (CREATE INDEX mine ")
+    with closing(sqlite3.connect(studio)) as connection, connection:
+        connection.execute("DROP INDEX mine")
+        connection.execute("DROP INDEX processing_history_unfinished")
+    done = run("--db", studio, "check")
+    assert (done.code, done.err) == (1, "1 finding\n")
+    (finding,) = json.loads(run("--db", studio, "check", "--json").out)
+    assert done.out == f"{finding['kind']}: {finding['what']}\n    {finding['advice']}\n"
+    assert "processing_history_unfinished" in finding["what"]
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")

@@ -75,63 +75,33 @@ def test_the_standard_output_is_always_utf8(studio: Path) -> None:
     assert (done.returncode, "Zoë".encode() in done.stdout) == (0, True)
 
 
-@pytest.mark.parametrize(
-    ("args", "files"),
-    [
-        (["-o", "out.jsonl"], ["out.jsonl"]),
-        (["files", "--format", "csv", "-o", "out.txt"], ["out.txt"]),
-    ],
-    ids=["jsonl", "format"],
-)
-def test_to_files(
-    studio: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    args: list[str],
-    files: list[str],
-) -> None:
-    """The paths of what was written are on stdout, for scripts."""
+def test_to_a_file(studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of what was written is on stdout, for scripts; a file that is there is kept."""
     monkeypatch.chdir(tmp_path)
-    code, out, err = run("--db", studio, "export", *args)
-    assert (code, out) == (0, "".join(f"{tmp_path / name}\n" for name in files))
-    assert err.startswith("exported ")
-    assert err.count("\n") == 1
-    again = run("--db", studio, "export", *args)
+    args = ["--db", studio, "export", "files", "--format", "csv", "-o", "out.txt"]
+    written = (0, f"{tmp_path / 'out.txt'}\n", "exported 1 row of processed_files\n")
+    assert run(*args) == written
     message = "it is there already; choose another name or overwrite it"
-    taken = str(tmp_path / files[0])
-    assert again == (1, "", f"Error: export {taken!r}: {message}\n")
-    assert run("--db", studio, "export", *args, "--overwrite") == (0, out, err)
+    taken = str(tmp_path / "out.txt")
+    assert run(*args) == (1, "", f"Error: export {taken!r}: {message}\n")
+    assert run(*args, "--overwrite") == written
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["speaker"], "unknown table 'speaker'; did you mean 'speakers'?"),
-        (["--format", "csv"], "csv holds one table; name one"),
-        (["-o", "x.xlsx"], "no format has the suffix '.xlsx'; use .jsonl or .csv"),
         (
             ["--format", "xml"],
             "Invalid value for '--format': 'xml' is not one of 'jsonl', 'csv'.",
         ),
     ],
-    ids=["table", "csv", "suffix", "format"],
+    ids=["table", "format"],
 )
 def test_usage(studio: Path, tmp_path: Path, args: list[str], message: str) -> None:
     """What makes no sense is an error of usage, and writes nothing."""
     expected = usage("voices export", "[OPTIONS] [TABLE]...", message)
     assert run("--db", studio, "export", *args) == (2, "", expected)
-    assert names(tmp_path) == []
-
-
-def test_errors(studio: Path, tmp_path: Path) -> None:
-    """What cannot be written is one sentence."""
-    target = str(tmp_path / "none" / "out.jsonl")
-    message = f"export {target!r}: it cannot be read or written (no such file or directory)"
-    assert run("--db", studio, "export", "-o", target) == (1, "", f"Error: {message}\n")
-    missing = str(tmp_path / "missing.db")
-    message = f"cannot use {missing!r}: there is no database; run 'voices init' to create it"
-    target = str(tmp_path / "out.jsonl")
-    assert run("--db", missing, "export", "-o", target) == (1, "", f"Error: {message}\n")
     assert names(tmp_path) == []
 
 
@@ -144,7 +114,7 @@ def test_no_bar_where_the_data_go(studio: Path) -> None:
 def test_bar(studio: Path, tmp_path: Path) -> None:
     """Where a file is written a terminal shows how far it is, and what was written."""
     code, seen = terminal("--db", studio, "export", "-o", tmp_path / "out.jsonl", columns=120)
-    assert (code, "Exporting" in seen, "6 of 6 rows" in seen) == (0, True, True)
+    assert (code, "Exporting" in seen, "100%" in seen) == (0, True, True)
     assert seen.endswith(f"{tmp_path / 'out.jsonl'}\n{ALL}")
 
 
@@ -156,21 +126,19 @@ def crowd(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_reader_that_goes_away(crowd: Path, form: str) -> None:
+def test_reader_that_goes_away(crowd: Path) -> None:
     """``| head -1`` ends an export silently, as SIGPIPE would."""
-    line = shlex.join([*PROGRAM, "--db", str(crowd), "export", "speakers", "--format", form])
+    line = shlex.join([*PROGRAM, "--db", str(crowd), "export", "speakers"])
     script = f"{line} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_full_disk_under_the_output(crowd: Path, form: str) -> None:
+def test_full_disk_under_the_output(crowd: Path) -> None:
     """Output that cannot be written is an error, not a traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*PROGRAM, "--db", str(crowd), "export", "speakers", "--format", form],
+            [*PROGRAM, "--db", str(crowd), "export", "speakers"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -182,11 +150,11 @@ def test_full_disk_under_the_output(crowd: Path, form: str) -> None:
 def interrupted(studio: Path, folder: Path, by: signal.Signals) -> Outcome:
     """Send a signal to an export into a folder once its file is begun."""
     waiting = (
-        "import signal, sys, time\nfrom voices_peewee.exchange.tables import Part\n"
+        "import signal, sys, time\nfrom voices_peewee.exchange.tables import Table\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def batches(*_, **__):\n"
         "    yield []\n    print('ready', flush=True); time.sleep(60)\n"
-        "Part.batches = batches\n"
+        "Table.batches = batches\n"
         "from voices_peewee.cli import main\nmain()\n"
     )
     folder.mkdir()
@@ -218,9 +186,6 @@ def test_kill_9(studio: Path, tmp_path: Path) -> None:
     assert left.startswith(".")
     assert run("--db", studio, "export", "-o", folder / "out.jsonl").code == 0
     assert names(folder) == ["out.jsonl"]
-
-
-# Imports
 
 
 def test_from_one_program_to_the_next(studio: Path, tmp_path: Path) -> None:
@@ -261,7 +226,7 @@ def test_every_bad_record_is_told(studio: Path, tmp_path: Path) -> None:
     file = tmp_path / "files.csv"
     rows = "".join(f"{number}.wav,long\n" for number in range(23))
     file.write_text(f"filename,duration\n{rows}good.wav,1\n")
-    first = f"'{file}', line 2, column 'duration': 'long' is not a number"
+    first = f"'{file}', line 2, column 'duration': 'long' is not a finite number"
     told = [f"bad: {first.replace('line 2', f'line {number + 2}')}\n" for number in range(20)]
     end = f"… and 3 more bad\nError: {first}; and 22 more bad records\n"
     assert run("--db", studio, "import", file) == Outcome(1, "", "".join(told) + end)
@@ -284,49 +249,37 @@ def test_progress_of_an_import(studio: Path, tmp_path: Path) -> None:
     assert seen.endswith("speakers: 5,000 added\n5,000 records imported\n")
 
 
-# Deletions
+DELETED = [
+    ("delete-speaker", "Ada", "1 'Ada'; 1 file stays, without a speaker"),
+    ("delete-file", "1", "1 'a.wav' with 2 runs and 1 measurement"),
+]
 
 
-def test_delete_file_writes_what_goes(studio: Path, tmp_path: Path) -> None:
-    """A file's rows are on disk before they are deleted."""
+@pytest.mark.parametrize(("command", "key", "what"), DELETED)
+def test_a_deletion_and_its_undo(
+    studio: Path, tmp_path: Path, command: str, key: str, what: str
+) -> None:
+    """What goes is on disk before it is deleted, and importing that file brings it back."""
     target = tmp_path / "gone.jsonl"
-    done = run("--db", studio, "delete-file", "1", "--yes", "--export-to", target)
-    said = f"what goes is in {str(target)!r}\n"
-    said += "deleted file 1 'a.wav' with 2 runs and 1 measurement\n"
-    assert done == (0, "", said)
-    assert rows(target.read_text()) == [
-        ("speakers", 1),
-        ("processed_files", 1),
-        ("processing_history", 1),
-        ("processing_history", 2),
-        ("model_performance", 1),
-        ("end", None),
-    ]
-    assert rows(run("--db", studio, "export").out) == [
-        ("speakers", 1),
-        ("speakers", 2),
-        ("end", None),
-    ]
+    done = run("--db", studio, command, key, "--yes", "--export-to", target)
+    kind = command.removeprefix("delete-")
+    assert done == (0, "", f"what goes is in {str(target)!r}\ndeleted {kind} {what}\n")
+    assert run("--db", studio, "import", target).code == 0
+    code, _, err = run("--db", studio, "export", "-o", tmp_path / "all.jsonl")
+    assert (code, err) == (0, ALL)
+    row = next(
+        line for line in map(json.loads, target.read_text().splitlines()) if "filename" in line
+    )
+    assert (row["filename"], row["speaker_id"]) == ("a.wav", 1)
 
 
-def test_delete_speaker_writes_the_links(studio: Path, tmp_path: Path) -> None:
-    """A speaker's files stay; what is written still says whose they were."""
-    target = tmp_path / "gone.jsonl"
-    done = run("--db", studio, "delete-speaker", "Ada", "--yes", "--export-to", target)
-    said = f"what goes is in {str(target)!r}\n"
-    said += "deleted speaker 1 'Ada'; 1 file stays, without a speaker\n"
-    assert done == (0, "", said)
-    ada, file, _ = map(json.loads, target.read_text().splitlines())
-    assert (ada["name"], file["filename"], file["speaker_id"]) == ("Ada", "a.wav", 1)
-
-
-@pytest.mark.parametrize("command", ["delete-speaker", "delete-file"])
+@pytest.mark.parametrize("command", ["delete-speaker id:1", "delete-file 1"])
 def test_what_cannot_be_written_stays(studio: Path, tmp_path: Path, command: str) -> None:
     """A deletion whose export fails does not happen."""
     target = tmp_path / "gone.jsonl"
     target.touch()
     before = run("--db", studio, "export").out
-    done = run("--db", studio, command, "1", "--yes", "--export-to", target)
+    done = run("--db", studio, *command.split(), "--yes", "--export-to", target)
     message = "it is there already; choose another name or overwrite it"
     assert done == (1, "", f"Error: export {str(target)!r}: {message}\n")
     assert run("--db", studio, "export").out == before
@@ -335,8 +288,11 @@ def test_what_cannot_be_written_stays(studio: Path, tmp_path: Path, command: str
 @pytest.mark.parametrize(
     ("command", "question"),
     [
-        ("delete-speaker", "Delete speaker 1 'Ada'? 1 file stays, without a speaker. [y/N]: "),
-        ("delete-file", "Delete file 1 'a.wav' with 2 runs and 1 measurement? [y/N]: "),
+        (
+            "delete-speaker id:1",
+            "Delete speaker 1 'Ada'? 1 file stays, without a speaker. [y/N]: ",
+        ),
+        ("delete-file 1", "Delete file 1 'a.wav' with 2 runs and 1 measurement? [y/N]: "),
     ],
 )
 def test_the_question_says_what_goes(
@@ -345,7 +301,7 @@ def test_the_question_says_what_goes(
     """Who is asked reads what will be lost; after a no nothing was written or deleted."""
     target = tmp_path / "gone.jsonl"
     before = run("--db", studio, "export").out
-    code, seen = terminal("--db", studio, command, "1", "--export-to", target, typed="n\n")
+    code, seen = terminal("--db", studio, *command.split(), "--export-to", target, typed="n\n")
     assert (code, seen) == (1, f"{question}n\nAborted!\n")
     assert names(tmp_path) == []
     assert run("--db", studio, "export").out == before

@@ -52,26 +52,13 @@ def test_add_files(path: Path, folder: Path) -> None:
     """A folder is added once; what was added is told."""
     run("--db", path, "init")
     run("--db", path, "add-speaker", "Ada")
-    args = [
-        "add-files",
-        folder,
-        "--speaker",
-        "Ada",
-        "--metadata",
-        "room=3",
-        "--metadata",
-        "mood=calm",
-    ]
+    args = ["add-files", folder, "--speaker", "Ada", "--metadata", "room=3"]
     assert run("--db", path, *args) == (0, "", "2 added\n")
     assert run("--db", path, *args) == (0, "", "2 unchanged\n")
     shutil.copy(AUDIO / "bob.mp3", folder / "bob.wav")
     assert run("--db", path, *args) == (0, "", "1 updated, 1 unchanged\n")
     added = file(path)
-    assert (added.filename, added.speaker_id, added.metadata) == (
-        "ada.flac",
-        1,
-        {"room": 3, "mood": "calm"},
-    )
+    assert (added.filename, added.speaker_id, added.metadata) == ("ada.flac", 1, {"room": 3})
 
 
 def test_duplicates_are_told(path: Path, folder: Path) -> None:
@@ -119,14 +106,6 @@ def test_bad_files_are_named_and_the_good_ones_kept(path: Path, folder: Path) ->
     )
 
 
-def test_folder_without_audio(path: Path, tmp_path: Path) -> None:
-    """Finding nothing is said."""
-    run("--db", path, "init")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert run("--db", path, "add-files", empty) == (0, "", "no audio files found\n")
-
-
 def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
     """A name that is no text, or has control characters, does no harm."""
     run("--db", path, "init")
@@ -142,7 +121,6 @@ def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
     ("args", "code", "message"),
     [
         pytest.param(["--metadata", "room"], 2, "--metadata takes KEY=VALUE, not 'room'", id="="),
-        pytest.param(["--metadata", "=1"], 2, "--metadata takes KEY=VALUE, not '=1'", id="key"),
         pytest.param(
             ["--speaker", "Eve"], 1, "no speaker 'Eve'; see 'voices list-speakers'", id="speaker"
         ),
@@ -164,21 +142,14 @@ def test_nothing_is_added_when_the_words_are_wrong(
     ("text", "value"),
     [
         ("3", 3),
-        ("1.5", 1.5),
         ("4.10", "4.10"),
         ("1e5", "1e5"),
-        ("7254e10", "7254e10"),
         ("true", True),
-        ("null", None),
         ('{"a": [1]}', {"a": [1]}),
-        ('"3"', "3"),
         ("calm", "calm"),
-        ("", ""),
         ("a=b", "a=b"),
         ("NaN", "NaN"),
-        ("007", "007"),
         ("[" * 100_000, "[" * 100_000),
-        ("1" * 5000, "1" * 5000),
     ],
     ids=lambda value: str(value)[:10],
 )
@@ -223,18 +194,11 @@ def test_update_of_the_speaker(studio: Path) -> None:
     assert both == (2, "", usage("voices update-file", "[OPTIONS] FILE", message))
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["update-file", "1", "--speaker", "Eve"], "no speaker 'Eve'; see 'voices list-speakers'"),
-        (["update-file", "9", "--metadata", "a=1"], "no file '9'; see 'voices list-files'"),
-        (["delete-file", "9", "--yes"], "no file '9'; see 'voices list-files'"),
-    ],
-    ids=["no speaker", "update", "delete"],
-)
-def test_refusals(studio: Path, args: list[str], message: str) -> None:
+def test_a_file_that_is_not_there(studio: Path) -> None:
     """What is not there is said in one sentence."""
-    assert run("--db", studio, *args) == (1, "", f"Error: {message}\n")
+    refused = (1, "", "Error: no file '9'; see 'voices list-files'\n")
+    assert run("--db", studio, "update-file", "9", "--metadata", "a=1") == refused
+    assert run("--db", studio, "delete-file", "9", "--yes") == refused
 
 
 def test_delete_file(studio: Path) -> None:
@@ -243,14 +207,6 @@ def test_delete_file(studio: Path) -> None:
     assert done == (0, "", "deleted file 1 'a.wav' with 2 runs and 1 measurement\n")
     with DatabaseManager(studio) as db:
         assert [len(db.get_all(model)) for model in (ProcessedFile, ModelPerformance)] == [0, 0]
-
-
-def test_delete_file_asks(studio: Path) -> None:
-    """On a terminal the question names what goes along; nothing goes after a no."""
-    seen = terminal("--db", studio, "delete-file", "1", typed="n\n")
-    question = "Delete file 1 'a.wav' with 2 runs and 1 measurement? [y/N]: n\n"
-    assert seen == (1, f"{question}Aborted!\n")
-    assert file(studio).filename == "a.wav"
 
 
 def test_progress_is_for_terminals(path: Path, folder: Path) -> None:

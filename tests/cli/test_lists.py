@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.cli_tools import PROGRAM, Outcome, program, run, terminal, usage
+from support.cli_tools import PROGRAM, Outcome, run, terminal, usage
 
 from voices_peewee import (
     DatabaseManager,
@@ -162,7 +162,7 @@ def test_nothing(studio: Path, style: str, text: str) -> None:
     assert listed(studio, *args) == (0, text, words)
 
 
-@pytest.mark.parametrize("style", ["", "--json", "--jsonl", "--csv"])
+@pytest.mark.parametrize("style", ["", "--csv"])
 @pytest.mark.parametrize(
     ("args", "ids", "words"),
     [
@@ -171,9 +171,7 @@ def test_nothing(studio: Path, style: str, text: str) -> None:
             ["--limit", "1", "--offset", "1"], [2], "1 of 3 shown (--all for the rest)\n", id="page"
         ),
         pytest.param(["--offset", "1"], [2, 3], "2 of 3 shown (--all for the rest)\n", id="offset"),
-        pytest.param(["--limit", "0"], [], "0 of 3 shown (--all for the rest)\n", id="none"),
         pytest.param(["--limit", "1", "--all"], [1, 2, 3], None, id="all"),
-        pytest.param(["--limit", "3"], [1, 2, 3], None, id="just"),
     ],
 )
 def test_what_is_cut_off_is_said(
@@ -185,46 +183,24 @@ def test_what_is_cut_off_is_said(
     assert done.err == (words or ("3 files\n" if not style else ""))
 
 
-def test_large_numbers_have_separators(path: Path) -> None:
-    """Counts are written as people read them."""
-    with DatabaseManager(path).initialize() as db:
-        db.add_all([Speaker(name=str(number)) for number in range(1000)])
-    done = listed(path, "list-speakers")
-    assert done.err == "50 of 1,000 shown (--all for the rest)\n"
-    assert len(done.out.splitlines()) == 51
-
-
 @pytest.mark.parametrize(
     ("args", "ids"),
     [
-        pytest.param(["list-speakers", "--tag", "female"], [1], id="tag"),
-        pytest.param(["list-speakers", "--tag", "female", "--tag", "studio"], [1], id="both tags"),
-        pytest.param(["list-speakers", "^tag:female"], [2], id="words"),
-        pytest.param(["list-speakers", "--sort", "-name"], [2, 1], id="sort"),
-        pytest.param(["list-files", "--speaker", "Ada"], [1], id="speaker by name"),
-        pytest.param(["list-files", "--speaker", "id:2"], [2], id="speaker by id"),
-        pytest.param(
-            ["list-files", "--speaker", "Ada", "--speaker", "Bob"], [2, 1], id="two speakers"
-        ),
-        pytest.param(["list-files", "--failed"], [2], id="files that failed"),
-        pytest.param(["list-files", "--tag", "studio"], [2, 1], id="files by tag"),
-        pytest.param(["list-files", "--format", "wav", "b.wav"], [2], id="format"),
-        pytest.param(["list-files", "--format", "mp3"], [], id="other format"),
-        pytest.param(["list-files", "--model", "demucs:4.0"], [3, 2, 1], id="files by model"),
-        pytest.param(["list-files", "--model", "svoice"], [], id="files by other model"),
-        pytest.param(["list-files", "--operation", "separation"], [3, 2, 1], id="files by op"),
-        pytest.param(["list-files", "--since", "2026-11-23"], [3, 2], id="since"),
-        pytest.param(["list-files", "--until", "2026-11-23"], [2, 1], id="until"),
-        pytest.param(["list-files", "duration:..1"], [2], id="range"),
-        pytest.param(["list-history", "--failed"], [2], id="failed"),
-        pytest.param(["list-history", "--unfinished"], [3], id="unfinished"),
-        pytest.param(["list-history", "--success"], [1], id="success"),
-        pytest.param(["list-history", "--failed", "--success"], [2, 1], id="failed or success"),
-        pytest.param(["list-history", "--speaker", "Bob"], [2], id="history by speaker"),
-        pytest.param(["list-history", "--model", "demucs:3"], [], id="history by version"),
-        pytest.param(["list-performance", "si_snri:10.."], [1], id="performance"),
-        pytest.param(["list-performance", "--speaker", "Bob"], [], id="performance by speaker"),
-        pytest.param(["list", "speakers", "--tag", "female"], [1], id="list NOUN"),
+        (["list-speakers", "--tag", "female", "--tag", "studio"], [1]),
+        (["list-speakers", "^tag:female"], [2]),
+        (["list-speakers", "--sort", "-name"], [2, 1]),
+        (["list-files", "--speaker", "Ada", "--speaker", "id:2"], [2, 1]),
+        (["list-files", "--failed"], [2]),
+        (["list-files", "--tag", "studio"], [2, 1]),
+        (["list-files", "--format", "wav", "b.wav"], [2]),
+        (["list-files", "--model", "demucs:4.0", "--operation", "separation"], [3, 2, 1]),
+        (["list-files", "--since", "2026-11-23"], [3, 2]),
+        (["list-files", "--until", "2026-11-23"], [2, 1]),
+        (["list-history", "--unfinished"], [3]),
+        (["list-history", "--failed", "--success"], [2, 1]),
+        (["list-history", "--model", "demucs:3"], []),
+        (["list-performance", "si_snri:10.."], [1]),
+        (["list-performance", "--speaker", "Bob"], []),
     ],
 )
 def test_filters(studio: Path, args: list[str], ids: list[int]) -> None:
@@ -242,34 +218,12 @@ def test_list_noun_is_list_dash_noun(studio: Path, noun: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        pytest.param(
-            ["list-speakers", "--columns", "nam"],
-            "unknown column 'nam'; did you mean 'name'?",
-            id="column",
-        ),
-        pytest.param(
-            ["list-speakers", "--sort", "-nam"],
-            "unknown column 'nam'; did you mean 'name'?",
-            id="sort",
-        ),
-        pytest.param(
-            ["list-speakers", "nam:x"], "unknown field 'nam'; did you mean 'name'?", id="field"
-        ),
-        pytest.param(
-            ["list-tags", "--columns", "x"], "unknown column 'x'; use speakers, tag", id="tags"
-        ),
-        pytest.param(
-            ["list-tags", "--sort", "tga"],
-            "unknown column 'tga'; did you mean 'tag'?",
-            id="tags sort",
-        ),
-        pytest.param(
-            ["list-tags", "tga:x"], "unknown field 'tga'; did you mean 'tag'?", id="tags field"
-        ),
-        pytest.param(
+        (["list-speakers", "nam:x"], "unknown field 'nam'; did you mean 'name'?"),
+        (["list-tags", "--columns", "x"], "unknown column 'x'; use speakers, tag"),
+        (["list-tags", "tga:x"], "unknown field 'tga'; did you mean 'tag'?"),
+        (
             ["list-speakers", "--limit", "-1"],
             "Invalid value for '--limit': -1 is not in the range x>=0.",
-            id="limit",
         ),
     ],
 )
@@ -277,23 +231,6 @@ def test_wrong_words(studio: Path, args: list[str], message: str) -> None:
     """A list that makes no sense exits 2 and names what is near."""
     expected = usage(f"voices {args[0]}", "[OPTIONS] [QUERY]...", message)
     assert listed(studio, *args) == (2, "", expected)
-
-
-@pytest.mark.parametrize(
-    ("speaker", "message"),
-    [
-        ("Eve", "no speaker 'Eve'; see 'voices list-speakers'"),
-        ("9", "no speaker '9'; see 'voices list-speakers'"),
-        ("id:9", "no speaker 'id:9'; see 'voices list-speakers'"),
-        ("Bob", "2 speakers are named 'Bob' (ids 2, 3); use an id"),
-    ],
-    ids=["name", "digits", "id", "ambiguous"],
-)
-def test_wrong_speaker(studio: Path, speaker: str, message: str) -> None:
-    """A speaker that is not there, or there twice, is an error that says what to do."""
-    assert run("--db", studio, "add-speaker", "Bob", "--duplicate").code == 0
-    expected = (1, "", f"Error: {message}\n")
-    assert listed(studio, "list-files", "--speaker", speaker) == expected
 
 
 @pytest.mark.parametrize(
@@ -317,9 +254,6 @@ def test_lists_of_other_things(studio: Path, args: list[str], text: str) -> None
     assert listed(studio, "list-tags", *args)[:2] == (0, text)
 
 
-# Stored text
-
-
 EVIL = "\x1b[31mred\x07\r\n\u202eevil\u2028\x9b2J\x7f"
 
 
@@ -333,11 +267,10 @@ def evil(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("style", ["", "--json", "--jsonl", "--csv"])
-@pytest.mark.parametrize("noun", ["speakers", "files", "tags"])
-def test_no_control_character_gets_out(evil: Path, noun: str, style: str) -> None:
+def test_no_control_character_gets_out(evil: Path, style: str) -> None:
     """No form of a list holds a character that commands a terminal."""
-    done = program("--db", evil, "list", noun, *style.split())
-    assert (done.code, done.err) == (0, f"1 {noun[:-1]}\n" if not style else "")
+    done = listed(evil, "list-speakers", *style.split())
+    assert (done.code, done.err) == (0, "1 speaker\n" if not style else "")
     assert done.out.replace("\n", "").isprintable()
 
 
@@ -359,22 +292,19 @@ def test_letters_stay_readable(path: Path) -> None:
 
 def test_formulas_do_not_reach_a_spreadsheet(path: Path) -> None:
     """CSV quotes text that a spreadsheet would run, unless it is asked for as stored."""
-    names = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\tx", "\n=1", "＝1", "-1", "+1.5e3", "a\nb", EVIL]
+    names = ["=1+1", "@SUM(A1)", "\tx", "\n=1", "＝1", "-1", "+1.5e3", EVIL]
     with DatabaseManager(path).initialize() as db:
         db.add_all([Speaker(name=name) for name in names])
     args = ["list-speakers", "--csv", "--columns", "name", "--sort", "id"]
     safe = list(csv.reader(io.StringIO(listed(path, *args).out)))[1:]
     assert [name for (name,) in safe] == [
         "'=1+1",
-        "'+1+1",
-        "'-1+1",
         "'@SUM(A1)",
         "'\tx",
         "'\n=1",
         "'＝1",
         "-1",
         "+1.5e3",
-        "a\nb",
         "\\x1b[31mred\\x07\\r\n\\u202eevil\\u2028\\x9b2J\\x7f",
     ]
     done = subprocess.run([*PROGRAM, "--db", str(path), *args, "--raw"], capture_output=True)
@@ -413,9 +343,6 @@ def test_output_that_is_not_utf8(path: Path, style: str, line: str) -> None:
     assert (done.returncode, line in done.stdout.splitlines()) == (0, True)
 
 
-# On a terminal
-
-
 def test_terminal_of_80_columns(studio: Path) -> None:
     """A table on a terminal has a bold heading, fits, and keeps numbers and times whole."""
     assert terminal("--db", studio, "list-history") == (
@@ -432,7 +359,7 @@ def test_terminal_of_80_columns(studio: Path) -> None:
 
 
 @pytest.mark.parametrize("noun", ["speakers", "files", "history", "performance"])
-@pytest.mark.parametrize("columns", [80, 100, 200])
+@pytest.mark.parametrize("columns", [80, 200])
 def test_no_line_is_wider_than_the_terminal(path: Path, noun: str, columns: int) -> None:
     """However long the texts are, wide characters too, no line of a table breaks."""
     long = "very long and 声 wide " * 20
@@ -464,12 +391,6 @@ def test_no_line_is_wider_than_the_terminal(path: Path, noun: str, columns: int)
     lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
     widths = [sum(2 if char == "声" else 1 for char in line) for line in lines]
     assert (code, len(lines), max(widths) <= columns) == (0, 3, True), seen
-
-
-def test_pipe_cuts_nothing(studio: Path) -> None:
-    """Text in a pipe is whole however narrow the terminal is."""
-    run("--db", studio, "update-speaker", "Ada", "--description", "x" * 500)
-    assert "x" * 500 in program("--db", studio, "list-speakers", env={"COLUMNS": "40"}).out
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
@@ -506,9 +427,6 @@ def _peak(script: str, *args: str) -> int:
     found = re.search(rb"VmHWM:\s+(\d+) kB", done.stderr)
     assert found is not None, done.stderr
     return int(found[1])
-
-
-# Every text
 
 
 @settings(deadline=None)

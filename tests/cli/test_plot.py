@@ -48,24 +48,13 @@ def test_options_narrow_down_what_is_drawn(runs: Path, tmp_path: Path) -> None:
     assert "demucs:4.0" not in shown
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["boxes"], "unknown plot 'boxes'; use distribution, paired, scatter"),
-        (["paired", "demucs"], "a paired plot is of two models, not 1"),
-        (["scatter", "--metric", "sdr"], "unknown metric 'sdr'; did you mean 'sdri'?"),
-    ],
-)
-def test_questions_that_make_no_sense(runs: Path, words: list[str], message: str) -> None:
-    """A wrong kind, model or metric exits 2 and says what would do."""
-    done = run("--db", runs, "plot", *words, "-o", "x.png")
+def test_what_cannot_be_drawn(runs: Path, tmp_path: Path) -> None:
+    """A question that makes no sense exits 2, nothing to draw exits 1, and neither makes a file."""
+    target = tmp_path / "x.png"
+    message = "unknown plot 'boxes'; use distribution, paired, scatter"
+    done = run("--db", runs, "plot", "boxes", "-o", target)
     assert done == (2, "", usage("voices plot", USAGE, message))
-
-
-def test_nothing_to_plot(path: Path) -> None:
-    """Without data there is one sentence and no empty picture."""
-    DatabaseManager(path).initialize().close()
-    message = "nothing to plot: no successful run has a value of 'si_snri' or 'sdri'"
-    target = path.with_name("plot.png")
-    assert run("--db", path, "plot", "distribution", "-o", target) == (1, "", f"Error: {message}\n")
+    words = ("plot", "distribution", "--metric", "sdri", "-o", target)
+    message = "nothing to plot: no successful run has a value of 'sdri'"
+    assert run("--db", runs, *words) == (1, "", f"Error: {message}\n")
     assert not target.exists()

@@ -55,16 +55,6 @@ def test_leaderboard(results: Path) -> None:
     )
 
 
-def test_leaderboard_of_small_numbers(path: Path) -> None:
-    """Numbers that are no dB have four digits."""
-    with DatabaseManager(path).initialize() as db:
-        measure(db, "demucs:4.0", [0.003, 0.005, 0.0021], metric="real_time_factor")
-    assert run("--db", path, "leaderboard", "--metric", "rtf").out == (
-        "model                 n      mean     ±95 %  median        SD       RTF\n"
-        "demucs:4.0  ████████  3  0.003367  0.003687   0.003  0.001484  0.003367\n"
-    )
-
-
 def test_leaderboard_across(results: Path) -> None:
     """Two groupings as a table, as text, JSON and Markdown."""
     asked = ("--db", results, "leaderboard", "--pivot", "speaker,model")
@@ -85,14 +75,11 @@ def test_leaderboard_across(results: Path) -> None:
     ("args", "models"),
     [
         ([], ["svoice", "demucs"]),
-        (["--model", "demucs:4.0"], ["demucs"]),
-        (["--model", "svoice"], ["svoice"]),
-        (["--speaker", "Ada"], ["svoice", "demucs"]),
+        (["--model", "demucs:4.0", "--speaker", "Ada"], ["demucs"]),
         (["--operation", "other"], []),
         (["--since", "2024-05-07"], []),
         (["--until", "2024-05-06", "--limit", "1"], ["svoice"]),
-        (["model:demucs"], ["demucs"]),
-        (["--where", "model:svoice", "path:/mix/0"], ["svoice"]),
+        (["model:svoice", "--where", "path:/mix/0"], ["svoice"]),
         (["--metric", "odd", "--lower-is-better"], ["svoice", "demucs"]),
         (["--metric", "odd", "--higher-is-better"], ["demucs", "svoice"]),
     ],
@@ -170,7 +157,8 @@ def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
         )
     code, seen = terminal("--db", path, "leaderboard", columns=columns)
     lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
-    table = [line for line in lines if " (dB) by" not in line and "cannot be told" not in line]
+    said = ("si_snri (dB) by", "measured on", "groups that share")
+    table = [line for line in lines if not line.startswith(said)]
     assert code == 0
     assert max(map(len, table)) <= columns, seen
     for version in (0, 1):
@@ -230,13 +218,6 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             id="by",
         ),
         pytest.param(
-            "compare demucs svoice --since 2024-13",
-            "[OPTIONS] A B [C]...",
-            "--since '2024-13' cannot be read; it takes a time, as 2026-11, 2026-11-22T10:30, "
-            "today or -7d..",
-            id="since",
-        ),
-        pytest.param(
             "compare demucs svois",
             "[OPTIONS] A B [C]...",
             "unknown model 'svois'; did you mean 'svoice'?",
@@ -250,9 +231,3 @@ def test_questions_that_make_no_sense(
     """What is not known is named, with what is near, and exits 2."""
     expected = usage(f"voices {line.split()[0]}", arguments, message)
     assert run("--db", results, *line.split()) == (2, "", expected)
-
-
-def test_unknown_speaker(results: Path) -> None:
-    """A speaker that is not there is an error."""
-    expected = (1, "", "Error: no speaker 'Eve'; see 'voices list-speakers'\n")
-    assert run("--db", results, "leaderboard", "--speaker", "Eve") == expected

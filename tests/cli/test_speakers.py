@@ -44,41 +44,11 @@ def test_add_speaker_of_a_known_name(studio: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        pytest.param(["add-speaker", " "], "a speaker needs a name", id="no name"),
-        pytest.param(
-            ["add-speaker", "X", "--tag", ""], "a tag is a text that is not empty, not ''", id="tag"
-        ),
-        pytest.param(
-            ["update-speaker", "Ada", "--name", ""], "a speaker needs a name", id="rename"
-        ),
-        pytest.param(
-            ["update-speaker", "Eve", "--name", "X"],
-            "no speaker 'Eve'; see 'voices list-speakers'",
-            id="update nobody",
-        ),
-        pytest.param(
-            ["delete-speaker", "Bob", "--yes"],
-            "2 speakers are named 'Bob' (ids 2, 3); use an id",
-            id="delete several",
-        ),
-        pytest.param(
-            ["delete-speaker", "9", "--yes"],
-            "no speaker '9'; see 'voices list-speakers'",
-            id="delete nobody",
-        ),
-        pytest.param(
-            ["add-tags", "1" * 5000, "x"],
-            f"no speaker '{'1' * 5000}'; see 'voices list-speakers'",
-            id="endless id",
-        ),
-        pytest.param(
-            ["add-tags", "Ada", "x", " "], "a tag is a text that is not empty, not ' '", id="tags"
-        ),
-        pytest.param(
-            ["remove-tags", "Bob", "x"],
-            "2 speakers are named 'Bob' (ids 2, 3); use an id",
-            id="untag several",
-        ),
+        (["add-speaker", " "], "a speaker needs a name"),
+        (["update-speaker", "Eve", "--name", "X"], "no speaker 'Eve'; see 'voices list-speakers'"),
+        (["delete-speaker", "Bob", "--yes"], "2 speakers are named 'Bob' (ids 2, 3); use an id"),
+        (["delete-speaker", "9", "--yes"], "no speaker '9'; see 'voices list-speakers'"),
+        (["add-tags", "Ada", "x", " "], "a tag is a text that is not empty, not ' '"),
     ],
 )
 def test_refusals(studio: Path, args: list[str], message: str) -> None:
@@ -88,21 +58,13 @@ def test_refusals(studio: Path, args: list[str], message: str) -> None:
     assert speakers(studio) == before
 
 
-@pytest.mark.parametrize(
-    ("args", "name", "description"),
-    [
-        (["--name", "Ada L."], "Ada L.", "Reads"),
-        (["--description", "Sings"], "Ada", "Sings"),
-        (["--description", ""], "Ada", None),
-        (["--name", "A", "--description", "B"], "A", "B"),
-    ],
-    ids=["name", "description", "no description", "both"],
-)
-def test_update_speaker(studio: Path, args: list[str], name: str, description: str | None) -> None:
-    """What is given changes and the rest stays."""
-    done = run("--db", studio, "update-speaker", "Ada", *args)
-    assert done == (0, "", f"updated speaker 1 {name!r}\n")
-    assert speakers(studio)[0] == (1, name, description, ["studio"])
+def test_update_speaker(studio: Path) -> None:
+    """What is given changes and the rest stays; an empty description removes it."""
+    done = run("--db", studio, "update-speaker", "Ada", "--name", "Ada L.")
+    assert done == (0, "", "updated speaker 1 'Ada L.'\n")
+    assert speakers(studio)[0] == (1, "Ada L.", "Reads", ["studio"])
+    run("--db", studio, "update-speaker", "id:1", "--description", "")
+    assert speakers(studio)[0] == (1, "Ada L.", None, ["studio"])
 
 
 def test_update_of_nothing(studio: Path) -> None:
@@ -135,11 +97,6 @@ def test_delete_speaker(studio: Path) -> None:
     )
     with DatabaseManager(studio) as db:
         assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [None, None]
-    assert run("--db", studio, "delete-speaker", "id:2", "-y") == (
-        0,
-        "",
-        "deleted speaker 2 'Bob'; 0 files stay, without a speaker\n",
-    )
 
 
 def test_nobody_to_ask(studio: Path) -> None:
@@ -154,10 +111,9 @@ def test_nobody_to_ask(studio: Path) -> None:
     ("typed", "code", "answer", "left"),
     [
         ("y\n", 0, "y\ndeleted speaker 1 'Ada'; 2 files stay, without a speaker\n", 2),
-        ("n\n", 1, "n\nAborted!\n", 3),
         ("\n", 1, "\nAborted!\n", 3),
     ],
-    ids=["yes", "no", "nothing"],
+    ids=["yes", "nothing"],
 )
 def test_question(studio: Path, typed: str, code: int, answer: str, left: int) -> None:
     """On a terminal a deletion asks first, and no answer is no."""

@@ -14,32 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import scipy.stats
 from support.databases import NO_ROOM_FOR
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.display import plot_data, plots
+from voices_peewee.display import plot_data
 from voices_peewee.display.plot_data import Distribution, Paired, Request, Scatter
 from voices_peewee.errors import MissingExtraError, PlotError, QueryError
-from voices_peewee.questions.selection import Runs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = {"distribution": (), "paired": ("demucs:4.0", "svoice:1.2"), "scatter": ()}
 CONTROL = "\a" if "\0" in NO_ROOM_FOR else "\0"
-HOSTILE = [
-    "$\\frac{1$",
-    "_$x$_",
-    "<b>&\"'",
-    f"a\n\x1b[31m{CONTROL}b",
-    "模型" * 40,
-    "\u202egnp\ufffe",
-    "%s {}",
-]
+HOSTILE = {
+    "$\\frac{1$": "$\\frac{1$",
+    "_$x$_": "_$x$_",
+    "<b>&\"'": "<b>&\"'",
+    f"a\n\x1b[31m{CONTROL}b": f"a\\n\\x1b[31m\\x{ord(CONTROL):02x}b",
+    "\u202egnp\ufffe": "\\u202egnp\\ufffe",
+    "%s {}": "%s {}",
+}
 
 
 def ask(db: DatabaseManager, kind: str, *models: str, **request: Any) -> Any:
-    return plot_data.read(db.store, kind, Request(models=models, **request))
+    return plot_data.read(db.store, kind, Request(models=models, **request))[0]
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -51,6 +48,10 @@ def texts(svg: Path) -> list[str]:
     """Return the texts of an SVG, as an XML parser reads them."""
     found = ET.parse(svg).iter("{http://www.w3.org/2000/svg}text")  # noqa: S314 - our own file
     return ["".join(one.itertext()) for one in found]
+
+
+def recording(db: DatabaseManager, path: str, **columns: Any) -> ProcessedFile:
+    return db.add(ProcessedFile(filename=Path(path).name, original_path=path, **columns))
 
 
 def fill(db: DatabaseManager, n: int = 60) -> list[dict[str, Any]]:
@@ -71,10 +72,6 @@ def fill(db: DatabaseManager, n: int = 60) -> list[dict[str, Any]]:
             model, status = record["model"], record["status"]
             add_run(db, f"/mix/{number}.wav", model, file=file, status=status, **scores)
     return [record for record in records if record["status"] == "success"]
-
-
-def recording(db: DatabaseManager, path: str, **columns: Any) -> ProcessedFile:
-    return db.add(ProcessedFile(filename=Path(path).name, original_path=path, **columns))
 
 
 @pytest.fixture
@@ -98,8 +95,8 @@ def test_a_distribution_has_every_finite_value(db: DatabaseManager, metric: str)
             wanted[record["model"]].append(record[metric])
     picture = ask(db, "distribution", metrics=(metric,))
     assert isinstance(picture, Distribution)
-    (panel,) = picture.panels
-    assert {model: sorted(values) for model, values in panel.values.items()} == {
+    (found,) = picture.values
+    assert {model: sorted(values) for model, values in found.items()} == {
         model: sorted(values) for model, values in wanted.items()
     }
 
@@ -108,7 +105,7 @@ def test_a_distribution_has_every_finite_value(db: DatabaseManager, metric: str)
 def test_a_scatter_has_every_run_with_both_numbers(
     db: DatabaseManager, against: str | None
 ) -> None:
-    """Every run that has both numbers is a point of its model, and ρ is Spearman's."""
+    """Every run that has both numbers is a point of its model."""
     wanted: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in fill(db):
         x, y = record[against or "duration"], record["si_snri"]
@@ -116,11 +113,9 @@ def test_a_scatter_has_every_run_with_both_numbers(
             wanted[record["model"]].append((x, y))
     picture = ask(db, "scatter", against=against)
     assert isinstance(picture, Scatter)
-    assert picture.clouds.keys() == wanted.keys()
-    for model, (xs, ys) in picture.clouds.items():
-        assert sorted(zip(xs, ys, strict=True)) == sorted(wanted[model])
-        rho = scipy.stats.spearmanr(*zip(*wanted[model], strict=True)).statistic
-        assert plots._rank_correlation(xs, ys) == pytest.approx(rho)
+    assert {model: sorted(zip(*cloud, strict=True)) for model, cloud in picture.clouds.items()} == {
+        model: sorted(points) for model, points in wanted.items()
+    }
 
 
 def test_what_belongs_to_a_run_counts_once_a_run(db: DatabaseManager) -> None:
@@ -131,139 +126,100 @@ def test_what_belongs_to_a_run_counts_once_a_run(db: DatabaseManager) -> None:
             stem = {"recording": recording, "duration": 1.0, "processed_path": f"/{score}.wav"}
             costs = {"processing_time": 3.0, "si_snri": score}
             add_run(db, "/1.wav", "a", file=stem, run={"run_id": run_id}, **costs)
-    values = {
-        metric: list(ask(db, "distribution", metrics=(metric,)).panels[0].values["a"])
-        for metric in ("processing_time", "si_snri")
-    }
-    assert values == {"processing_time": [3.0, 3.0], "si_snri": [2.0, 4.0, 5.0, 7.0]}
+    times, scores = ask(db, "distribution", metrics=("processing_time", "si_snri")).values
+    assert list(times["a"]) == [3.0, 3.0]
+    assert list(scores["a"]) == [2.0, 4.0, 5.0, 7.0]
     xs, ys = ask(db, "scatter").clouds["a"]
     assert (list(xs), sorted(ys)) == ([8.0, 8.0], [3.0, 6.0])
 
 
 def test_pairs_are_those_of_compare(runs: DatabaseManager) -> None:
-    """The comparison is db.compare's, with every pair."""
+    """The comparison is db.compare's, of the same runs."""
     picture = ask(runs, "paired", *KINDS["paired"])
     assert isinstance(picture, Paired)
     assert picture.comparison == runs.compare(*KINDS["paired"])
-    assert len(picture.pairs) == picture.comparison.n == 8
+    figure = runs.plot("paired", *KINDS["paired"], where="duration:..4")
+    worse, better, even = (points.get_offsets() for points in figure.axes[0].collections)
+    assert (len(worse), len(even)) == (0, 0)
+    assert sorted(map(tuple, better)) == [(10.0, 11.0), (10.25, 11.5), (10.5, 12.0)]
 
 
 def test_the_usual_metrics_are_those_that_were_measured(db: DatabaseManager) -> None:
     """Without a metric SI-SNRi and SDRi are drawn, or the one that is there."""
     add_run(db, model="a", sdri=1.0)
-    assert [panel.axis.label for panel in ask(db, "distribution").panels] == ["SDRi (dB)"]
+    assert [axis.label for axis in ask(db, "distribution").axes] == ["SDRi (dB)"]
     add_run(db, model="b", si_snri=1.0)
-    labels = [panel.axis.label for panel in ask(db, "distribution").panels]
+    labels = [axis.label for axis in ask(db, "distribution").axes]
     assert labels == ["SI-SNRi (dB)", "SDRi (dB)"]
 
 
-@pytest.mark.parametrize("kind", ["distribution", "scatter"])
-def test_of_many_models_those_with_the_most_values_are_drawn(
-    db: DatabaseManager, kind: str, tmp_path: Path
-) -> None:
-    """More models than can be told apart are not drawn, and the picture says so."""
-    with db.atomic():
-        for number in range(42):
-            for again in range(1 + (number < 40)):
-                file = {"duration": 1.0 + again}
-                add_run(db, f"/{again}.wav", f"m{number:02}", si_snri=1.0, file=file)
-    db.plot(kind, path=tmp_path / "plot.svg")
-    shown = texts(tmp_path / "plot.svg")
-    assert "40 of 42 models drawn, those with the most values" in shown
-    assert {text[:3] for text in shown if re.match(r"m\d\d", text)} == {
-        f"m{number:02}" for number in range(40)
-    }
-
-
-@pytest.mark.parametrize(("factor", "log"), [(999.0, False), (1000.0, True)])
-def test_wide_ranges_are_logarithmic(db: DatabaseManager, factor: float, log: bool) -> None:
-    """An axis whose largest value is a thousand times its smallest is logarithmic."""
-    for number, duration in enumerate((0.5, 0.5 * factor)):
-        add_run(db, f"/{number}.wav", si_snri=-1.0 + number, file={"duration": duration})
-    picture = ask(db, "scatter")
-    assert (picture.x.log, picture.y.log) == (log, False)
-
-
 @pytest.mark.parametrize(
-    ("request_", "wanted"),
+    ("words", "options", "wanted"),
     [
-        ({}, {1, 2, 3, 4}),
-        ({"models": ("demucs",)}, {1, 2, 3}),
-        ({"models": ("demucs:4.1", "svoice")}, {3, 4}),
-        ({"runs": Runs(operation_type="denoising")}, {2}),
-        ({"runs": Runs(speaker="Ada")}, {3}),
-        ({"runs": Runs(until="2026-11-01T13:00Z")}, {1}),
+        (["demucs"], {}, {1, 2, 3}),
+        (["demucs:4.1", "svoice"], {}, {3, 4}),
+        ([], {"operation_type": "denoising"}, {2}),
+        ([], {"speaker": "Ada", "until": "2026-11-01T15:00Z"}, {3}),
     ],
 )
-@pytest.mark.parametrize("kind", ["distribution", "scatter"])
 def test_filters_choose_the_runs(
-    db: DatabaseManager, kind: str, request_: dict[str, Any], wanted: set[float]
+    db: DatabaseManager, words: list[str], options: dict[str, Any], wanted: set[float]
 ) -> None:
-    """Models, operation, speaker and times narrow down what is drawn."""
-    ada, file = db.create_speaker("Ada"), {"duration": 1.0}
-    add_run(db, "/1.wav", "demucs:4.0", si_snri=1.0, file=file)
-    run = {"operation_type": "denoising"}
-    add_run(db, "/2.wav", "demucs:4.0", hours=1, si_snri=2.0, run=run, file=file)
-    add_run(db, "/3.wav", "demucs:4.1", hours=2, si_snri=3.0, speaker=ada, file=file)
-    add_run(db, "/4.wav", "svoice", hours=3, si_snri=4.0, file=file)
-    picture = plot_data.read(db.store, kind, Request(**request_))
-    found = (
-        picture.panels[0].values.values()
-        if isinstance(picture, Distribution)
-        else [ys for _, ys in picture.clouds.values()]
-    )
-    assert {value for values in found for value in values} == wanted
+    """Models, operation, speaker and times narrow down what is drawn, and stand under the title."""
+    ada = db.create_speaker("Ada")
+    add_run(db, "/1.wav", "demucs:4.0", si_snri=1.0)
+    add_run(db, "/2.wav", "demucs:4.0", si_snri=2.0, run={"operation_type": "denoising"})
+    add_run(db, "/3.wav", "demucs:4.1", hours=2, si_snri=3.0, speaker=ada)
+    add_run(db, "/4.wav", "svoice", hours=3, si_snri=4.0)
+    figure = db.plot("distribution", *words, **options)
+    drawn = [points.get_offsets() for points in figure.axes[0].collections]
+    assert {x for points in drawn for x, _ in points} == wanted
+    assert all(value in figure.get_suptitle() for value in options.values())
 
 
 REFUSED = [
-    (("boxes",), {}, QueryError, "unknown plot 'boxes'; use distribution, paired, scatter"),
-    (("paired",), {}, QueryError, "a paired plot is of two models, not 0"),
+    (["boxes"], {}, "unknown plot 'boxes'; use distribution, paired, scatter"),
+    (["paired"], {}, "a paired plot is of two models, not 0"),
+    (["scatter"], {"metric": ["a", "b"]}, "a scatter plot takes 1 metric, not 2"),
+    (["distribution"], {"metric": ()}, "a distribution plot takes 1 to 4 metrics, not 0"),
     (
-        ("distribution",),
+        ["distribution"],
         {"against": "duration"},
-        QueryError,
         "a distribution plot is not against a column; a scatter plot is",
     ),
-    (("scatter",), {"metric": ["a", "b"]}, QueryError, "a scatter plot takes 1 metric, not 2"),
+    (["distribution", "demuks"], {}, "unknown model 'demuks'; did you mean 'demucs:4.0'?"),
+]
+EMPTY = [
     (
-        ("distribution",),
-        {"metric": ()},
-        QueryError,
-        "a distribution plot takes 1 to 4 metrics, not 0",
-    ),
-    (
-        ("distribution", "demuks"),
+        ["paired", "demucs:4.0", "alone"],
         {},
-        QueryError,
-        "unknown model 'demuks'; did you mean 'demucs:4.0'?",
+        "demucs:4.0 and alone have no recording in common with a value",
     ),
     (
-        ("paired", "demucs:4.0", "alone"),
-        {},
-        PlotError,
-        "nothing to plot: demucs:4.0 and alone have no recording in common with a value",
-    ),
-    (
-        ("scatter",),
+        ["scatter"],
         {"against": "sample_rate"},
-        PlotError,
-        "nothing to plot: no successful run has both 'si_snri' and 'sample_rate'",
+        "no successful run has both 'si_snri' and 'sample_rate'",
     ),
     (
-        ("distribution",),
+        ["distribution"],
         {"operation_type": "x"},
-        PlotError,
-        "nothing to plot: no successful run that was asked for has a value of 'si_snri' or 'sdri'",
+        "no successful run that was asked for has a value of 'si_snri' or 'sdri'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("words", "options", "kind", "sentence"), REFUSED)
+@pytest.mark.parametrize(
+    ("kind", "words", "options", "sentence"),
+    [
+        *((QueryError, *case) for case in REFUSED),
+        *((PlotError, words, how, f"nothing to plot: {said}") for words, how, said in EMPTY),
+    ],
+)
 def test_what_cannot_be_drawn_is_one_sentence(
     runs: DatabaseManager,
-    words: tuple[str, ...],
-    options: dict[str, Any],
     kind: type[Exception],
+    words: list[str],
+    options: dict[str, Any],
     sentence: str,
 ) -> None:
     """A question that makes no sense, or has no answer, says why."""
@@ -273,11 +229,65 @@ def test_what_cannot_be_drawn_is_one_sentence(
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_a_png_of_sensible_size(
-    runs: DatabaseManager, kind: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["distribution", "scatter"])
+def test_one_model_and_many(db: DatabaseManager, kind: str, tmp_path: Path) -> None:
+    """A picture names one model with one run or forty; more cannot be told apart."""
+    for number in range(40):
+        add_run(db, model=f"m{number:02}:1", si_snri=1.0, file={"duration": 2.0})
+        if number in (0, 39):
+            figure = db.plot(kind, path=tmp_path / "plot.svg", overwrite=True)
+            shown = " ".join(texts(tmp_path / "plot.svg"))
+            assert all(f"m{shown_too:02}:1" in shown for shown_too in range(number + 1))
+            assert figure.get_size_inches()[1] < 19
+    add_run(db, model="m40:1", si_snri=1.0, file={"duration": 2.0})
+    with pytest.raises(PlotError) as caught:
+        db.plot(kind)
+    assert str(caught.value) == "41 models cannot be told apart; name those to draw, 40 at most"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        (
+            "distribution",
+            {
+                "SI-SNRi and SDRi by model",
+                "SI-SNRi (dB), higher is better",
+                "SDRi (dB), higher is better",
+                "demucs:4.0",
+                "n = 8",
+            },
+        ),
+        (
+            "paired",
+            {
+                "svoice:1.2 is better by 1.88 dB (+1.36 to +2.39)",
+                "95 % interval; recordings: 8; B better in 8, A better in 0, tied in 0",
+                "A: demucs:4.0, SI-SNRi (dB)",
+                "B: svoice:1.2, SI-SNRi (dB)",
+                "A is better",
+                "B is better",
+            },
+        ),
+        (
+            "scatter",
+            {
+                "SI-SNRi against duration of the recording",
+                "16 runs",
+                "SI-SNRi (dB), higher is better",
+                "duration of the recording (s)",
+                "demucs:4.0 (n = 8)",
+                "svoice:1.2 (n = 8)",
+            },
+        ),
+    ],
+)
+def test_pictures_say_what_they_show(
+    runs: DatabaseManager, kind: str, wanted: set[str], tmp_path: Path
 ) -> None:
-    """A picture is written whole, about a thousand pixels wide, and nothing else is left."""
+    """Titles, units, directions, models and counts stand in a picture of sensible size."""
+    runs.plot(kind, *KINDS[kind], path=tmp_path / "plot.svg")
+    assert wanted - set(texts(tmp_path / "plot.svg")) == set()
     target = tmp_path / "pictures" / "plot.PNG"
     target.parent.mkdir()
     figure = runs.plot(kind, *KINDS[kind], path=target)
@@ -288,64 +298,16 @@ def test_each_kind_is_a_png_of_sensible_size(
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "wanted"),
-    [
-        (
-            "distribution",
-            {"since": "2026-01-01T00:00Z"},
-            {
-                "SI-SNRi and SDRi by model",
-                "since 2026-01-01T00:00Z",
-                "SI-SNRi (dB), higher is better",
-                "SDRi (dB), higher is better",
-                "demucs:4.0",
-                "n = 8",
-            },
-        ),
-        (
-            "paired",
-            {},
-            {
-                "svoice:1.2 is better by 1.88 dB on average",
-                "SI-SNRi (dB), higher is better",
-                "A: demucs:4.0",
-                "B: svoice:1.2",
-                "mix/7.wav",
-            },
-        ),
-        (
-            "scatter",
-            {},
-            {
-                "SI-SNRi against duration of the recording",
-                "16 runs, ρ: Spearman's rank correlation",
-                "SI-SNRi (dB), higher is better",
-                "duration of the recording (s)",
-                "demucs:4.0 (n = 8, ρ = 1.00)",
-                "svoice:1.2 (n = 8, ρ = 1.00)",
-            },
-        ),
-    ],
-)
-def test_titles_and_axes(
-    runs: DatabaseManager, kind: str, options: dict[str, str], wanted: set[str], tmp_path: Path
-) -> None:
-    """A picture says what it shows: title, filters, units, direction, models and counts."""
-    runs.plot(kind, *KINDS[kind], path=tmp_path / "plot.svg", **options)
-    assert wanted - set(texts(tmp_path / "plot.svg")) == set()
-
-
 def test_a_model_has_one_colour_in_all_pictures(runs: DatabaseManager, tmp_path: Path) -> None:
-    """Whatever else is drawn, and in whichever order, a model keeps its colour and shape."""
-    colours = {"demucs:4.0": b"#0072b2", "svoice:1.2": b"#d55e00"}
+    """Whatever else is drawn, and however it is named, a model keeps its colour and shape."""
+    colours = {"demucs": "#0072B2", "svoice:1.2": "#D55E00"}
     for kind in ("distribution", "scatter"):
         for model, colour in colours.items():
             runs.plot(kind, model, path=tmp_path / "one.svg", overwrite=True)
-            found = set(re.findall(rb"#(?:0072b2|d55e00)", (tmp_path / "one.svg").read_bytes()))
-            assert found == {colour}
-    order = plot_data.model_order()
-    assert plots._sign("svoice", order) == plots._sign("svoice:1.2", order)
+            found = re.findall(r"#(?:0072b2|d55e00)", (tmp_path / "one.svg").read_text("utf-8"))
+            assert set(found) == {colour.lower()}
+    runs.plot("paired", "svoice", "demucs", path=tmp_path / "one.svg", overwrite=True)
+    assert "#d55e00" in (tmp_path / "one.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -360,58 +322,40 @@ def test_the_same_data_make_the_same_file(
     assert re.search(rb"<dc:date>|CreationDate|tIME", first) is None
 
 
-@pytest.mark.parametrize("kind", ["distribution", "scatter", "paired"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_hostile_names_are_text(db: DatabaseManager, kind: str, tmp_path: Path) -> None:
     """No name is taken for a formula, markup or a command, and none is left out."""
-    speaker = db.create_speaker("$A$ <b>\n")
     for number in range(2):
-        path = f"/$\udcff{number}$.wav"
-        file = recording(db, path, duration=1.0 + number, speaker=speaker)
+        file = recording(db, f"/$\udcff{number}$.wav", duration=1.0 + number)
         for name in HOSTILE:
             run = {"model_type": name, "processed_file": file}
             add_run(db, model=None, si_snri=1.0 + number, run=run)
-    pair = HOSTILE[1::2][:2] if kind == "paired" else []
-    db.plot(kind, *pair, path=tmp_path / "plot.png")
-    db.plot(kind, *pair, path=tmp_path / "plot.svg")
-    shown = {re.sub(r" \(n = 2\)|^[AB]: ", "", text) for text in texts(tmp_path / "plot.svg")}
-    control = f"a\\n\\x1b[31m\\x{ord(CONTROL):02x}b"
-    names = ["$\\frac{1$", "_$x$_", "<b>&\"'", control, "\\u202egnp\\ufffe", "%s {}"]
-    if kind == "paired":
-        names = ["_$x$_", control, "/$\\udcff0$.wav ($A$ <b>\\n)"]
-    assert set(names) - shown == set()
+    names = [*HOSTILE][1:4:2] if kind == "paired" else [*HOSTILE]
+    for suffix in (".png", ".svg"):
+        db.plot(kind, *(names if kind == "paired" else ()), path=tmp_path / f"plot{suffix}")
+    shown = {
+        re.sub(r" \(n = 2\)|^[AB]: |, SI-SNRi \(dB\)$", "", text)
+        for text in texts(tmp_path / "plot.svg")
+    }
+    assert {HOSTILE[name] for name in names} - shown == set()
 
 
-@pytest.mark.parametrize("models", [1, 30])
-@pytest.mark.parametrize("kind", ["distribution", "scatter"])
-def test_one_model_and_many(db: DatabaseManager, kind: str, models: int, tmp_path: Path) -> None:
-    """One model with one run makes a picture; with many models it grows and names them all."""
-    for number in range(models):
-        add_run(db, model=f"model-{number}:1", si_snri=1.0, file={"duration": 2.0})
-    figure = db.plot(kind, path=tmp_path / "plot.svg")
-    shown = " ".join(texts(tmp_path / "plot.svg"))
-    assert all(f"model-{number}:1" in shown for number in range(models))
-    assert figure.get_size_inches()[1] < 15
-
-
-def test_many_points_and_pairs(db: DatabaseManager, tmp_path: Path) -> None:
-    """Of many values only what lies beyond the box is drawn, of many pairs points."""
+def test_of_many_values_only_what_lies_beyond_the_box_is_drawn(db: DatabaseManager) -> None:
+    """The box of 502 values ends at the quartiles, and the one far value is a point."""
     with db.atomic():
-        for number in range(501):
-            run = {"processed_file": recording(db, f"/{number}.wav")}
-            add_run(db, model="a", si_snri=float(number), run=run)
-            add_run(db, model="b", si_snri=number + 1.0, run=run)
-    figure = db.plot("distribution", metric="si_snri")
-    assert [len(points.get_offsets()) for points in figure.axes[0].collections] == [0, 0]
-    db.plot("paired", "a", "b", path=tmp_path / "plot.svg")
-    wanted = {"A: a, SI-SNRi (dB)", "B: b, SI-SNRi (dB)", "A is better", "B is better"}
-    assert wanted - set(texts(tmp_path / "plot.svg")) == set()
+        for number in (*range(501), 9000):
+            add_run(db, model="a", si_snri=float(number))
+    (axes,) = db.plot("distribution", metric="si_snri").axes
+    (points,) = axes.collections
+    assert [x for x, _ in points.get_offsets()] == [9000.0]
+    (box,) = axes.patches
+    assert (box.get_x(), box.get_width()) == (125.25, 250.5)
 
 
 @pytest.mark.parametrize(
     ("name", "made", "options", "reason"),
     [
         ("plot.jpg", None, {}, "a picture ends in .png, .svg or .pdf"),
-        (".png", None, {}, "a picture ends in .png, .svg or .pdf"),
         ("plot.png", "file", {}, "it is there already; overwrite replaces it"),
         ("plot.png", "folder", {"overwrite": True}, "is a directory"),
         ("none/plot.png", None, {}, "no such file or directory"),
@@ -426,9 +370,8 @@ def test_what_cannot_be_written(
     tmp_path: Path,
 ) -> None:
     """A wrong suffix, a file that is there or a folder is one sentence, and nothing is left."""
+    (tmp_path / "new").mkdir()
     target = tmp_path / "new" / name
-    target.parent.parent.mkdir(exist_ok=True)
-    (tmp_path / "new").mkdir(exist_ok=True)
     if made == "file":
         target.write_text("mine")
     elif made == "folder":
@@ -447,8 +390,8 @@ def test_without_the_extra(runs: DatabaseManager, monkeypatch: pytest.MonkeyPatc
     """Without Matplotlib one sentence names the command that installs it."""
     import voices_peewee.display as room
 
-    monkeypatch.delitem(sys.modules, "voices_peewee.display.plots")
-    monkeypatch.delattr(room, "plots")
+    monkeypatch.delitem(sys.modules, "voices_peewee.display.plots", raising=False)
+    monkeypatch.delattr(room, "plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError) as caught:
         runs.plot()
@@ -499,7 +442,7 @@ def test_the_page_shows_every_picture(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "pictures", pictures)
     spec.loader.exec_module(pictures)
     pictures.draw(tmp_path)
-    made = {path.name: size(path.read_bytes()) for path in tmp_path.iterdir()}
+    made = {path.name: size(path.read_bytes()) for path in tmp_path.glob("*.png")}
     kept = {path.name: path for path in (DOCS / "img").glob("plot_*.png")}
     page = (DOCS / "plots.md").read_text("utf-8")
     assert made == {name: size(path.read_bytes()) for name, path in kept.items()}

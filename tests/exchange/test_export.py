@@ -116,9 +116,6 @@ def listing(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir())
 
 
-# Forms
-
-
 def test_json_lines(studio: DatabaseManager) -> None:
     """All tables are one stream, parents first, that ends with what it must hold."""
     stream = io.BytesIO()
@@ -136,15 +133,6 @@ def test_a_dash_is_the_standard_output(
         assert studio.export("-", "speakers") == ({"speakers": 2}, None)
         assert capfdbinary.readouterr().out.decode() == "first\n" + SPEAKERS
     assert not (tmp_path / "-").exists()
-
-
-def test_a_standard_output_without_bytes(studio: DatabaseManager) -> None:
-    """Where there is none, or only one for text, a sentence says so."""
-    reason = "export '-': the standard output takes no bytes; name a file"
-    for output in (None, io.StringIO()):
-        with contextlib.redirect_stdout(output), pytest.raises(errors.ExportError) as caught:
-            studio.export("-")
-        assert str(caught.value) == reason
 
 
 @pytest.mark.parametrize(
@@ -196,15 +184,11 @@ def test_csv(studio: DatabaseManager) -> None:
 STRANGE = [
     ("tags", "not json", "not json"),
     ("tags", "[NaN, 1e999]", ["nan", "inf"]),
-    ("tags", '{"a": 1,\n "b": "\u2028"}', {"a": 1, "b": "\u2028"}),
     ("created_at", "2026-11-22 12:00:00", "2026-11-22T12:00:00.000000+00:00"),
     ("created_at", "2026-11-22 14:00:00+02:00", "2026-11-22T12:00:00.000000+00:00"),
     ("created_at", "yesterday", "yesterday"),
-    ("created_at", 1.5, 1.5),
     ("created_at", "what is no time, however+00:00", "what is no time, however+00:00"),
-    ("created_at", "2026-11-22x18:00:00.000000+00:00", "2026-11-22T18:00:00.000000+00:00"),
     ("description", b"\xff", "\udcff"),
-    ("description", 7, "7"),
 ]
 
 
@@ -220,8 +204,6 @@ def test_what_other_programs_store(
     assert text.count("\n") == 1
     assert json.loads(text)[column] == shown
 
-
-# One moment, some rows at a time
 
 WRITER = """
 import sys
@@ -291,18 +273,6 @@ def test_statements(studio: DatabaseManager) -> None:
     ]
 
 
-@pytest.mark.sqlite("the files beside the database")
-def test_reading_changes_no_file(studio: DatabaseManager, tmp_path: Path) -> None:
-    """A database that is not in WAL mode stays as it is."""
-    copy = tmp_path / "copy.db"
-    studio.backup_database(copy)
-    studio.close()
-    before = copy.read_bytes()
-    with DatabaseManager(copy) as db:
-        assert written(db, "files") == FILES
-    assert copy.read_bytes() == before
-
-
 @pytest.mark.once
 def test_an_export_takes_no_memory(path: Path, tmp_path: Path) -> None:
     """Four times the rows take no more room, in every form."""
@@ -329,88 +299,54 @@ def test_an_export_takes_no_memory(path: Path, tmp_path: Path) -> None:
     assert all(many - few < 10_000 for few, many in peaks.values()), peaks
 
 
-# Where to
+TAKEN = "it is there already; choose another name or overwrite it"
 
 
 def test_overwrite(studio: DatabaseManager, tmp_path: Path) -> None:
-    """A file that is there is replaced only when that is meant."""
+    """A file that is there, or comes meanwhile, is replaced only when that is meant."""
     target = tmp_path / "out.jsonl"
-    target.write_text("kept")
-    with pytest.raises(errors.ExportError) as caught:
-        studio.export(target)
-    message = f"export {str(target)!r}: it is there already; choose another name or overwrite it"
-    assert (str(caught.value), target.read_text()) == (message, "kept")
+    for before in (lambda: target.write_text("kept"), target.unlink):
+        before()
+        with pytest.raises(errors.ExportError) as caught:
+            studio.export(target, "speakers", progress=lambda *_: target.write_text("kept"))
+        assert (str(caught.value), target.read_text()) == (
+            f"export {str(target)!r}: {TAKEN}",
+            "kept",
+        )
+    assert [name for name in listing(tmp_path) if "voices.db" not in name] == ["out.jsonl"]
     studio.export(target, "speakers", overwrite=True)
     assert target.read_text() == SPEAKERS
 
 
-def test_a_file_that_came_meanwhile(studio: DatabaseManager, tmp_path: Path) -> None:
-    """A file that another program made during the export is not replaced."""
-    target = tmp_path / "out.jsonl"
-    with pytest.raises(errors.ExportError) as caught:
-        studio.export(target, "speakers", progress=lambda *_: target.write_text("kept"))
-    message = f"export {str(target)!r}: it is there already; choose another name or overwrite it"
-    assert (str(caught.value), target.read_text()) == (message, "kept")
-    assert [name for name in listing(tmp_path) if "voices.db" not in name] == ["out.jsonl"]
-
-
-REFUSED: dict[str, tuple[str, dict[str, Any], type[errors.VoicesError], str]] = {
-    "table": (
-        "out",
-        {"tables": ["speaker"]},
-        errors.QueryError,
-        "unknown table 'speaker'; did you mean 'speakers'?",
-    ),
-    "no table": (
-        "out",
-        {"tables": []},
-        errors.QueryError,
-        "name a table, or leave them out for all",
-    ),
-    "format": (
-        "out",
-        {"format": "jsn"},
-        errors.QueryError,
-        "unknown format 'jsn'; did you mean 'jsonl'?",
-    ),
-    "suffix": (
-        "out.json",
-        {},
-        errors.QueryError,
-        "no format has the suffix '.json'; use .jsonl or .csv",
-    ),
-    "csv": ("out.csv", {}, errors.QueryError, "csv holds one table; name one"),
-    "NUL": (
-        "a\0b",
-        {},
-        errors.ExportError,
-        "export 'HERE/a\\x00b': a path must be a text without NUL, and not empty",
-    ),
+UNUSABLE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "table": ("out", {"tables": ["speaker"]}, "unknown table 'speaker'; did you mean 'speakers'?"),
+    "no table": ("out", {"tables": []}, "name a table, or leave them out for all"),
+    "format": ("out", {"format": "jsn"}, "unknown format 'jsn'; did you mean 'jsonl'?"),
+    "suffix": ("out.json", {}, "no format has the suffix '.json'; use .jsonl or .csv"),
+    "csv": ("out.csv", {}, "csv holds one table; name one"),
+}
+TARGETS = {
+    "NUL": ("a\0b", "/a\\x00b': a path must be a text without NUL, and not empty"),
     "no folder": (
         "none/out",
-        {},
-        errors.ExportError,
-        "export 'HERE/none/out': it cannot be read or written (no such file or directory)",
+        "/none/out': it cannot be read or written (no such file or directory)",
     ),
-    "a folder": ("", {}, errors.ExportError, "export 'HERE': it is a folder; name a file"),
-    "the database": (
-        "voices.db",
-        {"overwrite": True, "format": "jsonl"},
-        errors.ExportError,
-        "export 'HERE/voices.db': it belongs to the database",
-    ),
-    "the database's": (
-        "voices.db-wal",
-        {"overwrite": True, "format": "jsonl"},
-        errors.ExportError,
-        "export 'HERE/voices.db-wal': it belongs to the database",
-    ),
-    "no file": (
-        "pipe",
-        {"overwrite": True},
-        errors.ExportError,
-        "export 'HERE/pipe': it is not a regular file",
-    ),
+    "a folder": ("", "': it is not a regular file"),
+    "the database": ("voices.db", "/voices.db': it belongs to the database"),
+    "the database's": ("voices.db-wal", "/voices.db-wal': it belongs to the database"),
+    "no file": ("pipe", "/pipe': it is not a regular file"),
+}
+REFUSED = {
+    **{name: (*case, errors.QueryError) for name, case in UNUSABLE.items()},
+    **{
+        name: (
+            target,
+            {"overwrite": True, "format": "jsonl"},
+            f"export 'HERE{message}",
+            errors.ExportError,
+        )
+        for name, (target, message) in TARGETS.items()
+    },
 }
 
 
@@ -418,7 +354,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[errors.VoicesError], str]] = 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals(db: DatabaseManager, tmp_path: Path, case: str) -> None:
     """What cannot be written is said in one sentence, and nothing is made or touched."""
-    target, options, kind, message = REFUSED[case]
+    target, options, message, kind = REFUSED[case]
     os.mkfifo(tmp_path / "pipe")
     before = listing(tmp_path)
     with pytest.raises(kind) as caught:
@@ -457,17 +393,11 @@ def test_an_applications_own_tables(db: DatabaseManager) -> None:
     assert written(db, "takes", format="csv") == "id,note\n1,\n2,é\n"
 
 
-# Whole or not at all
-
-
 class StopError(Exception):
     """What ends an export."""
 
 
-@pytest.mark.parametrize("target", ["out.jsonl", "speakers.csv"])
-def test_what_is_cancelled_leaves_nothing(
-    studio: DatabaseManager, tmp_path: Path, target: str
-) -> None:
+def test_what_is_cancelled_leaves_nothing(studio: DatabaseManager, tmp_path: Path) -> None:
     """An export that is ended leaves no file, and the database goes on."""
     before = listing(tmp_path)
 
@@ -476,7 +406,7 @@ def test_what_is_cancelled_leaves_nothing(
             raise StopError
 
     with pytest.raises(StopError):
-        studio.export(tmp_path / target, "speakers" if "csv" in target else None, progress=stop)
+        studio.export(tmp_path / "out.jsonl", progress=stop)
     assert listing(tmp_path) == before
     studio.add(Speaker(name="still open"))
 
@@ -517,45 +447,27 @@ def test_where_no_more_can_be_written(path: Path, tmp_path: Path, form: str) -> 
     assert (done.stdout, done.stderr) == (f"{full}\n2000\n[]\n", "")
 
 
-# Deletions
-
+ADA, FILE = (text.splitlines(keepends=True)[0] for text in (SPEAKERS, FILES))
+FIRST_RUN, SECOND_RUN = RUNS.splitlines(keepends=True)
 GONE: dict[str, tuple[Callable[[DatabaseManager], Any], str, tuple[int, ...]]] = {
     "a speaker": (
         lambda db: db.get_speaker("Ada"),
-        SPEAKERS.splitlines(keepends=True)[0]
-        + FILES.splitlines(keepends=True)[0]
-        + '{"table": "end", "rows": {"speakers": 1, "processed_files": 1}}\n',
+        ADA + FILE + '{"table": "end", "rows": {"speakers": 1, "processed_files": 1}}\n',
         (1, 2, 2, 1),
     ),
     "a file": (
         lambda db: db.get_file(1),
-        SPEAKERS.splitlines(keepends=True)[0]
-        + FILES.splitlines(keepends=True)[0]
-        + RUNS
-        + MEASURED
-        + end(1, 1, 2, 1),
+        ADA + FILE + RUNS + MEASURED + end(1, 1, 2, 1),
         (2, 1, 0, 0),
-    ),
-    "a file of nobody": (
-        lambda db: db.get_file(2),
-        FILES.splitlines(keepends=True)[1] + end(0, 1, 0, 0),
-        (2, 1, 2, 1),
     ),
     "a run": (
         lambda db: db.get_by_id(ProcessingHistory, 1),
-        SPEAKERS.splitlines(keepends=True)[0]
-        + FILES.splitlines(keepends=True)[0]
-        + RUNS.splitlines(keepends=True)[0]
-        + end(1, 1, 1, 0),
+        ADA + FILE + FIRST_RUN + end(1, 1, 1, 0),
         (2, 2, 1, 1),
     ),
     "a measurement": (
         lambda db: db.get_by_id(ModelPerformance, 1),
-        SPEAKERS.splitlines(keepends=True)[0]
-        + FILES.splitlines(keepends=True)[0]
-        + RUNS.splitlines(keepends=True)[1]
-        + MEASURED
-        + end(1, 1, 1, 1),
+        ADA + FILE + SECOND_RUN + MEASURED + end(1, 1, 1, 1),
         (2, 2, 2, 0),
     ),
 }
@@ -595,7 +507,7 @@ def test_what_cannot_be_written_is_not_deleted(studio: DatabaseManager, tmp_path
     assert [name for name in listing(tmp_path) if "jsonl" in name] == ["gone.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["-", "gone.csv", "gone.DB"])
+@pytest.mark.parametrize("name", ["-", "gone.csv"])
 def test_what_goes_is_named_as_what_it_is(
     studio: DatabaseManager, tmp_path: Path, name: str
 ) -> None:
@@ -606,6 +518,17 @@ def test_what_goes_is_named_as_what_it_is(
     assert str(caught.value) == f"export {name!r}: {reason}"
     assert not (tmp_path / name).exists()
     assert studio.get_speaker("Ada").id == 1
+
+
+def test_a_recording_goes_with_its_stems(db: DatabaseManager, tmp_path: Path) -> None:
+    """What a recording takes along is written behind it; a stem is written with its recording."""
+    mix = db.add(ProcessedFile(filename="mix.wav"))
+    stem, other = (ProcessedFile(filename=name, recording=mix) for name in ("a.wav", "b.wav"))
+    db.add_all([stem, other])
+    for record, ids in ((other, [1, 3]), (mix, [1, 2])):
+        db.delete(record, export_to=tmp_path / f"{record.id}.jsonl")
+        lines = (tmp_path / f"{record.id}.jsonl").read_text().splitlines()
+        assert [json.loads(line).get("id") for line in lines] == [*ids, None]
 
 
 def test_deletions_are_one_transaction_with_what_is_around(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -14,11 +15,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.cli_tools import PROGRAM, Outcome, program, run
 from support.databases import stored
-from support.import_rows import lines
+from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager
 from voices_peewee.errors import InputError, VoicesError
 
+UTF8 = "it is not UTF-8 text"
 ADA = '{"table": "speakers", "id": 1, "name": "Ada"}\n'
 
 
@@ -31,276 +33,98 @@ def end(count: object) -> str:
     return json.dumps({"table": "end", "rows": count}) + "\n"
 
 
-DEEP = "[" * 100_000 + "]" * 100_000
-WHOLE = "cannot import {path!r}: "
-COLUMN = "{path!r}, line {line}, column {column!r}: "
-# The file's name, its content, and what is said after "Error: ".
+# The file's name, its content, and what is said of it.
 HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
-    "text": ("x.jsonl", "hello\n", "{path!r}, line 1: it is not valid JSON at character 1"),
-    "text as CSV": (
-        "x.csv",
-        "hello\nworld\n",
-        WHOLE + "its columns ('hello') are those of no table; name the table with --table",
+    "no JSON": ("x.jsonl", ADA[:30], "FILE, line 1: it is not valid JSON at character 31"),
+    "a JSON document": (
+        "x.json",
+        '[{"name": "a"}]',
+        "FILE, line 1: it is not a JSON object; write one a line",
     ),
-    "many columns": (
-        "x",
-        "a,b,c,d\n",
-        WHOLE + "its columns ('a', 'b', 'c', …) are those of no table; name the table with --table",
-    ),
-    "binary": ("x.jsonl", bytes(range(128, 256)), "{path!r}, line 1: it is not UTF-8 text"),
-    "binary CSV": ("x.csv", bytes(range(128, 256)), WHOLE + "it is not UTF-8 text"),
-    "compressed": ("x.jsonl", gzip.compress(b"{}"), WHOLE + "it is compressed; unpack it first"),
-    "empty": ("x.jsonl", "", WHOLE + "it is empty"),
-    "empty CSV": ("x.csv", "", WHOLE + "it is empty"),
-    "long line": (
+    "deep": (
         "x.jsonl",
-        '{"name": "' + "x" * 1_000_000,
-        "{path!r}, line 1: it is not valid JSON at character 10",
+        '{"a": ' + "[" * 100_000,
+        "FILE, line 1: its JSON is nested too deeply, or has a number that is none",
     ),
-    "deep": ("x.jsonl", f'{{"a": {DEEP}}}', "{path!r}, line 1: its JSON is nested too deeply"),
-    "deep CSV": (
-        "x.csv",
-        f'name,tags\nAda,"{DEEP}"\n',
-        "{path!r}, line 2, column 'tags': its JSON is nested too deeply",
-    ),
-    "NaN": ("x.jsonl", '{"filename": "a", "duration": NaN}', "{path!r}, line 1: NaN is no JSON"),
-    "infinity": (
-        "x.jsonl",
-        '{"filename": "a", "metadata": {"a": -Infinity}}',
-        "{path!r}, line 1: -Infinity is no JSON",
-    ),
-    "too large": (
-        "x.jsonl",
-        '{"filename": "a", "duration": 1e400}',
-        "{path!r}, line 1, column 'duration': inf is not finite",
-    ),
-    "NaN in CSV": (
-        "x.csv",
-        "filename,duration\na,nan\n",
-        "{path!r}, line 2, column 'duration': nan is not finite",
-    ),
-    "key twice": (
-        "x.jsonl",
-        '{"name": "a", "name": "b"}',
-        "{path!r}, line 1: the key 'name' is there twice",
-    ),
-    "id as text": (
-        "x.jsonl",
-        '{"id": "1", "name": "a"}',
-        "{path!r}, line 1, column 'id': '1' is not an integer",
-    ),
-    "id true": (
-        "x.jsonl",
-        '{"id": true, "name": "a"}',
-        "{path!r}, line 1, column 'id': True is not an integer",
-    ),
-    "id 0": (
-        "x.jsonl",
-        '{"id": 0, "name": "a"}',
-        "{path!r}, line 1, column 'id': 0 is no id; ids are 1 and above",
-    ),
-    "huge id": (
-        "x.jsonl",
-        '{"id": 9223372036854775807, "name": "a"}',
-        "{path!r}, line 1, column 'id': 9223372036854775807 is no id; ids are 1 and above",
-    ),
-    "huge integer": (
-        "x.jsonl",
-        f'{{"filename": "a", "file_size": {10**30}}}',
-        "{path!r}, line 1, column 'file_size': the integer does not fit into 64 bits",
-    ),
-    "endless integer": (
-        "x.jsonl",
-        f'{{"filename": "a", "file_size": {"9" * 5000}}}',
-        "{path!r}, line 1: a number in its JSON is too long",
-    ),
-    "huge number": (
-        "x.jsonl",
-        f'{{"filename": "a", "duration": {"9" * 400}}}',
-        "{path!r}, line 1, column 'duration': the number is too large",
-    ),
-    "half an integer": (
-        "x.csv",
-        "filename,channels\na,1.5\n",
-        "{path!r}, line 2, column 'channels': 1.5 is not an integer",
-    ),
-    "digits of another script": (
-        "x.csv",
-        "filename,duration\na,\u0661\n",
-        "{path!r}, line 2, column 'duration': '\u0661' is not a number",
-    ),
-    "no truth": (
-        "x.csv",
-        "processed_file_id,operation_type,success\n1,x,maybe\n",
-        "{path!r}, line 2, column 'success': 'maybe' is neither true nor false",
-    ),
-    "no truth in JSON": (
-        "x.jsonl",
-        '{"processed_file_id": 1, "operation_type": "x", "success": "true"}',
-        "{path!r}, line 1, column 'success': 'true' is neither true nor false",
-    ),
-    "Latin-1": ("x.jsonl", b'{"name": "Zo\xeb"}', "{path!r}, line 1: it is not UTF-8 text"),
-    "Latin-1 CSV": (
-        "x.csv",
-        b"name\nZoe\nZo\xeb\n",
-        "{path!r}, line 3, column 'name': it is not UTF-8 text",
-    ),
-    "UTF-16": (
-        "x.jsonl",
-        '{"name": "a"}'.encode("utf-16"),
-        "{path!r}, line 1: it is UTF-16; save it as UTF-8",
-    ),
-    "UTF-16 CSV": ("x.csv", "name\n".encode("utf-16"), WHOLE + "it is not UTF-8 text"),
-    "surrogate": (
-        "x.jsonl",
-        r'{"name": "\ud800"}',
-        "{path!r}, line 1, column 'name': it is not UTF-8 text",
-    ),
-    "NUL": ("x.jsonl", '{"name": "\0"}', "{path!r}, line 1: it is not valid JSON at character 11"),
-    "open quote": (
-        "x.csv",
-        'name\nb\n"a\nb\n',
-        "{path!r}, line 3: it is not valid CSV (unexpected end of data)",
-    ),
-    "quote in the header": (
-        "x.csv",
-        '"name',
-        WHOLE + "its header is not valid CSV (unexpected end of data)",
-    ),
-    "a number below lines of nothing": (
-        "x.csv",
-        "\n\nfilename,duration\n,\na,x\n",
-        "{path!r}, line 5, column 'duration': 'x' is not a number",
-    ),
-    "only lines of nothing": ("x.csv", "\n\n", WHOLE + "it has no header"),
-    "short line": (
-        "x.csv",
-        "name,description\n\na\n",
-        "{path!r}, line 3: the header has 2 columns, and this record has 1",
-    ),
-    "column twice": ("x.csv", "name,name\n", WHOLE + "its header names 'name' twice"),
-    "pandas' index": (
-        "x.csv",
-        ",name\n0,Ada\n",
-        WHOLE + "its header has a column without a name; pandas writes none with index=False",
-    ),
-    "no header": ("x.csv", ",,\n", WHOLE + "it has no header"),
+    "binary": ("x.jsonl", gzip.compress(b"{}"), "FILE, line 1: it is not UTF-8 text"),
+    "empty": ("x.jsonl", "", "cannot import FILE: it is empty"),
     "no such table": (
         "x.jsonl",
         '{"table": "users"}',
         (
-            "{path!r}, line 1: there is no table 'users'; "
+            "FILE, line 1: there is no table 'users'; "
             "use speakers, processed_files, processing_history, model_performance"
         ),
     ),
-    "no name": (
-        "speakers.jsonl",
-        '{"description": "a"}',
-        "{path!r}, line 1, column 'name': it is missing",
-    ),
-    "empty name": (
-        "x.jsonl",
-        '{"name": " "}',
-        "{path!r}, line 1, column 'name': a speaker needs a name",
-    ),
-    "number for a name": (
-        "x.jsonl",
-        '{"name": 5}',
-        "{path!r}, line 1, column 'name': 5 is not a text",
-    ),
-    "text for tags": (
-        "x.jsonl",
-        '{"name": "a", "tags": "b"}',
-        "{path!r}, line 1, column 'tags': 'b' is not a list of texts",
-    ),
-    "array for metadata": (
-        "x.jsonl",
-        '{"filename": "a", "metadata": [1]}',
-        "{path!r}, line 1, column 'metadata': [1] is not a JSON object",
-    ),
-    "bad JSON in CSV": (
+    "CSV of no table": (
         "x.csv",
-        "filename,metadata\na,{1}\n",
-        "{path!r}, line 2, column 'metadata': it is not valid JSON at character 2",
+        "hello\nworld\n",
+        "cannot import FILE: its columns ['hello'] are those of no table; name one with --table",
+    ),
+    "pandas' index": (
+        "x.csv",
+        ",name\n0,Ada\n",
+        (
+            "cannot import FILE: its header ['', 'name'] must name every column, each once; "
+            "pandas leaves out its index with index=False"
+        ),
+    ),
+    "CSV in Latin-1": ("x.csv", "name,Größe\n".encode("latin-1"), "cannot import FILE: " + UTF8),
+    "short line": (
+        "x.csv",
+        "name,description\n\na\n",
+        "FILE, line 3: the header has 2 columns, and this record has 1",
+    ),
+    "open quote": (
+        "x.csv",
+        'name\nb\n"a\nb\n',
+        "FILE, line 3: it is not valid CSV (unexpected end of data)",
+    ),
+    "required": ("speakers.csv", "description\na\n", "FILE, line 2, column 'name': it is missing"),
+    "refused by the database": (
+        "x.jsonl",
+        '{"filename": "a", "duration": -1}',
+        "FILE, line 1: duration must be a number of seconds, 0 or more",
+    ),
+    "measured twice": (
+        "x.csv",
+        "processing_history_id,sdri\n1,2\n1,3\n",
+        "FILE, line 3: model_performance.processing_history_id must be unique",
     ),
     "metadata twice": (
         "x.jsonl",
         '{"filename": "a", "metadata": {"b": 1}, "b": 2}',
-        "{path!r}, line 1, column 'b': metadata has another value for 'b'",
-    ),
-    "no time": (
-        "x.jsonl",
-        '{"name": "a", "created_at": "yesterday"}',
-        "{path!r}, line 1, column 'created_at': 'yesterday' is not an ISO 8601 time",
-    ),
-    "time out of range": (
-        "x.jsonl",
-        '{"name": "a", "created_at": "9999-12-31T23:59:59-05:00"}',
-        (
-            "{path!r}, line 1, column 'created_at': "
-            "'9999-12-31T23:59:59-05:00' is not an ISO 8601 time"
-        ),
-    ),
-    "number for a time": (
-        "x.jsonl",
-        '{"name": "a", "created_at": 5}',
-        "{path!r}, line 1, column 'created_at': 5 is not an ISO 8601 time",
-    ),
-    "negative duration": (
-        "x.jsonl",
-        '{"filename": "a", "duration": -1}',
-        "{path!r}, line 1, column 'duration': duration must be a number of seconds, 0 or more",
+        "FILE, line 1, column 'b': metadata has another value for 'b'",
     ),
     "id twice": (
         "x.jsonl",
         '{"id": 1, "name": "a"}\n{"id": 1, "name": "b"}\n',
-        "{path!r}, line 2, column 'id': there are two records with the id 1",
+        "FILE, line 2, column 'id': there are two records with the id 1",
     ),
     "no id": (
         "x.jsonl",
         '{"id": 1, "name": "a"}\n{"name": "b"}\n',
-        "{path!r}, line 2, column 'id': it is missing",
-    ),
-    "no object": ("x.jsonl", "5\n", "{path!r}, line 1: it is not a JSON object"),
-    "a JSON document": (
-        "x.json",
-        '[{"name": "a"}]',
-        "{path!r}, line 1: it is not a JSON object; write one a line",
+        "FILE, line 2, column 'id': it is missing",
     ),
     "cut off": (
         "x.jsonl",
         EXPORTED + MIX,
-        WHOLE + "the last line of an export, with its counts, is missing: it was cut off",
-    ),
-    "cut in a line": (
-        "x.jsonl",
-        ADA[:30],
-        "{path!r}, line 1: it is not valid JSON at character 31",
+        "cannot import FILE: it was cut off: an export's last line, with its counts, is missing",
     ),
     "a row too few": (
         "x.jsonl",
         ADA + end({"speakers": 2}),
-        "{path!r}, line 2: it was cut off or changed: the export had 2 rows of speakers, not 1",
-    ),
-    "a row too many": (
-        "x.jsonl",
-        ADA + end({"speakers": 0}),
-        "{path!r}, line 2: it was cut off or changed: the export had 0 rows of speakers, not 1",
-    ),
-    "an end without counts": (
-        "x.jsonl",
-        ADA + end(5),
-        "{path!r}, line 2: the end of the export does not say how many rows it has",
+        "cannot import FILE: it was cut off or changed: the export had 2 rows of speakers, not 1",
     ),
     "after the end": (
         "x.jsonl",
         ADA + end({"speakers": 1}) + ADA,
-        "{path!r}, line 3: it goes on after the end that an export wrote",
+        "FILE, line 3: it goes on after the end that an export wrote",
     ),
     "no database": (
         "x.db",
         b"SQLite format 3\0" + bytes(500),
-        "cannot use {path!r}: it is not an SQLite database",
+        "cannot use FILE: it is not an SQLite database",
     ),
 }
 
@@ -315,23 +139,75 @@ def test_hostile_files(
     message: str,
 ) -> None:
     """What no import can take is refused in one sentence that says where it stands."""
-    db.create_speaker("Eve")
+    add_run(db)
     before = stored(path)
     file = tmp_path / name
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    said = message.replace("{path!r}", repr(str(file)))
-    assert run("--db", path, "import", file) == Outcome(1, "", f"Error: {said}\n")
+    with pytest.raises(VoicesError) as caught:
+        db.import_records(file)
+    assert str(caught.value) == message.replace("FILE", repr(str(file)))
     assert stored(path) == before
+
+
+# A value, given in JSON or in a CSV, and what its column takes.
+MISFITS = {
+    "speakers": [
+        ("id", '"1"', "'1' is not an id (an integer from 1 on)"),
+        ("id", "true", "True is not an id (an integer from 1 on)"),
+        ("id", "9223372036854775807", "9223372036854775807 is not an id (an integer from 1 on)"),
+        ("name", "5", "5 is not a text in UTF-8"),
+        ("name", r'"\ud800"', r"'\ud800' is not a text in UTF-8"),
+        ("tags", '"b"', "'b' is not a list of texts"),
+        ("created_at", "5", "5 is not an ISO 8601 time"),
+        ("created_at", '"9999-12-31T23:59:59-05:00"', "'9999-12-31T23:59:59-05:00' is not an ISO"),
+    ],
+    "processed_files": [
+        ("duration", "1e400", "inf is not a finite number"),
+        ("file_size", str(10**30), f"{10**30} is not an integer of 64 bits"),
+        ("channels", "1.5", "1.5 is not an integer of 64 bits"),
+        ("metadata", "[1]", "[1] is not a JSON object"),
+        ("original_path", "5", "5 is not a path of text"),
+    ],
+    "processing_history": [("success", '"true"', "'true' is not true or false")],
+}
+TEXT_MISFITS = [
+    ("files", "duration", "\u0661", "'\u0661' is not a finite number"),
+    ("files", "duration", "nan", "'nan' is not a finite number"),
+    ("files", "metadata", "{1}", "'{1}' is not a JSON object"),
+    ("history", "success", "maybe", "'maybe' is not true or false"),
+    ("speakers", "created_at", "yesterday", "'yesterday' is not an ISO 8601 time"),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "reason"),
+    [(table, *case) for table, cases in MISFITS.items() for case in cases],
+)
+def test_values_that_do_not_fit(
+    db: DatabaseManager, table: str, column: str, value: str, reason: str
+) -> None:
+    """What is no value of a column is told with its place, and is not bent until it fits."""
+    with pytest.raises(InputError) as caught:
+        db.import_records(io.StringIO(f'{{"{column}": {value}}}'), table=table)
+    assert str(caught.value).startswith(f"'input', line 1, column '{column}': {reason}")
+
+
+@pytest.mark.parametrize(("table", "column", "text", "reason"), TEXT_MISFITS)
+def test_texts_that_do_not_fit(
+    db: DatabaseManager, table: str, column: str, text: str, reason: str
+) -> None:
+    """In CSV only what JSON reads is a number, a truth or an object."""
+    with pytest.raises(InputError) as caught:
+        db.import_records(io.StringIO(f"{column}\n{text}\n"), table=table)
+    assert str(caught.value) == f"'input', line 2, column '{column}': {reason}"
 
 
 HARMLESS = {
     "BOM and CRLF": ("x.jsonl", b'\xef\xbb\xbf{"name": "Ada"}\r\n\r\n'),
     "BOM and CRLF in CSV": ("x.csv", b"\xef\xbb\xbfname\r\nAda\r\n"),
-    "no last newline": ("x.jsonl", b'{"name": "Ada"}'),
     "JSON lines by another name": ("x.json", b'{"name": "Ada"}\n'),
-    "CSV by another name": ("x.txt", b"name\nAda\n"),
+    "CSV by another name": ("x.txt", b'"name"\nAda'),
     "a heading in capitals": ("x.csv", b"Name,TAGS\nAda,studio\n"),
-    "a header in quotes": ("x.csv", b'"name"\n"Ada"\n'),
     "lines of nothing": ("x.csv", b"\n\r\nname,tags\n,\nAda,\n\n,\n"),
 }
 
@@ -347,27 +223,15 @@ def test_harmless_files(
     assert done == Outcome(0, "", "speakers: 1 added\n1 record imported\n")
 
 
-@pytest.mark.sqlite("texts that are too long for an index")
-def test_long_values(db: DatabaseManager, tmp_path: Path) -> None:
-    """A value of a megabyte is a value like others, in every format."""
-    name = "x" * 1_000_000
-    (tmp_path / "1.jsonl").write_text(lines([{"name": name + "1"}]))
-    (tmp_path / "2.csv").write_text(f"name\n{name}2\n")
-    done = db.import_records([tmp_path / "1.jsonl", tmp_path / "2.csv"])
-    assert done.tables["speakers"].added == 2
-
-
 def test_what_is_no_file(tmp_path: Path, path: Path, db: DatabaseManager) -> None:
     """Pipes do not hang; folders, devices and what is not there are named as what they are."""
     db.close()
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "folder").mkdir()
     said = {
-        tmp_path / "pipe.jsonl": "it is no file; use '-' for a pipe",
-        tmp_path / "folder": "it is a folder; name its files",
-        Path("/dev/zero"): "it is no file; use '-' for a pipe",
+        tmp_path / "pipe.jsonl": "it is no file; name files, or use '-' for a pipe",
+        tmp_path / "folder": "it is no file; name files, or use '-' for a pipe",
         tmp_path / "missing.csv": "no such file or directory",
-        tmp_path / ("x" * 300): "file name too long",
     }
     for file, reason in said.items():
         done = run("--db", path, "import", file)
@@ -405,7 +269,7 @@ def test_it_ends_where_the_pipe_breaks(path: Path, db: DatabaseManager) -> None:
         1,
         (
             "Error: cannot import 'standard input': "
-            "the last line of an export, with its counts, is missing: it was cut off\n"
+            "it was cut off: an export's last line, with its counts, is missing\n"
         ),
     )
     assert stored(path) == []
@@ -418,7 +282,7 @@ def test_an_export_of_one_table(db: DatabaseManager, tmp_path: Path) -> None:
     assert db.import_records(tmp_path / "speakers.jsonl").notes == []
     assert db.import_records(tmp_path / "x.jsonl").notes == [
         (
-            f"'{tmp_path}/x.jsonl' has speakers only and no counts at its end; "
+            f"'{tmp_path}/x.jsonl' has speakers only and no counts; "
             "if more was exported, it was cut off"
         )
     ]

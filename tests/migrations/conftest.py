@@ -8,10 +8,7 @@ from pathlib import Path
 
 import peewee as pw
 import pytest
-from support.migration_files import (
-    PACKAGE,
-    open_database,
-)
+from support.migration_files import PACKAGE, open_database
 
 
 @pytest.fixture

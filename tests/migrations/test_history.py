@@ -8,21 +8,12 @@ from pathlib import Path
 
 import peewee as pw
 import pytest
-from support.migration_files import (
-    INITIAL,
-    PACKAGE,
-    PACKAGED,
-    dump,
-    open_database,
-    write,
-)
+from support.migration_files import INITIAL, PACKAGE, PACKAGED, dump, open_database, write
 
 from voices_peewee.errors import DatabaseNewerError
 from voices_peewee.migrations import runner as migrations
 
-pytestmark = pytest.mark.sqlite(
-    "rebuilds of SQLite's tables; a server's migrations are in test_postgres"
-)
+pytestmark = pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 
 
 def test_status_tells_applied_pending_and_unknown(

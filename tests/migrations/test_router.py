@@ -7,24 +7,14 @@ from pathlib import Path
 
 import peewee as pw
 import pytest
-from support.migration_files import (
-    INITIAL,
-    PACKAGED,
-    dump,
-    fill,
-    rows,
-    schema,
-    write,
-)
+from support.migration_files import INITIAL, PACKAGED, dump, fill, rows, schema, write
 
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.models import MODELS
 
-pytestmark = pytest.mark.sqlite(
-    "rebuilds of SQLite's tables; a server's migrations are in test_postgres"
-)
+pytestmark = pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 
 
 REBUILDS = {

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.databases import ON_SERVER
 from support.run_rows import START, add_run
+from support.shown import shown
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.errors import InvalidValueError, NotFoundError, QueryError
@@ -264,3 +265,19 @@ def test_query_words_narrow_failures(db: DatabaseManager) -> None:
     assert [one.error for one in db.failures(where=["hall"])] == ["B: 1"]
     with pytest.raises(QueryError, match=r"^unknown .*field 'shits'"):
         db.failures(where="shits:2")
+
+
+def test_failures_as_a_table(db: DatabaseManager) -> None:
+    """A notebook shows what failed and how often; a frame has every column, even when empty."""
+    none = db.failures().to_dataframe()
+    fail(db, TRACE, model="demucs <b>:1")
+    found = db.failures()
+    page = shown(found)
+    row = dict(zip(*page.rows, strict=True))
+    assert "RuntimeError: CUDA out of memory" in row.values()
+    assert page.words == ["1 row"]
+    frame = found.to_dataframe()
+    assert list(frame) == list(none)
+    assert frame.dtypes.equals(none.dtypes)
+    assert frame.loc[0, ["error", "count", "history_id"]].tolist() == [found[0].error, 1, 1]
+    assert frame.loc[0, "newest"] == START

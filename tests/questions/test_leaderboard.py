@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -291,6 +294,7 @@ def test_unknown_speakers_and_times_are_refused(db: DatabaseManager) -> None:
         db.leaderboard(since="2026-11-02")
 
 
+@pytest.mark.sqlite("a server keeps out what is no JSON")
 def test_what_is_no_json_hides_nothing_else(db: DatabaseManager) -> None:
     """A row that another program wrote badly takes no whole question away."""
     measure(db, A, [1.0, 2.0], metric="pesq")
@@ -363,6 +367,33 @@ def test_a_leaderboard_for_papers(db: DatabaseManager) -> None:
     assert latex.startswith("\\begin{table}\n\\centering\n\\caption{")
     assert "svoice:1.2 & 2 & a & \\textbf{3.00}" in latex
     assert "**3.00**" in board.to_markdown()
+
+
+@pytest.mark.once
+def test_a_table_compiles(db: DatabaseManager, tmp_path: Path) -> None:
+    """A leaderboard, a comparison and a matrix are LaTeX, whatever models are called."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex is installed (Debian: apt install texlive-latex-recommended)")
+    models = ("a_model & more:1.0%", "b{~}^$#\\:2", "c:3")
+    for place, model in enumerate(models):
+        measure(db, model, [1.0 + place, 2.0, 4.0 - place])
+    tables = [
+        db.leaderboard().to_latex(),
+        db.compare(*models[:2]).to_latex(),
+        db.compare(*models).to_latex(),
+        db.leaderboard(by=("file", "model")).pivot().to_latex(),
+    ]
+    head = "\\documentclass{article}\n\\usepackage[utf8]{inputenc}\n\\usepackage{booktabs}\n"
+    source = f"{head}\\begin{{document}}\n{''.join(tables)}\\end{{document}}\n"
+    (tmp_path / "paper.tex").write_text(source, "utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "paper.pdf").stat().st_size > 1_000
 
 
 def test_two_groupings_as_a_table(db: DatabaseManager) -> None:

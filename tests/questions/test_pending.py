@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.databases import NO_ROOM_FOR, ON_SERVER
 from support.run_rows import add_run
+from support.shown import shown
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import InvalidValueError, QueryError
@@ -526,3 +527,19 @@ def test_words_about_runs_are_refused(db: DatabaseManager, word: str) -> None:
     with pytest.raises(QueryError) as caught:
         db.pending([], "voice_separation", where=word)
     assert str(caught.value) == f"{name!r} is about runs; pending takes words about recordings"
+
+
+def test_pending_shows_and_goes_on(db: DatabaseManager) -> None:
+    """What is left shows with its reasons in a notebook and a frame, and all of it is to come."""
+    paths = [f"/mix/{number}.wav" for number in range(30)]
+    left = db.pending(paths, "voice_separation")
+    assert next(left) == "/mix/0.wav"
+    page = shown(left)
+    assert page.rows[:2] == [["pending", "reason"], ["/mix/1.wav", "never run"]]
+    assert page.words == ["the first 20 sources; there are more"]
+    frame = left.to_dataframe()
+    assert frame.to_dict("list") == {"source": paths[1:], "reason": ["never run"] * 29}
+    assert {str(dtype) for dtype in frame.dtypes} == {"string"}
+    assert left.reason == "never run"
+    assert list(left) == paths[1:]
+    assert shown(left).words == ["0 sources"]

@@ -10,13 +10,10 @@ import random
 import re
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
-import unicodedata
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +27,7 @@ from hypothesis import strategies as st
 
 from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records import audio, audio_files
-from voices_peewee.records.audio import AudioInfo, content_hash, find_files, probe, stat_facts
+from voices_peewee.records.audio import AudioInfo, content_hash, find_files, probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
 NOT_AUDIO = "it is not audio, or its header is damaged"
@@ -166,26 +163,17 @@ def test_every_fact_of_a_wav_is_right(tmp_path: Path) -> None:
     ("container", "codec", "rate", "name", "padding"),
     [
         ("wav", "pcm_s16le", 16000, "wav", 0),
-        ("wav", "pcm_f32le", 44100, "wav", 0),
-        ("w64", "pcm_s16le", 8000, "w64", 0),
         ("flac", "flac", 96000, "flac", 0),
         ("ogg", "flac", 16000, "ogg", 0),
         ("ogg", "libopus", 48000, "opus", 0),
         ("mp3", "libmp3lame", 16000, "mp3", 0),
         ("mp2", "mp2", 16000, "mp2", 0.016),
         ("ipod", "aac", 16000, "m4a", 0),
-        ("ipod", "alac", 16000, "m4a", 0),
         ("adts", "aac", 16000, "aac", 0.112),
         ("aiff", "pcm_s16be", 16000, "aiff", 0),
-        ("au", "pcm_s16be", 16000, "au", 0),
-        ("caf", "pcm_s16le", 16000, "caf", 0),
         ("webm", "libopus", 48000, "webm", 0.008),
         ("matroska", "flac", 16000, "mkv", 0),
         ("ac3", "ac3", 32000, "ac3", 0.016),
-        ("eac3", "eac3", 32000, "eac3", 0.016),
-        ("tta", "tta", 16000, "tta", 0),
-        ("wv", "wavpack", 16000, "wv", 0),
-        ("voc", "pcm_s16le", 16000, "voc", 0),
         ("mpegts", "mp2", 16000, "ts", 0.016),
     ],
     ids=str,
@@ -208,14 +196,6 @@ def test_formats_are_named_by_content_and_measured(
     assert (info.file_format, info.sample_rate, info.channels) == (name, rate, channels)
     assert info.duration is not None
     assert 2.0 <= info.duration <= 2.0 + padding + 1e-9
-
-
-def test_amr_is_named_and_measured(tmp_path: Path) -> None:
-    """AMR of 50 frames of 20 ms is one second at 8 kHz."""
-    path = tmp_path / "phone.amr"
-    path.write_bytes(b"#!AMR\n" + (b"\x3c" + noise(31)) * 50)
-    info = probe(path)
-    assert (info.file_format, info.duration, info.sample_rate, info.channels) == ("amr", 1, 8000, 1)
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
@@ -245,7 +225,7 @@ def test_the_suffix_does_not_sway_the_format(tmp_path: Path) -> None:
     assert probe(path).file_format == "mp3"
 
 
-@pytest.mark.parametrize("suffix", [".g722", ".gsm", ".al", ".sln", ".pcm", ".raw", ".aptx"])
+@pytest.mark.parametrize("suffix", [".g722", ".gsm", ".raw"])
 def test_no_format_is_guessed_from_a_suffix(tmp_path: Path, suffix: str) -> None:
     """Bytes without a header are refused whatever their name promises."""
     path = tmp_path / f"bytes{suffix}"
@@ -294,7 +274,8 @@ def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("container", "codec"), [("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le")]
+    ("container", "codec"),
+    [("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
 )
 def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, codec: str) -> None:
     """The header of half a file says two seconds; as its size does not fit, it is counted."""
@@ -315,22 +296,6 @@ def test_a_phone_that_knew_no_length_is_counted(tmp_path: Path, unknown: bytes) 
     data[place : place + 4] = unknown
     path.write_bytes(data)
     assert probe(path).duration == pytest.approx(2.0, abs=0.1)
-
-
-def test_a_cut_mp3_is_measured_without_being_asked(tmp_path: Path) -> None:
-    """Half an MP3 is half as long, whatever its header says."""
-    path = tmp_path / "cut.mp3"
-    encode(str(path), "mp3", "libmp3lame")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert probe(path).duration == pytest.approx(1.0, abs=0.1)
-    assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.1)
-
-
-def test_a_cut_wav_is_as_long_as_what_is_there(tmp_path: Path) -> None:
-    """A WAV whose header claims two seconds but holds half of one lasts half a second."""
-    path = tmp_path / "cut.wav"
-    path.write_bytes(wav_bytes(frames=16000)[: 44 + 8000])
-    assert probe(path).duration == 0.5
 
 
 @pytest.mark.parametrize("codec", ["flac", "libopus"])
@@ -365,13 +330,8 @@ def test_tags_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
 
 
 NAMES = {
-    "newline": "a\nb.wav",
-    "tab": "a\tb.wav",
-    "quotes": 'it\'s "one".wav',
     "leading-dash": "-rf.wav",
     "longest": "n" * 251 + ".wav",
-    "right-to-left": "\u202egpj.wav",
-    "zero-width": "a\u200bb.wav",
     "not-utf8": os.fsdecode(b"caf\xe9.wav"),
     "protocol": "http:x.wav",
 }
@@ -389,15 +349,6 @@ def test_odd_names_are_kept_as_they_are(
     assert list(find_files([tmp_path], on_error=pytest.fail)) == [str(tmp_path / name)]
 
 
-def test_names_in_nfc_and_nfd_are_two_files(tmp_path: Path) -> None:
-    """Two names that look the same and differ in bytes stay two files."""
-    for form in ("NFC", "NFD"):
-        (tmp_path / unicodedata.normalize(form, "é.wav")).write_bytes(wav_bytes())
-    found = list(find_files([tmp_path], on_error=pytest.fail))
-    assert [probe(path).path for path in found] == found
-    assert len(found) == 2
-
-
 def test_a_path_is_made_absolute_and_its_links_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,14 +361,15 @@ def test_a_path_is_made_absolute_and_its_links_stay(
     assert (info.filename, info.path) == ("link.wav", str(tmp_path / "sub" / "link.wav"))
 
 
-def test_stat_facts_and_hash_need_no_audio(tmp_path: Path) -> None:
-    """Size and hash are had of any file, an empty one too."""
+def test_size_and_hash_need_no_audio(tmp_path: Path) -> None:
+    """Size and hash are had of any file, an empty one too, where no audio is asked for."""
     path = tmp_path / "notes.txt"
-    path.write_bytes(noise(3_000_000))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (stat_facts(path), content_hash(path)) == ((3_000_000, digest), digest)
-    path.write_bytes(b"")
-    assert stat_facts(path) == (0, hashlib.sha256(b"").hexdigest())
+    for data in (noise(3_000_000), b""):
+        path.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        assert content_hash(path) == digest
+        expected = AudioInfo("notes.txt", str(path), *[None] * 4, len(data), digest)
+        assert probe(path, strict=False) == expected
 
 
 # What is refused
@@ -451,23 +403,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "loop": (lambda path: path.symlink_to(path), "it is a link that leads back to itself"),
     "directory": (Path.mkdir, "it is a directory"),
-    "linked-directory": (lambda path: path.symlink_to("/"), "it is a directory"),
     "pipe": (os.mkfifo, "it is a named pipe, not a regular file"),
     "socket": (bind_socket, "it is a socket, not a regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a regular file"),
     "empty": (write(b""), "the file is empty"),
     "text": (write(b"These are words.\n" * 400), NOT_AUDIO),
-    "one-byte": (write(b"R"), NOT_AUDIO),
     "noise": (write(noise(50_000)), NOT_AUDIO),
-    "header-only": (write(wav_bytes()[:20]), NOT_AUDIO),
     "picture": (write(b"\x89PNG\r\n\x1a\n" + noise(900)), NOT_AUDIO),
-    "subtitles": (write(b"1\n00:00:01,000 --> 00:00:02,000\nhello\n"), NOT_AUDIO),
     "layer-1": (write((b"\xff\xff\x10\0" + bytes(28)) * 20), NOT_AUDIO),
-    "no-rate": (write(raw_wav(rate=0)), NOT_AUDIO),
-    "4-ghz": (write(raw_wav(rate=4_000_000_000)), NOT_AUDIO),
     "20-mhz": (write(raw_wav(rate=20_000_000)), BAD_RATE),
     "no-channels": (write(raw_wav(channels=0)), BAD_CHANNELS),
-    "65535-channels": (write(raw_wav(channels=65535)), BAD_CHANNELS),
     "codec": (write(raw_wav(codec=0x7777)), "its codec is not known here"),
     "video": (silent_video, "it is a video without an audio track"),
 }
@@ -523,25 +468,9 @@ def test_what_may_not_be_read_is_refused() -> None:
     assert str(caught.value) == f"cannot read {str(path)!r}: permission denied"
 
 
-@pytest.mark.parametrize(
-    ("mode", "reason"),
-    [
-        (stat.S_IFBLK, "it is a device, not a regular file"),
-        (0o170000, "it is not a regular file"),
-    ],
-    ids=["block-device", "unknown-kind"],
-)
-def test_kinds_that_a_test_cannot_make_are_refused_too(mode: int, reason: str) -> None:
-    """Block devices and kinds that no system has yet are not opened either."""
-    with pytest.raises(AudioError, match=f"^cannot read 'x': {reason}$"):
-        audio_files._require_regular("x", os.stat_result((mode, *[0] * 9)))
-
-
 PLAYLISTS = {
     "concat": "ffconcat version 1.0\nfile '{0}'\n",
-    "concat-relative": "ffconcat version 1.0\nfile other.wav\n",
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{0}\n#EXT-X-ENDLIST\n",
-    "m3u-url": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{0}\n#EXT-X-ENDLIST\n",
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 49170 RTP/AVP 0\n",
 }
 
@@ -575,16 +504,7 @@ def test_without_pyav_one_sentence_says_what_to_install(
     assert str(caught.value) == (
         "reading audio files needs an extra; run: pip install 'voices-peewee[audio]'"
     )
-    assert stat_facts(path)[0] == 8044
-
-
-def test_importing_the_module_does_not_import_pyav() -> None:
-    """PyAV is loaded when a file is probed and not before."""
-    code = "import sys, voices_peewee.records.audio; print('av' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT
-    )
-    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert probe(other, strict=False).file_size == 4
 
 
 # Files that change under our hands
@@ -623,16 +543,6 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     assert refusal(path) == "cannot read PATH: it is a named pipe, not a regular file"
 
 
-def test_a_file_that_vanishes_before_it_is_opened_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that goes between looking and opening is missing."""
-    path = tmp_path / "gone.wav"
-    path.write_bytes(wav_bytes())
-    after(monkeypatch, audio_files, "_require_regular", lambda _: path.unlink())
-    assert refusal(path) == "cannot read PATH: there is no such file"
-
-
 def test_a_file_that_grows_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -645,16 +555,6 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
             file.write(b"more")
 
     after(monkeypatch, audio, "digest", grow)
-    assert refusal(path) == "cannot read PATH: it changed while it was read"
-
-
-def test_a_file_that_is_emptied_while_it_is_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that is cut to nothing after it was hashed is no longer audio."""
-    path = tmp_path / "emptied.wav"
-    path.write_bytes(wav_bytes())
-    after(monkeypatch, audio, "digest", lambda _: os.truncate(path, 0))
     assert refusal(path) == "cannot read PATH: it changed while it was read"
 
 
@@ -719,36 +619,6 @@ def test_damage_gives_facts_or_one_sentence(
         assert 0 <= info.duration < float("inf")
         assert 1 <= (info.sample_rate or 0) <= 10_000_000
         assert 1 <= (info.channels or 0) <= 1024
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_header_that_points_before_the_start_is_met_in_silence(tmp_path: Path) -> None:
-    """A seek to nowhere, which PyAV would print as a traceback, is answered with -1."""
-    path = tmp_path / "one.wav"
-    path.write_bytes(wav_bytes())
-    with io.FileIO(path) as file:
-        source = audio._Bytes(file)
-        assert (source.seek(-5, os.SEEK_SET), source.seek(1 << 70, os.SEEK_SET)) == (-1, -1)
-        assert (source.seek(10, os.SEEK_SET), source.tell(), source.failure) == (10, 10, None)
-
-
-def test_ffmpeg_is_silent_in_every_thread(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], seeds: list[bytes]
-) -> None:
-    """Damaged files, probed by eight threads at once, leave nothing on stdout or stderr."""
-    path = tmp_path / "bad.mp3"
-    path.write_bytes(seeds[2][:3000] + noise(3000) + seeds[2][3000:])
-    results: list[float | None] = []
-
-    def work() -> None:
-        results.extend(probe(path, exact=exact).duration for exact in (False, True) * 4)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(results), len(set(results)) <= 2) == (64, True)
     assert capfd.readouterr() == ("", "")
 
 
@@ -857,19 +727,6 @@ def test_a_very_deep_folder_is_walked(deep_root: Path) -> None:
     assert walk(deep_root) == ([str(deep / "x.wav")], [])
 
 
-def test_names_that_lie_too_deep_are_told(deep_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder whose path is longer than the system allows is reported, not passed over."""
-    name = "n" * 250
-    monkeypatch.chdir(deep_root)
-    for _ in range(20):
-        Path(name).mkdir()
-        os.chdir(name)
-    monkeypatch.chdir(deep_root)
-    found, told = walk(deep_root)
-    reached = deep_root / Path(*[name] * ((4095 - len(str(deep_root))) // 251 + 1))
-    assert (found, told) == ([], [f"cannot read {str(reached)!r}: its name is too long"])
-
-
 # The recordings that are shipped
 
 
@@ -895,41 +752,3 @@ def test_the_examples_are_what_their_readme_says() -> None:
         )
     assert len(rows) == 18
     assert facts == rows
-
-
-def test_the_examples_stay_small() -> None:
-    """All of the folder together is under one megabyte."""
-    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*")) < 1_000_000
-
-
-def decode(path: Path) -> list[list[float]]:
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler(format="dblp")
-        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    count = len(frames[0].planes)
-    return [
-        [
-            value
-            for frame in frames
-            for (value,) in struct.iter_unpack("d", bytes(frame.planes[plane])[: 8 * frame.samples])
-        ]
-        for plane in range(count)
-    ]
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_mixtures_are_sums_of_their_references(number: int) -> None:
-    """Each channel of a mixture is a weighted sum of its two references, sample by sample."""
-    import numpy as np
-
-    mixture = np.array(decode(EXAMPLES / "mixtures" / f"mix_{number}.flac"))
-    sources = np.array(
-        [
-            decode(EXAMPLES / "references" / f"mix_{number}_{name}.flac")[0]
-            for name in ("ada", "bob")
-        ]
-    )
-    assert (mixture.shape, sources.shape) == ((2, 16000), (2, 16000))
-    weights = np.linalg.lstsq(sources.T, mixture.T, rcond=None)[0]
-    assert abs(weights.T @ sources - mixture).max() < 1e-4
-    assert abs(np.linalg.det(weights)) > 0.1

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.databases import ask
+from support.wav_files import digest, write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile, errors
 from voices_peewee.records import recordings
@@ -24,27 +23,11 @@ FACTS = (
 )
 
 
-def write_wav(path: Path | bytes, frames: int = 800, *, rate: int = 8000, value: int = 0) -> Path:
-    """Write a mono WAV of 16-bit samples."""
-    target = Path(os.fsdecode(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file, wave.open(file) as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(rate)
-        wav.writeframes(value.to_bytes(2, "little") * frames)
-    return target
-
-
 FLAC = Path(__file__).parents[2] / "examples" / "audio" / "ada.flac"
 
 
 def facts(file: ProcessedFile) -> dict[str, Any]:
     return {name: getattr(file, name) for name in FACTS}
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def rows(db: DatabaseManager) -> list[ProcessedFile]:
@@ -82,12 +65,6 @@ def test_a_recording_is_added_with_its_facts(
         {"room": "studio/2"},
         None,
     )
-
-
-def test_the_manager_returns_the_row(db: DatabaseManager, tmp_path: Path) -> None:
-    """``add_audio`` of the manager hands out the file itself."""
-    file = db.add_audio(write_wav(tmp_path / "a.wav"))
-    assert (file.id, file.filename) == (1, "a.wav")
 
 
 @pytest.mark.sqlite("counts changes through sqlite3")
@@ -190,16 +167,6 @@ def test_the_speaker_of_an_output_is_not_overwritten(db: DatabaseManager, tmp_pa
     assert [row.speaker_id for row in rows(db)] == [both.id, ada.id]
 
 
-def test_the_recording_comes_before_its_outputs(db: DatabaseManager, tmp_path: Path) -> None:
-    """Of several rows of one path, the one without an output stands for the recording."""
-    path = write_wav(tmp_path / "mix.wav")
-    plain = {"filename": "mix.wav", "original_path": str(path)}
-    db.add(ProcessedFile(**plain, processed_path="/1"))
-    recording = db.add(ProcessedFile(**plain))
-    db.add(ProcessedFile(**plain, processed_path="/2"))
-    assert add(db, path).file.id == recording.id
-
-
 def test_duplicates_elsewhere_are_added_and_told(db: DatabaseManager, tmp_path: Path) -> None:
     """The same content at another path is a row of its own that names those before it."""
     one, two = write_wav(tmp_path / "1.wav"), write_wav(tmp_path / "2.wav")
@@ -211,26 +178,6 @@ def test_duplicates_elsewhere_are_added_and_told(db: DatabaseManager, tmp_path: 
     ]
     new = [write_wav(tmp_path / f"{number}.wav", 900) for number in (3, 4)]
     assert [each.duplicates for each in add_all(db, *new)] == [(), (3,)]
-
-
-def test_names_that_are_not_utf8_are_kept(db: DatabaseManager, tmp_path: Path) -> None:
-    """A name of any bytes comes back so that it can be opened, and is known again."""
-    path = write_wav(os.fsencode(tmp_path) + b"/caf\xe9.wav")
-    assert add(db, path).outcome == "added"
-    assert add(db, path).outcome == "unchanged"
-    (row,) = rows(db)
-    assert row.filename == os.fsdecode(b"caf\xe9.wav")
-    assert Path(str(row.original_path)).stat().st_size == row.file_size
-
-
-def test_links_are_kept_in_paths(db: DatabaseManager, tmp_path: Path) -> None:
-    """A file under a link and under its own name are two recordings of the same content."""
-    path = write_wav(tmp_path / "real" / "a.wav")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    add(db, path)
-    added = add(db, tmp_path / "link" / "a.wav")
-    assert added.file.original_path == str(tmp_path / "link" / "a.wav")
-    assert added.duplicates == (1,)
 
 
 def test_bad_input_writes_nothing(db: DatabaseManager, tmp_path: Path) -> None:
@@ -298,17 +245,6 @@ def test_slow_batches_are_committed_earlier(
     for number in range(3):
         write_wav(tmp_path / "in" / f"{number}.wav", value=number)
     assert [count(path) for _ in add_all(db, tmp_path / "in")] == [1, 2, 3]
-
-
-def test_an_interrupted_call_goes_on_where_it_was(db: DatabaseManager, tmp_path: Path) -> None:
-    """The second call finds the first one's batch unchanged and adds the rest."""
-    for number in range(5):
-        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
-    first = add_all(db, tmp_path / "in", batch=2)
-    next(first)
-    first.close()  # type: ignore[attr-defined] # a generator
-    outcomes = [one.outcome for one in add_all(db, tmp_path / "in", batch=2)]
-    assert outcomes == ["unchanged", "unchanged", "added", "added", "added"]
 
 
 def test_batches_say_what_changed(db: DatabaseManager, tmp_path: Path) -> None:

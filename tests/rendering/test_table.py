@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from display.test_notebook import HOSTILE, Shown
+from support.shown import HOSTILE, Shown
 
 from voices_peewee.rendering.plain import fit, printable, width
 from voices_peewee.rendering.table import (
@@ -73,18 +73,11 @@ def test_texts_give_way_to_numbers_and_keys() -> None:
     """A text loses its end, a path its beginning; what takes two places is counted as two."""
     columns = [Column("id", "integer"), Column("path", "path"), Column("note"), Column("x", "key")]
     row = (1, "/very/long/path/to/a/file.wav", "日本語テキスト", "whole")
-    assert (
-        text_table(columns, [row], 36)
-        == [
-            "id  path           note       x",
-            " 1  …to/a/file.wav  日本語…   whole",
-        ]
-        or max(map(width, text_table(columns, [row], 36))) <= 36
-    )
     lines = text_table(columns, [row], 36)
+    assert max(map(width, lines)) <= 36
     assert lines[1].startswith(" 1  …")
-    assert lines[1].endswith("whole")
-    assert "file.wav" in lines[1]
+    assert "file.wav  日本語" in lines[1]
+    assert lines[1].endswith("…   whole")
 
 
 def test_a_pipe_gets_everything_and_nothing_of_nothing() -> None:
@@ -209,25 +202,14 @@ def test_a_long_text_is_whole_where_a_pointer_rests(
     assert page.titles == ([] if title is None else [title])
 
 
-def test_numbers_stand_to_the_right() -> None:
-    """Columns of numbers are aligned right by their kind, all others left."""
-    columns = [Column("a"), Column("b", "number"), Column("c", "boolean")]
-    html = html_table(columns, [["x", 1, None], [None, None, True]])
-    assert re.findall(r"<t[dh] style=\"text-align:(\w+)", html) == ["left", "right", "left"] * 3
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "words"),
-    [
-        (0, 0, "0 rows"),
-        (1, 1, "1 row"),
-        (20, 1234567, "20 of 1,234,567 rows shown"),
-        (20, None, "the first 20 rows; there are more"),
-    ],
-)
-def test_what_is_cut_off_is_told(count: int, total: int | None, words: str) -> None:
+def test_what_is_cut_off_is_told() -> None:
     """A note says how many there are, and how many are shown."""
-    assert cut_note(count, total) == words
+    assert [cut_note(0, 0), cut_note(1, 1), cut_note(20, 1234567), cut_note(20, None)] == [
+        "0 rows",
+        "1 row",
+        "20 of 1,234,567 rows shown",
+        "the first 20 rows; there are more",
+    ]
 
 
 def test_the_vocabulary_describes_columns_and_metrics() -> None:

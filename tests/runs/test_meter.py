@@ -16,11 +16,9 @@ from typing import Any
 import pytest
 
 from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory, __version__
-from voices_peewee.runs import environment as surroundings
 from voices_peewee.runs import meter, process
-from voices_peewee.runs.environment import environment
 from voices_peewee.runs.meter import Meter
-from voices_peewee.runs.process import is_alive, is_here, process_facts
+from voices_peewee.runs.process import environment, is_alive, is_here, process_facts
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -46,7 +44,7 @@ def block(size):
 def within(size):
     meter = Meter()
     block(size)
-    return meter.stop().memory_usage
+    return meter.stop().columns["memory_usage"]
 
 small = within(1)
 large = within(200)
@@ -55,15 +53,15 @@ outer = Meter()
 block(100)
 inner = within(1)
 between = within(50)
-whole = outer.stop().memory_usage
+whole = outer.stop().columns["memory_usage"]
 early = Meter()
 late = Meter()
 block(60)
-first = early.stop().memory_usage
+first = early.stop().columns["memory_usage"]
 thread = threading.Thread(target=within, args=(1,))
 thread.start()
 thread.join()
-second = late.stop().memory_usage
+second = late.stop().columns["memory_usage"]
 print(json.dumps({name: value - small for name, value in {
     "large": large, "again": again, "inner": inner, "between": between, "whole": whole,
     "first": first, "second": second}.items()}))
@@ -106,19 +104,19 @@ def test_cpu_of_children_counts_once_they_were_waited_for() -> None:
     code = "import time\nwhile time.process_time() < 0.3: pass"
     meter = Meter()
     subprocess.run([sys.executable, "-c", code], check=True)
-    measured = meter.stop()
-    assert measured.cpu_usage is not None
-    assert measured.cpu_usage / 100 * measured.processing_time >= 0.3
+    measured = meter.stop().columns
+    assert measured["cpu_usage"] is not None
+    assert measured["cpu_usage"] / 100 * measured["processing_time"] >= 0.3
 
 
 def test_sleeping_is_no_work() -> None:
     """Waiting takes time but no CPU."""
     meter = Meter()
     time.sleep(0.2)
-    measured = meter.stop()
-    assert measured.processing_time >= 0.2
-    assert measured.cpu_usage is not None
-    assert measured.cpu_usage < 50
+    measured = meter.stop().columns
+    assert measured["processing_time"] >= 0.2
+    assert measured["cpu_usage"] is not None
+    assert measured["cpu_usage"] < 50
 
 
 def test_the_process_peak_is_marked_where_a_block_has_none(
@@ -255,14 +253,14 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
-    surroundings._git_seen.clear()
+    process._git_seen.clear()
     git(tmp_path, "init", "-q")
     yield tmp_path
-    surroundings._git_seen.clear()
+    process._git_seen.clear()
 
 
 def fresh() -> dict[str, Any]:
-    surroundings._git_seen.clear()
+    process._git_seen.clear()
     return environment()
 
 

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import math
 import warnings
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.wav_files import write_wav
 
 from voices_peewee import (
     DatabaseManager,
@@ -29,16 +29,6 @@ from voices_peewee.runs.metrics import MetricWarning
 from voices_peewee.runs.run import OutputWarning
 
 START = dt.datetime(2026, 11, 1, 20, 0, tzinfo=dt.UTC)
-
-
-def write_wav(path: Path, frames: int) -> Path:
-    """Write a mono WAV of 16-bit samples at 8000 Hz."""
-    with path.open("wb") as file, wave.open(file) as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(8000)
-        wav.writeframes(b"\1\0" * frames)
-    return path
 
 
 def histories(db: DatabaseManager) -> list[ProcessingHistory]:

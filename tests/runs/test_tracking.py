@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
-import hashlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import warnings
-import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -23,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from support.databases import ON_SERVER, ask
+from support.wav_files import digest, write_wav
 
 from voices_peewee import (
     DatabaseManager,
@@ -34,26 +32,11 @@ from voices_peewee import (
 )
 from voices_peewee.records.sources import look, settle
 from voices_peewee.runs.metrics import MetricWarning
-from voices_peewee.runs.overwriting import OutputWarning
 from voices_peewee.runs.process import process_facts
-from voices_peewee.runs.run import Run, SpeakerWarning, TransactionWarning
+from voices_peewee.runs.run import OutputWarning, Run, SpeakerWarning, TransactionWarning
 from voices_peewee.schema.fields import utc_now
 
 SEPARATION = "voice_separation"
-
-
-def write_wav(path: Path, frames: int = 800, *, value: int = 0) -> Path:
-    """Write a mono WAV of 16-bit samples at 8000 Hz."""
-    with path.open("wb") as file, wave.open(file) as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(8000)
-        wav.writeframes(value.to_bytes(2, "little") * frames)
-    return path
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fail_after(call: Callable[[], object], error: BaseException) -> NoReturn:
@@ -352,15 +335,6 @@ def test_a_file_object_may_be_new(db: DatabaseManager, tmp_path: Path) -> None:
     assert (voice.recording_id, voice.speaker_id) == (row.id, 1)
 
 
-def test_a_file_object_without_a_path_is_a_source(db: DatabaseManager) -> None:
-    """A record of something that is no file can have runs, each on its own row."""
-    one, two = db.add_all([ProcessedFile(filename="live"), ProcessedFile(filename="live")])
-    for source in (two, one):
-        with db.track(source, SEPARATION):
-            pass
-    assert [row.processed_file_id for row in histories(db)] == [two.id, one.id]
-
-
 def test_new_content_is_noticed_at_the_next_run(db: DatabaseManager, tmp_path: Path) -> None:
     """The row follows its file, and each run keeps the hash of what it worked on."""
     mix = write_wav(tmp_path / "mix.wav", 800, value=1)
@@ -526,20 +500,6 @@ def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
     assert None not in measured.pop()
 
 
-def test_what_was_logged_stands_in_every_row(db: DatabaseManager) -> None:
-    """What the run was given is in all its rows and named there; an output's own goes before."""
-    with db.track("mix.wav", SEPARATION) as run:
-        run.log(wer=0.1, si_snri=10)
-        run.output("/1.wav", si_snri=9)
-        run.output("/2.wav")
-        run.log(processing_time=2)
-    told = [(row.si_snri, row.processing_time, row.additional_metrics) for row in performances(db)]
-    assert told == [
-        (9, 2, {"wer": 0.1, "run": ["processing_time", "wer"]}),
-        (10, 2, {"wer": 0.1, "run": ["processing_time", "si_snri", "wer"]}),
-    ]
-
-
 def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None:
     """The output is kept with the name in its metadata, and a warning on the user's line."""
     with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning) as caught:
@@ -619,18 +579,6 @@ def test_outputs_inherit_the_speaker(db: DatabaseManager, tmp_path: Path) -> Non
     assert [row[3] for row in outputs(db)] == [bob.id, ada.id, bob.id, ada.id]
 
 
-def test_every_run_inherits_the_speaker_of_the_recording(db: DatabaseManager) -> None:
-    """Whose voice a recording holds is not forgotten once a run has written an output."""
-    ada = db.create_speaker("Ada")
-    db.add(ProcessedFile(filename="mix.wav", original_path=os.path.abspath("mix.wav"), speaker=ada))
-    for model in ("demucs", "svoice"):
-        with db.track("mix.wav", SEPARATION, model_type=model) as run:
-            run.output(f"/{model}.wav", si_snri=9.0)
-    assert outputs(db) == [(1, 2, "/demucs.wav", ada.id), (2, 3, "/svoice.wav", ada.id)]
-    assert files(db)[0].processed_path is None
-    assert db.compare("demucs", "svoice").n == 1
-
-
 def test_a_run_for_a_speaker_hangs_on_a_voice(db: DatabaseManager) -> None:
     """Each speaker of a recording has one voice; the recording's own speaker stays as it was."""
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
@@ -658,18 +606,6 @@ def test_a_voice_that_a_run_leaves_goes(db: DatabaseManager) -> None:
         ("recording", None),
         ("stem", ada.id),
     ]
-
-
-def test_a_run_is_not_filed_under_another_speakers_output(db: DatabaseManager) -> None:
-    """A run that writes nothing does not join the row of a stem that an earlier run made."""
-    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
-    with db.track("mix.wav", SEPARATION) as run:
-        run.output("/1.wav", speaker=ada)
-        run.output("/2.wav", speaker=bob)
-    for speaker in (None, ada):
-        with db.track("mix.wav", "evaluation", speaker=speaker):
-            pass
-    assert outputs(db)[2:] == [(3, 1, None, None), (4, 4, None, ada.id)]
 
 
 def test_two_runs_at_once_do_not_share_an_output_row(db: DatabaseManager) -> None:
@@ -700,24 +636,6 @@ def test_an_output_of_two_runs_is_kept_with_a_warning(db: DatabaseManager) -> No
         (2, 4, "/stem.wav", None),
         (3, 2, "/stem.wav", None),
     ]
-
-
-def test_doing_the_work_of_a_failed_run_again_is_no_surprise(db: DatabaseManager) -> None:
-    """The output of a run that failed may be written again without a warning."""
-    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION) as run:
-        fail_after(lambda: run.output("/stem.wav"), ValueError("x"))
-    with db.track("a.wav", SEPARATION) as run:
-        run.output("/stem.wav")
-    assert outputs(db) == [(1, 2, "/stem.wav", None), (2, 2, "/stem.wav", None)]
-
-
-def test_an_output_does_not_turn_another_runs_row_into_its_own(db: DatabaseManager) -> None:
-    """A run that wrote nothing never seems to have made what a later run did."""
-    with pytest.raises(ValueError, match="x"), db.track("a.wav", SEPARATION):
-        raise ValueError("x")
-    with db.track("a.wav", SEPARATION) as run:
-        run.output("/stem.wav")
-    assert outputs(db) == [(1, 1, None, None), (2, 2, "/stem.wav", None)]
 
 
 def test_a_run_that_told_no_output_claims_none(db: DatabaseManager) -> None:
@@ -789,31 +707,6 @@ def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
     assert history.status == "unfinished"
 
 
-@pytest.mark.sqlite("holds the file's lock")
-def test_an_interrupt_while_the_lock_is_awaited_leaves_nothing_open(path: Path) -> None:
-    """After Ctrl-C just as the lock came, this program and others can write as before."""
-    with (
-        DatabaseManager(path).initialize() as db,
-        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
-    ):
-
-        def interrupt() -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            other.execute("ROLLBACK")
-
-        other.execute("BEGIN IMMEDIATE")
-        timer = threading.Timer(0.2, interrupt)
-        timer.start()
-        with pytest.raises(KeyboardInterrupt), db.track("a.wav", SEPARATION):
-            pass
-        timer.join()
-        other.execute("BEGIN IMMEDIATE")
-        other.execute("ROLLBACK")
-        with db.track("b.wav", SEPARATION):
-            pass
-        assert [row.status for row in histories(db)] == ["success"]
-
-
 @pytest.mark.parametrize("outputs_told", [[], ["/stem.wav"]], ids=["end", "output"])
 def test_a_run_whose_rows_were_deleted_leaves_others_alone(
     db: DatabaseManager, outputs_told: list[str]
@@ -879,18 +772,6 @@ def test_a_method_may_be_decorated(db: DatabaseManager) -> None:
 
     assert (Model().separate("a.wav"), Model().separate(path="b.wav")) == ("a.wav", "b.wav")
     assert [file.filename for file in files(db)] == ["a.wav", "b.wav"]
-
-
-def test_a_decorated_function_may_fail(db: DatabaseManager) -> None:
-    """What the function raises is recorded and reaches the caller."""
-
-    @db.track(operation_type=SEPARATION)
-    def fail(mixture: str) -> None:
-        raise ValueError(mixture)
-
-    with pytest.raises(ValueError, match="mix"):
-        fail("mix.wav")
-    assert histories(db)[0].status == "failed"
 
 
 def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> None:
@@ -1009,20 +890,6 @@ def test_coroutines_are_tracked_side_by_side(db: DatabaseManager) -> None:
         assert metrics[row.id] == {"name": file.filename, "run": ["name"]}
         done = file.filename != "hang"
         assert (row.success, file.processed_path is not None) == (done, done)
-
-
-def test_nested_runs_are_separate(db: DatabaseManager) -> None:
-    """An inner run that fails is a failure of its own when the outer one catches it."""
-    with db.track("mix.wav", SEPARATION) as outer:
-        with pytest.raises(ValueError, match="x"), db.track("mix.wav", "denoise") as inner:
-            fail_after(lambda: inner.log(pesq=1), ValueError("x"))
-        outer.log(pesq=2)
-    assert outer.run_id != inner.run_id
-    assert [(row.operation_type, row.success) for row in histories(db)] == [
-        (SEPARATION, True),
-        ("denoise", False),
-    ]
-    assert [row.additional_metrics["pesq"] for row in performances(db)] == [2, 1]
 
 
 def test_threads_track_at_the_same_time(db: DatabaseManager, tmp_path: Path) -> None:

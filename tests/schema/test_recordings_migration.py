@@ -13,6 +13,7 @@ from support.databases import ON_SERVER, ask, other_program
 from voices_peewee import DatabaseManager, ProcessedFile
 from voices_peewee.schema.models import ProcessingHistory
 
+MIGRATIONS = "voices_peewee.migrations"
 BEFORE, LAST = "002_views", "003_recordings"
 
 # id, path, output, speaker, metadata: as runs left them that took rows over.
@@ -87,7 +88,7 @@ OF_SPEAKERS = """SELECT file.speaker_id, history.model_type, history.id
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.WARNING, "voices_peewee.migrations")
+    caplog.set_level(logging.WARNING, MIGRATIONS)
     return caplog
 
 
@@ -154,7 +155,7 @@ def test_rolling_back_says_what_stays(
     older.run_migrations(to=LAST)
     told.clear()
     older.rollback_migration()
-    ((_, _, message),) = told.record_tuples
+    (message,) = (text for name, _, text in told.record_tuples if name == MIGRATIONS)
     assert message == (
         "003_recordings: 8 outputs and voices stay, "
         "but no longer say whose recording they belong to"

@@ -20,8 +20,7 @@ from voices_peewee import (
 )
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, QueryError
-from voices_peewee.search.pages import LISTS, filters_to_words, matching, records, select
-from voices_peewee.search.words import Match, Span, Term, Value
+from voices_peewee.search.pages import LISTS, matching, records, select
 
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
@@ -106,59 +105,31 @@ def ids(store: Store, noun: str, words: Any = (), **options: Any) -> list[Any]:
     return [key for (key,) in select(store, noun, words, columns=["id"], **options)]
 
 
-@pytest.mark.parametrize(
-    ("noun", "names", "first"),
-    [
-        pytest.param(
-            "speakers",
-            ("id", "name", "tags", "files", "description"),
-            (1, "Ada", ["female", "a,b"], 1, "Low voice"),
-            id="speakers",
-        ),
-        pytest.param(
-            "files",
-            ("id", "filename", "speaker", "file_format", "duration", "sample_rate", "channels"),
-            (3, "mix3.wav", None, "wav", 3.0, 16000, 3),
-            id="files",
-        ),
-        pytest.param(
-            "history",
-            ("id", "file", "speaker", "operation_type", "model", "status", "start_time", "error"),
-            (
-                3,
-                "mix3.wav",
-                None,
-                "voice_separation",
-                None,
-                "unfinished",
-                DAY + dt.timedelta(hours=3),
-                None,
-            ),
-            id="history",
-        ),
-        pytest.param(
-            "performance",
-            (
-                "id",
-                "file",
-                "speaker",
-                "model",
-                "si_snri",
-                "sdri",
-                "real_time_factor",
-                "processing_time",
-            ),
-            (1, "mix1.wav", "Ada", "demucs:4.0", 12.5, 13.0, 0.25, 90.0),
-            id="performance",
-        ),
-    ],
-)
-def test_a_list_shows_its_usual_columns(
-    store: Store, noun: str, names: tuple[str, ...], first: tuple[object, ...]
-) -> None:
+_FIRST = {
+    "speakers": {
+        "id": 1, "name": "Ada", "tags": ["female", "a,b"], "files": 1, "description": "Low voice",
+    },
+    "files": {
+        "id": 3, "filename": "mix3.wav", "speaker": None, "file_format": "wav", "duration": 3.0,
+        "sample_rate": 16000, "channels": 3,
+    },
+    "history": {
+        "id": 3, "file": "mix3.wav", "speaker": None, "operation_type": "voice_separation",
+        "model": None, "status": "unfinished", "start_time": DAY + dt.timedelta(hours=3),
+        "error": None,
+    },
+    "performance": {
+        "id": 1, "file": "mix1.wav", "speaker": "Ada", "model": "demucs:4.0", "si_snri": 12.5,
+        "sdri": 13.0, "real_time_factor": 0.25, "processing_time": 90.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("noun", LISTS)
+def test_a_list_shows_its_usual_columns(store: Store, noun: str) -> None:
     """Without options a list has the columns that people look for, in its own order."""
-    page = select(store, noun)
-    assert (page.names, next(iter(page))) == (names, first)
+    first = next(select(store, noun).dicts())
+    assert list(first.items()) == list(_FIRST[noun].items())
 
 
 @pytest.mark.parametrize("noun", LISTS)
@@ -217,8 +188,6 @@ def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> N
     [
         ("speakers", "tags", "a, b", "a, b"),
         ("processed_files", "metadata", "{'room': 1}", "{'room': 1}"),
-        ("processed_files", "created_at", "05/05/2026 10:00", "05/05/2026 10:00"),
-        ("processing_history", "parameters", "{'s': 0}", "{'s': 0}"),
         ("processing_history", "start_time", "05/05/2026 10:00", "05/05/2026 10:00"),
         ("processing_history", "start_time", "2026-11-22T01:00:00Z", DAY.replace(hour=1, minute=0)),
         ("processing_history", "start_time", "2026-11-22 01:00:00", DAY.replace(hour=1, minute=0)),
@@ -318,102 +287,51 @@ def test_runs_have_the_metadata_of_their_recording(mixture: Store) -> None:
 @pytest.mark.parametrize(
     ("noun", "words", "found"),
     [
-        ("speakers", "ADA", [1]),
         ("speakers", "élo", [2]),
-        ("speakers", "ÉLO", [2]),
-        ("speakers", "e\u0301lodie", [2]),
+        ("speakers", "e\u0301LODIE", [2]),
         ("speakers", "elodie", []),
-        ("speakers", "é*e", []),
-        ("speakers", "é?o", []),
         ("speakers", "[é]lo", []),
-        ("speakers", "voice", [1]),
         ("speakers", "fem", [1]),
         ("speakers", "tag:fem", []),
-        ("speakers", "tag:female", [1]),
         ("speakers", 'tag:"a,b"', [1]),
-        ("speakers", "tag:", [2]),
         ("speakers", "^tag:", [1]),
         ("speakers", "files:1..", [1, 2]),
-        ("speakers", "files:0", []),
         ("speakers", "speaker:id:2", [2]),
-        ("speakers", "speaker:ad", [1]),
-        ("speakers", "description:", [2]),
         ("speakers", "added:2026-11-22", [1, 2]),
         ("speakers", "added:..2026-11-21", []),
-        ("speakers", "added:2026-11-22T10:29", []),
-        ("files", "mix2", [2]),
         ("files", "room_", [1, 2, 3]),
         ("files", "room%", []),
-        ("files", "stems", [1, 2]),
-        ("files", "ada", [1]),
         ("files", "filename:MIX1 format:WAV", [1]),
         ("files", "path:stems/2", [2]),
-        ("files", "path:", []),
-        ("files", "processed_path:", [3]),
         ("files", "speaker:ada,id:2", [1, 2]),
-        ("files", "speaker:2", []),
-        ("files", "speaker:", [3]),
         ("files", "^speaker:ada", [2, 3]),
-        ("files", "tag:female", [1]),
         ("files", "^tag:female", [2, 3]),
-        ("files", "tag:", [2, 3]),
         ("files", "duration:2..", [2, 3]),
-        ("files", "duration:2s", [2]),
-        ("files", "duration:..", [1, 2, 3]),
-        ("files", "size:1M..2M", [1, 2]),
-        ("files", "rate:16k channels:1,3", [1, 3]),
+        ("files", "size:1M..2M rate:16k", [1, 2]),
         ("files", "hash:11", [1]),
-        ("files", "added:2026-11-24", [2]),
-        ("files", "added:2026-11-24..", [2, 3]),
         ("files", "metadata.room:hall", [1, 2]),
-        ("files", "metadata.room:lab", [2]),
-        ("files", "metadata.room:", [3]),
         ("files", "metadata.shots:2", [1]),
-        ("files", "metadata.shots:3..", []),
         ("files", 'metadata."room size".x:1', [2]),
-        ("files", 'metadata."room size":1', []),
         ("files", "metadata.größe:..", [2]),
-        ("files", "metadata:", [3]),
-        ("files", "^metadata:", [1, 2]),
-        ("files", "id:1,3", [1, 3]),
         ("files", "model:demucs si_snri:10..", [1]),
-        ("files", "model:svoice si_snri:10..", []),
         ("files", "^model:demucs", [2, 3]),
-        ("files", "status:failed,unfinished", [2, 3]),
-        ("files", "metrics.pesq:2.5..", [1]),
         ("files", "parameters.shifts:2..", [2, 3]),
         ("history", "model:demucs:4.0", [1]),
-        ("history", "model:demucs:3", []),
         ("history", "model:svoice:", [2]),
-        ("history", "model:", [3]),
         ("history", 'model:"demucs:4.0"', []),
-        ("history", "model_type:demucs version:4.0", [1]),
-        ("history", "operation:voice_separation", [1, 2, 3]),
         ("history", "operation:voice", []),
-        ("history", "status:success", [1]),
         ("history", "status:FAILED", [2]),
-        ("history", "status:unfinished", [3]),
-        ("history", "success:no", [2, 3]),
-        ("history", "error:valueerror", [2]),
         ("history", "^error:", [2]),
-        ("history", "run:run3", [3]),
         ("history", "run:run", []),
         ("history", "started:2026-11-22T12", [2]),
-        ("history", "ended:", [3]),
         ("history", "parameters.on:true", [1]),
-        ("history", "parameters.on:1", []),
         ("history", "parameters.on:0..1", []),
         ("history", "parameters.mode:2", [1, 2, 3]),
         ("history", 'parameters.shifts:"2"', []),
-        ("history", "parameters.shifts:2..2.5", [2]),
         ("history", "metrics.pesq:2.75 took:1m30s", [1]),
-        ("history", "file:mix3 duration:3", [3]),
-        ("history", "odd", [2]),
         ("history", '"demucs:4"', [1]),
-        ("performance", "model:demucs:4.0", [1]),
         ("performance", "memory:0.6G.. cpu:..80% rtf:0.25 sdri:13dB", []),
         ("performance", "memory:512 cpu:..80% rtf:0.25 sdri:13dB", [1]),
-        ("performance", "status:success file:mix1 speaker:ada format:wav", [1]),
         ("performance", "history_id:1 started:2026-11 tag:female", [1]),
     ],
 )
@@ -432,13 +350,6 @@ def test_what_matches_is_a_part_of_another_query(store: Store) -> None:
     assert files.count() == 3
 
 
-def test_a_part_of_a_query_names_what_is_near(store: Store) -> None:
-    """A wrong field of a part is refused when the part is made."""
-    with pytest.raises(QueryError) as caught:
-        matching(store, "files", "si_snr:20..")
-    assert str(caught.value) == "unknown field 'si_snr'; did you mean 'si_snri'?"
-
-
 def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
     """Small letters or capitals, in the query and in the record, are one format."""
     ProcessedFile.update(file_format="WAV").where(ProcessedFile.id == 1).execute()
@@ -446,8 +357,7 @@ def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
     for word in ("format:wav", "format:WAV", "format:wav,flac"):
         assert {1, 2} <= {*ids(store, "files", word)}
     assert {1, 2} & {*ids(store, "files", "^format:wav")} == set()
-    words = filters_to_words(store, file_format="WAV")
-    assert {1, 2} <= {*ids(store, "files", words)}
+    assert {1, 2} <= {*ids(store, "files", file_format="WAV")}
 
 
 def test_relative_times(store: Store) -> None:
@@ -499,19 +409,11 @@ def test_names_that_are_not_utf8_are_found(store: Store) -> None:
     ("noun", "sort", "found"),
     [
         ("files", None, [3, 2, 1]),
-        ("files", "duration", [1, 2, 3]),
-        ("files", "-duration", [3, 2, 1]),
         ("files", "speaker", [1, 2, 3]),
         ("files", "-speaker", [2, 1, 3]),
-        ("files", "processed_path", [1, 2, 3]),
-        ("files", "-processed_path", [2, 1, 3]),
-        ("files", "format,-channels", [3, 2, 1]),
         ("files", ["format", "id"], [1, 2, 3]),
         ("files", " rate , -size ", [3, 2, 1]),
-        ("history", None, [3, 2, 1]),
-        ("history", "model", [1, 2, 3]),
         ("history", "-model", [2, 1, 3]),
-        ("history", "si_snri", [1, 2, 3]),
         ("history", "-parameters.shifts", [3, 2, 1]),
         ("speakers", None, [1, 2]),
         ("speakers", "-files", [2, 1]),
@@ -545,56 +447,14 @@ def test_records_are_model_objects(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "terms"),
-    [
-        pytest.param({}, [], id="none"),
-        pytest.param({"speaker": "Ada"}, [Match("speaker", (Value("id:1"),))], id="name"),
-        pytest.param(
-            {"speaker": [1, Speaker(id=7, name="Eve")]},
-            [Match("speaker", (Value("id:1"), Value("id:7")))],
-            id="speakers",
-        ),
-        pytest.param(
-            {"tag": ("a,b", "c")},
-            [Match("tag", (Value("a,b"),)), Match("tag", (Value("c"),))],
-            id="tags",
-        ),
-        pytest.param(
-            {"model": "demucs:4.0", "operation": ["a", "b"], "file_format": "wav"},
-            [
-                Match("model", (Value("demucs:4.0"),)),
-                Match("operation", (Value("a"), Value("b"))),
-                Match("format", (Value("wav"),)),
-            ],
-            id="enumerations",
-        ),
-        pytest.param(
-            {"since": dt.date(2026, 11, 1), "until": DAY},
-            [Match("since", (Span("2026-11-01", "2026-11-22T10:30:00.000000+00:00"),))],
-            id="dates",
-        ),
-        pytest.param({"since": "-7d"}, [Match("since", (Span("-7d", None),))], id="text-of-a-time"),
-        pytest.param(
-            {"success": True, "unfinished": True},
-            [Match("status", (Value("success"), Value("unfinished")))],
-            id="states",
-        ),
-    ],
-)
-def test_filters_are_terms(store: Store, options: dict[str, Any], terms: list[Term]) -> None:
-    """What options ask for becomes terms without a detour through text."""
-    assert filters_to_words(store, **options) == terms
-
-
-@pytest.mark.parametrize(
     ("noun", "options", "found"),
     [
         ("speakers", {"tag": "a,b"}, [1]),
         ("speakers", {"tag": ["female", "a,b"]}, [1]),
         ("speakers", {"tag": ["female", "male"]}, []),
-        ("speakers", {"since": "2026-11-22", "until": DAY}, [1, 2]),
-        ("files", {"speaker": "Ada"}, [1]),
-        ("files", {"speaker": ["Ada", "Élodie"]}, [1, 2]),
+        ("speakers", {"since": dt.date(2026, 11, 22), "until": DAY}, [1, 2]),
+        ("speakers", {"until": DAY - dt.timedelta(microseconds=1)}, []),
+        ("files", {"speaker": [1, Speaker(id=2, name="Eve")]}, [1, 2]),
         ("files", {"file_format": "WAV", "until": "2026-11-24"}, [1, 2]),
         ("history", {"model": "demucs:4.0"}, [1]),
         ("history", {"model": ["svoice", "demucs"]}, [1, 2]),
@@ -607,213 +467,73 @@ def test_filters_find_what_they_say(
     store: Store, noun: str, options: dict[str, Any], found: list[int]
 ) -> None:
     """Filters narrow down what words find."""
-    filters = filters_to_words(store, **options)
-    assert ids(store, noun, filters=filters, sort="id") == found
-    assert ids(store, noun, "id:1..", filters=filters, sort="id") == found
-    assert ids(store, noun, ["id:1..", *filters], sort="id") == found
+    assert ids(store, noun, sort="id", **options) == found
+    assert ids(store, noun, "id:2..", sort="id", **options) == [key for key in found if key > 1]
 
 
 def test_a_filter_names_one_speaker(store: Store) -> None:
     """A speaker that a filter names must be there, and be the only one of that name."""
     Speaker.create(name="Ada")
     with pytest.raises(AmbiguousNameError) as several:
-        filters_to_words(store, speaker="Ada")
+        select(store, "files", speaker="Ada")
     assert str(several.value) == "2 speakers are named 'Ada' (ids 1, 3); use an id"
     with pytest.raises(NotFoundError) as none:
-        filters_to_words(store, speaker="ada")
+        select(store, "files", speaker="ada")
     assert str(none.value) == "no speaker 'ada'; see 'voices list-speakers'"
+
+
+_TIME = "a time, as 2026-11, 2026-11-22T10:30, today or -7d.."
+_FIELDS = "created_at, description, files, id, name, tags, updated_at"
 
 
 @pytest.mark.parametrize(
     ("noun", "options", "sentence"),
     [
-        pytest.param(
-            "songs",
-            {},
-            "unknown list 'songs'; use files, history, performance, speakers",
-            id="list",
-        ),
-        pytest.param(
+        ("songs", {}, "unknown list 'songs'; use files, history, performance, speakers"),
+        ("speakers", {"words": "zzz:1"}, f"unknown field 'zzz'; use {_FIELDS}"),
+        (
             "files",
             {"words": "modle:demucs"},
             "unknown field 'modle'; did you mean 'model' or 'model_type'?",
-            id="near-field",
         ),
-        pytest.param(
-            "speakers",
-            {"words": "zzz:1"},
-            "unknown field 'zzz'; use created_at, description, files, id, name, tags, updated_at",
-            id="far-field",
-        ),
-        pytest.param(
+        (
             "speakers",
             {"columns": ["id", "tagz"]},
             "unknown column 'tagz'; did you mean 'tag' or 'tags'?",
-            id="column",
         ),
-        pytest.param(
+        (
             "files",
             {"columns": ["si_snri"]},
             "si_snri can be asked for in a query, but is no column of this list",
-            id="field-that-is-no-column",
         ),
-        pytest.param(
-            "speakers",
-            {"sort": "-nmae"},
-            "unknown column 'nmae'; did you mean 'name'?",
-            id="order",
-        ),
-        pytest.param(
+        ("speakers", {"sort": "-nmae"}, "unknown column 'nmae'; did you mean 'name'?"),
+        (
             "files",
             {"columns": ["duration.x"]},
             "duration has no keys; keys lead into JSON columns",
-            id="keys-of-a-column",
         ),
-        pytest.param(
-            "files",
-            {"columns": ["metadata..x"]},
-            "unknown column 'metadata..x'; did you mean 'metadata' or 'read_at'?",
-            id="empty-key",
-        ),
-        pytest.param(
-            "files",
-            {"words": "duration.x:1"},
-            "duration has no keys; use duration:value",
-            id="keys",
-        ),
-        pytest.param(
-            "files",
-            {"words": "metadata:x"},
-            "metadata needs a key, as in metadata.name:value",
-            id="no-key",
-        ),
-        pytest.param(
+        ("files", {"words": "duration.x:1"}, "duration has no keys; use duration:value"),
+        ("files", {"words": "metadata:x"}, "metadata needs a key, as in metadata.name:value"),
+        (
             "files",
             {"words": 'metadata."a""b":x'},
             "the key 'a\"b' holds a quote, which a query cannot ask for",
-            id="quote-in-a-key",
         ),
-        pytest.param(
-            "history",
-            {"words": "parameters.shifts:a..b"},
-            "parameters.shifts 'a..b' cannot be read; it takes numbers as the ends of a range",
-            id="json-range",
-        ),
-        pytest.param(
-            "files",
-            {"words": "id:x"},
-            "id 'x' cannot be read; it takes a whole number, as 3 or 2..8",
-            id="integer",
-        ),
-        pytest.param(
-            "files",
-            {"words": "speaker:id:x"},
-            "speaker 'id:x' cannot be read; it takes a part of a name, or id:3",
-            id="speaker",
-        ),
-        pytest.param(
-            "files",
-            {"words": "length:2..4x"},
-            "length '2..4x' cannot be read; it takes a duration, as 90, 1m30s or 2..4",
-            id="seconds",
-        ),
-        pytest.param(
-            "files",
-            {"words": "rate:fast"},
-            "rate 'fast' cannot be read; it takes a rate in Hz, as 16000, 44.1k or 8k..",
-            id="hertz",
-        ),
-        pytest.param(
-            "files",
-            {"words": "size:10X"},
-            "size '10X' cannot be read; it takes a size, as 500k, 10M or 1G..",
-            id="bytes",
-        ),
-        pytest.param(
-            "performance",
-            {"words": "si-snri:good"},
-            "si_snri 'good' cannot be read; it takes a number of dB, as 12.5 or 10..",
-            id="decibel",
-        ),
-        pytest.param(
-            "performance",
-            {"words": "rtf:x"},
-            "rtf 'x' cannot be read; it takes a number, as 0.5 or 1..2.5",
-            id="number",
-        ),
-        pytest.param(
-            "performance",
-            {"words": "cpu:x"},
-            "cpu 'x' cannot be read; it takes a percentage, as 80 or 100..",
-            id="percent",
-        ),
-        pytest.param(
-            "performance",
-            {"words": "memory:1e999"},
-            "memory '1e999' cannot be read; it takes a size in MB, as 512, 2G or 100..",
-            id="megabytes",
-        ),
-        pytest.param(
-            "history",
-            {"words": "started:2026-13"},
-            "started '2026-13' cannot be read; it takes a time, as 2026-11, 2026-11-22T10:30, "
-            "today or -7d..",
-            id="time",
-        ),
-        pytest.param(
-            "history",
-            {"filters": [Match("since", (Span("soon", "2026"),))]},
-            "since 'soon..2026' cannot be read; it takes a time, as 2026-11, "
-            "2026-11-22T10:30, today or -7d..",
-            id="since",
-        ),
-        pytest.param(
-            "history",
-            {"words": "status:odd"},
-            "status 'odd' cannot be read; it takes success, failed or unfinished",
-            id="status",
-        ),
-        pytest.param(
-            "history",
-            {"words": "status:"},
-            "status '' cannot be read; it takes success, failed or unfinished",
-            id="no-status",
-        ),
-        pytest.param(
-            "history",
-            {"words": "success:perhaps"},
-            "success 'perhaps' cannot be read; it takes yes or no",
-            id="boolean",
-        ),
-        pytest.param(
-            "files",
-            {"words": "kind:mix"},
-            "kind 'mix' cannot be read; it takes recording, stem or voice",
-            id="kind",
-        ),
-        pytest.param(
-            "files",
-            {"words": "duration:5..2"},
-            "duration '5..2' ends before it begins",
-            id="backwards",
-        ),
-        pytest.param(
-            "files",
-            {"words": "metadata.take:5..2"},
-            "metadata.take '5..2' ends before it begins",
-            id="backwards-in-json",
-        ),
-        pytest.param(
+        ("files", {"words": "duration:5..2"}, "duration '5..2' ends before it begins"),
+        (
             "history",
             {"words": "started:2026-12..2026-11"},
             "started '2026-12..2026-11' ends before it begins",
-            id="backwards-in-time",
         ),
-        pytest.param(
+        (
+            "history",
+            {"since": "soon", "until": "2026"},
+            f"since 'soon..2026' cannot be read; it takes {_TIME}",
+        ),
+        (
             "files",
             {"search": "a\0"},
             "'a\\x00' holds a character that no text in a database can have",
-            id="search",
         ),
     ],
 )
@@ -824,6 +544,34 @@ def test_what_cannot_be_asked_gets_one_sentence(
     with pytest.raises(QueryError) as caught:
         select(store, noun, **options)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("noun", "field", "value", "expected"),
+    [
+        ("files", "id", "x", "a whole number, as 3 or 2..8"),
+        ("files", "speaker", "id:x", "a part of a name, or id:3"),
+        ("files", "length", "2..4x", "a duration, as 90, 1m30s or 2..4"),
+        ("files", "rate", "fast", "a rate in Hz, as 16000, 44.1k or 8k.."),
+        ("files", "size", "10X", "a size, as 500k, 10M or 1G.."),
+        ("files", "kind", "mix", "recording, stem or voice"),
+        ("performance", "si_snri", "good", "a number of dB, as 12.5 or 10.."),
+        ("performance", "rtf", "x", "a number, as 0.5 or 1..2.5"),
+        ("performance", "cpu", "x", "a percentage, as 80 or 100.."),
+        ("performance", "memory", "1e999", "a size in MB, as 512, 2G or 100.."),
+        ("history", "started", "2026-13", _TIME),
+        ("history", "status", "", "success, failed or unfinished"),
+        ("history", "success", "perhaps", "yes or no"),
+        ("history", "parameters.shifts", "a..b", "numbers as the ends of a range"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_told_what_is_expected(
+    store: Store, noun: str, field: str, value: str, expected: str
+) -> None:
+    """Each kind of field says what it takes."""
+    with pytest.raises(QueryError) as caught:
+        select(store, noun, f"{field}:{value}")
+    assert str(caught.value) == f"{field} {value!r} cannot be read; it takes {expected}"
 
 
 def test_a_query_may_be_as_long_as_its_limit(store: Store) -> None:
@@ -851,129 +599,70 @@ def plans(store: Store, ask: Callable[[], object]) -> list[list[str]]:
     ]
 
 
-_STARTED = "processing_history_start_time"
-_NOT_SUCCESS = "SCAN t1 USING INDEX processing_history_not_success"
-_SORT = "USE TEMP B-TREE FOR ORDER BY"
+_SPEAKER_OF_FILE = "processed_files_speaker_id (speaker_id=?)"
+_RUNS_OF_FILE = "processing_history_processed_file_id (processed_file_id=?)"
+_METRICS_OF_RUN = "model_performance_processing_history_id (processing_history_id=?)"
+_HASHES = "processed_files_content_hash (content_hash>? AND content_hash<?)"
+_SETTINGS = (
+    "processing_history_operation_type_model_type_model_version "
+    "(operation_type=? AND model_type=? AND model_version=?)"
+)
+_PERIOD = "processing_history_start_time (start_time>? AND start_time<?)"
 
 
 @pytest.mark.sqlite("the plan of a query as SQLite tells it")
 @pytest.mark.parametrize(
-    ("noun", "words", "sort", "steps"),
+    ("noun", "words", "step"),
     [
-        ("files", "", None, ["SCAN t1 USING COVERING INDEX processed_files_created_at"]),
-        ("history", "", None, [f"SCAN t1 USING COVERING INDEX {_STARTED}"]),
-        ("performance", "", None, ["SCAN t1 USING COVERING INDEX model_performance_created_at"]),
-        ("speakers", "", None, ["SCAN t1 USING COVERING INDEX speakers_name"]),
+        ("files", "", "SCAN t1 USING COVERING INDEX processed_files_created_at"),
+        ("history", "", "SCAN t1 USING COVERING INDEX processing_history_start_time"),
+        ("performance", "", "SCAN t1 USING COVERING INDEX model_performance_created_at"),
+        ("speakers", "", "SCAN t1 USING COVERING INDEX speakers_name"),
         (
             "files",
             "added:2026-11..",
-            None,
-            ["SEARCH t1 USING COVERING INDEX processed_files_created_at (created_at>?)"],
-        ),
-        (
-            "files",
-            "speaker_id:1",
-            "id",
-            ["SEARCH t1 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)"],
+            "SEARCH t1 USING COVERING INDEX processed_files_created_at (created_at>?)",
         ),
         (
             "history",
             "started:2026-11-22..2026-11-23",
-            None,
-            [f"SEARCH t1 USING COVERING INDEX {_STARTED} (start_time>? AND start_time<?)"],
+            f"SEARCH t1 USING COVERING INDEX {_PERIOD}",
         ),
-        ("history", "status:failed", None, [_NOT_SUCCESS]),
-        ("history", "status:unfinished", None, [_NOT_SUCCESS]),
-        (
-            "performance",
-            "",
-            "-si_snri",
-            ["SCAN t1 USING COVERING INDEX model_performance_leaderboard", _SORT],
-        ),
+        ("history", "status:failed", "SCAN t1 USING INDEX processing_history_not_success"),
+        ("history", "status:unfinished", "SCAN t1 USING INDEX processing_history_not_success"),
     ],
 )
-def test_an_index_finds_a_page(
-    store: Store, noun: str, words: str, sort: str | None, steps: list[str]
-) -> None:
+def test_an_index_finds_a_page(store: Store, noun: str, words: str, step: str) -> None:
     """A page is one statement: ids by an index, and then the rows of the page alone."""
-    (plan,) = plans(store, lambda: select(store, noun, words, sort=sort))
+    (plan,) = plans(store, lambda: select(store, noun, words))
     assert plan[0] == "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)"
-    assert plan[2 : 2 + len(steps)] == steps
+    assert plan[2] == step
     assert len([step for step in plan if step.startswith("SCAN")]) <= 1
 
 
 @pytest.mark.sqlite("the plan of a query as SQLite tells it")
 @pytest.mark.parametrize(
-    ("noun", "words", "steps"),
+    ("noun", "words", "indexes"),
     [
-        (
-            "files",
-            "speaker:id:1",
-            ["SEARCH t1 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)"],
-        ),
-        (
-            "files",
-            "hash:11",
-            [
-                (
-                    "SEARCH t1 USING COVERING INDEX processed_files_content_hash "
-                    "(content_hash>? AND content_hash<?)"
-                )
-            ],
-        ),
-        (
-            "history",
-            "speaker:id:1",
-            [
-                "SEARCH t2 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)",
-                (
-                    "SEARCH t1 USING COVERING INDEX processing_history_processed_file_id "
-                    "(processed_file_id=?)"
-                ),
-            ],
-        ),
-        (
-            "history",
-            "run:run1",
-            ["SEARCH t1 USING COVERING INDEX processing_history_run_id (run_id=?)"],
-        ),
-        (
-            "history",
-            "operation:a model:b:c",
-            [
-                (
-                    "SEARCH t1 USING COVERING INDEX "
-                    "processing_history_operation_type_model_type_model_version "
-                    "(operation_type=? AND model_type=? AND model_version=?)"
-                )
-            ],
-        ),
-        (
-            "performance",
-            "model:demucs si_snri:10..",
-            ["SEARCH t1 USING COVERING INDEX model_performance_leaderboard (model_type=?)"],
-        ),
+        ("files", "speaker:id:1", [f"t1 {_SPEAKER_OF_FILE}"]),
+        ("files", "hash:11", [f"t1 {_HASHES}"]),
+        ("history", "speaker:id:1", [f"t2 {_SPEAKER_OF_FILE}", f"t1 {_RUNS_OF_FILE}"]),
+        ("history", "run:run1", ["t1 processing_history_run_id (run_id=?)"]),
+        ("history", "operation:a model:b:c", [f"t1 {_SETTINGS}"]),
+        ("performance", "model:demucs", ["t1 model_performance_leaderboard (model_type=?)"]),
         (
             "performance",
             "speaker:id:1",
-            [
-                "SEARCH t3 USING COVERING INDEX processed_files_speaker_id (speaker_id=?)",
-                (
-                    "SEARCH t2 USING COVERING INDEX processing_history_processed_file_id "
-                    "(processed_file_id=?)"
-                ),
-                (
-                    "SEARCH t1 USING COVERING INDEX model_performance_processing_history_id "
-                    "(processing_history_id=?)"
-                ),
-            ],
+            [f"t3 {_SPEAKER_OF_FILE}", f"t2 {_RUNS_OF_FILE}", f"t1 {_METRICS_OF_RUN}"],
         ),
     ],
 )
-def test_an_index_counts(store: Store, noun: str, words: str, steps: list[str]) -> None:
+def test_an_index_counts(store: Store, noun: str, words: str, indexes: list[str]) -> None:
     """Counting what matches reads indexes only, of the tables that the words need."""
     page = select(store, noun, words, limit=0)
-    assert plans(store, lambda: page.total) == [steps]
+    (plan,) = plans(store, lambda: page.total)
+    found = [step.removeprefix("SEARCH ").replace("USING COVERING INDEX ", "") for step in plan]
+    assert found == indexes
 
 
 @pytest.mark.sqlite(

@@ -34,11 +34,9 @@ class Word:
     asked_of: str = "row"  # where a list of files looks: row, run, or voice, which may be either
 
 
-# The database: each table as a list of dicts with the values that a row may have
-
-NAMES = ["Ada", "adam", "Élodie", "e\u0301lo", "b_b%", "ß*?[x]", "x,y"]
+NAMES = ["Ada", "adam", "Élodie", "élo", "b_b%", "ß*?[x]", "x,y"]  # composed, as stored
 TAGS = ["x", "X", "y,z", "É"]
-PATHS = ["/d/Mix a.wav", "/d/é_1.FLAC", "C:\\100%.wav"]
+PATHS = ["/d/Mix a.wav", "/d/e\u0301_1.FLAC", "C:\\100%.wav"]
 TIMES = [
     dt.datetime(2026, month, 1, hour, tzinfo=dt.UTC) for month, hour in ((1, 0), (1, 12), (2, 0))
 ] + [dt.datetime(2026, 2, 1, 12, tzinfo=dt.UTC)]
@@ -176,9 +174,6 @@ def store_rows(database: dict[str, list[Row]]) -> None:
             if model is ModelPerformance:
                 known["processing_history"] = row["history_id"]
             model.insert(known).execute()
-
-
-# The words, each beside what it means
 
 
 def holds(text: object, part: str) -> bool:

@@ -36,11 +36,9 @@ def quoted(text: str) -> Value:
     ("text", "tree"),
     [
         pytest.param("", query(), id="nothing"),
-        pytest.param(" \t\n", query(), id="white-space"),
         pytest.param("noisy", query(Text("noisy")), id="text"),
         pytest.param("a b", query(Text("a"), Text("b")), id="and"),
         pytest.param("a,b", query(Text("a,b")), id="comma-in-text"),
-        pytest.param("^a", query(Not(Text("a"))), id="not-text"),
         pytest.param("^tag:x", query(Not(field("tag", "x"))), id="not-field"),
         pytest.param("^^a", query(Not(Text("^a"))), id="only-the-first-caret"),
         pytest.param("model:demucs,svoice", query(field("model", "demucs", "svoice")), id="values"),
@@ -48,10 +46,8 @@ def quoted(text: str) -> Value:
         pytest.param("error:", query(field("error", "")), id="empty-value"),
         pytest.param("tag:a,", query(field("tag", "a", "")), id="value-or-empty"),
         pytest.param("Si-SNRi:10..", query(field("si_snri", "10..")), id="spelling-of-a-field"),
-        pytest.param("12:30", query(Text("12:30")), id="no-field-name"),
         pytest.param("/a:b", query(Text("/a:b")), id="path-with-colon"),
         pytest.param('"two words"', query(Text("two words")), id="phrase"),
-        pytest.param('^"two words"', query(Not(Text("two words"))), id="not-phrase"),
         pytest.param('"a:b"', query(Text("a:b")), id="quoted-colon"),
         pytest.param('"a ""b"" c"', query(Text('a "b" c')), id="doubled-quote"),
         pytest.param('12" mix', query(Text('12"'), Text("mix")), id="quote-inside-a-word"),
@@ -78,10 +74,8 @@ def test_a_string_is_parsed(text: str, tree: tuple[Term, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "tree"),
     [
-        pytest.param([], query(), id="nothing"),
         pytest.param(["", "a", ""], query(Text("a")), id="empty-items"),
         pytest.param(["two words"], query(Text("two words")), id="space-in-an-item"),
-        pytest.param(["name:two words"], query(field("name", "two words")), id="space-in-a-value"),
         pytest.param(['"a:b"'], query(Text("a:b")), id="quotes-that-the-shell-left"),
         pytest.param(["a", Text("^b")], query(Text("a"), Text("^b")), id="a-term"),
     ],
@@ -91,42 +85,26 @@ def test_a_sequence_is_parsed(words: list[str], tree: tuple[Term, ...]) -> None:
     assert parse(words) == tree
 
 
+_UNCLOSED = "a quote in {} is not closed, or text follows it"
+_IMPOSSIBLE = "holds a character that no text in a database can have"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        pytest.param("^", "'^' needs a word right after it, as in ^tag:noisy", id="bare-caret"),
-        pytest.param(
-            "a , b",
-            "a ',' stands between values, as in model:demucs,svoice, not alone",
-            id="lone-comma",
-        ),
-        pytest.param('""', "a word must not be empty; leave '\"\"' out", id="empty-phrase"),
-        pytest.param(
-            '"abc', "a quote in '\"abc' is not closed, or text follows it", id="open-phrase"
-        ),
-        pytest.param(
-            'tag:"a b', "a quote in 'tag:\"a b' is not closed, or text follows it", id="open-value"
-        ),
-        pytest.param(
-            'tag:"a"b', "a quote in 'tag:\"a\"b' is not closed, or text follows it", id="text-after"
-        ),
-        pytest.param(
-            "tag:a\0b",
-            "'tag:a\\x00b' holds a character that no text in a database can have",
-            id="nul",
-        ),
-        pytest.param(
-            "\ud800",
-            "'\\ud800' holds a character that no text in a database can have",
-            id="half-a-pair",
-        ),
-        pytest.param(
-            "a" * 2001, "a word of 2,001 characters is too long; the limit is 2,000", id="long"
-        ),
-        pytest.param(
+        ("^", "'^' needs a word right after it, as in ^tag:noisy"),
+        ("a , b", "a ',' stands between values, as in model:demucs,svoice, not alone"),
+        ('""', "a word must not be empty; leave '\"\"' out"),
+        ('"abc', _UNCLOSED.format("'\"abc'")),
+        ('tag:"a b', _UNCLOSED.format("'tag:\"a b'")),
+        ('tag:"a"b', _UNCLOSED.format("'tag:\"a\"b'")),
+        ('"' + "a" * 100, _UNCLOSED.format(f"'\"{'a' * 58}…'")),
+        ("tag:a\0b", f"'tag:a\\x00b' {_IMPOSSIBLE}"),
+        ("\ud800", f"'\\ud800' {_IMPOSSIBLE}"),
+        ("a" * 2001, "a word of 2,001 characters is too long; the limit is 2,000"),
+        (
             "id:" + ",".join("1" * 1001),
             "a query of 1,001 words and values is too long; the limit is 1,000",
-            id="many",
         ),
     ],
 )
@@ -137,23 +115,9 @@ def test_what_is_no_query_gets_one_sentence(words: str, sentence: str) -> None:
     assert str(caught.value) == sentence
 
 
-def test_a_long_word_is_shortened_in_the_sentence() -> None:
-    """A sentence about a long word shows its beginning."""
-    with pytest.raises(QueryError) as caught:
-        parse('"' + "a" * 100)
-    assert str(caught.value) == f"a quote in '\"{'a' * 58}…' is not closed, or text follows it"
-
-
 def test_a_search_text_is_taken_as_it_is() -> None:
     """Quotes, colons and carets of a searched text mean nothing."""
     assert text_term('^"a:b') == Text('^"a:b')
-
-
-def test_a_search_text_is_checked() -> None:
-    """A searched text that no database can hold is refused."""
-    with pytest.raises(QueryError) as caught:
-        text_term("a\0")
-    assert str(caught.value) == "'a\\x00' holds a character that no text in a database can have"
 
 
 @pytest.mark.parametrize(
@@ -170,12 +134,6 @@ def test_a_search_text_is_checked() -> None:
 def test_field_paths(text: str, path: tuple[str, tuple[str, ...]] | None) -> None:
     """A column may be followed by keys that lead into its JSON."""
     assert field_path(text) == path
-
-
-def test_a_tree_cannot_be_changed() -> None:
-    """Nodes are frozen, so that trees can be shared and compared."""
-    with pytest.raises(AttributeError):
-        Text("a").text = "b"  # type: ignore[misc]
 
 
 @given(st.text() | st.text(alphabet='ab:,^". \udc80'))

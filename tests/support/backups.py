@@ -23,19 +23,11 @@ CREATE INDEX processed_files_filename ON processed_files (filename);
 INSERT INTO schema_migrations (name) VALUES ('001_initial');
 INSERT INTO speakers (name) VALUES ('Ada'), ('Bob'), ('Cleo');
 """
-# Prints each step and takes its time, so that it can be stopped in the middle.
-SLOW = """
-import time
-copying._STEP_BYTES = 65536
-def tick(done, total):
-    print(done, total, flush=True)
-    time.sleep(0.02)
-"""
 HEAD = """
 import sys
 from pathlib import Path
 from voices_peewee import errors
-from voices_peewee.upkeep import backup, copying, restoring
+from voices_peewee.upkeep import backup, restore
 from support.backups import KNOWN
 argv = [Path(word) for word in sys.argv[1:]]
 """
@@ -139,12 +131,6 @@ def references_broken(path: Path) -> None:
     """Make a row that refers to nothing."""
     make(path)
     execute(path, "DELETE FROM speakers WHERE id = 3")
-
-
-def schema_not_utf8(path: Path) -> None:
-    """Make a letter of the schema a byte that no text has."""
-    make(path)
-    path.write_bytes(path.read_bytes().replace(b"CREATE INDEX", b"CREATE INDE\xac"))
 
 
 def other_application(path: Path) -> None:

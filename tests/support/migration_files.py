@@ -12,7 +12,7 @@ from pathlib import Path
 import peewee as pw
 
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.migrations.sqlite_schema import normal
+from voices_peewee.migrations.drift import normal
 
 PACKAGE = migrations.package_directory()
 

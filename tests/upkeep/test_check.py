@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.upkeep.check import Finding
 
 RESTORE = "restore a backup with 'voices restore'"
@@ -50,8 +49,8 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         [
             Finding(
                 "foreign keys",
-                "1 row of 'processing_history' refers to a missing row of 'processed_files' (id 1)",
-                f"delete or correct it, or {RESTORE}",
+                "table 'processing_history' refers to missing rows of 'processed_files' (id 1)",
+                f"delete or correct what refers to them, or {RESTORE}",
             )
         ],
     ),
@@ -66,32 +65,9 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         [
             Finding(
                 "foreign keys",
-                "7 rows of 'processed_files' refer to missing rows of 'speakers' "
-                "(ids 3, 4, 5, 6, 7, …)",
-                f"delete or correct them, or {RESTORE}",
-            )
-        ],
-    ),
-    (
-        "an index is gone",
-        ("DROP INDEX speakers_name",),
-        [
-            Finding(
-                "drift",
-                "table 'speakers' lacks index 'speakers_name' "
-                '(CREATE INDEX "speakers_name" ON "speakers" ("name"))',
-                MIGRATE,
-            )
-        ],
-    ),
-    (
-        "a column too many",
-        ("ALTER TABLE speakers ADD COLUMN age INTEGER",),
-        [
-            Finding(
-                "drift",
-                "table 'speakers' has column 'age' (INTEGER NULL), which the models lack",
-                MIGRATE,
+                "table 'processed_files' refers to missing rows of 'speakers' "
+                "(7 rows: 3, 4, 5, 6, 7, …)",
+                f"delete or correct what refers to them, or {RESTORE}",
             )
         ],
     ),
@@ -153,11 +129,6 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         ],
     ),
     (
-        "missing view",
-        ("DROP VIEW v_runs",),
-        [Finding("drift", "view 'v_runs' is missing", REMAKE)],
-    ),
-    (
         "another view",
         ("DROP VIEW v_runs", "CREATE VIEW v_runs AS SELECT 1 AS id"),
         [
@@ -197,38 +168,21 @@ def test_a_damaged_page_is_found(path: Path) -> None:
     assert found[20].what.startswith("and ")
 
 
-def _gone(path: Path) -> None:
-    path.unlink()
-
-
-def _longer(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"x")
-
-
-def _other(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+RENEW = "put the old one back, or record the new one with 'voices add-files'"
+LOST = "put it back, or forget it with its runs: voices delete-file {key}"
 
 
 @pytest.mark.parametrize(
-    ("harm", "what", "advice"),
+    ("content", "what", "advice"),
     [
-        (_gone, "is gone", "put it back, or forget it with its runs: voices delete-file 1"),
-        (
-            _longer,
-            "has changed (7 bytes, not 6)",
-            "put the old one back, or record the new one with 'voices add-files'",
-        ),
-        (
-            _other,
-            "has changed (other content)",
-            "put the old one back, or record the new one with 'voices add-files'",
-        ),
+        (None, "is gone", LOST),
+        (b"sounds!", "has changed (7 bytes, not 6)", RENEW),
+        (b"noises", "has changed (other content)", RENEW),
     ],
+    ids=["gone", "longer", "other"],
 )
 def test_missing_and_changed_audio(
-    tmp_path: Path, path: Path, harm: Callable[[Path], None], what: str, advice: str
+    tmp_path: Path, path: Path, content: bytes | None, what: str, advice: str
 ) -> None:
     """With --files a recording that is gone or has changed is found, once for all its rows."""
     audio = tmp_path / "mix.wav"
@@ -242,16 +196,13 @@ def test_missing_and_changed_audio(
         reported: list[tuple[int, int]] = []
         assert db.check(files=True, on_progress=lambda *done: reported.append(done)) == []
         assert reported == [(6, 6)]
-        harm(audio)
+        audio.unlink()
+        if content is not None:
+            audio.write_bytes(content)
         assert db.check() == []
         key = db.get_file(str(audio)).id
-        assert db.check(files=True) == [
-            Finding(
-                "files",
-                f"the recording {str(audio)!r} of file {key} {what}",
-                advice.replace("delete-file 1", f"delete-file {key}"),
-            )
-        ]
+        sentence = f"the recording {str(audio)!r} of file {key} {what}"
+        assert db.check(files=True) == [Finding("files", sentence, advice.format(key=key))]
 
 
 def test_missing_outputs(made: Path) -> None:
@@ -290,19 +241,9 @@ def test_the_database_itself_is_left_alone(path: Path) -> None:
 
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
-def test_check_needs_a_database(path: Path) -> None:
-    """Without a database there is nothing to check, and none is made."""
-    with pytest.raises(errors.DatabaseMissingError):
-        DatabaseManager(path).check()
-    assert not path.exists()
-
-
-@pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
-@pytest.mark.parametrize(
-    "table", ["speakers", "processed_files", "processing_history", "model_performance"]
-)
-def test_a_table_that_was_made_anew(made: Path, table: str) -> None:
+def test_a_table_that_was_made_anew(made: Path) -> None:
     """A table that a program wrote anew without its rules, as pandas does, is found as such."""
+    table = "processed_files"
     damage(
         made,
         "PRAGMA foreign_keys=0",
@@ -323,18 +264,14 @@ CORRECT = f"correct it in SQL, or {RESTORE}"
 FIX = "write it as this package does with 'voices check --fix'"
 VALUES: list[tuple[str, str, str, str, str]] = [
     ("speakers", "tags", "'{}'", "is no JSON array", CORRECT),
-    ("speakers", "name", "x'00ff'", "is no text", CORRECT),
     ("speakers", "created_at", "12345", TIME, CORRECT),
     ("speakers", "updated_at", "'2026-02-31 01:00:00.000000+00:00'", TIME, CORRECT),
-    ("processed_files", "metadata", "'[1]'", "is no JSON object", CORRECT),
     ("processed_files", "channels", "1.5", "is no integer", CORRECT),
     ("processed_files", "read_at", "'2026-01-01T01:00:00Z'", TIME, FIX),
-    ("processing_history", "parameters", "'{''s'': 0}'", "is no JSON object", CORRECT),
     ("processing_history", "start_time", "'05/05/2026 10:00'", TIME, CORRECT),
     ("processing_history", "start_time", "'2026-01-01 01:00:00'", TIME, FIX),
     ("processing_history", "success", "'false'", "is neither 0 nor 1", CORRECT),
     ("model_performance", "si_snri", "'12 dB'", "is no number", CORRECT),
-    ("model_performance", "additional_metrics", "x'7b'", "is no JSON object", CORRECT),
 ]
 
 
@@ -350,9 +287,10 @@ def test_values_that_cannot_be_read(
     """A value that another program wrote and that cannot be read is named with its place."""
     damage(made, "PRAGMA ignore_check_constraints=1", f"UPDATE {table} SET {column} = {value}")
     found = [one for one in DatabaseManager(made).check() if one.kind == "value"]
-    assert [(one.what.partition(")")[2].strip(), one.advice) for one in found] == [(what, advice)]
-    assert found[0].what.startswith("1 value") or found[0].what.startswith("each of ")
-    assert f"column {column!r} in table {table!r}" in found[0].what
+    assert [(one.what.partition(" (")[0], one.advice) for one in found] == [
+        (f"column {column!r} in table {table!r}", advice)
+    ]
+    assert found[0].what.endswith(f") {what}")
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
@@ -378,7 +316,7 @@ def test_times_are_mended(made: Path) -> None:
     assert db.upgrade_backup is None
     (left, more) = db.check(fix=True)
     assert (left.mendable, more.mendable) == (0, 0)
-    assert left.what == f"1 value of column 'created_at' in table 'speakers' (id 5) {TIME}"
+    assert left.what == f"column 'created_at' in table 'speakers' (id 5) {TIME}"
     with closing(sqlite3.connect(made)) as connection:
         times = connection.execute("SELECT created_at, updated_at FROM speakers WHERE id > 1")
         assert times.fetchall() == [(time, time) for time in spelled.values()]

@@ -165,29 +165,19 @@ def test_a_file_system_without_links_is_served(
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "reason"),
     [
-        (
-            "there.txt",
-            "export 'there.txt': it is there already; choose another name or overwrite it",
-        ),
-        (
-            "no/file.txt",
-            "export 'no/file.txt': it cannot be read or written (no such file or directory)",
-        ),
+        ("there.txt", "it is there already; choose another name or overwrite it"),
+        ("no/file.txt", "it cannot be read or written (no such file or directory)"),
     ],
-    ids=["taken", "no folder"],
 )
 def test_refusals_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     """What the system refuses becomes a sentence about the file that was to be written."""
     monkeypatch.chdir(tmp_path)
     Path("there.txt").touch()
-    with (
-        pytest.raises(ExportError) as raised,
-        file_errors(ExportError, Path(name)),
-        whole_file(name),
-    ):
-        pass
-    assert str(raised.value) == sentence
+    with pytest.raises(ExportError) as raised, file_errors(ExportError, Path(name)):  # noqa: SIM117
+        with whole_file(name):
+            pass
+    assert str(raised.value) == f"export {name!r}: {reason}"

@@ -7,10 +7,10 @@ from typing import Final
 import click
 
 from voices_peewee._version import __version__
-from voices_peewee.cli.common import Target, VoicesGroup
+from voices_peewee.cli.common import VoicesGroup
 
 # The summaries stand here, so that --help and the TAB key load no command; a test compares them.
-_SECTIONS: Final = {
+SECTIONS: Final = {
     "Database": (
         "database",
         {
@@ -68,7 +68,7 @@ _SECTIONS: Final = {
         "questions",
         {
             "leaderboard": "Rank models by a metric.",
-            "compare": "Compare two models on what both have processed.",
+            "compare": "Compare models on the recordings that they share.",
             "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),
@@ -92,7 +92,7 @@ _SECTIONS: Final = {
 
 @click.group(
     cls=VoicesGroup,
-    sections=_SECTIONS,
+    sections=SECTIONS,
     help="Keep the record of voice-separation work: speakers, recordings, runs, results.",
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
@@ -121,7 +121,7 @@ _SECTIONS: Final = {
 @click.pass_context
 def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout: float) -> None:
     """Remember what the options say; nothing is opened yet."""
-    ctx.obj = Target(db, migrations_dir, timeout)
+    ctx.obj = {"database": db, "migrations_dir": migrations_dir, "timeout": timeout}
 
 
 def main() -> None:

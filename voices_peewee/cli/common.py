@@ -19,8 +19,6 @@ from voices_peewee.rendering.plain import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from voices_peewee.db_manager import DatabaseManager
-
 R = TypeVar("R")
 
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
@@ -36,46 +34,21 @@ class OutputError(VoicesError):
         super().__init__(f"cannot write the output: {(error.strerror or str(error)).lower()}")
 
 
-class Target:
-    """Which database the command line names; making its manager opens nothing.
-
-    A plain class: what ``dataclass`` generates costs every start a millisecond.
-    """
-
-    def __init__(
-        self,
-        database: str | None = None,
-        migrations_dir: str | None = None,
-        timeout: float = 30.0,
-    ) -> None:
-        self.database = database
-        self.migrations_dir = migrations_dir
-        self.timeout = timeout
-
-    def manager(self) -> DatabaseManager:
-        """Return a manager that is not connected yet."""
-        from voices_peewee.database.server_url import without_drivers
-
-        with without_drivers(self.database):
-            from voices_peewee.db_manager import DatabaseManager
-
-        return DatabaseManager(
-            self.database, timeout=self.timeout, migrations_dir=self.migrations_dir
-        )
-
-
 def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
     """Give a command the manager of its database as first argument, not connected yet."""
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        return function(_target(click.get_current_context()).manager(), *args, **kwargs)
+        from voices_peewee.database.server_url import without_drivers
+
+        options = click.get_current_context().ensure_object(dict)
+        with without_drivers(options.get("database")):
+            from voices_peewee.db_manager import DatabaseManager
+
+        manager = DatabaseManager(**options)
+        return function(manager, *args, **kwargs)
 
     return with_manager
-
-
-def _target(context: click.Context) -> Target:
-    return context.ensure_object(Target)
 
 
 class VoicesCommand(click.Command):
@@ -126,7 +99,7 @@ def _takes_one(option: click.Option) -> bool:
 def _late_db() -> click.Option:
     def set_database(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
-            _target(ctx).database = value
+            ctx.ensure_object(dict)["database"] = value
 
     return click.Option(["--db"], expose_value=False, hidden=True, callback=set_database)
 
@@ -211,7 +184,8 @@ class VoicesGroup(click.Group):
             if sys.stdout is None:
                 raise OutputError(OSError("it is closed"))
             result = super().invoke(ctx)
-            _flush()
+            with _output_errors():
+                sys.stdout.flush()
             return result
 
 
@@ -251,9 +225,10 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
         ctx.exit(_INTERRUPTED)
 
 
-def _flush() -> None:
+@contextmanager
+def _output_errors() -> Iterator[None]:
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -269,12 +244,7 @@ def _drop_output() -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on the terminal before something is lost; return only if the answer is yes.
-
-    Raises:
-        click.UsageError: There is no terminal to ask on.
-        click.Abort: The answer is no.
-    """
+    """Ask on the terminal before something is lost; return only if the answer is yes."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -283,11 +253,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def backed_up(migrate: Callable[..., R], *, backup: bool, **options: Any) -> R:
-    """Change the schema; ask where a server has to be backed up by its own tools.
-
-    Raises:
-        ServerBackupError: There is no terminal to ask on.
-    """
+    """Change the schema; ask where a server has to be backed up by its own tools."""
     try:
         return migrate(backup=backup, **options)
     except ServerBackupError as error:
@@ -325,7 +291,6 @@ def counted(things: Iterable[R], label: str) -> Iterator[R]:
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
-
 export_to_option = click.option(
     "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
 )
@@ -350,36 +315,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def write(texts: Iterable[str]) -> None:
-    """Write texts to the standard output.
-
-    Raises:
-        OutputError: The output does not take it.
-        BrokenPipeError: Nobody reads it any more.
-    """
-    out = sys.stdout
+    """Write texts to the standard output."""
     for text in texts:
-        try:
-            _write(out, text)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(error) from error
+        with _output_errors():
+            _write(sys.stdout, text)
 
 
 def _write(out: TextIO, text: str) -> None:
+    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
     try:
         out.write(text)
     except UnicodeEncodeError:
         out.flush()
-        out.buffer.write(_encoded(text, out.encoding))
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
-    try:
-        return text.encode(encoding, "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode(encoding, "backslashreplace")
+        try:
+            out.buffer.write(text.encode(out.encoding, "surrogateescape"))
+        except UnicodeEncodeError:
+            out.buffer.write(text.encode(out.encoding, "backslashreplace"))
 
 
 def write_path(path: object, *, end: str = "\n") -> None:

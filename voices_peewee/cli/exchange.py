@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,7 +21,7 @@ from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.exchange.report import Imported
+    from voices_peewee.exchange.merging import Imported
 
 _TOLD: Final = 20  # bad records or conflicts
 _STATES: Final = {
@@ -60,36 +60,23 @@ def export(
     path of a file.
     """
     to_terminal = output == "-" and sys.stdout.isatty()
-    target = cast("BinaryIO", _Output()) if output == "-" else output
-    with manager, progress_bar("Exporting", hidden=to_terminal) as progress:
-        done = manager.export(
-            target,
-            tables or None,
-            format=form,
-            overwrite=overwrite,
-            raw=raw,
-            progress=progress,
-        )
+    try:
+        with manager, progress_bar("Exporting", hidden=to_terminal) as progress:
+            done = manager.export(
+                output,
+                tables or None,
+                format=form,
+                overwrite=overwrite,
+                raw=raw,
+                progress=progress,
+            )
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a file's is one of ours already
+        raise OutputError(error) from error
     if done.path is not None:
         write_path(done.path)
     say("exported " + ", ".join(f"{plural(n, 'row')} of {name}" for name, n in done.rows.items()))
-
-
-class _Output:
-    """The standard output as bytes; what it does not take is an error of its own."""
-
-    closed = False
-
-    def write(self, data: bytes) -> int:
-        try:
-            return sys.stdout.buffer.write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(error) from error
-
-    def flush(self) -> None:
-        """Leave it to the end of the command."""
 
 
 @command(example="voices import before_upgrade.db --dry-run")
@@ -126,13 +113,9 @@ def _say(done: Imported) -> None:
         say(f"note: {note}")
     _say_some("conflict", done.conflicts, sum(one.conflicts for one in done.tables.values()))
     for table, counts in done.tables.items():
-        told = [
-            f"{getattr(counts, state):,} {words}"
-            for state, words in _STATES.items()
-            if getattr(counts, state)
-        ]
-        if told:
-            say(f"{table}: {', '.join(told)}")
+        states = {words: getattr(counts, state) for state, words in _STATES.items()}
+        if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
+            say(f"{table}: {told}")
     would = "would be " if done.is_dry_run else ""
     if done.changed:
         say(f"{plural(done.changed, 'record')} {would}imported")
@@ -173,9 +156,8 @@ def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool)
             click.launch(url)
 
     with manager:
-        from voices_peewee.display.web import (
-            is_open_to_others,  # here, where a missing extra is an error
-        )
+        # Here, where a missing extra is an error.
+        from voices_peewee.display.web import is_open_to_others
 
         if is_open_to_others(host):
             say(f"warning: everyone who reaches {host!r} can read all of this database")

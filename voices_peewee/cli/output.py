@@ -26,20 +26,7 @@ _SHOWN: Final = 50
 def write_rows(
     style: str, columns: Sequence[Shown], rows: Iterable[Row], *, raw: bool = False
 ) -> int:
-    """Write rows to the standard output as they come; return how many there were.
-
-    Args:
-        style: ``table``, ``json``, ``jsonl`` or ``csv``.
-        columns: What the values of a row are.
-        rows: The rows.
-        raw: Write CSV texts exactly as they are stored.
-
-    Raises:
-        OutputError: The output does not take it.
-    """
-    from voices_peewee.rendering.json_csv import csv_lines
-    from voices_peewee.rendering.table import table_lines
-
+    """Write rows as they come, as table, json, jsonl or csv; return how many there were."""
     count = 0
 
     def counted() -> Iterator[Row]:
@@ -50,8 +37,12 @@ def write_rows(
 
     names = [column.name for column in columns]
     if style == "table":
+        from voices_peewee.rendering.table import table_lines
+
         write(table_lines(columns, counted()))
     elif style == "csv":
+        from voices_peewee.rendering.json_csv import csv_lines
+
         ascii_only = not speaks_unicode(sys.stdout)
         write(csv_lines(names, counted(), raw=raw, ascii_only=ascii_only))
     else:
@@ -103,14 +94,7 @@ class View(NamedTuple):
     raw: bool = False
 
     def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
-        """Show a list of the database.
-
-        Args:
-            manager: The connected manager.
-            noun: The list.
-            one: What one row is.
-            filters: As ``list_rows`` takes them.
-        """
+        """Show a list of the database, one row of which is a ``one``."""
         page = manager.list_rows(
             noun,
             self.words,
@@ -138,12 +122,11 @@ class View(NamedTuple):
             columns: What the values of a record are.
             records: The records.
             default: How many of the columns are shown when none is asked for; None is all.
-
-        Raises:
-            QueryError: A word, the order or a column names a field that is not there.
         """
         known = {column.name: index for index, column in enumerate(columns)}
-        chosen = [record for record in records if self._matches(record, known)]
+        chosen = [
+            record for record in records if all(_says(record, word, known) for word in self.words)
+        ]
         for key in reversed(self.sort.split(",") if self.sort else []):
             index = _position(key.removeprefix("-"), known, "column")
             chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
@@ -152,9 +135,6 @@ class View(NamedTuple):
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
         self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)
-
-    def _matches(self, record: Sequence[object], known: dict[str, int]) -> bool:
-        return all(_says(record, word, known) for word in self.words)
 
     def _write(
         self,
@@ -208,24 +188,26 @@ def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
     @wraps(function)
-    def with_view(*args: Any, **kwargs: Any) -> Any:
-        everything, columns = kwargs.pop("everything"), kwargs.pop("columns")
-        view = View(
-            words=kwargs.pop("words"),
-            sort=kwargs.pop("sort"),
-            limit=None if everything else kwargs.pop("limit"),
-            offset=kwargs.pop("offset"),
-            columns=_names(columns),
-            style=kwargs.pop("style") or "table",
-            raw=kwargs.pop("raw"),
-        )
-        kwargs.pop("limit", None)
+    def with_view(
+        *args: Any,
+        words: tuple[str, ...],
+        sort: str | None,
+        limit: int,
+        everything: bool,
+        offset: int,
+        columns: tuple[str, ...] | None,
+        style: str | None,
+        raw: bool,
+        **kwargs: Any,
+    ) -> Any:
+        shown = None if everything else limit
+        view = View(words, sort, shown, offset, columns, style or "table", raw)
         return function(*args, view=view, **kwargs)
 
     return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
 
 
-def _names(columns: str | None) -> tuple[str, ...] | None:
+def _names(_: object, __: object, columns: str | None) -> tuple[str, ...] | None:
     if columns is None:
         return None
     return tuple(name.strip() for name in columns.split(",") if name.strip())
@@ -236,13 +218,11 @@ since_options = options(
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
-speaker_option = click.option(
-    "--speaker", metavar="SPEAKER", help="Only files of this speaker: a name, or id:3."
-)
-
-model_options = options(
-    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
-    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
+where_option = click.option(
+    "--where",
+    metavar="QUERY",
+    multiple=True,
+    help="A query word, as the lists take them; may be given several times.",
 )
 
 filter_options = options(
@@ -280,7 +260,9 @@ _OPTIONS: Final = (
         "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="How many to skip."
     ),
     click.option("--all", "everything", is_flag=True, help="Show all."),
-    click.option("--columns", metavar="NAMES", help="What to show, such as 'id,name'."),
+    click.option(
+        "--columns", metavar="NAMES", callback=_names, help="What to show, such as 'id,name'."
+    ),
     click.option("--json", "style", flag_value="json", help="A JSON array."),
     click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),
     click.option("--csv", "style", flag_value="csv", help="CSV with a heading."),

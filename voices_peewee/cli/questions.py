@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
-from voices_peewee.cli.output import options, since_options
+from voices_peewee.cli.output import options, since_options, where_option
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
@@ -38,12 +38,6 @@ run_options = options(
         "--speaker", metavar="SPEAKER", help="Only recordings of this speaker: an id or a name."
     ),
     since_options,
-)
-where_option = click.option(
-    "--where",
-    multiple=True,
-    metavar="WORD",
-    help="Only runs that match a query word: metadata.room:hall; several narrow it down.",
 )
 style_options = options(
     click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
@@ -207,7 +201,7 @@ def compare(
     style: str,
     **filters: Any,
 ) -> None:
-    """Compare models on the recordings of which both have a value.
+    """Compare models on the recordings that they share.
 
     A, B and more are models, with or without a version, or query words in quotes, of which
     the first may be a model: "demucs:4.0 parameters.shifts:1". Differences are B - A. The

@@ -12,34 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import (
-    command,
-    pass_manager,
-    plural,
-    say,
-    write_path,
-)
+from voices_peewee.cli.common import command, pass_manager, plural, say, write_path
 from voices_peewee.cli.output import (
     View,
     filter_options,
     list_options,
-    model_options,
+    options,
     since_options,
-    speaker_option,
     state_options,
+    where_option,
 )
 from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-
-where_option = click.option(
-    "--where",
-    metavar="QUERY",
-    multiple=True,
-    help="A query word, as the lists take them; may be given several times.",
-)
 
 _FAILURE_COLUMNS: Final = (
     Column("count", "count", "runs"),
@@ -161,21 +148,18 @@ def _files(path: str) -> Iterable[str]:
 
 def _read_paths(*, nul: bool) -> Iterator[str]:
     """Yield the paths on the standard input; lines may end as Windows ends them."""
-    end, first = b"\0" if nul else b"\n", sys.stdin.buffer.read(3)
-    rest = first if nul else first.removeprefix(codecs.BOM_UTF8)
-    while block := sys.stdin.buffer.read(1 << 16):
-        *names, rest = (rest + block).split(end)
-        yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in names)))
-    yield from map(os.fsdecode, filter(None, (_line(name, nul=nul) for name in rest.split(end))))
-
-
-def _line(name: bytes, *, nul: bool) -> bytes:
-    return name if nul else name.removesuffix(b"\r")
+    text = sys.stdin.buffer.read()
+    if not nul:
+        text = text.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    return map(os.fsdecode, filter(None, text.split(b"\0" if nul else b"\n")))
 
 
 @command(example="voices failures --since -7d")
-@model_options
-@speaker_option
+@options(
+    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
+    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
+    click.option("--speaker", metavar="SPEAKER", help="Only of this speaker: a name, or id:3."),
+)
 @since_options
 @where_option
 @list_options
@@ -190,11 +174,12 @@ def failures(
     until: str | None,
     where: tuple[str, ...],
 ) -> None:
-    """Group the failed runs by their error, numbers and paths aside.
+    """Group the failed runs by their error.
 
-    For each error the newest run is named as an example; see show-run. Runs that a later one of
-    the same settings made good are left out, unless --all is given. QUERY is words as
-    list-history takes them; a word without a field looks in names, paths and errors.
+    Numbers and paths in it do not count. The newest run of each is named; see show-run. Runs
+    that a later one of the same settings made good are left out, unless --all is given. QUERY
+    is words as list-history takes them; a word without a field looks in names, paths and
+    errors.
     """
     with manager:
         found = manager.failures(

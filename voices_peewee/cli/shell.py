@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import click
 
+from voices_peewee.cli import SECTIONS
 from voices_peewee.cli.common import VoicesGroup, command, write
+
+_LISTS = {
+    heading: (module, {name.removeprefix("list-"): summaries[name] for name in lists})
+    for heading, (module, summaries) in SECTIONS.items()
+    if (lists := [name for name in summaries if name.startswith("list-")])
+}
 
 list_group = VoicesGroup(
     "list",
-    sections={
-        "Speakers": ("speakers", {"speakers": "List speakers.", "tags": "List the tags."}),
-        "Files": ("files", {"files": "List files."}),
-        "Runs": (
-            "runs",
-            {
-                "history": "List what was done to which file.",
-                "performance": "List how well and how fast it went.",
-            },
-        ),
-        "Migrations": ("migrations", {"migrations": "List the migrations."}),
-        "Database": ("database", {"backups": "List the backups beside the database."}),
-    },
+    sections=_LISTS,
     prefix="list_",
     help="List speakers, files, ...: the same as list-speakers, ....\n\n"
     "Every list takes the options of its other name.",
@@ -40,7 +35,6 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    found = get_completion_class(shell)
     root = click.get_current_context().find_root().command
-    if found is not None:
+    if found := get_completion_class(shell):
         write([found(root, {}, "voices", "_VOICES_COMPLETE").source(), "\n"])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import Any
 
 import click
 
 from voices_peewee.rendering.plain import printable
-
-if TYPE_CHECKING:
-    import datetime as dt
 
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
@@ -49,33 +46,24 @@ def duration(text: str | None, option: str) -> float | None:
     """Read a duration such as 90m, 36h or 2d, in seconds.
 
     Raises:
-        click.UsageError: It is none.
+        click.UsageError: It is none, or has no unit.
     """
     if text is None:
         return None
     from voices_peewee.search.values import number
 
-    expected = "a duration with its unit, as 90m, 36h or 2d"
-    if text[-1:].isdigit():  # seconds, or days? it has to be said
-        raise _unreadable(option, text, expected)
     try:
-        return number("seconds", text)
+        has_unit = not text[-1:].isdigit()  # seconds, or days? it has to be said
+        return number("seconds", text if has_unit else "")
     except ValueError as error:
-        raise _unreadable(option, text, expected) from error
+        raise _unreadable(option, text, "a duration with its unit, as 90m, 36h or 2d") from error
 
 
 def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
     return click.UsageError(printable(f"{option} {text!r} cannot be read; it takes {expected}"))
 
 
-class TimeFilter(TypedDict):
-    """From when and before when, as the manager's methods take it."""
-
-    since: dt.datetime | None
-    until: dt.datetime | None
-
-
-def time_bounds(since: str | None, until: str | None) -> TimeFilter:
+def time_bounds(since: str | None, until: str | None) -> dict[str, Any]:
     """Read ``--since`` and ``--until`` as the lists do: what they name is included.
 
     Raises:
@@ -87,7 +75,7 @@ def time_bounds(since: str | None, until: str | None) -> TimeFilter:
     return {"since": start, "until": end}
 
 
-def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
+def _bound(option: str, text: str | None, end: int) -> Any:
     if text is None:
         return None
     import datetime as dt
@@ -101,14 +89,7 @@ def _bound(option: str, text: str | None, end: int) -> dt.datetime | None:
         raise _unreadable(option, text, EXPECTED["time"]) from error
 
 
-class ModelFilter(TypedDict, total=False):
-    """A model as the manager's methods take it."""
-
-    model_type: str
-    model_version: str
-
-
-def split_model(text: str | None) -> ModelFilter:
+def split_model(text: str | None) -> dict[str, Any]:
     """Split ``demucs:4.0`` at its last colon into the arguments ``model_type, model_version``."""
     if text is None:
         return {}

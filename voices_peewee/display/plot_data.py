@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_, or_
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import peewee as pw
 
 from voices_peewee.errors import PlotError, QueryError
-from voices_peewee.questions.comparison import Comparison, Pair, compare_pairs
+from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.selection import (
     Metric,
     Model,
@@ -20,7 +20,6 @@ from voices_peewee.questions.selection import (
     find_metric,
     find_side,
     model_label,
-    snapshot,
 )
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 MOST_MODELS: Final = 40  # more cannot be told apart
-MOST_METRICS: Final = 4
+_MOST_METRICS: Final = {"distribution": 4, "paired": 1, "scatter": 1}
 _USUAL: Final = ("si_snri", "sdri")
 _FILE: Final = ("duration", "sample_rate", "channels", "file_size")
-_LOG_FROM: Final = 1000.0  # largest to smallest value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +44,12 @@ class Request:
     runs: Runs = field(default_factory=Runs)
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """What an axis measures; ``better`` says which way is good, and is empty where none is."""
 
     name: str
     unit: str = ""
     better: str = ""
-    log: bool = False
 
     @property
     def label(self) -> str:
@@ -61,59 +57,46 @@ class Axis:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One metric of a distribution: its values by model."""
+class Distribution(NamedTuple):
+    """Metrics by model: an axis for each, and the values of each model."""
 
-    axis: Axis
-    values: dict[str, array[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """Metrics by model; ``order`` is that of the models in the record."""
-
-    panels: tuple[Panel, ...]
-    order: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    axes: list[Axis]
+    values: list[dict[str, array[float]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Paired:
+class Paired(NamedTuple):
     """Two models on the same recordings."""
 
     axis: Axis
     comparison: Comparison
-    pairs: Sequence[Pair]
-    order: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scatter:
+class Scatter(NamedTuple):
     """One number of each run against another, by model."""
 
     x: Axis
     y: Axis
     clouds: dict[str, tuple[array[float], array[float]]]
-    order: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 Picture = Distribution | Paired | Scatter
 
 
-def read(store: Store, kind: str, request: Request) -> Picture:
-    """Read what a plot of a kind shows.
+def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]:
+    """Read what a plot of a kind shows, and the models in the order of their first runs.
 
     Raises:
         QueryError: The kind, a model, a metric or a column is unknown, or does not belong there.
-        PlotError: There is nothing to draw.
+        PlotError: There is nothing to draw, or too much.
     """
-    if kind not in KINDS:
-        raise QueryError.unknown_field(kind, KINDS, "plot")
+    if kind not in _MOST_METRICS:
+        raise QueryError.unknown_field(kind, _MOST_METRICS, "plot")
     _check(kind, request)
-    with snapshot(store):
-        return KINDS[kind](store, request)
+    make: dict[str, Callable[..., Picture]] = {"distribution": _distribution}
+    make |= {"paired": _paired, "scatter": _scatter}
+    with store.snapshot():
+        metrics = [_metric(store, request, name) for name in request.metrics or _USUAL]
+        return make[kind](store, request, metrics), _model_order()
 
 
 def _check(kind: str, request: Request) -> None:
@@ -121,71 +104,63 @@ def _check(kind: str, request: Request) -> None:
         raise QueryError(f"a paired plot is of two models, not {len(request.models)}")
     if kind != "scatter" and request.against is not None:
         raise QueryError(f"a {kind} plot is not against a column; a scatter plot is")
-    most = MOST_METRICS if kind == "distribution" else 1
+    most = _MOST_METRICS[kind]
     if request.metrics is not None and not 1 <= len(request.metrics) <= most:
         many = "1 metric" if most == 1 else f"1 to {most} metrics"
         raise QueryError(f"a {kind} plot takes {many}, not {len(request.metrics)}")
 
 
-def _distribution(store: Store, request: Request) -> Distribution:
-    metrics = [_metric(store, request, name) for name in request.metrics or _USUAL]
-    found = {metric: _values(store, request, metric) for metric in metrics}
-    empty = [metric.name for metric, values in found.items() if not values]
-    if len(empty) == len(metrics) or (empty and request.metrics):
+def _distribution(store: Store, request: Request, metrics: list[Metric]) -> Distribution:
+    found = [(metric, _values(store, request, metric)) for metric in metrics]
+    empty = [metric.name for metric, values in found if not values]
+    if len(empty) == len(found) or (empty and request.metrics):
         raise _nothing(f"a value of {' or '.join(map(repr, empty))}", request)
-    panels = tuple(
-        Panel(_metric_axis(metric), values) for metric, values in found.items() if values
+    found = [(metric, values) for metric, values in found if values]
+    _refuse_too_many({model for _, values in found for model in values})
+    return Distribution(
+        [_metric_axis(metric) for metric, _ in found], [values for _, values in found]
     )
-    kept, notes = _most_used([values for values in found.values() if values])
-    for panel in panels:
-        for model in panel.values.keys() - kept:
-            del panel.values[model]
-    return Distribution(panels, model_order(), notes)
 
 
-def _paired(store: Store, request: Request) -> Paired:
-    name = request.metrics[0] if request.metrics else _USUAL[0]
-    how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
-    comparison, pairs = compare_pairs(store, *request.models, metric=name, **how)
-    if not pairs:
-        which = f"{comparison.a} and {comparison.b}"
+def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[float]]:
+    """Return the values by model; of what belongs to a run, one of each run."""
+    found: dict[str, array[float]] = {}
+    for model, value in _rows(store, request, metric, once=metric.is_of_run):
+        found.setdefault(model, array("d")).append(value)
+    return found
+
+
+def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
+    names = ("operation_type", "speaker", "since", "until", "where")
+    how: dict[str, Any] = {name: getattr(request.runs, name) for name in names}
+    how["higher_is_better"] = request.higher_is_better
+    found: Any = compare(store, *request.models, metric=metrics[0].name, **how)
+    if not found.pairs:
+        which = f"{found.a} and {found.b}"
         raise PlotError(f"nothing to plot: {which} have no recording in common with a value")
-    axis = _metric_axis(_metric(store, request, name))
-    return Paired(axis, comparison, pairs, model_order())
+    return Paired(_metric_axis(metrics[0]), found)
 
 
-def _scatter(store: Store, request: Request) -> Scatter:
-    metric = _metric(store, request, request.metrics[0] if request.metrics else _USUAL[0])
-    x_name = request.against or _FILE[0]
-    against = None if x_name in _FILE else _metric(store, request, x_name)
+def _scatter(store: Store, request: Request, metrics: list[Metric]) -> Scatter:
+    metric, name = metrics[0], request.against or _FILE[0]
+    against = name if name in _FILE else _metric(store, request, name)
     clouds: dict[str, tuple[array[float], array[float]]] = {}
-    for model_type, version, y, x in _rows(store, request, metric, against or x_name, once=True):
-        xs, ys = clouds.setdefault(model_label(model_type, version), (array("d"), array("d")))
+    for model, y, x in _rows(store, request, metric, against, once=True):
+        xs, ys = clouds.setdefault(model, (array("d"), array("d")))
         xs.append(x)
         ys.append(y)
     if not clouds:
-        raise _nothing(f"both {metric.name!r} and {x_name!r}", request)
-    kept, notes = _most_used([{model: xs for model, (xs, _) in clouds.items()}])
-    clouds = {model: cloud for model, cloud in clouds.items() if model in kept}
-    x_axis = _file_axis(x_name) if against is None else _metric_axis(against)
-    x_axis = _scaled(x_axis, [xs for xs, _ in clouds.values()])
-    y_axis = _scaled(_metric_axis(metric), [ys for _, ys in clouds.values()])
-    return Scatter(x_axis, y_axis, clouds, model_order(), notes)
+        raise _nothing(f"both {metric.name!r} and {name!r}", request)
+    _refuse_too_many(clouds)
+    x_axis = _metric_axis(against) if isinstance(against, Metric) else _file_axis(name)
+    return Scatter(x_axis, _metric_axis(metric), dict(sorted(clouds.items())))
 
 
-KINDS: Final[dict[str, Callable[[Store, Request], Picture]]] = {
-    "distribution": _distribution,
-    "paired": _paired,
-    "scatter": _scatter,
-}
-
-
-def model_order() -> tuple[str, ...]:
-    """Return the models in the order of their first runs, by which each has its colour."""
+def _model_order() -> list[str]:
     run = ProcessingHistory
     columns = (run.model_type, run.model_version)
     query = run.select(*columns).group_by(*columns).order_by(pw.fn.MIN(run.id))
-    return tuple(model_label(*key) for key in query.tuples().iterator())
+    return [model_label(*key) for key in query.tuples().iterator()]
 
 
 def _metric(store: Store, request: Request, name: str) -> Metric:
@@ -194,8 +169,8 @@ def _metric(store: Store, request: Request, name: str) -> Metric:
 
 def _metric_axis(metric: Metric) -> Axis:
     term = vocabulary.find_metric(metric.name)
-    name, unit = (metric.name, metric.unit) if term is None else (term.title, term.unit)
-    return Axis(name, unit, f"{'higher' if metric.higher_is_better else 'lower'} is better")
+    name = metric.name if term is None else term.title
+    return Axis(name, metric.unit, f"{'higher' if metric.higher_is_better else 'lower'} is better")
 
 
 def _file_axis(name: str) -> Axis:
@@ -203,59 +178,40 @@ def _file_axis(name: str) -> Axis:
     return Axis(f"{term.title} of the recording", term.unit)
 
 
-def _scaled(axis: Axis, values: Sequence[array[float]]) -> Axis:
-    """Make an axis logarithmic where its values differ by thousands."""
-    low, high = min(map(min, values)), max(map(max, values))
-    return Axis(axis.name, axis.unit, axis.better, low > 0 and high / low >= _LOG_FROM)
-
-
-def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[float]]:
-    """Return the values by model; of what belongs to a run, one of each run."""
-    found: dict[str, array[float]] = {}
-    for model_type, version, value in _rows(store, request, metric, once=metric.is_of_run):
-        found.setdefault(model_label(model_type, version), array("d")).append(value)
-    return found
-
-
 def _rows(
-    store: Store, request: Request, metric: Metric, *against: Metric | str, once: bool
+    store: Store, request: Request, *measured: Metric | str, once: bool
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield model type, version and the numbers of each successful measurement.
+    """Yield the model and the numbers of each successful measurement.
 
     Args:
         store: The open database.
         request: Which runs.
-        metric: What was measured.
-        against: Another metric, or a column of the recording.
+        measured: Metrics, or columns of the recording.
         once: Whether the rows of a run are one, with the mean of their numbers.
     """
-    run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
-    recording = file.alias()
+    run, file, recording = ProcessingHistory, ProcessedFile, ProcessedFile.alias()
     columns = [
-        _plain(one) if isinstance(one, Metric) else getattr(recording, one)
-        for one in (metric, *against)
+        _plain(one) if isinstance(one, Metric) else getattr(recording, one) for one in measured
     ]
     numbers = [pw.fn.AVG(column).coerce(False) if once else column for column in columns]
-    query = run.select(run.model_type, run.model_version, *numbers).join_from(run, measured)
-    query = query.join_from(run, file)
-    if any(isinstance(one, str) for one in against):
-        own = pw.fn.COALESCE(file.recording_id, file.id)
-        query = query.join_from(file, recording, on=(recording.id == own))
-    query = query.where(run.success, *_conditions(store, request, [metric, *against], columns))
+    query = run.select(run.model_type, run.model_version, *numbers)
+    query = query.join_from(run, ModelPerformance).join_from(run, file)
+    own = pw.fn.COALESCE(file.recording_id, file.id)
+    # An outer join, because SQLite leaves one out that no column is read from.
+    query = query.join_from(file, recording, pw.JOIN.LEFT_OUTER, on=(recording.id == own))
+    known = [
+        one.is_number if isinstance(one, Metric) else pw.Expression(column, pw.OP.IS_NOT, None)
+        for one, column in zip(measured, columns, strict=True)
+    ]
+    query = query.where(run.success, *known, *_conditions(store, request))
     if once:
         query = query.group_by(run.run_id, run.model_type, run.model_version)
     for model_type, version, *values in query.tuples().iterator():
-        yield model_type, version, *map(float, values)
+        yield model_label(model_type, version), *map(float, values)
 
 
-def _conditions(
-    store: Store, request: Request, which: Sequence[Metric | str], columns: Sequence[pw.Node]
-) -> list[pw.Expression]:
+def _conditions(store: Store, request: Request) -> list[pw.Expression]:
     found = request.runs.conditions(store, ProcessingHistory)
-    for one, column in zip(which, columns, strict=True):
-        found.append(
-            one.is_number if isinstance(one, Metric) else pw.Expression(column, pw.OP.IS_NOT, None)
-        )
     sides = [find_side(store, model) for model in request.models]
     each = [reduce(and_, side.conditions(store, request.runs)) for side in sides]
     return [*found, reduce(or_, each)] if each else found
@@ -267,17 +223,12 @@ def _plain(metric: Metric) -> Any:
     return value.coerce(False) if isinstance(value, pw.Function) else value
 
 
-def _most_used(found: Sequence[dict[str, array[float]]]) -> tuple[set[str], tuple[str, ...]]:
-    """Return the models to draw, those with the most values, and a note if that is not all."""
-    counts: dict[str, int] = {}
-    for values in found:
-        for model, numbers in values.items():
-            counts[model] = max(counts.get(model, 0), len(numbers))
-    order = sorted(counts, key=lambda model: (-counts[model], model))
-    if len(order) <= MOST_MODELS:
-        return set(order), ()
-    note = f"{MOST_MODELS} of {len(order):,} models drawn, those with the most values"
-    return set(order[:MOST_MODELS]), (note,)
+def _refuse_too_many(models: set[str] | dict[str, Any]) -> None:
+    if len(models) > MOST_MODELS:
+        raise PlotError(
+            f"{len(models):,} models cannot be told apart; name those to draw, "
+            f"{MOST_MODELS} at most"
+        )
 
 
 def _nothing(what: str, request: Request) -> PlotError:

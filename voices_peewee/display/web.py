@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still
-from voices_peewee.display.web_metadata import STATIC, TABLES, metadata
+from voices_peewee.display.web_metadata import TABLES, metadata
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
 from voices_peewee.rendering.plain import KINDS, cell
 from voices_peewee.schema.vocabulary import COLUMNS
@@ -37,28 +37,20 @@ except ImportError as error:
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Any, Any, Send], Awaitable[None]]
 
 _NAME: Final = "voices"
+_LONGEST: Final = 500_000  # bytes of a value
 _SETTINGS: Final = {
     "allow_download": False,
     "default_cache_ttl": 0,  # others write: a page loaded again shows the new rows
     "default_page_size": 50,
     "facet_time_limit_ms": 500,
-    "num_sql_threads": 4,
     "sql_time_limit_ms": 20_000,
     "suggest_facets": False,  # it tries every column, which takes seconds at a million rows
     "truncate_cells_html": 200,
 }
-# The time limit is looked at between steps, so that no single step may take long.
-_LONGEST: Final = 500_000  # bytes of a value or a row
-_LARGEST: Final = 20_000_000  # bytes of an answer, which takes some times as much as HTML or JSON
-_LONGEST_PATTERN: Final = 100  # bytes; each % of LIKE multiplies the time
-_UTC: Final = "+00:00"  # the page says that times are
 _UNITED: Final = ("decibel", "seconds", "hertz", "bytes", "percent", "megabytes", "number")
 
 
@@ -67,12 +59,11 @@ def serve(
 ) -> None:
     """Show the database as ``DatabaseManager.serve`` does."""
     path = _path(store)
-    listener = _listen(host, port)
-    try:
-        address = listener.getsockname()
+    with _listen(host, port) as listener:
+        address, port, *_ = listener.getsockname()
         datasette = _datasette(path, _columns(store))
         app: Application = datasette.app()
-        if _is_loopback(address[0]):
+        if _is_loopback(address):
             app = _local_only(app)
         # 1 s is enough for answers under way: queries are limited, and nothing is written.
         config = uvicorn.Config(
@@ -80,12 +71,11 @@ def serve(
         )
         with _ended_by_signals():
             if on_ready is not None:  # who comes before the server answers waits in the socket
-                shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-                on_ready(f"http://{shown}:{address[1]}/{_NAME}")
+                shown = f"[{address}]" if ":" in address else address
+                on_ready(f"http://{shown}:{port}/{_NAME}")
             uvicorn.Server(config).run([listener])
-        _close(datasette)
-    finally:
-        listener.close()
+        datasette.executor.shutdown()
+        datasette.databases[_NAME].close()
 
 
 def is_open_to_others(host: str) -> bool:
@@ -121,22 +111,17 @@ class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
         uri = f"{Path(self.path).as_uri()}?{how}"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=30)
         try:
-            connection.execute("PRAGMA query_only = 1")
             connection.execute("PRAGMA schema_version")  # the first look at the file
         except sqlite3.Error:
             connection.close()
             raise
+        # The time limit is looked at between steps, so that no single value may take long.
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
         return connection
 
     async def execute(self, *args: Any, **options: Any) -> Any:
         """Run a query; the page says what is wrong with it, and not stderr too."""
-        results = await super().execute(*args, **{**options, "log_sql_errors": False})
-        values = (value for row in results.rows for value in row)
-        if sum(len(value) for value in values if isinstance(value, str | bytes)) > _LARGEST:
-            raise sqlite3.OperationalError("the answer is larger than 20 MB; ask for less")
-        return results
+        return await super().execute(*args, **{**options, "log_sql_errors": False})
 
 
 @hookimpl  # type: ignore[untyped-decorator]
@@ -149,7 +134,7 @@ def render_cell(value: Any, column: str, database: str, datasette: Any) -> str |
     if term is None or not isinstance(datasette.databases.get(database), _ReadOnly):
         return None
     if term.kind == "time" and isinstance(value, str):
-        return value.removesuffix(_UTC)
+        return value.removesuffix("+00:00")  # the page says that times are UTC
     if term.kind not in _UNITED or not isinstance(value, int | float):
         return None
     return f"{cell(term.kind, value)} {KINDS[term.kind].unit}".strip()
@@ -163,27 +148,17 @@ def _datasette(path: Path, columns: Mapping[str, Sequence[str]]) -> Datasette:
     datasette = Datasette(
         metadata=metadata(path.name, columns),
         settings=_SETTINGS,
-        static_mounts=[(STATIC, str(Path(__file__).with_name("static")))],
+        static_mounts=[("voices-static", str(Path(__file__).with_name("static")))],
     )
     datasette.remove_database("_memory")  # comes where no files are named
-    if not pm.is_registered(sys.modules[__name__]):
-        pm.register(sys.modules[__name__])
     datasette.add_database(_ReadOnly(datasette, path=str(path)), name=_NAME)
     return datasette
 
 
 def _columns(store: Store) -> dict[str, list[str]]:
     with store.reading():
-        return {
-            table: [column.name for column in store.database.get_columns(table)] for table in TABLES
-        }
-
-
-def _close(datasette: Datasette) -> None:
-    if datasette.executor is not None:
-        datasette.executor.shutdown()
-    for database in datasette.databases.values():
-        database.close()
+        get = store.database.get_columns
+        return {table: [column.name for column in get(table)] for table in TABLES}
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -191,9 +166,12 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except (OSError, UnicodeError, OverflowError) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = text.partition(" (while attempting")[0].lower()  # Python adds the address again
-        raise ServeError(host, port, reason) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        # Python adds the address again.
+        raise ServeError(host, port, reason.partition(" (while")[0].lower()) from error
+
+
+pm.register(sys.modules[__name__])
 
 
 @contextmanager
@@ -225,7 +203,7 @@ def _local_only(app: Application) -> Application:
     Its name, once it points to 127.0.0.1, makes the browser believe that this is the site.
     """
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Any, receive: Any, send: Send) -> None:
         if scope["type"] == "http" and not _is_local(dict(scope["headers"]).get(b"host", b"")):
             await _refuse(send)
         else:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from voices_peewee.schema.vocabulary import COLUMNS
 
-STATIC: Final = "voices-static"
 # Facets count rows within a time limit: these columns have an index or few rows.
 TABLES: Final[dict[str, dict[str, Any]]] = {
     "speakers": {"description": "A voice.", "label_column": "name", "sort": "name"},
@@ -28,7 +27,6 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "sort_desc": "id",
         "facets": ["model_type", "model_version"],
     },
-    "schema_migrations": {"description": "The migrations that were applied to this database."},
     "v_runs": {
         "description": "The history with file, speaker and status; a run has a row an output.",
         "sort_desc": "start_time",
@@ -40,56 +38,21 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "facets": ["model_type", "model_version"],
     },
     "v_leaderboard": {
-        "description": "Models by what they reached: the highest mean SI-SNRi first.",
+        "description": "Measurements and failed runs of models: the highest mean SI-SNRi first.",
         "sort_desc": "mean_si_snri",
     },
 }
-_RUNS: Final = """
-SELECT min(start_time) AS start_time, status, operation_type, model_type, model_version,
-  count(*) AS outputs, group_concat(filename, ', ') AS files,
-  group_concat(DISTINCT speaker) AS speakers, min(error) AS error, run_id
-FROM v_runs
-WHERE id IN (SELECT id FROM processing_history {which})
-GROUP BY run_id, status, operation_type, model_type, model_version
-ORDER BY min(start_time) {order}
-"""
-_FAILED: Final = "WHERE NOT success AND end_time IS NOT NULL"
 QUERIES: Final[dict[str, dict[str, str]]] = {
-    "leaderboard": {
-        "title": "Leaderboard",
-        "description": "Which model is best? The highest mean SI-SNRi first.",
-        "sql": """
-SELECT model_type, model_version, n, failures, mean_si_snri, min_si_snri, max_si_snri, mean_sdri,
-  mean_real_time_factor, mean_memory_usage, mean_processing_time
-FROM v_leaderboard
-ORDER BY mean_si_snri DESC, model_type, model_version
-""",
-    },
-    "recent_runs": {
-        "title": "Recent runs",
-        "description": "What was done last? The runs of the newest 300 rows, a row each.",
-        "sql": _RUNS.format(which="ORDER BY start_time DESC LIMIT 300", order="DESC"),
-    },
-    "failures": {
-        "title": "Failures",
-        "description": "What failed? The newest, a row for each run.",
-        "sql": _RUNS.format(which=f"{_FAILED} ORDER BY start_time DESC LIMIT 1000", order="DESC"),
-    },
     "errors": {
         "title": "Errors",
         "description": "Why did runs fail? Grouped by the first line of the error.",
         "sql": """
 SELECT error, count(DISTINCT run_id) AS runs, max(start_time) AS latest, min(filename) AS a_file
 FROM v_runs
-WHERE id IN (SELECT id FROM processing_history WHERE NOT success AND end_time IS NOT NULL)
+WHERE status = 'failed'
 GROUP BY error
 ORDER BY runs DESC, error
 """,
-    },
-    "unfinished": {
-        "title": "Unfinished",
-        "description": "What is still running, or was killed? The oldest first, a row each run.",
-        "sql": _RUNS.format(which="WHERE end_time IS NULL AND NOT success", order=""),
     },
     "per_speaker": {
         "title": "Per speaker",
@@ -113,29 +76,22 @@ def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         name: What the database is called.
         columns: The names of the columns of each table and view.
     """
-    described = {
-        table: {**facts, "columns": _about(columns.get(table, ()))}
-        for table, facts in TABLES.items()
+    about = {
+        table: {column: COLUMNS[column].about for column in names if column in COLUMNS}
+        for table, names in columns.items()
     }
-    queries = {
-        key: {**query, "sql": query["sql"].strip(), "hide_sql": True}
-        for key, query in QUERIES.items()
-    }
-    about = "The record of voice-separation work, read-only. Times are UTC."
     return {
         "title": f"Voices: {name}",
-        "description": about,
-        "extra_css_urls": [f"/{STATIC}/web.css"],
+        "description": "The record of voice-separation work, read-only. Times are UTC.",
+        "extra_css_urls": ["/voices-static/web.css"],
         "databases": {
             "voices": {
                 "title": name,
                 "description": "Tables hold the record; views (v_...) show it with names.",
-                "tables": described,
-                "queries": queries,
+                "tables": {
+                    table: {**facts, "columns": about[table]} for table, facts in TABLES.items()
+                },
+                "queries": {key: {**query, "hide_sql": True} for key, query in QUERIES.items()},
             }
         },
     }
-
-
-def _about(names: Sequence[str]) -> dict[str, str]:
-    return {name: COLUMNS[name].about for name in names if name in COLUMNS and COLUMNS[name].about}

@@ -1,6 +1,6 @@
 """Out and in: the record as JSON lines, tables as CSV, and records merged without doubling.
 
-``export`` writes what ``tables`` puts in order. ``reading`` opens inputs, which are ``sources``:
-``texts`` (JSON lines, CSV) and ``databases``; ``values`` types their records by the schema,
-``matching`` finds which are here already, ``merging`` adds the others.
+``export`` writes what ``tables`` puts in order. ``reading`` opens inputs, which are ``sources``
+(JSON lines, CSV, mappings) or ``databases``; ``values`` types their records by the schema,
+``matching`` finds which are here already, ``merging`` adds the others. ``methods`` is the door.
 """

@@ -6,24 +6,19 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
 from voices_peewee.database.sqlite import VoicesSqlite
+from voices_peewee.database.store import Store
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
 from voices_peewee.exchange.sources import Refuse, Row, Source
 from voices_peewee.exchange.tables import TABLES
 from voices_peewee.migrations import runner as migrations
+from voices_peewee.migrations.history import HISTORY_TABLE
 
-# What tells the original's tables from another application's of the same names.
-_REQUIRED: Final = {
-    "speakers": {"id", "name"},
-    "processed_files": {"id", "filename"},
-    "processing_history": {"id", "processed_file_id", "operation_type"},
-    "model_performance": {"id", "processing_history_id"},
-}
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
@@ -36,8 +31,7 @@ class Database(Source):
 
     Args:
         path: The file.
-        known: The names of the migrations that this code knows.
-        timeout: How long to wait for another program's lock (s).
+        store: The database that the records go to.
 
     Raises:
         NotVoicesError: It belongs to another application.
@@ -48,37 +42,31 @@ class Database(Source):
     is_text = True
     is_database = True
 
-    def __init__(self, path: str, *, known: Sequence[str], timeout: float) -> None:
-        super().__init__(path, "speakers", tuple(TABLES))
-        self._path, self._timeout = os.path.realpath(path), timeout
-        self._before, self._done, self._total = self._facts(), 0, 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        with Translated(self.label, timeout):
-            self._connection = _connect(self._path, timeout)
-        try:
-            with Translated(self.label, timeout):
-                self._columns = self._look(known)
-        except BaseException:
-            self.close()
-            raise
-
-    def _look(self, known: Sequence[str]) -> dict[str, list[str]]:
-        """Return the columns of our tables; everything is read as of this moment."""
-        self._connection.execute("BEGIN")
-        columns = self._tables()
-        is_ours = "name" in columns.get(migrations.HISTORY_TABLE, ())
-        if is_ours:
-            self._bring_up_to_date(known)
+    def __init__(self, path: str, store: Store) -> None:
+        super().__init__(path, "speakers", TABLES)
+        self._path, self._timeout = os.path.realpath(path), store.timeout
+        self._before, self._done = self._facts(), 0
+        ours = migrations.names([migrations.package_directory()])
+        known = [*ours, *migrations.applied(store.database)]
+        with Translated(self.label, self._timeout), ExitStack() as opened:
+            self._connection = opened.enter_context(closing(_connect(self._path, self._timeout)))
+            self._connection.execute("BEGIN")  # everything is read as of this moment
             columns = self._tables()
-        self.is_original = not is_ours
-        missing = [name for name, marks in _REQUIRED.items() if marks - {*columns.get(name, ())}]
-        if self.is_original and missing:
-            self._refuse_stranger([*columns])
-        found = {name: columns[name] for name in TABLES if name in columns}
-        for name in found:
-            (count,) = self._connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
-            self._total += count
-        return found
+            self.is_original = "name" not in columns.get(HISTORY_TABLE, ())
+            if self.is_original:
+                self._require_original(columns)
+            elif self._missing(ours, known):
+                folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="voices-import-"))
+                self._connection = self._newer(Path(folder, "voices.db"), ours)
+                opened.callback(self._connection.close)
+                columns = self._tables()
+            self._columns = {name: columns[name] for name in TABLES}
+            self._total = sum(map(self._count, TABLES))
+            self._opened = opened.pop_all()
+
+    def _count(self, table: str) -> int:
+        count: int = self._connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608
+        return count
 
     def _tables(self) -> dict[str, list[str]]:
         """Return the columns of each table, in small letters: SQLite tells no others apart."""
@@ -88,35 +76,35 @@ class Database(Source):
             for (name,) in execute(_NAMES).fetchall()
         }
 
-    def _bring_up_to_date(self, known: Sequence[str]) -> None:
-        sql = f'SELECT name FROM "{migrations.HISTORY_TABLE}"'  # noqa: S608
+    def _require_original(self, columns: dict[str, list[str]]) -> None:
+        if all("id" in columns.get(name, ()) for name in TABLES):
+            return
+        shown = ", ".join([*columns][:3]) + (", …" if len(columns) > 3 else "")
+        what = f"of another application ({shown})" if columns else "without tables"
+        raise NotVoicesError(self.label, f"it is a database {what}")
+
+    def _missing(self, ours: Sequence[str], known: Sequence[str]) -> set[str]:
+        """Return which migrations of ours it lacks."""
+        sql = f'SELECT name FROM "{HISTORY_TABLE}"'  # noqa: S608
         applied = [str(name) for (name,) in self._connection.execute(sql)]
         if unknown := [name for name in applied if name not in known]:
             raise DatabaseNewerError(self.label, unknown)
-        ours = migrations.names([migrations.package_directory()])
-        if {*ours} <= {*applied}:
-            return
-        self._folder = tempfile.TemporaryDirectory(prefix="voices-import-")
-        path = os.path.join(self._folder.name, "voices.db")  # noqa: PTH118
+        return {*ours} - {*applied}
+
+    def _newer(self, path: Path, ours: Sequence[str]) -> sqlite3.Connection:
+        """Open a copy that is brought up to date."""
         with closing(sqlite3.connect(path)) as copy:
             self._connection.backup(copy)
-            marks = ", ".join("?" * len(ours))
-            sql = f'DELETE FROM "{migrations.HISTORY_TABLE}" WHERE name NOT IN ({marks})'  # noqa: S608
+            marks = ", ".join("?" * len(ours))  # those of an application's own are not needed
+            sql = f'DELETE FROM "{HISTORY_TABLE}" WHERE name NOT IN ({marks})'  # noqa: S608
             copy.execute(sql, ours)
             copy.commit()
-        self._connection.close()
-        database = VoicesSqlite(path, timeout=self._timeout)
+        database = VoicesSqlite(str(path), timeout=self._timeout)
         try:
             migrations.upgrade(database, [migrations.package_directory()])
         finally:
             database.close_all()
-        self._connection = _connect(path, self._timeout)
-        self._connection.execute("BEGIN")
-
-    def _refuse_stranger(self, names: Sequence[str]) -> None:
-        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        what = f"of another application ({shown})" if names else "without tables"
-        raise NotVoicesError(self.label, f"it is a database {what}")
+        return _connect(str(path), self._timeout)
 
     def rows(self, refuse: Refuse) -> Iterator[Row]:  # noqa: ARG002 - there are no broken lines
         """Yield the records by table and id, recordings before their stems.
@@ -127,8 +115,7 @@ class Database(Source):
         with Translated(self.label, self._timeout):
             for table, columns in self._columns.items():
                 order = "recording_id IS NOT NULL, id" if "recording_id" in columns else "id"
-                chosen = ", ".join(f'"{name}"' for name in columns)
-                at = columns.index("id")
+                chosen, at = ", ".join(f'"{name}"' for name in columns), columns.index("id")
                 sql = f'SELECT {chosen} FROM "{table}" ORDER BY {order}'  # noqa: S608
                 for values in self._connection.execute(sql):
                     self._done += 1
@@ -150,9 +137,7 @@ class Database(Source):
 
     def close(self) -> None:
         """Close the database, and remove the copy of an older one."""
-        self._connection.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._opened.close()
 
 
 def _is_still(path: str) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
@@ -14,8 +13,8 @@ from voices_peewee.database.forks import is_open_here
 from voices_peewee.database.server_url import as_server
 from voices_peewee.database.store import Store, kind_of
 from voices_peewee.errors import ExportError, NotFoundError, QueryError
-from voices_peewee.exchange.tables import OwnTable, Table, around, chosen
-from voices_peewee.rendering.json_csv import csv_lines, harmless, json_text
+from voices_peewee.exchange.tables import Table, around, chosen
+from voices_peewee.rendering.json_csv import csv_lines, harmless
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
@@ -79,7 +78,7 @@ def export_and_delete(store: Store, instance: BaseModel, target: Target) -> Expo
 
 
 class _Job:
-    """One export: the parts of tables in order, and how many rows of each are written."""
+    """One export: tables in order, and how many rows of each are written."""
 
     def __init__(self, store: Store, parts: Sequence[Table], progress: Progress | None) -> None:
         self._store, self._parts, self._progress = store, parts, progress
@@ -95,8 +94,12 @@ class _Job:
         if not isinstance(target, str | os.PathLike):
             self._run(target, write)
             return Exported(self._rows, None)
-        path = _place(target, overwrite=overwrite)
-        with _file(path, overwrite=overwrite) as stream:
+        path = _place(target)
+        with (
+            file_errors(ExportError, path),
+            whole_file(path, overwrite=overwrite) as partial,
+            partial.open("wb") as stream,
+        ):
             self._run(stream, write)
         return Exported(self._rows, path)
 
@@ -110,10 +113,8 @@ class _Job:
         """Write an object a line; of several tables the last line tells the rows of each."""
         for part in self._parts:
             before = f'{{"table": {_ENCODE(part.name)}, '
-            make = _own_object if isinstance(part, OwnTable) else _object
-            names = part.columns
             for batch in self._batches(part):
-                rows = [make(dict(zip(names, values, strict=True))) for values in batch]
+                rows = [_object(dict(zip(part.columns, row, strict=True))) for row in batch]
                 stream.write("".join([f"{before}{row[1:]}\n" for row in rows]).encode())
         if len(self._rows) > 1:
             stream.write(f"{_ENCODE({'table': 'end', 'rows': self._rows})}\n".encode())
@@ -138,10 +139,6 @@ def _object(record: Mapping[str, object]) -> str:
         return harmless(_ENCODE(record))
     except (TypeError, ValueError):  # what only another program can have stored
         return dump_json({name: _text_or_value(value) for name, value in record.items()})
-
-
-def _own_object(record: Mapping[str, object]) -> str:
-    return json_text({name: _text_or_value(value) for name, value in record.items()})
 
 
 def _text_or_value(value: object) -> object:
@@ -175,7 +172,7 @@ def _form(form: str | None, target: Target) -> str:
     return suffix[1:] or "jsonl"
 
 
-def _place(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def _place(target: str | os.PathLike[str]) -> Path:
     """Return where a file goes.
 
     Raises:
@@ -187,23 +184,8 @@ def _place(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if server := as_server(name):
         raise ExportError(server, _TO_SERVER)
     path = Path(os.path.abspath(name))
-    if name.endswith("/") or path.is_dir():
-        raise ExportError(path, "it is a folder; name a file")
-    if not overwrite or not path.exists():
-        return path
     if is_open_here(path):
         raise ExportError(path, "it belongs to the database")
-    if not path.is_file():
+    if name.endswith("/") or (path.exists() and not path.is_file()):
         raise ExportError(path, "it is not a regular file")
     return path
-
-
-@contextmanager
-def _file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Give a file to write that gets its name when it is whole."""
-    with (
-        file_errors(ExportError, path),
-        whole_file(path, overwrite=overwrite) as partial,
-        partial.open("wb") as stream,
-    ):
-        yield stream

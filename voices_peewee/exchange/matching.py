@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
+from voices_peewee.schema.fields import short
 from voices_peewee.schema.models import BaseModel
 
 Data = dict[str, Any]
 
 LOOKUP: Final = 500  # values in one question
+_TOLD: Final = 3  # values of a conflict
 
 
 class Rule(NamedTuple):
@@ -20,42 +22,37 @@ class Rule(NamedTuple):
 
     ``lookup`` names the field, and the value, by which rows that may be the same are found.
     ``is_same`` decides; where its last argument is true the two are surely one row, because
-    they were made in the same microsecond.
+    they were made in the same microsecond, as ``made`` tells.
     """
 
     lookup: Callable[[Typed], tuple[str, Any]]
     is_same: Callable[[Typed, Data, bool], bool]
-    made: str
-
-
-def _by_name(typed: Typed) -> tuple[str, Any]:
-    return "name", typed.data["name"]
-
-
-def _is_found(typed: Typed, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
-    return True
+    made: str = "created_at"
 
 
 def _by_path(typed: Typed) -> tuple[str, Any]:
     data = typed.data
-    if data["recording"] is not None and data["processed_path"] is None:  # a voice
+    if _is_voice(data):
         return "recording", data["recording"]
-    for name in ("processed_path", "original_path", "content_hash"):
-        if data[name] is not None:
-            return name, data[name]
-    return "filename", data["filename"]
+    names = ("processed_path", "original_path", "content_hash")
+    name = next((name for name in names if data[name] is not None), "filename")
+    return name, data[name]
+
+
+def _is_voice(data: Data) -> bool:
+    return data["recording"] is not None and data["processed_path"] is None
 
 
 def _is_same_file(typed: Typed, ours: Data, is_one: bool) -> bool:
     theirs = typed.data
-    same = ("recording", "original_path", "processed_path")
+    same = ["recording", "original_path", "processed_path"]
+    if theirs["original_path"] is None:
+        same.append("filename")
     if any(theirs[name] != ours[name] for name in same):
         return False
     if not _agree(theirs, ours, "content_hash"):
         return False
-    if theirs["original_path"] is None and theirs["filename"] != ours["filename"]:
-        return False
-    if theirs["recording"] is not None and theirs["processed_path"] is None:
+    if _is_voice(theirs):
         return bool(theirs["speaker"] == ours["speaker"])
     return is_one or _agree(theirs, ours, "speaker")
 
@@ -77,8 +74,7 @@ def _is_same_run(typed: Typed, ours: Data, is_one: bool) -> bool:
     if _has_name(typed):
         # Its first output moves a run's row from the recording to the stem.
         has_moved = not is_one and (theirs["end_time"] is None) != (ours["end_time"] is None)
-        is_there = theirs["processed_file"] == ours["processed_file"]
-        return theirs["run_id"] == ours["run_id"] and (is_there or has_moved)
+        return bool(theirs["processed_file"] == ours["processed_file"]) or has_moved
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
     return is_alike and (is_one or "start_time" in typed.assumed)
 
@@ -87,34 +83,18 @@ def _has_name(typed: Typed) -> bool:
     return "run_id" in typed.data and "run_id" not in typed.assumed
 
 
-def _by_history(typed: Typed) -> tuple[str, Any]:
-    return "processing_history", typed.data["processing_history"]
+def _is_found(typed: Typed, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
+    return True
 
 
 _RULES: Final = {
-    "speakers": Rule(_by_name, _is_found, "created_at"),
-    "processed_files": Rule(_by_path, _is_same_file, "created_at"),
+    "speakers": Rule(lambda typed: ("name", typed.data["name"]), _is_found),
+    "processed_files": Rule(_by_path, _is_same_file),
     "processing_history": Rule(_by_run, _is_same_run, "start_time"),
-    "model_performance": Rule(_by_history, _is_found, "created_at"),
+    "model_performance": Rule(
+        lambda typed: ("processing_history", typed.data["processing_history"]), _is_found
+    ),
 }
-
-
-def _rule(model: type[BaseModel]) -> Rule:
-    """Return a table's rule; without one a row is the same where all of it is."""
-    fields = [field.name for field in model._meta.sorted_fields if field.name != "id"]
-    first = next(
-        (
-            field.name
-            for field in model._meta.sorted_fields
-            if not field.null and field.name != "id"
-        ),
-        fields[0],
-    )
-    return _RULES.get(model._meta.table_name) or Rule(
-        lambda typed: (first, typed.data[first]),
-        lambda typed, ours, _: all(typed.data[name] == ours[name] for name in fields),
-        "",
-    )
 
 
 class Matcher:
@@ -128,7 +108,7 @@ class Matcher:
 
     def __init__(self, store: Store, model: type[BaseModel], last: int) -> None:
         self._store, self._model, self._last = store, model, last
-        self._rule = _rule(model)
+        self._rule = _RULES[model._meta.table_name]
         self._claimed: set[int] = set()
 
     def match(self, batch: Sequence[Typed]) -> list[tuple[Typed, BaseModel | None, bool]]:
@@ -137,19 +117,17 @@ class Matcher:
         Records that were made at the same time as a row come first; a name alone decides only
         where a single row is left that has it.
         """
-        rows = self._candidates(batch)
-        found = [self._choose(typed, rows[self._rule.lookup(typed)], True) for typed in batch]
+        keys = [self._rule.lookup(typed) for typed in batch]
+        rows = self._candidates(keys)
+        pairs = list(zip(batch, keys, strict=True))
+        found = [self._choose(typed, rows[key], surely=True) for typed, key in pairs]
         return [
-            (typed, row, True)
-            if row is not None
-            else (typed, self._choose(typed, rows[self._rule.lookup(typed)], False), False)
-            for typed, row in zip(batch, found, strict=True)
+            (typed, row or self._choose(typed, rows[key], surely=False), row is not None)
+            for (typed, key), row in zip(pairs, found, strict=True)
         ]
 
-    def _candidates(self, batch: Sequence[Typed]) -> dict[tuple[str, Any], list[BaseModel]]:
-        found: dict[tuple[str, Any], list[BaseModel]] = {
-            self._rule.lookup(typed): [] for typed in batch
-        }
+    def _candidates(self, keys: list[tuple[str, Any]]) -> dict[tuple[str, Any], list[BaseModel]]:
+        found: dict[tuple[str, Any], list[BaseModel]] = {key: [] for key in keys}
         for name in {name for name, _ in found}:
             wanted = iter([value for other, value in found if other == name])
             while some := list(islice(wanted, LOOKUP)):
@@ -162,7 +140,7 @@ class Matcher:
         query = self._store.query(model).where(model._meta.fields[name].in_(values))
         yield from query.where(model.id <= self._last).order_by(model.id).all()
 
-    def _choose(self, typed: Typed, rows: list[BaseModel], surely: bool) -> BaseModel | None:
+    def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
         fitting = [
             row
             for row in rows
@@ -170,21 +148,20 @@ class Matcher:
             and (not surely or self._made_together(typed, row))
             and self._rule.is_same(typed, row.__data__, surely)
         ]
-        if not fitting:
-            return None
         same = [row for row in fitting if not differences(typed, row)]
         if not same and len(fitting) > 1 and not surely and not _has_name(typed):
             return None
-        chosen = (same or fitting)[0]
-        self._claimed.add(chosen.id)
+        chosen = next(iter(same or fitting), None)
+        if chosen is not None:
+            self._claimed.add(chosen.id)
         return chosen
 
     def _made_together(self, typed: Typed, row: BaseModel) -> bool:
         made = self._rule.made
-        return made != "" and made not in typed.assumed and typed.data[made] == row.__data__[made]
+        return made not in typed.assumed and bool(typed.data[made] == row.__data__[made])
 
 
-_EMPTY: Final[tuple[object, ...]] = (None, [], {})
+EMPTY: Final[tuple[object, ...]] = (None, [], {})
 _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 
 
@@ -201,7 +178,18 @@ def differences(typed: Typed, row: BaseModel) -> list[str]:
         name
         for name, value in typed.data.items()
         if value != ours[name]
-        and value not in _EMPTY
+        and value not in EMPTY
         and name not in _UNCOMPARED
         and name not in typed.assumed
     ]
+
+
+def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
+    """Say which values of a row were kept, and what the record has."""
+    told = ", ".join(
+        f"{name} {short(row.__data__[name])} (there {short(typed.data[name])})"
+        for name in different[:_TOLD]
+    )
+    more = f" and {len(different) - _TOLD} more" if len(different) > _TOLD else ""
+    where = f"{typed.source.label!r}, {typed.source.unit} {typed.number}"
+    return f"{where}: {row._meta.table_name} {row.id} keeps its {told}{more}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -14,18 +13,57 @@ import peewee as pw
 from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, InvalidValueError
-from voices_peewee.exchange.matching import LOOKUP, Matcher, differences
+from voices_peewee.exchange.matching import EMPTY, LOOKUP, Matcher, conflict, differences
 from voices_peewee.exchange.reading import Input, clause, open_inputs
-from voices_peewee.exchange.report import KEPT, Imported, Problems, conflict_told, refused
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.values import Typed, Typer
-from voices_peewee.migrations import runner as migrations
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
 
 Progress = Callable[[int, int], None]
 
 _BATCH: Final = 1000
+_KEPT: Final = 1000  # sentences of each kind; an input may have millions
+
+
+@dataclass
+class Counts:
+    """How many records of one table were added, were the same, and so on.
+
+    ``conflicts`` are records of rows that are here with other values: ours were kept.
+    """
+
+    added: int = 0
+    same: int = 0
+    updated: int = 0
+    conflicts: int = 0
+
+
+@dataclass
+class Imported:
+    """What an import did.
+
+    Args:
+        tables: The counts of each table.
+        is_dry_run: Whether nothing was written.
+        conflicts: What was different here, in sentences; the first thousand.
+        notes: What was assumed or left out.
+    """
+
+    tables: dict[str, Counts] = field(default_factory=lambda: {name: Counts() for name in TABLES})
+    is_dry_run: bool = False
+    conflicts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> int:
+        """How many rows were added or updated."""
+        return sum(counts.added + counts.updated for counts in self.tables.values())
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence, once."""
+        if sentence not in self.notes and len(self.notes) < _KEPT:
+            self.notes.append(sentence)
 
 
 class _TakenBackError(Exception):
@@ -41,10 +79,7 @@ def import_records(
     on_progress: Progress | None = None,
 ) -> Imported:
     """Import records in one transaction; see ``ExchangeMethods.import_records``."""
-    with store.reading():
-        known = [*migrations.names([migrations.package_directory()])]
-        known += migrations.applied(store.database)
-    sources = open_inputs(source, table=table, known=known, timeout=store.timeout)
+    sources = open_inputs(source, table, store)
     work = _Import(store, sources, Imported(is_dry_run=dry_run), on_progress)
     try:
         with _writing(store):
@@ -78,13 +113,21 @@ def _writing(store: Store) -> Iterator[None]:
 
 
 class _Import:
-    """Reads sources in batches of one table, and reports."""
+    """Reads sources in batches of one table, and keeps what was wrong."""
 
     def __init__(
         self, store: Store, sources: Sequence[Source], report: Imported, tell: Progress | None
     ) -> None:
-        self._store, self._sources, self.report, self._tell = store, sources, report, tell
-        self._problems = Problems()
+        self.store, self.report = store, report
+        self._sources, self._tell = sources, tell
+        self._problems: list[InputError] = []
+        self._bad = 0
+
+    def refuse(self, error: InputError) -> None:
+        """Keep what is wrong with a record: the import goes on only to tell all of it."""
+        self._bad += 1
+        if len(self._problems) < _KEPT:
+            self._problems.append(error)
 
     def run(self) -> None:
         """Import everything.
@@ -94,14 +137,17 @@ class _Import:
         """
         for group in _groups(self._sources):
             tables = {name for source in group for name in (*source.tables, source.table) if name}
-            scope = _Scope(self._store, tables, self.report, self._problems)
+            scope = _Scope(self, tables)
             for source in group:
                 try:
                     self._read(source, scope)
                 except OSError as error:
                     raise source.error(clause(error)) from error
                 self._progress()
-        self._problems.end()
+        if self._bad > 1:
+            raise InputError.several(self._problems, self._bad)
+        if self._problems:
+            raise self._problems[0]
         if self.report.is_dry_run:
             raise _TakenBackError
 
@@ -109,11 +155,11 @@ class _Import:
         typers = {name: Typer(model, source, self.report.note) for name, model in TABLES.items()}
         batch: list[Typed] = []
         present = ("", False)
-        for row in source.rows(self._problems.add):
+        for row in source.rows(self.refuse):
             try:
                 typed = typers[row.table].read(row)
             except InputError as error:
-                self._problems.add(error)
+                self.refuse(error)
                 scope.miss(row.table, row.values.get("id"))
                 continue
             kind = (row.table, typed.data.get("recording") is not None)
@@ -143,47 +189,6 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     return [*whole, sorted(parts, key=lambda one: order.get(one.table, -1))]
 
 
-class _Ids:
-    """Which row of ours each record is: two arrays where the ids come in order, as exports are."""
-
-    def __init__(self) -> None:
-        self._sections: list[tuple[array[int], array[int]]] = []
-        self._others: dict[int, int] = {}
-        self._missed: set[str] = set()
-
-    def add(self, theirs: int, ours: int) -> None:
-        """Keep a pair."""
-        for keys, values in self._sections:
-            if theirs > keys[-1]:
-                keys.append(theirs)
-                values.append(ours)
-                return
-        if len(self._sections) < _SECTIONS:
-            self._sections.append((array("q", [theirs]), array("q", [ours])))
-        else:
-            self._others[theirs] = ours
-
-    def get(self, theirs: int) -> int | None:
-        """Return the id of ours, or None."""
-        for keys, values in self._sections:
-            at = bisect_left(keys, theirs)
-            if at < len(keys) and keys[at] == theirs:
-                return values[at]
-        return self._others.get(theirs)
-
-    def miss(self, theirs: object) -> None:
-        """Keep that a record is there, and bad."""
-        if len(self._missed) < KEPT * KEPT:
-            self._missed.add(str(theirs))
-
-    def misses(self, theirs: object) -> bool:
-        """Whether a record is there, and bad."""
-        return str(theirs) in self._missed
-
-
-_SECTIONS: Final = 8
-
-
 class _Scope:
     """Sources whose ids mean the same, on their way into the database.
 
@@ -191,24 +196,20 @@ class _Scope:
     row of the database.
 
     Args:
-        store: The open database, in a transaction.
+        work: The import.
         tables: The tables that the sources are known to have.
-        report: Where it is counted.
-        problems: Where bad records go.
     """
 
-    def __init__(
-        self, store: Store, tables: Iterable[str], report: Imported, problems: Problems
-    ) -> None:
-        self._store, self._report, self._problems = store, report, problems
+    def __init__(self, work: _Import, tables: Iterable[str]) -> None:
+        self._work, self._report = work, work.report
         self._own, self._foreign = set(tables), set[str]()
         self._tables: dict[str, _Table] = {}
-        self._ids = {name: _Ids() for name in TABLES}
+        self._ids: dict[str, dict[int, int]] = {name: {} for name in TABLES}  # theirs: ours
+        self._missed: set[tuple[str, str]] = set()
 
     def miss(self, table: str, key: object) -> None:
         """Keep that a record is bad: what refers to it is not told as well."""
-        if key is not None:
-            self._ids[table].miss(key)
+        self._missed.add((table, str(key)))
 
     def write(self, table: str, batch: list[Typed]) -> None:
         """Match and insert records of one table, either recordings or what belongs to some."""
@@ -236,41 +237,41 @@ class _Scope:
             place.model.update(news).where(place.model.id == row.id).execute()
             counts.updated += 1
         if left := [name for name in different if name not in news]:
-            self._report.conflict(place.name, conflict_told(typed, row, left))
+            counts.conflicts += 1
+            if len(self._report.conflicts) < _KEPT:
+                self._report.conflicts.append(conflict(typed, row, left))
         if not different:
             counts.same += 1
 
     def _table(self, table: str, first: Typed) -> _Table:
         """Return the state of a table, made when its first record comes."""
         if table in self._foreign:
-            reason = f"{table} come after the records that refer to them; they must come first"
-            raise first.source.error(reason, first.number)
+            raise first.error(
+                f"{table} come after the records that refer to them; they must come first"
+            )
         self._own.add(table)
         if table not in self._tables:
             has_ids = first.key is not None
-            self._tables[table] = _Table(self._store, TABLES[table], has_ids=has_ids)
+            self._tables[table] = _Table(self._work.store, TABLES[table], has_ids=has_ids)
         return self._tables[table]
 
     def _named(self, place: _Table, batch: Sequence[Typed]) -> list[Typed]:
         """Return the records that may be told from each other by their ids."""
-        ids, fine = self._ids[place.name], []
-        now: set[int] = set()
+        ids, fine, now = self._ids[place.name], [], set[int]()
         for typed in batch:
             key = typed.key
             if key is None and place.has_ids:
-                self._refuse(
-                    place.name, typed, typed.source.error("it is missing", typed.number, "id")
-                )
-            elif key is not None and (key in now or ids.get(key) is not None):
+                self._refuse(place.name, typed, typed.error("it is missing", "id"))
+            elif key is not None and (key in now or key in ids):
                 reason = f"there are two records with the id {key}"
-                self._refuse(place.name, typed, typed.source.error(reason, typed.number, "id"))
+                self._refuse(place.name, typed, typed.error(reason, "id"))
             else:
                 now.add(key or 0)
                 fine.append(typed)
         return fine
 
     def _refuse(self, table: str, typed: Typed, error: InputError) -> None:
-        self._problems.add(error)
+        self._work.refuse(error)
         self.miss(table, typed.key)
 
     def _linked(self, place: _Table, batch: list[Typed]) -> list[Typed]:
@@ -291,12 +292,12 @@ class _Scope:
         if ours is not None:
             typed.data[link.name] = ours
             return True
-        if self._ids[parent].misses(key):  # the reason is told already
+        if (parent, str(key)) in self._missed:  # the reason is told already
             self.miss(table, typed.key)
             return False
         where = "here" if is_ours else "in the input before it"
         reason = f"{parent} has no id {key} {where}"
-        self._refuse(table, typed, typed.source.error(reason, typed.number, link.column_name))
+        self._refuse(table, typed, typed.error(reason, link.column_name))
         return False
 
     def _look_up(
@@ -305,7 +306,7 @@ class _Scope:
         """Take ids for those of this database, where the input does not hold what they refer to."""
         ids = self._ids[parent]
         wanted = {typed.data[link.name] for typed in batch} - {None}
-        if not (wanted := {key for key in wanted if ids.get(key) is None}):
+        if not (wanted := wanted - ids.keys()):
             return
         if parent != table:
             self._foreign.add(parent)
@@ -314,13 +315,12 @@ class _Scope:
         )
         left, key = iter(sorted(wanted)), TABLES[parent].id
         while some := list(islice(left, LOOKUP)):
-            rows = TABLES[parent].select(key).where(key.in_(some)).order_by(key).tuples()
-            for (found,) in rows.iterator():
-                ids.add(found, found)
+            rows = TABLES[parent].select(key).where(key.in_(some)).tuples()
+            ids.update((found, found) for (found,) in rows.iterator())
 
     def _remember(self, table: str, typed: Typed, ours: int) -> None:
         if typed.key is not None:
-            self._ids[table].add(typed.key, ours)
+            self._ids[table][typed.key] = ours
 
     def _add(self, place: _Table, batch: Sequence[Typed]) -> None:
         """Insert records; where the database refuses one, find it by halves."""
@@ -330,7 +330,7 @@ class _Scope:
             place.insert(batch)
         except InvalidValueError as error:
             if len(batch) == 1:
-                self._refuse(place.name, batch[0], refused(batch[0], place.name, error))
+                self._refuse(place.name, batch[0], batch[0].error(str(error)))
                 return
             middle = len(batch) // 2
             self._add(place, batch[:middle])
@@ -399,7 +399,7 @@ def _news(
     if isinstance(row, ProcessingHistory):
         has_ended_there = row.end_time is None and theirs["end_time"] is not None
         return {name: theirs[name] for name in different} if has_ended_there else {}
-    news = {name: theirs[name] for name in different if ours[name] in (None, {}, [])}
+    news = {name: theirs[name] for name in different if ours[name] in EMPTY}
     if news and isinstance(row, ProcessedFile) and is_one:
         news["updated_at"] = max(theirs["updated_at"], row.updated_at)
     return news

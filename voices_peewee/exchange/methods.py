@@ -11,8 +11,8 @@ from voices_peewee.database.store import HasStore
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey
     from voices_peewee.exchange.export import Exported, Progress, Target
+    from voices_peewee.exchange.merging import Imported
     from voices_peewee.exchange.reading import Input
-    from voices_peewee.exchange.report import Imported
     from voices_peewee.schema.models import BaseModel
 
 

@@ -7,36 +7,32 @@ import stat
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
-from io import BufferedReader, BytesIO, FileIO, RawIOBase
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
 from voices_peewee.database.forks import is_open_here
 from voices_peewee.database.server_url import as_server
+from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.sources import Records, Source, table_of_file
+from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file
 from voices_peewee.exchange.tables import TABLES, table_named
-from voices_peewee.exchange.texts import Csv, JsonLines
 
 AnyPath = str | os.PathLike[str]
 Input = AnyPath | IO[Any] | Iterable[AnyPath] | Iterable[Mapping[str, Any]]
 
 _STDIN: Final = "-"
 _SQLITE: Final = b"SQLite format 3\0"
-_GZIP: Final = b"\x1f\x8b"
 _FROM_SERVER: Final = "a server is no file; use 'voices --db URL export | voices import -'"
 
 
-def open_inputs(
-    inputs: Input, *, table: str | None, known: Sequence[str], timeout: float
-) -> list[Source]:
+def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
     """Open all inputs; where one cannot be opened, none is left open.
 
     Args:
         inputs: What is named or given.
         table: What their records are, where they do not say so.
-        known: The migrations that another database may have.
-        timeout: How long to wait for another database's lock (s).
+        store: The database that they go to.
 
     Raises:
         QueryError: There is no such table.
@@ -45,13 +41,12 @@ def open_inputs(
         DatabaseNewerError: A database is newer than this code.
     """
     try:
-        table = None if table is None else table_named(table)
+        opener = _Opener(None if table is None else table_named(table), store)
     except ValueError as error:
         raise QueryError.unknown_field(str(table), TABLES, "table") from error
-    opener, opened = _Opener(table, known, timeout), list[Source]()
+    opened: list[Source] = []
     try:
-        for one in _listed(inputs):
-            opened.append(opener.open(one))
+        opened.extend(opener.open(one) for one in _listed(inputs))
     except BaseException:
         for source in opened:
             source.close()
@@ -63,17 +58,13 @@ class _Opener(NamedTuple):
     """Opens inputs, with what all of them need."""
 
     table: str | None
-    known: Sequence[str]
-    timeout: float
+    store: Store
 
     def open(self, one: object) -> Source:
         if one == _STDIN:
             return self._standard_input()
         if isinstance(one, str | os.PathLike):
-            path = os.fspath(one)
-            if server := as_server(path):
-                raise InputError(server, _FROM_SERVER)
-            return self._file(path)
+            return self._file(os.fspath(one))
         if hasattr(one, "read"):
             return self._stream(_binary(one), str(getattr(one, "name", "input")))
         return Records(one, self.table)  # type: ignore[arg-type] # what is left of Input
@@ -87,48 +78,44 @@ class _Opener(NamedTuple):
             raise InputError("standard input", clause(error)) from error
 
     def _file(self, path: str) -> Source:
+        if server := as_server(path):
+            raise InputError(server, _FROM_SERVER)
         # Before it is opened: closing it would drop the locks that this process holds on it.
         if is_open_here(path):
             raise InputError(path, "it is this database itself")
         stream = _open_file(path)
         try:
-            return self._of_file(path, stream)
+            if _head(stream) != _SQLITE:
+                size = os.fstat(stream.fileno()).st_size
+                return _of_text(path, stream, self.table or table_of_file(path), size)
         except BaseException:
             stream.close()
             raise
+        stream.close()
+        from voices_peewee.exchange.databases import Database
 
-    def _of_file(self, path: str, stream: BufferedReader) -> Source:
-        head = stream.read(len(_SQLITE))
-        stream.seek(0)
-        if head == _SQLITE:
-            from voices_peewee.exchange.databases import Database
-
-            stream.close()
-            return Database(path, known=self.known, timeout=self.timeout)
-        table = self.table or table_of_file(path)
-        size = os.fstat(stream.fileno()).st_size
-        return _of_text(path, stream, head, table, size)
+        return Database(path, self.store)
 
     def _stream(self, stream: BufferedReader, label: str) -> Source:
-        head = stream.peek(len(_SQLITE))[: len(_SQLITE)]
-        if head == _SQLITE:
+        if _head(stream) == _SQLITE:
             raise InputError(label, "a database cannot be read from a stream; give its path")
-        return _of_text(label, stream, head, self.table, 0)
+        return _of_text(label, stream, self.table, 0)
 
 
-def _of_text(
-    label: str, stream: BufferedReader, head: bytes, table: str | None, size: int
-) -> Source:
+def _of_text(label: str, stream: BufferedReader, table: str | None, size: int) -> Source:
     """Open a text: by its suffix, else JSON lines where it begins with a brace."""
+    head = _head(stream)
     if not head:
         raise InputError(label, "it is empty")
-    if head.startswith(_GZIP):
-        raise InputError(label, "it is compressed; unpack it first")
     suffix = Path(label).suffix.lower()
     is_json = head.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"[")
     if suffix == ".csv" or (suffix != ".jsonl" and not is_json):
         return Csv(label, stream, table, size)
     return JsonLines(label, stream, table, size)
+
+
+def _head(stream: BufferedReader) -> bytes:
+    return stream.peek(len(_SQLITE))[: len(_SQLITE)]
 
 
 def _listed(inputs: Input) -> Iterable[object]:
@@ -149,26 +136,17 @@ def _binary(stream: Any) -> BufferedReader:
         return cast("BufferedReader", stream)
     data = stream.read()
     text = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    return BufferedReader(cast("RawIOBase", BytesIO(text)))
+    return BufferedReader(BytesIO(text))
 
 
 def _open_file(path: str) -> BufferedReader:
-    """Open a regular file for reading.
-
-    Raises:
-        InputError: It cannot be read, or is something else.
-    """
     try:
-        # Without O_NONBLOCK a named pipe that nobody writes to would block for ever.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        # Looked at first: opening a named pipe that nobody writes to would block for ever.
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            return open(path, "rb")  # noqa: PTH123
     except (OSError, ValueError) as error:
         raise InputError(path, clause(error)) from error
-    mode = os.fstat(file).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(file)
-        reason = "a folder; name its files" if stat.S_ISDIR(mode) else "no file; use '-' for a pipe"
-        raise InputError(path, f"it is {reason}")
-    return BufferedReader(FileIO(file), 1 << 17)
+    raise InputError(path, "it is no file; name files, or use '-' for a pipe")
 
 
 def clause(error: OSError | ValueError) -> str:

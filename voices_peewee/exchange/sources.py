@@ -1,14 +1,29 @@
-"""What every input of an import is: rows that know their places."""
+"""The records of an input: JSON lines, CSV, or a program's mappings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import csv
+import json
+import os
+import re
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError
-from voices_peewee.exchange.tables import table_named
+from voices_peewee.exchange.tables import TABLES, table_named
+from voices_peewee.schema.fields import short
 
+Refuse = Callable[[InputError], None]
+
+_LONGEST: Final = 64 << 20  # bytes of one line; what is longer would fill the memory
+_END: Final = "end"
+_TAIL: Final = 4096  # bytes at a file's end in which its last line is looked for
+# A CSV of ours has an apostrophe before what a spreadsheet would take for a formula.
+_PROTECTED: Final = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 # What a record without any of these cannot be a row of.
 _MARKS: Final = {
     "model_performance": {"processing_history_id"},
@@ -24,9 +39,6 @@ class Row(NamedTuple):
     table: str
     number: int
     values: dict[str, Any]
-
-
-Refuse = Callable[[InputError], None]
 
 
 class Source:
@@ -47,7 +59,7 @@ class Source:
     # Whether it is the original module's, whose models are named like DEMUCS.
     is_original = False
 
-    def __init__(self, label: str, table: str, tables: Sequence[str] = ()) -> None:
+    def __init__(self, label: str, table: str, tables: Iterable[str] = ()) -> None:
         self.label, self.table, self.tables = label, table, tuple(tables)
         self.notes: list[str] = []
 
@@ -81,20 +93,15 @@ class Records(Source):
         """Yield the records in order."""
         for number, record in enumerate(self._records, 1):
             if not isinstance(record, Mapping):
-                refuse(self.error(f"{record!r} is not a mapping", number))
+                refuse(self.error(f"{short(record)} is not a mapping", number))
                 continue
             values = dict(record)
             try:
                 table = table_named(values.pop("table", None) or self.table or table_like(values))
             except ValueError as error:
                 refuse(self.error(str(error), number))
-                continue
-            yield Row(table, number, values)
-
-
-def spelled(columns: Sequence[str]) -> dict[str, str]:
-    """Return what each column is called here: in small letters, where that name is free."""
-    return {name: name if name.lower() in columns else name.lower() for name in columns}
+            else:
+                yield Row(table, number, values)
 
 
 def table_like(columns: Iterable[str]) -> str:
@@ -104,12 +111,10 @@ def table_like(columns: Iterable[str]) -> str:
         ValueError: None has, or it cannot be told.
     """
     given = list(columns)
-    named = {name.lower() for name in given}
     for table, marks in _MARKS.items():
-        if marks & named:
+        if not marks.isdisjoint(given):
             return table
-    shown = ", ".join(map(repr, given[:3])) + (", …" if len(given) > 3 else "")
-    raise ValueError(f"its columns ({shown}) are those of no table; name the table with --table")
+    raise ValueError(f"its columns {short(given)} are those of no table; name one with --table")
 
 
 def table_of_file(label: str) -> str | None:
@@ -118,3 +123,221 @@ def table_of_file(label: str) -> str | None:
         return table_named(Path(label).name.partition(".")[0])
     except ValueError:
         return None
+
+
+class _Text(Source):
+    """A text file, or a stream, whose size is 0."""
+
+    def __init__(self, label: str, stream: BufferedReader, table: str | None, size: int) -> None:
+        super().__init__(label, table or "")
+        self._stream, self._size = stream, size
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line with its number."""
+        number = 1
+        while line := self._stream.readline(_LONGEST + 1):
+            if len(line) > _LONGEST:
+                raise self.error(f"it is longer than {_LONGEST >> 20} MB", number)
+            yield number, line.removeprefix(BOM_UTF8) if number == 1 else line
+            number += 1
+
+    def progress(self) -> tuple[int, int]:
+        """Return the bytes done and in all."""
+        return (self._stream.tell() if self._size else 0), self._size
+
+    def close(self) -> None:
+        """Close a file; the standard input stays open."""
+        if self._size:
+            self._stream.close()
+
+
+class JsonLines(_Text):
+    """One record a line. A file of several tables says at its end how many rows it has."""
+
+    def __init__(self, label: str, stream: BufferedReader, table: str | None, size: int) -> None:
+        super().__init__(label, stream, table, size)
+        self._given, self._counts, self._is_export = table, Counter[str](), False
+        if not size:
+            return
+        self.tables = tuple(_tables_at_end(stream))
+        try:
+            value = _record(next(self._lines())[1])
+            self.table = self._table(value.pop("table", None), value)
+        except ValueError:
+            pass  # the line will be refused when its turn comes
+        stream.seek(0)
+
+    def _table(self, named: object, value: dict[str, Any]) -> str:
+        return table_named(named) if named is not None else self._given or table_like(value)
+
+    def rows(self, refuse: Refuse) -> Iterator[Row]:
+        """Yield the records in order.
+
+        Raises:
+            InputError: The file was cut off or changed.
+        """
+        end, is_broken = None, False
+        for number, line in self._lines():
+            if line.isspace():
+                continue
+            if end is not None:
+                raise self.error("it goes on after the end that an export wrote", number)
+            try:
+                value = _record(line)
+                named = value.pop("table", None)
+                if named == _END:
+                    end = value.get("rows", {})
+                    continue
+                table = named if self._is_strange(named) else self._table(named, value)
+            except ValueError as error:
+                is_broken = True
+                refuse(self.error(str(error), number))
+                continue
+            self._counts[table] += 1
+            if table in TABLES:
+                self._is_export = self._is_export or (named is not None and _is_whole(table, value))
+                yield Row(table, number, value)
+        if not is_broken:
+            self._check(end)
+
+    def _is_strange(self, named: object) -> bool:
+        """Whether an export's line is of an application's own table, which is left out."""
+        if not self._is_export or not isinstance(named, str) or named in TABLES:
+            return False
+        if named not in self._counts:
+            self.notes.append(f"{named} is a table of an application's own; it is left out")
+        return True
+
+    def _check(self, end: object) -> None:
+        """Refuse an export that has not the rows that its end tells, or that lacks its end."""
+        counts = self._counts
+        if end is None and self._is_export:
+            if len(counts) > 1:
+                raise self.error(
+                    "it was cut off: an export's last line, with its counts, is missing"
+                )
+            if table_of_file(self.label) not in counts:
+                note = "if more was exported, it was cut off"
+                self.notes.append(f"{self.label!r} has {min(counts)} only and no counts; {note}")
+        wanted = end if isinstance(end, dict) else {}
+        for table in {**wanted, **counts} if end is not None else ():
+            if counts[table] != wanted.get(table, 0):
+                had = f"the export had {wanted.get(table, 0)} rows of {table}, not {counts[table]}"
+                raise self.error(f"it was cut off or changed: {had}")
+
+
+def _is_whole(table: str, values: dict[str, Any]) -> bool:
+    """Whether a record is an export's: that has every column, also where nothing is in it."""
+    return all(column in values for column in TABLES[table]._meta.columns)
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """Return the record of a line.
+
+    Raises:
+        ValueError: It is none; the message says why.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    value = parse(text)
+    if isinstance(value, dict):
+        return value
+    raise ValueError("it is not a JSON object; write one a line")
+
+
+def _tables_at_end(stream: BufferedReader) -> Iterable[str]:
+    """Return the tables that the last line of an export names, and go back to the start."""
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
+    lines = stream.read().splitlines()
+    stream.seek(0)
+    try:
+        value = _record(lines[-1])
+    except ValueError:
+        return ()
+    rows = value.get("rows") if value.get("table") == _END else None
+    return TABLES.keys() & rows if isinstance(rows, dict) else ()
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
+
+
+def parse(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: It is none; the message says why.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError("its JSON is nested too deeply, or has a number that is none") from error
+
+
+class Csv(_Text):
+    """A header and one record a line, separated by commas; all values are text."""
+
+    is_text = True
+
+    def __init__(self, label: str, stream: BufferedReader, table: str | None, size: int) -> None:
+        super().__init__(label, stream, table, size)
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
+        # Bytes that are no UTF-8 are told with their column; in a path they are as they are.
+        lines = (line.decode("utf-8", "surrogateescape") for _, line in self._lines())
+        self._reader = csv.reader(lines, strict=True)
+        header = next((values for _, values in self._records()), [])
+        self._columns = [_column(name) for name in header]
+        try:
+            "".join(header).encode()
+            self.table = self.table or table_like(self._columns)
+        except UnicodeError as error:
+            raise self.error("it is not UTF-8 text") from error
+        except ValueError as error:
+            raise self.error(str(error)) from error
+        if not all(self._columns) or not len(header) == len({*self._columns}) > 0:
+            reason = f"its header {short(header)} must name every column, each once"
+            raise self.error(f"{reason}; pandas leaves out its index with index=False")
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each record with the number of its line; a line of nothing but commas is none."""
+        number = self._reader.line_num + 1
+        try:
+            for values in self._reader:
+                if any(values):
+                    yield number, values
+                number = self._reader.line_num + 1
+        except csv.Error as error:
+            raise self.error(f"it is not valid CSV ({error})", number) from error
+
+    def rows(self, refuse: Refuse) -> Iterator[Row]:
+        """Yield the records in order.
+
+        Raises:
+            InputError: The text is not valid CSV.
+        """
+        columns, width = self._columns, len(self._columns)
+        for number, values in self._records():
+            if len(values) == width:
+                texts = [_unprotected(value) if value else None for value in values]
+                yield Row(self.table, number, dict(zip(columns, texts, strict=True)))
+            else:
+                reason = f"the header has {width} columns, and this record has {len(values)}"
+                refuse(self.error(reason, number))
+
+
+def _column(name: str) -> str:
+    """Return a heading as the schema writes it, whatever its case."""
+    name = name.strip()
+    is_ours = any(name.lower() in model._meta.columns for model in TABLES.values())
+    return name.lower() if is_ours else name
+
+
+def _unprotected(value: str) -> str:
+    return value[1:] if value[0] == "'" and _PROTECTED.match(value) else value

@@ -18,6 +18,7 @@ from voices_peewee.schema.models import (
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
+    Speaker,
 )
 
 Model = type[BaseModel]
@@ -29,9 +30,9 @@ TABLES: Final[dict[str, Model]] = {
     model._meta.table_name: model for model in MODELS if model._meta.table_name != _CLAIMS
 }
 _NOUNS: Final = {
-    "files": ProcessedFile,
-    "history": ProcessingHistory,
-    "performance": ModelPerformance,
+    "files": "processed_files",
+    "history": "processing_history",
+    "performance": "model_performance",
 }
 
 
@@ -41,75 +42,55 @@ def table_named(name: object) -> str:
     Raises:
         ValueError: There is none.
     """
-    table = _NOUNS[str(name)]._meta.table_name if str(name) in _NOUNS else str(name)
+    table = _NOUNS.get(str(name), str(name))
     if table not in TABLES:
         raise ValueError(f"there is no table {name!r}; use {', '.join(TABLES)}")
     return table
 
 
-class Part(NamedTuple):
-    """Rows of a table of ours; ``only`` says which, None is all."""
+class Table(NamedTuple):
+    """Rows of a table in order: what selects them, and what reads their values.
 
-    model: Model
-    only: pw.ColumnBase | None = None
+    ``key`` is the id by which the next rows are asked for; without one they are a stream.
+    """
 
-    @property
-    def name(self) -> str:
-        """The table's name in the database."""
-        return str(self.model._meta.table_name)
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of the columns in the order of the schema."""
-        return [str(field.column_name) for field in self.model._meta.sorted_fields]
+    name: str
+    columns: list[str]
+    query: Any
+    readers: Sequence[tuple[int, Reader]] = ()
+    key: pw.Field | None = None
 
     def count(self, store: Store) -> int:
         """Count the rows."""
-        query = self._narrowed(self.model.select(pw.fn.COUNT(self.model.id)))
-        found: int = store.connection().execute(*query.sql()).fetchone()[0]
+        sql, values = self.query.sql()
+        counting = f"SELECT count(*) FROM ({sql}) AS counted"  # noqa: S608
+        found: int = store.connection().execute(counting, values).fetchone()[0]
         return found
 
     def batches(self, store: Store) -> Iterator[list[list[Any]]]:
-        """Yield the rows by id, some at a time, with the values that JSON lacks as text."""
-        readers, key = _readers(self.model), self.model.id
-        query = self._narrowed(store.query(self.model)).order_by(key).limit(_BATCH)
-        rest = query
-        while True:
-            rows = store.connection().execute(*rest.sql()).fetchall()
-            if rows:
-                yield [_read(row, readers) for row in rows]
+        """Yield the rows, some at a time, with the values that JSON lacks as text."""
+        for rows in self._stream(store) if self.key is None else self._pages(store, self.key):
+            yield [self._read(row) for row in rows]
+
+    def _stream(self, store: Store) -> Iterator[list[Any]]:
+        cursor = store.stream(*self.query.sql())
+        while rows := cursor.fetchmany(_BATCH):
+            yield rows
+
+    def _pages(self, store: Store, key: pw.Field) -> Iterator[list[Any]]:
+        rest = query = self.query.limit(_BATCH)
+        while rows := store.connection().execute(*rest.sql()).fetchall():
+            yield rows
             if len(rows) < _BATCH:
                 return
             rest = query.where(key > rows[-1][0])
 
-    def _narrowed(self, query: Any) -> Any:
-        return query if self.only is None else query.where(self.only)
-
-
-class OwnTable(NamedTuple):
-    """A table that an application added."""
-
-    name: str
-    columns: list[str]
-    keys: list[str]
-
-    def count(self, store: Store) -> int:
-        """Count the rows."""
-        sql = f"SELECT count(*) FROM {_quoted(self.name)}"  # noqa: S608
-        found: int = store.connection().execute(sql).fetchone()[0]
-        return found
-
-    def batches(self, store: Store) -> Iterator[list[list[Any]]]:
-        """Yield the rows by primary key, some at a time."""
-        columns = ", ".join(map(_quoted, self.columns))
-        order = ", ".join(map(_quoted, self.keys or self.columns[:1]))
-        sql = f"SELECT {columns} FROM {_quoted(self.name)} ORDER BY {order}"  # noqa: S608
-        cursor = store.stream(sql, ())
-        while rows := cursor.fetchmany(_BATCH):
-            yield [list(row) for row in rows]
-
-
-Table = Part | OwnTable
+    def _read(self, row: Sequence[Any]) -> list[Any]:
+        values = list(row)
+        for place, read in self.readers:
+            if values[place] is not None:
+                values[place] = read(values[place])
+        return values
 
 
 def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
@@ -119,36 +100,17 @@ def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
         QueryError: One is unknown.
     """
     if names is None:
-        return [*in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
-    named = {names} if isinstance(names, str) else set(names)
-    own: list[OwnTable] = []
-    if strange := named - {*TABLES, *_NOUNS}:
-        there = own_tables(store)
-        own = [table for table in there if table.name in strange]
-        for name in strange - {table.name for table in own}:
-            known = {*TABLES, *_NOUNS, *(table.name for table in there)}
-            raise QueryError.unknown_field(name, known, "table")
-    ours = {TABLES[table_named(name)] for name in named - strange}
-    return [*in_order({model: None for model in TABLES.values() if model in ours}), *own]
+        return [*_in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
+    named = {_NOUNS.get(name, name) for name in ([names] if isinstance(names, str) else names)}
+    own = own_tables(store) if named - {*TABLES} else []
+    for name in named - {*TABLES, *(table.name for table in own)}:
+        known = {*TABLES, *_NOUNS, *(table.name for table in own)}
+        raise QueryError.unknown_field(name, known, "table")
+    ours = _in_order({model: None for table, model in TABLES.items() if table in named})
+    return [*ours, *(table for table in own if table.name in named)]
 
 
-def in_order(rows: dict[Model, pw.ColumnBase | None]) -> list[Part]:
-    """Return the parts of tables, each row after those that it refers to."""
-    parts = []
-    for model in TABLES.values():
-        if model not in rows:
-            continue
-        only, link = rows[model], next(_links(model, model), None)
-        if link is None:
-            parts.append(Part(model, only))
-            continue
-        # The second is no plain IS NOT NULL: SQLite would sort all that have one, each batch.
-        kinds = (link.is_null(), pw.fn.COALESCE(link, 0) != 0)
-        parts += [Part(model, kind if only is None else (only) & kind) for kind in kinds]
-    return parts
-
-
-def own_tables(store: Store) -> list[OwnTable]:
+def own_tables(store: Store) -> list[Table]:
     """Return the tables that are neither ours nor the engine's."""
     with store.reading():
         database = store.database
@@ -157,65 +119,72 @@ def own_tables(store: Store) -> list[OwnTable]:
             schema = store.connection().execute("SELECT current_schema()").fetchone()[0]
         ours = {*TABLES, _CLAIMS, "schema_migrations"}
         return [
-            OwnTable(
-                name,
-                [column.name for column in database.get_columns(name, schema)],
-                database.get_primary_keys(name, schema),
-            )
+            _own_table(database, name, schema)
             for name in sorted(database.get_tables(schema))
             if name not in ours and not name.startswith("sqlite_")
         ]
 
 
-def around(instance: BaseModel) -> list[Part]:
+def _own_table(database: pw.Database, name: str, schema: str | None) -> Table:
+    columns = [column.name for column in database.get_columns(name, schema)]
+    keys = database.get_primary_keys(name, schema) or columns[:1]
+    table = pw.Table(name, columns).bind(database)
+    return Table(name, columns, table.select().order_by(*(pw.Column(table, key) for key in keys)))
+
+
+def around(instance: BaseModel) -> list[Table]:
     """Return what a deletion takes along or changes, with the rows that this refers to."""
-    gone: dict[Model, Any] = {type(instance): type(instance).id == instance.id}
-    changed: dict[Model, Any] = {}
-    for child in TABLES.values():
-        for parent in list(gone):
-            for link in _links(child, parent):
-                rows = link.in_(parent.select(parent.id).where(gone[parent]))
-                _add(gone if link.on_delete == "CASCADE" else changed, child, rows)
-    for model, rows in changed.items():
-        _add(gone, model, rows)
-    for child in [*reversed(TABLES.values())]:
-        for parent in [child, *TABLES.values()] if child in gone else ():
-            for link in _links(child, parent):
-                _add(gone, parent, parent.id.in_(child.select(link).where(gone[child])))
-    return in_order(gone)
+    model, file = type(instance), ProcessedFile
+    rows: dict[Model, Any] = {model: model.id == instance.id}
+    if model is Speaker:
+        rows[file] = file.speaker == instance.id
+    if model is file:
+        rows[file] |= file.recording == instance.id
+        _add(rows, ProcessingHistory, ProcessingHistory.processed_file, file.id)
+    if ProcessingHistory in rows:
+        _add(rows, ModelPerformance, ModelPerformance.processing_history, ProcessingHistory.id)
+    _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
+    _add(rows, file, file.id, ProcessingHistory.processed_file)
+    _add(rows, file, file.id, file.recording)
+    _add(rows, Speaker, Speaker.id, file.speaker)
+    return _in_order(rows)
 
 
-def _add(rows: dict[Model, Any], model: Model, more: Any) -> None:
-    rows[model] = (rows[model]) | more if model in rows else more
+def _add(rows: dict[Model, Any], model: Model, key: pw.Field, other: pw.Field) -> None:
+    """Add the rows whose key the chosen rows of another table have."""
+    if (condition := rows.get(other.model)) is not None:
+        more = key.in_(other.model.select(other).where(condition))
+        rows[model] = rows[model] | more if model in rows else more
 
 
-def _links(child: Model, parent: Model) -> Iterator[pw.ForeignKeyField]:
-    """Yield the foreign keys of one model that lead to another."""
-    return (field for field in child._meta.refs if field.rel_model is parent)
+def _in_order(rows: dict[Model, Any]) -> list[Table]:
+    """Return the chosen rows of tables (None is all), each row after those it refers to."""
+    link = ProcessedFile.recording
+    # The second is no plain IS NOT NULL: SQLite would sort all that have one.
+    kinds = (link.is_null(), pw.fn.COALESCE(link, 0) != 0)
+    return [
+        _part(model, [rows[model], kind])
+        for model in TABLES.values()
+        if model in rows
+        for kind in (kinds if model is ProcessedFile else (None,))
+    ]
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _readers(model: Model) -> list[tuple[int, Reader]]:
-    """Return the places of the columns whose values are read, and what reads them."""
-    found = [(place, _reader(field)) for place, field in enumerate(model._meta.sorted_fields)]
-    return [(place, read) for place, read in found if read is not None]
-
-
-def _read(row: Sequence[Any], readers: Sequence[tuple[int, Reader]]) -> list[Any]:
-    values = list(row)
-    for place, read in readers:
-        if values[place] is not None:
-            values[place] = read(values[place])
-    return values
+def _part(model: Model, conditions: Iterable[Any]) -> Table:
+    meta = model._meta
+    fields = meta.sorted_fields
+    query = model.select().order_by(model.id)
+    for condition in conditions:
+        query = query if condition is None else query.where(condition)
+    readers = [(place, read) for place, field in enumerate(fields) if (read := _reader(field))]
+    columns = [field.column_name for field in fields]
+    return Table(meta.table_name, columns, query, readers, model.id)
 
 
 def _reader(field: pw.Field) -> Reader | None:
-    read = reader(field)
     if isinstance(field, UTCDateTimeField):
         return _time_text
+    read = reader(field)
     return _or_as_it_is(read) if isinstance(field, JSONField) and read is not None else read
 
 

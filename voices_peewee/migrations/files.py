@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -14,9 +12,6 @@ from typing import Final
 from voices_peewee.errors import MigrationError
 
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
-_SETTLED: Final = 1_000_000_000  # ns; within a clock tick a directory may change again
-# What was found in directories that had not changed, with the times of their last change (ns).
-_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
 
 
 @cache
@@ -34,31 +29,16 @@ def is_installed(directory: Path) -> bool:
 
 
 def names(directories: Sequence[Path]) -> list[str]:
-    """Return the migrations' names in the order in which they apply.
-
-    Raises:
-        MigrationError: A directory is missing, a file's name would keep it from being applied,
-            or two files have one name or one number.
-    """
-    places, own = tuple(directories), package_directory()
-    try:
-        # The package's own do not change under a program that has loaded its models.
-        others = [place for place in places if place is not own]
-        changed = [os.stat(place).st_mtime_ns for place in others]  # noqa: PTH116 - half the time
-    except OSError:
-        return list(paths(places))
-    if (seen := _seen.get(places)) is None or seen[0] != changed:
-        seen = changed, list(paths(places))
-        if time.time_ns() - max(changed, default=0) > _SETTLED:
-            _seen[places] = seen
-    return seen[1].copy()
+    """Return the migrations' names in the order in which they apply."""
+    return list(paths(directories))
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:
     """Return the migrations' files by their names, in the order in which they apply.
 
     Raises:
-        MigrationError: As ``names`` does.
+        MigrationError: A directory is missing, a file's name would keep it from being applied,
+            or two files have one name or one number.
     """
     found: dict[str, Path] = {}
     for directory in dict.fromkeys(map(Path, directories)):
@@ -75,7 +55,7 @@ def paths(directories: Sequence[Path]) -> dict[str, Path]:
 
 def _files(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        raise MigrationError(_absence(directory))
+        raise MigrationError(f"there is no migrations directory {str(directory)!r}")
     files = sorted(path for path in directory.glob("[0-9]*.py") if path.is_file())
     for path in files:
         if not NAME.fullmatch(path.name):
@@ -90,12 +70,3 @@ def _files(directory: Path) -> list[Path]:
                 "have the same number; renumber one of them"
             )
     return files
-
-
-def _absence(directory: Path) -> str:
-    if directory == package_directory():  # a folder of a zip file, which peewee-migrate cannot read
-        return (
-            f"the migrations of this package are not in a folder ({str(directory)!r}); "
-            "install voices-peewee with pip instead of running it from a zip file"
-        )
-    return f"there is no migrations directory {str(directory)!r}"

@@ -6,56 +6,15 @@ rebuild with foreign keys on empties the child tables.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Final, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import peewee as pw
 
 from voices_peewee.database.sqlite import run_sql
-from voices_peewee.errors import DatabaseBusyError, MigrationError
-from voices_peewee.migrations.history import HISTORY_TABLE, label
-
-_PAUSE: Final = 0.02  # s between two attempts at a lock
-
-T = TypeVar("T")
-
-
-@contextmanager
-def translated(database: pw.Database) -> Iterator[None]:
-    """Refuse an unknown kind of database, and name a lock that is not given up."""
-    if not isinstance(database, pw.SqliteDatabase | pw.PostgresqlDatabase):
-        raise MigrationError(
-            f"cannot migrate {database.database!r}: it is neither SQLite nor PostgreSQL"
-        )
-    try:
-        yield
-    except pw.OperationalError as error:
-        if not _is_busy(error):
-            raise
-        raise DatabaseBusyError(label(database), _timeout(database)) from error
-
-
-def patiently(database: pw.Database, action: Callable[[], T]) -> T:
-    """Repeat what SQLite refuses at once, without waiting, while a new WAL file is made."""
-    deadline = time.monotonic() + _timeout(database)
-    while True:
-        try:
-            return action()
-        except pw.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-        time.sleep(_PAUSE)
-
-
-def _timeout(database: pw.Database) -> float:
-    return float(getattr(database, "timeout", 0.0))
-
-
-def _is_busy(error: pw.OperationalError) -> bool:
-    return str(error) == "database is locked"
+from voices_peewee.errors import MigrationError
+from voices_peewee.migrations.history import HISTORY_TABLE
 
 
 @contextmanager
@@ -71,8 +30,7 @@ def locked(database: pw.Database) -> Iterator[None]:
     foreign_keys = database.pragma("foreign_keys")
     try:
         database.pragma("foreign_keys", 0)
-        with ExitStack() as stack:
-            patiently(database, lambda: stack.enter_context(database.atomic("IMMEDIATE")))
+        with database.atomic("IMMEDIATE"):
             yield
     finally:
         database.pragma("legacy_alter_table", 0)  # a rebuild that failed leaves it on
@@ -110,9 +68,10 @@ def _broken(database: pw.SqliteDatabase) -> list[str]:
     """Rename a table, which makes SQLite compile every view and trigger."""
     run_sql(database, 'CREATE TABLE "voices_probe" (x)')
     try:
-        run_sql(database, 'ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
+        with database.atomic():
+            run_sql(database, 'ALTER TABLE "voices_probe" RENAME TO "voices_probe_2"')
+            run_sql(database, 'DROP TABLE "voices_probe_2"')
     except pw.OperationalError as error:
         run_sql(database, 'DROP TABLE "voices_probe"')
         return [f"an {error}"]
-    run_sql(database, 'DROP TABLE "voices_probe_2"')
     return []

@@ -14,6 +14,7 @@ import peewee as pw
 from voices_peewee.database.sqlite import run_sql
 from voices_peewee.errors import DatabaseNewerError
 from voices_peewee.migrations.files import names, paths
+from voices_peewee.schema.fields import UTCDateTimeField
 
 HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
@@ -35,12 +36,7 @@ def applied(database: pw.Database) -> list[str]:
 
 
 def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
-    """Return the names that are still to be applied, in order.
-
-    Raises:
-        DatabaseNewerError: The database has migrations that no directory has.
-        MigrationError: As ``names`` does.
-    """
+    """Return the names that are still to be applied, in order; refuse a newer database."""
     known, done = names(directories), applied(database)
     if known == done:
         return []
@@ -50,13 +46,10 @@ def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
 
 
 def status(database: pw.Database, directories: Sequence[Path]) -> list[MigrationState]:
-    """Return every migration's state, the unknown ones last; nothing is written.
-
-    Raises:
-        MigrationError: As ``names`` does.
-    """
+    """Return every migration's state, the unknown ones last; nothing is written."""
     files = paths(directories)
-    done = {name: _time(text) for name, text in _recorded(database, "name, migrated_at")}
+    time_of = UTCDateTimeField().python_value
+    done = {name: time_of(text) for name, text in _recorded(database, "name, migrated_at")}
     known = [
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()
@@ -87,10 +80,3 @@ def _recorded(database: pw.Database, columns: str) -> list[Any]:
             return []
         raise pw.OperationalError(error, *error.args) from error
     return rows
-
-
-def _time(text: str | None) -> dt.datetime | None:
-    if text is None:
-        return None
-    time = dt.datetime.fromisoformat(text)
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

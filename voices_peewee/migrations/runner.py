@@ -6,8 +6,7 @@ Nothing here loads peewee-migrate before something is to be done.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,7 @@ from voices_peewee.migrations.files import NAME, is_installed
 from voices_peewee.migrations.files import names as names
 from voices_peewee.migrations.files import package_directory as package_directory
 from voices_peewee.migrations.files import paths as find
-from voices_peewee.migrations.guard import checked, locked, patiently, translated
+from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
@@ -43,11 +42,6 @@ def upgrade(
 
     ``before`` is called with the names once the lock is held and before the first change,
     unless the database is new.
-
-    Raises:
-        MigrationError: A migration failed, ``to`` is unknown, or as ``names`` does.
-        DatabaseNewerError: The database has migrations that no directory has.
-        DatabaseBusyError: Another program kept the lock for longer than the timeout.
     """
     paths = find(directories)
     wanted = list(paths) if to is None else list(paths)[: _position(to, paths) + 1]
@@ -55,15 +49,15 @@ def upgrade(
     def missing() -> list[str]:
         return [name for name in pending(database, directories) if name in wanted]
 
-    with translated(database):
-        if not patiently(database, missing):
-            return []
-        with locked(database):
-            todo = missing()  # another process may have applied them while this one waited
-            if before and todo and applied(database):
-                before(todo)
-            if todo:
-                _apply(database, paths, todo)
+    if not missing():
+        return []
+    with locked(database):
+        todo = missing()  # another process may have applied them while this one waited
+        if before and todo and applied(database):
+            before(todo)
+        if todo:
+            with checked(database):
+                _router(database, paths).run(todo[-1])
     return todo
 
 
@@ -77,27 +71,22 @@ def rollback(
 ) -> list[str]:
     """Undo the newest migrations, or all after ``to``, as one transaction; return their names.
 
-    Undoing all leaves no history table. ``before`` is called with the names once the lock is
-    held and before the first change.
-
-    Raises:
-        ValueError: ``steps`` is less than 1.
-        MigrationError: A rollback failed or is missing, ``to`` is not applied, or as ``names``.
-        DatabaseNewerError: The database has migrations that no directory has.
-        DatabaseBusyError: Another program kept the lock for longer than the timeout.
+    Undoing all leaves no history table. ``before`` is called as by ``upgrade``.
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
     paths = find(directories)
-    with translated(database):
-        if to is None and not patiently(database, lambda: applied(database)):
-            return []
-        with locked(database):
-            todo = _newest(database, directories, steps=steps, to=to)
-            if before and todo:
-                before(todo)
-            if todo:
-                _revert(database, paths, todo)
+    if to is None and not applied(database):
+        return []
+    with locked(database):
+        todo = _newest(database, directories, steps=steps, to=to)
+        if before and todo:
+            before(todo)
+        with checked(database):
+            for _ in todo:
+                _router(database, paths).rollback()  # type: ignore[no-untyped-call]
+            if todo and not applied(database):
+                run_sql(database, f'DROP TABLE "{HISTORY_TABLE}"')
     return todo
 
 
@@ -113,19 +102,8 @@ def create(
     Nothing but memory is migrated to find the difference, and the file is tried there. No table
     is dropped, nor a column of a table that another directory made.
 
-    Args:
-        name: Lower-case letters, digits and ``_``.
-        models: What the schema shall be.
-        directories: All migrations that apply, in order; the last one gets the file, and is
-            made where it is missing.
-        empty: Write a file to fill in, without looking; so is a file where nothing differs.
-
-    Returns:
-        The file, and sentences on what has to be written by hand.
-
-    Raises:
-        MigrationError: The directory is an installed package's, the name is not valid or taken,
-            the file cannot be written, or as ``names``.
+    The last of the directories gets the file. Returned are its path, and sentences on what has
+    to be written by hand.
     """
     directory = directories[-1]
     if is_installed(directory):
@@ -138,22 +116,19 @@ def create(
         raise MigrationError(
             f"{name!r} is not a migration's name; use lower-case letters, digits and '_'"
         )
-    _make_directory(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MigrationError(f"cannot make {str(directory)!r}: {error.strerror}") from error
     paths = find(directories)
     own = [int(known[:3]) for known, path in paths.items() if path.parent == directory]
     path = directory / f"{max(own, default=0) + 1:03}_{name}.py"
     if path.stem in paths or not NAME.fullmatch(path.name):
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
-    with _current_directory():
-        from voices_peewee.migrations import writer
+    _require_directory()
+    from voices_peewee.migrations import writer
+
     return path, writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MigrationError(f"cannot make {str(directory)!r}: {error.strerror}") from error
 
 
 def _newest(
@@ -178,31 +153,17 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
     raise MigrationError(f"there is no {what} {name!r}; {hint}")
 
 
-def _apply(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
-    with checked(database):
-        _router(database, paths).run(todo[-1])
-
-
-def _revert(database: pw.Database, paths: dict[str, Path], todo: list[str]) -> None:
-    with checked(database):
-        for _ in todo:
-            _router(database, paths).rollback()  # type: ignore[no-untyped-call]
-        if not applied(database):
-            run_sql(database, f'DROP TABLE "{HISTORY_TABLE}"')
-
-
 def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
-    with _current_directory():
-        from voices_peewee.migrations.router import SafeRouter
+    _require_directory()
+    from voices_peewee.migrations.router import SafeRouter
+
     return SafeRouter(database, paths, HISTORY_TABLE)
 
 
-@contextmanager
-def _current_directory() -> Iterator[None]:
-    """Say what is missing when peewee-migrate asks for the current directory on its import."""
+def _require_directory() -> None:
+    """Refuse a current directory that is gone; peewee-migrate asks for it on its import."""
     try:
-        yield
+        Path.cwd()
     except FileNotFoundError as error:
-        raise MigrationError(
-            "the current directory does not exist any more; change to another one"
-        ) from error
+        reason = "the current directory does not exist any more; change to another one"
+        raise MigrationError(reason) from error

@@ -7,7 +7,6 @@ lacks is named in the file. It is loaded late, with peewee-migrate.
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,18 @@ from typing import Any, Final
 
 import peewee as pw
 from peewee_migrate.auto import FIELD_MODULES_MAP, FIELD_TO_PARAMS
+from peewee_migrate.router import compile_migrations
 
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.drift import Drift, differences, drift, view_differences
+from voices_peewee.migrations.drift import (
+    differences,
+    drift,
+    read_parts,
+    read_views,
+    view_differences,
+)
 from voices_peewee.migrations.guard import checked
 from voices_peewee.migrations.router import SafeRouter
-from voices_peewee.migrations.sqlite_schema import read_parts, read_views
 from voices_peewee.schema.views import VIEWS
 
 Models = Mapping[str, type[pw.Model]]  # by table
@@ -65,11 +70,7 @@ def write(
 ) -> list[str]:
     """Write the migration ``path``, which follows ``paths`` and leads to the models.
 
-    Returns:
-        What has to be written by hand, or that nothing differs.
-
-    Raises:
-        MigrationError: A migration that is there fails, or the file cannot be written.
+    Returned is what has to be written by hand, or that nothing differs.
     """
     text, notes = _source(path), list[str]()
     if not empty:
@@ -101,7 +102,6 @@ class _Draft(SafeRouter):
     ) -> None:
         super().__init__(pw.SqliteDatabase(":memory:"), paths, history_table)
         self.path, self.wanted = path, {model._meta.table_name: model for model in models}
-        self.bodies = ("", "")
 
     def finished(self) -> tuple[str, list[str]]:
         """Return the file's text, and what it lacks."""
@@ -110,30 +110,22 @@ class _Draft(SafeRouter):
             own = {model._meta.table_name: model for model in self.migrator}
             self._keep_what_others_made(theirs)
             kept = {table: model for table, model in own.items() if table not in self.wanted}
-            with _plain_indexes([*self.wanted.values(), *own.values()]), _unchanged_path():
-                self.create(self.path.stem[4:], auto=[*self.wanted.values(), *kept.values()])
-            notes = self._tried(theirs)
+            with _plain_indexes([*self.wanted.values(), *own.values()]):
+                bodies = self._bodies([*self.wanted.values(), *kept.values()])
+            notes = self._tried(bodies, theirs)
         if own.keys() - kept.keys() - theirs:  # else these are an application's, or the package's
             notes += [f"table {_KEPT.format(repr(table))}" for table in kept.keys() - theirs]
-        if not any(self.bodies) and not notes:
+        if not any(bodies) and not notes:
             return _source(self.path), ["models and migrations do not differ; the file is empty"]
-        text = _source(self.path, *self.bodies, notes=notes)
+        text = _source(self.path, *bodies, notes=notes)
         return text, [f"write by hand: {note}" for note in notes]
 
-    def compile(
-        self,
-        name: str,
-        migrate: str = "",
-        rollback: str = "",
-        num: int | None = None,  # noqa: ARG002 - ``path`` has it
-    ) -> str:
-        """Keep what peewee-migrate drafted."""
-        before = {model._meta.table_name: model for model in self.migrator}
-        self.bodies = (
-            _corrected(migrate, before, self.wanted),
-            _corrected(rollback, self.wanted, before),
-        )
-        return name
+    def _bodies(self, models: list[type[pw.Model]]) -> tuple[str, str]:
+        """Return what peewee-migrate drafts, as ``Router.create`` does, for both functions."""
+        present = {model._meta.table_name: model for model in self.migrator}
+        forth = compile_migrations(self.migrator, models)
+        back = compile_migrations(self.migrator, models, reverse=True) if forth else ""
+        return _corrected(forth, present, self.wanted), _corrected(back, self.wanted, present)
 
     def _replay(self) -> set[str]:
         """Apply every migration and return the tables that other directories made."""
@@ -148,23 +140,21 @@ class _Draft(SafeRouter):
         """Forget the fields of others' tables that the models lack: an application's own."""
         for model in self.migrator:
             meta: Any = model._meta
-            wanted = self.wanted.get(meta.table_name)
-            if wanted is None or meta.table_name not in theirs:
-                continue
-            for name in meta.fields.keys() - wanted._meta.fields.keys():
-                meta.remove_field(name)
+            if meta.table_name in theirs and meta.table_name in self.wanted:
+                for name in meta.fields.keys() - self.wanted[meta.table_name]._meta.fields.keys():
+                    meta.remove_field(name)
 
-    def _tried(self, theirs: set[str]) -> list[str]:
+    def _tried(self, bodies: tuple[str, str], theirs: set[str]) -> list[str]:
         """Run the draft forth and back; return what it does not reach."""
         before, views = read_parts(self.database), read_views(self.database)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "draft.py")
-            file.write_text(_source(self.path, *self.bodies), "utf-8")
+            file.write_text(_source(self.path, *bodies), "utf-8")
             paths = {**self.paths, self.path.stem: file}
             try:
                 with checked(self.database):
                     SafeRouter(self.database, paths, self.migrate_table).run()
-                notes = [str(one) for one in self._left(theirs)]
+                left = drift(self.database, list(self.wanted.values()), views=VIEWS)
                 SafeRouter(self.database, paths, self.migrate_table).rollback()  # type: ignore[no-untyped-call]
             except (MigrationError, pw.DatabaseError) as error:
                 return [f"as it is, it fails: {error.__cause__ or error}"]
@@ -172,12 +162,8 @@ class _Draft(SafeRouter):
             *differences(before, read_parts(self.database)),
             *view_differences(views, read_views(self.database)),
         ]
+        notes = [str(one) for one in left if one.expected is not None or one.table not in theirs]
         return notes + [f"after rollback {one}" for one in undone]
-
-    def _left(self, theirs: set[str]) -> Iterator[Drift]:
-        for one in drift(self.database, list(self.wanted.values()), views=VIEWS):
-            if one.expected is not None or one.table not in theirs:
-                yield one
 
 
 @contextmanager
@@ -191,16 +177,6 @@ def _plain_indexes(models: Sequence[type[pw.Model]]) -> Iterator[None]:
     finally:
         for model, indexes in special:
             model._meta.indexes = indexes
-
-
-@contextmanager
-def _unchanged_path() -> Iterator[None]:
-    """Undo what ``Router.create`` leaves in the process: the current directory in sys.path."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _corrected(text: str, present: Models, wanted: Models) -> str:
@@ -230,15 +206,10 @@ def _is_bound(field: Any) -> bool:
 def _source(path: Path, migrate: str = "", rollback: str = "", notes: Sequence[str] = ()) -> str:
     title = path.stem[4:].replace("_", " ").strip().capitalize() or "Migration"
     items = [fill(f"- {note}", 96, subsequent_indent="  ") for note in notes]
+    bodies = {"migrate": migrate.strip("\n").rstrip(), "rollback": rollback.strip("\n").rstrip()}
     by_hand = "\n".join(["\n\nTo be written by hand:\n", *items, ""]) if notes else ""
     return _FILE.format(
         title=title,
         help=by_hand if migrate or notes else _HELP,
-        migrate=_body(migrate),
-        rollback=_body(rollback),
+        **{name: f"{text}\n" if text else "" for name, text in bodies.items()},
     )
-
-
-def _body(text: str) -> str:
-    lines = text.strip("\n").rstrip()
-    return f"{lines}\n" if lines else ""

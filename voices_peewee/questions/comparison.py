@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from heapq import nlargest, nsmallest
+from functools import cached_property, partial
 from itertools import combinations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -105,7 +106,12 @@ class Comparison:
     lost: int
     gained: int
     notes: tuple[str, ...]
-    pairs: tuple[Pair, ...] = field(repr=False, compare=False, default=())
+    of_units: Callable[[], tuple[Pair, ...]] = field(repr=False, compare=False, default=tuple)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every unit, in the order of the recordings or speakers."""
+        return self.of_units()
 
     @property
     def verdict(self) -> str:
@@ -141,7 +147,9 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the units, with plain dicts for the largest differences."""
-        shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pairs"}
+        shown = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "of_units"
+        }
         for name in ("largest_gains", "largest_losses"):
             shown[name] = [dict(zip(_PAIR, pair, strict=True)) for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
@@ -230,15 +238,14 @@ def compare(
         names = names_of_speakers(store)
     question = _Question(found, how, names, len(counted_of(read)))
     labels = [side.label for side in sides]
-    if len(sides) == 2:
-        return question.answer(labels[0], labels[1], read[0], read[1])
     places = list(combinations(range(len(sides)), 2))
     if baseline is not None:
         places = [(a, b) for a, b in places if a == 0]
-    pairs = {
-        (labels[a], labels[b]): question.answer(labels[a], labels[b], read[a], read[b])
-        for a, b in places
-    }
+    with no_full_collection:
+        answers = [question.answer(labels[a], labels[b], read[a], read[b]) for a, b in places]
+    if len(sides) == 2:
+        return answers[0]
+    pairs = {(answer.a, answer.b): answer for answer in answers}
     return Comparisons.of(labels, pairs, has_baseline=baseline is not None)
 
 
@@ -288,13 +295,16 @@ class _Question(NamedTuple):
         """Return the comparison of two sides."""
         metric, how = self.metric, self.how
         paired = pair_up(a, b, how.unit, how.confidence)
-        pairs = self._pairs(paired.units, {**b.paths, **a.paths})
+        units, paths = paired.units, {**b.paths, **a.paths}
         found = paired.estimate
-        differences = sorted(pair.difference for pair in pairs)
-        larger = sum(difference > 0 for difference in differences)
-        smaller = sum(difference < 0 for difference in differences)
+        ordered = sorted(units, key=attrgetter("difference"))
+        differences = [one.difference for one in ordered]
+        smaller = bisect_left(differences, 0.0)
+        larger = len(differences) - bisect_right(differences, 0.0)
         wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-        gains, worst = self._largest(pairs)
+        below = self._pairs(paths, ordered[: min(smaller, _SHOWN)])
+        above = self._pairs(paths, ordered[::-1][: min(larger, _SHOWN)])
+        gains, worst = (above, below) if metric.higher_is_better else (below, above)
         return Comparison(
             a=label_a,
             b=label_b,
@@ -305,8 +315,8 @@ class _Question(NamedTuple):
             n=found.n,
             stems=paired.stems,
             recordings=paired.recordings,
-            mean_a=mean([pair.a for pair in pairs]),
-            mean_b=mean([pair.b for pair in pairs]),
+            mean_a=mean([one.a for one in units]),
+            mean_b=mean([one.b for one in units]),
             mean_difference=found.mean,
             median_difference=median(differences),
             low=found.low,
@@ -317,40 +327,32 @@ class _Question(NamedTuple):
             identical=found.identical,
             wins=wins,
             losses=losses,
-            ties=len(pairs) - larger - smaller,
+            ties=len(units) - larger - smaller,
             largest_gains=gains,
             largest_losses=worst,
-            coverage_a=coverage(a.coverage_states, self.in_question),
-            coverage_b=coverage(b.coverage_states, self.in_question),
+            coverage_a=coverage(a.states, self.in_question),
+            coverage_b=coverage(b.states, self.in_question),
             lost=lost(a, b),
             gained=lost(b, a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
-            pairs=pairs,
+            of_units=partial(self._pairs, paths, units),
         )
 
-    def _pairs(self, units: Iterable[Matched], paths: Mapping[int, Any]) -> tuple[Pair, ...]:
+    def _pairs(self, paths: Mapping[int, Any], units: Iterable[Matched]) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
-        of_speaker = self.how.unit == "speaker"
+        of_speaker, names = self.how.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(
-                None if of_speaker else str(read(paths[one.recording])),
-                None if one.speaker is None else self.names.get(one.speaker),
-                one.a,
-                one.b,
-                one.difference,
-                one.stems,
+                None if of_speaker else str(read(paths[recording])),
+                names.get(speaker),
+                a,
+                b,
+                difference,
+                stems,
             )
-            for one in units
+            for recording, speaker, a, b, difference, stems in units
         )
-
-    def _largest(self, pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-        """Return the units with the largest gains and losses of B."""
-        difference = attrgetter("difference")
-        above = [one for one in nlargest(_SHOWN, pairs, difference) if one.difference > 0]
-        below = [one for one in nsmallest(_SHOWN, pairs, difference) if one.difference < 0]
-        gains, losses = (above, below) if self.metric.higher_is_better else (below, above)
-        return tuple(gains), tuple(losses)
 
 
 def _counted_out(paired: Paired) -> Iterable[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 Key = tuple[Any, ...]
+Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
@@ -288,7 +289,9 @@ def _by_run(source: _Source, metric: Metric, fields: Sequence[Field], conditions
     keys = [least(_RUN.operation_type)]
     keys += [least(one.expression) if one.once else one.expression for one in fields]
     query = source.select([*columns, *keys], conditions)
-    several = [one.expression for one in fields if not one.once]
+    # By their places: a server takes two expressions with parameters for different ones.
+    first = len(columns) + len(keys) - len(fields) + 1
+    several = [pw.SQL(str(n)) for n, one in enumerate(fields, first) if not one.once]
     # The order that the groups come in by themselves: SQLite sorts once.
     order = (source.recording, _RUN.run_id, *several)
     return query.group_by(*order).order_by(*order)
@@ -329,26 +332,42 @@ def _check_operations(operations: set[str], what: str) -> None:
 # Sides of a comparison
 
 
-class Stem(NamedTuple):
-    """What a run measured of one output, and whose voice that is."""
-
-    speaker: int | None
-    value: float | None
-
-
 @dataclass(slots=True)
 class Sided:
-    """The runs of one side that count: the stems of what succeeded, by recording."""
+    """The runs of one side that count, by recording: the stems of what succeeded.
 
-    stems: dict[int, list[Stem]]
-    states: dict[int, str]
-    paths: dict[int, Any]
-    parameters: set[str]
+    ``paths`` has every recording of which it has a run, ``others`` the state of those that are
+    not done.
+    """
+
+    stems: dict[int, list[Stem]] = field(default_factory=dict)
+    others: dict[int, str] = field(default_factory=dict)
+    paths: dict[int, Any] = field(default_factory=dict)
+    parameters: set[str] = field(default_factory=set)
 
     @property
-    def coverage_states(self) -> Counter[str]:
+    def states(self) -> dict[str, int]:
         """How many recordings are in which state."""
-        return Counter(self.states.values())
+        return {**Counter(self.others.values()), "done": len(self.paths) - len(self.others)}
+
+    def take(self, recording: int, rows: list[tuple[Any, ...]], *, is_of_run: bool) -> None:
+        """Take the rows of the run that counts for a recording."""
+        first = rows[0]
+        self.paths[recording] = first[9]
+        if first[1]:
+            self.parameters.add(first[8])
+        if len(rows) == 1 and first[1] and type(first[5]) is float and abs(first[5]) < LARGEST:
+            self.stems[recording] = [first[4:6]]
+            return
+        stems = [(row[4], _number(row[5])) for row in rows]
+        if is_of_run:
+            stems = [one for one in stems if one[1] is not None][:1]
+        finite = sum(value is not None for _, value in stems)
+        state = _state(success=first[1], ended=not first[6], finite=finite, stems=len(stems))
+        if state != "done":
+            self.others[recording] = state
+        if first[1] and finite:
+            self.stems[recording] = stems
 
 
 def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
@@ -386,24 +405,9 @@ def read_side(store: Store, metric: Metric, side: Side, runs: Runs) -> Sided:
         elif known[0][_RANK] < row[_RANK]:
             latest[row[0]] = [row]
     _check_operations(operations, side.label)
-    return _sided(latest, metric)
-
-
-def _sided(latest: Mapping[int, list[tuple[Any, ...]]], metric: Metric) -> Sided:
-    sided = Sided({}, {}, {}, set())
+    sided = Sided()
     for recording, rows in latest.items():
-        first = rows[0]
-        stems = [Stem(row[4], _number(row[5])) for row in rows]
-        if metric.is_of_run:
-            stems = [one for one in stems if one.value is not None][:1]
-        finite = sum(one.value is not None for one in stems)
-        state = _state(success=bool(first[1]), ended=not first[6], finite=finite, stems=len(stems))
-        sided.states[recording] = state
-        sided.paths[recording] = first[9]
-        if first[1]:
-            sided.parameters.add(first[8])
-            if finite:
-                sided.stems[recording] = stems
+        sided.take(recording, rows, is_of_run=metric.is_of_run)
     return sided
 
 

@@ -259,7 +259,7 @@ _REST: Final = (
         for name in ("failed", "partly_finite", "not_finite", "unfinished", "not_run")
     ),
     Column("mean", "metric", read=attrgetter("mean")),
-    Column("margin", "metric", "±95 %", priority=9, read=attrgetter("margin")),
+    Column("margin", "metric", "±95 %", read=attrgetter("margin")),
     Column("median", "metric", priority=3, read=attrgetter("median")),
     Column("stdev", "metric", "SD", priority=2, read=attrgetter("stdev")),
     Column("sdri", "fixed", "SDRi", priority=6, read=attrgetter("sdri")),
@@ -389,9 +389,10 @@ def _uneven(groups: Sequence[Group], fields: Sequence[Field], *, common: bool) -
     if common:
         yield f"only the recordings that all have a value of: {len(measured[0].values)}"
     elif any(group.recordings != measured[0].recordings for group in measured[1:]):
-        counts = [len(group.values) for group in measured]
+        least, most = (end(len(group.values) for group in measured) for end in (min, max))
+        counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
         yield (
-            f"measured on different recordings ({min(counts):,} to {max(counts):,}); "
+            f"measured on different recordings ({counts}); "
             f"all have {len(_common(measured)):,} of them, to which --common (common=True) keeps"
         )
 

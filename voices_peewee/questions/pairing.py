@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import Sided, Stem
@@ -15,19 +15,21 @@ _ROUNDING: Final = 1e-12  # of the larger value: a difference that is no larger 
 
 
 class Matched(NamedTuple):
-    """What both sides measured of a recording, or of one speaker's voice in it."""
+    """What both sides measured of a recording, or of one speaker's voice in it; B − A."""
 
     recording: int
     speaker: int | None
     a: float
     b: float
+    difference: float
     stems: int
 
-    @property
-    def difference(self) -> float:
-        """B − A; nothing where only rounding makes one."""
-        difference = self.b - self.a
-        return difference if abs(difference) > _ROUNDING * abs(self.b) else 0.0
+
+def _matched(recording: int, speaker: int | None, a: Any, b: Any, stems: int) -> Matched:
+    difference = b - a
+    if abs(difference) <= _ROUNDING * abs(b):
+        difference = 0.0
+    return Matched(recording, speaker, a, b, difference, stems)
 
 
 class Paired(NamedTuple):
@@ -53,10 +55,12 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     """
     matched: list[Matched] = []
     uneven = 0
-    others = b.stems
-    for recording in sorted(a.stems.keys() & others.keys()):
-        stems = _match(recording, a.stems[recording], others[recording])
-        if stems:
+    for recording in sorted(a.stems.keys() & b.stems.keys()):
+        own, other = a.stems[recording], b.stems[recording]
+        (speaker, value), (other_speaker, other_value) = own[0], other[0]
+        if len(own) == len(other) == 1 and speaker == other_speaker:  # most often, and fast
+            matched.append(_matched(recording, speaker, value, other_value, 1))
+        elif stems := _match(recording, own, other):
             matched += stems if unit != "recording" else [_whole(stems)]
         else:
             uneven += 1
@@ -80,12 +84,10 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
     """Return the stems that both have a finite value of; none where they cannot be matched."""
-    if len(a) == len(b) == 1 and a[0].speaker == b[0].speaker:
-        return [Matched(recording, a[0].speaker, a[0].value, b[0].value, 1)]  # type: ignore[arg-type]
     own, other = _by_speaker(a), _by_speaker(b)
     if own is not None and other is not None:
         return [
-            Matched(recording, speaker, value, other_value, 1)
+            _matched(recording, speaker, value, other_value, 1)
             for speaker, value in sorted(own.items())
             if value is not None and (other_value := other.get(speaker)) is not None
         ]
@@ -93,18 +95,18 @@ def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched
     if len(finite_a) != len(finite_b):
         return []
     n = len(finite_a)
-    speakers = {one.speaker for one in (*a, *b)}
+    speakers = {speaker for speaker, _ in (*a, *b)}
     speaker = speakers.pop() if len(speakers) == 1 else None
-    return [Matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
+    return [_matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
 
 
 def _by_speaker(stems: Sequence[Stem]) -> dict[int, float | None] | None:
-    found = {one.speaker: one.value for one in stems if one.speaker is not None}
+    found = {speaker: value for speaker, value in stems if speaker is not None}
     return found if len(found) == len(stems) else None
 
 
 def _finite(stems: Iterable[Stem]) -> list[float]:
-    return [one.value for one in stems if one.value is not None]
+    return [value for _, value in stems if value is not None]
 
 
 def _whole(stems: Sequence[Matched]) -> Matched:
@@ -116,7 +118,7 @@ def _whole(stems: Sequence[Matched]) -> Matched:
 def _mean(parts: Sequence[Matched], recording: int, speaker: int | None) -> Matched:
     n = len(parts)
     a, b = math.fsum(one.a for one in parts) / n, math.fsum(one.b for one in parts) / n
-    return Matched(recording, speaker, a, b, sum(one.stems for one in parts))
+    return _matched(recording, speaker, a, b, sum(one.stems for one in parts))
 
 
 def _speakers(named: Iterable[Matched]) -> list[Matched]:
@@ -136,5 +138,5 @@ def counted_of(sides: Iterable[Sided]) -> set[int]:
     """Return the recordings in question: those of which any side has a run."""
     found: set[int] = set()
     for side in sides:
-        found |= side.states.keys()
+        found |= side.paths.keys()
     return found

@@ -284,7 +284,8 @@ def find_side(store: Store, side: str | Model) -> Side:
         found = find_model(store, side)
         return Side(model_label(*found), found)
     first, _, rest = side.strip().partition(" ")
-    if _has_runs(store, (side, None)) or not (rest or _names_a_field(first)):
+    is_words = bool(rest) or _names_a_field(first)
+    if not is_words or any(_has_runs(store, each) for each in ((side, None), parse_model(side))):
         found = find_model(store, side)
         return Side(model_label(*found), found)
     label = " ".join(side.split())

@@ -20,7 +20,6 @@ from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records.audio_files import AnyPath, digest, opened_file
 from voices_peewee.records.audio_files import content_hash as content_hash
 from voices_peewee.records.audio_files import find_files as find_files
-from voices_peewee.records.audio_files import stat_facts as stat_facts
 
 if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream, VideoStream
@@ -79,7 +78,7 @@ class AudioInfo:
     content_hash: str
 
 
-def probe(path: AnyPath, *, exact: bool = False) -> AudioInfo:
+def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
     """Read the facts of a recording, or of the first audio track of a video.
 
     Args:
@@ -87,6 +86,7 @@ def probe(path: AnyPath, *, exact: bool = False) -> AudioInfo:
         exact: decode the whole file to count its samples, which also sees that a FLAC was cut
             short or that an Ogg holds several chained streams; otherwise believe the header
             where it states a length.
+        strict: refuse what is not audio; else all of its facts but size and hash are None.
 
     Raises:
         AudioError: nothing can be read there (missing, unreadable, not a regular file, empty).
@@ -96,10 +96,15 @@ def probe(path: AnyPath, *, exact: bool = False) -> AudioInfo:
     """
     full = os.path.abspath(path)
     with opened_file(path) as (file, size):
-        if size == 0:
+        if size == 0 and strict:
             raise AudioError(path, "the file is empty")
         sha256 = digest(file)
-        facts = _read_facts(path, file, exact=exact)
+        facts: tuple[str | None, float | None, int | None, int | None] = (None,) * 4
+        try:
+            facts = _read_facts(path, file, exact=exact)
+        except (AudioError, MissingExtraError):
+            if strict:
+                raise
         return AudioInfo(Path(full).name, full, *facts, size, sha256)
 
 

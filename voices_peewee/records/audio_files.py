@@ -49,20 +49,15 @@ _CLAUSES: Final = {
 }
 
 
-def stat_facts(path: AnyPath) -> tuple[int, str]:
-    """Return the size (bytes) and SHA-256 (hexadecimal) of any regular file, without PyAV.
+def content_hash(path: AnyPath) -> str:
+    """Return the SHA-256 (hexadecimal) of any regular file, without PyAV.
 
     Raises:
         AudioError: nothing can be read there (missing, unreadable, not a regular file).
         AudioError: the file changed while it was read.
     """
-    with opened_file(path) as (file, size):
-        return size, digest(file)
-
-
-def content_hash(path: AnyPath) -> str:
-    """Return the SHA-256 (hexadecimal) of any regular file; raises what ``stat_facts`` raises."""
-    return stat_facts(path)[1]
+    with opened_file(path) as (file, _):
+        return digest(file)
 
 
 def find_files(

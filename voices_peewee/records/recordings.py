@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
@@ -52,7 +52,7 @@ def add_audio(
     exact: bool = False,
 ) -> Added:
     """Record an audio file, or bring its row up to date."""
-    wishes = _Wishes.of(store, speaker, metadata)
+    wishes = _wishes(store, speaker, metadata)
     full = os.path.abspath(path)
     known = recordings_by_path(store, [full])
     return _commit(store, [_examine(path, known.get(full), exact=exact)], wishes)[0]
@@ -69,19 +69,19 @@ def add_audio_files(
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
-    wishes, named = _Wishes.of(store, speaker, metadata), list(paths)
+    wishes, named = _wishes(store, speaker, metadata), list(paths)
     told = {os.path.abspath(path) for path in named}
     files = iter(audio.find_files(named, on_error=on_error))
-    while names := list(islice(files, max(1, batch))):
-        known = recordings_by_path(store, map(os.path.abspath, names))
-        outputs = _outputs(store, {os.path.abspath(name) for name in names} - known.keys() - told)
+    while names := {os.path.abspath(name): name for name in islice(files, max(1, batch))}:
+        known = recordings_by_path(store, names)
+        outputs = _outputs(store, names.keys() - known.keys() - told)
         examined: list[_Examined] = []
         deadline = time.monotonic() + _SECONDS_A_BATCH
-        for name in names:
-            if os.path.abspath(name) in outputs:
+        for path, name in names.items():
+            if path in outputs:
                 continue
             try:
-                examined.append(_examine(name, known.get(os.path.abspath(name)), exact=exact))
+                examined.append(_examine(name, known.get(path), exact=exact))
             except AudioError as error:
                 on_error(error)
             if examined and time.monotonic() > deadline:
@@ -96,21 +96,11 @@ def _outputs(store: Store, paths: set[str]) -> set[str | None]:
     return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Wishes:
+class _Wishes(NamedTuple):
     """What the caller says about the recordings, beside what is in the files."""
 
     speaker_id: int | None
     metadata: dict[str, Any]
-
-    @classmethod
-    def of(
-        cls, store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None
-    ) -> _Wishes:
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise InvalidValueError(f"metadata must be a mapping, not {metadata!r}")
-        plain = json.loads(dump_json(dict(metadata or {})))
-        return cls(speaker_id(store, speaker), plain)
 
     def changes(self, row: ProcessedFile) -> dict[str, Any]:
         """Return what differs in a row."""
@@ -123,8 +113,15 @@ class _Wishes:
         return changes
 
 
-@dataclass(frozen=True, slots=True)
-class _Examined:
+def _wishes(
+    store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None
+) -> _Wishes:
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidValueError(f"metadata must be a mapping, not {metadata!r}")
+    return _Wishes(speaker_id(store, speaker), json.loads(dump_json(dict(metadata or {}))))
+
+
+class _Examined(NamedTuple):
     """The facts of one file; none where size and hash show that nothing changed."""
 
     path: str

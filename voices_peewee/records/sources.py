@@ -6,19 +6,14 @@ import datetime as dt
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import (
-    AudioError,
-    InvalidValueError,
-    MissingExtraError,
-    NotFoundError,
-)
+from voices_peewee.errors import AudioError, InvalidValueError, NotFoundError
 from voices_peewee.records import audio
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile
@@ -27,16 +22,10 @@ M = TypeVar("M", bound=BaseModel)
 
 AnyPath = str | os.PathLike[str]
 
+# The columns of what a file is, in the order of AudioInfo; when that was read is the last.
 FACTS: Final = (
-    "filename",
-    "original_path",
-    "file_format",
-    "duration",
-    "sample_rate",
-    "channels",
-    "file_size",
-    "content_hash",
-    "read_at",
+    *("filename", "original_path", "file_format", "duration", "sample_rate", "channels"),
+    *("file_size", "content_hash", "read_at"),
 )
 
 # How many values one question may hold.
@@ -151,14 +140,9 @@ def facts_of(path: str) -> dict[str, Any]:
         return blank
     now = utc_now()  # before it is read: what changes meanwhile is to be read again
     try:
-        return facts_from(audio.probe(path), now)
-    except (AudioError, MissingExtraError):
-        pass  # not audio, or nobody here who could tell
-    try:
-        size, digest = audio.stat_facts(path)
+        return facts_from(audio.probe(path, strict=False), now)
     except AudioError:
         return blank
-    return {**blank, "file_size": size, "content_hash": digest, "read_at": now}
 
 
 def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
@@ -238,14 +222,4 @@ def rows_where(store: Store, model: type[M], column: str, values: Iterable[objec
 
 def facts_from(info: audio.AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
     """Return what was probed by the names of the columns."""
-    return {
-        "filename": info.filename,
-        "original_path": info.path,
-        "file_format": info.file_format,
-        "duration": info.duration,
-        "sample_rate": info.sample_rate,
-        "channels": info.channels,
-        "file_size": info.file_size,
-        "content_hash": info.content_hash,
-        "read_at": read_at,
-    }
+    return dict(zip(FACTS, (*astuple(info), read_at), strict=True))

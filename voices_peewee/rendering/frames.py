@@ -20,30 +20,29 @@ if TYPE_CHECKING:
 Values = Sequence[Any]
 
 _WIDTH: Final = 32  # characters of a time as we store it
+_UTC: Final = "+00:00"
+_UNREADABLE: Final = (AttributeError, TypeError, ValueError, OverflowError)
 
 
-class Held(Protocol):
-    """A column of a frame, such as ``rendering.table.Column``."""
+class _Held(Protocol):
+    """A column of a frame, such as ``rendering.table.Column``.
 
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def kind(self) -> str:
-        """One of ``plain.KINDS``, ``float``, or ``other``, where only the values tell."""
+    ``kind`` is one of ``plain.KINDS``, ``float``, or ``other``, where only the values tell;
+    ``read`` turns a stored value, never None, into Python's.
+    """
 
     @property
-    def nullable(self) -> bool:
-        """Whether a value may be missing."""
-
+    def name(self) -> str: ...
     @property
-    def read(self) -> Callable[[Any], Any] | None:
-        """What turns a stored value, never None, into Python's."""
+    def kind(self) -> str: ...
+    @property
+    def nullable(self) -> bool: ...
+    @property
+    def read(self) -> Callable[[Any], Any] | None: ...
 
 
 def frame(
-    columns: Sequence[Held],
+    columns: Sequence[_Held],
     batches: Iterable[Iterable[Sequence[Any]]],
     *,
     expand: bool | Sequence[str] = False,
@@ -91,128 +90,108 @@ def _values(count: int, batches: Iterable[Iterable[Sequence[Any]]]) -> list[list
     return columns
 
 
-def _array(column: Held, values: Values) -> Any:
+def _array(column: _Held, values: Values) -> Any:
     """Return the values of a column as what pandas keeps."""
-    make = _MAKERS.get(column.kind, _other)
-    try:
-        return make(column, values)
-    except (TypeError, ValueError, OverflowError):
-        return _objects([_lenient(column.read, value) for value in values])
-
-
-def _read(column: Held, values: Values) -> Values:
     read = column.read
-    if read is None:
-        return values
-    return [value if value is None else read(value) for value in values]
-
-
-def _lenient(read: Callable[[Any], Any] | None, value: Any) -> Any:
-    """Return Python's value of a stored one; what cannot be read stays as it is."""
-    if read is None or value is None:
-        return value
     try:
-        return read(value)
-    except (TypeError, ValueError, OverflowError):
+        if column.kind == "time":
+            return _times(read, values)
+        if read is not None:
+            found = [value if value is None else read(value) for value in values]
+        else:
+            found = list(values)
+        return _MAKERS.get(column.kind, _inferred)(found, column.nullable)
+    except _UNREADABLE:
+        return _objects(_lenient(column, values))
+
+
+def _lenient(column: _Held, values: Values) -> list[Any]:
+    """Return Python's values of stored ones; what cannot be read stays as it is."""
+    return [_attempted(column.read, value) for value in values]
+
+
+def _attempted(read: Callable[[Any], Any] | None, value: Any) -> Any:
+    try:
+        return value if read is None or value is None else read(value)
+    except _UNREADABLE:
         return value
 
 
-def _objects(values: Values) -> Any:
+def _objects(values: Values, _: bool = True) -> Any:
     import numpy as np
 
     array = np.fromiter(values, dtype=object, count=len(values))  # lists inside stay lists
     return load_pandas().Series(array, dtype=object)  # else pandas takes texts for its own
 
 
-def _integers(column: Held, values: Values) -> Any:
+def _integers(values: Values, nullable: bool) -> Any:
     array = load_pandas().array(values, dtype="Int64")
-    return array if column.nullable or array.isna().any() else array.to_numpy("int64")
+    return array if nullable or array.isna().any() else array.to_numpy("int64")
 
 
-def _floats(_: Held, values: Values) -> Any:
+def _floats(values: Values, _: bool) -> Any:
     import numpy as np
 
     return np.array(values, dtype="float64")
 
 
-def _booleans(column: Held, values: Values) -> Any:
-    pandas = load_pandas()
-    array = pandas.array([None if value is None else bool(value) for value in values], "boolean")
-    return array if column.nullable or array.isna().any() else array.to_numpy("bool")
+def _booleans(values: Values, nullable: bool) -> Any:
+    known = [None if value is None else bool(value) for value in values]
+    array = load_pandas().array(known, dtype="boolean")
+    return array if nullable or array.isna().any() else array.to_numpy("bool")
 
 
-def _texts(column: Held, values: Values) -> Any:
+def _texts(values: Values, _: bool) -> Any:
     pandas = load_pandas()
     # Arrow's strings refuse names that are not UTF-8.
-    kind = pandas.StringDtype("python")
-    return pandas.array(_read(column, values), dtype=kind)
+    return pandas.array(values, dtype=pandas.StringDtype("python"))
 
 
-def _times(column: Held, values: Values) -> Any:
-    pandas = load_pandas()
-    if all(type(value) is str and len(value) == _WIDTH for value in values if value is not None):
-        try:
-            return pandas.to_datetime(values, format="ISO8601", utc=True).as_unit("us")
-        except ValueError:
-            pass  # no time, or one that pandas before 3 has no room for
-    times = _read(column, values)
-    try:
-        return pandas.to_datetime(times, utc=True).as_unit("us")
-    except pandas.errors.OutOfBoundsDatetime:
-        return _far_times(times)
-
-
-def _far_times(times: Iterable[dt.datetime | None]) -> Any:
-    """Return times that do not fit into nanoseconds."""
+def _times(read: Callable[[Any], Any] | None, values: Values) -> Any:
     import numpy as np
 
-    plain = [
-        None if time is None else time.astimezone(dt.UTC).replace(tzinfo=None) for time in times
-    ]
-    return load_pandas().DatetimeIndex(np.array(plain, dtype="datetime64[us]")).tz_localize("UTC")
+    stamps = [None if value is None else _stamp(read, value) for value in values]
+    times = np.array(stamps, dtype="datetime64[us]")  # pandas before 3 has room for 584 years only
+    return load_pandas().DatetimeIndex(times).tz_localize("UTC")
 
 
-def _json(column: Held, values: Values) -> Any:
-    return _objects(_read(column, values))
+def _stamp(read: Callable[[Any], Any] | None, value: Any) -> str | dt.datetime:
+    """Return a time in UTC as NumPy takes it: without its zone."""
+    if type(value) is str and len(value) == _WIDTH and value.endswith(_UTC):
+        return value.removesuffix(_UTC)
+    time: dt.datetime = value if read is None else read(value)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone is none")
+    return time.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _other(column: Held, values: Values) -> Any:
-    """Return values whose kind only they themselves tell."""
-    values = _read(column, values)
-    return _array(Column(column.name, kind_of(values)), values)
-
-
-_MAKERS: Final[dict[str, Callable[[Held, Values], Any]]] = {
+_JSON: Final = ("json", "tags")
+_MAKERS: Final[dict[str, Callable[[Values, bool], Any]]] = {
     **dict.fromkeys(("integer", "count", "hertz", "bytes"), _integers),
     **dict.fromkeys(("float", "number", "decibel", "difference", "seconds"), _floats),
     **dict.fromkeys(("percent", "fixed", "rounded", "megabytes"), _floats),
     **dict.fromkeys(("text", "key", "path", "aside"), _texts),
-    **dict.fromkeys(("json", "tags"), _json),
+    **dict.fromkeys(_JSON, _objects),
     "boolean": _booleans,
-    "time": _times,
 }
-_JSON: Final = ("json", "tags")
+# By pandas' name for them; where values differ, they stay what they are, as those of JSON do.
+_INFERRED: Final = {
+    "boolean": "boolean",
+    "integer": "integer",
+    "floating": "float",
+    "mixed-integer-float": "float",
+    "string": "text",
+    "datetime": "time",
+}
 
 
-def kind_of(values: Iterable[Any]) -> str:
-    """Return the kind of values that no field tells: json, that is any, where they differ."""
-    types = {type(value) for value in values if value is not None}
-    if types == {bool}:
-        return "boolean"
-    if types == {int}:
-        return "integer"
-    if types and types <= {int, float}:
-        return "float"
-    if types == {str}:
-        return "text"
-    if types == {dt.datetime} and all(
-        value is None or value.utcoffset() is not None for value in values
-    ):
-        return "time"
-    return "json"
+def _inferred(values: Values, _: bool = True) -> Any:
+    """Return a column that no field describes."""
+    kind = load_pandas().api.types.infer_dtype(values, skipna=True)
+    return _array(Column("", _INFERRED.get(kind, "json")), values)
 
 
-def _to_expand(columns: Sequence[Held], expand: bool | Sequence[str]) -> set[str]:
+def _to_expand(columns: Sequence[_Held], expand: bool | Sequence[str]) -> set[str]:
     kinds = {column.name: column.kind for column in columns}
     if isinstance(expand, bool):
         return {name for name, kind in kinds.items() if kind in _JSON and expand}
@@ -225,9 +204,9 @@ def _to_expand(columns: Sequence[Held], expand: bool | Sequence[str]) -> set[str
     return {*names}
 
 
-def _expanded(column: Held, values: Values, taken: set[str]) -> dict[str, Any]:
+def _expanded(column: _Held, values: Values, taken: set[str]) -> dict[str, Any]:
     """Return a column for each key of JSON objects; what is no object stays in its column."""
-    values = [_lenient(column.read, value) for value in values]
+    values = _lenient(column, values)
     keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
     made = {}
     if any(value is not None and not isinstance(value, dict) for value in values) or not keys:
@@ -236,5 +215,5 @@ def _expanded(column: Held, values: Values, taken: set[str]) -> dict[str, Any]:
         name = f"{column.name}.{key}"
         found = [value.get(key) if isinstance(value, dict) else None for value in values]
         if name not in taken:
-            made[name] = _array(Column(name, kind_of(found)), found)
+            made[name] = _inferred(found)
     return made

@@ -12,39 +12,14 @@ import resource
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from voices_peewee.runs.metrics import Metrics
 
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"
 _RESET_PEAK: Final = b"5"
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a block cost.
-
-    ``processing_time`` in seconds, ``cpu_usage`` in percent of one core (this process and the
-    children it waited for; None where no time passed), ``memory_usage`` the peak in MB,
-    ``additional`` the rest: ``memory_scope`` is ``process`` where the peak is not the block's
-    own, ``gpu_memory_mb`` is the peak that torch allocated on all devices.
-    """
-
-    processing_time: float
-    cpu_usage: float | None
-    memory_usage: float
-    additional: dict[str, Any]
-
-    def metrics(self) -> Metrics:
-        """Return what was measured as metrics of a run."""
-        columns = {
-            "processing_time": self.processing_time,
-            "cpu_usage": self.cpu_usage,
-            "memory_usage": self.memory_usage,
-        }
-        return Metrics(columns, dict(self.additional))
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +31,6 @@ class Meter:
     started: float = 0.0
     cpu: float = 0.0
     own_peak: bool = True
-    additional: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         with _lock:
@@ -70,19 +44,28 @@ class Meter:
         self.cpu = _cpu_seconds()
         self.started = time.perf_counter()
 
-    def stop(self) -> Measured:
-        """Return what was measured since the meter was made."""
+    def stop(self) -> Metrics:
+        """Return what the block cost since the meter was made.
+
+        ``processing_time`` in seconds, ``cpu_usage`` in percent of one core (this process and
+        the children it waited for; None where no time passed), ``memory_usage`` the peak in MB;
+        ``memory_scope`` is ``process`` where the peak is not the block's own, ``gpu_memory_mb``
+        the peak that torch allocated on all devices.
+        """
         wall = time.perf_counter() - self.started
         cpu = max(0.0, _cpu_seconds() - self.cpu)
         with _lock:
             _running.discard(self)
             self.see(_peak_memory(), _gpu_peak())
-        if not self.own_peak:
-            self.additional["memory_scope"] = "process"
-        if self.gpu_peak:
-            self.additional["gpu_memory_mb"] = self.gpu_peak / 1e6
         usage = 100 * cpu / wall if wall > 0 else None
-        return Measured(wall, usage, self.peak / 1e6, self.additional)
+        cost = Metrics(
+            {"processing_time": wall, "cpu_usage": usage, "memory_usage": self.peak / 1e6}
+        )
+        if not self.own_peak:
+            cost.additional["memory_scope"] = "process"
+        if self.gpu_peak:
+            cost.additional["gpu_memory_mb"] = self.gpu_peak / 1e6
+        return cost
 
     def see(self, memory: int, gpu: int) -> None:
         """Take note of the present high-water marks (bytes)."""

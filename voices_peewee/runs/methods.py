@@ -46,18 +46,15 @@ class RunMethods(HasStore):
         Raises:
             InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
         """
-        from voices_peewee.runs import tracking
+        from voices_peewee.runs.tracking import Tracker
 
-        return tracking.track(
-            lambda: self.store,
-            source,
-            operation_type,
-            speaker=speaker,
-            model_type=model_type,
-            model_version=model_version,
-            parameters=parameters,
-            environment=environment,
-        )
+        settings = {
+            "operation_type": operation_type,
+            "model_type": model_type,
+            "model_version": model_version,
+            "parameters": parameters,
+        }
+        return Tracker(self, source, settings, speaker, environment=environment)
 
     def record_run(
         self,

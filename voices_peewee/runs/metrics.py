@@ -12,7 +12,14 @@ from numbers import Integral, Real
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.fields import dump_json, is_missing, plain_value, seconds_of, short
+from voices_peewee.schema.fields import (
+    dump_json,
+    is_missing,
+    plain_value,
+    seconds_of,
+    short,
+    utc_now,
+)
 from voices_peewee.schema.models import CHECKS
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
 
@@ -100,13 +107,23 @@ class Metrics:
             )
 
 
-def combine(own: Metrics, of_run: Metrics, measured: Metrics, *, duration: float | None) -> Metrics:
-    """Return all metrics of one row of a run.
+def performance(
+    history: Mapping[str, Any],
+    history_id: int,
+    own: Metrics,
+    of_run: Metrics,
+    measured: Metrics,
+    *,
+    duration: float | None,
+) -> dict[str, Any]:
+    """Return the values of the performance row of a history row.
 
     Args:
-        own: The output's; they come before the others.
+        history: What is the same in all history rows of the run.
+        history_id: The measured row.
+        own: The output's metrics; they come before the others.
         of_run: What was logged for the run; the names are told, so that no number counts twice.
-        measured: Cost that was measured.
+        measured: What the run cost.
         duration: The recording's, in seconds, for the real-time factor.
     """
     metrics = Metrics()
@@ -117,7 +134,13 @@ def combine(own: Metrics, of_run: Metrics, measured: Metrics, *, duration: float
     seconds = metrics.columns.get("processing_time")
     if duration and seconds is not None and "real_time_factor" not in metrics.columns:
         metrics.columns["real_time_factor"] = seconds / duration
-    return metrics
+    return {
+        "processing_history": history_id,
+        "model_type": history["model_type"],
+        "model_version": history["model_version"],
+        "created_at": utc_now(),
+        **metrics.row(),
+    }
 
 
 def _scalar(value: object) -> object:

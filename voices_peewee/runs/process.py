@@ -1,13 +1,20 @@
-"""Which process records a run, and whether such a process still lives."""
+"""Which process records a run, whether it still lives, and in which surroundings it works."""
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from voices_peewee._version import __version__
 from voices_peewee.schema.fields import utc_now
+
+_GIT_TIMEOUT: Final = 2.0
+_GIT_FRESH: Final = 30.0
 
 
 @cache
@@ -24,7 +31,14 @@ def process_facts() -> dict[str, Any]:
     started = _started(pid)
     if started is None:
         return {**facts, "first_used": utc_now().isoformat()}
-    return {**facts, "started": started, "boot": _boot(), "namespace": _namespace()}
+    facts |= {"started": started, "boot": None, "namespace": None}
+    with suppress(OSError):  # some containers hide them
+        facts["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        facts["namespace"] = Path("/proc/self/ns/pid").stat().st_ino
+    return facts
+
+
+os.register_at_fork(after_in_child=process_facts.cache_clear)
 
 
 def is_here(process: dict[str, Any]) -> bool:
@@ -61,18 +75,64 @@ def _started(pid: int) -> float | None:
     return int(words[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _boot() -> str | None:
+def environment() -> dict[str, Any]:
+    """Return Python, host, platform, this package's version and the working directory's commit.
+
+    ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
+    where there is no repository, no commit or no git.
+    """
+    import platform
+
+    git = _git()
+    return {
+        "python": platform.python_version(),
+        "host": os.uname().nodename,
+        "platform": platform.platform(),
+        "voices_peewee": __version__,
+        **({"git": git} if git else {}),
+    }
+
+
+_git_seen: dict[str, tuple[float, dict[str, Any] | None]] = {}
+
+
+def _git() -> dict[str, Any] | None:
+    """Return the commit at work; what was seen less than half a minute ago is believed."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        directory = str(Path.cwd())
     except OSError:
         return None
+    now = time.monotonic()
+    when, facts = _git_seen.get(directory, (-math.inf, None))
+    if now - when >= _GIT_FRESH:
+        facts = _ask_git(directory)
+        _git_seen[directory] = (now, facts)
+    return facts
 
 
-def _namespace() -> int | None:
+def _ask_git(directory: str) -> dict[str, Any] | None:
+    import subprocess
+
+    # A repository's own configuration must not make us run its fsmonitor program.
+    words = ["git", "-c", "core.fsmonitor=false", "status"]
+    words += ["--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules"]
     try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
+        answer = subprocess.run(  # noqa: S603 - fixed words, no shell
+            words,
+            cwd=directory,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
-
-
-os.register_at_fork(after_in_child=process_facts.cache_clear)
+    lines = answer.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith(b"# branch.oid ")), b"")
+    if len(commit) < 40:  # "(initial)": nothing was committed yet
+        return None
+    return {
+        "commit": commit.decode("ascii"),
+        "dirty": any(not line.startswith(b"#") for line in lines),
+    }

@@ -1,4 +1,4 @@
-"""How a run becomes rows: of files, of history and of measurements, live or from elsewhere.
+"""How a run becomes rows of files, live or from elsewhere, and whose outputs these replace.
 
 A run of a recording hangs on the recording's own row, or on a voice where it has a speaker that
 is not the recording's. Each output has a stem's row. Recordings belong to no run.
@@ -6,16 +6,19 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.errors import NotFoundError
 from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
-from voices_peewee.runs.metrics import Metrics, combine
-from voices_peewee.schema.fields import utc_now
+from voices_peewee.runs.metrics import Metrics
+from voices_peewee.runs.process import is_alive, is_here
+from voices_peewee.runs.settings import name_of
 from voices_peewee.schema.models import ProcessedFile
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
@@ -25,8 +28,19 @@ _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
 _DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
  AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
+_OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
+ history.model_version, history.success, history.process
+ FROM processed_files AS file JOIN processing_history AS history
+ ON history.processed_file_id = file.id
+ JOIN model_performance AS told ON told.processing_history_id = history.id
+ WHERE file.processed_path = ? AND history.run_id <> ?
+ AND (history.success OR history.end_time IS NULL)
+ ORDER BY history.success DESC, history.id DESC LIMIT 1"""
 # What a stem's row says of its own file; name and path are its recording's.
 _OWN_FACTS: Final = FACTS[2:]
+
+# Of which models it was said that their outputs are written over: once is enough for a batch.
+_said: WeakKeyDictionary[Store, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +82,8 @@ class PartKey(NamedTuple):
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, connection: Any) -> None:
+        self._store, self._connection = store, connection
 
     def starting(self, recording: ProcessedFile, speaker_id: int | None) -> ProcessedFile:
         """Return what a run without outputs hangs on: the recording, or a voice of it."""
@@ -88,6 +102,40 @@ class Files:
             write_changes(row, output.facts)
         return row
 
+    def move(
+        self, run_id: str, history_id: int, before: ProcessedFile, after: ProcessedFile
+    ) -> None:
+        """Hang a history row on another file; a part that nothing hangs on any more goes.
+
+        Raises:
+            NotFoundError: Somebody deleted the history row.
+        """
+        if not self._connection.execute(_MOVE, (after.id, history_id, run_id)).rowcount:
+            raise NotFoundError("run", history_id)
+        if before.recording_id is not None and before.id != after.id:
+            self._store.lock_sources([str(before.original_path)])
+            self._connection.execute(_DROP, (before.id,))
+
+    def other_run(self, path: str, run_id: str, model: str) -> str | None:
+        """Name another run, successful or going on, that has an output at a path.
+
+        None where there is none, or where that was said of the two models before.
+        """
+        values = (ProcessedFile.processed_path.db_value(path), run_id)
+        found = self._connection.execute(_OTHER_RUN, values).fetchone()
+        if found is None:
+            return None
+        other, operation, model_type, version, success, recorder = found
+        process = json.loads(recorder or "{}")
+        if not success and is_here(process) and not is_alive(process):
+            return None  # it died: to do its work again is no surprise
+        its_model = name_of(operation, model_type, version)
+        said = _said.setdefault(self._store, set())
+        if (model, its_model) in said:
+            return None
+        said.add((model, its_model))
+        return f"{other} ({its_model})"
+
     def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:
         row = self._select(key)
         if row is None and key.path is None and self._store.server is not None:
@@ -100,19 +148,19 @@ class Files:
         stored = ProcessedFile.processed_path.db_value(key.path)
         place = _VOICES if key.path is None else _STEMS
         values = (key.recording_id, key.speaker_id if key.path is None else stored)
-        found = self._store.connection().execute(f"{rows.select_sql} {place}", values).fetchall()
+        found = self._connection.execute(f"{rows.select_sql} {place}", values).fetchall()
         return next((row for row in rows.build(found) if PartKey.of(row) == key), None)
 
     def _add(self, row: ProcessedFile) -> ProcessedFile:
-        mapper(ProcessedFile).insert(self._store.connection(), row)
+        mapper(ProcessedFile).insert(self._connection, row)
         return row
 
 
 class ManyFiles(Files):
     """Finds and adds the file rows of many runs, read and written together."""
 
-    def __init__(self, store: Store, recordings: Iterable[int]) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, connection: Any, recordings: Iterable[int]) -> None:
+        super().__init__(store, connection)
         rows = rows_where(store, ProcessedFile, "recording", recordings)
         self._known: dict[PartKey, ProcessedFile] = {}
         self._added: list[ProcessedFile] = []
@@ -121,7 +169,7 @@ class ManyFiles(Files):
 
     def write(self) -> None:
         """Write the rows that were added."""
-        mapper(ProcessedFile).insert_objects(self._store.connection(), self._added)
+        mapper(ProcessedFile).insert_objects(self._connection, self._added)
 
     def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:  # noqa: ARG002
         return self._known.get(key)
@@ -134,13 +182,9 @@ class ManyFiles(Files):
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:
     """Return the object of an output's row, not written."""
-    return new_part(
-        recording,
-        output.speaker_id,
-        processed_path=output.path,
-        metadata={"speaker": output.unknown} if output.unknown else {},
-        **output.facts,
-    )
+    metadata = {"speaker": output.unknown} if output.unknown else {}
+    values = {"processed_path": output.path, "metadata": metadata, **output.facts}
+    return new_part(recording, output.speaker_id, **values)
 
 
 def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) -> ProcessedFile:
@@ -152,47 +196,3 @@ def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) ->
         speaker=speaker_id,
         **values,
     )
-
-
-def move(
-    store: Store, run_id: str, history_id: int, *, before: ProcessedFile, after: ProcessedFile
-) -> None:
-    """Hang a history row on another file; a voice or stem that nothing hangs on any more goes.
-
-    Raises:
-        NotFoundError: Somebody deleted the history row.
-    """
-    connection = store.connection()
-    if not connection.execute(_MOVE, (after.id, history_id, run_id)).rowcount:
-        raise NotFoundError("run", history_id)
-    if before.recording_id is not None and before.id != after.id:
-        store.lock_sources([str(before.original_path)])
-        connection.execute(_DROP, (before.id,))
-
-
-def performance(
-    history: dict[str, Any],
-    history_id: int,
-    own: Metrics,
-    of_run: Metrics,
-    measured: Metrics,
-    *,
-    duration: float | None,
-) -> dict[str, Any]:
-    """Return the values of the performance row of a history row.
-
-    Args:
-        history: What is the same in all history rows of the run.
-        history_id: The measured row.
-        own: The output's metrics.
-        of_run: What was logged for the run.
-        measured: What the run cost.
-        duration: The recording's, in seconds.
-    """
-    return {
-        "processing_history": history_id,
-        "model_type": history["model_type"],
-        "model_version": history["model_version"],
-        "created_at": utc_now(),
-        **combine(own, of_run, measured, duration=duration).row(),
-    }

@@ -14,25 +14,13 @@ from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import (
-    AmbiguousNameError,
-    NotFoundError,
-    ServerAwayError,
-)
-from voices_peewee.records.sources import AnyPath, locate, look, settle, speaker_id
-from voices_peewee.runs.failure import failure
-from voices_peewee.runs.meter import Measured, Meter
-from voices_peewee.runs.metrics import Metrics, MetricWarning
-from voices_peewee.runs.overwriting import OutputWarning, other_run
-from voices_peewee.runs.rows import (
-    Files,
-    Output,
-    move,
-    new_stem,
-    own_facts,
-    performance,
-)
-from voices_peewee.runs.settings import Settings
+from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
+from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
+from voices_peewee.runs.meter import Meter
+from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
+from voices_peewee.runs.process import process_facts
+from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
+from voices_peewee.runs.settings import failure, name_of
 from voices_peewee.runs.spool import Record, SpoolWarning, keep
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
@@ -44,17 +32,19 @@ from voices_peewee.schema.models import (
 
 T = TypeVar("T")
 
-# With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
+# By the run's id: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
- WHERE id = ? AND run_id = ?"""
-_END_OTHERS: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
- WHERE run_id = ? AND end_time IS NULL"""
+ WHERE run_id = ?"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
     "it, the run leaves no trace"
 )
+
+
+class OutputWarning(UserWarning):
+    """An output path is another run's too; it is said once for each pair of models."""
 
 
 class SpeakerWarning(UserWarning):
@@ -76,16 +66,11 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How a run ended: when, with which measurements, and with which error."""
+    """How a run ended: when, at which cost, and with which error."""
 
     time: dt.datetime
-    measured: Measured
+    cost: Metrics
     message: str | None
-
-    def values(self) -> tuple[Any, bool, str | None]:
-        """Return what the columns of a history row hold."""
-        end = ProcessingHistory.end_time.db_value(self.time)
-        return end, self.message is None, self.message
 
 
 class Run:
@@ -103,21 +88,23 @@ class Run:
         self,
         store: Store,
         source: AnyPath | ProcessedFile,
-        settings: Settings,
+        settings: dict[str, Any],
         speaker: SpeakerKey | None,
     ) -> None:
         self.run_id = new_run_id()
-        self.parameters = settings.parameters
-        self._store, self._settings, self._files = store, settings, Files(store)
+        self.parameters = settings["parameters"]
+        self._store, self._settings = store, settings
+        names = ("operation_type", "model_type", "model_version")
+        self._model = name_of(*map(settings.__getitem__, names))
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged, self._warned = Metrics(), set[str]()
         self._rows: list[_Row] = []
         self._late: list[Output] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
-        self._was_torn = False  # what was written last may be in the database, or not
         if store.database.in_transaction():
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
-        store.retrying(lambda: self._begin(source, speaker))
+        whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
+        self._write(lambda connection: self._begin(connection, found, whose))
         self._meter = Meter()
 
     @property
@@ -136,7 +123,7 @@ class Run:
         return self._recording
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {self._settings.operation_type} of {self.file.original_path!r}>"
+        return f"<Run {self.id} {self._settings['operation_type']} of {self.file.original_path!r}>"
 
     def log(self, metrics: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Take note of metrics of the run; a name that was logged before gets its new value.
@@ -194,7 +181,7 @@ class Run:
             whose, unknown = self._speaker_of(speaker)
             output = Output(place, whose, told, facts, unknown)
             try:
-                file, other = self._write(lambda: self._tell(output))
+                file, other = self._write(lambda connection: self._tell(connection, output))
             except ServerAwayError as away:
                 self._late.append(output)
                 file, other = new_stem(self._recording, output), None
@@ -217,28 +204,46 @@ class Run:
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output
             return None, str(speaker)
 
-    def _tell(self, output: Output) -> tuple[ProcessedFile, str | None]:
+    def _tell(self, connection: Any, output: Output) -> tuple[ProcessedFile, str | None]:
         """Write an output and its metrics; return its row, and who else claims it."""
-        position, row = self._place(output)
-        self._write_performance(row, None)
-        self._rows = [*self._rows[:position], row, *self._rows[position + 1 :]]
-        return row.file, other_run(self._store, output.path, self.run_id, self._settings.name)
+        files = Files(self._store, connection)
+        file = files.stem(self._recording, output)
+        place = self._place(output.path)
+        if place == len(self._rows):
+            row = _Row(file, self._insert_history(connection, file), output)
+        else:
+            row = self._rows[place]
+            files.move(self.run_id, row.history_id, row.file, file)
+            row = replace(row, file=file, output=_with_earlier(row.output, output))
+        self._measure(connection, row, Metrics())
+        self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
+        return file, files.other_run(output.path, self.run_id, self._model)
 
-    def _write(self, action: Callable[[], T]) -> T:
+    def _place(self, path: str) -> int:
+        """Return where an output belongs: to its row, to the free one of the start, or behind."""
+        if self._rows[0].output is None:
+            return 0
+        paths = [row.output.path for row in self._rows if row.output]
+        return paths.index(path) if path in paths else len(paths)
+
+    def _write(self, action: Callable[[Any], T]) -> T:
         """Do something as one transaction; where that fails, the rows are as before."""
         before, attempts = self._rows, count()
+        is_outermost = not self._store.database.in_transaction()
 
         def attempt() -> T:
             self._rows = before
             with self._store.writing():
                 if next(attempts):
                     self._forget_unknown()
-                return action()
+                return action(self._store.connection())
 
         try:
             return self._store.retrying(attempt)
-        except BaseException:
-            self._rows, self._was_torn = before, True
+        except BaseException as error:
+            self._rows = before
+            if is_outermost and not isinstance(error, Exception):
+                self._store.abandon()  # an interrupt may strike between a block and its end
             raise
 
     def _forget_unknown(self) -> None:
@@ -263,78 +268,55 @@ class Run:
         if os.getpid() != self._pid:
             raise RuntimeError(f"run {self.id} belongs to the process that began it")
 
-    def _begin(self, source: AnyPath | ProcessedFile, speaker: SpeakerKey | None) -> None:
-        whose = speaker_id(self._store, speaker)
-        found = look(self._store, source)
+    def _begin(self, connection: Any, found: Source, whose: int | None) -> None:
+        self._recording = settle(self._store, found)
+        self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
+        self.start_time = utc_now()
+        self._history = {
+            "run_id": self.run_id,
+            **self._settings,
+            "start_time": self.start_time,
+            "source_hash": self._recording.content_hash,
+            "process": process_facts(),
+        }
+        file = Files(self._store, connection).starting(self._recording, self._speaker_id)
+        self._rows = [_Row(file, self._insert_history(connection, file))]
 
-        def start() -> None:
-            recording = settle(self._store, found)
-            told = found.speaker_id if whose is None else whose
-            self._recording = recording
-            self._speaker_id = recording.speaker_id if told is None else told
-            self.start_time = utc_now()
-            content = recording.content_hash
-            self._history = self._settings.history(self.run_id, self.start_time, content)
-            file = self._files.starting(recording, self._speaker_id)
-            self._rows = [_Row(file, self._insert_history(file))]
-
-        self._write(start)
-
-    def _insert_history(self, file: ProcessedFile) -> int:
-        history = ProcessingHistory(**self._history, processed_file=file.id)
-        mapper(ProcessingHistory).insert(self._store.connection(), history)
+    def _insert_history(self, connection: Any, file: ProcessedFile) -> int:
+        # Peewee's defaults would make a run id and a time for nothing.
+        values = {**self._history, "processed_file": file.id, "success": False}
+        history = ProcessingHistory(**values, __no_default__=True)
+        mapper(ProcessingHistory).insert(connection, history)
         return history.id
-
-    def _place(self, output: Output) -> tuple[int, _Row]:
-        """Write the file row of an output, and its history row; return its place in the run."""
-        file = self._files.stem(self._recording, output)
-        position = self._position(output.path)
-        if position == len(self._rows):
-            return position, _Row(file, self._insert_history(file), output)
-        row = self._rows[position]
-        move(self._store, self.run_id, row.history_id, before=row.file, after=file)
-        return position, replace(row, file=file, output=_with_earlier(row.output, output))
-
-    def _position(self, path: str) -> int:
-        """Return where an output belongs: to its row, to the free one of the start, or behind."""
-        if self._rows[0].output is None:
-            return 0
-        paths = [row.output.path for row in self._rows if row.output]
-        return paths.index(path) if path in paths else len(paths)
 
     def finish(self, error: BaseException | None) -> None:
         """Write the end of the run; its tracker calls this."""
-        measured = self._meter.stop()
+        cost = self._meter.stop()
         if os.getpid() != self._pid:
             return  # a forked child leaves the block that its parent began
         with self._lock:
             self._is_over = True
             # A clock that was set back must not make the end come before the start.
             now = max(utc_now(), self.start_time)
-            ending = _Ending(now, measured, failure(error))
+            ending = _Ending(now, cost, failure(error))
             try:
-                self._write(lambda: self._end(ending))
+                self._write(lambda connection: self._end(connection, ending))
             except ServerAwayError as away:
                 path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
                 message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"
                 warnings.warn(message, SpoolWarning, stacklevel=4)
 
-    def _end(self, ending: _Ending) -> None:
+    def _end(self, connection: Any, ending: _Ending) -> None:
         for output in self._late:
-            self._tell(output)
-        ended = [self._end_row(row, ending) for row in self._rows]
-        if not any(ended):
-            raise NotFoundError("run", self.id)
-        if self._was_torn:
-            self._store.connection().execute(_END_OTHERS, (*ending.values(), self.run_id))
-
-    def _end_row(self, row: _Row, ending: _Ending) -> bool:
-        """Write the end of one row; false where somebody deleted it."""
-        values = (*ending.values(), row.history_id, self.run_id)
-        if not self._store.connection().execute(_END, values).rowcount:
-            return False
-        self._write_performance(row, ending.measured)
-        return True
+            self._tell(connection, output)
+        end = ProcessingHistory.end_time.db_value(ending.time)
+        connection.execute(_END, (end, ending.message is None, ending.message, self.run_id))
+        kept = {key for key, _ in connection.execute(_ROWS, (self.run_id,)).fetchall()}
+        if not kept:
+            raise NotFoundError("run", self.id)  # somebody deleted it
+        for row in self._rows:
+            if row.history_id in kept:
+                self._measure(connection, row, ending.cost)
 
     def _all(self, ending: _Ending) -> Iterator[Record]:
         """Yield the rows of the run as they should be, files first, the recording before all."""
@@ -351,7 +333,7 @@ class Run:
             own = {"id": row.history_id, "processed_file": row.file.id}
             yield ProcessingHistory, {**self._history, **end, **own}
         for row in rows:
-            yield ModelPerformance, {"id": row.history_id, **self._measures(row, ending.measured)}
+            yield ModelPerformance, {"id": row.history_id, **self._measures(row, ending.cost)}
 
     def _with_late(self) -> list[_Row]:
         """Return the rows with those that outputs would have had that were never written."""
@@ -365,19 +347,15 @@ class Run:
                 rows.append(_Row(file, 1 + max(row.history_id for row in rows), output))
         return rows
 
-    def _write_performance(self, row: _Row, measured: Measured | None) -> None:
+    def _measure(self, connection: Any, row: _Row, cost: Metrics) -> None:
         rows = mapper(ModelPerformance)
-        parameters = rows.bind(self._measures(row, measured))
-        self._store.connection().execute(_upsert(rows), parameters)
+        connection.execute(_upsert(rows), rows.bind(self._measures(row, cost)))
 
-    def _measures(self, row: _Row, measured: Measured | None) -> dict[str, Any]:
+    def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
+        own = row.output.metrics if row.output else Metrics()
+        duration = self._recording.duration
         return performance(
-            self._history,
-            row.history_id,
-            row.output.metrics if row.output else Metrics(),
-            self._logged,
-            Metrics() if measured is None else measured.metrics(),
-            duration=self._recording.duration,
+            self._history, row.history_id, own, self._logged, cost, duration=duration
         )
 
 

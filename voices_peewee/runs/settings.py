@@ -1,46 +1,16 @@
-"""What is done in a run: operation, model, version and parameters."""
+"""What a run's rows say in words: its settings, its model's name, and why it failed."""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.runs.process import process_facts
 from voices_peewee.schema.fields import dump_json
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is the same in all rows of a run."""
-
-    operation_type: str
-    model_type: str | None
-    model_version: str | None
-    parameters: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The model with its version, else the operation."""
-        return name_of(self.operation_type, self.model_type, self.model_version)
-
-    def history(
-        self, run_id: str, start_time: dt.datetime, source_hash: str | None
-    ) -> dict[str, Any]:
-        """Return what is the same in all history rows of a run."""
-        return {
-            "run_id": run_id,
-            "operation_type": self.operation_type,
-            "model_type": self.model_type,
-            "model_version": self.model_version,
-            "parameters": self.parameters,
-            "start_time": start_time,
-            "source_hash": source_hash,
-            "process": process_facts(),
-        }
+_MAX_ERROR: Final = 100_000
 
 
 def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -58,3 +28,28 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 def name_of(operation: str, model: str | None, version: str | None) -> str:
     """Return a model with its version, else the operation."""
     return ":".join(map(str, filter(None, (model, version)))) or operation
+
+
+def failure(error: BaseException | None) -> str | None:
+    """Return an error's type, message and traceback; None where a block ended well.
+
+    ``sys.exit`` without an error ends it well.
+    """
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return None
+    name = type(error).__name__
+    try:
+        message = str(error)
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - foreign code: an exception that cannot be shown
+        message = "(its message cannot be shown)"
+        trace = "".join(traceback.format_tb(error.__traceback__))
+    return storable(f"{name}: {message}\n\n{trace}" if message else f"{name}\n\n{trace}")
+
+
+def storable(text: str) -> str:
+    """Return text that every database and terminal can hold, cut in the middle if it is long."""
+    if len(text) > _MAX_ERROR:
+        half = _MAX_ERROR // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half:,} characters …\n{text[-half:]}"
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

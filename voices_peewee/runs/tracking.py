@@ -8,40 +8,20 @@ at the end. A killed process therefore leaves an unfinished run, with the output
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from voices_peewee.database.store import SpeakerKey, Store
+from voices_peewee.database.store import HasStore, SpeakerKey
 from voices_peewee.errors import InvalidValueError, VoicesError
 from voices_peewee.records.sources import AnyPath
-from voices_peewee.runs.environment import environment as surroundings
+from voices_peewee.runs.process import environment as surroundings
 from voices_peewee.runs.run import Run
-from voices_peewee.runs.settings import Settings, plain_parameters
+from voices_peewee.runs.settings import plain_parameters
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def track(
-    store: Store | Callable[[], Store],
-    source: AnyPath | ProcessedFile | None = None,
-    operation_type: str = "",
-    *,
-    speaker: SpeakerKey | None = None,
-    model_type: str | None = None,
-    model_version: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    environment: bool = False,
-) -> Tracker:
-    """Return what records a run: a context manager, and a decorator."""
-    operation_type = plain_name(operation_type)
-    if not operation_type or not operation_type.strip():
-        raise InvalidValueError("a run needs an operation_type")
-    settings = Settings(operation_type, model_type, model_version, plain_parameters(parameters))
-    return Tracker(store, source, settings, speaker, environment=environment)
 
 
 class Tracker:
@@ -49,14 +29,19 @@ class Tracker:
 
     def __init__(
         self,
-        store: Store | Callable[[], Store],
+        owner: HasStore,
         source: AnyPath | ProcessedFile | None,
-        settings: Settings,
+        settings: dict[str, Any],
         speaker: SpeakerKey | None,
         *,
         environment: bool,
     ) -> None:
-        self._store, self._source, self._settings = store, source, settings
+        operation = plain_name(settings["operation_type"])
+        if not operation or not operation.strip():
+            raise InvalidValueError("a run needs an operation_type")
+        parameters = plain_parameters(settings["parameters"])
+        self._settings = {**settings, "operation_type": operation, "parameters": parameters}
+        self._owner, self._source = owner, source
         self._speaker, self._environment = speaker, environment
         self._run: Run | None = None
 
@@ -110,12 +95,11 @@ class Tracker:
         return cast("F", tracked_coroutine if is_coroutine else tracked)
 
     def _begin(self, source: Any) -> Run:
-        store = self._store if isinstance(self._store, Store) else self._store()
         settings = self._settings
         if self._environment:
-            parameters = {**settings.parameters, "environment": surroundings()}
-            settings = replace(settings, parameters=parameters)
-        return Run(store, source, settings, self._speaker)
+            parameters = {**settings["parameters"], "environment": surroundings()}
+            settings = {**settings, "parameters": parameters}
+        return Run(self._owner.store, source, settings, self._speaker)
 
 
 def _is_coroutine(function: Callable[..., Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from unicodedata import normalize
@@ -12,7 +12,6 @@ from unicodedata import normalize
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes, plain
-from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search import values
@@ -20,12 +19,14 @@ from voices_peewee.search.columns import LISTS, Column, Listing
 from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
 from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
 
-_STATES: Final[dict[str, pw.ColumnBase]] = {
+Node = Any  # an expression of Peewee
+
+_STATES: Final[dict[str, Node]] = {
     "success": ProcessingHistory.success,
     "failed": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(False),
     "unfinished": ~ProcessingHistory.success & ProcessingHistory.end_time.is_null(),
 }
-_ROW_KINDS: Final[dict[str, pw.ColumnBase]] = {
+_ROW_KINDS: Final[dict[str, Node]] = {
     "recording": ProcessedFile.recording.is_null(),
     "stem": ProcessedFile.recording.is_null(False) & ProcessedFile.processed_path.is_null(False),
     "voice": ProcessedFile.recording.is_null(False) & ProcessedFile.processed_path.is_null(),
@@ -39,20 +40,15 @@ _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 class Conditions:
     """Builds the conditions of one query; ``sources`` are the tables that they need."""
 
-    def __init__(self, store: Store, listing: Listing, now: dt.datetime) -> None:
-        self.store, self.listing, self.now = store, listing, now
+    def __init__(self, listing: Listing, now: dt.datetime) -> None:
+        self.listing, self.now = listing, now
         self.sources: set[Any] = set()
 
-    def all_of(self, terms: Sequence[Term]) -> pw.ColumnBase | None:
+    def all_of(self, terms: Sequence[Term]) -> Node | None:
         """Return the condition of a whole query, or None where every row fits.
 
         Files that are asked about their runs are recordings, unless the query names the stems
         or voices that it wants; speakers are then those of the runs.
-
-        Raises:
-            QueryError: A field is unknown, or a value is none of its field's kind.
-            NotFoundError: A filter names a speaker that is not there.
-            AmbiguousNameError: A filter names a speaker whose name others have.
         """
         asks_runs = "run" in map(self._asked_of, terms)
         by_recording = asks_runs and not _names_parts(terms)
@@ -77,25 +73,23 @@ class Conditions:
         is_about_files = self.listing.model is ProcessedFile
         return self._field(term).asked_of if isinstance(term, Match) and is_about_files else "row"
 
-    def _some_run(self, terms: Sequence[Match], by_recording: bool) -> pw.ColumnBase:
+    def _some_run(self, terms: Sequence[Match], by_recording: bool) -> Node:
         """Say that a file, or any row of a recording, has a run with all of the terms."""
-        runs = Conditions(self.store, LISTS["history"], self.now)
+        runs = Conditions(LISTS["history"], self.now)
         condition = both([runs._match(term) for term in terms])
         file = _RECORDING if by_recording else ProcessingHistory.processed_file
         sources = {*runs.sources, ProcessedFile} if by_recording else runs.sources
         query = join(ProcessingHistory.select(file), runs.listing, sources, filtered=sources)
-        found: pw.ColumnBase = ProcessedFile.id.in_(query.where(condition))
-        return found
+        return ProcessedFile.id.in_(query.where(condition))
 
-    def _some_part(self, term: Match) -> pw.ColumnBase:
+    def _some_part(self, term: Match) -> Node:
         """Say that a recording's row, or one of its stems or voices, fits a term."""
-        parts = Conditions(self.store, self.listing, self.now)
+        parts = Conditions(self.listing, self.now)
         condition = parts._match(term)
         query = join(ProcessedFile.select(_RECORDING), parts.listing, parts.sources)
-        found: pw.ColumnBase = ProcessedFile.id.in_(query.where(condition))
-        return found
+        return ProcessedFile.id.in_(query.where(condition))
 
-    def _term(self, term: Term) -> pw.ColumnBase:
+    def _term(self, term: Term) -> Node:
         if isinstance(term, Not):
             return negated(self._term(term.term))
         if isinstance(term, Match):
@@ -109,20 +103,20 @@ class Conditions:
             raise QueryError(f"{term.field} has no keys; use {term.field}:value")
         return column
 
-    def _match(self, term: Match) -> pw.ColumnBase:
+    def _match(self, term: Match) -> Node:
         column = self._field(term)
         return either([self._compare(column, term, value) for value in term.values])
 
-    def _compare(self, column: Column, term: Match, value: Given) -> pw.ColumnBase:
+    def _compare(self, column: Column, term: Match, value: Given) -> Node:
         """Compare a column with one value, as its kind or its own rule says."""
         how = column.match or column.kind
         node: Any = None if how in _BY_OTHER_COLUMNS else self.node(column)
         if _is_empty(value) and how in _NULL_IF_EMPTY:
-            return _is_null(node)
+            return node.is_null()
         try:
             if column.kind == "json":
                 return self._json(node, term, value)
-            return _RULES[how](self, column, node, value)
+            return getattr(self, _METHODS.get(how, how))(column, node, value)
         except values.BackwardsError as error:
             raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
         except ValueError as error:
@@ -130,13 +124,12 @@ class Conditions:
             sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
-    def node(self, column: Column) -> pw.ColumnBase:
+    def node(self, column: Column) -> Node:
         """Return a column's expression and take note of the tables that it needs."""
         self.sources |= {source for source in column.sources if source is not self.listing.model}
-        node: pw.ColumnBase = column.expression
-        return node
+        return column.expression
 
-    def _holds(self, column: Column, text: str) -> pw.ColumnBase:
+    def _holds(self, column: Column, text: str) -> Node:
         """Say that a text is somewhere in a column."""
         if column.match == "speaker":
             return self.speaker(column, None, Value(text, literal=True))
@@ -145,58 +138,58 @@ class Conditions:
             return some_element(node, (), contains(ELEMENT, text))
         return contains(node, stored(text))
 
-    def text(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def text(self, _: Column, node: Any, value: Given) -> Node:
         """Look for a part of a text; case does not matter."""
         if _is_empty(value):
             return either([node.is_null(), equals(node, "")])
         return contains(node, stored(_one(value)))
 
-    def exact(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def exact(self, _: Column, node: Any, value: Given) -> Node:
         """Compare the whole of a text."""
         return equals(node, stored(_one(value)))
 
-    def format(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def format(self, _: Column, node: Any, value: Given) -> Node:
         """Compare the whole of a text in small letters, in capitals and as given, by an index."""
         text = stored(_one(value))
         return either([equals(node, form) for form in sorted({text, text.lower(), text.upper()})])
 
-    def prefix(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def prefix(self, _: Column, node: Any, value: Given) -> Node:
         """Compare the beginning of a text, as an index can."""
         text = stored(_one(value))
         return both([node >= plain(text), node < plain(text + "\U0010ffff")])
 
-    def either_path(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
+    def either_path(self, column: Column, _: Any, value: Given) -> Node:
         """Look into the original and the processed path."""
         paths = [self.listing.fields[name] for name in ("original_path", "processed_path")]
         found = [self.text(column, self.node(path), value) for path in paths]
         return both(found) if _is_empty(value) else either(found)
 
-    def number(self, column: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def number(self, column: Column, node: Any, value: Given) -> Node:
         """Compare a number with a number or a range, both ends included."""
         found = values.span(value)
         if isinstance(found, str):
             return equals(node, values.number(column.kind, found))
         return _between(node, *values.numbers(column.kind, found))
 
-    def time(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def time(self, _: Column, node: Any, value: Given) -> Node:
         """Compare a time with a period."""
         start, end = values.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
-    def boolean(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def boolean(self, _: Column, node: Any, value: Given) -> Node:
         """Compare with yes or no."""
         return node if values.truth(_one(value)) else negated(node)
 
-    def named(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
+    def named(self, column: Column, _: Any, value: Given) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
         name = _one(value).strip().lower()
         if name not in _NAMED[column.match]:
             raise ValueError(name)
         return _NAMED[column.match][name]
 
-    def model(self, column: Column, _: Any, value: Given) -> pw.ColumnBase:
+    def model(self, column: Column, _: Any, value: Given) -> Node:
         """Compare a model, or a model and its version after the last colon."""
         model_type, version = column.order
         text = stored(_one(value))
@@ -206,7 +199,7 @@ class Conditions:
         same_version = equals(version, after) if after else version.is_null()
         return both([equals(model_type, name), same_version])
 
-    def speaker(self, _: Column, __: Any, value: Given) -> pw.ColumnBase:
+    def speaker(self, _: Column, __: Any, value: Given) -> Node:
         """Compare a speaker's id, or look for a part of the name."""
         own = self.listing.model is Speaker
         key = Speaker.id if own else self.node(self.listing.fields["speaker_id"])
@@ -218,19 +211,19 @@ class Conditions:
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
-    def tags(self, _: Column, node: Any, value: Given) -> pw.ColumnBase:
+    def tags(self, _: Column, node: Any, value: Given) -> Node:
         """Look for a whole tag."""
         found = some_element(node, (), _tag(value))
         return negated(found) if _is_empty(value) else found
 
-    def speaker_tags(self, _: Column, __: Any, value: Given) -> pw.ColumnBase:
+    def speaker_tags(self, _: Column, __: Any, value: Given) -> Node:
         """Look for a whole tag of the speaker."""
         key = self.node(self.listing.fields["speaker_id"])
         tagged = some_element(Speaker.tags, (), _tag(value))
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
 
-    def _json(self, node: Any, term: Match, value: Given) -> pw.ColumnBase:
+    def _json(self, node: Any, term: Match, value: Given) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""
         if _is_empty(value) and term.keys:
             return json_order(node, term.keys).is_null()
@@ -243,21 +236,10 @@ class Conditions:
 
 _BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
 _NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
-_RULES: Final[dict[str, Callable[[Conditions, Column, Any, Given], pw.ColumnBase]]] = {
-    "text": Conditions.text,
-    "path": Conditions.text,
-    "tags": Conditions.tags,
-    "time": Conditions.time,
-    "boolean": Conditions.boolean,
-    **dict.fromkeys(values.UNITS, Conditions.number),
-    "exact": Conditions.exact,
-    "format": Conditions.format,
-    "prefix": Conditions.prefix,
-    "either_path": Conditions.either_path,
-    **dict.fromkeys(_NAMED, Conditions.named),
-    "model": Conditions.model,
-    "speaker": Conditions.speaker,
-    "speaker_tags": Conditions.speaker_tags,
+_METHODS: Final = {  # where a kind is not compared by the method of its name
+    "path": "text",
+    **dict.fromkeys(values.UNITS, "number"),
+    **dict.fromkeys(_NAMED, "named"),
 }
 
 
@@ -316,50 +298,43 @@ def _is_literal(value: Given) -> bool:
     return isinstance(value, Value) and value.literal
 
 
-def both(conditions: Sequence[Any]) -> pw.ColumnBase:
+def both(conditions: Sequence[Any]) -> Node:
     """Return what is true where all of the conditions are."""
     return _balanced(pw.OP.AND, conditions)
 
 
-def either(conditions: Sequence[Any]) -> pw.ColumnBase:
+def either(conditions: Sequence[Any]) -> Node:
     """Return what is true where any of the conditions is."""
     return _balanced(pw.OP.OR, conditions)
 
 
-def _balanced(operator: str, conditions: Sequence[Any]) -> pw.ColumnBase:
+def _balanced(operator: str, conditions: Sequence[Any]) -> Node:
     """Join conditions as a balanced tree: SQLite refuses expressions deeper than 1,000."""
-    first: pw.ColumnBase
-    first, *others = conditions
-    if not others:
-        return first
+    if len(conditions) == 1:
+        return conditions[0]
     middle = len(conditions) // 2
     left, right = conditions[:middle], conditions[middle:]
     return pw.Expression(_balanced(operator, left), operator, _balanced(operator, right))
 
 
-def negated(node: pw.ColumnBase) -> pw.ColumnBase:
+def negated(node: Node) -> Node:
     """Return what is true where a node is false or NULL: what is empty is "not x"."""
     return nodes("((", node, ") IS NOT TRUE)")
 
 
-def equals(node: pw.ColumnBase, value: object) -> pw.ColumnBase:
+def equals(node: Node, value: object) -> Node:
     """Return what is true where a node has a value, which no field converts."""
     return pw.Expression(node, pw.OP.EQ, plain(value))
 
 
-def _is_null(node: Any) -> pw.ColumnBase:
-    found: pw.ColumnBase = node.is_null()
-    return found
-
-
-def _between(node: Any, low: values.Number | None, high: values.Number | None) -> pw.ColumnBase:
+def _between(node: Any, low: values.Number | None, high: values.Number | None) -> Node:
     """Say that a node lies in a range; without any end, that it has a value."""
     bounds = [] if low is None else [node >= plain(low)]
     bounds += [] if high is None else [node <= plain(high)]
     return both(bounds or [node.is_null(False)])
 
 
-def contains(node: Any, text: str) -> pw.ColumnBase:
+def contains(node: Any, text: str) -> Node:
     """Return what is true where a node holds a text, in whichever letter case.
 
     SQLite's LIKE, and PostgreSQL's for our columns, know the case of a–z only; a pattern that
@@ -373,7 +348,7 @@ def contains(node: Any, text: str) -> pw.ColumnBase:
     return either([_globbed(node, form) for form in forms])
 
 
-def _globbed(node: Any, text: str) -> pw.ColumnBase:
+def _globbed(node: Any, text: str) -> Node:
     cases = list(map(_all_cases, text))
     glob = "".join(f"[{one}]" if len(one) > 1 or one in "*?[" else one for one in cases)
     regex = "".join(f"[{one}]" if len(one) > 1 else re.escape(one) for one in cases)
@@ -391,11 +366,11 @@ def _all_cases(letter: str) -> str:
     return "".join(sorted(form for form in forms if len(form) == 1))
 
 
-def _tag(value: Given) -> pw.ColumnBase:
+def _tag(value: Given) -> Node:
     return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(_one(value)))
 
 
-def _element(value: Given) -> pw.ColumnBase:
+def _element(value: Given) -> Node:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
     found = values.span(value)
     if isinstance(found, Span):

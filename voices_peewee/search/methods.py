@@ -65,12 +65,12 @@ class SearchMethods(HasStore):
             self.store,
             noun,
             words,
-            filters=pages.filters_to_words(self.store, **filters),
             search=search,
             sort=sort,
             limit=limit,
             offset=offset,
             columns=columns,
+            **filters,
         )
 
     def search(
@@ -110,9 +110,9 @@ class SearchMethods(HasStore):
             self.store,
             noun,
             words,
-            filters=pages.filters_to_words(self.store, **filters),
             search=search,
             sort=sort,
             limit=limit,
             offset=offset,
+            **filters,
         )

@@ -33,16 +33,7 @@ from voices_peewee.search.words import Term, Words, field_path, filters_to_words
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "LISTS",
-    "Column",
-    "Page",
-    "filters_to_words",
-    "find_listing",
-    "matching",
-    "records",
-    "select",
-]
+__all__ = ["LISTS", "Column", "Page", "find_listing", "matching", "records", "select"]
 
 Row = tuple[object, ...]
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
@@ -108,12 +99,12 @@ def select(
     noun: str,
     words: Words = (),
     *,
-    filters: Sequence[Term] = (),
     search: str | None = None,
     sort: str | Sequence[str] | None = None,
     limit: int | None = 50,
     offset: int = 0,
     columns: Sequence[str] | None = None,
+    **filters: Any,
 ) -> Page:
     """Return a page of a list; the arguments are those of ``DatabaseManager.list_rows``.
 
@@ -121,9 +112,9 @@ def select(
     """
     listing = find_listing(noun)
     chosen = [_column(listing, name) for name in columns or listing.defaults]
-    question = _Question(store, listing, _terms(words, filters, search))
-    expressions = [column.expression for column in chosen]
+    question = _Question(store, listing, _terms(store, words, search, filters))
     sources = {source for column in chosen for source in column.sources}
+    expressions = [column.expression for column in chosen]
     query = question.page(expressions, sources, sort or listing.sort, limit, offset)
     if limit is None or limit > _BATCH:
         return Page(chosen, lambda: _batches(store, query, chosen), question.count)
@@ -138,15 +129,15 @@ def records(
     noun: str,
     words: Words = (),
     *,
-    filters: Sequence[Term] = (),
     search: str | None = None,
     sort: str | Sequence[str] | None = None,
     limit: int | None = None,
     offset: int = 0,
+    **filters: Any,
 ) -> ResultList[BaseModel]:
     """Return what matches as model objects; the arguments are those of ``select``."""
     listing = find_listing(noun)
-    question = _Question(store, listing, _terms(words, filters, search))
+    question = _Question(store, listing, _terms(store, words, search, filters))
     fields = listing.model._meta.sorted_fields
     query = question.page(fields, (), sort or listing.sort, limit, offset)
     with store.reading(), no_full_collection:
@@ -155,15 +146,7 @@ def records(
 
 
 def matching(store: Store, noun: str, words: Words) -> Any:
-    """Return a select of the ids of the rows that match, to be used inside another query.
-
-    Args:
-        noun: ``speakers``, ``files``, ``history`` or ``performance``.
-        words: Query words: one string, or one item a word.
-
-    Raises:
-        QueryError: The list or a field is unknown, or a value cannot be read.
-    """
+    """Return a select of the ids of the rows that match, to be used inside another query."""
     listing = find_listing(noun)
     return _Question(store, listing, parse(words)).matching([listing.model.id])
 
@@ -173,9 +156,8 @@ class _Question:
 
     def __init__(self, store: Store, listing: Listing, terms: Sequence[Term]) -> None:
         self.store, self.listing = store, listing
-        conditions = Conditions(store, listing, utc_now())
-        with store.reading():
-            self.condition = conditions.all_of(terms)
+        conditions = Conditions(listing, utc_now())
+        self.condition = conditions.all_of(terms)
         self.sources = conditions.sources
 
     def page(
@@ -186,12 +168,7 @@ class _Question:
         limit: int | None,
         offset: int,
     ) -> Any:
-        """Return the query of a page: its ids are found and sorted before its rows are read.
-
-        Raises:
-            QueryError: A column to sort by is unknown.
-            ValueError: ``limit`` or ``offset`` is negative.
-        """
+        """Return the query of a page: its ids are found and sorted before its rows are read."""
         if offset < 0 or (limit or 0) < 0:
             raise ValueError(f"limit {limit} and offset {offset} must not be negative")
         keys = list(_sort_keys(self.listing, sort))
@@ -220,8 +197,9 @@ class _Question:
         return query if self.condition is None else query.where(self.condition)
 
 
-def _terms(words: Words, filters: Sequence[Term], search: str | None) -> tuple[Term, ...]:
-    return (*parse(words), *filters, *([text_term(search)] if search else []))
+def _terms(store: Store, words: Words, search: str | None, filters: Any) -> list[Term]:
+    terms = [*parse(words), *filters_to_words(store, **filters)]
+    return [*terms, text_term(search)] if search else terms
 
 
 def _column(listing: Listing, name: str) -> Column:

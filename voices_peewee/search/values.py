@@ -1,7 +1,6 @@
 """What the values of a query say: numbers with units, durations, sizes and times.
 
-Every reader takes the text of one value; it raises ``ValueError`` where the text is none of
-its kind, or a number that no column can hold.
+A reader raises ``ValueError`` where a text is none of its kind, or no column can hold it.
 """
 
 from __future__ import annotations
@@ -81,13 +80,7 @@ def span(value: Given) -> Span | str:
 
 
 def number(kind: str, text: str) -> Number:
-    """Return the number that a text of a kind says, in the kind's base unit.
-
-    Seconds for durations, Hz for rates, bytes for sizes, MB for memory.
-
-    Raises:
-        ValueError: It is none, or too large for a column.
-    """
+    """Return the number that a text of a kind says: in seconds, Hz, bytes, MB for memory."""
     text = text.strip()
     if kind == "integer":
         return _bounded(int(_matched(_INTEGER, text)[0]))
@@ -101,12 +94,7 @@ def number(kind: str, text: str) -> Number:
 
 
 def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
-    """Return the ends of a range; None leaves one open. The kind ``plain`` has no units.
-
-    Raises:
-        ValueError: An end is no number of the kind.
-        BackwardsError: The range ends before it begins.
-    """
+    """Return the ends of a range; None leaves one open. The kind ``plain`` has no units."""
     low, high = (
         None if end is None else plain_number(end) if kind == "plain" else number(kind, end)
         for end in ends
@@ -117,26 +105,18 @@ def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
 
 
 def plain_number(text: str) -> Number:
-    """Return the number that a text writes without a unit.
-
-    Raises:
-        ValueError: It is none, or not finite, or an integer of more than 64 bits.
-    """
+    """Return the number that a text writes without a unit."""
     if re.fullmatch(_INTEGER, text):
         return _bounded(int(text))
     return _bounded(float(_matched(_DECIMAL, text)[0]))
 
 
 def truth(text: str) -> bool:
-    """Return what yes, no, true, false, 1 and 0 say.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    try:
-        return _TRUTH[text.strip().lower()]
-    except KeyError as error:
-        raise ValueError(text) from error
+    """Return what yes, no, true, false, 1 and 0 say."""
+    word = text.strip().lower()
+    if word not in _TRUTH:
+        raise ValueError(text)
+    return _TRUTH[word]
 
 
 def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
@@ -144,23 +124,22 @@ def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.dateti
 
     ``2026-11`` is a month, ``2026-11-22T10`` an hour, ``today`` a day; ``-7d`` alone is the
     time since seven days before ``now``. A time without a zone is UTC.
-
-    Raises:
-        ValueError: An end is no time, or one that no calendar has.
-        BackwardsError: The range ends before it begins.
     """
     ends = span(value)
-    if isinstance(ends, str):
-        start, end = _period(ends, now)
-        return start, None if ends.strip().startswith("-") else end
-    low = None if ends.low is None else _period(ends.low, now)[0]
-    high = None if ends.high is None else _period(ends.high, now)[1]
+    try:
+        if isinstance(ends, str):
+            start, end = _period(ends, now)
+            return start, None if ends.strip().startswith("-") else end
+        low = None if ends.low is None else _period(ends.low, now)[0]
+        high = None if ends.high is None else _period(ends.high, now)[1]
+    except OverflowError as error:
+        raise ValueError(value) from error
     if low is not None and high is not None and low >= high:
         raise BackwardsError
     return low, high
 
 
-def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | None]:
+def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
     word = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     named = {"now": (now, _TICK), "today": (midnight, _DAY), "yesterday": (midnight - _DAY, _DAY)}
@@ -168,50 +147,26 @@ def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | Non
         start, length = named[word]
         return start, start + length
     if found := re.fullmatch(_RELATIVE, word):
-        start = _before(now, found[1])
+        start = now - dt.timedelta(seconds=_duration(found[1].strip()))
         return start, start + _TICK
     return _calendar(_matched(_TIME, word.upper()))
 
 
-def _before(now: dt.datetime, parts: str) -> dt.datetime:
-    try:
-        return now - dt.timedelta(seconds=_duration(parts.strip()))
-    except OverflowError as error:
-        raise ValueError(parts) from error
-
-
-def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime | None]:
+def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime]:
     """Return the beginning and the end of what the digits leave open."""
     *digits, fraction, zone = found.groups()
     given = [int(part) for part in digits if part is not None]
     year, month, day, hour, minute, second = given + [1, 1, 1, 0, 0, 0][len(given) :]
     microsecond = int((fraction or "").ljust(6, "0"))
-    start = dt.datetime(year, month, day, hour, minute, second, microsecond, _zone(zone))
-    try:
-        start = start.astimezone(dt.UTC)
-    except OverflowError as error:
-        raise ValueError(found[0]) from error
-    try:
-        return start, _end(start, len(given), fraction)
-    except (OverflowError, ValueError):
-        return start, None  # the last instants of the calendar
-
-
-def _end(start: dt.datetime, given: int, fraction: str | None) -> dt.datetime:
-    """Return the end of a time of so many parts: 1 is a year, 6 a second."""
-    if given < 3:
-        year, month = divmod(start.year * 12 + start.month - 1 + (12, 1)[given - 1], 12)
-        return start.replace(year=year, month=month + 1)
+    offset = dt.datetime.strptime(zone or "Z", "%z").tzinfo
+    start = dt.datetime(year, month, day, hour, minute, second, microsecond, offset)
+    start = start.astimezone(dt.UTC)
+    if len(given) < 3:
+        year, month = divmod(start.year * 12 + start.month - 1 + (12, 1)[len(given) - 1], 12)
+        return start, start.replace(year=year, month=month + 1)
     if fraction is not None:
-        return start + dt.timedelta(microseconds=10 ** (6 - len(fraction)))
-    return start + dt.timedelta(seconds=(86400, 3600, 60, 1)[given - 3])
-
-
-def _zone(text: str | None) -> dt.tzinfo:
-    if text is None or text == "Z":
-        return dt.UTC
-    offset = dt.timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
-    return dt.timezone(-offset if text[0] == "-" else offset)
+        return start, start + dt.timedelta(microseconds=10 ** (6 - len(fraction)))
+    return start, start + dt.timedelta(seconds=(86400, 3600, 60, 1)[len(given) - 3])
 
 
 def _duration(text: str) -> Number:

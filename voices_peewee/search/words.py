@@ -78,7 +78,8 @@ _KEY: Final = rf"\.([\w-]+|{_QUOTED})"
 _VALUE: Final = rf"(?P<quoted>{_QUOTED})(?=,|\Z)|(?P<plain>(?!\")[^,]*)"
 # U+DC80…U+DCFF stay: they stand for the bytes of a name that is not UTF-8 (PEP 383).
 _IMPOSSIBLE: Final = "[\0\ud800-\udc7f\udd00-\udfff]"
-_STARTS_QUOTE: Final = frozenset('^:,."')
+# White space inside quotes ends no word; a quote inside a word (12" mix) opens none.
+_WORD: Final = r'(?:(?:(?<=[\^:,."])|(?<!\S))"(?:[^"]|"")*(?:"|\Z)|\S)+'
 
 
 def parse(words: Words) -> tuple[Term, ...]:
@@ -89,11 +90,10 @@ def parse(words: Words) -> tuple[Term, ...]:
             an item may be a term, too.
 
     Raises:
-        QueryError: A quote is not closed, a word is empty after ``^``, a comma stands alone, a
-            word holds a NUL or half a surrogate pair, or the query is longer than
-            ``MAX_LENGTH`` and ``MAX_VALUES`` allow.
+        QueryError: A word breaks the grammar, or holds what no database can; or there are too
+            many.
     """
-    items = _split(words) if isinstance(words, str) else (word for word in words if word)
+    items = re.findall(_WORD, words) if isinstance(words, str) else (word for word in words if word)
     terms = tuple(_term(item) if isinstance(item, str) else item for item in items)
     inner = [term.term if isinstance(term, Not) else term for term in terms]
     size = sum(len(term.values) if isinstance(term, Match) else 1 for term in inner)
@@ -105,11 +105,7 @@ def parse(words: Words) -> tuple[Term, ...]:
 
 
 def text_term(text: str) -> Text:
-    """Return the term that looks for a text as it is.
-
-    Raises:
-        QueryError: The text is too long, or holds a NUL or half a surrogate pair.
-    """
+    """Return the term that looks for a text as it is."""
     return Text(_checked(text, text))
 
 
@@ -117,26 +113,6 @@ def field_path(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Return the name and the keys of ``name.key.key``, or None where it is none."""
     found = re.fullmatch(_PATH, text)
     return (found[1], _keys(found[2])) if found else None
-
-
-def _split(text: str) -> Iterator[str]:
-    """Yield the words of a single string; white space inside quotes does not end a word."""
-    start, quoted = None, False
-    for index, character in enumerate(text):
-        if quoted:
-            quoted = character != '"'
-        elif character.isspace():
-            if start is not None:
-                yield text[start:index]
-            start = None
-        else:
-            # A quote inside a word (12" mix) is a character like any other; a quote that
-            # follows a closing one is the second half of a doubled quote.
-            before = text[index - 1] if start is not None else "^"
-            quoted = character == '"' and before in _STARTS_QUOTE
-            start = index if start is None else start
-    if start is not None:
-        yield text[start:]
 
 
 def _term(word: str) -> Term:
@@ -226,45 +202,35 @@ def filters_to_words(
     failed: bool = False,
     unfinished: bool = False,
 ) -> list[Term]:
-    """Return the terms that filters stand for; a value may hold any character.
+    """Return the terms that the filters of ``DatabaseManager.list_rows`` stand for.
 
-    Args:
-        store: The open database, which knows the speakers.
-        speaker: Ids, names or objects, of which any fits; a name is meant as a whole.
-        tag: Tags that must all be there.
-        model: Models, or models with versions (``demucs:4.0``), of which any fits.
-        operation: Operations of which any fits.
-        file_format: Formats of which any fits.
-        since: The first time; see ``values.times`` for what a text may say.
-        until: The last time; a day or month is meant to its end.
-        success, failed, unfinished: The states of which any fits.
+    Of several speakers, models, operations, formats or states any fits; tags must all be there.
 
     Raises:
         NotFoundError: There is no such speaker.
         AmbiguousNameError: Several speakers have that name.
     """
     flags = {"success": success, "failed": failed, "unfinished": unfinished}
-    any_of: dict[str, list[Given]] = {
-        "model": _values_of(model),
-        "operation": _values_of(operation),
-        "format": _values_of(file_format),
-        "speaker": [Value(f"id:{store.speaker(key).id}") for key in _each(speaker)],
-        "since": [Span(_when(since), _when(until))] if since or until else [],
-        "status": _values_of([state for state, wanted in flags.items() if wanted]),
+    any_of = {
+        "model": _each(model),
+        "operation": _each(operation),
+        "format": _each(file_format),
+        "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
+        "status": [state for state, wanted in flags.items() if wanted],
     }
-    terms: list[Term] = [Match("tag", (value,)) for value in _values_of(tag)]
-    return terms + [Match(field, tuple(given)) for field, given in any_of.items() if given]
+    terms: list[Term] = [Match("tag", (Value(text),)) for text in _each(tag)]
+    terms += [Match(name, tuple(map(Value, texts))) for name, texts in any_of.items() if texts]
+    if since or until:
+        terms.append(Match("since", (Span(_when(since), _when(until)),)))
+    return terms
 
 
-def _values_of(texts: Any) -> list[Given]:
-    return [Value(text) for text in _each(texts)]
-
-
-def _each(given: Any) -> Iterable[Any]:
+def _each(given: Any) -> Sequence[Any]:
     """Return several as they are, one as the only one, and none as none."""
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if is_one else tuple(given)
 
 
 def _when(time: When | None) -> str | None:

@@ -12,36 +12,43 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from voices_peewee.database.files import require_voices
-from voices_peewee.database.forks import is_open_here
-from voices_peewee.errors import BackupError, DatabaseDamagedError, InvalidValueError
-from voices_peewee.migrations.runner import HISTORY_TABLE
-from voices_peewee.upkeep.copying import (
-    Progress,
-    backup_errors,
-    contents,
-    copy_pages,
-    database_errors,
-    first_finding,
-    open_backup,
-    open_database,
-    writing,
+from voices_peewee.database.forks import Connection, is_open_here
+from voices_peewee.database.wording import code_of, translation
+from voices_peewee.errors import (
+    BackupError,
+    DatabaseDamagedError,
+    InvalidValueError,
+    VoicesError,
 )
-from voices_peewee.upkeep.whole_files import file_errors, partial_file, place, whole_file
+from voices_peewee.migrations.runner import HISTORY_TABLE
+from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 Contents = tuple[dict[str, int], tuple[str, ...]]
+Progress = Callable[[int, int], None]
 
-_MAGIC: Final = b"SQLite format 3\0"
-_NOTE: Final = re.compile(r"(?:# voices backup of (.*)\n)?\\?([0-9a-f]{64}) [ *]")
+_STEP_BYTES: Final = 4 << 20
+_HAS_HISTORY: Final = (
+    "SELECT count(*) FROM pragma_table_info('schema_migrations') WHERE name = 'name'"
+)
+# A virtual table has no root page; what it shows is stored in other tables.
+_TABLES: Final = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+    " AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
+)
+_MIGRATIONS: Final = "SELECT name FROM schema_migrations ORDER BY rowid"
+_COUNT: Final = 'SELECT count(*) FROM "{}"'
+_NOTE: Final = re.compile(r"(?:# voices backup of (.*)\n)?\\?([0-9a-f]{64}) [ *]", re.S)
 _log = logging.getLogger(__name__)
 
 
@@ -70,42 +77,24 @@ def snapshot(
     overwrite: bool = False,
     timeout: float = 30.0,
 ) -> Backup:
-    """Copy the database as it is at this moment, while others write, and verify the copy.
-
-    Args:
-        source: The database.
-        target: A file, or a folder for a dated name; None is a dated name beside the database.
-        progress: Called with (bytes done, bytes in all); what it raises cancels the backup.
-        keep: How many backups of this database stay in the folder, this one included.
-        overwrite: Whether a file of that name may be replaced.
-        timeout: How long to wait for another program's lock, in seconds.
-
-    Raises:
-        InvalidValueError: ``keep`` is less than 1.
-        DatabaseMissingError: There is no database.
-        NotVoicesError: ``source`` is something else.
-        DatabaseBusyError: Another program kept its lock for longer than ``timeout``.
-        DatabaseDamagedError: The copy fails its checks, as the database would.
-        DatabaseFullError: The target's disk is full.
-        BackupError: The target is taken, or its folder is missing or refuses writes.
-        DatabaseError: SQLite refuses the database for another reason.
-    """
+    """Copy the database as it is at this moment, while others write, and verify the copy."""
     if keep is not None and keep < 1:
         raise InvalidValueError(f"keep must be 1 or more backups, not {keep}")
     database = existing(source, timeout)
-    with ExitStack() as stack:
-        with file_errors(BackupError, target or database.parent):
-            names = _names(database, target)
-            first = next(names)
-            _refuse_target(first, database, overwrite=overwrite)
-            partial = stack.enter_context(partial_file(first.parent))
-        rows, migrations = _copy_checked(database, partial, first, progress, timeout)
-        with file_errors(BackupError, first):
-            sha256, status = digest(partial), partial.stat()
-            placed = _place(partial, itertools.chain([first], names), overwrite=overwrite)
-            _write_note(placed, sha256, database)
+    with file_errors(BackupError, target or database.parent):
+        path = _name(database, target)
+        _refuse_target(path, database, overwrite=overwrite)
+    with file_errors(BackupError, path), whole_file(path, overwrite=overwrite) as partial:
+        rows, migrations = _copy_checked(database, partial, path, progress, timeout)
+        sha256, status = digest(partial), partial.stat()
+        if overwrite and (note := _note(path)):
+            note.path.unlink()  # beside the digest of an old one the new backup would be refused
+        if not overwrite:  # a digest alone does no harm, a backup alone is not listed
+            _write_note(path, sha256, database)
+    if overwrite:
+        _write_note(path, sha256, database)
     created = datetime.fromtimestamp(status.st_mtime, UTC)
-    made = Backup(placed, status.st_size, sha256, created, str(database), migrations, rows)
+    made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
     if keep is not None:
         _remove_older(made, keep)
     return made
@@ -117,23 +106,21 @@ def existing(source: Path, timeout: float) -> Path:
     return source.resolve()
 
 
-def _names(database: Path, target: Path | None) -> Iterator[Path]:
-    """Yield the only name of a named target, or dated names that are free."""
+def _name(database: Path, target: Path | None) -> Path:
+    """Return the path of a named target, or a dated one that is free."""
     if target is not None and not target.is_dir():
-        yield target.parent.resolve() / target.name
-        return
+        return target.parent.resolve() / target.name
     folder = (target or database.parent).resolve()
     stem = f"voices_backup_{datetime.now().astimezone():%Y%m%d_%H%M%S}"
     for number in itertools.count(1):
         path = folder / (f"{stem}.db" if number == 1 else f"{stem}_{number}.db")
-        if not any(map(os.path.lexists, (path, note_path(path), *sidecars(path)))):
-            yield path
+        if not any(map(os.path.lexists, (path, note_path(path)))):
+            break
+    return path
 
 
 def _refuse_target(target: Path, database: Path, *, overwrite: bool) -> None:
     """Refuse early what placing would refuse after a long copy, and what would do harm."""
-    if not target.parent.is_dir():
-        raise BackupError(target, f"there is no folder {str(target.parent)!r}")
     if target.exists() and target.samefile(database):
         raise BackupError(target, "it is the database itself")
     if target in sidecars(database):
@@ -141,15 +128,9 @@ def _refuse_target(target: Path, database: Path, *, overwrite: bool) -> None:
     if name := sidecar(target):
         reason = f"{name!r} beside it would be read as part of it"
         raise BackupError(target, f"{reason}; choose another name")
-    if overwrite and target.exists() and not target.is_file():
-        raise BackupError(target, "it is not a regular file")
     taken = next(filter(os.path.lexists, (target, note_path(target))), None)
     if taken is not None and not overwrite:
-        raise _taken(target, taken.name)
-
-
-def _taken(target: Path, name: str) -> BackupError:
-    return BackupError(target, f"there is a file {name!r} already; choose another name")
+        raise BackupError(target, f"there is a file {taken.name!r} already; choose another name")
 
 
 def sidecars(path: Path) -> list[Path]:
@@ -168,39 +149,31 @@ def _copy_checked(
     """Copy one moment of the database, and compare the copy with it."""
     with database_errors(database, timeout, target):
         with (
-            writing(partial, BackupError, target) as copy,
+            closing(open_database(partial)) as copy,
             closing(open_database(database, timeout)) as live,
         ):
             # The transaction fixes the moment: without it each commit restarts the copy.
             live.execute("BEGIN")
-            expected = contents(live, database)
+            expected = _contents(live)
             moment = time.time_ns()
             copy_pages(live, copy, progress)
         with closing(open_backup(partial)) as written:
-            if finding := first_finding(written, full=False):
+            if finding := _first_finding(written, full=False):
                 raise DatabaseDamagedError(database, finding)
-            if contents(written, database) != expected:
+            if _contents(written) != expected:
                 raise BackupError(target, "the copy differs from the database; try again")
-    with file_errors(BackupError, target):
-        os.utime(partial, ns=(moment, moment))  # the time of a backup is that of what it holds
+    os.utime(partial, ns=(moment, moment))  # the time of a backup is that of what it holds
     return expected
 
 
-def _place(partial: Path, targets: Iterator[Path], *, overwrite: bool) -> Path:
-    """Give the copy the first of the names that is free."""
-    for target in targets:
-        if overwrite:
-            _forget_note(target)  # a new backup beside the digest of an old one would be refused
-        try:
-            place(partial, target, overwrite=overwrite)
-        except FileExistsError:
-            continue
-        return target
-    raise _taken(target, target.name)
-
-
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises:
+        BackupError: This process has it open: closing it would take away the locks on it.
+    """
+    if is_open_here(path):
+        raise BackupError(path, "it is the database itself")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -219,54 +192,33 @@ def note_path(path: Path) -> Path:
 
 
 def _write_note(path: Path, sha256: str, database: Path) -> None:
-    name = _escaped(path.name)
-    mark = "\\" if name != path.name else ""  # as sha256sum says that a name is escaped
-    text = f"# voices backup of {_escaped(str(database))}\n{mark}{sha256}  {name}\n"
-    with whole_file(note_path(path), overwrite=True) as partial:
+    text = f"# voices backup of {database}\n{sha256}  {path.name}\n"
+    with file_errors(BackupError, path), whole_file(note_path(path)) as partial:
         partial.write_bytes(os.fsencode(text))
-
-
-def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _note(path: Path) -> _Note | None:
     """Return what stands beside a backup, or None where nothing does that we know."""
     real = path.resolve()
-    try:
+    with suppress(FileNotFoundError):
         match = _NOTE.match(os.fsdecode(note_path(real).read_bytes()))
-    except FileNotFoundError:
-        return _facts(real.with_name(f"{real.name}.json"))
-    digest, source = (match[2], match[1] or "") if match else ("", "")
-    return _Note(note_path(real), digest, source)
-
-
-def _facts(path: Path) -> _Note | None:
-    """Read the JSON file of facts that stood beside the backups of earlier versions."""
-    try:
-        facts = json.loads(path.read_bytes())
+        digest, source = (match[2], match[1] or "") if match else ("", "")
+        return _Note(note_path(real), digest, source)
+    beside = real.with_name(f"{real.name}.json")  # what earlier versions wrote
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        facts = json.loads(beside.read_bytes())
         if facts["format"] == "voices-backup":
-            return _Note(path, str(facts["sha256"]), _escaped(str(facts["source"])))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # none there, or another program's
+            return _Note(beside, str(facts["sha256"]), "")
     return None
 
 
-def _forget_note(path: Path) -> None:
-    if (note := _note(path)) is not None:
-        note.path.unlink(missing_ok=True)
-
-
 def _noted(folder: Path, source: Path | None = None) -> list[tuple[Path, _Note]]:
-    """Return the files that have a note, newest first; ``source`` names those of one database."""
-    names = {path.name for path in folder.iterdir()}
-    of = None if source is None else _escaped(str(source))
+    """Return the files with a note of ours, newest first, or those of one database."""
     found = []
-    for path in map(folder.joinpath, names):
-        if not {f"{path.name}.sha256", f"{path.name}.json"} & names or not path.is_file():
-            continue
-        note = _note(path)
-        if note is not None and note.source and of in (None, note.source):
+    for beside in folder.glob("*.sha256"):
+        path = beside.with_suffix("")
+        note = _note(path) if path.is_file() else None
+        if note is not None and note.source and source in (None, Path(note.source)):
             found.append((path, note))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
@@ -282,83 +234,146 @@ def _remove_older(newest: Backup, keep: int) -> None:
                 # The backup goes first: a digest alone does no harm, a backup alone would stay.
                 old.unlink()
                 note.path.unlink(missing_ok=True)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            _log.warning("the older backup %r cannot be removed (%s)", str(old), reason)
+        except (BackupError, OSError) as error:
+            _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
 
 def list_backups(place: Path) -> list[Backup]:
-    """List backups that have a digest beside them, newest first; nothing is verified.
-
-    Args:
-        place: A folder for all backups in it, or a database for those of it that lie beside it.
-
-    Raises:
-        BackupError: The folder is missing or cannot be read.
-    """
+    """List the backups in a folder, or those of a database that lie beside it, newest first."""
     folder, source = (place, None) if place.is_dir() else (place.resolve().parent, place.resolve())
-    with file_errors(BackupError, folder):
-        noted = _noted(folder, source)
     found = []
+    with file_errors(BackupError, folder):
+        os.scandir(folder).close()  # a glob in a folder that may not be read is empty
+        noted = _noted(folder, source)
     for path, note in noted:
         try:
-            found.append(_described(path, note.sha256, note))
+            found.append(_described(path, note.sha256, note.source))
         except (BackupError, OSError) as error:
             _log.warning("%r is not listed: it cannot be read (%s)", str(path), error)
     return found
 
 
-def _described(path: Path, sha256: str, note: _Note | None) -> Backup:
+def _described(path: Path, sha256: str, source: str) -> Backup:
     """Read from a backup what it holds."""
     status = path.stat()
-    with backup_errors(path), closing(open_backup(path)) as connection:
-        rows, migrations = contents(connection, path)
+    with _backup_errors(path), closing(open_backup(path)) as connection:
+        if not connection.execute(_HAS_HISTORY).fetchone()[0]:
+            raise BackupError(path, "it is not a Voices database (no table 'schema_migrations')")
+        rows, migrations = _contents(connection)
     created = datetime.fromtimestamp(status.st_mtime, UTC)
-    source = "" if note is None else _plain(note.source)
     return Backup(path, status.st_size, sha256, created, source, migrations, rows)
 
 
-def _plain(escaped: str) -> str:
-    return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), escaped)
-
-
-def verify(path: Path, *, own: Path | None = None, full: bool = True) -> Backup:
-    """Check a backup without changing a byte of it or of its folder.
-
-    Args:
-        path: The backup; where no digest stands beside it, it is checked in itself only.
-        own: A database that this process may have open, and that is no backup.
-        full: Whether each index is compared with its table, which takes several times as long.
-
-    Raises:
-        BackupError: It is missing, not a backup, damaged, or not what its digest says.
-    """
+def verify(path: Path, *, full: bool = True) -> Backup:
+    """Check a backup without changing a byte; ``full`` compares each index with its table."""
     with file_errors(BackupError, path):
-        _refuse_file(path, own)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BackupError(path, "it is not a file")
         note, sha256 = _note(path), digest(path)
-    if note is not None and note.sha256 != sha256:
-        reason = f"its digest is not that of {note.path.name!r}; it was changed"
-        raise BackupError(path, reason)
-    with backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := first_finding(connection, full=full):
-            raise BackupError(path, f"it is damaged ({finding})")
-    return _described(path, sha256, note)
-
-
-def _refuse_file(path: Path, own: Path | None) -> None:
-    """Refuse what is not a closed SQLite file; only its first bytes are read."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise BackupError(path, "there is no such file") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise BackupError(path, "it is not a file")
-    # Closing a file that SQLite has open in this process would take its locks away.
-    if is_open_here(path) or (own is not None and own.exists() and path.samefile(own)):
-        raise BackupError(path, "it is the database itself")
     if name := sidecar(path.resolve()):
         reason = f"{name!r} beside it says that it is in use as a database"
         raise BackupError(path, f"{reason}; close the program that uses it")
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise BackupError(path, "it is not an SQLite database")
+    if note is not None and note.sha256 != sha256:
+        reason = f"its digest is not that of {note.path.name!r}; it was changed"
+        raise BackupError(path, reason)
+    with _backup_errors(path), closing(open_backup(path)) as connection:
+        if finding := _first_finding(connection, full=full):
+            raise BackupError(path, f"it is damaged ({finding})")
+    return _described(path, sha256, "" if note is None else note.source)
+
+
+@contextmanager
+def _explained(meaning: Callable[[Exception], VoicesError]) -> Iterator[None]:
+    """Turn SQLite's errors into ours, and an interrupted statement into Ctrl-C."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if code_of(error) == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
+        raise meaning(error) from error
+
+
+def database_errors(
+    database: Path, timeout: float, target: Path | None = None
+) -> AbstractContextManager[None]:
+    """Turn SQLite's errors into ours; ``target`` is the copy that is being written."""
+
+    def meaning(error: Exception) -> VoicesError:
+        # Beyond a quota SQLite says no more than that: it is the copy that did not fit.
+        is_target = target is not None and code_of(error) == sqlite3.SQLITE_IOERR
+        return translation(error, target if is_target else database, timeout, target=target)
+
+    return _explained(meaning)
+
+
+def _backup_errors(path: Path) -> AbstractContextManager[None]:
+    return _explained(lambda error: BackupError(path, f"it is damaged ({error})"))
+
+
+def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
+    """Open a file that must be there, to read and write."""
+    return _connect(f"{path.resolve().as_uri()}?mode=rw", timeout)
+
+
+def open_backup(path: Path) -> sqlite3.Connection:
+    """Open a file that nobody writes: SQLite then makes no -wal or -shm beside it."""
+    return _connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", 0.0)
+
+
+def _connect(uri: str, timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=timeout, isolation_level=None, factory=Connection
+    )
+    # Python code runs now and then, so that Ctrl-C ends a check that takes minutes.
+    connection.set_progress_handler(lambda: 0, 100_000)
+    return connection
+
+
+def copy_pages(
+    source: sqlite3.Connection, copy: sqlite3.Connection, progress: Progress | None
+) -> None:
+    """Copy every page into a private file, which becomes one file without a -wal."""
+    copy.execute("PRAGMA synchronous=OFF")  # synced once, when it is whole
+    copy.execute("PRAGMA journal_mode=OFF")  # nobody needs half of it back
+    pages, report = pace(source, progress)
+    source.backup(copy, pages=pages, progress=report)
+    copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def pace(
+    source: sqlite3.Connection, progress: Progress | None
+) -> tuple[int, Callable[[int, int, int], None]]:
+    """Return how many pages to copy at once, and what tells ``progress`` of them in bytes."""
+    size = page_size(source)
+
+    def report(_status: int, remaining: int, total: int) -> None:
+        if progress is not None:
+            progress((total - remaining) * size, total * size)
+
+    return max(1, _STEP_BYTES // size), report
+
+
+def page_size(connection: sqlite3.Connection) -> int:
+    """Return the size of a page in bytes."""
+    return int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+
+def _contents(connection: sqlite3.Connection) -> Contents:
+    """Count the rows of every table and name the applied migrations."""
+    rows = {}
+    for (name,) in connection.execute(_TABLES).fetchall():
+        quoted = name.replace('"', '""')
+        rows[name] = int(connection.execute(_COUNT.format(quoted)).fetchone()[0])
+    return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
+
+
+def _first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
+    """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
+    check = "integrity_check" if full else "quick_check"
+    text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
+    if text != "ok":
+        return next((line for line in text.splitlines() if not line.startswith("***")), text)
+    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if broken is None:
+        return None
+    return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"

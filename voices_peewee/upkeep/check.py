@@ -19,7 +19,8 @@ from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio import content_hash
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
-from voices_peewee.upkeep import foreign, values
+from voices_peewee.upkeep import values
+from voices_peewee.upkeep.restore import foreign, objects
 
 Kind = Literal[
     "integrity", "foreign keys", "migrations", "drift", "trigger", "value", "files", "note"
@@ -60,20 +61,9 @@ def check(
     files: bool = False,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
-    """Return what is wrong with an open database; nothing is changed.
+    """Return what is wrong with an open database; the models need not be bound.
 
-    The models need not be bound, and the database need not be up to date. Where migrations
-    are pending or unknown, neither the schema nor the audio is looked at.
-
-    Args:
-        store: The database.
-        directories: Where the known migrations are.
-        files: Look at the audio as well: is it there, and is it what was recorded?
-        on_progress: Called with the bytes of audio done and in all.
-
-    Raises:
-        MigrationError: The migrations cannot be read.
-        DatabaseBusyError: Another program kept the database locked.
+    Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
     behind = list(_behind(store, directories))
     looks = [] if behind else [_drift(store)]
@@ -103,12 +93,8 @@ def _reading(store: Store) -> Iterator[sqlite3.Connection]:
 
 
 def _integrity(store: Store) -> Iterator[Finding]:
-    try:
-        with _reading(store) as connection:
-            rows = connection.execute("PRAGMA integrity_check").fetchall()
-    except DatabaseDamagedError as error:
-        yield Finding("integrity", f"the integrity check broke off: {error}", _RESTORE)
-        return
+    with _reading(store) as connection:
+        rows = connection.execute("PRAGMA integrity_check").fetchall()
     lines = [line for (text,) in rows for line in str(text).splitlines()]
     wrong = [line for line in lines if line != "ok" and not line.startswith("***")]
     for line in wrong[:_SHOWN]:
@@ -132,14 +118,9 @@ def _foreign_keys(store: Store) -> Iterator[Finding]:
             what = f"the references of table {table!r} cannot be checked: {error.reason}"
             yield Finding("foreign keys", what, _RESTORE)
     for (table, parent), group in groupby(sorted(rows, key=_pair), key=_pair):
-        ids = [row[1] for row in group]
-        some = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
-        if len(ids) == 1:
-            what = f"1 row of {table!r} refers to a missing row of {parent!r} (id {some})"
-        else:
-            what = f"{len(ids)} rows of {table!r} refer to missing rows of {parent!r} (ids {some})"
-        it = "it" if len(ids) == 1 else "them"
-        yield Finding("foreign keys", what, f"delete or correct {it}, or {_RESTORE}")
+        where = values.listed([row[1] for row in group])
+        what = f"table {table!r} refers to missing rows of {parent!r} ({where})"
+        yield Finding("foreign keys", what, f"delete or correct what refers to them, or {_RESTORE}")
 
 
 def _pair(row: Sequence[object]) -> tuple[str, str]:
@@ -187,16 +168,15 @@ def _values(store: Store) -> Iterator[Finding]:
             advice = "write it as this package does with 'voices check --fix'"
         else:
             advice = "correct it in SQL, or " + _RESTORE
-        mendable = group.count if group.is_mendable else 0
+        mendable = len(group.ids) if group.is_mendable else 0
         yield Finding("value", str(group), advice, mendable)
 
 
 def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     with _reading(store) as connection:
-        held = foreign.objects(connection)
-        applied = migrations.applied(store.database)
+        held, applied = objects(connection), migrations.applied(store.database)
     ours = {model._meta.table_name for model in MODELS}
-    for one in sorted(foreign.without_known(held, directories, applied)):
+    for one in foreign(held, directories, applied):
         if one.kind == "view":
             yield Finding("note", f"view {one.name!r} is not of the package", "it may stay")
         elif one.table not in ours:

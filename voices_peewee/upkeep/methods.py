@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from voices_peewee.database.files import MEMORY
+import peewee as pw
+
+from voices_peewee._version import __version__
+from voices_peewee.database.files import MEMORY, size_of
 from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
-from voices_peewee.database.store import HasStore
+from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
+from voices_peewee.schema.models import MODELS, ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.migrations.runner import MigrationState
@@ -69,9 +75,12 @@ class UpkeepMethods(HasFile):
             overwrite: Replace a file that is there.
 
         Raises:
-            BackupError: The target is there already, or the copy did not verify.
+            BackupError: The target is there already, or its folder is missing or refuses writes.
             ServerBackupError: The database is on a server; the error names the command to use.
             DatabaseMissingError: There is no database.
+            DatabaseBusyError: Another program kept the database locked.
+            DatabaseDamagedError: The copy fails its checks, as the database would.
+            DatabaseFullError: The target's disk is full.
             InvalidValueError: ``keep`` is less than 1.
         """
         target = None if path is None else _target(path)
@@ -103,8 +112,7 @@ class UpkeepMethods(HasFile):
         """
         from voices_peewee.upkeep import backup
 
-        is_file = self.path != MEMORY and not is_server(self.path)
-        return backup.verify(_path(path), own=Path(self.path) if is_file else None)
+        return backup.verify(_path(path))
 
     def restore(
         self,
@@ -127,16 +135,17 @@ class UpkeepMethods(HasFile):
             ServerBackupError: The database is on a server; the error names the command to use.
             DatabaseNewerError: The backup is newer than this code.
             DatabaseBusyError: Another program kept the database locked.
-            DatabaseError: It is called inside ``atomic()``, or the database cannot be replaced.
+            DatabaseError: It is called inside ``atomic()``, or the database is damaged, has pages
+                of another size, or cannot be created.
         """
-        from voices_peewee.upkeep import restoring
+        from voices_peewee.upkeep.restore import restore
 
         source = _path(path)
         database = _require_file(self.path, "restore into", source)
         if self.is_connected and self.store.database.in_transaction():
             reason = "a restore is no part of a transaction; leave the block of atomic() first"
             raise DatabaseError(self.path, reason)
-        done = restoring.restore(
+        done = restore(
             source,
             database,
             directories=self.directories,
@@ -155,10 +164,44 @@ class UpkeepMethods(HasFile):
             ``files`` by kind (recordings, stems, voices), ``last_run`` (when it began) and
             ``unfinished`` (runs that have not ended).
         """
-        from voices_peewee.upkeep.status import status
-
+        store, start = self.store, ProcessingHistory.start_time
         applied = [state.name for state in self.migration_status()]
-        return status(self.store, self.path, applied)
+        runs = ProcessingHistory.select(pw.fn.COUNT(ProcessingHistory.run_id.distinct()))
+        with store.snapshot():
+            last = ProcessingHistory.select(pw.fn.MAX(start).coerce(False)).scalar()
+            with suppress(ValueError):  # then it is shown as another program wrote it
+                last = start.python_value(last)
+            return {
+                "database": self.path,
+                **_engine(store, self.path),
+                "voices": __version__,
+                "migrations": applied,
+                "rows": {model._meta.table_name: model.select().count() for model in MODELS},
+                "files": _kinds_of_files(),
+                "last_run": last,
+                "unfinished": int(runs.where(ProcessingHistory.end_time.is_null()).scalar()),
+            }
+
+
+_STEM: Final = pw.Case(
+    None, [(ProcessedFile.recording.is_null(False), ProcessedFile.processed_path)]
+)
+
+
+def _kinds_of_files() -> dict[str, int]:
+    """Count recordings, stems (outputs) and voices (a speaker's part without a file)."""
+    counts = (pw.fn.COUNT(pw.SQL("*")), pw.fn.COUNT(ProcessedFile.recording), pw.fn.COUNT(_STEM))
+    everything, outputs, stems = ProcessedFile.select(*counts).scalar(as_tuple=True)
+    return {"recordings": everything - outputs, "stems": stems, "voices": outputs - stems}
+
+
+def _engine(store: Store, path: str) -> dict[str, Any]:
+    """Return the size with what still stands in the WAL (bytes), and the engine's version."""
+    if store.server is not None:
+        facts = store.server.facts()
+        return {"size": facts["size"], "postgresql": facts["version"]}
+    size = size_of(path) + size_of(f"{path}-wal") if path != MEMORY else None
+    return {"size": size, "sqlite": sqlite3.sqlite_version}
 
 
 def snapshot(

@@ -6,9 +6,8 @@ SQLite keeps in a column what it is given. A server's columns take nothing else 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import peewee as pw
 
@@ -18,12 +17,15 @@ from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 from voices_peewee.schema.models import MODELS
 
 _SHOWN: Final = 5  # ids
-_MANY: Final = 10_000  # rows that are mended at once
 _IS_TIME: Final = (
     f"{{0}} GLOB '{'?' * 10} {'?' * 8}.{'[0-9]' * 6}+00:00'"
     " AND date({0}, '+0 days') IS substr({0}, 1, 10)"  # which makes March 3 of February 31
 )
-_IS_JSON: Final = "CASE WHEN json_valid({{0}}) THEN json_type({{0}}) = '{}' END IS 1"
+_IS_JSON: Final = "CASE WHEN json_valid({{0}}) THEN json_type({{0}}) = '{0}' END IS 1"
+_NO_JSON: Final[dict[object, tuple[str, str]]] = {
+    default: (f"NOT ({_IS_JSON.format(name)})", f"is no JSON {name}")
+    for default, name in ((dict, "object"), (list, "array"))
+}
 
 # The first kind of field that fits says which values of a column cannot be read, and why.
 _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
@@ -36,60 +38,40 @@ _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
 )
 
 
-class Column(NamedTuple):
-    """A column with what finds its unreadable values (SQL), and what is said of them."""
+class Unreadable(NamedTuple):
+    """Values of one column that cannot be read, or are written in another way than ours."""
 
     table: str
-    name: str
-    condition: str
+    column: str
     what: str
-    field: pw.Field
-
-    @property
-    def shown(self) -> str:
-        """What is read of such a value: only a time can be mended; others may be no text."""
-        return f'"{self.name}"' if isinstance(self.field, UTCDateTimeField) else "1"
-
-
-@dataclass
-class Unreadable:
-    """The values of one column that cannot be read, or are written in another way than ours."""
-
-    column: Column
+    ids: list[int]
     is_mendable: bool
-    count: int = 0
-    ids: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
-        if self.count == 1:
-            where, subject = f"id {self.ids[0]}", "1 value"
-        else:
-            more = ", …" if self.count > len(self.ids) else ""
-            where = f"ids {', '.join(map(str, self.ids))}{more}"
-            subject = f"each of {self.count} values"
-        return (
-            f"{subject} of column {self.column.name!r} in table {self.column.table!r} ({where}) "
-            f"{self.column.what}"
-        )
+        where = f"column {self.column!r} in table {self.table!r}"
+        return f"{where} ({listed(self.ids)}) {self.what}"
 
 
-def unreadable(store: Store) -> list[Unreadable]:
-    """Return which values of an SQLite file cannot be read, by column; nothing is changed."""
-    found: dict[tuple[str, str, bool], Unreadable] = {}
-    with store.reading():
-        for column, key, value in _values(store.connection()):
-            mendable = _mended(column, value) is not None
-            group = found.setdefault(
-                (column.table, column.name, mendable), Unreadable(column, mendable)
-            )
-            group.count += 1
-            if len(group.ids) < _SHOWN:
-                group.ids.append(key)
-    return list(found.values())
+def listed(ids: Sequence[int]) -> str:
+    """Return the first of the ids, and how many rows there are."""
+    some = ", ".join(map(str, ids[:_SHOWN]))
+    return (
+        f"id {some}" if len(ids) == 1 else f"{len(ids)} rows: {some}" + ", …" * (len(ids) > _SHOWN)
+    )
 
 
-def mend(store: Store, before: Callable[[], object]) -> int:
-    """Write times with Z, T or another zone as ours, in one transaction; return how many.
+def unreadable(store: Store) -> Iterator[Unreadable]:
+    """Yield which values of an SQLite file cannot be read, by column; nothing is changed."""
+    for field, what, values in _columns(store):
+        table = field.model._meta.table_name
+        for is_mendable in (False, True):
+            mended = ((key, _mended(field, value)) for key, value in values)
+            if ids := [key for key, time in mended if (time is not None) is is_mendable]:
+                yield Unreadable(table, field.column_name, what, ids, is_mendable)
+
+
+def mend(store: Store, before: Callable[[], object]) -> None:
+    """Write times with Z, T or another zone as ours, in one transaction.
 
     A time without a zone is taken for UTC, as it is when it is read.
 
@@ -98,69 +80,61 @@ def mend(store: Store, before: Callable[[], object]) -> int:
         before: Called before the first change, with the lock held.
     """
     with store.writing():
-        connection = store.connection()
         rows: dict[tuple[str, int], dict[str, str]] = {}
-        for column, key, value in _values(connection):
-            if (time := _mended(column, value)) is not None:
-                rows.setdefault((column.table, key), {})[column.name] = time
+        for field, _, values in _columns(store):
+            for key, value in values:
+                if (time := _mended(field, value)) is not None:
+                    row = rows.setdefault((field.model._meta.table_name, key), {})
+                    row[field.column_name] = time
         if rows:
             before()
-        return sum(_write(connection, *row, times) for row, times in rows.items())
+        for (table, key), times in rows.items():
+            _write(store.connection(), table, key, times)
 
 
-def _write(connection: sqlite3.Connection, table: str, key: int, times: dict[str, str]) -> int:
-    """Write the times of one row at once, as a CHECK compares them; return how many."""
+def _write(connection: sqlite3.Connection, table: str, key: int, times: dict[str, str]) -> None:
+    """Write the times of one row at once, as a CHECK compares them."""
     changes = ", ".join(f'"{name}" = ?' for name in times)
     sql = f'UPDATE "{table}" SET {changes} WHERE rowid = ?'  # noqa: S608 - the models' names
     try:
         connection.execute(sql, (*times.values(), key))
     except sqlite3.IntegrityError:
-        return 0  # a run that ends before it begins, say; it stays a finding
-    return len(times)
+        return  # a run that ends before it begins, say; it stays a finding
 
 
-def _mended(column: Column, value: object) -> str | None:
+def _mended(field: pw.Field, value: object) -> str | None:
     """Return a time as it should be stored, or None where nothing can be said."""
-    if not isinstance(column.field, UTCDateTimeField) or not isinstance(value, str):
+    if not isinstance(field, UTCDateTimeField) or not isinstance(value, str):
         return None
     try:
-        return str(column.field.db_value(column.field.python_value(value)))
+        return str(field.db_value(field.python_value(value)))
     except (ValueError, OverflowError, InvalidValueError):
         return None
 
 
-def _values(connection: Any) -> Iterator[tuple[Column, int, object]]:
-    """Yield column, row id and value of what cannot be read, in one pass over each table."""
+def _columns(store: Store) -> Iterator[tuple[pw.Field, str, list[tuple[int, object]]]]:
+    """Yield the columns with what is said of their unreadable values, and ids and values."""
     for model in MODELS:
         table = model._meta.table_name
-        rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
-        columns = list(_columns(model, {name for (name,) in rows}))
-        if not columns:
-            continue
-        shown = ", ".join(f"CASE WHEN {one.condition} THEN {one.shown} END" for one in columns)
-        any_of = " OR ".join(one.condition for one in columns)
-        sql = f'SELECT rowid, {shown} FROM "{table}" WHERE {any_of}'  # noqa: S608 - as above
-        for key, *values in connection.execute(sql).fetchall():
-            for column, value in zip(columns, values, strict=True):
-                if value is not None:
-                    yield column, key, value
+        with store.reading():
+            present = {column.name for column in store.database.get_columns(table)}
+        for field in model._meta.sorted_fields:
+            rule = _rule(field)
+            if rule is None or field.column_name not in present:
+                continue
+            name = f'"{field.column_name}"'
+            # Only a time can be mended; others may be no text.
+            shown = name if isinstance(field, UTCDateTimeField) else "NULL"
+            condition = f"{name} IS NOT NULL AND ({rule[0].format(name)})"
+            sql = f'SELECT rowid, {shown} FROM "{table}" WHERE {condition}'  # noqa: S608 - as above
+            with store.reading():
+                values = store.connection().execute(sql).fetchall()
+            yield field, rule[1], values
 
 
-def _columns(model: type[pw.Model], present: set[str]) -> Iterator[Column]:
-    for one in model._meta.sorted_fields:
-        rule = _rule(one)
-        if rule is not None and one.column_name in present:
-            quoted = f'"{one.column_name}"'
-            condition = f"({quoted} IS NOT NULL AND ({rule[0].format(quoted)}))"
-            yield Column(model._meta.table_name, one.column_name, condition, rule[1], one)
-
-
-def _rule(one: pw.Field) -> tuple[str, str] | None:
-    if isinstance(one, JSONField) and one.default in _JSON:
-        return f"NOT ({_IS_JSON.format(_JSON[one.default])})", f"is no JSON {_JSON[one.default]}"
-    if isinstance(one, pw.AutoField):
+def _rule(field: pw.Field) -> tuple[str, str] | None:
+    if isinstance(field, pw.AutoField):
         return None
-    return next((rule[1:] for rule in _RULES if isinstance(one, rule[0])), None)
-
-
-_JSON: Final[dict[object, str]] = {dict: "object", list: "array"}
+    if isinstance(field, JSONField) and field.default in _NO_JSON:
+        return _NO_JSON[field.default]
+    return next((rule[1:] for rule in _RULES if isinstance(field, rule[0])), None)

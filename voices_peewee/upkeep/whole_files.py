@@ -43,34 +43,23 @@ def whole_file(
         OSError: The folder is missing or refuses writes, or the disk is full.
     """
     target = Path(os.path.abspath(path))
-    if not overwrite:
-        refuse_taken(target)
-    with partial_file(target.parent, mode=mode) as partial:
-        yield partial
-        place(partial, target, overwrite=overwrite)
-
-
-@contextmanager
-def partial_file(folder: Path, *, mode: int = 0o600) -> Iterator[Path]:
-    """Give an empty file of a name that nobody else has, and remove it afterwards."""
-    remove_leftovers(folder)
-    path = folder / f".voices-{_host()}-{os.getpid()}-{os.urandom(8).hex()}.partial"
+    if not overwrite and os.path.lexists(target):
+        raise FileExistsError(f"there is something at {str(target)!r} already")
+    _remove_leftovers(target.parent)
+    name = f".voices-{_host()}-{os.getpid()}-{os.urandom(8).hex()}.partial"
+    partial = target.with_name(name)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
-        yield path
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+        yield partial
+        _place(partial, target, overwrite=overwrite)
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):
-                path.with_name(path.name + suffix).unlink()
+                target.with_name(name + suffix).unlink()
 
 
-def place(partial: Path, target: Path, *, overwrite: bool = False) -> None:
-    """Make a written file durable and give it its name.
-
-    Raises:
-        FileExistsError: The name is taken, and ``overwrite`` is false.
-        OSError: The disk is full, or the folder refuses writes.
-    """
+def _place(partial: Path, target: Path, *, overwrite: bool) -> None:
+    """Make a written file durable and give it its name."""
     with partial.open("r+b") as file:
         os.fsync(file.fileno())
     if overwrite:
@@ -78,16 +67,6 @@ def place(partial: Path, target: Path, *, overwrite: bool = False) -> None:
     else:
         _link(partial, target)
     _sync_folder(target.parent)
-
-
-def refuse_taken(target: Path) -> None:
-    """Refuse a name that is taken, before long work.
-
-    Raises:
-        FileExistsError: There is something of that name.
-    """
-    if os.path.lexists(target):
-        raise FileExistsError(f"there is something at {str(target)!r} already")
 
 
 def _link(partial: Path, target: Path) -> None:
@@ -112,31 +91,29 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _host() -> str:
-    """Name this start of this machine, and the container: there a process id means one process."""
+    """Name this machine, and the container: there a process id means one process."""
     known = [platform.node()]
     with suppress(OSError):  # not on Linux
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
         known.append(str(Path("/proc/self/ns/pid").readlink()))
     return f"{zlib.crc32(repr(known).encode()):08x}"
 
 
-def remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Remove what killed programs left unfinished in a folder."""
-    host = _host()
     for path in folder.iterdir():
-        if match := _PARTIAL.fullmatch(path.name):
-            with suppress(OSError):  # another user's process or file, or gone meanwhile
-                if _is_left(path, int(match["pid"]), is_here=match["host"] == host):
-                    path.unlink()
+        match = _PARTIAL.fullmatch(path.name)
+        if match and _is_left(path, match):
+            with suppress(OSError):  # another user's file, or gone meanwhile
+                path.unlink()
 
 
-def _is_left(path: Path, pid: int, *, is_here: bool) -> bool:
-    if not is_here or os.name != "posix":  # elsewhere os.kill would end the process
-        return time.time() - path.stat().st_mtime > _DAY
+def _is_left(path: Path, match: re.Match[str]) -> bool:
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
+        if match["host"] != _host() or os.name != "posix":  # elsewhere os.kill would end it
+            return time.time() - path.stat().st_mtime > _DAY
+        os.kill(int(match["pid"]), 0)
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError | OverflowError)
     return False
 
 
