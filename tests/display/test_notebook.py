@@ -49,7 +49,6 @@ def test_lists_show_the_first_and_tell_the_rest(db: DatabaseManager) -> None:
         page = shown(found)
         assert page.rows == [head, *rows]
         assert page.words == ["20 of 25 rows shown"]
-    assert shown(query.limit(5).all()).words == ["5 rows"]
     assert shown(query.where(Speaker.id < 0).all()).words == ["0 rows"]
 
 
@@ -87,7 +86,7 @@ def test_hostile_records(db: DatabaseManager, text: str) -> None:
     add_run(db, text, "a:1", si_snri=1.0)
     add_run(db, text, "b:1", si_snri=2.0)
     for value in (
-        *(db.query(model) for model in (Speaker, ProcessedFile, ProcessingHistory)),
+        *(db.get_all(model) for model in (Speaker, ProcessedFile, ProcessingHistory)),
         *(record for model in (Speaker, ProcessedFile) for record in db.get_all(model)),
         db.failures(),
         db.history(1),
