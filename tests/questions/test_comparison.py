@@ -87,9 +87,6 @@ def test_another_confidence_has_another_interval(db: DatabaseManager) -> None:
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
 
 
-# What counts once
-
-
 def test_a_recording_counts_once(db: DatabaseManager) -> None:
     """Two equal stems a recording say no more than one: same n, interval and p."""
     a, b = HAND_SIZED["six"]
@@ -220,9 +217,6 @@ def test_recordings_of_one_content_count_once(db: DatabaseManager) -> None:
     assert found.coverage_a["in_question"] == 3
 
 
-# Which run, which stem
-
-
 def test_the_latest_successful_run_counts(db: DatabaseManager) -> None:
     """Older runs, and what failed or did not end after it, do not count."""
     both(db, [10.0, 10.0], [11.0, 11.0])
@@ -295,8 +289,6 @@ def test_a_value_that_is_not_finite_is_none(db: DatabaseManager) -> None:
     found = db.compare(A, B, metric="PESQ")
     assert (found.metric, found.n, found.coverage_a["not_finite"]) == ("pesq", 1, 1)
 
-
-# Verdicts and words
 
 VERDICTS = {
     "better": (
@@ -448,9 +440,6 @@ def test_a_comparison_is_plain_data(db: DatabaseManager) -> None:
     assert frame.attrs["better"] is None
 
 
-# Sides and subsets
-
-
 def test_a_side_may_be_query_words(db: DatabaseManager) -> None:
     """Two settings of one model are compared as any two models are."""
     measure(db, A, [1.0, 2.0, 3.0], parameters={"shifts": 1})
@@ -560,9 +549,6 @@ def test_an_unknown_speaker_is_refused(db: DatabaseManager) -> None:
         db.compare(A, B, speaker="nobody")
 
 
-# Many models
-
-
 def four(db: DatabaseManager) -> dict[str, list[float]]:
     """Write four models, of which the last is far better."""
     generator = random.Random(8)
@@ -633,8 +619,6 @@ def test_many_models_are_plain_data(db: DatabaseManager) -> None:
         assert "m3:1" in shown
         assert "single ones" in shown
 
-
-# What changes nothing
 
 VALUES = st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=2, max_size=8)
 

@@ -16,12 +16,10 @@ from voices_peewee.errors import QueryError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparisons import Comparisons
 from voices_peewee.questions.counted import (
-    Sided,
     Source,
     coverage,
     differing,
     names_of_speakers,
-    read_side,
 )
 from voices_peewee.questions.pairing import UNITS, Matched, Paired, pair_up
 from voices_peewee.questions.selection import (
@@ -32,6 +30,7 @@ from voices_peewee.questions.selection import (
     find_metric,
     find_side,
 )
+from voices_peewee.questions.sides import Sided, read_side
 from voices_peewee.questions.stats import mean, median
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema.models import ProcessedFile

@@ -1,8 +1,4 @@
-"""The runs that count: for each recording the latest successful one, else the latest.
-
-Of a leaderboard the database joins, and takes the mean over the stems of each run; of a
-comparison it hands over stem by stem, so that they can be matched.
-"""
+"""The runs that count: for each recording the latest successful one, else the latest."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ import peewee as pw
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
-from voices_peewee.questions.selection import LARGEST, Metric, Runs, Side
+from voices_peewee.questions.selection import Metric, Runs
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
@@ -26,12 +22,11 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 Key = tuple[Any, ...]
-Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
-_SUCCESS: Final = pw.Case(None, [(_RUN.success, 1)], 0)
+SUCCESS: Final = pw.Case(None, [(_RUN.success, 1)], 0)
 
 
 def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
@@ -41,7 +36,8 @@ def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
     return {"in_question": in_question, **found}
 
 
-def _state(*, success: Any, ended: Any, finite: int, stems: int) -> str:
+def state_of(*, success: Any, ended: Any, finite: int, stems: int) -> str:
+    """Return what became of a recording in a run."""
     if not success:
         return "failed" if ended else "unfinished"
     if not finite:
@@ -60,9 +56,6 @@ def differing(settings: Iterable[str]) -> tuple[str, ...]:
         for name in sorted(names)
         if any(one.get(name, missing) != read[0].get(name, missing) for one in read)
     )
-
-
-# Where rows come from
 
 
 class Source:
@@ -125,7 +118,8 @@ def _twins(store: Store) -> Any:
     return query.where(twin.recording.is_null()).alias("twins")
 
 
-def _conditions(store: Store, runs: Runs) -> list[Any]:
+def conditions(store: Store, runs: Runs) -> list[Any]:
+    """Return what holds for the runs; a speaker's are those of their stems."""
     part = ProcessedFile.alias()
 
     def of_speaker(speaker: int) -> pw.Expression:
@@ -139,9 +133,6 @@ def _conditions(store: Store, runs: Runs) -> list[Any]:
 
 def _finite(metric: Metric) -> Any:
     return metric.value if metric.column else pw.Case(None, [(metric.is_number, metric.value)])
-
-
-# Groups of a leaderboard
 
 
 @dataclass(slots=True)
@@ -198,7 +189,7 @@ class Group:
     def _note_states(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
         for row in rows:
             finite = row[6] if metric.is_of_run and row[7] else row[7]
-            state = _state(success=row[1], ended=row[4], finite=finite, stems=row[6])
+            state = state_of(success=row[1], ended=row[4], finite=finite, stems=row[6])
             self.states[state] += 1
             if state == "partly_finite":
                 self.partly.add(row[0])
@@ -208,7 +199,7 @@ class Group:
 # greater, the more it counts), 4 whether it ended, 5 parameters, 6 stems, 7 finite ones, 8 value,
 # 9 to 11 costs; then the key of the group: the operation, and its fields.
 _WIDTH: Final = 12
-_RANK: Final = slice(1, 4)
+RANK: Final = slice(1, 4)
 _AT_ONCE: Final = 2_000  # rows of a group that are taken together
 
 
@@ -228,7 +219,7 @@ def read_groups(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     source = Source(store, fields, with_speakers=runs.speaker is not None)
-    rows = source.rows(_by_run(source, metric, fields, _conditions(store, runs)))
+    rows = source.rows(_by_run(source, metric, fields, conditions(store, runs)))
     about = [place for place, one in enumerate(fields, 1) if one.of_recording]
     speaker = next((place for place, one in enumerate(fields, 1) if one.name == "speaker"), None)
     groups: dict[Key, Group] = {}
@@ -270,7 +261,7 @@ def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
         group.key = tuple(rest)
         other = found.setdefault(group.key, group)
         if other is not group:
-            _check_operations({operation, other.operation}, "a group")
+            check_operations({operation, other.operation}, "a group")
         group.operation = operation
     return list(found.values())
 
@@ -281,7 +272,7 @@ def _by_run(source: Source, metric: Metric, fields: Sequence[Field], conditions:
     value = _finite(metric)
     columns = [
         source.recording.alias("recording"),
-        least(_SUCCESS),
+        least(SUCCESS),
         pw.fn.MAX(_RUN.start_time),
         _RUN.run_id,
         count(_RUN.end_time),
@@ -308,7 +299,7 @@ def _latest(rows: Iterable[tuple[Any, ...]]) -> dict[Key, tuple[Any, ...]]:
     for row in rows:
         key = row[_WIDTH:]
         known = latest.setdefault(key, row)
-        if known is not row and known[_RANK] < row[_RANK]:
+        if known is not row and known[RANK] < row[RANK]:
             latest[key] = row
     return latest
 
@@ -325,110 +316,18 @@ def _of_whom(latest: dict[Key, tuple[Any, ...]], place: int) -> dict[Key, tuple[
     return found
 
 
-def _check_operations(operations: set[str], what: str) -> None:
+def check_operations(operations: set[str], what: str) -> None:
+    """Refuse to take runs of several operations for one.
+
+    Raises:
+        QueryError: There are several.
+    """
     if len(operations) > 1:
         names = ", ".join(sorted(operations))
         raise QueryError(
             f"{what} has runs of several operations ({names}); "
             "say which by operation_type, in the shell by --operation"
         )
-
-
-# Sides of a comparison
-
-
-@dataclass(slots=True)
-class Sided:
-    """The runs of one side that count, by recording: the stems of what succeeded.
-
-    ``paths`` has every recording of which it has a run, ``others`` the state of those that are
-    not done.
-    """
-
-    stems: dict[int, list[Stem]] = field(default_factory=dict)
-    others: dict[int, str] = field(default_factory=dict)
-    paths: dict[int, Any] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
-
-    @property
-    def states(self) -> dict[str, int]:
-        """How many recordings are in which state."""
-        return {**Counter(self.others.values()), "done": len(self.paths) - len(self.others)}
-
-    def take(self, recording: int, rows: list[tuple[Any, ...]], *, is_of_run: bool) -> None:
-        """Take the rows of the run that counts for a recording."""
-        success, is_unfinished = rows[0][1], rows[0][6]
-        stems = [(row[4], _number(row[5])) for row in rows]
-        if is_of_run:
-            stems = [one for one in stems if one[1] is not None][:1]
-        finite = sum(value is not None for _, value in stems)
-        state = _state(success=success, ended=not is_unfinished, finite=finite, stems=len(stems))
-        if state != "done":
-            self.others[recording] = state
-        if success and finite:
-            self.stems[recording] = stems
-
-
-def read_side(source: Source, metric: Metric, side: Side, runs: Runs) -> Sided:
-    """Return the runs of a side that count.
-
-    Raises:
-        QueryError: They are of several operations.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
-    """
-    store = source.store
-    conditions = [*_conditions(store, runs), *side.conditions(store, runs)]
-    columns = [
-        source.recording.alias("recording"),
-        _SUCCESS,
-        _RUN.start_time,
-        _RUN.run_id,
-        SPEAKER,
-        metric.value,
-        _RUN.end_time.is_null(),
-        _RUN.operation_type,
-        _RUN.parameters.cast("TEXT"),
-        pw.fn.COALESCE(*(name for file in (ProcessedFile, Own) for name in _names(file))),
-    ]
-    latest: dict[int, tuple[Any, ...]] = {}
-    several: dict[int, list[tuple[Any, ...]]] = {}  # runs of more than one stem
-    operations = set()
-    for row in source.rows(source.select(columns, conditions)):
-        operations.add(row[7])
-        recording = row[0]
-        known = latest.setdefault(recording, row)
-        if known is row:
-            continue
-        if known[3] == row[3]:
-            several.setdefault(recording, [known]).append(row)
-        elif known[_RANK] < row[_RANK]:
-            latest[recording] = row
-            several.pop(recording, None)
-    _check_operations(operations, side.label)
-    sided = Sided()
-    is_of_run = metric.is_of_run
-    for recording, row in latest.items():
-        sided.paths[recording] = row[9]
-        if row[1]:
-            sided.parameters.add(row[8])
-        value = row[5]
-        if row[1] and type(value) is float and abs(value) < LARGEST and recording not in several:
-            sided.stems[recording] = [(row[4], value)]  # most often, and fast
-        else:
-            sided.take(recording, several.get(recording, [row]), is_of_run=is_of_run)
-    return sided
-
-
-def _names(file: Any) -> tuple[Any, Any]:
-    return file.original_path, file.filename
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, int | float) and -LARGEST <= value <= LARGEST:
-        return float(value)
-    return None
 
 
 def names_of_speakers(store: Store) -> dict[Any, str]:

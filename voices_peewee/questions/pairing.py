@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
-from voices_peewee.questions.counted import Sided, Stem
+from voices_peewee.questions.sides import Sided, Stem
 from voices_peewee.questions.stats import Cell, Estimate, clustered_estimate, estimate
 
 UNITS: Final = ("recording", "speaker", "stem")
