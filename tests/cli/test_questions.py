@@ -75,12 +75,8 @@ def test_leaderboard_across(results: Path) -> None:
     ("args", "models"),
     [
         ([], ["svoice", "demucs"]),
-<<<<<<< HEAD
-        (["--model", "demucs:4.0", "--speaker", "Ada"], ["demucs"]),
-=======
         (["--model", "demucs:4.0"], ["demucs"]),
         (["--speaker", "Ada"], ["svoice", "demucs"]),
->>>>>>> room-questions
         (["--operation", "other"], []),
         (["--since", "2024-05-07"], []),
         (["--until", "2024-05-06", "--limit", "1"], ["svoice"]),
