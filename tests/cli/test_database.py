@@ -146,6 +146,7 @@ def test_backup(studio: Path, tmp_path: Path) -> None:
     assert BACKUP.fullmatch(run("--db", studio, "backup").out.removeprefix(str(studio.parent)))
 
 
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backup_is_never_over_a_file(studio: Path, tmp_path: Path) -> None:
     """A file that is there is replaced only when that is asked for."""
     copy = tmp_path / "copy.db"
@@ -157,6 +158,7 @@ def test_backup_is_never_over_a_file(studio: Path, tmp_path: Path) -> None:
     assert run(*args, "--overwrite") == (0, f"{copy}\n", "")
 
 
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backups_are_listed_and_kept(studio: Path) -> None:
     """--keep leaves the newest; the list says when, how large and where."""
     paths = [run("--db", studio, "backup", "--keep", "2").out.strip() for _ in range(3)]
@@ -203,6 +205,7 @@ def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     assert names == ["name\nAda\n", "name\nAda\nBob\n"]
 
 
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_restore_asks(studio: Path, tmp_path: Path) -> None:
     """Replacing what is there needs a yes."""
     copy = tmp_path / "copy.db"
@@ -218,6 +221,7 @@ def test_restore_asks(studio: Path, tmp_path: Path) -> None:
     assert "Bob" in run("--db", studio, "list-speakers").out
 
 
+@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 @pytest.mark.parametrize("command", ["verify-backup", "restore"])
 def test_bad_backup_is_refused(studio: Path, tmp_path: Path, command: str) -> None:
     """What is no backup is refused before anything is asked or changed."""

@@ -604,7 +604,7 @@ RUNS = [
 COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
     "a record by its id": (lambda db: db.get_by_id(Speaker, 1), 1),
     "a new record": (lambda db: db.add(Speaker(name="Bob")), 1),
-    "a run": (record, 15),
+    "a run": (record, 16),
     "a hundred runs": (lambda db: db.record_runs(RUNS), 9),
     "history": (lambda db: list(db.history("/mix/1.wav")), 3),
     "failures": (lambda db: db.failures(), 1),

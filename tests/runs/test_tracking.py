@@ -707,7 +707,15 @@ def test_an_end_that_cannot_be_written_is_an_error(path: Path) -> None:
     assert history.status == "unfinished"
 
 
-@pytest.mark.parametrize("outputs_told", [[], ["/stem.wav"]], ids=["end", "output"])
+@pytest.mark.parametrize(
+    "outputs_told",
+    [
+        pytest.param([], id="end"),
+        pytest.param(
+            ["/stem.wav"], id="output", marks=pytest.mark.sqlite("ids that are used again")
+        ),
+    ],
+)
 def test_a_run_whose_rows_were_deleted_leaves_others_alone(
     db: DatabaseManager, outputs_told: list[str]
 ) -> None:
