@@ -1,1 +1,5 @@
-"""What the record is: models, fields, views, and what every column is called."""
+"""What the record is: models, fields, views, and what every column is called.
+
+``models`` on ``fields``, ``views`` (SQL for other tools), ``vocabulary`` (titles, units, bounds
+and directions).
+"""
