@@ -6,10 +6,10 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import peewee as pw
 
@@ -29,9 +29,6 @@ from voices_peewee.errors import (
 )
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.schema.models import MODELS, database_proxy
-
-if TYPE_CHECKING:
-    from voices_peewee.upkeep.check import Finding
 
 Target = str | os.PathLike[str] | pw.Database | None
 
@@ -139,7 +136,7 @@ class Lifecycle:
         with self._migrating(create=create) as store:
             if to is None and not migrations.pending(store.database, self._directories):
                 return []
-            before = self._back_up_first if backup else None
+            before = self.back_up_first if backup else None
             return migrations.upgrade(store.database, self._directories, to=to, before=before)
 
     def rollback_migration(
@@ -157,7 +154,7 @@ class Lifecycle:
             MigrationError: A migration cannot be rolled back; the database is as it was.
         """
         with self._migrating(create=False) as store:
-            before = self._back_up_first if backup else None
+            before = self.back_up_first if backup else None
             return migrations.rollback(
                 store.database, self._directories, steps=steps, to=to, before=before
             )
@@ -234,41 +231,8 @@ class Lifecycle:
             DatabaseMissingError: There is no database.
             NotVoicesError: The file is something else.
         """
-        with self._as_it_is() as store, store.reading():
+        with self.as_it_is() as store, store.reading():
             return migrations.status(store.database, self._directories)
-
-    def check(
-        self,
-        *,
-        files: bool = False,
-        fix: bool = False,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Finding]:
-        """Return what is wrong with the database, also with one that ``connect`` refuses.
-
-        Args:
-            files: Look at the audio as well: is it there, and is it what was recorded?
-            fix: First back up and write times with ``Z``, ``T`` or another zone, or without
-                one (which are UTC), as this package does.
-            on_progress: Called with the bytes of audio done and in all.
-
-        Raises:
-            DatabaseMissingError: There is no database.
-            NotVoicesError: The file is something else.
-            DatabaseDamagedError: The file is too damaged to be looked at.
-        """
-        from voices_peewee.upkeep import values
-        from voices_peewee.upkeep.check import check
-
-        with self._as_it_is() as store:
-            if fix and store.server is None:
-                values.mend(store, lambda: self._back_up_first([]))
-            return check(
-                store,
-                directories=self._directories,
-                files=files,
-                on_progress=on_progress,
-            )
 
     def create_migration(
         self,
@@ -299,7 +263,7 @@ class Lifecycle:
         )
         return path
 
-    def _back_up_first(self, _: list[str]) -> None:
+    def back_up_first(self, _: list[str]) -> None:
         """Back up before a change of many rows; its own reader is not stopped by our lock."""
         from voices_peewee.upkeep.methods import snapshot
 
@@ -352,7 +316,7 @@ class Lifecycle:
         return store
 
     @contextmanager
-    def _as_it_is(self) -> Iterator[Store]:
+    def as_it_is(self) -> Iterator[Store]:
         """Give the open database, or open it for a look, whatever its migrations are."""
         store = self._store or self._open(create=False)
         try:

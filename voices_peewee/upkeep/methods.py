@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from voices_peewee.schema.models import MODELS, ProcessedFile, ProcessingHistory
 if TYPE_CHECKING:
     from voices_peewee.migrations.runner import MigrationState
     from voices_peewee.upkeep.backup import Backup
+    from voices_peewee.upkeep.check import Finding
 
 
 class Restored(NamedTuple):
@@ -44,6 +45,12 @@ class HasFile(HasStore, Protocol):
     @property
     def directories(self) -> Sequence[Path]:
         """Where the migrations are: the package's, then an application's."""
+
+    def as_it_is(self) -> AbstractContextManager[Store]:
+        """Give the open database, or open it for a look, whatever its migrations are."""
+
+    def back_up_first(self, _: list[str]) -> None:
+        """Back up before a change of many rows."""
 
     def migration_status(self) -> list[MigrationState]:
         """Return every migration with its state."""
@@ -154,6 +161,39 @@ class UpkeepMethods(HasFile):
         )
         self.run_migrations(backup=False)
         return Restored(*done)
+
+    def check(
+        self,
+        *,
+        files: bool = False,
+        fix: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Finding]:
+        """Return what is wrong with the database, also with one that ``connect`` refuses.
+
+        Args:
+            files: Look at the audio as well: is it there, and is it what was recorded?
+            fix: First back up and write times with ``Z``, ``T`` or another zone, or without
+                one (which are UTC), as this package does.
+            on_progress: Called with the bytes of audio done and in all.
+
+        Raises:
+            DatabaseMissingError: There is no database.
+            NotVoicesError: The file is something else.
+            DatabaseDamagedError: The file is too damaged to be looked at.
+        """
+        from voices_peewee.upkeep import values
+        from voices_peewee.upkeep.check import check
+
+        with self.as_it_is() as store:
+            if fix and store.server is None:
+                values.mend(store, lambda: self.back_up_first([]))
+            return check(
+                store,
+                directories=self.directories,
+                files=files,
+                on_progress=on_progress,
+            )
 
     def status(self) -> dict[str, Any]:
         """Return what the database is and holds.
