@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 from support.databases import ask
 
 from voices_peewee import DatabaseManager, Speaker
+from voices_peewee.database.query import no_full_collection
 
 pytestmark = [
     # Python itself drops an exception that strikes inside a destructor, with this warning.
@@ -43,6 +45,9 @@ ACTS: dict[str, Callable[[DatabaseManager], object]] = {
 
 class Interrupted(BaseException):
     """An interrupt that no code expects."""
+
+
+COLLECTED = gc.get_threshold()
 
 
 def interrupted_at(place: int, act: Callable[[], object]) -> bool:
@@ -77,6 +82,7 @@ def require_working(db: DatabaseManager, place: Path | str) -> None:
     seen = ask(place, f"SELECT count(*) FROM speakers WHERE id IN ({mine}, {theirs[0]})")
     assert seen == [(2,)]
     db.execute_raw_query("DELETE FROM speakers WHERE id > 1", write=True)
+    assert gc.get_threshold() == COLLECTED, "full collections are held off for good"
 
 
 def require_a_childs_write(db: DatabaseManager) -> None:
@@ -134,6 +140,7 @@ def test_interrupts_by_a_real_timer_are_harmless(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        no_full_collection.undo()  # where one interrupt struck what mends another
     assert ask(path, "SELECT count(*) FROM speakers WHERE name = 'timed'")[0][0] >= acknowledged
     require_working(db, path)
     require_a_childs_write(db)

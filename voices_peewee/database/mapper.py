@@ -330,6 +330,12 @@ class _YoungOnly:
         if os.getpid() not in self._inside:
             gc.set_threshold(*self._usual)
 
+    def undo(self) -> None:
+        """Collect as usual after an interrupt; other threads that are inside are not spared."""
+        self._inside.clear()
+        if gc.get_threshold()[2] == _NEVER:
+            gc.set_threshold(*self._usual)
+
 
 _NEVER: Final = 2**31 - 1
 no_full_collection: Final = _YoungOnly()

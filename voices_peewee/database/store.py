@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.query import Query, mapper
+from voices_peewee.database.query import Query, mapper, no_full_collection
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
 from voices_peewee.database.wording import Translated
 from voices_peewee.errors import (
@@ -106,10 +106,12 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
         was_idle = before is None or before.is_idle()
         try:
             return method(*args, **options)
-        except BaseException:
+        except BaseException as error:
             after: Store | None = vars(args[0])["_store"]
             if was_idle and after is not None:
                 after.abandon()
+            if was_idle and not isinstance(error, Exception):
+                no_full_collection.undo()
             raise
 
     settled.settles = True  # type: ignore[attr-defined] # a function may have any
