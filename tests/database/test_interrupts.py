@@ -144,3 +144,21 @@ def test_interrupts_by_a_real_timer_are_harmless(
     assert ask(path, "SELECT count(*) FROM speakers WHERE name = 'timed'")[0][0] >= acknowledged
     require_working(db, path)
     require_a_childs_write(db)
+
+
+def test_an_interrupt_where_a_users_block_ends_keeps_later_rows(
+    path: Path, db: DatabaseManager
+) -> None:
+    """A transaction that outlives its block is undone before the next call of the manager."""
+    place = 1
+
+    def work() -> None:
+        with db.atomic():
+            db.add(Speaker(name="in the block"))
+
+    work()
+    while interrupted_at(place, work):
+        healed = db.add(Speaker(name="healed")).id
+        assert ask(path, f"SELECT count(*) FROM speakers WHERE id = {healed}") == [(1,)]
+        place += 1
+    assert place > 10

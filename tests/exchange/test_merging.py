@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -590,3 +591,23 @@ def test_what_a_deletion_wrote_brings_it_back(db: DatabaseManager, tmp_path: Pat
         assert found.si_snri == 1.5
         speaker = found.processing_history.processed_file.speaker
         assert (speaker.name, speaker.tags) == ("Ada", ["studio"])
+
+
+@pytest.mark.parametrize("duplicate", [False, True], ids=["alone", "with a namesake"])
+def test_a_deletion_of_a_speaker_is_undone_whole(
+    db: DatabaseManager, tmp_path: Path, duplicate: bool
+) -> None:
+    """What was written before a speaker was deleted brings back whose each row was."""
+    ada = db.create_speaker("Ada")
+    if duplicate:
+        db.create_speaker("Ada", duplicate=True)
+    with suppress(ValueError), db.track("/m.wav", "separation", speaker=ada, model_type="bad"):
+        raise ValueError
+    sql = "SELECT f.id, f.speaker_id, s.created_at FROM processed_files f LEFT JOIN speakers s"
+    before = db.execute_raw_query(f"{sql} ON s.id = f.speaker_id ORDER BY f.id")
+    db.delete_speaker(ada, export_to=tmp_path / "undo.jsonl")
+    db.import_records(tmp_path / "undo.jsonl")
+    after = db.execute_raw_query(f"{sql} ON s.id = f.speaker_id ORDER BY f.id")
+    assert [(row["id"], row["created_at"]) for row in after] == [
+        (row["id"], row["created_at"]) for row in before
+    ]

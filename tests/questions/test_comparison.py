@@ -675,3 +675,23 @@ def test_recordings_are_named_as_python_knows_them(db: DatabaseManager) -> None:
     file = db.query(ProcessedFile).filter_by(recording=None).first()
     db.update(file, original_path=name)
     assert db.compare(A, B).pairs[0].path == name
+
+
+@pytest.mark.parametrize("unit", ["recording", "speaker"])
+def test_what_is_the_runs_asks_for_no_order_of_outputs(db: DatabaseManager, unit: str) -> None:
+    """Processing times are compared whichever output a model writes first."""
+    for name in ("Ada", "Bob"):
+        db.create_speaker(name)
+    for number in range(6):
+        for model, order, taken in (("p", ("Ada", "Bob"), 1), ("q", ("Bob", "Ada"), 2)):
+            outputs = [{"path": f"/{model}{number}{name}", "speaker": name} for name in order]
+            db.record_run(
+                f"/r{number}.wav",
+                "voice_separation",
+                model_type=model,
+                start_time="2026-01-01T10:00:00Z",
+                processing_time=taken,
+                outputs=outputs,
+            )
+    found = db.compare("p", "q", metric="processing_time", unit=unit)
+    assert (found.n, found.mean_difference) == ({"recording": 6, "speaker": 2}[unit], 1.0)

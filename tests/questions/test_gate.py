@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +119,15 @@ def test_clusters_of_speakers_are_units_now(path: Any) -> None:
     message = "--cluster went; use --unit speaker"
     expected = usage("voices compare", "[OPTIONS] A B [C]...", message)
     assert run("--db", path, "compare", A, B, "--cluster", "speaker") == (2, "", expected)
+
+
+@pytest.mark.parametrize("option", ["--fail-if-worse", "--require-not-worse"])
+def test_a_margin_is_a_finite_number(path: Path, option: str) -> None:
+    """A margin that a failed computation left as nan does not pass for a verdict."""
+    with DatabaseManager(path).initialize():
+        pass
+    done = run("--db", path, "compare", A, B, option, "nan")
+    assert (done.code, done.err) == (
+        2,
+        usage("voices compare", "[OPTIONS] A B [C]...", "a margin is a finite number, not nan"),
+    )

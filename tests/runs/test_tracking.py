@@ -736,6 +736,28 @@ def test_a_run_whose_rows_were_deleted_leaves_others_alone(
     assert performances(db) == []
 
 
+def test_a_further_output_of_a_deleted_recording_is_nobody_elses(db: DatabaseManager) -> None:
+    """An output that is told after its recording was deleted does not hang on another one."""
+    path = os.path.abspath("a.wav")
+
+    def work() -> None:
+        with db.track(path, SEPARATION) as run:
+            run.output("/a1.wav", pesq=1)
+            db.delete(run.recording)
+            db.record_run(
+                "b.wav",
+                SEPARATION,
+                start_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+                processing_time=1,
+            )
+            run.output("/a2.wav", pesq=2)
+
+    with pytest.raises(errors.NotFoundError) as gone:
+        work()
+    assert str(gone.value) == f"no file {path!r}; see 'voices list-files'"
+    assert [file.filename for file in db.get_all(ProcessedFile)] == ["b.wav"]
+
+
 # Decorators
 
 

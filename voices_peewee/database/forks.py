@@ -31,6 +31,13 @@ Identity = tuple[int, int]
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 
 
+def _is_open(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.in_transaction is not None
+    except sqlite3.ProgrammingError:
+        return False
+
+
 def identity(path: str | os.PathLike[str]) -> Identity | None:
     """Return the device and inode of a file, or None where there is none."""
     try:
@@ -93,8 +100,8 @@ class _Forks:
         self._local = threading.local()
 
     def open_connections(self) -> list[Connection]:
-        """Return the connections of all threads."""
-        return list(self.connections.values())
+        """Return the connections of all threads, less what an interrupted end left closed."""
+        return [one for one in list(self.connections.values()) if _is_open(one)]
 
     def before(self) -> None:
         """Make a pipe on which a parent that is inside a transaction waits."""

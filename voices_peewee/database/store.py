@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -51,7 +53,7 @@ FileKey = int | str | os.PathLike[str] | ProcessedFile
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("_block", "_giving", "_make", "_store", "_was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_make", "_store", "_was_idle")
 
     def __init__(
         self, store: Store, make: Callable[[], AbstractContextManager[Any]], giving: T
@@ -59,7 +61,9 @@ class _Block(Generic[T]):
         self._store, self._make, self._giving = store, make, giving
 
     def __enter__(self) -> T:
-        self._was_idle = self._store.is_idle()
+        self._was_idle = self._store.is_settled()
+        if self._was_idle:
+            self._store.outermost[threading.get_ident()] = weakref.ref(self)
         try:
             self._block = self._make()
             self._block.__enter__()
@@ -83,6 +87,9 @@ class _Block(Generic[T]):
                 self._store.translate(failure)
                 raise
             return  # the interrupt is the one to be seen
+        finally:
+            if self._was_idle:
+                self._store.outermost.pop(threading.get_ident(), None)
         if error is not None:
             self._undo()
             self._store.translate(error)
@@ -103,7 +110,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
     @wraps(method)
     def settled(*args: P.args, **options: P.kwargs) -> T:
         before: Store | None = vars(args[0])["_store"]
-        was_idle = before is None or before.is_idle()
+        was_idle = before is None or before.is_settled()
         try:
             return method(*args, **options)
         except BaseException as error:
@@ -134,6 +141,7 @@ class Store:
         self.label = label
         self.timeout = timeout
         self._reading = Translated(label, timeout)
+        self.outermost: dict[int, weakref.ref[_Block[Any]]] = {}  # each thread's open block
         self.server: Server | None = None
         self.engine: Any = database  # what sqlite.SqliteEngine says, for a server as well
         if not isinstance(database, pw.SqliteDatabase):
@@ -163,6 +171,21 @@ class Store:
         if database.transaction_depth():
             return False
         return database.is_closed() or not self._held().in_transaction
+
+    def is_settled(self) -> bool:
+        """Whether this thread has no transaction; one that outlived its block is undone first.
+
+        A block does not see an interrupt that strikes just before its end begins: it is gone,
+        and its transaction is still there.
+        """
+        thread = threading.get_ident()
+        if not self.is_idle():
+            block = self.outermost.get(thread)
+            if block is None or block() is not None:
+                return False
+            self.abandon()
+        self.outermost.pop(thread, None)
+        return True
 
     def _held(self) -> Any:
         """Return the open connection; ``connection`` would wait for a server that is away."""

@@ -53,7 +53,8 @@ def _is_same_file(typed: Typed, ours: Data, is_one: bool) -> bool:
     if not _agree(theirs, ours, "content_hash"):
         return False
     if _is_voice(theirs):
-        return bool(theirs["speaker"] == ours["speaker"])
+        # One that was here before may have lost its speaker to the deletion that is undone.
+        return bool(theirs["speaker"] == ours["speaker"] or (is_one and ours["speaker"] is None))
     return is_one or _agree(theirs, ours, "speaker")
 
 

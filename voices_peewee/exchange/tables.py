@@ -136,8 +136,9 @@ def around(instance: BaseModel) -> list[Table]:
     """Return what a deletion takes along or changes, with the rows that this refers to."""
     model, file = type(instance), ProcessedFile
     rows: dict[Model, Any] = {model: model.id == instance.id}
-    if model is Speaker:
+    if isinstance(instance, Speaker):
         rows[file] = file.speaker == instance.id
+        rows[model] = Speaker.name == instance.name  # who bears the name is told apart by all
     if model is file:
         rows[file] |= file.recording == instance.id
         _add(rows, ProcessingHistory, ProcessingHistory.processed_file, file.id)

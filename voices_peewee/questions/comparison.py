@@ -210,7 +210,8 @@ def compare(
         sides = _unlike([find_side(store, model) for model in everyone])
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store)
-        read = [read_side(source, found, side, runs) for side in sides]
+        by_speaker = unit == "speaker"
+        read = [read_side(source, found, side, runs, by_speaker=by_speaker) for side in sides]
         in_question = len(set().union(*(side.paths for side in read)))
         question = _Question(found, unit, confidence, names_of_speakers(store), in_question)
         labels = [side.label for side in sides]

@@ -209,6 +209,7 @@ def _speakers_of_stems(store: Store) -> dict[int, set[int]]:
 
 
 _SHORTEST_NAME: Final = 3
+_TOLD: Final = 2_000  # characters of an error that groups go by
 _VARYING: Final = re.compile(
     r"""(?<=')[^']*[/\\][^']*(?=') | (?<=")[^"]*[/\\][^"]*(?=") | \b0x[0-9a-f]+
     | (?:[a-z]+://|[a-z]:|~|\.{1,2})?[/\\][^\s'",:;()]*
@@ -235,7 +236,7 @@ def _pattern(run: _Run) -> str:
 
 @lru_cache(maxsize=1024)
 def _without_varying(text: str) -> str:
-    return _VARYING.sub("…", text)
+    return _VARYING.sub("…", text[:_TOLD])  # a blob in an error would take half a minute
 
 
 def _error(line: str) -> str:

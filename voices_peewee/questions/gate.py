@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,14 @@ class Gate:
         return self.fail_if_worse is not None or self.require_not_worse is not None
 
     def check(self, models: Sequence[object], baseline: object) -> None:
-        """Refuse to judge several models without a baseline.
+        """Refuse to judge by what is no number, or several models without a baseline.
 
         Raises:
-            QueryError: They have none.
+            QueryError: A margin is not finite, or they have none.
         """
+        for margin in (self.fail_if_worse, self.require_not_worse):
+            if margin is not None and not math.isfinite(margin):
+                raise QueryError(f"a margin is a finite number, not {margin:g}")
         if self.is_set and baseline is None and len(models) > 2:
             raise QueryError("a gate of three models or more needs a baseline: use --baseline")
 

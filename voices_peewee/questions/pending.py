@@ -291,8 +291,8 @@ def _canonical(text: str) -> str:
         parameters = json.loads(text, parse_float=_number)
     except ValueError:
         return text
-    if isinstance(parameters, dict):
-        parameters.pop(_ENVIRONMENT, None)
+    if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
+        del parameters[_ENVIRONMENT]
     return json.dumps(parameters, sort_keys=True)
 
 

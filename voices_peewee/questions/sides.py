@@ -42,12 +42,9 @@ class Sided:
         """How many recordings are in which state."""
         return {**Counter(self.others.values()), "done": len(self.paths) - len(self.others)}
 
-    def take(self, recording: int, rows: list[tuple[Any, ...]], *, is_of_run: bool) -> None:
-        """Take the rows of the run that counts for a recording."""
+    def take(self, recording: int, rows: list[tuple[Any, ...]], stems: list[Stem]) -> None:
+        """Take the rows of the run that counts for a recording, and what they measured."""
         success, is_unfinished = rows[0][1], rows[0][6]
-        stems = [(row[4], _number(row[5])) for row in rows]
-        if is_of_run:
-            stems = [one for one in stems if one[1] is not None][:1]
         finite = sum(value is not None for _, value in stems)
         state = state_of(success=success, ended=not is_unfinished, finite=finite, stems=len(stems))
         if state != "done":
@@ -56,8 +53,12 @@ class Sided:
             self.stems[recording] = stems
 
 
-def read_side(source: Source, metric: Metric, side: Side, runs: Runs) -> Sided:
+def read_side(
+    source: Source, metric: Metric, side: Side, runs: Runs, *, by_speaker: bool = False
+) -> Sided:
     """Return the runs of a side that count.
+
+    What a metric says of the whole run is nobody's, and each of its speakers' ``by_speaker``.
 
     Raises:
         QueryError: They are of several operations.
@@ -94,17 +95,28 @@ def read_side(source: Source, metric: Metric, side: Side, runs: Runs) -> Sided:
             several.pop(recording, None)
     check_operations(operations, side.label)
     sided = Sided()
-    is_of_run = metric.is_of_run
+    is_nobodys = metric.is_of_run and not by_speaker
     for recording, row in latest.items():
         sided.paths[recording] = row[9]
         if row[1]:
             sided.parameters.add(row[8])
         value = row[5]
         if row[1] and type(value) is float and abs(value) < LARGEST and recording not in several:
-            sided.stems[recording] = [(row[4], value)]  # most often, and fast
-        else:
-            sided.take(recording, several.get(recording, [row]), is_of_run=is_of_run)
+            sided.stems[recording] = [(None if is_nobodys else row[4], value)]  # most often
+            continue
+        rows = several.get(recording, [row])
+        stems = [(row[4], _number(row[5])) for row in rows]
+        if metric.is_of_run:
+            stems = _of_run(stems, by_speaker=by_speaker)
+        sided.take(recording, rows, stems)
     return sided
+
+
+def _of_run(stems: list[Stem], *, by_speaker: bool) -> list[Stem]:
+    """Return what a run measured as a whole: once, or once for each of its speakers."""
+    value = next((value for _, value in stems if value is not None), None)
+    whose = dict.fromkeys(speaker for speaker, _ in stems) if by_speaker else (None,)
+    return [] if value is None else [(speaker, value) for speaker in whose]
 
 
 def _names(file: Any) -> tuple[Any, Any]:

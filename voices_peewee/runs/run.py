@@ -36,6 +36,7 @@ T = TypeVar("T")
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ?"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
+_THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
@@ -206,6 +207,7 @@ class Run:
 
     def _tell(self, connection: Any, output: Output) -> tuple[ProcessedFile, str | None]:
         """Write an output and its metrics; return its row, and who else claims it."""
+        self._require_recording(connection)
         files = Files(self._store, connection)
         file = files.stem(self._recording, output)
         place = self._place(output.path)
@@ -218,6 +220,15 @@ class Run:
         self._measure(connection, row, Metrics())
         self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
         return file, files.other_run(output.path, self.run_id, self._model)
+
+    def _require_recording(self, connection: Any) -> None:
+        """Refuse to hang a further output on whoever has a deleted recording's id now."""
+        one = self._recording
+        if self._rows[0].output is None or one.original_path is None:
+            return  # its history row says so as well, or nothing does
+        path = ProcessedFile.original_path.db_value(one.original_path)
+        if connection.execute(_THERE, (one.id, path)).fetchone() is None:
+            raise NotFoundError("file", one.original_path)
 
     def _place(self, path: str) -> int:
         """Return where an output belongs: to its row, to the free one of the start, or behind."""
