@@ -22,7 +22,7 @@ The rooms of the house; each imports only from those below it:
     database/       an open database: connections, transactions, rows to objects
     schema/         what the record is: models, fields, views, and what every column is called
     rendering/      values as text: one table, one cutter, JSON and CSV; knows no database
-    errors.py       every error; each writes its own sentence
+    errors.py       the tree of errors, and how their sentences begin
 
 Public are the names below, ``voices_peewee.errors``, ``voices_peewee.models`` and the programs
 ``python -m voices_peewee`` and ``python -m voices_peewee.cli``; the rest is private.

@@ -24,11 +24,8 @@ from voices_peewee.schema.models import (
 Model = type[BaseModel]
 Reader = Callable[[Any], Any]
 
-_CLAIMS: Final = "claims"  # who is working on what: true of this database only
 _BATCH: Final = 500  # rows, the most that are held at once
-TABLES: Final[dict[str, Model]] = {
-    model._meta.table_name: model for model in MODELS if model._meta.table_name != _CLAIMS
-}
+TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in MODELS}
 _NOUNS: Final = {
     "files": "processed_files",
     "history": "processing_history",
@@ -117,7 +114,7 @@ def own_tables(store: Store) -> list[Table]:
         schema = None
         if store.server is not None:
             schema = store.connection().execute("SELECT current_schema()").fetchone()[0]
-        ours = {*TABLES, _CLAIMS, "schema_migrations"}
+        ours = {*TABLES, "schema_migrations"}
         return [
             _own_table(database, name, schema)
             for name in sorted(database.get_tables(schema))

@@ -43,7 +43,8 @@ class SpeakerMethods(HasStore):
         speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
         with self.store.writing():
             self.store.lock_speakers()
-            taken = [one.id for one in self.store.query(Speaker).filter_by(name=name).all()]
+            named: Any = Speaker.select(Speaker.id).where(Speaker.name == name).tuples()
+            taken = [key for (key,) in named]  # whatever else their rows hold
             if taken and not duplicate:
                 raise DuplicateNameError("speaker", name, taken)
             return self.store.insert(speaker)
