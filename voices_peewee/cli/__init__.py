@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import click
@@ -125,5 +126,9 @@ def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout:
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line, or complete a word of it, and exit."""
+    if "_VOICES_COMPLETE" in os.environ:
+        from voices_peewee.cli.shells import prepare_shells
+
+        prepare_shells()
     cli(prog_name="voices")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, plural, say, write_path
 from voices_peewee.cli.output import (
     View,
@@ -74,8 +75,19 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--operation", required=True, metavar="OP", help="What is to be done.")
-@click.option("--model", metavar="MODEL", help="By which model: demucs, or demucs:4.0.")
+@click.option(
+    "--operation",
+    required=True,
+    metavar="OP",
+    shell_complete=completion.operations,
+    help="What is to be done.",
+)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.models,
+    help="By which model: demucs, or demucs:4.0.",
+)
 @click.option(
     "--param",
     metavar="KEY=VALUE",
@@ -156,9 +168,24 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 @command(example="voices failures --since -7d")
 @options(
-    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
-    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
-    click.option("--speaker", metavar="SPEAKER", help="Only of this speaker: a name, or id:3."),
+    click.option(
+        "--model",
+        metavar="MODEL",
+        shell_complete=completion.models,
+        help="Only this model: demucs, or demucs:4.0.",
+    ),
+    click.option(
+        "--operation",
+        metavar="OP",
+        shell_complete=completion.operations,
+        help="Only this operation: voice_separation.",
+    ),
+    click.option(
+        "--speaker",
+        metavar="SPEAKER",
+        shell_complete=completion.speakers,
+        help="Only of this speaker: a name, or id:3.",
+    ),
 )
 @since_options
 @where_option
