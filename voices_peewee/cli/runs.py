@@ -122,7 +122,7 @@ def pending(
     left = 0
     with manager:
         found = manager.pending(
-            _sources(paths, nul=nul),
+            sources_of(paths, nul=nul),
             operation,
             **split_model(model),
             parameters=assignments(param, "--param"),
@@ -141,7 +141,7 @@ def pending(
         click.get_current_context().exit(1)
 
 
-def _sources(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
+def sources_of(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
     """Return the files, those of folders, and in the place of ``-`` those on standard input."""
     if "-" not in paths and not any(Path(path).is_dir() for path in paths):
         return paths
