@@ -22,6 +22,7 @@ MODELS: Final = (
 PICTURES: Final[dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
     "distribution": (("distribution",), {}),
     "paired": (("paired", "demucs", "sepformer"), {}),
+    "ranks": (("ranks", "demucs", "sepformer", "svoice"), {}),
     "scatter": (("scatter",), {"metric": "real_time_factor", "against": "duration"}),
 }
 

@@ -23,7 +23,8 @@ from voices_peewee.display.plot_data import Distribution, Paired, Request, Scatt
 from voices_peewee.errors import MissingExtraError, PlotError, QueryError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-KINDS = {"distribution": (), "paired": ("demucs:4.0", "svoice:1.2"), "scatter": ()}
+PAIR = ("demucs:4.0", "svoice:1.2")
+KINDS = {"distribution": (), "paired": PAIR, "ranks": (), "scatter": ()}
 CONTROL = "\a" if "\0" in NO_ROOM_FOR else "\0"
 HOSTILE = {
     "$\\frac{1$": "$\\frac{1$",
@@ -178,8 +179,14 @@ def test_filters_choose_the_runs(
 
 
 REFUSED = [
-    (["boxes"], {}, "unknown plot 'boxes'; use distribution, paired, scatter"),
+    (["boxes"], {}, "unknown plot 'boxes'; use distribution, paired, ranks, scatter"),
     (["paired"], {}, "a paired plot is of two models, not 0"),
+    (
+        ["ranks", "demucs:4.0"],
+        {},
+        "a ranks plot is of two models or more, or of all where none is named",
+    ),
+    (["ranks"], {"metric": ["a", "b"]}, "a ranks plot takes 1 metric, not 2"),
     (["scatter"], {"metric": ["a", "b"]}, "a scatter plot takes 1 metric, not 2"),
     (["distribution"], {"metric": ()}, "a distribution plot takes 1 to 4 metrics, not 0"),
     (
@@ -194,6 +201,17 @@ EMPTY = [
         ["paired", "demucs:4.0", "alone"],
         {},
         "demucs:4.0 and alone have no recording in common with a value",
+    ),
+    (
+        ["ranks"],
+        {},
+        "no recording has a value from all of svoice:1.2, demucs:4.0, alone; "
+        "name models that share some",
+    ),
+    (
+        ["ranks"],
+        {"where": "model:alone"},
+        "ranks need two models with a value of 'si_snri', not 1",
     ),
     (
         ["scatter"],
@@ -227,6 +245,25 @@ def test_what_cannot_be_drawn_is_one_sentence(
     with pytest.raises(kind) as caught:
         runs.plot(*words, **options)
     assert str(caught.value) == sentence
+
+
+def test_ranks_of_too_many_models(db: DatabaseManager) -> None:
+    """More names than an axis of ranks has room for are refused."""
+    for number in range(21):
+        add_run(db, model=f"m{number:02}", si_snri=1.0)
+    with pytest.raises(PlotError) as caught:
+        db.plot("ranks")
+    said = "21 models are too many for ranks; name those to draw, 20 at most"
+    assert str(caught.value) == said
+
+
+def test_runs_without_a_version_are_ranked_by_themselves(db: DatabaseManager) -> None:
+    """Where other runs of a name have a version, those that have none are a model of their own."""
+    file = recording(db, "/1.wav")
+    for model, value in (("a", 1.0), ("a:2", 2.0), ("b", 3.0)):
+        add_run(db, model=model, si_snri=value, run={"processed_file": file})
+    ranks = ask(db, "ranks").ranks
+    assert (ranks.n, ranks.means) == (1, {"b": 1.0, "a:2": 2.0, "a:": 3.0})
 
 
 @pytest.mark.parametrize("kind", ["distribution", "scatter"])
@@ -267,6 +304,15 @@ def test_one_model_and_many(db: DatabaseManager, kind: str, tmp_path: Path) -> N
                 "B: svoice:1.2, SI-SNRi (dB)",
                 "A is better",
                 "B is better",
+            },
+        ),
+        (
+            "ranks",
+            {
+                "mean ranks by SI-SNRi",
+                "8 recordings, 1 is best; a bar joins what cannot be told apart (Holm)",
+                "svoice:1.2  1.00",
+                "demucs:4.0  2.00",
             },
         ),
         (
@@ -334,7 +380,7 @@ def test_hostile_names_are_text(db: DatabaseManager, kind: str, tmp_path: Path) 
     for suffix in (".png", ".svg"):
         db.plot(kind, *(names if kind == "paired" else ()), path=tmp_path / f"plot{suffix}")
     shown = {
-        re.sub(r" \(n = 2\)|^[AB]: |, SI-SNRi \(dB\)$", "", text)
+        re.sub(r" \(n = 2\)|^[AB]: |, SI-SNRi \(dB\)$|  \d\.\d\d$", "", text)
         for text in texts(tmp_path / "plot.svg")
     }
     assert {HOSTILE[name] for name in names} - shown == set()

@@ -70,7 +70,7 @@ SECTIONS: Final = {
         {
             "leaderboard": "Rank models by a metric.",
             "compare": "Compare models on the recordings that they share.",
-            "plot": "Draw a plot: a distribution, paired or scatter.",
+            "plot": "Draw a plot: a distribution, paired, ranks or scatter.",
         },
     ),
     "In and out": (

@@ -320,9 +320,10 @@ def plot(
     overwrite: bool,
     **filters: Any,
 ) -> None:
-    """Draw a plot: a distribution, paired or scatter.
+    """Draw a plot: a distribution, paired, ranks or scatter.
 
-    KIND is distribution (metrics by model), paired (two models on the same recordings) or
+    KIND is distribution (metrics by model), paired (two models on the same recordings), ranks
+    (mean ranks on the recordings that all have, joined where they cannot be told apart) or
     scatter (a metric of each run against the duration or another number). MODELs narrow it
     down: demucs, or demucs:4.0; a paired plot is of two.
     """

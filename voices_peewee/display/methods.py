@@ -68,7 +68,9 @@ class DisplayMethods(HasStore):
 
         Args:
             kind: ``distribution`` (metrics by model), ``paired`` (two models on the same
-                recordings) or ``scatter`` (a metric of each run against another number).
+                recordings), ``ranks`` (mean ranks of models on the recordings that all have a
+                value of, joined where they cannot be told apart) or ``scatter`` (a metric of
+                each run against another number).
             models: Only these, as ``demucs:4.0`` or as query words; a paired plot is of two.
             metric: A column of ``model_performance`` or a name in ``additional_metrics``; a
                 distribution takes up to four. None means SI-SNRi, and SDRi too in a

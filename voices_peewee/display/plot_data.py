@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
@@ -13,6 +14,9 @@ import peewee as pw
 
 from voices_peewee.errors import PlotError, QueryError
 from voices_peewee.questions.comparison import Comparison, compare
+from voices_peewee.questions.comparisons import Comparisons
+from voices_peewee.questions.leaderboard import leaderboard
+from voices_peewee.questions.ranks import Ranks
 from voices_peewee.questions.selection import (
     Metric,
     Model,
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 MOST_MODELS: Final = 40  # more cannot be told apart
-_MOST_METRICS: Final = {"distribution": 4, "paired": 1, "scatter": 1}
+_MOST_RANKED: Final = 20
+_MOST_METRICS: Final = {"distribution": 4, "paired": 1, "ranks": 1, "scatter": 1}
 _USUAL: Final = ("si_snri", "sdri")
 _FILE: Final = ("duration", "sample_rate", "channels", "file_size")
 
@@ -79,7 +84,14 @@ class Scatter(NamedTuple):
     clouds: dict[str, tuple[array[float], array[float]]]
 
 
-Picture = Distribution | Paired | Scatter
+class Ranked(NamedTuple):
+    """The mean ranks of models by a metric."""
+
+    axis: Axis
+    ranks: Ranks
+
+
+Picture = Distribution | Paired | Scatter | Ranked
 
 
 def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]:
@@ -93,7 +105,7 @@ def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]
         raise QueryError.unknown_field(kind, _MOST_METRICS, "plot")
     _check(kind, request)
     make: dict[str, Callable[..., Picture]] = {"distribution": _distribution}
-    make |= {"paired": _paired, "scatter": _scatter}
+    make |= {"paired": _paired, "scatter": _scatter, "ranks": _ranks}
     with store.snapshot():
         metrics = [_metric(store, request, name) for name in request.metrics or _USUAL]
         return make[kind](store, request, metrics), _model_order()
@@ -102,6 +114,8 @@ def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]
 def _check(kind: str, request: Request) -> None:
     if kind == "paired" and len(request.models) != 2:
         raise QueryError(f"a paired plot is of two models, not {len(request.models)}")
+    if kind == "ranks" and len(request.models) == 1:
+        raise QueryError("a ranks plot is of two models or more, or of all where none is named")
     if kind != "scatter" and request.against is not None:
         raise QueryError(f"a {kind} plot is not against a column; a scatter plot is")
     most = _MOST_METRICS[kind]
@@ -137,6 +151,42 @@ def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
         which = f"{found.a} and {found.b}"
         raise PlotError(f"nothing to plot: {which} have no recording in common with a value")
     return Paired(_metric_axis(metrics[0]), found)
+
+
+def _ranks(store: Store, request: Request, metrics: list[Metric]) -> Ranked:
+    how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
+    models = request.models or _measured(store, metrics[0], **how)
+    if len(models) > _MOST_RANKED:
+        raise PlotError(
+            f"{len(models):,} models are too many for ranks; name those to draw, "
+            f"{_MOST_RANKED} at most"
+        )
+    if len(models) < 2:
+        raise PlotError(
+            f"nothing to plot: ranks need two models with a value of {metrics[0].name!r}, "
+            f"not {len(models)}"
+        )
+    found = compare(store, *models, metric=metrics[0].name, **how)
+    if isinstance(found, Comparison):
+        pairs = {(found.a, found.b): found}
+        found = Comparisons.of((found.a, found.b), pairs, has_baseline=False)
+    if not found.ranks.n:
+        raise PlotError(
+            f"nothing to plot: no recording has a value from all of {', '.join(found.models)}; "
+            "name models that share some"
+        )
+    return Ranked(_metric_axis(metrics[0]), found.ranks)
+
+
+def _measured(store: Store, metric: Metric, **how: Any) -> tuple[Model, ...]:
+    """Return the models that have a value."""
+    rows = [row for row in leaderboard(store, metric.name, **how) if row.n and row.model_type]
+    often = Counter(row.model_type for row in rows)
+    # Without a version: the only runs of that name, or those of the name that have none.
+    return tuple(
+        (row.model_type, row.model_version or ("" if often[row.model_type] > 1 else None))
+        for row in rows
+    )
 
 
 def _scatter(store: Store, request: Request, metrics: list[Metric]) -> Scatter:

@@ -15,6 +15,7 @@ from voices_peewee.display.plot_data import (
     Distribution,
     Paired,
     Picture,
+    Ranked,
     Request,
     Scatter,
     read,
@@ -169,6 +170,8 @@ def _draw(figure: Figure, picture: Picture, signs: Signs) -> tuple[str, str]:
         return _distribution(figure, picture, signs)
     if isinstance(picture, Scatter):
         return _scatter(figure, picture, signs)
+    if isinstance(picture, Ranked):
+        return _ranks(figure, picture, signs)
     return _paired(figure, picture, signs)
 
 
@@ -274,3 +277,34 @@ def _paired(figure: Figure, picture: Paired, signs: Signs) -> tuple[str, str]:
     title = verdict(of, (fit(of.a, 24), fit(of.b, 24)))
     sure = "" if of.low is None else f"{100 * of.confidence:g} % interval; "
     return title, sure + counts(of)
+
+
+def _ranks(figure: Figure, picture: Ranked, signs: Signs) -> tuple[str, str]:
+    """Draw an axis of mean ranks, the names on lines below it, and bars between both."""
+    of, count = picture.ranks, len(picture.ranks.means)
+    first = 0.5 + 0.35 * len(of.bars)  # where the names begin, in lines below the axis
+    rows = (count + 1) // 2
+    figure.set_size_inches(7.0, max(2.0, 1.0 + 0.25 * (first + rows)))
+    axes = figure.subplots()
+    axes.set(xlim=(1, count), ylim=(first + rows, 0), yticks=[], xticks=range(1, count + 1))
+    axes.xaxis.tick_top()
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.spines["top"].set_visible(True)
+    axes.grid(visible=False)
+    line: dict[str, Any] = {"clip_on": False, "zorder": 2}
+    for place, (model, rank) in enumerate(of.means.items()):
+        is_left = place < rows
+        y = first + 0.5 + (place if is_left else count - 1 - place)
+        end, side = (1, "right") if is_left else (count, "left")
+        axes.plot([rank, rank, end], [0, y, y], color=_GREY, lw=0.8, **line)
+        axes.plot(rank, 0, markersize=6, **signs(model), **line)
+        name, gap = fit(model, _NAME), -6 if is_left else 6
+        how: dict[str, Any] = {"xytext": (gap, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{name}  {rank:.2f}", (end, y), ha=side, annotation_clip=False, **how)
+    for place, models in enumerate(of.bars):
+        y = 0.4 + 0.35 * place
+        ranks = [of.means[model] for model in models]
+        axes.plot(ranks, [y] * len(ranks), "o-", color="black", lw=2.5, markersize=4, **line)
+    unit = of.unit if of.n == 1 else f"{of.unit}s"
+    under = f"{of.n:,} {unit}, 1 is best; a bar joins what cannot be told apart (Holm)"
+    return f"mean ranks by {fit(picture.axis.name, 40)}", under

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from itertools import combinations
 from operator import itemgetter
@@ -105,6 +105,7 @@ class Comparison:
     gained: int
     notes: tuple[str, ...]
     of_units: Callable[[], tuple[Pair, ...]] = field(repr=False, compare=False, default=tuple)
+    matched: Sequence[Matched] = field(repr=False, compare=False, default=())
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -145,9 +146,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but the units, with plain dicts for the largest differences."""
-        shown = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "of_units"
-        }
+        shown = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         for name in ("largest_gains", "largest_losses"):
             shown[name] = [dict(zip(_PAIR, pair, strict=True)) for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
@@ -289,6 +288,7 @@ class _Question(NamedTuple):
             gained=len(b.stems) - common,
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
             of_units=partial(self._pairs, paths, units),
+            matched=units,
         )
 
     def _pairs(self, paths: Mapping[int, Any], units: Iterable[Matched]) -> tuple[Pair, ...]:

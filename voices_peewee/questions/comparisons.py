@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.questions import comparison_text
+from voices_peewee.questions.ranks import Ranks, mean_ranks
 from voices_peewee.questions.stats import holm, letters
 from voices_peewee.rendering.plain import signed
 from voices_peewee.rendering.table import (
@@ -54,6 +56,13 @@ class Comparisons:
         apart = [key for key, pair in made.items() if pair.better is not None]
         told = {} if has_baseline else letters(models, apart)
         return cls(tuple(models), made, told, models[0] if has_baseline else None)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Mean ranks on the units that all have a value of; with a baseline there are none."""
+        if self.baseline is not None:
+            return Ranks(self._any.unit, 0, {}, ())
+        return mean_ranks(self.models, self.pairs, self.letters)
 
     def __getitem__(self, key: tuple[str, str]) -> Comparison:
         return self.pairs[key]
