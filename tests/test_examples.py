@@ -54,6 +54,8 @@ def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
             db.query(ModelPerformance).where(ModelPerformance.real_time_factor.is_null()).count()
             == 0
         )
+        timed = [row.additional_metrics["timed"] for row in db.query(ModelPerformance)]
+        assert timed == [True] * len(timed)
 
 
 def _done(database: Path) -> int:

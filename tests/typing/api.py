@@ -32,6 +32,8 @@ def runs_and_questions(db: DatabaseManager) -> None:
     with db.track("mix.wav", "voice_separation", parameters={"shifts": 2}) as run:
         assert_type(run, Run)
         assert_type(run.run_id, str)
+        with run.timing() as nothing:
+            assert_type(nothing, None)
     assert_type(db.leaderboard(), Leaderboard)
     assert_type(db.compare("demucs:4.0", "svoice:1.2"), Comparison)
     assert_type(db.backup_database(), Path)

@@ -7,13 +7,16 @@ the process began is known, and a measurement says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Any, Final
 
 from voices_peewee.database.forks import at_fork
 from voices_peewee.runs.metrics import Metrics
@@ -31,6 +34,9 @@ _HAS_RESOURCE: Final = "resource" in globals()
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"
 _RESET_PEAK: Final = b"5"
+_ONE_AT_A_TIME: Final = (
+    "this run is being timed already: its timing() blocks may neither nest nor overlap in threads"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +87,60 @@ class Meter:
     def see(self, memory: int, gpu: int) -> None:
         """Take note of the present high-water marks (bytes)."""
         self.peak, self.gpu_peak = max(self.peak, memory), max(self.gpu_peak, gpu)
+
+
+class Timing:
+    """The parts of a run that are timed: ``with run.timing():``, as often as there are parts.
+
+    Where torch has used a device, its queue is waited for at both ends, since a call of a model
+    returns before the device has done the work.
+    """
+
+    def __init__(self, require_open: Callable[[], None]) -> None:
+        self._require_open = require_open
+        self._part = threading.Lock()  # held while a part goes on
+        self._began: list[tuple[float, float]] = []  # of that part, so that it counts once
+        self._wall = self._cpu = 0.0
+        self._is_used = False
+
+    def __enter__(self) -> None:
+        self._require_open()
+        if not self._part.acquire(blocking=False):
+            raise RuntimeError(_ONE_AT_A_TIME)
+        try:
+            _synchronize()
+            self._began.append((_cpu_seconds(), time.perf_counter()))
+        except BaseException:
+            self._part.release()
+            raise
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        try:
+            _synchronize()
+        except Exception:
+            if error is None:
+                raise  # work that failed on the device is a failure of the block
+        finally:
+            self._count()
+            self._part.release()
+
+    def _count(self) -> None:
+        """Add the part that goes on, if any."""
+        with contextlib.suppress(IndexError):
+            cpu, started = self._began.pop()
+            self._wall += time.perf_counter() - started
+            self._cpu += max(0.0, _cpu_seconds() - cpu)
+            self._is_used = True
+
+    def narrow(self, cost: Metrics) -> None:
+        """Put the time of the parts in place of the block's, where there were any."""
+        self._count()  # of a thread that the block did not wait for
+        if self._is_used:
+            cost.columns["processing_time"] = self._wall
+            cost.columns["cpu_usage"] = 100 * self._cpu / self._wall if self._wall > 0 else None
+            cost.additional["timed"] = True
 
 
 _lock = threading.Lock()
@@ -140,14 +200,10 @@ def _cpu_seconds() -> float:
 
 
 def _gpu_peak(*, reset: bool = False) -> int:
-    """Return the bytes that torch had allocated at its peak, added over the devices.
-
-    Zero where the program does not use CUDA through torch; torch is never imported here.
-    """
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    """Return the bytes that torch had allocated at its peak, added over the devices."""
+    if (cuda := _cuda_in_use()) is None:
+        return 0
     try:
-        if not (cuda and cuda.is_available() and cuda.is_initialized()):
-            return 0
         devices = range(cuda.device_count())
         peak = sum(int(cuda.max_memory_allocated(device)) for device in devices)
         for device in devices if reset else ():
@@ -155,3 +211,25 @@ def _gpu_peak(*, reset: bool = False) -> int:
     except Exception:  # noqa: BLE001 - torch's trouble with a driver must not end a run
         return 0
     return peak
+
+
+def _synchronize() -> None:
+    """Wait until the devices that torch uses have done what they were given."""
+    if cuda := _cuda_in_use():
+        cuda.synchronize()
+        for device in range(cuda.device_count()):
+            # A device that holds nothing would be set up by waiting for it.
+            if device != cuda.current_device() and cuda.memory_reserved(device):
+                cuda.synchronize(device)
+    torch: Any = sys.modules.get("torch")
+    if (mps := getattr(torch, "mps", None)) and torch.backends.mps.is_available():
+        mps.synchronize()
+
+
+def _cuda_in_use() -> Any:
+    """Return ``torch.cuda`` where the program uses it, else None; torch is never imported here."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    try:
+        return cuda if cuda and cuda.is_available() and cuda.is_initialized() else None
+    except Exception:  # noqa: BLE001 - as above
+        return None

@@ -16,7 +16,7 @@ from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
-from voices_peewee.runs.meter import Meter
+from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
@@ -106,7 +106,7 @@ class Run:
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         self._write(lambda connection: self._begin(connection, found, whose))
-        self._meter = Meter()
+        self._timing, self._meter = Timing(self._require_open), Meter()
 
     @property
     def id(self) -> int:
@@ -153,6 +153,20 @@ class Run:
         for name in sorted(again):
             message = f"{name} was logged before in this run: the last value counts"
             warnings.warn(message, MetricWarning, stacklevel=2)
+
+    def timing(self) -> Timing:
+        """Return a block that is timed: ``with run.timing():`` around the model's work.
+
+        ``processing_time`` (s), ``cpu_usage`` (%) and ``real_time_factor`` of the run are then
+        those of its timed blocks, summed, and ``additional_metrics["timed"]`` is true; memory
+        stays the peak of the whole run. Where torch has used CUDA or MPS, the device is waited
+        for at the begin and the end of the block. A block that an exception leaves counts.
+
+        Raises:
+            RuntimeError: On entering: another block of this run goes on, in this thread or
+                another; the run is over, or another process began it.
+        """
+        return self._timing
 
     def output(
         self, path: AnyPath, /, *, speaker: SpeakerKey | None = None, **metrics: object
@@ -303,6 +317,7 @@ class Run:
     def finish(self, error: BaseException | None) -> None:
         """Write the end of the run; its tracker calls this."""
         cost = self._meter.stop()
+        self._timing.narrow(cost)
         if os.getpid() != self._pid:
             return  # a forked child leaves the block that its parent began
         with self._lock:
