@@ -72,6 +72,7 @@ SECTIONS: Final = {
             "plot": "Draw a plot: a distribution, paired or scatter.",
         },
     ),
+    "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
     "In and out": (
         "exchange",
         {
