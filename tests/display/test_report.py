@@ -13,6 +13,7 @@ from voices_peewee import DatabaseManager
 from voices_peewee.errors import ExportError
 
 AUDIO = Path(__file__).parents[2] / "examples" / "audio"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -62,3 +63,26 @@ def test_players_are_links_or_put_into_the_page(db: DatabaseManager, tmp_path: P
     assert "too large: a b &lt;1&gt;.wav" in page
     assert "<audio" not in page
     assert "<audio" not in db.report(tmp_path / "no.html", audio=False).read_text("utf-8")
+
+
+@pytest.mark.once
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+def test_in_a_browser(db: DatabaseManager, tmp_path: Path) -> None:
+    """Chromium shows it on a phone without an error, a request or scrolling sideways."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    for shift, model in enumerate((HOSTILE, "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    address = db.report(tmp_path / "r.html").as_uri()
+    said: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 900}, color_scheme="dark")
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("request", lambda request: said.append(request.url))
+        page.goto(address, wait_until="load")
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        assert page.locator("svg").count() == 3
+        browser.close()
+    assert said == [address]

@@ -22,13 +22,6 @@ _LEFT: Final = 200
 _RIGHT: Final = 24
 _ROW: Final = 36
 _NAME: Final = 26
-_STYLE: Final = """svg{--fg:#1a1a1a;--soft:#595959;--line:#d0d0d0;--s0:#0072b2;--s1:#b34e00;\
---s2:#00734f;--s3:#a3497a;--s4:#8a6100;--s5:#2a7ba8;--s6:#000;background:#fff}\
-text{fill:var(--fg);font:14px system-ui,sans-serif}.tick{fill:var(--soft);font-size:13px}\
-.grid{stroke:var(--line)}.join{stroke:var(--fg);stroke-width:5;stroke-linecap:round}\
-.s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}\
-.s5{--c:var(--s5)}.s6{--c:var(--s6)}.pt{fill:var(--c);opacity:.45}.mk{fill:var(--c)}\
-.iv{stroke:var(--c);stroke-width:4}.box{fill:none;stroke:var(--soft)}"""
 
 
 class Row(NamedTuple):
@@ -48,21 +41,6 @@ class Rank(NamedTuple):
     colour: int
     mean: float
     letters: str
-
-
-class Svg(str):
-    """An SVG that a notebook shows and that can be written into a file."""
-
-    __slots__ = ()
-
-    def _repr_svg_(self) -> str:
-        return self.alone()
-
-    def alone(self) -> str:
-        """Return it as a file of its own, with its name space and colours."""
-        start = '<svg xmlns="http://www.w3.org/2000/svg"'
-        body = self.replace("<svg", start, 1).replace("<title", f"<style>{_STYLE}</style><title", 1)
-        return f"{body}\n"
 
 
 class _Axis(NamedTuple):
@@ -91,7 +69,7 @@ def _axis(values: Iterable[float], start: float, end: float) -> _Axis:
     return _Axis(low - room, high + room, start, end)
 
 
-def strip(rows: Sequence[Row], label: str, unit: str) -> Svg:
+def strip(rows: Sequence[Row], label: str, unit: str) -> str:
     """Draw the values of each model, their quartiles, and the mean with its interval.
 
     Args:
@@ -130,7 +108,7 @@ def paired(
     label: str,
     *,
     higher_is_better: bool,
-) -> Svg:
+) -> str:
     """Draw a point for each recording, A across and B up, with the colour of the better model."""
     chosen = sorted(pairs, key=lambda pair: pair[1] - pair[0])
     shown = [chosen[k] for k in _places(len(chosen), _POINTS)]
@@ -158,7 +136,7 @@ def paired(
     return _svg(parts, size + 66, f"{label} of two models", f"{said}; B is better in {wins:,}")
 
 
-def ranks(rows: Sequence[Rank], recordings: int) -> Svg:
+def ranks(rows: Sequence[Rank], recordings: int) -> str:
     """Draw mean ranks; a bar joins the models that cannot be told apart (after Demšar, 2006)."""
     chosen = sorted(rows, key=itemgetter(2, 0))
     groups = sorted({letter for row in chosen for letter in row.letters})
@@ -233,7 +211,7 @@ def _diamond(x: str, y: float, kind: str = "mk") -> str:
     return f'<path class="{kind}" d="M{x} {_n(y - 7)}l7 7-7 7-7-7z"/>'
 
 
-def _svg(parts: Sequence[str], height: float, title: str, about: str) -> Svg:
+def _svg(parts: Sequence[str], height: float, title: str, about: str) -> str:
     head = f"<title>{_escaped(title)}</title><desc>{_escaped(about)}</desc>"
     size = f'viewBox="0 0 {_WIDTH} {_n(height)}"'
-    return Svg(f'<svg {size} role="img">{head}{"".join(parts)}</svg>')
+    return f'<svg {size} role="img">{head}{"".join(parts)}</svg>'
