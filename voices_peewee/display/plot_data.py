@@ -175,7 +175,7 @@ def _ranks(store: Store, request: Request, metrics: list[Metric]) -> Ranked:
             f"nothing to plot: no recording has a value from all of {', '.join(found.models)}; "
             "name models that share some"
         )
-    return Ranked(_metric_axis(metrics[0]), found.ranks)
+    return Ranked(metric_axis(metrics[0]), found.ranks)
 
 
 def _measured(store: Store, metric: Metric, **how: Any) -> tuple[Model, ...]:
