@@ -15,6 +15,7 @@ import peewee as pw
 
 from voices_peewee.database import files
 from voices_peewee.database.files import MEMORY
+from voices_peewee.database.forks import at_fork
 from voices_peewee.database.query import forget_statements
 from voices_peewee.database.server_url import is_server, masked, open_server, resolve
 from voices_peewee.database.sqlite import VoicesSqlite
@@ -407,7 +408,7 @@ def _begin_anew() -> None:
     _binding = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+at_fork(after_in_child=_begin_anew)
 
 
 def _close_unused() -> None:

@@ -553,6 +553,17 @@ def test_a_writer_may_not_migrate(url: str) -> None:
         )
 
 
+def test_a_schema_of_any_name(server: postgres_server.Server, url: str) -> None:
+    """A record in a schema whose name needs quotes is checked, rolled back and applied again."""
+    server.execute('CREATE SCHEMA "Lab-3"', url.partition("?")[0].rpartition("/")[2])
+    with DatabaseManager(f"{url}&options=-csearch_path%3D%22Lab-3%22").initialize() as db:
+        db.create_speaker("Ada")
+        assert [found for found in db.check() if found.kind != "note"] == []
+        assert db.rollback_migration(backup=False)
+        assert db.run_migrations(backup=False)
+        assert db.status()["rows"]["speakers"] == 1
+
+
 def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
     """One process may use a file, then a server, then a file; statements fit each of them."""
     path = str(tmp_path / "v.db")

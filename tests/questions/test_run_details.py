@@ -74,7 +74,7 @@ def test_a_run_is_shown_whole(db: DatabaseManager, run_id: str) -> None:
 
 
 def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> None:
-    """The text says all of it, a fact a line."""
+    """The text says all of it, a fact a line, results before what machine it was."""
     assert str(db.show_run(run_id)) == (
         "run: abcdef00000000000000000000000000\n"
         "status: success\n"
@@ -84,9 +84,6 @@ def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> No
         "started: 2026-11-01 12:00:00 UTC\n"
         "ended: 2026-11-01 12:00:03 UTC\n"
         "parameter shifts: 2\n"
-        "environment host: lab\n"
-        "environment dirty: false\n"
-        "process pid: 7\n"
         "\n"
         "1: /stems/a.wav (Ada)\n"
         "  si_snri: 9.25\n"
@@ -96,7 +93,11 @@ def test_the_text_of_a_run_is_for_people(db: DatabaseManager, run_id: str) -> No
         "2: /stems/b.wav\n"
         "  si_snri: 8.25\n"
         "  metric_impl: mir_eval 0.8\n"
-        "  input_si_snr: -1.5"
+        "  input_si_snr: -1.5\n"
+        "\n"
+        "environment host: lab\n"
+        "environment dirty: false\n"
+        "process pid: 7"
     )
 
 

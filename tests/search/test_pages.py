@@ -110,8 +110,8 @@ _FIRST = {
         "id": 1, "name": "Ada", "tags": ["female", "a,b"], "files": 1, "description": "Low voice",
     },
     "files": {
-        "id": 3, "filename": "mix3.wav", "speaker": None, "file_format": "wav", "duration": 3.0,
-        "sample_rate": 16000, "channels": 3,
+        "id": 3, "kind": "recording", "filename": "mix3.wav", "speaker": None, "file_format": "wav",
+        "duration": 3.0, "sample_rate": 16000, "channels": 3,
     },
     "history": {
         "id": 3, "file": "mix3.wav", "speaker": None, "operation_type": "voice_separation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import click
@@ -72,6 +73,7 @@ SECTIONS: Final = {
             "plot": "Draw a plot: a distribution, paired, ranks or scatter.",
         },
     ),
+    "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
     "In and out": (
         "exchange",
         {
@@ -125,5 +127,9 @@ def cli(ctx: click.Context, db: str | None, migrations_dir: str | None, timeout:
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line, or complete a word of it, and exit."""
+    if "_VOICES_COMPLETE" in os.environ:
+        from voices_peewee.cli.shells import prepare_shells
+
+        prepare_shells()
     cli(prog_name="voices")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     backed_up,
     command,
@@ -22,6 +23,7 @@ from voices_peewee.cli.common import (
     yes_option,
 )
 from voices_peewee.cli.output import View, list_options
+from voices_peewee.cli.values import assignments, split_model
 from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
 
@@ -61,12 +63,66 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 
 
 @command(example="voices status")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
+@click.option(
+    "--operation",
+    metavar="OP",
+    shell_complete=completion.operations,
+    help="With --watch: only this operation; needed with PATHs.",
+)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.models,
+    help="With --watch: only by this model: demucs, or demucs:4.0.",
+)
+@click.option(
+    "--param",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="With PATHs: one parameter; may be given several times.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    metavar="SECONDS",
+    help="With --watch: how often to look.  [default: 2]",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of lines.")
 @pass_manager
-def status(manager: DatabaseManager, *, as_json: bool) -> None:
-    """Show what and how much is in the database."""
+def status(
+    manager: DatabaseManager,
+    paths: tuple[str, ...],
+    operation: str | None,
+    model: str | None,
+    param: tuple[str, ...],
+    interval: float,
+    *,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Show what and how much is in the database.
+
+    With --watch: what of the PATHs is done, failed, running and by whom, how fast, and how long
+    the rest takes, until each is done or has failed; without PATHs the runs that end meanwhile,
+    until none goes on. Ctrl-C ends it.
+    """
     from voices_peewee.cli.output import write_facts, write_json
 
+    if watch:
+        if paths and not operation:
+            raise click.UsageError("--watch with PATHs needs --operation")
+        if param and not paths:
+            raise click.UsageError("--param needs PATHs")
+        asked = {**split_model(model), "parameters": assignments(param, "--param")}
+        _watch(
+            manager, paths, as_json=as_json, operation_type=operation, **asked, interval=interval
+        )
+        return
+    if paths or operation or model or param:
+        raise click.UsageError("PATHs, --operation, --model and --param need --watch")
     with manager:
         facts = manager.status()
     if as_json:
@@ -77,6 +133,17 @@ def status(manager: DatabaseManager, *, as_json: bool) -> None:
     facts["schema"] = f"up to date ({facts.pop('migrations')[-1]})"
     known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
     write_facts([*known, *((Column(name, "count"), count) for name, count in counts.items())])
+
+
+def _watch(
+    manager: DatabaseManager, paths: tuple[str, ...], *, as_json: bool, **asked: Any
+) -> None:
+    from voices_peewee.cli.runs import sources_of
+    from voices_peewee.cli.watching import show
+
+    with manager:
+        sources = map(str, sources_of(paths, nul=False)) if paths else None
+        show(manager.watch(sources, **asked), as_json=as_json)
 
 
 @command(example="voices check --files")

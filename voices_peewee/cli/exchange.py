@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     OutputError,
     command,
@@ -33,7 +34,12 @@ _STATES: Final = {
 
 
 @command(example="voices export --output voices.jsonl")
-@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.argument(
+    "tables",
+    nargs=-1,
+    metavar="[TABLE]...",
+    shell_complete=completion.one_of(*completion.FIELDS),
+)
 @click.option(
     "--format",
     "form",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     command,
     confirm,
@@ -34,7 +35,12 @@ _DUPLICATES_TOLD: Final = 10
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--speaker", metavar="SPEAKER", help="Whose voice they hold: a name, or id:3.")
+@click.option(
+    "--speaker",
+    metavar="SPEAKER",
+    shell_complete=completion.speakers,
+    help="Whose voice they hold: a name, or id:3.",
+)
 @click.option(
     "--metadata",
     metavar="KEY=VALUE",
@@ -92,7 +98,12 @@ def add_files(
 )
 @click.option("--remove-metadata", metavar="KEY", multiple=True, help="A value to forget.")
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
-@click.option("--speaker", metavar="SPEAKER", help="Whose voice it holds: a name, or id:3.")
+@click.option(
+    "--speaker",
+    metavar="SPEAKER",
+    shell_complete=completion.speakers,
+    help="Whose voice it holds: a name, or id:3.",
+)
 @click.option("--no-speaker", is_flag=True, help="Take the speaker from it.")
 @pass_manager
 def update_file(
@@ -150,7 +161,12 @@ def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, y
 
 @command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
 @click.option(
-    "--format", "file_format", metavar="FORMAT", multiple=True, help="In this format, such as wav."
+    "--format",
+    "file_format",
+    metavar="FORMAT",
+    multiple=True,
+    shell_complete=completion.formats,
+    help="In this format, such as wav.",
 )
 @state_options
 @filter_options

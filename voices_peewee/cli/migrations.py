@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     backed_up,
     command,
@@ -64,7 +65,12 @@ def create_migration(
 
 
 @command(example="voices run-migrations")
-@click.option("--to", metavar="NAME", help="The last migration to apply.")
+@click.option(
+    "--to",
+    metavar="NAME",
+    shell_complete=completion.migrations,
+    help="The last migration to apply.",
+)
 @click.option("--check", is_flag=True, help="Only list what is pending; exit 1 if anything is.")
 @no_backup_option
 @pass_manager
@@ -86,7 +92,12 @@ def run_migrations(
 
 @command(example="voices rollback-migration --steps 1 --yes")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many.  [default: 1]")
-@click.option("--to", metavar="NAME", help="The migration to go back to; it stays applied.")
+@click.option(
+    "--to",
+    metavar="NAME",
+    shell_complete=completion.migrations,
+    help="The migration to go back to; it stays applied.",
+)
 @no_backup_option
 @yes_option
 @pass_manager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.plain import printable, speaks_unicode
@@ -222,19 +223,38 @@ where_option = click.option(
     "--where",
     metavar="QUERY",
     multiple=True,
+    shell_complete=completion.query_words,
     help="A query word, as the lists take them; may be given several times.",
 )
 
 filter_options = options(
     click.option(
-        "--speaker", metavar="SPEAKER", multiple=True, help="Of this speaker: a name, or id:3."
+        "--speaker",
+        metavar="SPEAKER",
+        multiple=True,
+        shell_complete=completion.speakers,
+        help="Of this speaker: a name, or id:3.",
     ),
-    click.option("--tag", metavar="TAG", multiple=True, help="Of speakers with this tag."),
     click.option(
-        "--model", metavar="MODEL", multiple=True, help="Of this model: demucs, or demucs:4.0."
+        "--tag",
+        metavar="TAG",
+        multiple=True,
+        shell_complete=completion.tags,
+        help="Of speakers with this tag.",
     ),
     click.option(
-        "--operation", metavar="OP", multiple=True, help="Of this operation: voice_separation."
+        "--model",
+        metavar="MODEL",
+        multiple=True,
+        shell_complete=completion.models,
+        help="Of this model: demucs, or demucs:4.0.",
+    ),
+    click.option(
+        "--operation",
+        metavar="OP",
+        multiple=True,
+        shell_complete=completion.operations,
+        help="Of this operation: voice_separation.",
     ),
     since_options,
 )
@@ -246,8 +266,13 @@ state_options = options(
 )
 
 _OPTIONS: Final = (
-    click.argument("words", nargs=-1, metavar="[QUERY]..."),
-    click.option("--sort", metavar="FIELDS", help="Order, such as 'name,-id'; '-' descends."),
+    click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words),
+    click.option(
+        "--sort",
+        metavar="FIELDS",
+        shell_complete=completion.columns,
+        help="Order, such as 'name,-id'; '-' descends.",
+    ),
     click.option(
         "--limit",
         type=click.IntRange(min=0),
@@ -261,7 +286,11 @@ _OPTIONS: Final = (
     ),
     click.option("--all", "everything", is_flag=True, help="Show all."),
     click.option(
-        "--columns", metavar="NAMES", callback=_names, help="What to show, such as 'id,name'."
+        "--columns",
+        metavar="NAMES",
+        callback=_names,
+        shell_complete=completion.columns,
+        help="What to show, such as 'id,name'.",
     ),
     click.option("--json", "style", flag_value="json", help="A JSON array."),
     click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.output import options, since_options, where_option
 from voices_peewee.cli.values import split_model, time_bounds
@@ -25,7 +26,13 @@ _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 metric_options = options(
-    click.option("--metric", default="si_snri", metavar="NAME", help="[default: si_snri]"),
+    click.option(
+        "--metric",
+        default="si_snri",
+        metavar="NAME",
+        shell_complete=completion.metrics,
+        help="[default: si_snri]",
+    ),
     click.option(
         "--higher-is-better/--lower-is-better",
         default=None,
@@ -33,9 +40,18 @@ metric_options = options(
     ),
 )
 run_options = options(
-    click.option("--operation", "operation_type", metavar="OP", help="Only this operation."),
     click.option(
-        "--speaker", metavar="SPEAKER", help="Only recordings of this speaker: an id or a name."
+        "--operation",
+        "operation_type",
+        metavar="OP",
+        shell_complete=completion.operations,
+        help="Only this operation.",
+    ),
+    click.option(
+        "--speaker",
+        metavar="SPEAKER",
+        shell_complete=completion.speakers,
+        help="Only recordings of this speaker: an id or a name.",
     ),
     since_options,
 )
@@ -48,18 +64,29 @@ style_options = options(
 
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
-@click.argument("words", nargs=-1, metavar="[QUERY]...")
+@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words)
 @metric_options
 @click.option(
     "--by",
     default="model",
     metavar="FIELDS",
+    shell_complete=completion.groupings,
     help="What makes the groups: model, speaker, tag, file, any other field, parameters.KEY, "
     "metadata.KEY.  [default: model]",
 )
-@click.option("--pivot", metavar="DOWN,ACROSS", help="The means of two groupings as a table.")
+@click.option(
+    "--pivot",
+    metavar="DOWN,ACROSS",
+    shell_complete=completion.groupings,
+    help="The means of two groupings as a table.",
+)
 @click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
-@click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.models,
+    help="Only this model: demucs, or demucs:4.0.",
+)
 @run_options
 @where_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
@@ -153,7 +180,13 @@ def _bar(share: float) -> str:
 
 
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
-@click.argument("models", nargs=-1, required=True, metavar="A B [C]...")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="A B [C]...",
+    shell_complete=completion.models,
+)
 @metric_options
 @click.option(
     "--unit",
@@ -162,7 +195,12 @@ def _bar(share: float) -> str:
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
 )
-@click.option("--baseline", metavar="A", help="Compare all others with this one, not every pair.")
+@click.option(
+    "--baseline",
+    metavar="A",
+    shell_complete=completion.models,
+    help="Compare all others with this one, not every pair.",
+)
 @click.option(
     "--fail-if-worse",
     type=float,
@@ -236,8 +274,8 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
 
 
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")
-@click.argument("kind")
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("kind", shell_complete=completion.one_of("distribution", "paired", "scatter"))
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=completion.models)
 @click.option(
     "--output",
     "-o",
@@ -250,12 +288,14 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
     "--metric",
     multiple=True,
     metavar="NAME",
+    shell_complete=completion.metrics,
     help="What is drawn; a distribution takes up to four.  [default: si_snri, and sdri in a "
     "distribution]",
 )
 @click.option(
     "--against",
     metavar="COLUMN",
+    shell_complete=completion.against,
     help="What a scatter is against: duration, sample_rate, channels, file_size or a metric.  "
     "[default: duration]",
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, plural, say, write_path
 from voices_peewee.cli.output import (
     View,
@@ -74,8 +75,19 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--operation", required=True, metavar="OP", help="What is to be done.")
-@click.option("--model", metavar="MODEL", help="By which model: demucs, or demucs:4.0.")
+@click.option(
+    "--operation",
+    required=True,
+    metavar="OP",
+    shell_complete=completion.operations,
+    help="What is to be done.",
+)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=completion.models,
+    help="By which model: demucs, or demucs:4.0.",
+)
 @click.option(
     "--param",
     metavar="KEY=VALUE",
@@ -110,7 +122,7 @@ def pending(
     left = 0
     with manager:
         found = manager.pending(
-            _sources(paths, nul=nul),
+            sources_of(paths, nul=nul),
             operation,
             **split_model(model),
             parameters=assignments(param, "--param"),
@@ -129,7 +141,7 @@ def pending(
         click.get_current_context().exit(1)
 
 
-def _sources(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
+def sources_of(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
     """Return the files, those of folders, and in the place of ``-`` those on standard input."""
     if "-" not in paths and not any(Path(path).is_dir() for path in paths):
         return paths
@@ -156,9 +168,24 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 @command(example="voices failures --since -7d")
 @options(
-    click.option("--model", metavar="MODEL", help="Only this model: demucs, or demucs:4.0."),
-    click.option("--operation", metavar="OP", help="Only this operation: voice_separation."),
-    click.option("--speaker", metavar="SPEAKER", help="Only of this speaker: a name, or id:3."),
+    click.option(
+        "--model",
+        metavar="MODEL",
+        shell_complete=completion.models,
+        help="Only this model: demucs, or demucs:4.0.",
+    ),
+    click.option(
+        "--operation",
+        metavar="OP",
+        shell_complete=completion.operations,
+        help="Only this operation: voice_separation.",
+    ),
+    click.option(
+        "--speaker",
+        metavar="SPEAKER",
+        shell_complete=completion.speakers,
+        help="Only of this speaker: a name, or id:3.",
+    ),
 )
 @since_options
 @where_option

@@ -35,6 +35,9 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from voices_peewee.cli.shells import prepare_shells
+
+    prepare_shells()
     root = click.get_current_context().find_root().command
     if found := get_completion_class(shell):
         write([found(root, {}, "voices", "_VOICES_COMPLETE").source(), "\n"])

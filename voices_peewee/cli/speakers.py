@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     command,
     confirm,
@@ -53,7 +54,7 @@ def add_speaker(
 
 
 @command(example='voices update-speaker "John Doe" --description "Male speaker, baritone"')
-@click.argument("speaker")
+@click.argument("speaker", shell_complete=completion.speakers)
 @click.option("--name", help="The new name.")
 @click.option("--description", help="The new description; '' removes it.")
 @pass_manager
@@ -76,7 +77,7 @@ def update_speaker(
 
 
 @command(example='voices delete-speaker "John Doe" --yes')
-@click.argument("speaker")
+@click.argument("speaker", shell_complete=completion.speakers)
 @export_to_option
 @yes_option
 @pass_manager
@@ -99,8 +100,8 @@ def delete_speaker(
 
 
 @command(example='voices add-tags "John Doe" studio male')
-@click.argument("speaker")
-@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@click.argument("speaker", shell_complete=completion.speakers)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...", shell_complete=completion.tags)
 @pass_manager
 def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Add tags to a speaker.
@@ -112,8 +113,8 @@ def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> N
 
 
 @command(example='voices remove-tags "John Doe" studio')
-@click.argument("speaker")
-@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@click.argument("speaker", shell_complete=completion.speakers)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...", shell_complete=completion.tags)
 @pass_manager
 def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Remove tags from a speaker.
@@ -134,7 +135,13 @@ def list_tags(manager: DatabaseManager, view: View) -> None:
 
 
 @command(example="voices list-speakers --tag studio --sort -name")
-@click.option("--tag", metavar="TAG", multiple=True, help="Only speakers with this tag.")
+@click.option(
+    "--tag",
+    metavar="TAG",
+    multiple=True,
+    shell_complete=completion.tags,
+    help="Only speakers with this tag.",
+)
 @since_options
 @list_options
 @pass_manager

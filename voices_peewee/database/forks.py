@@ -14,6 +14,7 @@ import select
 import sqlite3
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
@@ -168,7 +169,11 @@ def _keep(connections: list[Connection]) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
 
 
+def at_fork(**functions: Callable[[], object]) -> None:
+    """Have functions called around a fork, as ``os.register_at_fork`` does; Windows has none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(**functions)
+
+
 forks: Final = _Forks()
-os.register_at_fork(
-    before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child
-)
+at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=forks.in_child)

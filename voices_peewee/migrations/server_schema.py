@@ -19,7 +19,8 @@ _COLUMNS: Final = """SELECT table_name, 'column ' || quote_literal(column_name),
 _CONSTRAINTS: Final = """SELECT conrelid::regclass::text, CASE contype WHEN 'c' THEN 'CHECK '
   WHEN 'f' THEN 'foreign key ' ELSE 'constraint ' END || quote_literal(conname),
  pg_get_constraintdef(oid)
- FROM pg_constraint WHERE connamespace = PLACE::regnamespace AND contype IN ('c', 'f', 'u')"""
+ FROM pg_constraint
+ WHERE connamespace = quote_ident(PLACE)::regnamespace AND contype IN ('c', 'f', 'u')"""
 _INDEXES: Final = """SELECT tablename, 'index ' || quote_literal(indexname), indexdef
  FROM pg_indexes WHERE schemaname = PLACE"""
 _VIEWS: Final = "SELECT viewname FROM pg_views WHERE schemaname = current_schema()"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from voices_peewee.database.store import HasStore
+from voices_peewee.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from voices_peewee.database.results import ResultList
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from voices_peewee.questions.pending import Pending, S
     from voices_peewee.questions.run_details import RunDetails
     from voices_peewee.questions.selection import Model, Time
+    from voices_peewee.questions.watching import Progress
     from voices_peewee.schema.models import ProcessingHistory
 
     class Asked(TypedDict, total=False):
@@ -88,6 +90,48 @@ class QuestionMethods(HasStore):
             parameters=parameters,
             exact=exact,
             where=where,
+        )
+
+    def watch(
+        self,
+        sources: Iterable[str] | None = None,
+        operation_type: str | None = None,
+        *,
+        model_type: str | None = None,
+        model_version: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        interval: float = 2.0,
+    ) -> Iterator[Progress]:
+        """Yield how a batch gets on, now and after each interval, until nothing is left.
+
+        With ``sources`` their recordings are counted, and what is left is what neither has a
+        successful run of these settings nor failed; without them the runs that end while they
+        are watched, until none goes on. A look that takes long makes the interval longer.
+
+        Args:
+            sources: Paths or URLs.
+            operation_type: What is done; needed with ``sources``.
+            model_type: By which model; with ``sources``, None means runs without a model.
+            model_version: Of which version; as ``model_type``.
+            parameters: With which settings; only with ``sources``.
+            interval: Between two looks, in seconds.
+
+        Raises:
+            InvalidValueError: ``operation_type`` is missing beside ``sources``, or what
+                ``pending`` refuses.
+        """
+        from voices_peewee.questions.watching import watch
+
+        if sources is not None and not operation_type:
+            raise InvalidValueError("a run needs an operation_type")
+        return watch(
+            self.store,
+            sources,
+            operation_type=operation_type,
+            model_type=model_type,
+            model_version=model_version,
+            parameters=parameters,
+            interval=interval,
         )
 
     def failures(

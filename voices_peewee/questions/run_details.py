@@ -208,14 +208,19 @@ def _lines(of: RunDetails) -> list[str]:
         "started": f"{of.start_time:%Y-%m-%d %H:%M:%S} UTC",
         "ended": "-" if of.end_time is None else f"{of.end_time:%Y-%m-%d %H:%M:%S} UTC",
         **{f"parameter {name}": _json(value) for name, value in of.parameters.items()},
-        **{f"environment {name}": _json(value) for name, value in (of.environment or {}).items()},
-        **{f"process {name}": _json(value) for name, value in (of.process or {}).items()},
     }
     lines = [f"{name}: {printable(text)}" for name, text in facts.items()]
     for row in of.rows:
         whose = "" if row.speaker is None else f" ({row.speaker})"
         lines += ["", printable(f"{row.history_id}: {row.processed_path or '(no output)'}{whose}")]
         lines += [printable(f"  {name}: {_json(value)}") for name, value in row.metrics.items()]
+    told = {"environment": of.environment or {}, "process": of.process or {}}
+    where = [
+        printable(f"{kind} {name}: {_json(value)}")
+        for kind, of_kind in told.items()
+        for name, value in of_kind.items()
+    ]
+    lines += ["", *where] if where else []
     if of.error is not None:
         lines += ["", *(printable(line) for line in of.error.splitlines())]
     return lines

@@ -141,6 +141,13 @@ def _kind(path: Path, on_error: Callable[[AudioError], None]) -> int | None:
     return None
 
 
+# Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever; Windows
+# has no such pipes, but would end a file's text at a control character.
+_READING: Final = sum(
+    getattr(os, flag, 0) for flag in ("O_RDONLY", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+)
+
+
 @contextmanager
 def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
     """Open a regular file for reading, with its size, and refuse it if it changes meanwhile."""
@@ -148,9 +155,7 @@ def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
         _require_regular(path, Path(path).stat())
         if is_open_here(path):
             raise AudioError(path, "it is a database that this program has open")
-        # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-        with FileIO(os.open(path, flags)) as file:
+        with FileIO(os.open(path, _READING)) as file:
             before = os.fstat(file.fileno())
             _require_regular(path, before)
             try:

@@ -8,15 +8,26 @@ the process began is known, and a measurement says so.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
+from voices_peewee.database.forks import at_fork
 from voices_peewee.runs.metrics import Metrics
 
+try:
+    import resource
+except ImportError:  # Windows
+    warnings.warn(
+        "this system does not tell the peak memory of a run, nor the CPU time of its child "
+        "processes: both are left out",
+        stacklevel=2,
+    )
+
+_HAS_RESOURCE: Final = "resource" in globals()
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"
 _RESET_PEAK: Final = b"5"
@@ -59,7 +70,7 @@ class Meter:
             self.see(_peak_memory(), _gpu_peak())
         usage = 100 * cpu / wall if wall > 0 else None
         cost = Metrics(
-            {"processing_time": wall, "cpu_usage": usage, "memory_usage": self.peak / 1e6}
+            {"processing_time": wall, "cpu_usage": usage, "memory_usage": self.peak / 1e6 or None}
         )
         if not self.own_peak:
             cost.additional["memory_scope"] = "process"
@@ -83,13 +94,13 @@ def _after_fork() -> None:
     _running.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+at_fork(after_in_child=_after_fork)
 
 
 def _reset_peak() -> bool:
     """Set the high-water mark to the present size; say whether the system lets us."""
     try:
-        handle = os.open(_CLEAR_REFS, os.O_WRONLY | os.O_CLOEXEC)
+        handle = os.open(_CLEAR_REFS, os.O_WRONLY)
     except OSError:
         return False
     try:
@@ -104,13 +115,15 @@ def _reset_peak() -> bool:
 def _peak_memory() -> int:
     """Return the high-water mark of the resident set in bytes."""
     try:
-        handle = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(_STATUS, os.O_RDONLY)
         try:
             status = os.read(handle, 1 << 16)
         finally:
             os.close(handle)
         return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
     except (OSError, IndexError):
+        if not _HAS_RESOURCE:
+            return 0
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -120,6 +133,8 @@ def _cpu_seconds() -> float:
 
     ``os.times`` counts in hundredths of a second, too coarse for a short block.
     """
+    if not _HAS_RESOURCE:
+        return time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

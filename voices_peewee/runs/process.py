@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import time
 from contextlib import suppress
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voices_peewee._version import __version__
+from voices_peewee.database.forks import at_fork
 from voices_peewee.schema.fields import utc_now
 
 _GIT_TIMEOUT: Final = 2.0
@@ -27,7 +29,7 @@ def process_facts() -> dict[str, Any]:
     run in this process.
     """
     pid = os.getpid()
-    facts: dict[str, Any] = {"host": os.uname().nodename, "pid": pid}
+    facts: dict[str, Any] = {"host": platform.node(), "pid": pid}
     started = _started(pid)
     if started is None:
         return {**facts, "first_used": utc_now().isoformat()}
@@ -38,7 +40,7 @@ def process_facts() -> dict[str, Any]:
     return facts
 
 
-os.register_at_fork(after_in_child=process_facts.cache_clear)
+at_fork(after_in_child=process_facts.cache_clear)
 
 
 def is_here(process: dict[str, Any]) -> bool:
@@ -54,6 +56,8 @@ def is_alive(process: dict[str, Any]) -> bool:
         return False
     if type(pid) is not int or not 0 < pid < 1 << 31:
         return False
+    if os.name != "posix":
+        return True  # there os.kill would end it
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -81,12 +85,10 @@ def environment() -> dict[str, Any]:
     ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
     where there is no repository, no commit or no git.
     """
-    import platform
-
     git = _git()
     return {
         "python": platform.python_version(),
-        "host": os.uname().nodename,
+        "host": platform.node(),
         "platform": platform.platform(),
         "voices_peewee": __version__,
         **({"git": git} if git else {}),

@@ -286,7 +286,7 @@ LISTS: Final = {
             *_of(ProcessingHistory, _RUN, hidden=True, asked_of="run"),
             *_of(ModelPerformance, _METRICS, hidden=True, asked_of="run"),
         ],
-        "id filename speaker file_format duration sample_rate channels",
+        "id kind filename speaker file_format duration sample_rate channels",
         joins={Speaker: (_SPEAKER_OF_FILE,)},
         search=("filename", "original_path", "processed_path", "speaker"),
         sort="-created_at",

@@ -1,0 +1,153 @@
+"""``voices status --watch``: what is said of a batch, when it ends, and what a look costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.cli_tools import PROGRAM, program, run, terminal, usage
+
+from voices_peewee import DatabaseManager, ProcessingHistory
+from voices_peewee.runs.process import process_facts
+
+
+@pytest.fixture(autouse=True)
+def _record(path: Path) -> None:
+    with DatabaseManager(path).initialize():
+        pass
+
+
+DEAD = {**process_facts(), "pid": 2**22 + 1}
+
+WORKER = """
+import sys, time
+from voices_peewee import DatabaseManager
+with DatabaseManager(sys.argv[1]) as db:
+    print("ready", flush=True)
+    for number, path in enumerate(sys.argv[2:]):
+        try:
+            with db.track(path, "separation", model_type="demucs", model_version="4.0"):
+                time.sleep(0.4)
+                if number == 1:
+                    raise ValueError("it broke")
+        except ValueError:
+            pass
+"""
+
+
+def begun(path: Path, names: list[str]) -> subprocess.Popen[str]:
+    """Start a worker that processes recordings, the second of them in vain."""
+    command = [sys.executable, "-c", WORKER, path, *names]
+    worker = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+ASKED = ("--operation", "separation", "--model", "demucs:4.0", "--interval", "0.1")
+
+
+def test_a_batch_is_watched_to_its_end(path: Path) -> None:
+    """Lines say what is done, failed, running by whom and waiting, and end when nothing is left."""
+    names = [f"/mix/{number}.wav" for number in range(4)]
+    worker = begun(path, names)
+    done = program("--db", path, "status", "--watch", *names, *ASKED)
+    assert worker.communicate(timeout=30)[0] == ""
+    assert (done.code, done.err) == (0, "")
+    *before, last = done.out.splitlines()
+    assert re.fullmatch(r"3 of 4 done, 1 failed, [\d,]+ an hour", last)
+    running = [line for line in before if "running" in line]
+    assert any(f"1 running ({os.uname().nodename}:{worker.pid})" in line for line in running)
+    assert any(re.search(r", \d waiting, [\d,]+ an hour, .* left$", line) for line in running)
+
+
+def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:
+    """Without PATHs the watch counts what ends meanwhile, and ends when nothing runs."""
+    worker = begun(path, [f"/mix/{number}.wav" for number in range(9)])
+    time.sleep(0.2)
+    done = program("--db", path, "status", "--watch", "--interval", "0.1")
+    assert worker.communicate(timeout=30)[0] == ""
+    first, *_, last = done.out.splitlines()
+    assert first == f"0 of 1 done, 0 failed, 1 running ({os.uname().nodename}:{worker.pid})"
+    assert re.fullmatch(r"[78] of [89] done, [01] failed, [\d,]+ an hour", last)
+
+
+def test_where_nothing_is_left_a_watch_ends_at_once(path: Path) -> None:
+    """A batch that is done is one line."""
+    with DatabaseManager(path) as db, db.track("/mix/1.wav", "separation"):
+        pass
+    done = run("--db", path, "status", "--watch", "/mix/1.wav", "--operation", "separation")
+    assert done == (0, "1 of 1 done, 0 failed\n", "")
+    assert run("--db", path, "status", "--watch") == (0, "0 of 0 done, 0 failed\n", "")
+
+
+def test_the_dead_do_not_keep_a_watch_alive(path: Path) -> None:
+    """A run whose process died is counted as that, and nobody waits for it."""
+    with DatabaseManager(path) as db:
+        with db.track("/mix/1.wav", "other"):
+            pass
+        file = db.get_file("/mix/1.wav")
+        db.add(ProcessingHistory(processed_file=file, operation_type="separation", process=DEAD))
+    done = run("--db", path, "status", "--watch", "/mix/1.wav", "--operation", "separation")
+    assert done == (0, "0 of 1 done, 0 failed, 1 of dead processes\n", "")
+
+
+def test_json_is_an_object_a_look(path: Path) -> None:
+    """For a program each look is a line of JSON."""
+    done = run("--db", path, "status", "--watch", "--json")
+    assert json.loads(done.out) == {
+        **dict.fromkeys(("done", "failed", "died", "waiting"), 0),
+        "running": {},
+        "rate": None,
+        "seconds_left": None,
+    }
+
+
+def test_a_terminal_has_one_line_that_moves(path: Path) -> None:
+    """On a terminal the line is written anew in its place, and fits."""
+    worker = begun(path, [f"/mix/{number}.wav" for number in range(2)])
+    names = [f"/mix/{number}.wav" for number in range(2)]
+    code, seen = terminal("--db", path, "status", "--watch", *names, *ASKED, columns=40)
+    assert worker.communicate(timeout=30)[0] == ""
+    assert code == 0
+    assert seen.count("\n") == 1
+    lines = seen.rstrip("\n").split("\r\x1b[K")[1:]
+    assert len(lines) > 1
+    assert max(map(len, lines)) < 40
+
+
+def test_ctrl_c_ends_a_watch(path: Path) -> None:
+    """Ctrl-C ends it with one word and status 130, and nothing else is harmed."""
+    child = subprocess.Popen(
+        [*PROGRAM, "--db", str(path), "status", "--watch", "/mix/1.wav", *ASKED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "0 of 1 done, 0 failed, 1 waiting\n"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=30) == ("", "\nAborted!\n")
+    assert child.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--watch", "a.wav"], "--watch with PATHs needs --operation"),
+        (["--watch", "--param", "a=1"], "--param needs PATHs"),
+        (["a.wav"], "PATHs, --operation, --model and --param need --watch"),
+    ],
+    ids=["operation", "param", "watch"],
+)
+def test_words_that_make_no_sense(words: list[str], message: str) -> None:
+    """What only a watch takes is refused without one, and the other way round."""
+    expected = usage("voices status", "[OPTIONS] [PATH]...", message)
+    assert run("status", *words) == (2, "", expected)

@@ -1,0 +1,154 @@
+"""What the TAB key completes beside commands and options: names of fields, and of what is recorded.
+
+The fields stand here, so that no key press loads Peewee; a test compares them with the lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+_FILE: Final = (
+    "filename file name speaker speaker_id kind recording_id recording file_format format "
+    "duration length sample_rate rate channels file_size size original_path processed_path "
+    "output content_hash hash metadata path tag tags"
+)
+_RUN: Final = (
+    "run_id run operation_type operation op model model_type model_version version status "
+    "success start_time started end_time ended error error_message parameters params "
+    "source_hash process"
+)
+_METRICS: Final = ("si_snri", "sdri")
+_COSTS: Final = ("real_time_factor", "processing_time", "cpu_usage", "memory_usage")
+_MEASURED: Final = f"{' '.join(_METRICS + _COSTS)} rtf took cpu memory additional_metrics metrics"
+# Query words know these; --columns and --sort do not.
+_HIDDEN: Final = {
+    "speakers": "speaker",
+    "files": f"path tag tags {_RUN} {_MEASURED}",
+    "history": "path tag tags",
+    "performance": "path tag tags",
+}
+FIELDS: Final = {
+    "speakers": "id name speaker description tags tag files created_at added updated_at changed",
+    "files": f"id {_FILE} read_at read created_at added updated_at changed {_RUN} {_MEASURED}",
+    "history": f"id file_id {_FILE} {_RUN} {_MEASURED}",
+    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added",
+}
+_VALUES: Final = {
+    "status": ("failed", "success", "unfinished"),
+    "kind": ("recording", "stem", "voice"),
+}
+_RECORDED: Final = {
+    **dict.fromkeys(("speaker",), "speakers"),
+    **dict.fromkeys(("model",), "models"),
+    **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
+    **dict.fromkeys(("tag", "tags"), "tags"),
+    **dict.fromkeys(("file_format", "format"), "formats"),
+}
+_AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")
+
+
+def one_of(*names: str) -> Complete:
+    """Return what completes words that are known beforehand."""
+    return lambda _, __, start: [name for name in names if name.startswith(start)]
+
+
+def recorded(kind: str, *names: str) -> Complete:
+    """Return what completes speakers, models, … of the record, and names known beforehand."""
+    return lambda ctx, _, start: [
+        *dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])
+    ]
+
+
+speakers = recorded("speakers")
+models = recorded("models")
+operations = recorded("operations")
+tags = recorded("tags")
+formats = recorded("formats")
+metrics = recorded("metrics", *_METRICS, *_COSTS)
+against = recorded("metrics", *_AGAINST, *_METRICS, *_COSTS)
+
+
+def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
+    """Return what the record has of a kind; nothing where it is missing, locked or no record."""
+    from voices_peewee.database.glimpse import glimpse
+
+    options = ctx.find_object(dict) or {}
+    target = options.get("database") or ctx.find_root().params.get("db")
+    found: list[str] = []
+    try:
+        with glimpse(target) as record:
+            for name in getattr(record, kind)(start):
+                found.append(name)  # noqa: PERF402 - what was found before an error counts
+    except Exception:  # noqa: BLE001 - words about an error would stand in the user's command line
+        return found
+    return found
+
+
+def _begin(names: Iterable[str], start: str) -> Iterator[str]:
+    return (name for name in names if name.startswith(start))
+
+
+def query_words(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
+    """Complete a query word: its field, or behind the colon its value."""
+    sign, word = ("^", start[1:]) if start.startswith("^") else ("", start)
+    field, colon, values = word.partition(":")
+    if not colon:
+        return [f"{sign}{name}:" for name in _fields(ctx, field)]
+    head, comma, value = values.rpartition(",")
+    before = f"{sign}{field}:{head}{comma}"
+    if field in _VALUES:
+        return [before + name for name in _begin(_VALUES[field], value)]
+    kind = _RECORDED.get(field)
+    return [before + name for name in _recorded(ctx, kind, value)] if kind else []
+
+
+def _fields(ctx: click.Context, start: str) -> list[str]:
+    if start.startswith("metrics."):
+        head, dot, key = start.partition(".")
+        return [head + dot + name for name in _recorded(ctx, "metrics", key)]
+    return sorted(_begin(FIELDS[_noun(ctx)].split(), start))
+
+
+def _noun(ctx: click.Context) -> str:
+    """Return the list that a command is about; a question is about what was measured."""
+    name = (ctx.info_name or "").removeprefix("list-")
+    return {"pending": "files", "failures": "history"}.get(
+        name, name if name in FIELDS else "performance"
+    )
+
+
+def columns(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
+    """Complete the last of several columns; ``-`` before one is for an order."""
+    noun = (ctx.info_name or "").removeprefix("list-")
+    hidden = _HIDDEN.get(noun, "").split()
+    return _listed([name for name in FIELDS.get(noun, "").split() if name not in hidden], start)
+
+
+def groupings(_: click.Context, __: click.Parameter, start: str) -> list[str]:
+    """Complete the last of several fields that make groups."""
+    return _listed(FIELDS["performance"].split(), start)
+
+
+def _listed(names: Iterable[str], start: str) -> list[str]:
+    head, comma, last = start.rpartition(",")
+    before = head + comma + "-" * last.startswith("-")
+    return sorted(before + name for name in _begin(names, last.removeprefix("-")))
+
+
+def migrations(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
+    """Complete the name of a migration of the package, or of --migrations-dir."""
+    from voices_peewee.errors import MigrationError
+    from voices_peewee.migrations import files
+
+    own = ctx.find_root().params.get("migrations_dir")
+    try:
+        names = files.names([files.package_directory(), *([Path(own)] if own else [])])
+    except MigrationError:
+        return []
+    return [*_begin(names, start)]

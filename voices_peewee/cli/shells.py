@@ -1,0 +1,82 @@
+"""How bash and fish ask what the TAB key completes, where click's own way loses words."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    add_completion_class,
+    split_arg_string,
+)
+
+_UNSAFE: Final = re.compile(r"[^\w@%+=:,./^-]")
+_BASH: Final = """\
+%(complete_func)s() {
+    local IFS=$'\\n' response completion type value
+
+    response=$(env COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \
+%(complete_var)s=bash_complete $1)
+
+    for completion in $response; do
+        IFS=',' read -r type value <<< "$completion"
+        case $type in
+            dir) COMPREPLY=(); compopt -o dirnames ;;
+            file) COMPREPLY=(); compopt -o default ;;
+            plain) COMPREPLY+=("$value"); [[ $value == *: ]] && compopt -o nospace ;;
+        esac
+    done
+    return 0
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class VoicesBash(BashComplete):
+    """Click's completion for bash, which also knows words with ``:``, ``=`` and spaces.
+
+    Bash breaks a word at the first two and wants back what comes behind them, and inserts what
+    it gets as it is. So its script hands over the line; without it words are taken as click does.
+    """
+
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor, and the one that is being written."""
+        self._line = os.environ.get("COMP_LINE")
+        if self._line is None:
+            return super().get_completion_args()
+        *args, last = split_arg_string(f"{self._line}.")  # the dot: there is always a last word
+        self._start = last[:-1]
+        return args[1:], self._start
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """Return a value as it goes into the line behind what bash leaves there."""
+        if self._line is None or item.type != "plain":
+            return super().format_completion(item)
+        option, equals, _ = self._start.partition("=")
+        whole = f"{option}={item.value}" if equals and option.startswith("-") else item.value
+        if self._line.count('"') % 2 or self._line.count("'") % 2:
+            return f"plain,{whole}"  # inside quotes bash breaks no word
+        breaks = [sign for sign in os.environ.get("COMP_WORDBREAKS", ":=") if sign in ":="]
+        kept = max((self._start.rfind(sign) + 1 for sign in breaks), default=0)
+        return "plain," + _UNSAFE.sub(lambda match: f"\\{match[0]}", whole[kept:])
+
+
+class VoicesFish(FishComplete):
+    """Click's completion for fish, whose values may hold a comma."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split -m 1 ","'
+    )
+
+
+def prepare_shells() -> None:
+    """Let click use these for bash and fish."""
+    add_completion_class(VoicesBash)
+    add_completion_class(VoicesFish)
