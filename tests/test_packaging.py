@@ -36,8 +36,9 @@ def test_wheel_and_sdist_hold_all_that_belongs(built: tuple[Path, Path]) -> None
     migrations = {path.name for path in (ROOT / "migrations").glob("*.py")}
     expected = package | {f"voices_peewee/migration_files/{name}" for name in migrations}
     expected |= {"voices_peewee/py.typed"}
-    static = (ROOT / "voices_peewee" / "display" / "static").glob("*.css")
-    expected |= {str(path.relative_to(ROOT)) for path in static}
+    display = ROOT / "voices_peewee" / "display"
+    pages = [*display.glob("static/*.[cj]s*"), *display.glob("templates/*.html")]
+    expected |= {str(path.relative_to(ROOT)) for path in pages}
     with zipfile.ZipFile(wheel) as file:
         held = {name for name in file.namelist() if ".dist-info/" not in name}
         metadata = next(name for name in file.namelist() if name.endswith("METADATA"))

@@ -51,7 +51,7 @@ def test_options_narrow_down_what_is_drawn(runs: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_drawn(runs: Path, tmp_path: Path) -> None:
     """A question that makes no sense exits 2, nothing to draw exits 1, and neither makes a file."""
     target = tmp_path / "x.png"
-    message = "unknown plot 'boxes'; use distribution, paired, scatter"
+    message = "unknown plot 'boxes'; use distribution, paired, ranks, scatter"
     done = run("--db", runs, "plot", "boxes", "-o", target)
     assert done == (2, "", usage("voices plot", USAGE, message))
     words = ("plot", "distribution", "--metric", "sdri", "-o", target)

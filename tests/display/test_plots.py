@@ -205,8 +205,10 @@ EMPTY = [
     (
         ["ranks"],
         {},
-        "no recording has a value from all of svoice:1.2, demucs:4.0, alone; "
-        "name models that share some",
+        (
+            "no recording has a value from all of svoice:1.2, demucs:4.0, alone; "
+            "name models that share some"
+        ),
     ),
     (
         ["ranks"],

@@ -46,7 +46,7 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
         '{"a": ' + "[" * 100_000,
         "FILE, line 1: its JSON is nested too deeply, or has a number that is none",
     ),
-    "binary": ("x.jsonl", gzip.compress(b"{}"), "FILE, line 1: it is not UTF-8 text"),
+    "binary": ("x.jsonl", gzip.compress(b"{}", mtime=0), "FILE, line 1: it is not UTF-8 text"),
     "empty": ("x.jsonl", "", "cannot import FILE: it is empty"),
     "no such table": (
         "x.jsonl",

@@ -330,12 +330,9 @@ VERDICTS = {
     "constant": (
         [1.0, 2.1, 3.2],
         [1.5, 2.6, 3.7],
-        "better",
-        B,
-        (
-            "identical differences: B - A = +0.50 dB in each of 3 recordings, which says nothing "
-            "about others"
-        ),
+        "unclear",
+        None,
+        ("identical differences: B - A = +0.50 dB in each of 3 recordings, which is no certainty"),
     ),
 }
 
@@ -347,6 +344,7 @@ def test_a_verdict_says_what_the_interval_allows(
     """Better and worse where the interval leaves zero out, unclear or too few otherwise."""
     both(db, a, b)
     found = db.compare(A, B)
+    assert (found.p_value is None) == (found.identical or found.n < 2)
     assert (found.verdict, found.better, str(found).splitlines()[4]) == (verdict, better, said)
     for shown in (found.to_dict()["verdict"], found.to_dataframe().attrs["verdict"]):
         assert shown == verdict

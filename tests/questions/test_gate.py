@@ -32,6 +32,26 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
             "+0.41 to +0.62\n"
         ),
     ),
+    "identically worse": (
+        [value - 0.5 for value in BASE],
+        ["--fail-if-worse", "0.1"],
+        1,
+        (
+            "all 6 differences between demucs:4.0 and svoice:1.2 are identical: judged is the one "
+            "there is, which is no certainty\n"
+            "svoice:1.2 is worse than demucs:4.0 by more than 0.1 dB: worse by +0.50\n"
+        ),
+    ),
+    "identically no worse": (
+        [value - 0.5 for value in BASE],
+        ["--require-not-worse", "0.6"],
+        0,
+        (
+            "all 6 differences between demucs:4.0 and svoice:1.2 are identical: judged is the one "
+            "there is, which is no certainty\n"
+        ),
+    ),
+    "the same values": (BASE, ["--fail-if-worse", "0", "--require-not-worse", "0"], 0, ""),
     "lost": (
         [*BASE[:4], "failed", None],
         ["--fail-if-worse", "0.5"],

@@ -64,7 +64,7 @@ def test_what_few_values_do_not_allow_is_none() -> None:
     """No mean of nothing, no interval of one, no width of identical ones."""
     assert estimate([]) == Estimate(0)
     assert estimate([2.0]) == Estimate(1, 2.0)
-    assert estimate([2.0, 2.0]) == Estimate(2, 2.0, 2.0, 2.0, 0.0, identical=True)
+    assert estimate([2.0, 2.0]) == Estimate(2, 2.0, 2.0, 2.0, None, identical=True)
     assert estimate([0.0, 0.0]) == Estimate(2, 0.0, 0.0, 0.0, None, identical=True)
     assert summarize([]).mean is None
     assert summarize([2.0]).stdev is None

@@ -73,6 +73,7 @@ SECTIONS: Final = {
             "plot": "Draw a plot: a distribution, paired, ranks or scatter.",
         },
     ),
+    "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
     "In and out": (
         "exchange",
         {

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from voices_peewee.display.dataframe import Source
@@ -114,6 +116,76 @@ class DisplayMethods(HasStore):
             ),
         )
         return plots.plot(self.store, kind, request, path=path, overwrite=overwrite)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metric: str = "si_snri",
+        by: str | Sequence[str] = (),
+        baseline: str | None = None,
+        higher_is_better: bool | None = None,
+        operation_type: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        audio: bool = True,
+        embed: bool = False,
+        max_size: int = 20_000_000,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write one HTML page to send: tables, pictures, failures and players; return its path.
+
+        The same rows give the same bytes, and the page asks nothing of the network.
+
+        Args:
+            path: Where the page goes.
+            metric: What models are judged by.
+            by: Fields whose conditions are shown, such as ``metadata.room``.
+            baseline: A model that all others are compared with.
+            higher_is_better: The metric's direction, needed where it is not known.
+            operation_type: Only runs of this operation.
+            speaker: Only recordings and stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            audio: Whether there are players of the worst and the best recordings.
+            embed: Put the sounds into the page, instead of links to the files.
+            max_size: How large the page may get with sounds in it, in bytes.
+            overwrite: Replace a file that is there.
+
+        Raises:
+            QueryError: A field, a model or the metric is unknown, or a model has runs of
+                several operations.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+            ExportError: The page cannot be written there.
+            MissingExtraError: Jinja2 is not installed.
+        """
+        from pathlib import Path
+
+        from voices_peewee.display.report import Asked, report
+        from voices_peewee.questions.selection import Runs
+
+        asked = Asked(
+            metric=metric,
+            by=by.split(",") if isinstance(by, str) else by,
+            baseline=baseline,
+            higher_is_better=higher_is_better,
+            audio=audio,
+            embed=embed,
+            max_size=max_size,
+            runs=Runs(
+                operation_type=operation_type,
+                speaker=speaker,
+                since=since,
+                until=until,
+                where=where,
+            ),
+        )
+        return report(self.store, Path(path), asked, overwrite=overwrite)
 
     def player(self, file: FileKey) -> Player:
         """Return players for a recording and the stems made from it, to show in a notebook.

@@ -17,7 +17,7 @@ from voices_peewee.rendering.table import html_lines
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 
 # What browsers play, by suffix; for anything else they show a dead control.
-_PLAYED: Final = {
+PLAYED: Final = {
     ".aac": "audio/aac",
     ".flac": "audio/flac",
     ".m4a": "audio/mp4",
@@ -43,7 +43,7 @@ class Sound:
         above = f"<strong>{html_lines(self.label)}</strong>{html_lines(self.path)}"
         if self.note:
             return above + html_lines(self.note)
-        kind, data = _PLAYED[Path(self.path).suffix.lower()], b64encode(self.data).decode()
+        kind, data = PLAYED[Path(self.path).suffix.lower()], b64encode(self.data).decode()
         return f'{above}<audio controls src="data:{kind};base64,{data}"></audio>'
 
 
@@ -99,7 +99,7 @@ def _sound(label: str, path: str, room: int) -> Sound:
     try:
         if not Path(path).is_file():
             return Sound(label, path, note="there is no such file here")
-        if Path(path).suffix.lower() not in _PLAYED:
+        if Path(path).suffix.lower() not in PLAYED:
             return Sound(label, path, note="browsers do not play this format")
         if (size := Path(path).stat().st_size) > room:
             note = f"left out: it would make the notebook {size / 1e6:.1f} MB larger"

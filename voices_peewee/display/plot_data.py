@@ -108,7 +108,7 @@ def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]
     make |= {"paired": _paired, "scatter": _scatter, "ranks": _ranks}
     with store.snapshot():
         metrics = [_metric(store, request, name) for name in request.metrics or _USUAL]
-        return make[kind](store, request, metrics), _model_order()
+        return make[kind](store, request, metrics), model_order()
 
 
 def _check(kind: str, request: Request) -> None:
@@ -132,7 +132,7 @@ def _distribution(store: Store, request: Request, metrics: list[Metric]) -> Dist
     found = [(metric, values) for metric, values in found if values]
     _refuse_too_many({model for _, values in found for model in values})
     return Distribution(
-        [_metric_axis(metric) for metric, _ in found], [values for _, values in found]
+        [metric_axis(metric) for metric, _ in found], [values for _, values in found]
     )
 
 
@@ -150,7 +150,7 @@ def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
     if not found.pairs:
         which = f"{found.a} and {found.b}"
         raise PlotError(f"nothing to plot: {which} have no recording in common with a value")
-    return Paired(_metric_axis(metrics[0]), found)
+    return Paired(metric_axis(metrics[0]), found)
 
 
 def _ranks(store: Store, request: Request, metrics: list[Metric]) -> Ranked:
@@ -175,7 +175,7 @@ def _ranks(store: Store, request: Request, metrics: list[Metric]) -> Ranked:
             f"nothing to plot: no recording has a value from all of {', '.join(found.models)}; "
             "name models that share some"
         )
-    return Ranked(_metric_axis(metrics[0]), found.ranks)
+    return Ranked(metric_axis(metrics[0]), found.ranks)
 
 
 def _measured(store: Store, metric: Metric, **how: Any) -> tuple[Model, ...]:
@@ -200,11 +200,12 @@ def _scatter(store: Store, request: Request, metrics: list[Metric]) -> Scatter:
     if not clouds:
         raise _nothing(f"both {metric.name!r} and {name!r}", request)
     _refuse_too_many(clouds)
-    x_axis = _metric_axis(against) if isinstance(against, Metric) else _file_axis(name)
-    return Scatter(x_axis, _metric_axis(metric), dict(sorted(clouds.items())))
+    x_axis = metric_axis(against) if isinstance(against, Metric) else _file_axis(name)
+    return Scatter(x_axis, metric_axis(metric), dict(sorted(clouds.items())))
 
 
-def _model_order() -> list[str]:
+def model_order() -> list[str]:
+    """Return the models in the order of their first runs, which gives them their colours."""
     run = ProcessingHistory
     columns = (run.model_type, run.model_version)
     query = run.select(*columns).group_by(*columns).order_by(pw.fn.MIN(run.id))
@@ -215,7 +216,8 @@ def _metric(store: Store, request: Request, name: str) -> Metric:
     return find_metric(store, name, higher_is_better=request.higher_is_better)
 
 
-def _metric_axis(metric: Metric) -> Axis:
+def metric_axis(metric: Metric) -> Axis:
+    """Return the axis of a metric: what people call it, its unit and its direction."""
     term = vocabulary.find_metric(metric.name)
     name = metric.name if term is None else term.title
     return Axis(name, metric.unit, f"{'higher' if metric.higher_is_better else 'lower'} is better")

@@ -117,11 +117,12 @@ class Comparison:
         """``better`` or ``worse``, which B is, ``unclear`` or ``too few``.
 
         Clear is what the interval says that leaves zero out, and among several pairs also the
-        adjusted p-value; ``too few`` are fewer than two units.
+        adjusted p-value; ``too few`` are fewer than two units. Identical differences have no
+        spread that could say how sure they are: they are unclear.
         """
         if self.low is None or self.high is None:
             return "too few"
-        if self.low <= 0 <= self.high or self.is_unclear_among_many:
+        if self.low <= 0 <= self.high or self.identical or self.is_unclear_among_many:
             return "unclear"
         return "better" if (self.low > 0) is self.higher_is_better else "worse"
 

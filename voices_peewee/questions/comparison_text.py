@@ -66,10 +66,10 @@ def verdict(of: Comparison, names: tuple[str, str] = ("A", "B")) -> str:
 def _identical(of: Comparison) -> str:
     unit = of.metric_unit
     if not of.mean_difference:
-        return f"identical: all {of.n} {of.unit}s have the same value from both"
+        return f"identical: all {of.n:,} {of.unit}s have the same value from both"
     return (
         f"identical differences: B - A = {signed(of.mean_difference, unit)} {unit}".rstrip()
-        + f" in each of {of.n} {of.unit}s, which says nothing about others"
+        + f" in each of {of.n:,} {of.unit}s, which is no certainty"
     )
 
 
@@ -87,7 +87,7 @@ def certainty(of: Comparison) -> list[str]:
 
 
 def _few(of: Comparison) -> list[str]:
-    if of.n == 0 or (of.n >= FEW and of.verdict != "unclear"):
+    if of.n == 0 or (of.n >= FEW and (of.identical or of.verdict != "unclear")):
         return []
     noun = f"{of.unit}s" if of.n != 1 else of.unit
     said = [f"few {of.unit}s: {of.n}"] if of.n < FEW else [f"{of.n:,} {noun}"]

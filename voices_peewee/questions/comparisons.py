@@ -145,8 +145,9 @@ class Comparisons:
     def _notes(self) -> list[str]:
         some = self._any
         percent = f"{some.confidence * 100:g} %"
+        counted = sum(pair.p_value is not None for pair in self.pairs.values())
         notes = [
-            f"{percent} intervals are single ones (Student's t); p is Holm's, of {len(self)} pairs",
+            f"{percent} intervals are single ones (Student's t); p is Holm's, of {counted} pairs",
             "* told apart",
         ]
         if self.letters:

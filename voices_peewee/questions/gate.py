@@ -74,6 +74,11 @@ class Gate:
     def _remarks(self, pair: Comparison) -> Iterator[str]:
         if self.fail_if_worse is not None and pair.n and pair.worse_by is None:
             yield f"one {pair.unit} has no interval: {pair.b} is not shown to be worse"
+        if pair.identical and pair.mean_difference:
+            yield (
+                f"all {pair.n:,} differences between {pair.a} and {pair.b} are identical: "
+                "judged is the one there is, which is no certainty"
+            )
 
 
 def _margin(pair: Comparison, margin: float) -> str:
@@ -82,4 +87,4 @@ def _margin(pair: Comparison, margin: float) -> str:
 
 def _worse(pair: Comparison) -> str:
     low, high = (signed(end, pair.metric_unit) for end in pair.worse_by or ())
-    return f"worse by {low} to {high}"
+    return f"worse by {low}" if pair.identical else f"worse by {low} to {high}"

@@ -122,8 +122,8 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 class Estimate(NamedTuple):
     """The mean of so many units; ``low`` … ``high`` and ``p`` by the same Student's t.
 
-    ``identical`` says that all units have one value, so that the interval has no width. What
-    the number of units does not allow is None.
+    ``identical`` says that all units have one value: the interval has no width, which is no
+    certainty, and there is no p-value. What the number of units does not allow is None.
     """
 
     n: int
@@ -148,10 +148,8 @@ def _estimate(
     values: Sequence[float], n: int, center: float, error: float, freedom: int, confidence: float
 ) -> Estimate:
     largest = max(abs(min(values)), abs(max(values)))
-    if max(values) - min(values) <= _SAME * largest:
-        return Estimate(n, center, center, center, 0.0 if center else None, identical=True)
-    if not error:  # values that are not the same, and whose clusters are
-        return Estimate(n, center, center, center, 0.0 if center else None)
+    if not error or max(values) - min(values) <= _SAME * largest:
+        return Estimate(n, center, center, center, identical=True)
     margin = t_quantile((1 + confidence) / 2, freedom) * error
     return Estimate(n, center, center - margin, center + margin, t_p(center / error, freedom))
 

@@ -90,8 +90,8 @@ _SCORE: Final = ("number", "", None, True)
 _ERROR: Final = ("number", "", None, False)
 _COST: Final = False  # less is better
 
-_METRICS: Final = (
-    # The columns of model_performance.
+# The columns of model_performance: of a stem, and of a whole run.
+_STEM_METRICS: Final = (
     Term(
         *("si_snri", "SI-SNRi", *_DB, ("si_snr_i", "sisnri")),
         "Improvement of the scale-invariant signal-to-noise ratio, in dB; higher is better.",
@@ -100,6 +100,9 @@ _METRICS: Final = (
         *("sdri", "SDRi", *_DB, ("sdr_i", "sdr_imp")),
         "Improvement of the signal-to-distortion ratio, in dB; higher is better.",
     ),
+)
+# What is the whole run's, however many outputs it has.
+_RUN_METRICS: Final = (
     Term(
         *("cpu_usage", "CPU", "percent", "%", (0, 1e9), _COST, ("cpu",)),
         "CPU time in percent of one core.",
@@ -116,7 +119,8 @@ _METRICS: Final = (
         *("real_time_factor", "RTF", "number", "", (0, 1e15), _COST, ("rtf",)),
         "Processing time ÷ duration of the audio; below 1 is faster than live.",
     ),
-    # Well-known metrics in additional_metrics.
+)
+_OTHER_METRICS: Final = (  # well-known ones of additional_metrics
     Term("si_sdr", "SI-SDR", *_DB, ("sisdr",)),
     Term("si_sdri", "SI-SDRi", *_DB, ("si_sdr_imp", "sisdri")),
     Term("si_snr", "SI-SNR", *_DB, ("sisnr",)),
@@ -181,10 +185,10 @@ _METRICS: Final = (
     Term("gpu_memory_mb", "GPU memory", "megabytes", "MB", None, False),
 )
 
-METRIC_COLUMNS: Final = tuple(term.name for term in _METRICS[:6])
-RUN_LEVEL: Final = METRIC_COLUMNS[2:]  # what is the whole run's, however many outputs it has
-COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_METRICS[:6])}
-METRICS: Final = {term.name: term for term in _METRICS}
+RUN_LEVEL: Final = tuple(term.name for term in _RUN_METRICS)
+METRIC_COLUMNS: Final = (*(term.name for term in _STEM_METRICS), *RUN_LEVEL)
+COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_STEM_METRICS, *_RUN_METRICS)}
+METRICS: Final = {term.name: term for term in (*_STEM_METRICS, *_RUN_METRICS, *_OTHER_METRICS)}
 
 
 def describe(name: str, kind: str = "text") -> Shown:
@@ -201,7 +205,7 @@ def spelled(name: str) -> str:
 
 _SPELLINGS: Final = {
     spelling: term.name
-    for term in _METRICS
+    for term in METRICS.values()
     for spelling in (term.name, spelled(term.title), *term.spellings)
 }
 

@@ -1,0 +1,88 @@
+"""The report: what it says, and what no name of a record can do to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support.cli_tools import run
+from support.measured import measure
+
+from voices_peewee import DatabaseManager
+from voices_peewee.errors import ExportError
+
+AUDIO = Path(__file__).parents[2] / "examples" / "audio"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def test_it_says_which_model_to_take_and_is_the_same_twice(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """The same rows give the same bytes, with the answer, pictures, failures; no address."""
+    for shift, model in enumerate(("a:1", "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    measure(db, "a:1", {"/mix/x.wav": "failed"})
+    page = db.report(tmp_path / "one.html").read_text("utf-8")
+    assert page == db.report(tmp_path / "two.html").read_text("utf-8")
+    assert "c:1 has the highest mean SI-SNRi" in page
+    assert page.count("<svg") == 3
+    assert "http:" not in page
+    assert "https:" not in page
+    with pytest.raises(ExportError):
+        db.report(tmp_path / "one.html")
+
+
+def test_hostile_names_are_text(db: DatabaseManager, tmp_path: Path) -> None:
+    """A model or recording whose name is markup stays a name."""
+    measure(db, HOSTILE, {f"/mix/{HOSTILE}": 1.0, "/mix/2.wav": 2.0})
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    assert "<img" not in page
+    assert page.count("</script>") == 1
+
+
+def test_an_empty_record(path: Path, tmp_path: Path) -> None:
+    """The command writes a page of an empty record too, which says so."""
+    with DatabaseManager(path).initialize():
+        pass
+    out = tmp_path / "r.html"
+    assert run("--db", path, "report", "-o", out) == (0, f"{out}\n", "")
+    assert "No successful run here has a value" in out.read_text("utf-8")
+
+
+def test_players_are_links_or_put_into_the_page(db: DatabaseManager, tmp_path: Path) -> None:
+    """A recording plays from its link, from the page, or not at all where there is no room."""
+    path = shutil.copy(AUDIO / "bob.wav", tmp_path / "a b <1>.wav")
+    measure(db, "a:1", {str(path): 1.0})
+    page = db.report(tmp_path / "link.html").read_text("utf-8")
+    assert 'src="a%20b%20%3C1%3E.wav"' in page
+    page = db.report(tmp_path / "embed.html", embed=True).read_text("utf-8")
+    assert 'src="data:audio/flac;base64,' in page
+    page = db.report(tmp_path / "small.html", embed=True, max_size=1).read_text("utf-8")
+    assert "too large: a b &lt;1&gt;.wav" in page
+    assert "<audio" not in page
+    assert "<audio" not in db.report(tmp_path / "no.html", audio=False).read_text("utf-8")
+
+
+@pytest.mark.once
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+def test_in_a_browser(db: DatabaseManager, tmp_path: Path) -> None:
+    """Chromium shows it on a phone without an error, a request or scrolling sideways."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    for shift, model in enumerate((HOSTILE, "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    address = db.report(tmp_path / "r.html").as_uri()
+    said: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 900}, color_scheme="dark")
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("request", lambda request: said.append(request.url))
+        page.goto(address, wait_until="load")
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        assert page.locator("svg").count() == 3
+        browser.close()
+    assert said == [address]

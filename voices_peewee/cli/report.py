@@ -1,0 +1,69 @@
+"""The command that writes a page to send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voices_peewee.cli.common import command, pass_manager, write_path
+from voices_peewee.cli.output import where_option
+from voices_peewee.cli.questions import metric_options, run_options
+from voices_peewee.cli.values import time_bounds
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+
+
+@command(example="voices report -o report.html --no-audio")
+@click.argument("words", nargs=-1, metavar="[QUERY]...")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Where the page goes.",
+)
+@metric_options
+@click.option("--by", default="", metavar="FIELDS", help="Conditions, such as metadata.room.")
+@click.option("--baseline", metavar="A", help="Compare all others with this model.")
+@click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
+@click.option("--no-audio", is_flag=True, help="No players.")
+@click.option(
+    "--max-size", type=float, default=20, metavar="MB", help="With --embed.  [default: 20]"
+)
+@run_options
+@where_option
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@pass_manager
+def report(
+    manager: DatabaseManager,
+    words: tuple[str, ...],
+    where: tuple[str, ...],
+    output: Path,
+    by: str,
+    max_size: float,
+    since: str | None,
+    until: str | None,
+    *,
+    no_audio: bool,
+    **asked: Any,
+) -> None:
+    """Write one page to send: tables, pictures and players.
+
+    The page is one HTML file and asks nothing of the network. Sounds are links to the files,
+    unless they are put into it.
+    """
+    with manager:
+        done = manager.report(
+            output,
+            by=tuple(filter(None, by.split(","))),
+            where=(*words, *where),
+            audio=not no_audio,
+            max_size=round(max_size * 1e6),
+            **time_bounds(since, until),
+            **asked,
+        )
+    write_path(done)

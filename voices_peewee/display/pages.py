@@ -1,0 +1,91 @@
+"""Pages that stand alone: one file with its style and script, and no request to anywhere."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from voices_peewee.errors import ExportError, MissingExtraError
+from voices_peewee.rendering.plain import KINDS, cell, printable
+from voices_peewee.rendering.table import heading
+from voices_peewee.upkeep.whole_files import file_errors, whole_file
+
+try:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+except ImportError as error:
+    raise MissingExtraError("writing a page", "report") from error
+
+_HERE: Final = Path(__file__).parent
+
+
+def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
+    """Return a page of ``templates/NAME.html``, with ``static/NAME.css`` and ``NAME.js`` in it.
+
+    Whatever is put in is escaped, and one line of harmless text.
+
+    Args:
+        name: The page.
+        context: What it is about.
+        media: Where sounds may come from, as a Content-Security-Policy says it; none if empty.
+    """
+    style, script = (_read(f"static/{name}.{kind}") for kind in ("css", "js"))
+    policy = "; ".join(
+        [
+            "default-src 'none'; base-uri 'none'; form-action 'none'",
+            f"style-src {_hash(style)}; script-src {_hash(script)}",
+            *([f"media-src {media}"] if media else []),
+        ]
+    )
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_harmless,
+    )
+    environment.filters |= {"cell": _cell, "heading": heading, "json": script_json}
+    environment.tests["right"] = lambda column: KINDS.get(column.kind, KINDS["text"]).right
+    parts = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}  # noqa: S704 - the package's own files
+    return environment.get_template(f"{name}.html").render(**context, **parts)
+
+
+def script_json(value: object) -> Markup:
+    """Return a value as JSON that ends no ``<script>``, whatever texts are in it."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(text)  # noqa: S704 - escaped above
+
+
+def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
+    """Write a page whole or not at all; return its path.
+
+    Raises:
+        ExportError: There is a file already, or the folder is missing or refuses writes.
+        DatabaseFullError: The disk is full.
+    """
+    with file_errors(ExportError, path), whole_file(path, overwrite=overwrite, mode=0o666) as part:
+        part.write_text(text, "utf-8", newline="\n")
+    return path
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _harmless(value: object) -> object:
+    return value if isinstance(value, Markup) else printable(value)
+
+
+def _cell(value: object, column: Any) -> str:
+    return cell(column.kind, value)
