@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell the tests' modules, and the programs that they start, which engine it is."""
+    """Tell the tests' modules, and the programs that they start, which engine it is.
+
+    A shell that starts the tests in the background leaves Ctrl-C ignored, in programs too.
+    """
     os.environ["VOICES_TEST_ENGINE"] = str(config.getoption("--engine"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
