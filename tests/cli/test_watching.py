@@ -99,6 +99,14 @@ def test_the_dead_do_not_keep_a_watch_alive(path: Path) -> None:
     assert done == (0, "0 of 1 done, 0 failed, 1 of dead processes\n", "")
 
 
+@pytest.mark.parametrize("interval", ["nan", "inf", "-1"])
+def test_an_interval_is_a_time_to_wait(path: Path, interval: str) -> None:
+    """What is no time to wait is one sentence."""
+    message = f"an interval is of 0 to 86,400 s, not {float(interval)!r}"
+    done = run("--db", path, "status", "--watch", "--interval", interval)
+    assert done == (1, "", f"Error: {message}\n")
+
+
 def test_json_is_an_object_a_look(path: Path) -> None:
     """For a program each look is a line of JSON."""
     done = run("--db", path, "status", "--watch", "--json")

@@ -44,8 +44,8 @@ _VALUES: Final = {
     "kind": ("recording", "stem", "voice"),
 }
 _RECORDED: Final = {
-    **dict.fromkeys(("speaker",), "speakers"),
-    **dict.fromkeys(("model",), "models"),
+    "speaker": "speakers",
+    "model": "models",
     **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
     **dict.fromkeys(("tag", "tags"), "tags"),
     **dict.fromkeys(("file_format", "format"), "formats"),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     backed_up,
     command,
@@ -22,7 +21,13 @@ from voices_peewee.cli.common import (
     write_path,
     yes_option,
 )
-from voices_peewee.cli.output import View, list_options
+from voices_peewee.cli.output import (
+    View,
+    list_options,
+    model_option,
+    operation_option,
+    param_option,
+)
 from voices_peewee.cli.values import assignments, split_model
 from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
@@ -65,27 +70,12 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @command(example="voices status")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
-@click.option(
-    "--operation",
-    metavar="OP",
-    shell_complete=completion.operations,
-    help="With --watch: only this operation; needed with PATHs.",
-)
-@click.option(
-    "--model",
-    metavar="MODEL",
-    shell_complete=completion.models,
-    help="With --watch: only by this model: demucs, or demucs:4.0.",
-)
-@click.option(
-    "--param",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="With PATHs: one parameter; may be given several times.",
-)
+@operation_option("With --watch: only this operation; needed with PATHs.")
+@model_option("With --watch: only by this model")
+@param_option("With PATHs: one parameter")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=float,
     default=2.0,
     metavar="SECONDS",
     help="With --watch: how often to look.  [default: 2]",
@@ -117,9 +107,8 @@ def status(
         if param and not paths:
             raise click.UsageError("--param needs PATHs")
         asked = {**split_model(model), "parameters": assignments(param, "--param")}
-        _watch(
-            manager, paths, as_json=as_json, operation_type=operation, **asked, interval=interval
-        )
+        asked |= {"operation_type": operation, "interval": interval}
+        _watch(manager, paths, as_json=as_json, **asked)
         return
     if paths or operation or model or param:
         raise click.UsageError("PATHs, --operation, --model and --param need --watch")

@@ -21,7 +21,13 @@ from voices_peewee.cli.common import (
     say_exported,
     yes_option,
 )
-from voices_peewee.cli.output import View, filter_options, list_options, state_options
+from voices_peewee.cli.output import (
+    View,
+    filter_options,
+    list_options,
+    speaker_option,
+    state_options,
+)
 from voices_peewee.cli.values import assignments
 
 if TYPE_CHECKING:
@@ -35,12 +41,7 @@ _DUPLICATES_TOLD: Final = 10
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--speaker",
-    metavar="SPEAKER",
-    shell_complete=completion.speakers,
-    help="Whose voice they hold: a name, or id:3.",
-)
+@speaker_option("Whose voice they hold: a name, or id:3.")
 @click.option(
     "--metadata",
     metavar="KEY=VALUE",
@@ -98,12 +99,7 @@ def add_files(
 )
 @click.option("--remove-metadata", metavar="KEY", multiple=True, help="A value to forget.")
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
-@click.option(
-    "--speaker",
-    metavar="SPEAKER",
-    shell_complete=completion.speakers,
-    help="Whose voice it holds: a name, or id:3.",
-)
+@speaker_option("Whose voice it holds: a name, or id:3.")
 @click.option("--no-speaker", is_flag=True, help="Take the speaker from it.")
 @pass_manager
 def update_file(

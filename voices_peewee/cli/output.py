@@ -185,6 +185,35 @@ def options(*each: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def speaker_option(about: str, **more: Any) -> Callable[[F], F]:
+    """Return the option that names a speaker."""
+    return click.option(
+        "--speaker", metavar="SPEAKER", shell_complete=completion.speakers, help=about, **more
+    )
+
+
+def model_option(about: str, **more: Any) -> Callable[[F], F]:
+    """Return the option that names a model."""
+    about = f"{about}: demucs, or demucs:4.0."
+    return click.option(
+        "--model", metavar="MODEL", shell_complete=completion.models, help=about, **more
+    )
+
+
+def operation_option(about: str, *names: str, **more: Any) -> Callable[[F], F]:
+    """Return the option that names an operation."""
+    complete = completion.operations
+    return click.option(
+        "--operation", *names, metavar="OP", shell_complete=complete, help=about, **more
+    )
+
+
+def param_option(about: str) -> Callable[[F], F]:
+    """Return the option that gives settings."""
+    about = f"{about}; may be given several times."
+    return click.option("--param", metavar="KEY=VALUE", multiple=True, help=about)
+
+
 def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
@@ -228,13 +257,7 @@ where_option = click.option(
 )
 
 filter_options = options(
-    click.option(
-        "--speaker",
-        metavar="SPEAKER",
-        multiple=True,
-        shell_complete=completion.speakers,
-        help="Of this speaker: a name, or id:3.",
-    ),
+    speaker_option("Of this speaker: a name, or id:3.", multiple=True),
     click.option(
         "--tag",
         metavar="TAG",
@@ -242,20 +265,8 @@ filter_options = options(
         shell_complete=completion.tags,
         help="Of speakers with this tag.",
     ),
-    click.option(
-        "--model",
-        metavar="MODEL",
-        multiple=True,
-        shell_complete=completion.models,
-        help="Of this model: demucs, or demucs:4.0.",
-    ),
-    click.option(
-        "--operation",
-        metavar="OP",
-        multiple=True,
-        shell_complete=completion.operations,
-        help="Of this operation: voice_separation.",
-    ),
+    model_option("Of this model", multiple=True),
+    operation_option("Of this operation: voice_separation.", multiple=True),
     since_options,
 )
 

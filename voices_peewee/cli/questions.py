@@ -11,7 +11,14 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
-from voices_peewee.cli.output import options, since_options, where_option
+from voices_peewee.cli.output import (
+    model_option,
+    operation_option,
+    options,
+    since_options,
+    speaker_option,
+    where_option,
+)
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
@@ -22,9 +29,15 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
 
+_PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
+direction_option = click.option(
+    "--higher-is-better/--lower-is-better",
+    default=None,
+    help="The direction of a metric where it is not known.",
+)
 metric_options = options(
     click.option(
         "--metric",
@@ -33,26 +46,17 @@ metric_options = options(
         shell_complete=completion.metrics,
         help="[default: si_snri]",
     ),
-    click.option(
-        "--higher-is-better/--lower-is-better",
-        default=None,
-        help="The direction of a metric where it is not known.",
-    ),
+    direction_option,
+)
+baseline_option = click.option(
+    "--baseline",
+    metavar="A",
+    shell_complete=completion.models,
+    help="Compare all others with this one, not every pair.",
 )
 run_options = options(
-    click.option(
-        "--operation",
-        "operation_type",
-        metavar="OP",
-        shell_complete=completion.operations,
-        help="Only this operation.",
-    ),
-    click.option(
-        "--speaker",
-        metavar="SPEAKER",
-        shell_complete=completion.speakers,
-        help="Only recordings of this speaker: an id or a name.",
-    ),
+    operation_option("Only this operation.", "operation_type"),
+    speaker_option("Only recordings of this speaker: a name, or id:3."),
     since_options,
 )
 style_options = options(
@@ -81,12 +85,7 @@ style_options = options(
     help="The means of two groupings as a table.",
 )
 @click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
-@click.option(
-    "--model",
-    metavar="MODEL",
-    shell_complete=completion.models,
-    help="Only this model: demucs, or demucs:4.0.",
-)
+@model_option("Only this model")
 @run_options
 @where_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
@@ -195,12 +194,7 @@ def _bar(share: float) -> str:
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
 )
-@click.option(
-    "--baseline",
-    metavar="A",
-    shell_complete=completion.models,
-    help="Compare all others with this one, not every pair.",
-)
+@baseline_option
 @click.option(
     "--fail-if-worse",
     type=float,
@@ -274,7 +268,7 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
 
 
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")
-@click.argument("kind", shell_complete=completion.one_of("distribution", "paired", "scatter"))
+@click.argument("kind", shell_complete=completion.one_of(*_PLOTS))
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=completion.models)
 @click.option(
     "--output",
@@ -299,11 +293,7 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
     help="What a scatter is against: duration, sample_rate, channels, file_size or a metric.  "
     "[default: duration]",
 )
-@click.option(
-    "--higher-is-better/--lower-is-better",
-    default=None,
-    help="The direction of a metric where it is not known.",
-)
+@direction_option
 @run_options
 @where_option
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")

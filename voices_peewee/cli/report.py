@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, write_path
 from voices_peewee.cli.output import where_option
-from voices_peewee.cli.questions import metric_options, run_options
+from voices_peewee.cli.questions import baseline_option, metric_options, run_options
 from voices_peewee.cli.values import time_bounds
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @command(example="voices report -o report.html --no-audio")
-@click.argument("words", nargs=-1, metavar="[QUERY]...")
+@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words)
 @click.option(
     "--output",
     "-o",
@@ -27,12 +28,22 @@ if TYPE_CHECKING:
     help="Where the page goes.",
 )
 @metric_options
-@click.option("--by", default="", metavar="FIELDS", help="Conditions, such as metadata.room.")
-@click.option("--baseline", metavar="A", help="Compare all others with this model.")
+@click.option(
+    "--by",
+    default="",
+    metavar="FIELDS",
+    shell_complete=completion.groupings,
+    help="Conditions, such as metadata.room.",
+)
+@baseline_option
 @click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
 @click.option("--no-audio", is_flag=True, help="No players.")
 @click.option(
-    "--max-size", type=float, default=20, metavar="MB", help="With --embed.  [default: 20]"
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=20,
+    metavar="MB",
+    help="How large the page may get, with --embed.  [default: 20]",
 )
 @run_options
 @where_option
@@ -44,7 +55,7 @@ def report(
     where: tuple[str, ...],
     output: Path,
     by: str,
-    max_size: float,
+    max_size: int,
     since: str | None,
     until: str | None,
     *,
@@ -62,7 +73,7 @@ def report(
             by=tuple(filter(None, by.split(","))),
             where=(*words, *where),
             audio=not no_audio,
-            max_size=round(max_size * 1e6),
+            max_size=max_size * 1_000_000,
             **time_bounds(since, until),
             **asked,
         )

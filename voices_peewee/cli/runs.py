@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, plural, say, write_path
 from voices_peewee.cli.output import (
     View,
     filter_options,
     list_options,
-    options,
+    model_option,
+    operation_option,
+    param_option,
     since_options,
+    speaker_option,
     state_options,
     where_option,
 )
@@ -75,25 +77,9 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--operation",
-    required=True,
-    metavar="OP",
-    shell_complete=completion.operations,
-    help="What is to be done.",
-)
-@click.option(
-    "--model",
-    metavar="MODEL",
-    shell_complete=completion.models,
-    help="By which model: demucs, or demucs:4.0.",
-)
-@click.option(
-    "--param",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="One parameter; may be given several times.",
-)
+@operation_option("What is to be done.", required=True)
+@model_option("By which model")
+@param_option("One parameter")
 @where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
@@ -167,26 +153,9 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 
 @command(example="voices failures --since -7d")
-@options(
-    click.option(
-        "--model",
-        metavar="MODEL",
-        shell_complete=completion.models,
-        help="Only this model: demucs, or demucs:4.0.",
-    ),
-    click.option(
-        "--operation",
-        metavar="OP",
-        shell_complete=completion.operations,
-        help="Only this operation: voice_separation.",
-    ),
-    click.option(
-        "--speaker",
-        metavar="SPEAKER",
-        shell_complete=completion.speakers,
-        help="Only of this speaker: a name, or id:3.",
-    ),
-)
+@model_option("Only this model")
+@operation_option("Only this operation: voice_separation.")
+@speaker_option("Only of this speaker: a name, or id:3.")
 @since_options
 @where_option
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +11,11 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.database.store import FileKey, Store
+from voices_peewee.display.sounds import NOT_HERE, NOT_PLAYED, PLAYED, data_uri
 from voices_peewee.errors import AudioError
 from voices_peewee.rendering.table import html_lines
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 
-# What browsers play, by suffix; for anything else they show a dead control.
-PLAYED: Final = {
-    ".aac": "audio/aac",
-    ".flac": "audio/flac",
-    ".m4a": "audio/mp4",
-    ".mp3": "audio/mpeg",
-    ".ogg": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".wav": "audio/wav",
-    ".webm": "audio/webm",
-}
 _ROOM: Final = 30_000_000  # bytes of sound that a notebook takes, all together
 
 
@@ -43,8 +32,8 @@ class Sound:
         above = f"<strong>{html_lines(self.label)}</strong>{html_lines(self.path)}"
         if self.note:
             return above + html_lines(self.note)
-        kind, data = PLAYED[Path(self.path).suffix.lower()], b64encode(self.data).decode()
-        return f'{above}<audio controls src="data:{kind};base64,{data}"></audio>'
+        source = data_uri(PLAYED[Path(self.path).suffix.lower()], self.data)
+        return f'{above}<audio controls src="{source}"></audio>'
 
 
 class Player(tuple[Sound, ...]):
@@ -98,9 +87,9 @@ def _label(speaker: Any, model: Any, version: Any, si_snri: Any, sdri: Any) -> s
 def _sound(label: str, path: str, room: int) -> Sound:
     try:
         if not Path(path).is_file():
-            return Sound(label, path, note="there is no such file here")
+            return Sound(label, path, note=NOT_HERE)
         if Path(path).suffix.lower() not in PLAYED:
-            return Sound(label, path, note="browsers do not play this format")
+            return Sound(label, path, note=NOT_PLAYED)
         if (size := Path(path).stat().st_size) > room:
             note = f"left out: it would make the notebook {size / 1e6:.1f} MB larger"
             return Sound(label, path, note=note)

@@ -14,29 +14,25 @@ import peewee as pw
 from voices_peewee._version import __version__
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.display import svg
-from voices_peewee.display.pages import page, write_page
+from voices_peewee.display.pages import drawn, page, write_page
 from voices_peewee.display.plot_data import metric_axis, model_order
 from voices_peewee.display.report_sounds import Card, cards, embedded, linked
-from voices_peewee.errors import MissingExtraError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparison import Comparison, compare
-from voices_peewee.questions.counted import Group, differing, read_groups
+from voices_peewee.questions.comparisons import Comparisons
+from voices_peewee.questions.counted import Group, differing
 from voices_peewee.questions.failures import failures
-from voices_peewee.questions.fields import find_fields
-from voices_peewee.questions.leaderboard import Leaderboard, leaderboard
-from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
+from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
+from voices_peewee.questions.selection import Runs, find_metric, model_label
 from voices_peewee.rendering.plain import number, show, signed
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
-try:
-    from markupsafe import Markup
-except ImportError as error:
-    raise MissingExtraError("writing a page", "report") from error
-
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from voices_peewee.database.store import Store
 
 _ALL_PAIRS: Final = 6  # models that are compared with each other; more only with the best
@@ -98,19 +94,14 @@ class _Report:
         self.metric = find_metric(store, asked.metric, higher_is_better=asked.higher_is_better)
         self.axis = metric_axis(self.metric)
         self.direction: dict[str, Any] = {"higher_is_better": asked.higher_is_better, "runs": runs}
-        self.board: Leaderboard = leaderboard(store, self.metric.name, **self.direction)
-        groups = read_groups(store, self.metric, find_fields("model"), runs)
-        by_key = {group.key: group for group in groups}
-        self.groups: list[Group] = [by_key[row.key] for row in self.board]
+        self.board, self.groups = ranked_groups(store, self.metric.name, **self.direction)
         self.ranked = [group for group in self.groups if group.values]
-        places = {model: place for place, model in enumerate(model_order())}
-        self.colours = {
-            model_label(*group.key): places.get(model_label(*group.key), 0) for group in groups
-        }
+        self.colours = {model: place for place, model in enumerate(model_order())}
 
     def context(self) -> dict[str, Any]:
         """Return what the page needs, sounds aside."""
-        pairs = self.pairs()
+        found = self.compared()
+        pairs = list(found.pairs.values()) if isinstance(found, Comparisons) else [*found]
         return {
             "version": __version__,
             "name": Path(self.store.label).name,
@@ -127,7 +118,7 @@ class _Report:
             "notes": list(dict.fromkeys(note for pair in pairs for note in pair.notes)),
             "paired": self.paired(pairs[0]) if pairs else None,
             "pair_of": pairs[0] if pairs else None,
-            "ranks": self.ranks(),
+            "ranks": self.ranks(found) if isinstance(found, Comparisons) else None,
             "conditions": [self.condition(name) for name in self.asked.by],
             "failures": self.failures(),
             "settings": self.settings(),
@@ -187,14 +178,16 @@ class _Report:
     def strip(self) -> Markup | None:
         """Return the picture of the leaderboard."""
         rows = [
-            svg.Row(row.labels[0], self.colours[row.labels[0]], group.values, row.low, row.high)
+            svg.Row(
+                row.labels[0], self.colours.get(row.labels[0], 0), group.values, row.low, row.high
+            )
             for row, group in zip(self.board, self.groups, strict=True)
             if group.values
         ][:_MODELS]
-        return Markup(svg.strip(rows, self.axis.label, self.metric.unit)) if rows else None  # noqa: S704 - it escapes
+        return drawn(svg.strip(rows, self.axis.label, self.metric.unit)) if rows else None
 
-    def pairs(self) -> list[Comparison]:
-        """Return the comparisons: of the baseline or the best with each other, or all pairs."""
+    def compared(self) -> Comparisons | list[Comparison]:
+        """Compare all pairs of models, or the baseline or the best with each other one."""
         kinds = [group.key[0] for group in self.ranked]
         models = {
             model_label(kind, version): (kind, version or ("" if kinds.count(kind) > 1 else None))
@@ -210,7 +203,7 @@ class _Report:
             return []
         how: dict[str, Any] = {"metric": self.metric.name, "baseline": baseline, **self.direction}
         found = compare(self.store, *models.values(), **how)
-        return [found] if isinstance(found, Comparison) else list(found.pairs.values())
+        return [found] if isinstance(found, Comparison) else found
 
     def paired(self, pair: Comparison) -> Markup | None:
         """Return the picture of one pair."""
@@ -220,7 +213,7 @@ class _Report:
         colours = tuple(self.colours.get(name, 6) for name in (pair.a, pair.b))
         if colours[0] % svg.COLOURS == colours[1] % svg.COLOURS:
             colours = (colours[0], colours[0] + 1)
-        return Markup(  # noqa: S704 - it escapes
+        return drawn(
             svg.paired(
                 points,
                 (pair.a, pair.b),
@@ -230,19 +223,13 @@ class _Report:
             )
         )
 
-    def ranks(self) -> Markup | None:
-        """Return the picture of mean ranks of three models and more."""
-        groups = self.ranked[:_MODELS]
-        common = set.intersection(*(set(group.recordings) for group in groups)) if groups else set()
-        if len(groups) < 3 or not common:
-            return None
-        told = {row.labels[0]: row.letters or "" for row in self.board}
-        means = mean_ranks(groups, common, self.metric)
+    def ranks(self, found: Comparisons) -> Markup | None:
+        """Return the picture of mean ranks, where every pair was compared."""
         rows = [
-            svg.Rank(label, self.colours[label], rank, told[label])
-            for label, rank in zip((model_label(*one.key) for one in groups), means, strict=True)
+            svg.Rank(model, self.colours.get(model, 0), mean, found.letters[model])
+            for model, mean in found.ranks.means.items()
         ]
-        return Markup(svg.ranks(rows, len(common)))  # noqa: S704 - it escapes
+        return drawn(svg.ranks(rows, found.ranks.n)) if rows else None
 
     def condition(self, name: str) -> Any:
         """Return the means by a field and the model."""
@@ -306,25 +293,6 @@ def _covered(pairs: Sequence[Comparison]) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         yield pair.a, comparison_text.covered(pair.a, pair.coverage_a)
         yield pair.b, comparison_text.covered(pair.b, pair.coverage_b)
-
-
-def mean_ranks(groups: Sequence[Group], common: set[int], metric: Metric) -> list[float]:
-    """Return each group's mean rank on recordings that all have; 1 is the best, ties share."""
-    sign = -1 if metric.higher_is_better else 1
-    columns = [
-        [
-            sign * value
-            for recording, value in zip(group.recordings, group.values, strict=True)
-            if recording in common
-        ]
-        for group in groups
-    ]
-    totals = [0.0] * len(groups)
-    for values in zip(*columns, strict=True):
-        for place, value in enumerate(values):
-            below, same = sum(one < value for one in values), values.count(value)
-            totals[place] += below + (same + 1) / 2
-    return [total / len(common) for total in totals]
 
 
 def without_folders(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from urllib.parse import quote
 
 import peewee as pw
 
-from voices_peewee.display.player import PLAYED
-from voices_peewee.display.sounds import as_flac
+from voices_peewee.display.sounds import NOT_HERE, NOT_PLAYED, PLAYED, as_flac, data_uri
 from voices_peewee.errors import ExportError
 from voices_peewee.questions.selection import Metric, Runs, model_label
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from voices_peewee.questions.counted import Group
 
 _WORST: Final = 2
-_NOT_HERE: Final = "there is no such file here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ def linked(found: Sequence[Card], folder: Path) -> list[Card]:
 
 def _linked(sound: Sound, folder: Path) -> Sound:
     if not Path(sound.path).is_file():
-        return replace(sound, note=_NOT_HERE)
+        return replace(sound, note=NOT_HERE)
     try:
         way = os.path.relpath(sound.path, folder)
     except ValueError as error:
@@ -167,12 +164,12 @@ def _embedded(sound: Sound) -> Sound:
     path = Path(sound.path)
     try:
         if not path.is_file():
-            return replace(sound, note=_NOT_HERE)
+            return replace(sound, note=NOT_HERE)
         kind = PLAYED.get(path.suffix.lower())
         smaller = as_flac(path) if kind in (None, "audio/wav") else None
         if smaller is None and kind is None:
-            return replace(sound, note="browsers do not play this format")
+            return replace(sound, note=NOT_PLAYED)
         data, kind = (path.read_bytes(), kind) if smaller is None else (smaller, "audio/flac")
     except OSError as error:
         return replace(sound, note=f"the file cannot be read: {error.strerror}")
-    return replace(sound, source=f"data:{kind};base64,{b64encode(data).decode()}")
+    return replace(sound, source=data_uri(str(kind), data))

@@ -1,9 +1,30 @@
-"""Sounds as bytes for a page, by PyAV (the extra ``audio``)."""
+"""Sounds for a page: what browsers play, and a file's sound as bytes."""
 
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from pathlib import Path
+from typing import Final
+
+# What browsers play, by suffix; for anything else they show a dead control.
+PLAYED: Final = {
+    ".aac": "audio/aac",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".wav": "audio/wav",
+    ".webm": "audio/webm",
+}
+NOT_HERE: Final = "there is no such file here"
+NOT_PLAYED: Final = "browsers do not play this format"
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Return bytes as an address that holds them."""
+    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 def as_flac(path: Path) -> bytes | None:

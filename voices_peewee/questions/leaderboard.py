@@ -270,6 +270,21 @@ def leaderboard(
     runs: Runs,
 ) -> Leaderboard:
     """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
+    how: dict[str, Any] = {"higher_is_better": higher_is_better, "common": common}
+    board, _ = ranked_groups(store, metric, by=by, runs=runs, **how)
+    return board if limit is None else board[: max(0, limit)]
+
+
+def ranked_groups(
+    store: Store,
+    metric: str,
+    *,
+    by: str | Sequence[str] = "model",
+    higher_is_better: bool | None = None,
+    common: bool = False,
+    runs: Runs,
+) -> tuple[Leaderboard, list[Group]]:
+    """Return a leaderboard, and the groups of its rows."""
     fields = find_fields(by)
     with store.snapshot(), no_full_collection:
         found = find_metric(store, metric, higher_is_better=higher_is_better)
@@ -291,14 +306,15 @@ def leaderboard(
         notes, told = [*notes, told], {}
     notes += [_SAME] if told else []
     rows = [replace(row, letters=told.get(place)) for place, (row, _) in enumerate(ranked)]
-    return Leaderboard(
-        tuple(rows if limit is None else rows[: max(0, limit)]),
+    board = Leaderboard(
+        tuple(rows),
         found.name,
         found.unit,
         found.higher_is_better,
         tuple(one.name for one in fields),
         tuple(notes),
     )
+    return board, [group for _, group in ranked]
 
 
 def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> LeaderboardRow:

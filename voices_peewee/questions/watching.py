@@ -15,6 +15,7 @@ from voices_peewee.questions.pending import pending
 from voices_peewee.records.sources import LOOKUP, locate
 from voices_peewee.runs.process import is_alive, is_here
 
+MOST_PATIENT: Final = 86_400  # s between two looks
 # A look may take this part of the time between two looks.
 _SHARE: Final = 0.1
 _OPEN: Final = """SELECT history.run_id, recording.original_path, history.process,
