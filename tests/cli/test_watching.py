@@ -76,7 +76,10 @@ def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:
     assert worker.communicate(timeout=30)[0] == ""
     first, *_, last = done.out.splitlines()
     assert first == f"0 of 1 done, 0 failed, 1 running ({os.uname().nodename}:{worker.pid})"
-    assert re.fullmatch(r"[78] of [89] done, [01] failed, [\d,]+ an hour", last)
+    found = re.fullmatch(r"(\d) of (\d) done, ([01]) failed, [\d,]+ an hour", last)
+    assert found is not None  # how many ended before the first look depends on the machine
+    done_well, total, failed = map(int, found.groups())
+    assert done_well + failed == total > 1
 
 
 def test_where_nothing_is_left_a_watch_ends_at_once(path: Path) -> None:

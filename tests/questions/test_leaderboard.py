@@ -430,3 +430,23 @@ def test_one_leaderboard_inside_a_transaction_sees_what_it_wrote(db: DatabaseMan
         assert db.leaderboard()[0].n == 1
         measure(db, A, {"/other.wav": 2.0})
     assert db.leaderboard()[0].n == 2
+
+
+def test_times_of_parts_and_of_blocks_are_not_mixed_in_silence(db: DatabaseManager) -> None:
+    """Where some runs time their parts (run.timing()) and others do not, a time's table says so."""
+    for model in ("demucs", "svoice"):
+        with db.track("/mix/1.wav", "separation", model_type=model) as run:
+            if model == "demucs":
+                with run.timing():
+                    pass
+            run.log(si_snri=1.0)
+    said = (
+        "processing_time of 1 of 2 runs is that of their timed parts (run.timing()), "
+        "of the others that of their whole blocks"
+    )
+    assert said in db.leaderboard("processing_time").notes
+    found = db.compare("demucs", "svoice", metric="processing_time")
+    assert said in found.notes
+    assert said in str(found)
+    assert said not in db.leaderboard().notes
+    assert said not in db.leaderboard("processing_time", model_type="demucs").notes

@@ -96,7 +96,11 @@ class _Report:
         self.direction: dict[str, Any] = {"higher_is_better": asked.higher_is_better, "runs": runs}
         self.board, self.groups = ranked_groups(store, self.metric.name, **self.direction)
         self.ranked = [group for group in self.groups if group.values]
-        self.colours = {model: place for place, model in enumerate(model_order())}
+        self._places = {model: place for place, model in enumerate(model_order())}
+
+    def colour(self, model: str) -> int:
+        """Return the place of a model among all, which is its colour in every picture."""
+        return self._places.get(model, 0)
 
     def context(self) -> dict[str, Any]:
         """Return what the page needs, sounds aside."""
@@ -178,9 +182,7 @@ class _Report:
     def strip(self) -> Markup | None:
         """Return the picture of the leaderboard."""
         rows = [
-            svg.Row(
-                row.labels[0], self.colours.get(row.labels[0], 0), group.values, row.low, row.high
-            )
+            svg.Row(row.labels[0], self.colour(row.labels[0]), group.values, row.low, row.high)
             for row, group in zip(self.board, self.groups, strict=True)
             if group.values
         ][:_MODELS]
@@ -210,7 +212,7 @@ class _Report:
         if not pair.pairs:
             return None
         points = [(one.a, one.b) for one in pair.pairs]
-        colours = tuple(self.colours.get(name, 6) for name in (pair.a, pair.b))
+        colours = tuple(map(self.colour, (pair.a, pair.b)))
         if colours[0] % svg.COLOURS == colours[1] % svg.COLOURS:
             colours = (colours[0], colours[0] + 1)
         return drawn(
@@ -226,7 +228,7 @@ class _Report:
     def ranks(self, found: Comparisons) -> Markup | None:
         """Return the picture of mean ranks, where every pair was compared."""
         rows = [
-            svg.Rank(model, self.colours.get(model, 0), mean, found.letters[model])
+            svg.Rank(model, self.colour(model), mean, found.letters[model])
             for model, mean in found.ranks.means.items()
         ]
         return drawn(svg.ranks(rows, found.ranks.n)) if rows else None

@@ -6,17 +6,18 @@ from bisect import bisect_left, bisect_right
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from itertools import combinations
-from operator import itemgetter
+from operator import and_, itemgetter, or_
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.errors import QueryError
-from voices_peewee.questions import comparison_text
+from voices_peewee.questions import comparison_text, remarks
 from voices_peewee.questions.comparisons import Comparisons
 from voices_peewee.questions.counted import (
     Source,
+    conditions,
     coverage,
     differing,
     names_of_speakers,
@@ -213,7 +214,10 @@ def compare(
         by_speaker = unit == "speaker"
         read = [read_side(source, found, side, runs, by_speaker=by_speaker) for side in sides]
         in_question = len(set().union(*(side.paths for side in read)))
-        question = _Question(found, unit, confidence, names_of_speakers(store), in_question)
+        of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
+        chosen = [*conditions(store, runs), reduce(or_, of_sides)]
+        clocks = tuple(remarks.of_clocks(source, found, chosen))
+        question = _Question(found, unit, confidence, names_of_speakers(store), in_question, clocks)
         labels = [side.label for side in sides]
         places = combinations(range(len(sides)), 2)
         answers = [
@@ -242,6 +246,7 @@ class _Question(NamedTuple):
     confidence: float
     names: Mapping[Any, str]
     in_question: int
+    notes: tuple[str, ...]
 
     def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
         """Return the comparison of two sides."""
@@ -287,7 +292,7 @@ class _Question(NamedTuple):
             coverage_b=coverage(b.states, self.in_question),
             lost=len(a.stems) - common,
             gained=len(b.stems) - common,
-            notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b))),
+            notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b)), *self.notes),
             of_units=partial(self._pairs, paths, units),
             matched=units,
         )
@@ -319,4 +324,4 @@ def _counted_out(paired: Paired) -> Iterable[str]:
 def _pooled(*sides: tuple[str, Sided]) -> Iterable[str]:
     for label, side in sides:
         if names := differing(side.parameters):
-            yield f"{label} pools runs whose parameters differ: {', '.join(names)}"
+            yield remarks.pools(label, names)

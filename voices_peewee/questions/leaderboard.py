@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.questions.counted import Group, Key, differing, names_of_speakers, read_groups
+from voices_peewee.questions import remarks
+from voices_peewee.questions.counted import (
+    Group,
+    Key,
+    Source,
+    conditions,
+    names_of_speakers,
+    read_groups,
+)
 from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
@@ -291,16 +299,22 @@ def ranked_groups(
         groups = read_groups(store, found, fields, runs)
         empty = [group.key for group in groups if not group.values]
         if common:
-            shared = read_groups(store, found, fields, runs, only=_common(groups))
+            shared = read_groups(store, found, fields, runs, only=remarks.in_common(groups))
             by_key = {group.key: group for group in shared}
             groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
+        clocks = [*remarks.of_clocks(Source(store), found, conditions(store, runs))]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
     ranked = [(_row(fields, group, names), group) for group in groups]
     ranked.sort(key=lambda pair: _rank(pair[0], found))
-    notes = [*_pooled(ranked, fields), *_uneven(groups, fields, common=common)]
-    if common and (without := [row for row, group in ranked if group.key in empty]):
-        labels = ", ".join(" ".join(row.labels) for row in without)
-        notes.append(f"no recording has a value from: {labels}")
+    labels = [" ".join(row.labels) for row, _ in ranked]
+    notes = [
+        *remarks.of_settings(labels, [group for _, group in ranked], fields),
+        *remarks.of_recordings(groups, fields, common=common),
+        *clocks,
+    ]
+    if common and empty:
+        without = [" ".join(row.labels) for row, group in ranked if group.key in empty]
+        notes.append(f"no recording has a value from: {', '.join(without)}")
     told = _letters([group for _, group in ranked], fields)
     if isinstance(told, str):
         notes, told = [*notes, told], {}
@@ -344,51 +358,11 @@ def _rank(row: LeaderboardRow, metric: Metric) -> tuple[bool, float, list[tuple[
     return row.mean is None, -value if metric.higher_is_better else value, names
 
 
-def _common(groups: Sequence[Group]) -> frozenset[int]:
-    """Return the recordings that all groups with values have a value of."""
-    kept = [set(group.recordings) for group in groups if group.values]
-    return frozenset(set.intersection(*kept) if kept else ())
-
-
 def _kept_to_common(group: Group, shared: Group | None) -> Group:
     """Return what a group has of the common recordings, and what became of all of its own."""
     kept = shared or Group(group.key)
     kept.in_question, kept.states = group.in_question, group.states
     return kept
-
-
-def _pooled(
-    ranked: Sequence[tuple[LeaderboardRow, Group]], fields: Sequence[Field]
-) -> Iterator[str]:
-    """Say where a group pools several settings, and what differs between the groups."""
-    chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
-    inside: set[str] = set()
-    for row, group in ranked:
-        names = [name for name in differing(group.parameters) if name not in chosen]
-        inside.update(names)
-        if names:
-            yield f"{' '.join(row.labels)} pools runs whose parameters differ: {', '.join(names)}"
-    between = differing([text for _, group in ranked for text in sorted(group.parameters)])
-    others = [name for name in between if name not in inside | chosen]
-    if len(ranked) > 1 and others:
-        yield f"parameters that differ between the groups: {', '.join(others)}"
-
-
-def _uneven(groups: Sequence[Group], fields: Sequence[Field], *, common: bool) -> Iterator[str]:
-    """Say where the groups were measured on different recordings."""
-    measured = [group for group in groups if group.values]
-    if any(one.of_recording for one in fields) or len(groups) < 2:
-        return
-    if common:
-        count = len(measured[0].values) if measured else 0
-        yield f"only the recordings that all have a value of: {count:,}"
-    elif any(group.recordings != measured[0].recordings for group in measured[1:]):
-        least, most = (end(len(group.values) for group in measured) for end in (min, max))
-        counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
-        yield (
-            f"measured on different recordings ({counts}); "
-            f"all have {len(_common(measured)):,} of them, to which --common (common=True) keeps"
-        )
 
 
 def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str] | str:

@@ -1,0 +1,79 @@
+"""What a reader of an answer has to know: pooled settings, other recordings, other clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import peewee as pw
+
+from voices_peewee.questions.counted import Group, Source, differing
+from voices_peewee.questions.fields import Field
+from voices_peewee.questions.selection import Metric
+from voices_peewee.schema.models import ProcessingHistory
+
+_TIMES: Final = frozenset({"processing_time", "real_time_factor", "cpu_usage"})
+_TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
+
+
+def pools(label: str, names: Sequence[str]) -> str:
+    """Say that what is called so pools several settings."""
+    return f"{label} pools runs whose parameters differ: {', '.join(names)}"
+
+
+def of_settings(
+    labels: Sequence[str], groups: Sequence[Group], fields: Sequence[Field]
+) -> Iterator[str]:
+    """Say where a group pools several settings, and what differs between the groups."""
+    chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
+    inside: set[str] = set()
+    for label, group in zip(labels, groups, strict=True):
+        names = [name for name in differing(group.parameters) if name not in chosen]
+        inside.update(names)
+        if names:
+            yield pools(label, names)
+    between = differing([text for group in groups for text in sorted(group.parameters)])
+    others = [name for name in between if name not in inside | chosen]
+    if len(groups) > 1 and others:
+        yield f"parameters that differ between the groups: {', '.join(others)}"
+
+
+def of_recordings(
+    groups: Sequence[Group], fields: Sequence[Field], *, common: bool
+) -> Iterator[str]:
+    """Say where the groups were measured on different recordings."""
+    measured = [group for group in groups if group.values]
+    if any(one.of_recording for one in fields) or len(groups) < 2:
+        return
+    if common:
+        count = len(measured[0].values) if measured else 0
+        yield f"only the recordings that all have a value of: {count:,}"
+    elif any(group.recordings != measured[0].recordings for group in measured[1:]):
+        least, most = (end(len(group.values) for group in measured) for end in (min, max))
+        counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
+        yield (
+            f"measured on different recordings ({counts}); "
+            f"all have {len(in_common(measured)):,} of them, to which --common (common=True) keeps"
+        )
+
+
+def in_common(groups: Sequence[Group]) -> frozenset[int]:
+    """Return the recordings that all groups with values have a value of."""
+    kept = [set(group.recordings) for group in groups if group.values]
+    return frozenset(set.intersection(*kept) if kept else ())
+
+
+def of_clocks(source: Source, metric: Metric, conditions: Sequence[Any]) -> Iterator[str]:
+    """Say where some runs measured their timed parts, and others all of their block."""
+    if metric.name not in _TIMES:
+        return
+    run = ProcessingHistory.run_id
+    timed = pw.Case(None, [(_TIMED.value == 1, run)])
+    columns = [pw.fn.COUNT(one.distinct()) for one in (run, timed)]
+    chosen = [*conditions, ProcessingHistory.success, metric.is_number]
+    ((every, some),) = source.rows(source.select(columns, chosen))
+    if 0 < some < every:
+        yield (
+            f"{metric.name} of {some:,} of {every:,} runs is that of their timed parts "
+            "(run.timing()), of the others that of their whole blocks"
+        )
