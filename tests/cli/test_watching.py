@@ -15,6 +15,7 @@ import pytest
 from support.cli_tools import PROGRAM, program, run, terminal, usage
 
 from voices_peewee import DatabaseManager, ProcessingHistory
+from voices_peewee.errors import InvalidValueError
 from voices_peewee.runs.process import process_facts
 
 
@@ -108,6 +109,13 @@ def test_an_interval_is_a_time_to_wait(path: Path, interval: str) -> None:
     message = f"an interval is of 0 to 86,400 s, not {float(interval)!r}"
     done = run("--db", path, "status", "--watch", "--interval", interval)
     assert done == (1, "", f"Error: {message}\n")
+
+
+def test_parameters_are_of_sources(db: DatabaseManager) -> None:
+    """Settings are asked about with sources only: of runs that go on, all count."""
+    with pytest.raises(InvalidValueError) as caught:
+        db.watch(parameters={"shifts": 2})
+    assert str(caught.value) == "parameters are asked about only with sources"
 
 
 def test_json_is_an_object_a_look(path: Path) -> None:

@@ -117,13 +117,15 @@ class QuestionMethods(HasStore):
             interval: Between two looks, in seconds.
 
         Raises:
-            InvalidValueError: ``operation_type`` is missing beside ``sources``, the interval
-                is no time to wait, or what ``pending`` refuses.
+            InvalidValueError: ``operation_type`` is missing beside ``sources``, ``parameters``
+                stand without them, the interval is no time to wait, or what ``pending`` refuses.
         """
         from voices_peewee.questions.watching import MOST_PATIENT, watch
 
         if sources is not None and not operation_type:
             raise InvalidValueError("a run needs an operation_type")
+        if sources is None and parameters:
+            raise InvalidValueError("parameters are asked about only with sources")
         if not 0 <= interval <= MOST_PATIENT:
             raise InvalidValueError(f"an interval is of 0 to {MOST_PATIENT:,} s, not {interval!r}")
         return watch(

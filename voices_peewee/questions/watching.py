@@ -79,10 +79,15 @@ def watch(
     sources: Iterable[str] | None,
     *,
     interval: float,
+    parameters: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Progress]:
     """Yield how far it is at once and after each interval, until nothing is left."""
-    look = _Runs(store, **settings) if sources is None else _Sources(store, sources, **settings)
+    look = (
+        _Runs(store, **settings)
+        if sources is None
+        else _Sources(store, sources, parameters=parameters, **settings)
+    )
     begun, before, calm = time.monotonic(), None, 0
     while True:
         start = time.monotonic()
@@ -154,7 +159,6 @@ class _Runs:
         operation_type: str | None = None,
         model_type: str | None = None,
         model_version: str | None = None,
-        **_: Any,
     ) -> None:
         self._store = store
         self._wanted = (operation_type, model_type, model_version)
