@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,15 @@ def tab(path: Path, line: str) -> list[str]:
         ("voices run-migrations --to 001", ["001_initial"]),
         ("voices list-history stat", ["status:"]),
         ("voices list-history status:f", ["status:failed"]),
-        ("voices list history ^status:failed,u", ["^status:failed,unfinished"]),
+        pytest.param(
+            "voices list history ^status:failed,u",
+            ["^status:failed,unfinished"],
+            marks=pytest.mark.xfail(
+                version("click") == "8.2.0",
+                reason="click 8.2.0 loses what stands behind a command of a group",
+                strict=True,
+            ),
+        ),
         ("voices list-files kind:st", ["kind:stem"]),
         ("voices list-history model:demucs,s", ["model:demucs,svoice"]),
         ("voices list-performance metrics.pe", ["metrics.pesq_wb:"]),
