@@ -10,11 +10,38 @@ from support.cli_tools import run
 from support.measured import measure
 
 from voices_peewee import DatabaseManager
+from voices_peewee.display.report import without_folders
 from voices_peewee.errors import ExportError
 
 AUDIO = Path(__file__).parents[2] / "examples" / "audio"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize("name", ["voices.db", "mix.wav", "-", "report"])
+def test_only_a_page_is_written(db: DatabaseManager, tmp_path: Path, name: str) -> None:
+    """No record and no recording is replaced by a page, with overwrite either."""
+    target = tmp_path / "out" / name
+    target.parent.mkdir()
+    target.write_bytes(b"here")
+    with pytest.raises(ExportError) as caught:
+        db.report(target, overwrite=True)
+    assert str(caught.value) == f"export {str(target)!r}: a report ends in .html"
+    assert target.read_bytes() == b"here"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cannot open /home/me/mix/1.wav", "cannot open …/1.wav"),
+        ("no file '/home/my name/Kunde Meier/x.wav'", "no file '…/x.wav'"),
+        ('File "C:\\Users\\me, too\\x.py", line 3', 'File "…/x.py", line 3'),
+        ("12 dB/octave, and/or", "12 dB/octave, and/or"),
+    ],
+)
+def test_folders_stay_at_home(text: str, said: str) -> None:
+    """Paths in an error are names only."""
+    assert without_folders(text) == said
 
 
 def test_it_says_which_model_to_take_and_is_the_same_twice(

@@ -97,7 +97,8 @@ def status(
 
     With --watch: what of the PATHs is done, failed, running and by whom, how fast, and how long
     the rest takes, until each is done or has failed; without PATHs the runs that end meanwhile,
-    until none goes on. Ctrl-C ends it.
+    until none goes on. As with pending, a run counts whose model and parameters are just these.
+    Ctrl-C ends it.
     """
     from voices_peewee.cli.output import write_facts, write_json
 

@@ -140,7 +140,7 @@ class DisplayMethods(HasStore):
         The same rows give the same bytes, and the page asks nothing of the network.
 
         Args:
-            path: Where the page goes.
+            path: Where the page goes; it ends in ``.html``.
             metric: What models are judged by.
             by: Fields whose conditions are shown, such as ``metadata.room``.
             baseline: A model that all others are compared with.
@@ -161,7 +161,7 @@ class DisplayMethods(HasStore):
             NotFoundError: There is no such speaker.
             AmbiguousNameError: Several speakers have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
-            ExportError: The page cannot be written there.
+            ExportError: The path does not end in .html, or cannot be written.
             MissingExtraError: Jinja2 is not installed.
         """
         from pathlib import Path

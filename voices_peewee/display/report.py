@@ -17,6 +17,7 @@ from voices_peewee.display import svg
 from voices_peewee.display.pages import drawn, page, write_page
 from voices_peewee.display.plot_data import metric_axis, model_order
 from voices_peewee.display.report_sounds import Card, cards, embedded, linked
+from voices_peewee.errors import ExportError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparisons import Comparisons
@@ -42,6 +43,7 @@ _ERRORS: Final = 10
 _TRACE: Final = 60  # lines of a traceback, the last ones
 _SETTINGS: Final = 5  # values of a parameter that are named
 _PATH: Final = re.compile(r"""(?:\b[A-Za-z]:|(?<![\w/\\.]))[/\\](?:[^\s'"<>|:;,()]+[/\\])+""")
+_QUOTED: Final = re.compile(r"""(["'])(?:[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)\1""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Asked:
 
 def report(store: Store, path: Path, asked: Asked, *, overwrite: bool) -> Path:
     """Write a report as ``DatabaseManager.report`` does."""
+    if path.suffix.lower() not in (".html", ".htm"):  # so that no record or recording is replaced
+        raise ExportError(path, "a report ends in .html")
     target = Path(os.path.abspath(path))
     return write_page(path, report_page(store, asked, target.parent), overwrite=overwrite)
 
@@ -123,7 +127,7 @@ class _Report:
             "paired": self.paired(pairs[0]) if pairs else None,
             "pair_of": pairs[0] if pairs else None,
             "ranks": self.ranks(found) if isinstance(found, Comparisons) else None,
-            "conditions": [self.condition(name) for name in self.asked.by],
+            "conditions": [self.condition(name) for name in self.asked.by if name != "model"],
             "failures": self.failures(),
             "settings": self.settings(),
             "unit": self.metric.unit,
@@ -299,7 +303,7 @@ def _covered(pairs: Sequence[Comparison]) -> Iterator[tuple[str, str]]:
 
 def without_folders(text: str) -> str:
     """Return a text whose paths are names only: people's folders stay at home."""
-    return _PATH.sub("…/", text)
+    return _PATH.sub("…/", _QUOTED.sub(r"\1…/\2\1", text))
 
 
 def _values(group: Group, name: str) -> str:

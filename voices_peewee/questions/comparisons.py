@@ -172,6 +172,8 @@ def _cell(pair: Comparison | None) -> str | None:
     mark = "*" if pair.better else ""
     if pair.low is None:
         return signed(pair.mean_difference, unit)
+    if pair.identical:
+        return f"{signed(pair.mean_difference, unit)} (identical)"
     interval = f"({signed(pair.low, unit)} to {signed(pair.high, unit)})"
     return f"{signed(pair.mean_difference, unit)}{mark} {interval}"
 
