@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.cli_tools import run, terminal, usage
+from support.data_sets import KALDI, write_files
 
 from voices_peewee import (
     DatabaseManager,
@@ -132,7 +133,7 @@ def test_nothing_is_added_when_the_words_are_wrong(
     """Wrong options are found before a file is read."""
     expected = f"Error: {message}\n"
     if code == 2:
-        expected = usage("voices add-files", "[OPTIONS] PATH...", message)
+        expected = usage("voices add-files", "[OPTIONS] [PATH]...", message)
     assert run("--db", studio, "add-files", folder, *args) == (code, "", expected)
     with DatabaseManager(studio) as db:
         assert len(db.get_all(ProcessedFile)) == 1
@@ -218,3 +219,53 @@ def test_progress_is_for_terminals(path: Path, folder: Path) -> None:
     assert "Adding" in seen
     assert f"Error: cannot read {str(folder / 'bad.wav')!r}: it is not audio" in seen
     assert seen.splitlines()[-1].endswith("2 added, 1 failed")
+
+
+def test_add_files_of_a_manifest(path: Path, tmp_path: Path) -> None:
+    """A manifest's recordings are added, and what was left out is told."""
+    write_files(tmp_path / "tt", KALDI)
+    run("--db", path, "init")
+    told = (
+        "note: 1 left out: a command, which is not run\n"
+        "note: 1 left out: a place in an archive\n"
+        "note: 2 files not there; the manifest's word is taken\n"
+        "kaldi: 2 added, 2 new speakers\n"
+    )
+    args = ["add-files", "--manifest", tmp_path / "tt", "--path-map", "/d=/e"]
+    assert run("--db", path, *args) == (0, "", told)
+    assert file(path).original_path == "/e/mix/utt_a.wav"
+    assert run("--db", path, *args, "--manifest-format", "kaldi").err.endswith("2 unchanged\n")
+
+
+def test_bad_manifest_lines_are_told(path: Path, tmp_path: Path) -> None:
+    """Each bad line is named, nothing is written, and the exit status is 1."""
+    write_files(tmp_path, {"m.csv": "ID,wav\n1\n2,/a.wav\n3\n"})
+    run("--db", path, "init")
+    place = repr(str(tmp_path / "m.csv"))
+    reason = "the header has 2 columns, and this record has 1"
+    told = (
+        f"bad: {place}, line 2: {reason}\nbad: {place}, line 4: {reason}\n"
+        f"Error: {place}, line 2: {reason}; and 1 more bad record\n"
+    )
+    assert run("--db", path, "add-files", "--manifest", tmp_path / "m.csv") == (1, "", told)
+    with DatabaseManager(path) as db:
+        assert db.get_all(ProcessedFile) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "name files or folders, or a manifest with --manifest"),
+        (
+            ["--manifest", "m.csv", "a.wav"],
+            "--manifest stands for itself: no PATH, --speaker, --metadata or --exact",
+        ),
+        (["a.wav", "--path-map", "/a=/b"], "--manifest-format and --path-map need --manifest"),
+        (["--manifest", "m.csv", "--path-map", "/a"], "--path-map takes OLD=NEW, not '/a'"),
+    ],
+    ids=["nothing", "both", "map alone", "no map"],
+)
+def test_manifest_usage(path: Path, args: list[str], message: str) -> None:
+    """What a manifest cannot stand beside is an error of usage."""
+    wanted = usage("voices add-files", "[OPTIONS] [PATH]...", message)
+    assert run("--db", path, "add-files", *args) == (2, "", wanted)

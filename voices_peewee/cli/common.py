@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_TOLD: Final = 20  # sentences of one kind: bad records, conflicts
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
 _INTERRUPTED: Final = 130
 # A function of that name would hide a builtin, or cannot be.
@@ -295,6 +296,13 @@ export_to_option = click.option(
     "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
 )
 
+path_map_option = click.option(
+    "--path-map",
+    metavar="OLD=NEW",
+    multiple=True,
+    help="Folders that are elsewhere here; may be given several times.",
+)
+
 
 def say(message: str) -> None:
     """Write a sentence for people to stderr."""
@@ -305,6 +313,14 @@ def say_exported(path: str | None) -> None:
     """Write to stderr where what is deleted now was written first."""
     if path is not None:
         say(f"what goes is in {path!r}")
+
+
+def say_some(kind: str, sentences: Sequence[str], count: int, *, many: str = "") -> None:
+    """Write the first of many sentences to stderr, and how many more there are."""
+    for sentence in sentences[:_TOLD]:
+        say(f"{kind}: {sentence}")
+    if count > _TOLD:
+        say(f"… and {count - _TOLD:,} more {many or kind}")
 
 
 def plural(count: int, noun: str) -> str:

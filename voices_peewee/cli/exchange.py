@@ -15,6 +15,7 @@ from voices_peewee.cli.common import (
     plural,
     progress_bar,
     say,
+    say_some,
     write,
     write_path,
 )
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.exchange.merging import Imported
 
-_TOLD: Final = 20  # bad records or conflicts
 _STATES: Final = {
     "added": "added",
     "same": "same",
@@ -109,7 +109,7 @@ def import_(
                 list(files), table=table, dry_run=dry_run, on_progress=progress
             )
     except InputError as error:
-        _say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
         raise
     _say(done)
 
@@ -117,7 +117,8 @@ def import_(
 def _say(done: Imported) -> None:
     for note in done.notes:
         say(f"note: {note}")
-    _say_some("conflict", done.conflicts, sum(one.conflicts for one in done.tables.values()))
+    conflicts = sum(one.conflicts for one in done.tables.values())
+    say_some("conflict", done.conflicts, conflicts, many="conflicts")
     for table, counts in done.tables.items():
         states = {words: getattr(counts, state) for state, words in _STATES.items()}
         if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
@@ -127,13 +128,6 @@ def _say(done: Imported) -> None:
         say(f"{plural(done.changed, 'record')} {would}imported")
     else:
         say("nothing would be imported" if would else "nothing to import")
-
-
-def _say_some(kind: str, sentences: list[str], count: int) -> None:
-    for sentence in sentences[:_TOLD]:
-        say(f"{kind}: {sentence}")
-    if count > _TOLD:
-        say(f"… and {count - _TOLD:,} more {'conflicts' if kind == 'conflict' else kind}")
 
 
 @command(example="voices serve --port 8001 --open")

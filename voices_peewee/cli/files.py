@@ -15,10 +15,13 @@ from voices_peewee.cli.common import (
     counted,
     export_to_option,
     pass_manager,
+    path_map_option,
     plural,
+    progress_bar,
     say,
     say_error,
     say_exported,
+    say_some,
     yes_option,
 )
 from voices_peewee.cli.output import (
@@ -28,7 +31,8 @@ from voices_peewee.cli.output import (
     speaker_option,
     state_options,
 )
-from voices_peewee.cli.values import assignments
+from voices_peewee.cli.values import assignments, roots
+from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -40,7 +44,14 @@ _DUPLICATES_TOLD: Final = 10
 
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--manifest", metavar="FILE", help="A data set's list of recordings.")
+@click.option(
+    "--manifest-format",
+    type=click.Choice(("librimix", "speechbrain", "hf", "kaldi", "lhotse")),
+    help="What it is.  [default: as its content says]",
+)
+@path_map_option
 @speaker_option("Whose voice they hold: a name, or id:3.")
 @click.option(
     "--metadata",
@@ -53,6 +64,9 @@ _DUPLICATES_TOLD: Final = 10
 def add_files(
     manager: DatabaseManager,
     paths: tuple[str, ...],
+    manifest: str | None,
+    manifest_format: str | None,
+    path_map: tuple[str, ...],
     speaker: str | None,
     metadata: tuple[str, ...],
     *,
@@ -62,7 +76,16 @@ def add_files(
 
     A file that is recorded already is updated if it has changed. Files that cannot be read
     are named, the others are kept, and the exit status is 1.
+
+    FILE is a manifest of LibriMix, SpeechBrain, Hugging Face (metadata.csv or .jsonl), Lhotse,
+    or a folder with Kaldi's wav.scp; its references and speakers are recorded too.
     """
+    _check_manifest(paths, manifest, others=bool(speaker or metadata or exact))
+    if manifest is not None:
+        _add_manifest(manager, manifest, manifest_format, roots(path_map))
+        return
+    if manifest_format or path_map:
+        raise click.UsageError("--manifest-format and --path-map need --manifest")
     outcomes: Counter[str] = Counter()
 
     def failed(error: AudioError) -> None:
@@ -87,6 +110,36 @@ def add_files(
     say(", ".join(said) or "no audio files found")
     if outcomes["failed"]:
         click.get_current_context().exit(1)
+
+
+def _check_manifest(paths: tuple[str, ...], manifest: str | None, *, others: bool) -> None:
+    """Refuse files beside a manifest, and neither of them."""
+    if manifest is None and not paths:
+        raise click.UsageError("name files or folders, or a manifest with --manifest")
+    if manifest is not None and (paths or others):
+        raise click.UsageError(
+            "--manifest stands for itself: no PATH, --speaker, --metadata or --exact"
+        )
+
+
+def _add_manifest(
+    manager: DatabaseManager, path: str, form: str | None, path_map: dict[str, str]
+) -> None:
+    try:
+        with manager, progress_bar("Adding") as progress:
+            done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
+    except InputError as error:
+        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        raise
+    for note in done.notes:
+        say(f"note: {note}")
+    if done.absent:
+        say(f"note: {plural(done.absent, 'file')} not there; the manifest's word is taken")
+    counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
+    said = [f"{count:,} {state}" for state, count in counts.items() if count]
+    if done.speakers:
+        said.append(plural(done.speakers, "new speaker"))
+    say(f"{done.format}: {', '.join(said) or 'nothing to add'}")
 
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")

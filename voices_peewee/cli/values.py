@@ -95,3 +95,18 @@ def split_model(text: str | None) -> dict[str, Any]:
         return {}
     model, colon, version = text.rpartition(":")
     return {"model_type": model, "model_version": version} if colon else {"model_type": version}
+
+
+def roots(texts: Sequence[str]) -> dict[str, str]:
+    """Read the ``OLD=NEW`` texts of ``--path-map``.
+
+    Raises:
+        click.UsageError: One has no ``=``, or nothing stands on a side of it.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not old or not new:
+            raise click.UsageError(printable(f"--path-map takes OLD=NEW, not {text!r}"))
+        found[old] = new
+    return found

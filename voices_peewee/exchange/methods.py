@@ -10,9 +10,11 @@ from voices_peewee.database.store import HasStore
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey
+    from voices_peewee.exchange.adding import AddedManifest
     from voices_peewee.exchange.export import Exported, Progress, Target
     from voices_peewee.exchange.merging import Imported
     from voices_peewee.exchange.reading import Input
+    from voices_peewee.records.roots import Roots
     from voices_peewee.schema.models import BaseModel
 
 
@@ -100,6 +102,42 @@ class ExchangeMethods(HasStore):
         return import_records(
             self.store, source, table=table, dry_run=dry_run, on_progress=on_progress
         )
+
+    def add_manifest(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,  # noqa: A002 - what the option is called
+        *,
+        path_map: Roots | None = None,
+        on_progress: Progress | None = None,
+    ) -> AddedManifest:
+        """Record what a data set's manifest names: recordings, references and speakers.
+
+        The manifest is read whole before anything is written. A file that is there is read as
+        ``add_audio`` does; of others the manifest's word is taken. Adding it again changes
+        nothing. References go to ``metadata["references"]``, by speaker; the id to
+        ``metadata["id"]``.
+
+        Args:
+            path: A manifest, or the folder that holds it.
+            format: ``librimix``, ``speechbrain``, ``hf``, ``kaldi`` or ``lhotse``; None is told
+                by the content.
+            path_map: The folders that paths in it lie in here, by those they have there.
+            on_progress: Called with the recordings done and in all.
+
+        Returns:
+            How many recordings were ``added``, ``updated`` and ``unchanged``, how many files are
+            ``absent``, the number of new ``speakers``, and ``notes`` on what was left out.
+
+        Raises:
+            InputError: It cannot be read or told, or an entry is bad, of which ``problems`` has
+                all; nothing was written.
+            QueryError: There is no such format.
+            AmbiguousNameError: Several speakers have a name that it has.
+        """
+        from voices_peewee.exchange.adding import add_manifest
+
+        return add_manifest(self.store, path, form=format, path_map=path_map, progress=on_progress)
 
     def delete(
         self, instance: BaseModel, *, export_to: str | os.PathLike[str] | None = None

@@ -83,7 +83,7 @@ class _Opener(NamedTuple):
         # Before it is opened: closing it would drop the locks that this process holds on it.
         if is_open_here(path):
             raise InputError(path, "it is this database itself")
-        stream = _open_file(path)
+        stream = open_file(path)
         try:
             if _head(stream) != _SQLITE:
                 size = os.fstat(stream.fileno()).st_size
@@ -139,7 +139,12 @@ def _binary(stream: Any) -> BufferedReader:
     return BufferedReader(BytesIO(text))
 
 
-def _open_file(path: str) -> BufferedReader:
+def open_file(path: str) -> BufferedReader:
+    """Open a regular file.
+
+    Raises:
+        InputError: It is missing, unreadable, or no regular file.
+    """
     try:
         # Looked at first: opening a named pipe that nobody writes to would block for ever.
         if stat.S_ISREG(Path(path).stat().st_mode):
