@@ -41,11 +41,16 @@ def _is_open(connection: sqlite3.Connection) -> bool:
 
 def identity(path: str | os.PathLike[str]) -> Identity | None:
     """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
     try:
-        facts = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
     except (OSError, ValueError):  # a name with NUL is no file
         return None
-    return facts.st_dev, facts.st_ino
 
 
 def is_open_here(path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still, size_of
-from voices_peewee.database.forks import Connection, forks, identity
+from voices_peewee.database.forks import Connection, forks, identity, status
 from voices_peewee.database.wording import Translated, code_of
 from voices_peewee.errors import DatabaseError
 
@@ -120,7 +120,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def __init__(self, database: str, *, timeout: float) -> None:
         self._token = object()
         self._forked = False
-        self._real = os.path.realpath(database)
+        real = os.path.realpath(database)
+        self._wal, self._shm = f"{real}-wal", f"{real}-shm"
         self._wal_allowed = WAL_LIMIT
         self._state: Any
         super().__init__(
@@ -180,27 +181,28 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""
         self._use_wal()
-        self._require_file()
-        super().begin(lock_type)
-        self.connection().begun = True
+        connection: Connection = self.connection()
+        self._require_file(connection)
+        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+            connection.execute(f"BEGIN {lock_type or 'IMMEDIATE'}")
+        connection.begun = True
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
         self._use_wal()
-        self._require_transaction()
-        self._require_file()
+        self._require_file(self._require_transaction())
 
-    def _require_file(self) -> None:
+    def _require_file(self, connection: Connection) -> None:
         """Refuse files that are not those that were opened; empty a WAL that has grown."""
-        connection, wal, shm = self.connection(), f"{self._real}-wal", f"{self._real}-shm"
         if connection.sidecars is None:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
-            connection.sidecars = identity(wal), identity(shm)
+            connection.sidecars = identity(self._wal), identity(self._shm)
         if connection.file != identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
-        if connection.sidecars != (identity(wal), identity(shm)):
+        wal = status(self._wal)
+        if connection.sidecars != (wal and (wal.st_dev, wal.st_ino), identity(self._shm)):
             raise DatabaseError(self.database, _BARED)
-        if not connection.in_transaction and size_of(wal) > self._wal_allowed:
+        if wal and wal.st_size > self._wal_allowed and not connection.in_transaction:
             self._checkpoint(connection)
 
     def _checkpoint(self, connection: Connection) -> None:
@@ -215,7 +217,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
-        self._wal_allowed = WAL_LIMIT + size_of(f"{self._real}-wal")
+        self._wal_allowed = WAL_LIMIT + size_of(self._wal)
 
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
@@ -225,11 +227,12 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
             self._is_wal = True
 
-    def _require_transaction(self) -> None:
+    def _require_transaction(self) -> Connection:
         """Refuse to go on in a transaction that SQLite has undone: that would write half of it."""
-        connection = self.connection()
+        connection: Connection = self.connection()
         if connection.begun and not connection.in_transaction:
             raise DatabaseError(self.database, _UNDONE)
+        return connection
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; none runs in a transaction that was undone."""
@@ -250,9 +253,10 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
 
     def commit(self) -> None:
         """Commit, if the transaction was not undone."""
-        self._require_transaction()
-        self.connection().begun = False
-        super().commit()
+        connection = self._require_transaction()
+        connection.begun = False
+        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+            connection.execute("COMMIT")
 
     def rollback(self) -> None:
         """Roll back what SQLite has not undone itself: its error is the one to be seen."""

@@ -53,23 +53,26 @@ FileKey = int | str | os.PathLike[str] | ProcessedFile
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("__weakref__", "_block", "_giving", "_make", "_store", "_was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
 
     def __init__(
-        self, store: Store, make: Callable[[], AbstractContextManager[Any]], giving: T
+        self, store: Store, giving: T, block: AbstractContextManager[Any] | None = None
     ) -> None:
-        self._store, self._make, self._giving = store, make, giving
+        self._store, self._giving, self._block = store, giving, block
 
     def __enter__(self) -> T:
-        self._was_idle = self._store.is_settled()
+        store = self._store
+        self._was_idle = store.is_settled()
         if self._was_idle:
-            self._store.outermost[threading.get_ident()] = weakref.ref(self)
+            store.outermost[threading.get_ident()] = weakref.ref(self)
         try:
-            self._block = self._make()
+            if self._block is None:
+                database = store.database
+                self._block = database.transaction() if self._was_idle else database.atomic()
             self._block.__enter__()
         except BaseException as error:
             self._undo()
-            self._store.translate(error)
+            store.translate(error)
             raise
         return self._giving
 
@@ -79,8 +82,9 @@ class _Block(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        block: Any = self._block
         try:
-            self._block.__exit__(kind, error, trace)
+            block.__exit__(kind, error, trace)
         except BaseException as failure:
             self._undo()
             if error is None or isinstance(error, Exception):
@@ -159,18 +163,16 @@ class Store:
 
     def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
         """Do what is done inside as one transaction, or as a part of the one around it."""
-        return _Block(self, self.database.atomic, giving)
+        return _Block(self, giving)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
-        return _Block(self, self.engine.snapshot, None)
+        return _Block(self, None, self.engine.snapshot())
 
     def is_idle(self) -> bool:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""
-        database = self.database
-        if database.transaction_depth():
-            return False
-        return database.is_closed() or not self._held().in_transaction
+        state = vars(self.database)["_state"]  # a server may be away: connection() would wait
+        return not state.transactions and (state.conn is None or not state.conn.in_transaction)
 
     def is_settled(self) -> bool:
         """Whether this thread has no transaction; one that outlived its block is undone first.
@@ -178,18 +180,14 @@ class Store:
         A block does not see an interrupt that strikes just before its end begins: it is gone,
         and its transaction is still there.
         """
-        thread = threading.get_ident()
         if not self.is_idle():
-            block = self.outermost.get(thread)
+            block = self.outermost.get(threading.get_ident())
             if block is None or block() is not None:
                 return False
             self.abandon()
-        self.outermost.pop(thread, None)
+        if self.outermost:
+            self.outermost.pop(threading.get_ident(), None)
         return True
-
-    def _held(self) -> Any:
-        """Return the open connection; ``connection`` would wait for a server that is away."""
-        return vars(self.database)["_state"].conn
 
     def abandon(self) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
@@ -198,7 +196,7 @@ class Store:
         if self.server is None and not self.is_idle():
             self.database.rollback()
         if not self.is_idle():  # a server's answer is still to come; the next use connects anew
-            self._held().close()
+            vars(self.database)["_state"].conn.close()
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do something; do it again when a server goes away meanwhile, until the timeout."""
@@ -268,19 +266,17 @@ class Store:
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
-        with self._reading:
-            connection = self.connection()
+        try:
+            connection, rows = self.database.connection(), mapper(type(instance))
             if not connection.in_transaction:
                 self.engine.prepare()
-            return self._insert(connection, instance)
-
-    def _insert(self, connection: Any, instance: M) -> M:
-        rows = mapper(type(instance))
-        related = instance.__rel__ and any(rows.unsaved(instance))
-        if related or instance.__data__.get("id") is not None:
-            return self.insert_all([instance])[0]
-        saved: M = rows.insert(connection, instance)
-        return saved
+            if instance.__data__.get("id") is None and not any(rows.unsaved(instance)):
+                saved: M = rows.insert(connection, instance)
+                return saved
+        except BaseException as error:
+            self.translate(error)
+            raise
+        return self.insert_all([instance])[0]
 
     def insert_all(self, instances: Iterable[M]) -> list[M]:
         """Write many objects of any models in one transaction."""

@@ -94,6 +94,23 @@ class BaseModel(pw.Model):
         database = database_proxy
         legacy_table_names = False
 
+    def __init__(self, *_: object, __no_default__: bool = False, **values: Any) -> None:
+        """Take values as Peewee does, but make no default that is not needed."""
+        data = self.__data__ = {}
+        self.__rel__ = {}
+        if not __no_default__:
+            for field, default in self._meta.defaults.items():
+                if field.name not in values:
+                    data[field.name] = default() if callable(default) else default
+        self._dirty = set(data)
+        fields = self._meta.fields
+        for name, value in values.items():
+            if name in fields and fields[name].accessor_class is pw.FieldAccessor:
+                data[name] = value
+                self._dirty.add(name)
+            else:
+                setattr(self, name, value)
+
     def __str__(self) -> str:
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
