@@ -376,7 +376,7 @@ def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> N
     with pytest.raises(ZeroDivisionError), db.track(recording, "voice_separation", **settings):
         raise ZeroDivisionError
     assert run() == "failed"
-    with db.track(recording, "voice_separation", **settings, environment=True) as tracked:
+    with db.track(recording, "voice_separation", **settings) as tracked:
         assert run() == "unfinished"
         tracked.output(recording.with_name("a.wav"), si_snri=9.0)
         tracked.output(recording.with_name("b.wav"), si_snri=9.0)

@@ -16,28 +16,31 @@ Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 _FILE: Final = (
     "filename file name speaker speaker_id kind recording_id recording file_format format "
     "duration length sample_rate rate channels file_size size original_path processed_path "
-    "output content_hash hash metadata path tag tags"
+    "output content_hash hash metadata path"
 )
 _RUN: Final = (
     "run_id run operation_type operation op model model_type model_version version status "
     "success start_time started end_time ended error error_message parameters params "
-    "source_hash process"
+    "source_hash process model_hash note environment git slurm run.tag run.tags"
 )
 _METRICS: Final = ("si_snri", "sdri")
 _COSTS: Final = ("real_time_factor", "processing_time", "cpu_usage", "memory_usage")
 _MEASURED: Final = f"{' '.join(_METRICS + _COSTS)} rtf took cpu memory additional_metrics metrics"
+_TAGS: Final = "run.tag run.tags speaker.tag speaker.tags"
 # Query words know these; --columns and --sort do not.
 _HIDDEN: Final = {
     "speakers": "speaker",
     "files": f"path tag tags {_RUN} {_MEASURED}",
-    "history": "path tag tags",
-    "performance": "path tag tags",
+    "history": f"path git slurm {_TAGS}",
+    "performance": f"path git slurm {_TAGS}",
 }
 FIELDS: Final = {
     "speakers": "id name speaker description tags tag files created_at added updated_at changed",
-    "files": f"id {_FILE} read_at read created_at added updated_at changed {_RUN} {_MEASURED}",
-    "history": f"id file_id {_FILE} {_RUN} {_MEASURED}",
-    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added",
+    "files": (
+        f"id {_FILE} tag tags read_at read created_at added updated_at changed {_RUN} {_MEASURED}"
+    ),
+    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags {_TAGS}",
+    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags {_TAGS}",
 }
 _VALUES: Final = {
     "status": ("failed", "success", "unfinished"),
@@ -47,7 +50,7 @@ _RECORDED: Final = {
     "speaker": "speakers",
     "model": "models",
     **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
-    **dict.fromkeys(("tag", "tags"), "tags"),
+    **dict.fromkeys(("tag", "tags", "speaker.tag", "run.tag"), "tags"),
     **dict.fromkeys(("file_format", "format"), "formats"),
 }
 _AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")

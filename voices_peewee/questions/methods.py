@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voices_peewee.questions.run_details import RunDetails
     from voices_peewee.questions.selection import Model, Time
     from voices_peewee.questions.watching import Progress
+    from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import ProcessingHistory
 
     class Asked(TypedDict, total=False):
@@ -188,7 +189,7 @@ class QuestionMethods(HasStore):
             all=all,
         )
 
-    def show_run(self, key: int | str) -> RunDetails:
+    def show_run(self, key: RunKey) -> RunDetails:
         """Return one run whole, with all its outputs.
 
         Args:

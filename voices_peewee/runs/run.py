@@ -16,6 +16,7 @@ from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
+from voices_peewee.runs.environment import environment_id
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.runs.process import process_facts
@@ -303,6 +304,7 @@ class Run:
             "start_time": self.start_time,
             "source_hash": self._recording.content_hash,
             "process": process_facts(),
+            "environment": environment_id(connection),
         }
         file = Files(self._store, connection).starting(self._recording, self._speaker_id)
         self._rows = [_Row(file, self._insert_history(connection, file))]

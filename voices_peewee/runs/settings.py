@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
@@ -28,6 +31,28 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 def name_of(operation: str, model: str | None, version: str | None) -> str:
     """Return a model with its version, else the operation."""
     return ":".join(map(str, filter(None, (model, version)))) or operation
+
+
+def model_hash(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the SHA-256 of a file with a model's weights; it is read again where it changed.
+
+    Raises:
+        InvalidValueError: It cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - what open takes
+        return _hash(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error
+
+
+@lru_cache(maxsize=64)
+def _hash(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - what the cache goes by
+    with open(path, "rb") as file:  # noqa: PTH123 - a path that is bytes too
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def failure(error: BaseException | None) -> str | None:
