@@ -16,7 +16,7 @@ from support.cli_tools import program, run
 
 from voices_peewee import DatabaseManager
 from voices_peewee.cli.completion import FIELDS
-from voices_peewee.migrations.files import names, package_directory
+from voices_peewee.migrations.history import names, package_directory
 from voices_peewee.search.columns import LISTS
 
 pytestmark = pytest.mark.sqlite("the program of a server is the same but for its patience")

@@ -144,11 +144,12 @@ def _listed(names: Iterable[str], start: str) -> list[str]:
 def migrations(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the name of a migration of the package, or of --migrations-dir."""
     from voices_peewee.errors import MigrationError
-    from voices_peewee.migrations import files
+    from voices_peewee.migrations.history import names as names_in
+    from voices_peewee.migrations.history import package_directory
 
     own = ctx.find_root().params.get("migrations_dir")
     try:
-        names = files.names([files.package_directory(), *([Path(own)] if own else [])])
+        names = names_in([package_directory(), *([Path(own)] if own else [])])
     except MigrationError:
         return []
     return [*_begin(names, start)]

@@ -50,7 +50,7 @@ def duration(text: str | None, option: str) -> float | None:
     """
     if text is None:
         return None
-    from voices_peewee.search.values import number
+    from voices_peewee.search.words import number
 
     try:
         has_unit = not text[-1:].isdigit()  # seconds, or days? it has to be said
@@ -80,8 +80,7 @@ def _bound(option: str, text: str | None, end: int) -> Any:
         return None
     import datetime as dt
 
-    from voices_peewee.search.values import EXPECTED, times
-    from voices_peewee.search.words import Span
+    from voices_peewee.search.words import EXPECTED, Span, times
 
     try:
         return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]

@@ -14,14 +14,14 @@ import peewee as pw
 
 from voices_peewee.database.sqlite import run_sql
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.files import NAME, is_installed
-from voices_peewee.migrations.files import names as names
-from voices_peewee.migrations.files import package_directory as package_directory
-from voices_peewee.migrations.files import paths as find
 from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
+from voices_peewee.migrations.history import NAME, is_installed
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
+from voices_peewee.migrations.history import names as names
+from voices_peewee.migrations.history import package_directory as package_directory
+from voices_peewee.migrations.history import paths as find
 from voices_peewee.migrations.history import pending as pending
 from voices_peewee.migrations.history import status as status
 

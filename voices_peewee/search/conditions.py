@@ -14,7 +14,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search import values
+from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
 from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
 from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
@@ -117,10 +117,10 @@ class Conditions:
             if column.kind == "json":
                 return self._json(node, term, value)
             return getattr(self, _METHODS.get(how, how))(column, node, value)
-        except values.BackwardsError as error:
+        except words.BackwardsError as error:
             raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
         except ValueError as error:
-            expected = values.EXPECTED[how]
+            expected = words.EXPECTED[how]
             sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
@@ -166,21 +166,21 @@ class Conditions:
 
     def number(self, column: Column, node: Any, value: Given) -> Node:
         """Compare a number with a number or a range, both ends included."""
-        found = values.span(value)
+        found = words.span(value)
         if isinstance(found, str):
-            return equals(node, values.number(column.kind, found))
-        return _between(node, *values.numbers(column.kind, found))
+            return equals(node, words.number(column.kind, found))
+        return _between(node, *words.numbers(column.kind, found))
 
     def time(self, _: Column, node: Any, value: Given) -> Node:
         """Compare a time with a period."""
-        start, end = values.times(value, self.now)
+        start, end = words.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
     def boolean(self, _: Column, node: Any, value: Given) -> Node:
         """Compare with yes or no."""
-        return node if values.truth(_one(value)) else negated(node)
+        return node if words.truth(_one(value)) else negated(node)
 
     def named(self, column: Column, _: Any, value: Given) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
@@ -207,7 +207,7 @@ class Conditions:
         if _is_empty(value):
             return key.is_null()
         if text.startswith("id:") and not _is_literal(value):
-            return equals(key, values.number("integer", text.removeprefix("id:")))
+            return equals(key, words.number("integer", text.removeprefix("id:")))
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
@@ -235,10 +235,10 @@ class Conditions:
 
 
 _BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
-_NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
+_NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
-    **dict.fromkeys(values.UNITS, "number"),
+    **dict.fromkeys(words.UNITS, "number"),
     **dict.fromkeys(_NAMED, "named"),
 }
 
@@ -269,15 +269,15 @@ def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it
 
-    words = known.keys() - {"since"}  # which the filter of that name says
-    near = get_close_matches(name, words, n=1, cutoff=0.5)
-    names = words if near else {column.name for column in known.values() if not column.hidden}
+    fields = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, fields, n=1, cutoff=0.5)
+    names = fields if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)
 
 
 def stored(text: str) -> str:
     """Return a text as it is stored: bytes that are not UTF-8 as private characters."""
-    return str(ProcessedFile.filename.db_value(text))
+    return text if text.isascii() else str(ProcessedFile.filename.db_value(text))
 
 
 def _names_parts(terms: Iterable[Term]) -> bool:
@@ -327,7 +327,7 @@ def equals(node: Node, value: object) -> Node:
     return pw.Expression(node, pw.OP.EQ, plain(value))
 
 
-def _between(node: Any, low: values.Number | None, high: values.Number | None) -> Node:
+def _between(node: Any, low: words.Number | None, high: words.Number | None) -> Node:
     """Say that a node lies in a range; without any end, that it has a value."""
     bounds = [] if low is None else [node >= plain(low)]
     bounds += [] if high is None else [node <= plain(high)]
@@ -372,9 +372,9 @@ def _tag(value: Given) -> Node:
 
 def _element(value: Given) -> Node:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
-    found = values.span(value)
+    found = words.span(value)
     if isinstance(found, Span):
-        bounds = values.numbers("plain", found)
+        bounds = words.numbers("plain", found)
         in_range = both([_IS_NUMBER, _between(ELEMENT_NUMBER, *bounds)])
         return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
@@ -383,5 +383,5 @@ def _element(value: Given) -> Node:
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, values.plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, words.plain_number(found))]))
     return either(fits)

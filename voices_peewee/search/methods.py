@@ -61,17 +61,8 @@ class SearchMethods(HasStore):
 
         if whole and columns is None:
             columns = pages.find_listing(noun).whole
-        return pages.select(
-            self.store,
-            noun,
-            words,
-            search=search,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-            columns=columns,
-            **filters,
-        )
+        question = pages.Question(self.store, noun, words, search, **filters)
+        return question.page(columns, sort, limit, offset)
 
     def search(
         self,
@@ -106,13 +97,5 @@ class SearchMethods(HasStore):
         """
         from voices_peewee.search import pages
 
-        return pages.records(
-            self.store,
-            noun,
-            words,
-            search=search,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-            **filters,
-        )
+        question = pages.Question(self.store, noun, words, search, **filters)
+        return question.objects(sort, limit, offset)
