@@ -192,7 +192,7 @@ def test_what_is_cut_off_is_said(
         (["list-files", "--speaker", "Ada", "--speaker", "id:2"], [2, 1]),
         (["list-files", "--failed"], [2]),
         (["list-files", "--tag", "studio"], [2, 1]),
-        (["list-files", "--format", "wav", "b.wav"], [2]),
+        (["list-files", "format:wav", "b.wav"], [2]),
         (["list-files", "--model", "demucs:4.0", "--operation", "separation"], [3, 2, 1]),
         (["list-files", "--since", "2026-11-23"], [3, 2]),
         (["list-files", "--until", "2026-11-23"], [2, 1]),

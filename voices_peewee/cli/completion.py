@@ -6,6 +6,7 @@ The fields stand here, so that no key press loads Peewee; a test compares them w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,20 +59,19 @@ def one_of(*names: str) -> Complete:
     return lambda _, __, start: [name for name in names if name.startswith(start)]
 
 
-def recorded(kind: str, *names: str) -> Complete:
-    """Return what completes speakers, models, … of the record, and names known beforehand."""
-    return lambda ctx, _, start: [
-        *dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])
-    ]
+def _complete(
+    ctx: click.Context, _: click.Parameter, start: str, *, kind: str, names: Iterable[str] = ()
+) -> list[str]:
+    """Complete speakers, models, … of the record, and names known beforehand."""
+    return [*dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])]
 
 
-speakers = recorded("speakers")
-models = recorded("models")
-operations = recorded("operations")
-tags = recorded("tags")
-formats = recorded("formats")
-metrics = recorded("metrics", *_METRICS, *_COSTS)
-against = recorded("metrics", *_AGAINST, *_METRICS, *_COSTS)
+speakers = partial(_complete, kind="speakers")
+models = partial(_complete, kind="models")
+operations = partial(_complete, kind="operations")
+tags = partial(_complete, kind="tags")
+metrics = partial(_complete, kind="metrics", names=(*_METRICS, *_COSTS))
+against = partial(_complete, kind="metrics", names=(*_AGAINST, *_METRICS, *_COSTS))
 
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:

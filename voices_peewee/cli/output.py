@@ -16,7 +16,7 @@ from voices_peewee.rendering.plain import printable, speaks_unicode
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.rendering.table import Shown
+    from voices_peewee.rendering.plain import Shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Sequence[object]
@@ -38,7 +38,7 @@ def write_rows(
 
     names = [column.name for column in columns]
     if style == "table":
-        from voices_peewee.rendering.table import table_lines
+        from voices_peewee.rendering.plain import table_lines
 
         write(table_lines(columns, counted()))
     elif style == "csv":
@@ -64,7 +64,7 @@ def write_json(value: object) -> None:
 
 def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
     """Write one thing as lines of name and value."""
-    from voices_peewee.rendering.table import fact_lines
+    from voices_peewee.rendering.plain import fact_lines
 
     write(fact_lines(facts))
 

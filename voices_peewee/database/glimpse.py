@@ -15,7 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from voices_peewee.database.server_url import MEMORY, is_server, open_server, resolve
+from voices_peewee.database.files import MEMORY, is_server, resolve
+from voices_peewee.database.server_url import open_server
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 

@@ -17,7 +17,7 @@ import peewee as pw
 
 from voices_peewee.database.query import Query, mapper, no_full_collection
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
-from voices_peewee.database.wording import Translated
+from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import (
     AmbiguousNameError,
     DatabaseError,
@@ -48,6 +48,22 @@ _OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
+
+
+class Translated:
+    """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
+
+    __slots__ = ("database", "timeout")
+
+    def __init__(self, database: object, timeout: float = 30.0) -> None:
+        self.database, self.timeout = database, timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and is_reported(error):
+            raise translation(error, self.database, self.timeout) from error
 
 
 class _Block(Generic[T]):

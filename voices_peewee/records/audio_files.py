@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.forks import is_open_here
+from voices_peewee.database.files import is_open_here
 from voices_peewee.errors import AudioError
 
 AnyPath = str | os.PathLike[str]

@@ -16,7 +16,7 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
-from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
+from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
 
 Node = Any  # an expression of Peewee
@@ -33,6 +33,7 @@ _ROW_KINDS: Final[dict[str, Node]] = {
 }
 _NAMED: Final = {"status": _STATES, "row_kind": _ROW_KINDS}
 _RECORDING: Final = pw.fn.COALESCE(ProcessedFile.recording, ProcessedFile.id)
+_ESCAPE: Final = pw.SQL("ESCAPE '\\'")
 _TYPE: Final = pw.SQL("je.type")
 _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
@@ -343,7 +344,7 @@ def contains(node: Any, text: str) -> Node:
     """
     if text.isascii():
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return pw.Expression(node, pw.OP.ILIKE, nodes(plain(f"%{pattern}%"), "ESCAPE '\\'"))
+        return pw.Expression(node, pw.OP.ILIKE, pw.NodeList((plain(f"%{pattern}%"), _ESCAPE)))
     forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
     return either([_globbed(node, form) for form in forms])
 
@@ -375,7 +376,7 @@ def _element(value: Given) -> Node:
     found = words.span(value)
     if isinstance(found, Span):
         bounds = words.numbers("plain", found)
-        in_range = both([_IS_NUMBER, _between(ELEMENT_NUMBER, *bounds)])
+        in_range = both([_IS_NUMBER, _between(element_number(), *bounds)])
         return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
     if _is_literal(value):
@@ -383,5 +384,5 @@ def _element(value: Given) -> Node:
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, words.plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(element_number(), words.plain_number(found))]))
     return either(fits)

@@ -12,7 +12,11 @@ from voices_peewee.database.dialects import ByEngine, elements, in_order, inner,
 from voices_peewee.errors import QueryError
 
 ELEMENT: Final = pw.SQL("je.value")
-ELEMENT_NUMBER: Final = ByEngine(ELEMENT, pw.SQL("je.number"))
+
+
+def element_number() -> pw.ColumnBase:
+    """Return the element as a number, which jsonb has to be turned into."""
+    return ByEngine(ELEMENT, pw.SQL("je.number"))
 
 
 def json_path(keys: Sequence[str]) -> str:
@@ -49,7 +53,7 @@ def json_order(field: Any, keys: Sequence[str]) -> pw.ColumnBase:
 def some_element(field: Any, keys: Sequence[str], condition: Any) -> pw.ColumnBase:
     """Return what is true where a scalar, or an element of a list, fits a condition.
 
-    The condition names its columns je.type, ``ELEMENT`` and ``ELEMENT_NUMBER``.
+    The condition names its columns je.type, ``ELEMENT`` and ``element_number()``.
     """
     path, read = plain(json_path(keys)), _readable(field)
     sqlite = nodes(

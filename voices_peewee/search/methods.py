@@ -44,8 +44,8 @@ class SearchMethods(HasStore):
             columns: The columns to show; a JSON column's keys follow it, as in
                 ``parameters.shifts``. None means the usual ones.
             whole: Whether the usual ones are followed by the others of the table.
-            filters: speaker, tag, model, operation, file_format, since, until, success,
-                failed, unfinished; several narrow the list down.
+            filters: speaker, tag, model, operation, since, until, success, failed,
+                unfinished; several narrow the list down.
 
         Returns:
             The page: ``columns``, ``rows`` to be read once, ``total``, ``dicts()``,

@@ -186,7 +186,6 @@ def _filters_to_words(
     tag: str | Sequence[str] = (),
     model: str | Sequence[str] = (),
     operation: str | Sequence[str] = (),
-    file_format: str | Sequence[str] = (),
     since: When | None = None,
     until: When | None = None,
     success: bool = False,
@@ -198,7 +197,6 @@ def _filters_to_words(
     any_of = {
         "model": _each(model),
         "operation": _each(operation),
-        "format": _each(file_format),
         "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
         "status": [state for state, wanted in flags.items() if wanted],
     }
@@ -271,9 +269,10 @@ def _order(listing: Listing, keys: Sequence[tuple[Column, bool]]) -> Iterator[pw
 def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     # SQLite has NULL below everything: nothing needs to be said when descending, and nothing
     # may be said where an index shall serve. PostgreSQL has it above everything.
-    if down:
-        return ByEngine(pw.Desc(node), pw.Desc(node, nulls="LAST" if may_be_null else None))
-    return pw.Asc(node, nulls="LAST" if may_be_null else None)
+    nulls = "LAST" if may_be_null else None
+    if not down:
+        return pw.Asc(node, nulls=nulls)
+    return ByEngine(pw.Desc(node), pw.Desc(node, nulls=nulls)) if may_be_null else pw.Desc(node)
 
 
 def _batches(store: Store, query: Any, columns: Sequence[Column]) -> Iterator[list[Row]]:
