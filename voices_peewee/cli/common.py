@@ -19,6 +19,8 @@ from voices_peewee.rendering.plain import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from voices_peewee.db_manager import DatabaseManager
+
 R = TypeVar("R")
 
 _TOLD: Final = 20  # sentences of one kind: bad records, conflicts
@@ -40,18 +42,22 @@ def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        options = click.get_current_context().ensure_object(dict)
-        with _without_drivers(options.get("database")):
-            from voices_peewee.db_manager import DatabaseManager
-
-        manager = DatabaseManager(**options)
+        manager = opened_late(click.get_current_context().ensure_object(dict))
         return function(manager, *args, **kwargs)
 
     return with_manager
 
 
+def opened_late(options: Mapping[str, Any]) -> DatabaseManager:
+    """Return the manager of a database, not connected yet; only now is Peewee loaded."""
+    with without_drivers(options.get("database")):
+        from voices_peewee.db_manager import DatabaseManager
+
+    return DatabaseManager(**options)
+
+
 @contextmanager
-def _without_drivers(name: str | None) -> Iterator[None]:
+def without_drivers(name: str | None) -> Iterator[None]:
     """Let Peewee, imported inside for a file, load no server's driver, which takes 80 ms."""
     from voices_peewee.database.files import is_server
 
@@ -152,11 +158,6 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = f"{self._prefix}{cmd_name}".replace("-", "_")
         found: click.Command = getattr(module, _RENAMED.get(name, name))
-        if found.help is None:  # python -OO drops the texts that stand in the code
-            summary = next(
-                names[cmd_name] for _, names in self.sections.values() if cmd_name in names
-            )
-            found.help = f"{summary}\n\nRun it without -OO for the whole text."
         return found
 
     def resolve_command(

@@ -116,14 +116,7 @@ class View(NamedTuple):
         *,
         default: int | None = None,
     ) -> None:
-        """Show what is not a table of the database, as the options say.
-
-        Args:
-            noun: What a record is.
-            columns: What the values of a record are.
-            records: The records.
-            default: How many of the columns are shown when none is asked for; None is all.
-        """
+        """Show what is not a table of the database, as the options say."""
         known = {column.name: index for index, column in enumerate(columns)}
         chosen = [
             record for record in records if all(_says(record, word, known) for word in self.words)

@@ -88,10 +88,8 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
 
 def size_of(path: str) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a Path costs more, and each write pays
-    except OSError:
-        return 0
+    facts = status(path)
+    return 0 if facts is None else facts.st_size
 
 
 def inspect(path: str) -> str:

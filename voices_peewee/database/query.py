@@ -37,11 +37,7 @@ class Query(_Select[M]):
     """Peewee's select, with ``filter_by``, ``all`` and ``first`` besides."""
 
     def filter_by(self, **values: Any) -> Query[M]:
-        """Keep the rows whose fields equal the values; None matches empty.
-
-        Raises:
-            QueryError: A name is no field of the model.
-        """
+        """Keep the rows whose fields equal the values; None matches empty."""
         query = self
         for name, value in values.items():
             field = self.model._meta.combined.get(name)

@@ -39,6 +39,7 @@ _REFUSED: Final = (
     "or start workers with spawn"
 )
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
+_as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
@@ -226,7 +227,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._use_wal()
         connection: Connection = self.connection()
         self._require_file(connection)
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute(f"BEGIN {lock_type or 'IMMEDIATE'}")
         connection.begun = True
 
@@ -265,7 +266,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
         if not self._is_wal and not self.in_own_transaction():
-            with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+            with _as_peewee:
                 connection = self.connection()
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
             self._is_wal = True
@@ -298,7 +299,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """Commit, if the transaction was not undone."""
         connection = self._require_transaction()
         connection.begun = False
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute("COMMIT")
 
     def rollback(self) -> None:

@@ -141,7 +141,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
                 no_full_collection.undo()
             raise
 
-    settled.settles = True  # type: ignore[attr-defined] # a function may have any
+    vars(settled)["settles"] = True
     return settled
 
 
@@ -349,9 +349,9 @@ class Store:
         if isinstance(key, Speaker):
             return key
         if isinstance(key, int):
-            found = self.get(Speaker, key) if _is_id(key) else None
-        elif key.startswith("id:") and _is_id(key[3:]):
-            found = self.get(Speaker, int(key[3:]))
+            found = None if _as_id(key) is None else self.get(Speaker, key)
+        elif key.startswith("id:") and (number := _as_id(key[3:])) is not None:
+            found = self.get(Speaker, number)
         else:
             found = self._speaker_named(key)
         if found is None:
@@ -369,10 +369,9 @@ class Store:
         """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
-        if _is_id(key):
-            found = self.get(ProcessedFile, int(key))  # type: ignore[arg-type] # see _is_id
-            if found is not None:
-                return found
+        number = _as_id(key)
+        if number is not None and (found := self.get(ProcessedFile, number)) is not None:
+            return found
         with self.reading():
             path = os.path.abspath(os.fspath(key)) if not isinstance(key, int) else ""
             rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
@@ -396,10 +395,10 @@ _KINDS = {
 }
 
 
-def _is_id(key: object) -> bool:
-    """Whether a key can be an id: at most 18 digits, so that it fits into 64 bits."""
+def _as_id(key: object) -> int | None:
+    """Return the id that a key can be: at most 18 digits, so that it fits into 64 bits."""
     text = str(key) if isinstance(key, int | str) else ""
-    return text.isascii() and text.isdigit() and len(text) <= 18
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:

@@ -50,12 +50,7 @@ _CLAUSES: Final = {
 
 
 def content_hash(path: AnyPath) -> str:
-    """Return the SHA-256 (hexadecimal) of any regular file, without PyAV.
-
-    Raises:
-        AudioError: nothing can be read there (missing, unreadable, not a regular file).
-        AudioError: the file changed while it was read.
-    """
+    """Return the SHA-256 (hexadecimal) of any regular file, without PyAV."""
     with opened_file(path) as (file, _):
         return digest(file)
 
@@ -68,11 +63,6 @@ def find_files(
     A file is yielded as it is named. A folder is walked with its subfolders: hidden names are
     skipped, only files with a suffix of ``AUDIO_SUFFIXES`` count, each folder is visited once
     (links to folders last, so that a recording goes by its own path), each path is yielded once.
-
-    Args:
-        paths: files and folders; what is missing is yielded too, for ``probe`` to refuse.
-        on_error: is told of folders that cannot be listed or entered, and of pipes, sockets,
-            devices and broken links that are named like recordings; the walk goes on.
     """
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()

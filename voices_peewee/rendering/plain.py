@@ -74,13 +74,7 @@ def _places(char: str) -> int:
 
 
 def fit(text: str, room: int, keep: Keep = "both") -> str:
-    """Return a text as one line of at most so many places; ``…`` stands for what was cut.
-
-    Args:
-        text: The text.
-        room: The places of a terminal that there are.
-        keep: Which end of a long text stays.
-    """
+    """Return a text as one line of at most so many places; ``…`` stands for what was cut."""
     text = printable(text)
     if width(text) <= room:
         return text
@@ -252,11 +246,6 @@ def text_table(
 
     Where there is no room, columns with a priority go, then texts lose an end, and at last the
     key stands in a line of its own: it is never cut.
-
-    Args:
-        columns: What the values of a row are.
-        rows: The rows.
-        width: The places of a line; None for as many as it takes.
     """
     texts = [row_cells(columns, row) for row in rows]
     layout = _layout(columns, texts, width)

@@ -75,14 +75,7 @@ _LATEX: Final = {
 def latex_table(
     columns: Sequence[Shown], rows: Iterable[Sequence[object]], caption: str = ""
 ) -> str:
-    r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``.
-
-    Args:
-        columns: What the values of a row are.
-        rows: The rows.
-        caption: What stands above it in a ``table`` that floats; without one, only the
-            ``tabular`` is returned.
-    """
+    r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``."""
     sides = "".join("r" if kind_of(column).right else "l" for column in columns)
     lines = [
         f"\\begin{{tabular}}{{{sides}}}",

@@ -343,11 +343,7 @@ LISTS: Final = {
 
 
 def find_listing(noun: str) -> Listing:
-    """Return the list of a noun.
-
-    Raises:
-        QueryError: There is none.
-    """
+    """Return the list of a noun."""
     if noun not in LISTS:
         raise QueryError.unknown_field(noun, LISTS, "list")
     return LISTS[noun]

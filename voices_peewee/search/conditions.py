@@ -261,11 +261,7 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
 
 
 def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
-    """Return the column of a name.
-
-    Raises:
-        QueryError: There is none; the sentence names the near ones.
-    """
+    """Return the column of a name."""
     if name in known:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it

@@ -167,11 +167,7 @@ def _copy_checked(
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
-
-    Raises:
-        BackupError: This process has it open: closing it would take away the locks on it.
-    """
+    """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
     with path.open("rb") as file:
