@@ -265,20 +265,6 @@ def test_a_lost_working_directory(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (1, said)
 
 
-@pytest.mark.parametrize(
-    ("line", "option"),
-    [
-        ("add-files . --speaker Ada --speaker Bob", "--speaker"),
-        ("list-speakers --limit 1 --limit 2", "--limit"),
-        ("pending x.wav --operation a --operation b", "--operation"),
-    ],
-)
-def test_an_option_of_one_value_given_twice(line: str, option: str) -> None:
-    """No value that was given is dropped in silence."""
-    done = run(*line.split())
-    assert (done.code, done.err.splitlines()[-1]) == (2, f"Error: {option} is given twice")
-
-
 def test_ctrl_c(path: Path) -> None:
     """Ctrl-C ends a command with one word and status 130."""
     assert run("--db", path, "init").code == 0

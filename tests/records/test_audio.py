@@ -321,14 +321,6 @@ def test_tags_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
     assert probe(path).duration == 1.0
 
 
-NAMES = {
-    "leading-dash": "-rf.wav",
-    "longest": "n" * 251 + ".wav",
-    "not-utf8": os.fsdecode(b"caf\xe9.wav"),
-    "protocol": "http:x.wav",
-}
-
-
 def test_a_path_is_made_absolute_and_its_links_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,10 +72,7 @@ def without_drivers(name: str | None) -> Iterator[None]:
 
 
 class VoicesCommand(click.Command):
-    """A command with an example in its help, that takes ``--db`` after its name too.
-
-    An option that takes one value is refused when it is given twice: the first would be lost.
-    """
+    """A command with an example in its help, that takes ``--db`` after its name too."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,32 +85,12 @@ class VoicesCommand(click.Command):
             for line in self.example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
-    def make_parser(self, ctx: click.Context) -> Any:
-        """Return click's parser, which also counts how often an option is given."""
-        parser = super().make_parser(ctx)
-        parse = parser.parse_args
-
-        def parse_once(args: list[str]) -> Any:
-            options, rest, order = parse(args)
-            single = [one for one in order if isinstance(one, click.Option) and _takes_one(one)]
-            for option in single:
-                if single.count(option) > 1:
-                    raise click.UsageError(f"{option.opts[0]} is given twice", ctx)
-            return options, rest, order
-
-        parser.parse_args = parse_once  # type: ignore[method-assign] # click has no hook for it
-        return parser
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a question that makes no sense is an error of usage."""
         try:
             return super().invoke(ctx)
         except QueryError as error:
             raise click.UsageError(printable(error), ctx) from error
-
-
-def _takes_one(option: click.Option) -> bool:
-    return not option.multiple and not option.is_flag and not option.count
 
 
 def _late_db() -> click.Option:

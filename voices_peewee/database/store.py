@@ -168,6 +168,9 @@ class Store:
             self.server = database  # type: ignore[assignment] # the manager opens no other
         elif not isinstance(database, VoicesSqlite):
             self.engine = GivenSqlite(database)
+        self.connection: Callable[[], Any] = database.connection  # the driver's, of this thread
+        self.stream: Callable[[str, Any], Any] = self.engine.stream  # a cursor for many rows
+        self.close: Callable[[], None] = self.engine.close_all  # the connections of every thread
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
@@ -258,18 +261,6 @@ class Store:
         """Run a user's statement in a transaction and return its rows."""
         with self.writing():
             return as_dicts(self.engine.execute_raw(sql, params))
-
-    def stream(self, sql: str, parameters: Any) -> Any:
-        """Return a cursor for many rows, which are not held in memory at once."""
-        return self.engine.stream(sql, parameters)
-
-    def connection(self) -> Any:
-        """Return this thread's driver connection."""
-        return self.database.connection()
-
-    def close(self) -> None:
-        """Close the connections of every thread."""
-        self.engine.close_all()
 
     def query(self, model: type[M]) -> Query[M]:
         """Return a select of every row of a model."""
