@@ -230,7 +230,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
     The backup is verified first, and the present content is backed up. Other programs
     may keep the database open.
     """
-    from voices_peewee.database.server_url import is_server
+    from voices_peewee.database.files import is_server
 
     if is_server(manager.path):
         manager.restore(path)  # which says what to use instead

@@ -201,7 +201,7 @@ def failures(
             **split_model(model),
             **time_bounds(since, until),
         )
-    view = view._replace(words=())  # noqa: SLF001 - a NamedTuple's own
+    view = view._replace(words=())
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
     if found.cured:

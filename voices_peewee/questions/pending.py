@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 import peewee as pw
 
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.database.results import Spec
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError, QueryError
 from voices_peewee.records import audio
@@ -96,7 +95,7 @@ class Pending(Iterator[S]):
         return html_table(columns, rows, note=note)
 
 
-_SPECS: Final = (Spec("source", "path", nullable=False), Spec("reason", "text", nullable=False))
+_SPECS: Final = (Column("source", "path", nullable=False), Column("reason", "text", nullable=False))
 
 
 def _name(source: str | os.PathLike[str] | ProcessedFile) -> str:

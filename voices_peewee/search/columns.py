@@ -117,6 +117,10 @@ def _as_it_stands(read: Callable[[Any], object]) -> Callable[[Any], object]:
     return read_or_leave
 
 
+def _read_path(name: Any) -> object:
+    return name if str(name).isascii() else ProcessedFile.filename.python_value(name)
+
+
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
@@ -126,7 +130,8 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
         **dict.fromkeys(("json", "tags"), read_json),
-        **dict.fromkeys(("time", "path"), _as_it_stands(field.python_value)),
+        "time": _as_it_stands(field.python_value),
+        "path": _read_path,
         "boolean": bool,
     }
     options = {"expression": field, "read": readers.get(term.kind), **options}
@@ -360,11 +365,7 @@ LISTS: Final = {
 
 
 def find_listing(noun: str) -> Listing:
-    """Return the list of a noun.
-
-    Raises:
-        QueryError: There is none.
-    """
+    """Return the list of a noun."""
     if noun not in LISTS:
         raise QueryError.unknown_field(noun, LISTS, "list")
     return LISTS[noun]

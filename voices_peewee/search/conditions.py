@@ -14,9 +14,9 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search import values
+from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
-from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
+from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
 
 Node = Any  # an expression of Peewee
@@ -33,6 +33,7 @@ _ROW_KINDS: Final[dict[str, Node]] = {
 }
 _NAMED: Final = {"status": _STATES, "row_kind": _ROW_KINDS}
 _RECORDING: Final = pw.fn.COALESCE(ProcessedFile.recording, ProcessedFile.id)
+_ESCAPE: Final = pw.SQL("ESCAPE '\\'")
 _TYPE: Final = pw.SQL("je.type")
 _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
@@ -120,10 +121,10 @@ class Conditions:
             if column.kind == "json":
                 return self._json(node, term, value)
             return getattr(self, _METHODS.get(how, how))(column, node, value)
-        except values.BackwardsError as error:
+        except words.BackwardsError as error:
             raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
         except ValueError as error:
-            expected = values.EXPECTED[how]
+            expected = words.EXPECTED[how]
             sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
@@ -169,21 +170,21 @@ class Conditions:
 
     def number(self, column: Column, node: Any, value: Given) -> Node:
         """Compare a number with a number or a range, both ends included."""
-        found = values.span(value)
+        found = words.span(value)
         if isinstance(found, str):
-            return equals(node, values.number(column.kind, found))
-        return _between(node, *values.numbers(column.kind, found))
+            return equals(node, words.number(column.kind, found))
+        return _between(node, *words.numbers(column.kind, found))
 
     def time(self, _: Column, node: Any, value: Given) -> Node:
         """Compare a time with a period."""
-        start, end = values.times(value, self.now)
+        start, end = words.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
     def boolean(self, _: Column, node: Any, value: Given) -> Node:
         """Compare with yes or no."""
-        return node if values.truth(_one(value)) else negated(node)
+        return node if words.truth(_one(value)) else negated(node)
 
     def named(self, column: Column, _: Any, value: Given) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
@@ -210,7 +211,7 @@ class Conditions:
         if _is_empty(value):
             return key.is_null()
         if text.startswith("id:") and not _is_literal(value):
-            return equals(key, values.number("integer", text.removeprefix("id:")))
+            return equals(key, words.number("integer", text.removeprefix("id:")))
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
@@ -259,10 +260,10 @@ class Conditions:
 
 
 _BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path", "slurm", "git"}
-_NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
+_NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
-    **dict.fromkeys(values.UNITS, "number"),
+    **dict.fromkeys(words.UNITS, "number"),
     **dict.fromkeys(_NAMED, "named"),
 }
 
@@ -284,24 +285,20 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
 
 
 def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
-    """Return the column of a name.
-
-    Raises:
-        QueryError: There is none; the sentence names the near ones.
-    """
+    """Return the column of a name."""
     if name in known:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it
 
-    words = known.keys() - {"since"}  # which the filter of that name says
-    near = get_close_matches(name, words, n=1, cutoff=0.5)
-    names = words if near else {column.name for column in known.values() if not column.hidden}
+    fields = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, fields, n=1, cutoff=0.5)
+    names = fields if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)
 
 
 def stored(text: str) -> str:
     """Return a text as it is stored: bytes that are not UTF-8 as private characters."""
-    return str(ProcessedFile.filename.db_value(text))
+    return text if text.isascii() else str(ProcessedFile.filename.db_value(text))
 
 
 def _names_parts(terms: Iterable[Term]) -> bool:
@@ -351,7 +348,7 @@ def equals(node: Node, value: object) -> Node:
     return pw.Expression(node, pw.OP.EQ, plain(value))
 
 
-def _between(node: Any, low: values.Number | None, high: values.Number | None) -> Node:
+def _between(node: Any, low: words.Number | None, high: words.Number | None) -> Node:
     """Say that a node lies in a range; without any end, that it has a value."""
     bounds = [] if low is None else [node >= plain(low)]
     bounds += [] if high is None else [node <= plain(high)]
@@ -367,7 +364,7 @@ def contains(node: Any, text: str) -> Node:
     """
     if text.isascii():
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return pw.Expression(node, pw.OP.ILIKE, nodes(plain(f"%{pattern}%"), "ESCAPE '\\'"))
+        return pw.Expression(node, pw.OP.ILIKE, pw.NodeList((plain(f"%{pattern}%"), _ESCAPE)))
     forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
     return either([_globbed(node, form) for form in forms])
 
@@ -396,10 +393,10 @@ def _tag(value: Given) -> Node:
 
 def _element(value: Given) -> Node:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
-    found = values.span(value)
+    found = words.span(value)
     if isinstance(found, Span):
-        bounds = values.numbers("plain", found)
-        in_range = both([_IS_NUMBER, _between(ELEMENT_NUMBER, *bounds)])
+        bounds = words.numbers("plain", found)
+        in_range = both([_IS_NUMBER, _between(element_number(), *bounds)])
         return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
     if _is_literal(value):
@@ -407,5 +404,5 @@ def _element(value: Given) -> Node:
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, values.plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(element_number(), words.plain_number(found))]))
     return either(fits)
