@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 from support import claim_worker
 from support.claim_worker import SETTINGS, sources
 from support.cli_tools import run as run_command
+from support.crowds import begun, ended, killed, require_each_once
 from support.shown import shown
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
@@ -338,32 +338,6 @@ def test_the_next_of_many_costs_little(db: DatabaseManager) -> None:
     assert counts == [6, True] * 3
 
 
-def begun(path: Path | str, workers: int, count: int, seconds: float) -> list[Any]:
-    """Start workers that wait for each other."""
-    words = [sys.executable, claim_worker.__file__, str(path), str(count), str(seconds)]
-    pipe = subprocess.PIPE
-    started = [
-        subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        for _ in range(workers)
-    ]
-    for worker in started:
-        assert worker.stdout.readline() == "ready\n"
-    for worker in started:
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    return started
-
-
-def ended(workers: list[Any]) -> list[str]:
-    """Wait for workers; return what they were given."""
-    given: list[str] = []
-    for worker in workers:
-        out, err = worker.communicate(timeout=300)
-        assert err == ""
-        given += out.split()
-    return given
-
-
 CROWDS = [
     pytest.param(4, 120, id="few"),
     pytest.param(4, 2000, id="4", marks=pytest.mark.soak),
@@ -376,23 +350,6 @@ def place(path: Path | str) -> Path | str:
     with DatabaseManager(path).initialize():
         pass
     return path
-
-
-def require_each_once(place: Path | str, count: int) -> None:
-    """Each recording has one run, or, where it fails, failed ones; no claim is left."""
-    with DatabaseManager(place) as db:
-        runs = db.execute_raw_query(
-            "SELECT file.original_path AS path, history.success AS success"
-            " FROM processing_history AS history"
-            " JOIN processed_files AS file ON file.id = history.processed_file_id"
-            " WHERE history.end_time IS NOT NULL"
-        )
-        assert claims(db) == []
-    done = Counter(run["path"] for run in runs if run["success"])
-    assert set(done.values()) == {1}
-    failed = {run["path"] for run in runs if not run["success"]}
-    assert sorted([*done, *failed]) == sources(count)
-    assert all(path.endswith("49.wav") for path in failed)
 
 
 @pytest.mark.parametrize(("workers", "count"), CROWDS)
@@ -408,20 +365,9 @@ def test_many_workers_do_each_once(place: Path | str, workers: int, count: int) 
 def test_what_killed_workers_left_is_done_once(place: Path | str, workers: int, count: int) -> None:
     """Half are killed, then all: who is left and who comes after do each recording once."""
     crowd = begun(place, workers, count, 0.02)
-    for worker in crowd[: workers // 2]:
-        for _ in range(3):
-            worker.stdout.readline()
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
-    for worker in crowd[workers // 2 :]:
-        for _ in range(8):
-            worker.stdout.readline()
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+    killed(crowd[: workers // 2], after=3)
+    killed(crowd[workers // 2 :], after=8)
     crowd = begun(place, workers, count, 0)
-    for worker in crowd[: workers // 2]:
-        worker.stdout.readline()
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+    killed(crowd[: workers // 2], after=1)
     ended(crowd[workers // 2 :])
     require_each_once(place, count)

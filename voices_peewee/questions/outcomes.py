@@ -82,7 +82,7 @@ class Look:
 
     def runs(self, places: Sequence[Source] | None) -> dict[Source, list[Row]]:
         """Return the runs of the operation by the model: all, or those of few places."""
-        return _runs(self.store, self.wanted, places)
+        return self.store.retrying(lambda: _runs(self.store, self.wanted, places))
 
     def reason(self, place: Source, rows: list[Row], claim: Claimed | None) -> Reason | None:
         """Return why a source is left, or None where it is done."""

@@ -58,7 +58,7 @@ class Sharing(Generic[S]):
                 return seen.candidate.source, seen.reason  # type: ignore[return-value] # it is free
             is_alone = False
         self._claims.close()
-        clear(self._store)
+        self._store.retrying(lambda: clear(self._store))
         raise StopIteration
 
     def close(self, *, is_asked: bool = True) -> None:

@@ -121,7 +121,8 @@ def claimed(
     if sources is not None:
         sql += f" AND source IN ({', '.join('?' * len(sources))})"
         values += map(_stored, sources)
-    return {_source(claim.source): claim for claim in _read(store, sql, values)}
+    claims = store.retrying(lambda: _read(store, sql, values))
+    return {_source(claim.source): claim for claim in claims}
 
 
 def clear(store: Store, is_over: Callable[[dict[str, Any]], bool] | None = None) -> None:
@@ -199,8 +200,8 @@ class Claims:
     def close(self, *, is_asked: bool = True) -> None:
         """Give back what no run has begun with.
 
-        Where nobody asked (the iteration was dropped), the database is left alone in the middle
-        of a transaction and after it was closed; who looks next in this process sees it free.
+        A database that was closed is left alone, and so is, where nobody asked (the iteration
+        was dropped), one in the middle of a transaction: this process sees the source free.
         """
         if os.getpid() != self._process or not self._mine:
             return
@@ -210,8 +211,12 @@ class Claims:
         for held in idle:
             del _held[self._key(held)]
         database = self._store.database
-        if idle and (is_asked or not (database.is_closed() or database.in_transaction())):
+        if not idle or database.is_closed():
+            return
+        if is_asked:
             self._store.retrying(lambda: self._delete(idle))
+        elif not database.in_transaction():
+            self._delete(idle)
 
     def _delete(self, idle: Sequence[Held]) -> None:
         with self._store.writing():
