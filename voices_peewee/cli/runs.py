@@ -132,7 +132,8 @@ def pending(
             for path in found:
                 write_path(path, end="\0" if nul else "\n")
                 left += 1
-    say(f"{plural(left, 'file')} pending")
+    working = f", {len(found.workers):,} of them being worked on" if found.workers else ""
+    say(f"{plural(left, 'file')} pending{working}")
     if found.unknown:
         say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
     if check and left:

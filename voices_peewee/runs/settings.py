@@ -12,8 +12,13 @@ from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import ProcessingHistory
 
 _MAX_ERROR: Final = 100_000
+# What a run must have been made with to count; parameters are compared by themselves.
+_NAMES: Final = ("operation_type", "model_type", "model_version")
+# What track() adds by itself; it is no setting of the run.
+_ENVIRONMENT: Final = "environment"
 
 
 def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -26,6 +31,35 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
     plain: dict[str, Any] = json.loads(dump_json(dict(parameters or {})))
     return plain
+
+
+@lru_cache(maxsize=1024)
+def canonical(text: str) -> str:
+    """Return a text that is the same for parameters that are the same, without environment.
+
+    What another program wrote and is no JSON is the same as itself.
+    """
+    try:
+        parameters = json.loads(text, parse_float=_number)
+    except ValueError:
+        return text
+    if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
+        del parameters[_ENVIRONMENT]
+    return json.dumps(parameters, sort_keys=True)
+
+
+def _number(text: str) -> float:
+    """Read numbers alike: JSON has one kind of them, and 2.0 is 2."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Return what is the same for settings that count as the same, and for no others."""
+    fields = ProcessingHistory._meta.fields
+    values = [fields[name].db_value(settings.get(name)) for name in _NAMES]
+    values.append(canonical(dump_json(plain_parameters(settings.get("parameters")))))
+    return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
 
 
 def name_of(operation: str, model: str | None, version: str | None) -> str:
