@@ -142,10 +142,11 @@ def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -
         return None
     path = recording.original_path
     source = _stored(recording.id if path is None else str(path))
-    held = _held.get((store.label, source, digest(settings)))
-    if held is not None:
-        held.has_begun = True
-    return held
+    for asked in (settings, {**settings, "model_hash": None}):  # pending may not name the weights
+        if held := _held.get((store.label, source, digest(asked))):
+            held.has_begun = True
+            return held
+    return None
 
 
 def forget(store: Store, held: Held | None) -> None:

@@ -59,6 +59,7 @@ def digest(settings: Mapping[str, Any]) -> str:
     fields = ProcessingHistory._meta.fields
     values = [fields[name].db_value(settings.get(name)) for name in _NAMES]
     values.append(canonical(dump_json(plain_parameters(settings.get("parameters")))))
+    values.append(settings.get("model_hash"))
     return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
 
 
