@@ -33,6 +33,7 @@ _AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by pee
 _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet accepting")
 
 
+_TOGETHER: Final = "together"
 _NO_PORT: Final = "a port is a number"
 
 
@@ -62,6 +63,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
 
     json_methods = JSONMethods
     psycopg3_adapter = Adapter
+    together = (_TOGETHER,)
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self.label, self.timeout = masked(url), timeout
@@ -164,9 +166,23 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         """Whether the calling thread's connection is inside a transaction."""
         return not self.is_closed() and bool(self._state.conn.in_transaction)
 
+    def begin(self, isolation_level: Any = None) -> None:
+        """Begin a transaction; one of ``together`` sends what nobody waits for with the rest."""
+        if isolation_level == _TOGETHER:
+            self.connection().begin_together()
+            isolation_level = None
+        super().begin(isolation_level)
+
+    def commit(self) -> None:
+        """Commit; what was sent together may be refused only now."""
+        super().commit()
+        self._state.conn.end_together()
+
     def rollback(self) -> None:
         """Roll back, unless the connection is gone: its error is the one to be seen."""
         if not self.is_closed() and not self._state.conn.closed:
+            with suppress(pw.DatabaseError):
+                self._state.conn.end_together()
             with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
 

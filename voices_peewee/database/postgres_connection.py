@@ -12,7 +12,7 @@ import os
 import re
 import select
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -112,6 +112,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.streams: list[str] = []
+        self._together = ExitStack()
+        self.is_together = False
 
     @property
     def in_transaction(self) -> bool:
@@ -161,6 +163,17 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
         else:
             self.execute(statement)
+
+    def begin_together(self) -> None:
+        """Wait for an answer only where it is read, until ``end_together``."""
+        self._together.enter_context(self.pipeline())
+        self.is_together = True
+
+    def end_together(self) -> None:
+        """Wait for the answers that nobody has read; raise the first error among them."""
+        self.is_together = False
+        with _peewee_errors:
+            self._together.close()
 
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""

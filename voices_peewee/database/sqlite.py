@@ -53,6 +53,7 @@ class SqliteEngine:
     """What the store asks of an engine, for a file; ``postgres.Server`` has the same."""
 
     connection: Callable[[], Any]  # of the calling thread
+    together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""

@@ -53,12 +53,16 @@ FileKey = int | str | os.PathLike[str] | ProcessedFile
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_how", "_store", "_was_idle")
 
     def __init__(
-        self, store: Store, giving: T, block: AbstractContextManager[Any] | None = None
+        self,
+        store: Store,
+        giving: T,
+        block: AbstractContextManager[Any] | None = None,
+        how: tuple[str, ...] = (),
     ) -> None:
-        self._store, self._giving, self._block = store, giving, block
+        self._store, self._giving, self._block, self._how = store, giving, block, how
 
     def __enter__(self) -> T:
         store = self._store
@@ -68,7 +72,9 @@ class _Block(Generic[T]):
         try:
             if self._block is None:
                 database = store.database
-                self._block = database.transaction() if self._was_idle else database.atomic()
+                self._block = (
+                    database.transaction(*self._how) if self._was_idle else database.atomic()
+                )
             self._block.__enter__()
         except BaseException as error:
             self._undo()
@@ -164,6 +170,13 @@ class Store:
     def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
         """Do what is done inside as one transaction, or as a part of the one around it."""
         return _Block(self, giving)
+
+    def writing_together(self) -> AbstractContextManager[None]:
+        """Do what is done inside as one transaction, and wait for answers only where they are read.
+
+        What a server refuses is then raised there or at the end, not where it was asked.
+        """
+        return _Block(self, None, how=self.engine.together)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
