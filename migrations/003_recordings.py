@@ -1,4 +1,4 @@
-"""Give recordings, stems and voices rows of their own (recording_id), and say when files were read.
+"""Recordings, stems and voices get rows of their own; runs get environments, tags and claims.
 
 Before, the first output of a run took over the recording's row. Every row of history and of
 measurements stays; ``processed_file_id`` is all that changes in them.
@@ -146,6 +146,26 @@ SELECT (SELECT count(*) FROM voices_paths WHERE is_new = 1), count(processed_pat
 FROM processed_files WHERE recording_id IS NOT NULL
 """
 
+# PostgreSQL says strpos and chr.
+_V_RUNS = """
+CREATE VIEW v_runs AS
+SELECT history.id AS id, history.start_time AS start_time,
+ CASE WHEN history.success THEN 'success' WHEN history.end_time IS NULL THEN 'unfinished'
+  ELSE 'failed' END AS status,
+ history.operation_type AS operation_type, history.model_type AS model_type,
+ history.model_version AS model_version, file.filename AS filename, speaker.name AS speaker,
+ substr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)), 1,
+  instr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)) || char(10),
+   char(10)) - 1) AS error,
+ history.end_time AS end_time, history.parameters AS parameters,{more}
+ file.original_path AS original_path, file.processed_path AS processed_path,
+ history.run_id AS run_id, history.processed_file_id AS processed_file_id,
+ file.speaker_id AS speaker_id
+FROM processing_history AS history
+ LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
+ LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id{join}
+"""
+
 _V_PERFORMANCE = """
 CREATE VIEW v_performance AS
 SELECT measured.id AS id, measured.model_type AS model_type,
@@ -215,16 +235,27 @@ _STEPS = (
 )
 
 
+def _v_runs(database: pw.Database, more: str = "", join: str = "") -> str:
+    """Return the statement that makes the view."""
+    sql = _V_RUNS.format(more=more, join=join).strip()
+    if isinstance(database, pw.PostgresqlDatabase):
+        return sql.replace("instr(", "strpos(").replace("char(", "chr(")
+    return sql
+
+
 def _v_performance(duration: str, join: str = "") -> str:
     """Return the statement that makes the view; a stem's duration may be its recording's."""
     return _V_PERFORMANCE.format(duration=duration, join=join).strip()
 
 
+_MORE = """ history.tags AS tags,
+ history.note AS note, history.model_hash AS model_hash, environment.facts AS environment,"""
+_ENVIRONMENT = "\n LEFT JOIN environments AS environment ON environment.id = history.environment_id"
 _RECORDING = "\n LEFT JOIN processed_files AS recording ON recording.id = file.recording_id"
 
 
 def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
-    """Add two columns to processed_files, and put the rows that there are right."""
+    """Add columns and two tables, and put the rows that there are right."""
     engine = "postgresql" if isinstance(database, pw.PostgresqlDatabase) else "sqlite"
     migrator.add_fields(
         "processed_files",
@@ -233,12 +264,51 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         ),
         read_at=pw.DateTimeField(null=True),
     )
+
+    @migrator.create_model
+    class Environment(pw.Model):
+        facts = pw.JSONField()
+        digest = pw.TextField(unique=True)
+        created_at = pw.DateTimeField()
+
+        class Meta:
+            table_name = "environments"
+            legacy_table_names = False
+
+    @migrator.create_model
+    class Claim(pw.Model):
+        source = pw.TextField()
+        settings = pw.TextField()
+        process = pw.JSONField()
+        claimed_at = pw.DateTimeField()
+        expires_at = pw.DateTimeField()
+
+        class Meta:
+            table_name = "claims"
+            legacy_table_names = False
+            indexes = ((("source", "settings"), True),)
+
+    migrator.add_fields(
+        "processing_history",
+        environment=pw.ForeignKeyField(
+            Environment,
+            column_name="environment_id",
+            null=True,
+            index=False,
+            on_delete="SET NULL",
+        ),
+        model_hash=pw.TextField(null=True),
+        tags=pw.JSONField(null=True),
+        note=pw.TextField(null=True),
+    )
     for step in _STEPS:
         migrator.sql((step if isinstance(step, str) else step[engine]).strip())
     migrator.run(_tell_changes, database)
     migrator.sql("DROP TABLE voices_paths")
     migrator.sql("DROP TABLE voices_doubles")
     migrator.run(_compose_names, database)
+    migrator.sql("DROP VIEW v_runs")
+    migrator.sql(_v_runs(database, _MORE, _ENVIRONMENT))
     migrator.sql("DROP VIEW v_performance")
     migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
     migrator.sql("DROP VIEW v_leaderboard")
@@ -246,13 +316,19 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
-    """Drop the two columns; every row stays, those of recordings and voices too."""
+    """Drop what was added; every row of a file and of a run stays, those of recordings too."""
     migrator.run(_tell_rows, database)
+    migrator.sql("DROP VIEW IF EXISTS v_runs")
     migrator.sql("DROP VIEW IF EXISTS v_performance")
     migrator.sql("DROP VIEW IF EXISTS v_leaderboard")
     # Where SQLite drops columns itself, it refuses one that is a foreign key.
     rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
     migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
+    columns = ("environment", "model_hash", "tags", "note")
+    migrator.remove_fields("processing_history", *columns, **rebuild)
+    migrator.remove_model("claims")
+    migrator.remove_model("environments")
+    migrator.sql(_v_runs(database))
     migrator.sql(_v_performance("file.duration"))
     migrator.sql(_V_LEADERBOARD.format(n="n", failed="failures").strip())
 
@@ -267,7 +343,19 @@ def _tell_changes(database: pw.Database) -> None:
         )
 
 
+_LOST = """
+SELECT count(*) FROM processing_history
+WHERE environment_id IS NOT NULL OR model_hash IS NOT NULL OR tags IS NOT NULL OR note IS NOT NULL
+"""
+
+
 def _tell_rows(database: pw.Database) -> None:
+    (count,) = database.execute_sql(_LOST).fetchone()
+    if count:
+        _LOG.warning(
+            "003_recordings: the environments, model hashes, tags and notes of %d runs' rows went",
+            count,
+        )
     sql = "SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL"
     (count,) = database.execute_sql(sql).fetchone()
     if count:

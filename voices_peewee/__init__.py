@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from voices_peewee.errors import VoicesError
     from voices_peewee.schema.models import (
         MODELS,
+        Environment,
         ModelPerformance,
         ProcessedFile,
         ProcessingHistory,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODELS",
     "DatabaseManager",
+    "Environment",
     "ModelPerformance",
     "ProcessedFile",
     "ProcessingHistory",
@@ -65,6 +67,7 @@ _HOMES = {
     "DatabaseManager": "db_manager",
     "VoicesError": "errors",
     "MODELS": "schema.models",
+    "Environment": "schema.models",
     "ModelPerformance": "schema.models",
     "ProcessedFile": "schema.models",
     "ProcessingHistory": "schema.models",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from voices_peewee.schema.models import MODELS as MODELS
 from voices_peewee.schema.models import BaseModel as BaseModel
+from voices_peewee.schema.models import Claim as Claim
+from voices_peewee.schema.models import Environment as Environment
 from voices_peewee.schema.models import ModelPerformance as ModelPerformance
 from voices_peewee.schema.models import ProcessedFile as ProcessedFile
 from voices_peewee.schema.models import ProcessingHistory as ProcessingHistory

@@ -60,6 +60,7 @@ def test_status(studio: Path) -> None:
         "unfinished": "1",
         "speakers": "1",
         "processed files": "1",
+        "environments": "0",
         "processing history": "1",
         "model performance": "0",
         "recordings": "1",
@@ -82,6 +83,7 @@ def test_status_as_json(studio: Path) -> None:
         "rows": {
             "speakers": 1,
             "processed_files": 1,
+            "environments": 0,
             "processing_history": 1,
             "model_performance": 0,
         },

@@ -30,6 +30,7 @@ from voices_peewee import (
 from voices_peewee.database.server_url import masked
 from voices_peewee.migrations.drift import drift
 from voices_peewee.schema.fields import utc_now
+from voices_peewee.schema.models import RECORDED
 from voices_peewee.schema.views import VIEWS
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
@@ -477,9 +478,7 @@ def test_what_postgresql_cannot_store(
     with pytest.raises(errors.InvalidValueError) as caught:
         act(db)
     assert str(caught.value) == sentence
-    assert db.status()["rows"] == dict.fromkeys(
-        ("speakers", "processed_files", "processing_history", "model_performance"), 0
-    )
+    assert db.status()["rows"] == dict.fromkeys((model._meta.table_name for model in RECORDED), 0)
 
 
 def test_a_manager_goes_to_another_process_with_its_password(url: str) -> None:

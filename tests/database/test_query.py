@@ -22,6 +22,7 @@ from support.databases import NO_ROOM_FOR, ON_SERVER
 from voices_peewee import (
     MODELS,
     DatabaseManager,
+    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -29,6 +30,7 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.database.query import no_full_collection
+from voices_peewee.models import Claim
 
 hypothesis = settings(
     max_examples=40,
@@ -112,8 +114,21 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "error_message": st.none() | texts,
             "source_hash": st.none() | texts,
             "process": documents,
+            "model_hash": st.none() | texts,
+            "tags": documents,
+            "note": st.none() | texts,
         },
     ).map(ordered),
+    Environment: st.fixed_dictionaries({"facts": filled, "digest": texts, "created_at": times}),
+    Claim: st.fixed_dictionaries(
+        {
+            "source": texts,
+            "settings": texts,
+            "process": filled,
+            "claimed_at": times,
+            "expires_at": times,
+        }
+    ),
     ModelPerformance: st.fixed_dictionaries(
         {"processing_history": st.just(1)},
         optional={

@@ -57,6 +57,17 @@ DTYPES = {
         "success": "bool",
         **dict.fromkeys(["error_message", "source_hash"], "string"),
         "process": "object",
+        "environment_id": "Int64",
+        "model_hash": "string",
+        "tags": "object",
+        "note": "string",
+    },
+    "environments": {"id": "int64", "facts": "object", "digest": "string", "created_at": TIME},
+    "claims": {
+        "id": "int64",
+        **dict.fromkeys(["source", "settings"], "string"),
+        "process": "object",
+        **dict.fromkeys(["claimed_at", "expires_at"], TIME),
     },
     "model_performance": {
         **dict.fromkeys(["id", "processing_history_id"], "int64"),

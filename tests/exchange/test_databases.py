@@ -69,6 +69,7 @@ def test_a_file_of_the_original_module(db: DatabaseManager, original: Path) -> N
     assert {table: counts.added for table, counts in done.tables.items()} == {
         "speakers": 2,
         "processed_files": 1,
+        "environments": 0,
         "processing_history": 2,
         "model_performance": 1,
     }
@@ -102,7 +103,7 @@ def test_a_file_of_the_original_module_twice(
     db.import_records(original)
     before = stored(path)
     again = db.import_records(original)
-    assert [counts.same for counts in again.tables.values()] == [2, 1, 2, 1]
+    assert [counts.same for counts in again.tables.values()] == [2, 1, 0, 2, 1]
     assert (again.changed, again.conflicts) == (0, [])
     assert stored(path) == before
 
@@ -142,7 +143,7 @@ def test_an_older_database(tmp_path: Path, db: DatabaseManager) -> None:
     before = digests(other.parent)
     with db:
         done = db.import_records(other)
-        assert [counts.added for counts in done.tables.values()][:4] == [1, 1, 1, 1]
+        assert [counts.added for counts in done.tables.values()][:5] == [1, 1, 0, 1, 1]
         assert (done.notes, done.conflicts) == ([], [])
         assert db.import_records(other).changed == 0
     assert digests(other.parent) == before

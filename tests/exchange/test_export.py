@@ -18,7 +18,6 @@ import pytest
 from support.databases import stored
 
 from voices_peewee import (
-    MODELS,
     DatabaseManager,
     ModelPerformance,
     ProcessedFile,
@@ -26,10 +25,11 @@ from voices_peewee import (
     Speaker,
     errors,
 )
+from voices_peewee.schema.models import RECORDED
 
 NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 LATER = NOON + dt.timedelta(microseconds=1)
-TABLES = [model._meta.table_name for model in MODELS]
+TABLES = [model._meta.table_name for model in RECORDED]
 
 
 @pytest.fixture
@@ -85,12 +85,14 @@ RUNS = """\
 {"table": "processing_history", "id": 1, "processed_file_id": 1, "run_id": "0", \
 "operation_type": "separation", "model_type": null, "model_version": null, \
 "parameters": {"shifts": 0}, "start_time": "2026-11-22T12:00:00.000000+00:00", \
-"end_time": null, "success": false, "error_message": null, "source_hash": null, "process": null}
+"end_time": null, "success": false, "error_message": null, "source_hash": null, "process": null, \
+"environment_id": null, "model_hash": null, "tags": null, "note": null}
 {"table": "processing_history", "id": 2, "processed_file_id": 1, "run_id": "1", \
 "operation_type": "separation", "model_type": null, "model_version": null, \
 "parameters": {"shifts": 1}, "start_time": "2026-11-22T12:00:00.000000+00:00", \
 "end_time": "2026-11-22T12:00:00.000001+00:00", "success": true, "error_message": null, \
-"source_hash": null, "process": null}
+"source_hash": null, "process": null, \
+"environment_id": null, "model_hash": null, "tags": null, "note": null}
 """
 MEASURED = """\
 {"table": "model_performance", "id": 1, "processing_history_id": 2, "model_type": null, \
@@ -120,8 +122,8 @@ def test_json_lines(studio: DatabaseManager) -> None:
     """All tables are one stream, parents first, that ends with what it must hold."""
     stream = io.BytesIO()
     done = studio.export(stream)
-    assert stream.getvalue().decode() == SPEAKERS + FILES + RUNS + MEASURED + end(2, 2, 2, 1)
-    assert done == (dict(zip(TABLES, (2, 2, 2, 1), strict=True)), None)
+    assert stream.getvalue().decode() == SPEAKERS + FILES + RUNS + MEASURED + end(2, 2, 0, 2, 1)
+    assert done == (dict(zip(TABLES, (2, 2, 0, 2, 1), strict=True)), None)
 
 
 def test_a_dash_is_the_standard_output(
@@ -157,7 +159,7 @@ def test_chosen_tables(studio: DatabaseManager, tables: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("form", "tables", "text"),
     [
-        ("jsonl", None, end(0, 0, 0, 0)),
+        ("jsonl", None, end(0, 0, 0, 0, 0)),
         ("jsonl", "speakers", ""),
         ("csv", "speakers", "id,name,description,tags,created_at,updated_at\n"),
     ],
@@ -243,7 +245,7 @@ def test_one_moment_while_another_program_writes(studio: DatabaseManager, tmp_pa
     assert answers == [(done, 7, "written\n") for done in (2, 4, 6, 7)]
     after = written(studio)
     assert '"name": "Ada!!!!"' in after
-    assert after.endswith(end(2, 6, 6, 5))
+    assert after.endswith(end(2, 6, 0, 6, 5))
     assert (tmp_path / "out").read_text() == before
 
 
@@ -268,7 +270,7 @@ def test_statements(studio: DatabaseManager) -> None:
     connection.set_trace_callback(None)
     assert [sql.split()[0] for sql in seen] == [
         *["SELECT", "SAVEPOINT"],
-        *["SELECT"] * 5,
+        *["SELECT"] * 6,
         "RELEASE",
     ]
 
@@ -453,22 +455,22 @@ GONE: dict[str, tuple[Callable[[DatabaseManager], Any], str, tuple[int, ...]]] =
     "a speaker": (
         lambda db: db.get_speaker("Ada"),
         ADA + FILE + '{"table": "end", "rows": {"speakers": 1, "processed_files": 1}}\n',
-        (1, 2, 2, 1),
+        (1, 2, 0, 2, 1),
     ),
     "a file": (
         lambda db: db.get_file(1),
-        ADA + FILE + RUNS + MEASURED + end(1, 1, 2, 1),
-        (2, 1, 0, 0),
+        ADA + FILE + RUNS + MEASURED + end(1, 1, 0, 2, 1),
+        (2, 1, 0, 0, 0),
     ),
     "a run": (
         lambda db: db.get_by_id(ProcessingHistory, 1),
-        ADA + FILE + FIRST_RUN + end(1, 1, 1, 0),
-        (2, 2, 1, 1),
+        ADA + FILE + FIRST_RUN + end(1, 1, 0, 1, 0),
+        (2, 2, 0, 1, 1),
     ),
     "a measurement": (
         lambda db: db.get_by_id(ModelPerformance, 1),
-        ADA + FILE + SECOND_RUN + MEASURED + end(1, 1, 1, 1),
-        (2, 2, 2, 0),
+        ADA + FILE + SECOND_RUN + MEASURED + end(1, 1, 0, 1, 1),
+        (2, 2, 0, 2, 0),
     ),
 }
 
@@ -479,7 +481,7 @@ def test_what_goes_is_written_first(studio: DatabaseManager, tmp_path: Path, wha
     find, text, left = GONE[what]
     studio.delete(find(studio), export_to=tmp_path / "gone.jsonl")
     assert (tmp_path / "gone.jsonl").read_text() == text
-    assert tuple(len(studio.get_all(model)) for model in MODELS) == left
+    assert tuple(len(studio.get_all(model)) for model in RECORDED) == left
 
 
 @pytest.mark.sqlite("a trigger in SQLite's SQL")

@@ -81,6 +81,7 @@ def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path)
         "error_message": None,
         "source_hash": digest,
         "process": None,
+        **dict.fromkeys(("environment", "model_hash", "tags", "note")),
     }
     rows = histories(db)
     assert recorded == rows[0]

@@ -115,6 +115,10 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         "error_message": None,
         "source_hash": digest(mix),
         "process": process_facts(),
+        "environment": None,
+        "model_hash": None,
+        "tags": None,
+        "note": None,
     }
     seconds = performance.processing_time
     assert seconds is not None

@@ -76,6 +76,7 @@ def test_v_runs(db: DatabaseManager, path: Path) -> None:
             "status": status,
             "end_time": end_time,
             "error": message,
+            **dict.fromkeys(("tags", "note", "model_hash", "environment")),
         }
         for number, run_id, speaker_id, speaker, parameters, status, end_time, message in found
     ]

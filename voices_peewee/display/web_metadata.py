@@ -22,6 +22,11 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "sort_desc": "id",
         "facets": ["operation_type", "model_type"],
     },
+    "environments": {
+        "description": "Where runs were made: Python, host, git commit, torch, Slurm job.",
+        "sort_desc": "id",
+    },
+    "claims": {"description": "Who works on which recording now.", "sort_desc": "id"},
     "model_performance": {
         "description": "What one row of the history measured.",
         "sort_desc": "id",

@@ -19,6 +19,8 @@ from voices_peewee.exchange.tables import TABLES
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.history import HISTORY_TABLE
 
+# The tables that the original module has too.
+_ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
@@ -60,8 +62,8 @@ class Database(Source):
                 self._connection = self._newer(Path(folder, "voices.db"), ours)
                 opened.callback(self._connection.close)
                 columns = self._tables()
-            self._columns = {name: columns[name] for name in TABLES}
-            self._total = sum(map(self._count, TABLES))
+            self._columns = {name: columns[name] for name in TABLES if name in columns}
+            self._total = sum(map(self._count, self._columns))
             self._opened = opened.pop_all()
 
     def _count(self, table: str) -> int:
@@ -77,7 +79,7 @@ class Database(Source):
         }
 
     def _require_original(self, columns: dict[str, list[str]]) -> None:
-        if all("id" in columns.get(name, ()) for name in TABLES):
+        if all("id" in columns.get(name, ()) for name in _ORIGINAL):
             return
         shown = ", ".join([*columns][:3]) + (", …" if len(columns) > 3 else "")
         what = f"of another application ({shown})" if columns else "without tables"

@@ -91,6 +91,7 @@ def _is_found(typed: Typed, ours: Data, is_one: bool) -> bool:  # noqa: ARG001
 _RULES: Final = {
     "speakers": Rule(lambda typed: ("name", typed.data["name"]), _is_found),
     "processed_files": Rule(_by_path, _is_same_file),
+    "environments": Rule(lambda typed: ("digest", typed.data["digest"]), _is_found),
     "processing_history": Rule(_by_run, _is_same_run, "start_time"),
     "model_performance": Rule(
         lambda typed: ("processing_history", typed.data["processing_history"]), _is_found

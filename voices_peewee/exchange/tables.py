@@ -13,8 +13,10 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 from voices_peewee.schema.models import (
-    MODELS,
+    RECORDED,
     BaseModel,
+    Claim,
+    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -25,7 +27,7 @@ Model = type[BaseModel]
 Reader = Callable[[Any], Any]
 
 _BATCH: Final = 500  # rows, the most that are held at once
-TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in MODELS}
+TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in RECORDED}
 _NOUNS: Final = {
     "files": "processed_files",
     "history": "processing_history",
@@ -114,7 +116,7 @@ def own_tables(store: Store) -> list[Table]:
         schema = None
         if store.server is not None:
             schema = store.connection().execute("SELECT current_schema()").fetchone()[0]
-        ours = {*TABLES, "schema_migrations"}
+        ours = {*TABLES, Claim._meta.table_name, "schema_migrations"}
         return [
             _own_table(database, name, schema)
             for name in sorted(database.get_tables(schema))
@@ -144,6 +146,7 @@ def around(instance: BaseModel) -> list[Table]:
     _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
     _add(rows, file, file.id, ProcessingHistory.processed_file)
     _add(rows, file, file.id, file.recording)
+    _add(rows, Environment, Environment.id, ProcessingHistory.environment)
     _add(rows, Speaker, Speaker.id, file.speaker)
     return _in_order(rows)
 

@@ -1,4 +1,4 @@
-"""Four Peewee models on one proxy that ``DatabaseManager.connect`` binds at run time.
+"""The Peewee models, on one proxy that ``DatabaseManager.connect`` binds at run time.
 
 The binding is process-wide: the models work with one database at a time, and only
 ``DatabaseManager.connect`` and ``close`` change which. Units: durations and times in
@@ -81,7 +81,7 @@ def _checks(table: str) -> list[pw.Node]:
 
 
 class BaseModel(pw.Model):
-    """What the four models share: the proxy and an integer key."""
+    """What the models share: the proxy and an integer key."""
 
     id = pw.AutoField()
 
@@ -239,12 +239,32 @@ def file_kind(file: Any = ProcessedFile) -> pw.Case:
     return pw.Case(None, cases, "voice")
 
 
+class Environment(BaseModel):
+    """Where runs were made, once for all that were made in the same: a JSON object.
+
+    ``facts`` has ``python``, ``host``, ``platform`` and ``voices_peewee``, and where there are
+    any ``git`` (commit, dirty), ``torch`` (version, device) and ``slurm`` (job_id,
+    array_job_id, array_task_id). ``digest`` is the SHA-256 (hexadecimal) of its text.
+    """
+
+    facts = JSONField()
+    digest = pw.TextField(unique=True)
+    created_at = UTCDateTimeField(default=utc_now)
+
+    if TYPE_CHECKING:
+        runs: pw.ModelSelect[ProcessingHistory]
+
+    class Meta:
+        table_name = "environments"
+
+
 class ProcessingHistory(BaseModel):
     """One operation on one file: a row of a run.
 
     A row without ``end_time`` is unfinished; with one it succeeded or failed.
     ``source_hash`` is the recording's content hash when the run began; ``process`` names
-    the host, process and process start that recorded it.
+    the host, process and process start that recorded it. ``model_hash`` is the SHA-256
+    (hexadecimal) of the file with the model's weights, ``tags`` a list of texts or None.
     """
 
     processed_file = pw.ForeignKeyField(
@@ -261,9 +281,16 @@ class ProcessingHistory(BaseModel):
     error_message = pw.TextField(null=True)
     source_hash = pw.TextField(null=True)
     process = JSONField(null=True)
+    environment = pw.ForeignKeyField(
+        Environment, backref="runs", null=True, index=False, on_delete="SET NULL"
+    )
+    model_hash = pw.TextField(null=True)
+    tags = JSONField(null=True)
+    note = pw.TextField(null=True)
 
     if TYPE_CHECKING:
         processed_file_id: int
+        environment_id: int | None
         performance_rows: pw.ModelSelect[ModelPerformance]
 
     class Meta:
@@ -351,4 +378,24 @@ ModelPerformance.add_index(
     name="model_performance_leaderboard",
 )
 
-MODELS: Final = (Speaker, ProcessedFile, ProcessingHistory, ModelPerformance)
+
+class Claim(BaseModel):
+    """Who works on which recording with which settings, so that nobody else does.
+
+    ``source`` is the recording's path, ``settings`` a digest of operation, model, version and
+    parameters, and ``process`` as in a run; for other hosts the claim ends at ``expires_at``.
+    """
+
+    source = PathField()
+    settings = pw.TextField()
+    process = JSONField()
+    claimed_at = UTCDateTimeField(default=utc_now)
+    expires_at = UTCDateTimeField()
+
+    class Meta:
+        table_name = "claims"
+        indexes = ((("source", "settings"), True),)
+
+
+RECORDED: Final = (Speaker, ProcessedFile, Environment, ProcessingHistory, ModelPerformance)
+MODELS: Final = (*RECORDED, Claim)  # what is being worked on is no part of the record

@@ -20,13 +20,15 @@ SELECT history.id AS id, history.start_time AS start_time,
  substr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)), 1,
   instr(ltrim(history.error_message, ' ' || char(9) || char(10) || char(13)) || char(10),
    char(10)) - 1) AS error,
- history.end_time AS end_time, history.parameters AS parameters,
+ history.end_time AS end_time, history.parameters AS parameters, history.tags AS tags,
+ history.note AS note, history.model_hash AS model_hash, environment.facts AS environment,
  file.original_path AS original_path, file.processed_path AS processed_path,
  history.run_id AS run_id, history.processed_file_id AS processed_file_id,
  file.speaker_id AS speaker_id
 FROM processing_history AS history
  LEFT JOIN processed_files AS file ON file.id = history.processed_file_id
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
+ LEFT JOIN environments AS environment ON environment.id = history.environment_id
 """,
     "v_performance": """
 SELECT measured.id AS id, measured.model_type AS model_type,

@@ -77,6 +77,17 @@ _COLUMNS: Final = (
     Term("error_message", "error", "text", about="Why the run failed, with the traceback."),
     Term("source_hash", "source hash", "text", about="SHA-256 of the recording at the start."),
     Term("process", "process", "json", about="The host and the process that recorded the run."),
+    Term("environment_id", "environment id", "integer", about="Where the run was made."),
+    Term("model_hash", "model hash", "text", about="SHA-256 of the file with the weights."),
+    Term("note", "note", "text", about="What people wrote about the run."),
+    # environments
+    Term("facts", "environment", "json", about="JSON object: Python, host, git, torch, Slurm."),
+    Term("digest", "digest", "text", about="SHA-256 of the facts."),
+    # claims
+    Term("source", "source", "path", about="The recording that is being worked on."),
+    Term("settings", "settings", "text", about="Digest of operation, model and parameters."),
+    Term("claimed_at", "claimed", "time", about="When the work began (UTC)."),
+    Term("expires_at", "expires", "time", about="When another host may take it over (UTC)."),
     # model_performance
     Term("processing_history_id", "history id", "integer", about="The measured history row."),
     Term("additional_metrics", "metrics", "json", about="JSON object with every other metric."),

@@ -17,7 +17,7 @@ from voices_peewee.database.files import MEMORY, size_of
 from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
-from voices_peewee.schema.models import MODELS, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.migrations.runner import MigrationState
@@ -216,7 +216,7 @@ class UpkeepMethods(HasFile):
                 **_engine(store, self.path),
                 "voices": __version__,
                 "migrations": applied,
-                "rows": {model._meta.table_name: model.select().count() for model in MODELS},
+                "rows": {model._meta.table_name: model.select().count() for model in RECORDED},
                 "files": _kinds_of_files(),
                 "last_run": last,
                 "unfinished": int(runs.where(ProcessingHistory.end_time.is_null()).scalar()),
