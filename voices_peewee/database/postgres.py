@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
 from voices_peewee.database.server_url import masked, split_options
-from voices_peewee.errors import DatabaseError
+from voices_peewee.errors import DatabaseError, ServerAwayError
 
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
 _LONGEST_PAUSE: Final = 1.0
@@ -34,6 +34,11 @@ _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet ac
 
 
 _TOGETHER: Final = "together"
+_READ_ONLY: Final = "25006"
+# After a switchover the old primary may only read: a new connection finds the new one.
+_STUCK: Final = (_READ_ONLY,)
+# Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
+_PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _NO_PORT: Final = "a port is a number"
 
 
@@ -237,10 +242,17 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
             )
             return rows
 
+    def may_pass(self, error: BaseException) -> bool:
+        """Whether a refusal may pass; a connection that would go on refusing is closed."""
+        state = _state_of(error.__cause__)
+        if state in _STUCK and not self.is_closed():
+            self._state.conn.close()
+        return isinstance(error, ServerAwayError) or state in _PASSING
+
     @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:
         """Whether an error is that of a write in a transaction that may only read."""
-        return getattr(getattr(error, "orig", error), "sqlstate", None) == "25006"
+        return _state_of(error) == _READ_ONLY
 
     def lock(self, *keys: str, shared: str | None = None) -> None:
         """Keep others who lock the same keys out until the transaction ends.
@@ -277,6 +289,12 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         """Return the server's version and the size of the database (bytes)."""
         row = self.connection().execute(_FACTS).fetchone()
         return {"version": row[0], "size": row[1]}
+
+
+def _state_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE behind an error."""
+    state: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return state
 
 
 _FACTS: Final = """SELECT current_setting('server_version'),

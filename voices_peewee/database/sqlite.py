@@ -92,6 +92,11 @@ class SqliteEngine:
         return as_dicts(cursor)
 
     @staticmethod
+    def may_pass(error: BaseException) -> bool:  # noqa: ARG004 - a server's error may
+        """Tell that SQLite has waited already."""
+        return False
+
+    @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:
         """Whether an error is that of a statement that would do more than read."""
         return error is not None and code_of(error) == sqlite3.SQLITE_READONLY

@@ -24,7 +24,6 @@ from voices_peewee.errors import (
     InvalidValueError,
     NotFoundError,
     QueryError,
-    ServerAwayError,
 )
 from voices_peewee.schema.fields import JSONField
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
@@ -212,13 +211,14 @@ class Store:
             vars(self.database)["_state"].conn.close()
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do something; do it again when a server goes away meanwhile, until the timeout."""
+        """Do something; repeat it until the timeout where a server may soon take it."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return action()
-            except ServerAwayError:
-                if self.database.in_transaction() or time.monotonic() > deadline:
+            except DatabaseError as error:
+                is_late = time.monotonic() > deadline - _PAUSE
+                if self.database.in_transaction() or is_late or not self.engine.may_pass(error):
                     raise
             time.sleep(_PAUSE)
 

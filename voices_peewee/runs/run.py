@@ -14,14 +14,14 @@ from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
+from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
-from voices_peewee.runs.spool import Record, SpoolWarning, keep
+from voices_peewee.runs.spool import Record, SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -200,10 +200,12 @@ class Run:
             try:
                 file, asked = self._write(lambda connection: self._tell(connection, output))
                 other = asked()
-            except ServerAwayError as away:
+            except DatabaseError as refused:
+                if self._store.server is None:
+                    raise
                 self._late.append(output)
                 file, other = new_stem(self._recording, output), None
-                warnings.warn(f"{away}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
+                warnings.warn(f"{refused}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
         told.warn(stacklevel=2)
         if unknown:
             message = f"no speaker {unknown!r}: the output {place!r} is kept with the name alone"
@@ -351,10 +353,12 @@ class Run:
                 ended = self._write(lambda connection: self._end(connection, ending))
                 if not ended.rowcount:
                     raise NotFoundError("run", self.id)  # somebody deleted it
-            except ServerAwayError as away:
-                path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
-                message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"
-                warnings.warn(message, SpoolWarning, stacklevel=4)
+            except DatabaseError as refused:
+                if self._store.server is None:
+                    raise
+                name = f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}"
+                told = kept(name, self._all(ending))
+                warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
 
     def _end(self, connection: Any, ending: _Ending) -> Any:
         """Write the end of the run; return a cursor that counts its rows."""

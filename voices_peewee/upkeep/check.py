@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from voices_peewee.database.files import spool, spooled
 from voices_peewee.database.forks import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
@@ -66,7 +67,8 @@ def check(
     Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
     behind = list(_behind(store, directories))
-    looks = [] if behind else [_drift(store)]
+    looks = [_spooled()] if store.server is not None else []
+    looks += [] if behind else [_drift(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
@@ -160,6 +162,12 @@ def _drift(store: Store) -> Iterator[Finding]:
 
 def _is_own_index(difference: Drift) -> bool:
     return difference.expected is None and difference.what.startswith("index ")
+
+
+def _spooled() -> Iterator[Finding]:
+    if kept := spooled():
+        what = f"runs that a server did not take are kept in {str(spool())!r}: {len(kept)}"
+        yield Finding("note", what, f"add them with 'voices import {spool()}'")
 
 
 def _values(store: Store) -> Iterator[Finding]:
