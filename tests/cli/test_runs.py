@@ -253,9 +253,9 @@ def test_age_that_cannot_be_read(night: Path, text: str) -> None:
 
 def test_update_run(night: Path) -> None:
     """Tags are added and removed, the note is set and, with an empty one, removed."""
-    done = run("--db", night, *"update-run 2 --note odd --tag a --tag b".split())
+    done = run("--db", night, *["update-run", "2", "--note", "odd", "--tag", "a", "--tag", "b"])
     assert (done.code, done.out, done.err[: len("updated run 2, ")]) == (0, "", "updated run 2, ")
-    run("--db", night, *"update-run 2 --remove-tag a --tag c".split())
+    run("--db", night, *["update-run", "2", "--remove-tag", "a", "--tag", "c"])
     shown = json.loads(run("--db", night, "show-run", "2", "--json").out)
     assert (shown["note"], shown["tags"]) == ("odd", ["b", "c"])
     run("--db", night, "update-run", "2", "--note", "")

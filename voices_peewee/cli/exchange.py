@@ -100,8 +100,9 @@ def import_(
     """Import records from files or another database.
 
     FILE is JSON lines, CSV, a Voices database or one of the original module; '-' is the
-    standard input. What is here already is not doubled. All is imported or nothing, and every
-    bad record is told.
+    standard input. The folder ~/.voices/spool is the runs that a server did not take; their
+    files go when they are in the record. What is here already is not doubled. All is imported
+    or nothing, and every bad record is told.
     """
     try:
         with manager, progress_bar("Importing") as progress:
