@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import wave
 from array import array
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import barriers, needs_axe, needs_browser, opened
 from support.cli_tools import run
 from support.measured import recording, speaker
 
@@ -18,7 +18,6 @@ from voices_peewee import DatabaseManager
 from voices_peewee.errors import ExportError, InputError, QueryError
 from voices_peewee.schema.models import ListeningTest, ListeningVote
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -60,19 +59,12 @@ def heard(db: DatabaseManager, tmp_path: Path) -> DatabaseManager:
 
 
 @pytest.mark.once
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+@needs_browser
 def test_the_keyboard_alone_goes_through_a_test(heard: DatabaseManager, tmp_path: Path) -> None:
     """From Start to the saved file by keys, with nothing asked of the network; once each."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    done = heard.listen("a:1", f"{HOSTILE}:2", path=tmp_path / "t.html", seed=1, catch=1, repeat=1)
-    said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 900}, accept_downloads=True)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url))
-        page.goto((tmp_path / "t.html").as_uri(), wait_until="load")
+    path, said = tmp_path / "t.html", list[str]()
+    done = heard.listen("a:1", f"{HOSTILE}:2", path=path, seed=1, catch=1, repeat=1)
+    with opened(path, said, viewport={"width": 400, "height": 900}) as page:
         for key in ("Tab", "Ève", "Tab", "h", "Tab", "Tab", "Enter"):
             page.keyboard.press(key) if key in ("Tab", "Enter", "h") else page.keyboard.type(key)
         for place in range(6):
@@ -92,8 +84,7 @@ def test_the_keyboard_alone_goes_through_a_test(heard: DatabaseManager, tmp_path
         with page.expect_download() as download:
             page.keyboard.press("Enter")
         download.value.save_as(tmp_path / "votes.jsonl")
-        browser.close()
-    assert said == [(tmp_path / "t.html").as_uri()]
+    assert said == [path.as_uri()]
     assert heard.import_votes(tmp_path / "votes.jsonl") == {"added": 6, "updated": 0, "same": 0}
     assert heard.import_votes(tmp_path / "votes.jsonl") == {"added": 0, "updated": 0, "same": 6}
     (result,) = heard.listening_results()
@@ -302,3 +293,22 @@ def test_the_command(heard: DatabaseManager, path: Any, tmp_path: Path) -> None:
     status, out, err = run("--db", path, "listen", "a:1", other, "--dry-run")
     assert (status, len(out.splitlines())) == (0, 4)
     assert run("--db", path, "listen", "a:1", "--results")[0] == 2
+
+
+@pytest.mark.once
+@needs_browser
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(heard: DatabaseManager, tmp_path: Path, scheme: str) -> None:
+    """axe-core has no serious finding on any of the three screens, in light and dark."""
+    path = tmp_path / "t.html"
+    heard.listen("a:1", f"{HOSTILE}:2", path=path)
+    with opened(path, [], color_scheme=scheme, bypass_csp=True) as page:
+        assert barriers(page) == []
+        page.fill("#listener", "Eve")
+        page.select_option("#device", "headphones")
+        page.click("#start")
+        page.wait_for_timeout(300)
+        assert barriers(page) == []
+        page.click("#pause")
+        assert barriers(page) == []

@@ -132,6 +132,7 @@ class DisplayMethods(HasStore):
         since: Time | None = None,
         until: Time | None = None,
         where: str | Sequence[str] = (),
+        hosts: bool = False,
         audio: bool = True,
         embed: bool = False,
         max_size: int = 20_000_000,
@@ -152,6 +153,7 @@ class DisplayMethods(HasStore):
             since: Only runs that started then or later.
             until: Only runs that started before.
             where: Query words that narrow the runs, as in a list of the history.
+            hosts: Whether the section on environments names the hosts.
             audio: Whether there are players of the worst and the best recordings.
             embed: Put the sounds into the page, instead of links to the files.
             max_size: How large the page may get with sounds in it, in bytes.
@@ -176,6 +178,7 @@ class DisplayMethods(HasStore):
             by=by.split(",") if isinstance(by, str) else by,
             baseline=baseline,
             higher_is_better=higher_is_better,
+            hosts=hosts,
             audio=audio,
             embed=embed,
             max_size=max_size,

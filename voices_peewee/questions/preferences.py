@@ -113,8 +113,12 @@ class Listened(NamedTuple):
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        table = text_table(list(COLUMNS), [pair.cells() for pair in self.pairs])
+        table = text_table(list(COLUMNS), self.cells())
         return "\n".join([f"test {self.test}: {self.question}", *table, *self.said()])
+
+    def cells(self) -> list[tuple[object, ...]]:
+        """Return the rows of a table of the pairs."""
+        return [pair.cells() for pair in self.pairs]
 
     def said(self) -> list[str]:
         """Return all of it that is no table."""
