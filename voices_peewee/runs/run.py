@@ -16,6 +16,8 @@ from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
+from voices_peewee.runs import claims
+from voices_peewee.runs.environment import environment_id
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.runs.process import process_facts
@@ -106,6 +108,7 @@ class Run:
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         self._write(lambda connection: self._begin(connection, found, whose))
+        self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
     @property
@@ -303,6 +306,7 @@ class Run:
             "start_time": self.start_time,
             "source_hash": self._recording.content_hash,
             "process": process_facts(),
+            "environment": environment_id(connection),
         }
         file = Files(self._store, connection).starting(self._recording, self._speaker_id)
         self._rows = [_Row(file, self._insert_history(connection, file))]
@@ -331,6 +335,8 @@ class Run:
                 path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
                 message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"
                 warnings.warn(message, SpoolWarning, stacklevel=4)
+            else:
+                claims.forget(self._store, self._claim)
 
     def _end(self, connection: Any, ending: _Ending) -> None:
         for output in self._late:
@@ -340,6 +346,8 @@ class Run:
         kept = {key for key, _ in connection.execute(_ROWS, (self.run_id,)).fetchall()}
         if not kept:
             raise NotFoundError("run", self.id)  # somebody deleted it
+        if self._claim is not None:
+            self._claim.end(connection)
         for row in self._rows:
             if row.history_id in kept:
                 self._measure(connection, row, ending.cost)
