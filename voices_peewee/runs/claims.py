@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from voices_peewee.database.forks import at_fork
 from voices_peewee.database.store import Store
 from voices_peewee.errors import DatabaseError, InvalidValueError
-from voices_peewee.runs.process import is_alive
+from voices_peewee.runs.process import is_alive, process_facts
 from voices_peewee.runs.settings import digest
 from voices_peewee.schema.fields import dump_json, utc_now
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
