@@ -94,7 +94,7 @@ def test_a_run_of_these_settings_ends_its_claim(db: DatabaseManager) -> None:
     with db.track(path, "separation", **{**SETTINGS, "parameters": {"shifts": 3}}):
         pass
     assert claims(db) == [path]
-    with db.track(path, "separation", **SETTINGS, environment=True):
+    with db.track(path, "separation", **SETTINGS):
         assert claims(db) == [path]
     assert claims(db) == []
     assert list(left(db)) == [SECOND, THIRD]
