@@ -34,6 +34,7 @@ from voices_peewee.questions.selection import (
 from voices_peewee.questions.sides import Sided, read_side
 from voices_peewee.questions.stats import mean, median
 from voices_peewee.rendering.table import Column
+from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
@@ -209,6 +210,8 @@ def compare(
         raise QueryError("a comparison is of two models or more")
     with store.snapshot(), no_full_collection:
         sides = _unlike([find_side(store, model) for model in everyone])
+        if vocabulary.spelled(metric) == "preference":
+            return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store)
         by_speaker = unit == "speaker"
@@ -225,10 +228,35 @@ def compare(
             for a, b in places
             if baseline is None or a == 0
         ]
-    if len(sides) == 2:
+    return _all(labels, answers, has_baseline=baseline is not None)
+
+
+def _all(
+    labels: list[str], answers: list[Comparison], *, has_baseline: bool
+) -> Comparison | Comparisons:
+    if len(labels) == 2:
         return answers[0]
     pairs = {(answer.a, answer.b): answer for answer in answers}
-    return Comparisons.of(labels, pairs, has_baseline=baseline is not None)
+    return Comparisons.of(labels, pairs, has_baseline=has_baseline)
+
+
+def _by_votes(
+    store: Store, sides: list[Side], runs: Runs, unit: str, confidence: float, has_baseline: bool
+) -> Comparison | Comparisons:
+    """Compare models by what listeners preferred, which has its own interval."""
+    from voices_peewee.questions.preferences import voted
+
+    if unit != "recording":
+        raise QueryError("votes are counted by recordings and listeners; leave the unit out")
+    metric, labels = Metric("preference", True, ""), [side.label for side in sides]
+    pairs = voted(store, sides, runs, confidence)
+    in_question = len(set().union(*(side.paths for side, _, _ in pairs.values())))
+    answers = [
+        _Question(metric, unit, confidence, {}, in_question, notes).answer(a, b, side, side, paired)
+        for (a, b), (side, paired, notes) in pairs.items()
+        if not has_baseline or a == labels[0]
+    ]
+    return _all(labels, answers, has_baseline=has_baseline)
 
 
 def _unlike(sides: list[Side]) -> list[Side]:
@@ -248,10 +276,12 @@ class _Question(NamedTuple):
     in_question: int
     notes: tuple[str, ...]
 
-    def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
-        """Return the comparison of two sides."""
+    def answer(
+        self, label_a: str, label_b: str, a: Sided, b: Sided, paired: Paired | None = None
+    ) -> Comparison:
+        """Return the comparison of two sides, whose units may be given."""
         metric = self.metric
-        paired = pair_up(a, b, self.unit, self.confidence)
+        paired = paired or pair_up(a, b, self.unit, self.confidence)
         units, paths = paired.units, ChainMap(a.paths, b.paths)
         of_a, of_b = a.measured, b.measured
         found = paired.estimate

@@ -89,7 +89,18 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
         if keys is None:
             raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
         name = keys[0]
+    if higher_is_better is None and vocabulary.find_metric(name) is None:
+        higher_is_better = _told_direction(store, name)
     return _metric(name, keys, higher_is_better)
+
+
+def _told_direction(store: Store, name: str) -> bool | None:
+    """Return the direction that was told when results with a metric were imported."""
+    keys = ("higher_is_better", name)
+    query = ModelPerformance.select(_inner_value(keys)).where(_is_number(keys)).limit(1)
+    with store.reading():
+        found = store.connection().execute(*query.sql()).fetchone()
+    return None if found is None else bool(found[0])
 
 
 def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
