@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.files import is_open_here
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
