@@ -495,7 +495,7 @@ _FIELDS = "created_at, description, files, id, name, tags, updated_at"
         (
             "files",
             {"words": "modle:demucs"},
-            "unknown field 'modle'; did you mean 'model' or 'model_type'?",
+            "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
         ),
         (
             "speakers",

@@ -26,7 +26,7 @@ _RECORDED: Final = {
     "speaker": "speakers",
     "model": "models",
     **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
-    **dict.fromkeys(("tag", "tags"), "tags"),
+    **dict.fromkeys(("tag", "tags", "speaker.tag", "run.tag"), "tags"),
     **dict.fromkeys(("file_format", "format"), "formats"),
 }
 _AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")

@@ -63,6 +63,16 @@ def size_of(path: str) -> int:
         return 0
 
 
+def spool() -> Path:
+    """Return where runs are kept that a server did not take: ``~/.voices/spool``."""
+    return Path("~/.voices/spool").expanduser()
+
+
+def spooled() -> list[Path]:
+    """Return the files of the runs that are kept, oldest first."""
+    return sorted(spool().glob("*.jsonl"))
+
+
 def inspect(path: str) -> str:
     """Return ``missing``, ``empty`` or ``file``: what is at ``path``.
 
@@ -95,15 +105,39 @@ _MOUNTED: Final = (
 )
 
 
-def _mount_points() -> set[str]:
-    """Return where file systems are mounted; empty where the system does not say."""
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_NETWORK: Final = re.compile(
+    r"(nfs|cifs|smb|afs|ceph|lustre|gpfs|beegfs|pvfs|ocfs|gfs2|glusterfs"
+    r"|fuse\.\w*(ssh|gluster|ceph|rclone|s3|smb|nfs|juice))"
+)
+ON_NETWORK: Final = (
+    "the file is on a network file system ({}), where one machine at a time may use it"
+)
+USE_SERVER: Final = "for several, use a server: docs/postgresql.md"
+
+
+def _mount_points() -> dict[str, str]:
+    """Return the kinds of file systems by where they are; empty where the system does not say."""
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
-        return set()
-    octal = re.compile(rb"\\([0-7]{3})")
-    names = (octal.sub(lambda m: bytes([int(m[1], 8)]), line.split(b" ")[4]) for line in lines)
-    return {os.fsdecode(name) for name in names}
+        return {}
+    mounts: dict[str, str] = {}
+    for line in lines:
+        place, _, kind = line.partition(b" - ")
+        name = _OCTAL.sub(lambda digits: bytes([int(digits[1], 8)]), place.split(b" ")[4])
+        mounts[os.fsdecode(name)] = os.fsdecode(kind.split(b" ")[0])
+    return mounts
+
+
+def network_file_system(path: str) -> str | None:
+    """Return the kind of network file system that a file lies on, such as nfs4; else None."""
+    if path == MEMORY or "://" in path:
+        return None
+    mounts, real = _mount_points(), Path(os.path.realpath(path))
+    kind = next((mounts[str(one)] for one in (real, *real.parents) if str(one) in mounts), "")
+    return kind if _NETWORK.match(kind) else None
 
 
 def _reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes
 from voices_peewee.database.results import ResultList
-from voices_peewee.questions.pending import moment
+from voices_peewee.questions.outcomes import moment
 from voices_peewee.questions.selection import Runs, model_label
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker

@@ -99,7 +99,10 @@ class Conditions:
         return either([self._holds(column, term.text) for column in columns])
 
     def _field(self, term: Match) -> Column:
-        column = find(self.listing.fields, term.field)
+        dotted = ".".join((term.field, *term.keys))  # run.tag, where run has no keys
+        column = self.listing.fields.get(dotted) or find(self.listing.fields, term.field)
+        if column.name == dotted or dotted in column.words:
+            return column
         if term.keys and column.kind != "json":
             raise QueryError(f"{term.field} has no keys; use {term.field}:value")
         return column
@@ -224,6 +227,27 @@ class Conditions:
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
 
+    def any_tag(self, column: Column, node: Any, value: Given) -> Node:
+        """Look for a whole tag of the run or of its speaker."""
+        tags = [self.tags(column, node, value), self.speaker_tags(column, None, value)]
+        return both(tags) if _is_empty(value) else either(tags)
+
+    def git(self, column: Column, _: Any, value: Given) -> Node:
+        """Compare the beginning of a commit."""
+        return self.prefix(column, self._fact(("git", "commit")), value)
+
+    def slurm(self, _: Column, __: Any, value: Given) -> Node:
+        """Compare a job, the job of an array, or a task of it, as in 100_4."""
+        text = stored(_one(value))
+        array, task = text.split("_", 1) if "_" in text else (text, "")
+        of_array = equals(self._fact(("slurm", "array_job_id")), array)
+        if task:
+            return both([of_array, equals(self._fact(("slurm", "array_task_id")), task)])
+        return either([of_array, equals(self._fact(("slurm", "job_id")), text)])
+
+    def _fact(self, keys: Sequence[str]) -> Node:
+        return json_order(self.node(self.listing.fields["environment"]), keys)
+
     def _json(self, node: Any, term: Match, value: Given) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""
         if _is_empty(value) and term.keys:
@@ -235,7 +259,7 @@ class Conditions:
         return some_element(node, term.keys, _element(value))
 
 
-_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
+_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path", "slurm", "git"}
 _NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
