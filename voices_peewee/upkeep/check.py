@@ -11,14 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.files import (
-    ON_NETWORK,
-    USE_SERVER,
-    is_open_here,
-    network_file_system,
-    spool,
-    spooled,
-)
+from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
