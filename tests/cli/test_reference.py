@@ -41,6 +41,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("own", "mix", "stems"):
         (tmp_path / folder).mkdir()
     (tmp_path / "app.py").write_text(MODELS)
+    (tmp_path / "versa.jsonl").write_text('{"key": "0.wav", "pesq": 2.5}\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOICES_DB", str(tmp_path / "voices.db"))
     with DatabaseManager().initialize() as db:

@@ -82,6 +82,7 @@ SECTIONS: Final = {
         {
             "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
+            "import-results": "Import what other tools measured.",
             "serve": "Show the database in the browser, read-only.",
         },
     ),

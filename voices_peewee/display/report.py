@@ -28,8 +28,9 @@ from voices_peewee.errors import ExportError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.questions.counted import Group, differing
+from voices_peewee.questions.counted import differing
 from voices_peewee.questions.failures import failures
+from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
 from voices_peewee.questions.preferences import COLUMNS, listened
 from voices_peewee.questions.selection import Runs, find_metric, model_label

@@ -18,7 +18,7 @@ from voices_peewee.schema.models import ModelPerformance, ProcessedFile, Process
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
-    from voices_peewee.questions.counted import Group
+    from voices_peewee.questions.groups import Group
 
 _WORST: Final = 2
 

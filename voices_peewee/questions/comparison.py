@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
 from itertools import combinations
-from operator import and_, itemgetter, or_
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
@@ -22,7 +22,7 @@ from voices_peewee.questions.counted import (
     differing,
     names_of_speakers,
 )
-from voices_peewee.questions.pairing import UNITS, Matched, Paired, pair_up
+from voices_peewee.questions.pairing import UNITS, Paired, Units, pair_up
 from voices_peewee.questions.selection import (
     Metric,
     Model,
@@ -107,7 +107,7 @@ class Comparison:
     gained: int
     notes: tuple[str, ...]
     of_units: Callable[[], tuple[Pair, ...]] = field(repr=False, compare=False, default=tuple)
-    matched: Sequence[Matched] = field(repr=False, compare=False, default=())
+    units: Units = field(repr=False, compare=False, default=Units())
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -283,15 +283,16 @@ class _Question(NamedTuple):
         metric = self.metric
         paired = paired or pair_up(a, b, self.unit, self.confidence)
         units, paths = paired.units, ChainMap(a.paths, b.paths)
-        common = len(a.stems.keys() & b.stems.keys())
+        of_a, of_b = a.measured, b.measured
         found = paired.estimate
-        ordered = sorted(units, key=itemgetter(4))
-        differences = [one.difference for one in ordered]
-        smaller = bisect_left(differences, 0.0)
-        larger = len(differences) - bisect_right(differences, 0.0)
+        differences = units.differences
+        order = sorted(range(len(differences)), key=differences.__getitem__)
+        ordered = [differences[place] for place in order]
+        smaller = bisect_left(ordered, 0.0)
+        larger = len(ordered) - bisect_right(ordered, 0.0)
         wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-        below = self._pairs(paths, ordered[: min(smaller, _SHOWN)])
-        above = self._pairs(paths, ordered[::-1][: min(larger, _SHOWN)])
+        below = self._pairs(paths, units, order[: min(smaller, _SHOWN)])
+        above = self._pairs(paths, units, order[::-1][: min(larger, _SHOWN)])
         gains, worst = (above, below) if metric.higher_is_better else (below, above)
         return Comparison(
             a=label_a,
@@ -303,10 +304,10 @@ class _Question(NamedTuple):
             n=found.n,
             stems=paired.stems,
             recordings=paired.recordings,
-            mean_a=mean([one.a for one in units]),
-            mean_b=mean([one.b for one in units]),
+            mean_a=mean(units.a),
+            mean_b=mean(units.b),
             mean_difference=found.mean,
-            median_difference=median(differences),
+            median_difference=median(ordered),
             low=found.low,
             high=found.high,
             confidence=self.confidence,
@@ -315,32 +316,34 @@ class _Question(NamedTuple):
             identical=found.identical,
             wins=wins,
             losses=losses,
-            ties=len(units) - larger - smaller,
+            ties=len(ordered) - larger - smaller,
             largest_gains=gains,
             largest_losses=worst,
             coverage_a=coverage(a.states, self.in_question),
             coverage_b=coverage(b.states, self.in_question),
-            lost=len(a.stems) - common,
-            gained=len(b.stems) - common,
+            lost=len(of_a - of_b),
+            gained=len(of_b - of_a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b)), *self.notes),
-            of_units=partial(self._pairs, paths, units),
-            matched=units,
+            of_units=partial(self._pairs, paths, units, range(len(ordered))),
+            units=units,
         )
 
-    def _pairs(self, paths: Mapping[int, Any], units: Iterable[Matched]) -> tuple[Pair, ...]:
+    def _pairs(
+        self, paths: Mapping[int, Any], units: Units, places: Iterable[int]
+    ) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
         of_speaker, names = self.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(
-                None if of_speaker else str(read(paths[recording])),
-                names.get(speaker),
-                a,
-                b,
-                difference,
-                stems,
+                None if of_speaker else str(read(paths[units.recordings[place]])),
+                names.get(units.speakers[place]),
+                units.a[place],
+                units.b[place],
+                units.differences[place],
+                units.stems[place],
             )
-            for recording, speaker, a, b, difference, stems in units
+            for place in places
         )
 
 

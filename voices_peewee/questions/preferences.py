@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import peewee as pw
 
 from voices_peewee.errors import QueryError
-from voices_peewee.questions.pairing import Matched, Paired
+from voices_peewee.questions.pairing import Matched, Paired, Units
 from voices_peewee.questions.selection import Runs, Side
 from voices_peewee.questions.shares import SURE, Vote, between, bradley_terry, preferred
 from voices_peewee.questions.sides import Sided
@@ -165,7 +165,7 @@ def voted(
             if any(x in of_side[a] and y in of_side[b] for x, y in (vote.stems, vote.stems[::-1]))
         ]
         found[a, b] = _paired(named, confidence)
-    if not any(paired.units for _, paired, _ in found.values()):
+    if not any(paired.units.recordings for _, paired, _ in found.values()):
         names = " and ".join(of_side)
         raise QueryError(f"no listener has compared {names}; 'voices listen' makes a test")
     return found
@@ -182,7 +182,7 @@ def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Sided, Paired, tu
     for recording, own in sorted(by_recording.items()):
         share = fmean(vote.share for vote in own)
         stems = len({vote.stems for vote in own})
-        units.append(Matched(recording, None, 1 - share, share, 2 * share - 1, stems))
+        units.append(Matched(recording, None, 1 - share, share, stems))
     file = ProcessedFile
     paths: Any = file.select(file.id, file.original_path).where(file.id << [*by_recording])
     side = Sided(stems={key: [] for key in by_recording}, paths=dict(paths.tuples()))
@@ -190,7 +190,7 @@ def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Sided, Paired, tu
     note = f"{len(votes)} votes of {listeners} listener{'s' * (listeners != 1)}"
     estimate = Estimate(len(units), mean, low, high, of.p, of.identical)
     stems = sum(unit.stems for unit in units)
-    return side, Paired(units, estimate, stems, len(units), 0, 0), (note,)
+    return side, Paired(Units.of(units), estimate, stems, len(units), 0, 0), (note,)
 
 
 def _excluded(votes: Sequence[Vote]) -> set[str]:
