@@ -219,12 +219,13 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
     query = query.join_from(run, file, pw.JOIN.LEFT_OUTER)
     for own, key in zip(sides, (vote.a, vote.b), strict=True):
         query = query.join_from(vote, own, pw.JOIN.LEFT_OUTER, on=own.processing_history == key)
-    models = _models(test)
-    labels = {token: models[stem[2]] for token, stem in test.plan.get("stems", {}).items()}
+    models, plan = _models(test), test.plan.get("stems", {})
+    labels = {token: models[stem[2]] for token, stem in plan.items()}
     rows: Any = query.where(vote.test == test.id).order_by(vote.id).tuples()
     for listener, recording, heard, choice, a, b, *rest in rows:
         one, other = (labels.get(heard.get(side), "") for side in "ab")
-        yield Vote(listener, recording, one, other, _SHARES[choice], (a, b), *rest)
+        if rest[-1] != "pair" or (one and other):  # what another program wrote may name none
+            yield Vote(listener, recording, one, other, _SHARES[choice], (a, b), *rest)
 
 
 def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
