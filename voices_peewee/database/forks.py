@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
+from voices_peewee.database.cursors import Cursor
 from voices_peewee.errors import DatabaseError
 
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
@@ -83,6 +84,14 @@ class Connection(sqlite3.Connection):
         self.file, self.names = identity(real), {real + end for end in _BESIDE}
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
+        """Return a cursor."""
+        return Cursor(self)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run a statement."""
+        return Cursor(self).execute(sql, parameters)
 
     def close(self) -> None:
         """Close the connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, TextIO
@@ -128,6 +129,8 @@ def clock(seconds: float) -> str:
     """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
     if 0 < seconds < 1:
         return f"0:0{seconds:.3f}"
+    if not math.isfinite(seconds):  # only another program can have stored it
+        return str(seconds)
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
