@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import peewee as pw
 
+from voices_peewee.database.cursors import Cursor
 from voices_peewee.database.files import MEMORY, lies_still, size_of
 from voices_peewee.database.forks import forks
 from voices_peewee.database.wording import code_of
@@ -92,6 +93,14 @@ class Connection(sqlite3.Connection):
         self.file, self.names = identity(real), {real + end for end in _BESIDE}
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
+        """Return a cursor."""
+        return Cursor(self)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run a statement."""
+        return Cursor(self).execute(sql, parameters)
 
     @property
     def is_open(self) -> bool:

@@ -329,6 +329,14 @@ ProcessingHistory.add_index(
     where=pw.SQL("end_time IS NULL"),
     name="processing_history_unfinished",
 )
+# Which name hides several files of weights; a run without any has no part in it.
+ProcessingHistory.add_index(
+    ProcessingHistory.model_type,
+    ProcessingHistory.model_version,
+    ProcessingHistory.model_hash,
+    where=pw.SQL("model_hash IS NOT NULL"),
+    name="processing_history_model_hash",
+)
 ProcessingHistory.add_index(
     ProcessingHistory.start_time, where=pw.SQL("NOT success"), name="processing_history_not_success"
 )
