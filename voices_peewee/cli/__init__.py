@@ -62,6 +62,8 @@ SECTIONS: Final = {
             "pending": "Print the files that are still to be processed.",
             "failures": "Group the failed runs by their error.",
             "show-run": "Show one run whole, with its outputs and its error.",
+            "update-run": "Change the note or the tags of a run.",
+            "delete-run": "Delete a run with what it measured.",
             "close-unfinished": "Mark the runs whose process is dead as failed.",
         },
     ),
@@ -74,11 +76,13 @@ SECTIONS: Final = {
         },
     ),
     "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
+    "Listening": ("listening", {"listen": "Let people listen: a blind test of models' stems."}),
     "In and out": (
         "exchange",
         {
             "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
+            "import-results": "Import what other tools measured.",
             "serve": "Show the database in the browser, read-only.",
         },
     ),

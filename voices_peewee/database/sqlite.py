@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, lies_still, size_of
-from voices_peewee.database.forks import Connection, forks, identity, status
-from voices_peewee.database.wording import Translated, code_of
+from voices_peewee.database.files import MEMORY, Identity, identity, lies_still, size_of, status
+from voices_peewee.database.forks import forks
+from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
@@ -33,9 +35,108 @@ _PRAGMAS: Final = {
     # transaction can undo its copy of it without touching its parent's.
     "cache_spill": 0,
 }
+_REFUSED: Final = (
+    "it was opened before the fork, in a process with other threads: open it in the child, "
+    "or start workers with spawn"
+)
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+_as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+_AHEAD: Final = 1000  # rows
+# Nothing but C, so that no interrupt comes between where a setting is to be put back.
+_at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that one text that is not UTF-8 does not end.
+
+    Such a text keeps its bytes as lone surrogates (PEP 383), as names of files do. Decoding in
+    Python takes longer, so that a connection does it from the first such text on only; the
+    statement still stands at that row.
+    """
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        try:
+            return super().fetchone()
+        except sqlite3.OperationalError as error:
+            self._decode_all(error)
+            return super().fetchone()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """Return up to so many rows."""
+        rows: list[Any] = []
+        following = super().__next__
+        while True:
+            try:  # an error leaves what was read before it in the list
+                rows.extend(islice(iter(following, None), (size or 1) - len(rows)))
+            except sqlite3.OperationalError as error:
+                self._decode_all(error)
+            else:
+                return rows
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
+        while rows := self.fetchmany(_AHEAD):
+            yield from rows
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        return list(self)
+
+    def _decode_all(self, error: sqlite3.OperationalError) -> None:
+        if not str(error).startswith("Could not decode"):
+            raise error
+        self.connection.text_factory = _decoded
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+class Connection(sqlite3.Connection):
+    """A connection that a forked child knows of; ``owner`` tells whose it is."""
+
+    begun = False
+    sidecars: tuple[Identity | None, ...] | None = None
+
+    def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
+        self.path = _path_of(str(database))
+        if forks.refused:
+            raise DatabaseError(self.path, _REFUSED)
+        super().__init__(database, *args, **options)
+        real = os.path.realpath(self.path)
+        self.file, self.names = identity(real), {real + end for end in _BESIDE}
+        self.owner, self.thread = owner, threading.get_ident()
+        forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed; an interrupted end may leave a closed one registered."""
+        try:
+            return self.in_transaction is not None
+        except sqlite3.ProgrammingError:
+            return False
+
+    def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
+        """Return a cursor."""
+        return Cursor(self)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run a statement."""
+        return Cursor(self).execute(sql, parameters)
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        forks.connections.pop(id(self), None)
+
+
+def _path_of(name: str) -> str:
+    if not name.startswith("file:"):
+        return name
+    return unquote(name.removeprefix("file:").removeprefix("//").partition("?")[0])
 
 
 class _Closer:
@@ -53,6 +154,7 @@ class SqliteEngine:
     """What the store asks of an engine, for a file; ``postgres.Server`` has the same."""
 
     connection: Callable[[], Any]  # of the calling thread
+    together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
@@ -84,11 +186,16 @@ class SqliteEngine:
         """Return the rows of a user's statement that may only read."""
         connection = self.connection()
         try:
-            connection.execute("PRAGMA query_only = 1")
+            _at_once(connection, "PRAGMA query_only = 1")
             cursor = connection.execute(sql, parameters)
-        finally:  # at once, by SQLite's own code: no interrupt can come between
-            connection.execute("PRAGMA query_only = 0")
+        finally:
+            _at_once(connection, "PRAGMA query_only = 0")
         return as_dicts(cursor)
+
+    @staticmethod
+    def may_pass(error: BaseException) -> bool:  # noqa: ARG004 - a server's error may
+        """Tell that SQLite has waited already."""
+        return False
 
     @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:
@@ -137,7 +244,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     @property
     def connections(self) -> list[Connection]:
         """The open connections of all threads."""
-        return [one for one in forks.open_connections() if one.owner is self._token]
+        known = list(forks.connections.values())
+        return [one for one in known if one.owner is self._token and one.is_open]
 
     def _connect(self) -> Connection:
         if self.database == MEMORY and (self._forked or self.connections):
@@ -183,7 +291,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._use_wal()
         connection: Connection = self.connection()
         self._require_file(connection)
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute(f"BEGIN {lock_type or 'IMMEDIATE'}")
         connection.begun = True
 
@@ -212,17 +320,17 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """
         patience = min(_CHECKPOINT_PATIENCE, float(self.timeout))
         try:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * patience)}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * patience)}")
             with suppress(sqlite3.OperationalError):  # the write itself says what is wrong
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
         self._wal_allowed = WAL_LIMIT + size_of(self._wal)
 
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
         if not self._is_wal and not self.in_own_transaction():
-            with Translated(self.database, float(self.timeout)):
+            with _as_peewee:
                 connection = self.connection()
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
             self._is_wal = True
@@ -255,7 +363,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """Commit, if the transaction was not undone."""
         connection = self._require_transaction()
         connection.begun = False
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute("COMMIT")
 
     def rollback(self) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from voices_peewee.exchange.export import Exported, Progress, Target
     from voices_peewee.exchange.merging import Imported
     from voices_peewee.exchange.reading import Input
+    from voices_peewee.exchange.results import ImportedResults, Paths
     from voices_peewee.records.roots import Roots
+    from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import BaseModel
 
 
@@ -81,7 +83,8 @@ class ExchangeMethods(HasStore):
         takes theirs.
 
         Args:
-            source: A path, ``-`` for the standard input, an open file, several paths, or an
+            source: A path (also the folder ``~/.voices/spool``, whose files go when the runs
+                are in the record), ``-`` for the standard input, an open file, several paths, or an
                 iterable of mappings from column names to values.
             table: What the records are, where the input does not say so.
             dry_run: Do it all, report it and take it back.
@@ -139,6 +142,57 @@ class ExchangeMethods(HasStore):
 
         return add_manifest(self.store, path, form=format, path_map=path_map, progress=on_progress)
 
+    def import_results(
+        self,
+        path: Paths,
+        format: str | None = None,  # noqa: A002 - what the option is called
+        *,
+        model: str | tuple[str, str | None],
+        operation_type: str = "voice_separation",
+        manifest: str | os.PathLike[str] | None = None,
+        path_map: Roots | None = None,
+        higher_is_better: bool | None = None,
+    ) -> ImportedResults:
+        """Record what another tool measured, all or nothing.
+
+        The numbers of a recording, or of an output, go to the latest successful run of it by the
+        model, where they are not yet; without one they make a run, which began when the file was
+        written. Importing them again changes nothing.
+
+        Args:
+            path: A file, a folder, or several.
+            format: ``versa``, ``speechbrain``, ``tdanet``, ``asteroid``, ``dnsmos``, ``nisqa``,
+                ``espnet`` or ``museval``; None is told by the content.
+            model: What was measured, as ``demucs:4.0`` or a pair.
+            operation_type: What it did.
+            manifest: The data set's, which says what the mixtures are called.
+            path_map: The folders that paths in the file lie in here, by those they have there.
+            higher_is_better: The direction of metrics whose direction is not known.
+
+        Returns:
+            How many runs were ``added``, ``updated`` and ``unchanged``, and ``conflicts`` and
+            ``notes`` in sentences.
+
+        Raises:
+            InputError: A file cannot be read or told, or a row is bad or about something that
+                is not known, of which ``problems`` has all; nothing was written.
+            QueryError: There is no such format.
+            InvalidValueError: The model or the operation is empty.
+            AmbiguousNameError: Several speakers have a name that it has.
+        """
+        from voices_peewee.exchange.results import import_results
+
+        return import_results(
+            self.store,
+            path,
+            form=format,
+            model=model,
+            operation_type=operation_type,
+            manifest=manifest,
+            path_map=path_map,
+            higher_is_better=higher_is_better,
+        )
+
     def delete(
         self, instance: BaseModel, *, export_to: str | os.PathLike[str] | None = None
     ) -> None:
@@ -161,6 +215,32 @@ class ExchangeMethods(HasStore):
         from voices_peewee.exchange.export import export_and_delete
 
         export_and_delete(self.store, instance, export_to)
+
+    def delete_run(self, run: RunKey, *, export_to: str | os.PathLike[str] | None = None) -> None:
+        """Delete a run with its measurements, and the stems and voices that no other run has.
+
+        The recording and all files on the disk stay.
+
+        Args:
+            run: An id, a run_id or its beginning, or an object that has one.
+            export_to: A new file for all that goes, as JSON lines.
+
+        Raises:
+            NotFoundError: There is no such run.
+            AmbiguousNameError: Several runs begin like that.
+            ExportError: As for ``delete``; nothing was deleted.
+            DatabaseFullError: The disk is full; nothing was deleted.
+        """
+        from voices_peewee.runs.recorded import drop_run, find_run_id
+
+        with self.store.writing():
+            run_id = find_run_id(self.store, run)
+            if export_to is None:
+                drop_run(self.store, run_id)
+                return
+            from voices_peewee.exchange.export import export_and_drop_run
+
+            export_and_drop_run(self.store, run_id, export_to)
 
     def delete_speaker(
         self, speaker: SpeakerKey, *, export_to: str | os.PathLike[str] | None = None

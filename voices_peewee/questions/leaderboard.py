@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.questions import remarks
-from voices_peewee.questions.counted import (
-    Group,
-    Key,
-    Source,
-    conditions,
-    names_of_speakers,
-    read_groups,
-)
+from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import Field, find_fields, groupings
+from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
 from voices_peewee.rendering.plain import cell

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.questions.counted import Group, Source, differing
+from voices_peewee.questions.counted import Source, differing
 from voices_peewee.questions.fields import Field
+from voices_peewee.questions.groups import Group
 from voices_peewee.questions.selection import Metric
 from voices_peewee.schema.models import ProcessingHistory
 

@@ -51,28 +51,24 @@ class Source:
 
 
 def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
-    """Find a recording and read from its file what changed; the slow part, without a lock.
-
-    Raises:
-        NotFoundError: The record is not in the database.
-        TypeError: The source is neither a path nor a ProcessedFile.
-    """
+    """Find a recording and read from its file what changed; the slow part, without a lock."""
     if isinstance(source, ProcessedFile):
         found = recording_of(store, source)
     else:
         path = locate(source)
-        found = Source(path, _recording(store, path))
+        with store.reading():
+            found = Source(path, _recording(store, path)[0])
+        if found.row is None:
+            facts = facts_of(path)
+            row = elsewhere(store, {path: facts}).get(path)
+            return Source(path, None, facts) if row is None else Source(row.original_path, row)
     if found.path is None:
         return found
     return replace(found, facts=changed_facts(found.path, found.row))
 
 
 def recording_of(store: Store, file: ProcessedFile) -> Source:
-    """Return the recording that a file's row is or belongs to; a new row is written.
-
-    Raises:
-        NotFoundError: The row is not in the database.
-    """
+    """Return the recording that a file's row is or belongs to; a new row is written."""
     row, speaker = _present(store, file), None
     if row.recording_id is not None:
         speaker, row = row.speaker_id, store.get(ProcessedFile, row.recording_id) or row
@@ -88,25 +84,20 @@ def _present(store: Store, file: ProcessedFile) -> ProcessedFile:
 
 def settle(store: Store, source: Source) -> ProcessedFile:
     """Write what ``look`` found, inside a transaction; return the recording's row."""
-    row = source.row
+    row, spare = source.row, None
     if row is None and source.path is not None:  # another process may have been faster
         store.lock_sources([source.path])
-        row = _recording(store, source.path)
+        row, spare = _recording(store, source.path)
     if row is None:
         row = ProcessedFile(**source.facts)
-        mapper(ProcessedFile).insert(store.connection(), row)
+        mapper(ProcessedFile).insert(store.connection(), row, spare)
     elif source.facts:
         write_changes(row, source.facts)
     return row
 
 
 def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
-    """Return a speaker's id; an object that was never written is written now.
-
-    Raises:
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-    """
+    """Return a speaker's id; an object that was never written is written now."""
     if speaker is None:
         return None
     found = store.speaker(speaker)
@@ -114,12 +105,7 @@ def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
 
 
 def locate(source: object) -> str:
-    """Return the absolute path of a source or an output; a URL stays as it is.
-
-    Raises:
-        InvalidValueError: It is empty.
-        TypeError: It is no path.
-    """
+    """Return the absolute path of a source or an output; a URL stays as it is."""
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"a source is a path or a ProcessedFile, not {source!r}")
     path = os.fsdecode(source)
@@ -156,12 +142,25 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
     return found
 
 
-def _recording(store: Store, path: str) -> ProcessedFile | None:
-    rows = mapper(ProcessedFile)
+def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
+    """Return the recordings of new paths that have their content, and are gone from their own."""
+    hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
+    rows = list(rows_where(store, ProcessedFile, "content_hash", {*hashes.values()} - {None}))
+    gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
+    known = {row.content_hash: row for row in reversed(gone)}
+    return {path: known[digest] for path, digest in hashes.items() if digest in known}
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file is not there any more."""
+    return bool(path) and "://" not in path and not os.path.lexists(path)
+
+
+def _recording(store: Store, path: str) -> tuple[ProcessedFile | None, int | None]:
+    """Return the recording at a path; where there is none, maybe the id of its row to come."""
     stored = ProcessedFile.original_path.db_value(path)
-    with store.reading():
-        cursor = store.connection().execute(f"{rows.select_sql} {_AT_PATH}", (stored,))
-        return next(rows.build(cursor.fetchall()), None)
+    rows, spare = mapper(ProcessedFile).find(store.connection(), _AT_PATH, (stored,))
+    return (rows[0] if rows else None), spare
 
 
 def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:

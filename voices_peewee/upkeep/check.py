@@ -11,7 +11,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.forks import is_open_here
+from voices_peewee.database.files import (
+    ON_NETWORK,
+    USE_SERVER,
+    is_open_here,
+    network_file_system,
+    spool,
+    spooled,
+)
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
@@ -66,9 +73,10 @@ def check(
     Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
     behind = list(_behind(store, directories))
-    looks = [] if behind else [_drift(store)]
+    looks = [_spooled()] if store.server is not None else []
+    looks += [] if behind else [_drift(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
-        looks = [_integrity(store), _foreign_keys(store), *looks, _values(store)]
+        looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
     if files and not behind:
         looks.append(_files(store, on_progress))
@@ -90,6 +98,11 @@ def _readable(findings: Iterator[Finding]) -> Iterator[Finding]:
 def _reading(store: Store) -> Iterator[sqlite3.Connection]:
     with store.reading():
         yield store.connection()
+
+
+def _place(store: Store) -> Iterator[Finding]:
+    if kind := network_file_system(store.label):
+        yield Finding("note", ON_NETWORK.format(kind), USE_SERVER)
 
 
 def _integrity(store: Store) -> Iterator[Finding]:
@@ -160,6 +173,12 @@ def _drift(store: Store) -> Iterator[Finding]:
 
 def _is_own_index(difference: Drift) -> bool:
     return difference.expected is None and difference.what.startswith("index ")
+
+
+def _spooled() -> Iterator[Finding]:
+    if kept := spooled():
+        what = f"runs that a server did not take are kept in {str(spool())!r}: {len(kept)}"
+        yield Finding("note", what, f"add them with 'voices import {spool()}'")
 
 
 def _values(store: Store) -> Iterator[Finding]:

@@ -1,0 +1,132 @@
+"""Where a run is made: one row of the record for all runs that are made in the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from voices_peewee._version import __version__
+from voices_peewee.database.query import mapper
+from voices_peewee.database.store import Store
+from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import Environment
+
+SWITCH: Final = "VOICES_ENVIRONMENT"
+_GIT_TIMEOUT: Final = 2.0  # s
+_FIND: Final = "SELECT id FROM environments WHERE digest = ?"
+_SLURM: Final = ("job_id", "array_job_id", "array_task_id")
+
+
+class Surroundings(NamedTuple):
+    """What is known of where this process works, and the digest that names it."""
+
+    facts: dict[str, Any]
+    digest: str
+
+
+# What a server has said, since each question costs a way there and back.
+_known: WeakKeyDictionary[Store, dict[str, int]] = WeakKeyDictionary()
+
+
+def environment_id(store: Store, connection: Any) -> int | None:
+    """Return the id of the row of this process's environment; it is added where it is new.
+
+    ``$VOICES_ENVIRONMENT=0`` leaves it out.
+    """
+    if os.environ.get(SWITCH) == "0":
+        return None
+    found = surroundings()
+    if known := _known.get(store, {}).get(found.digest):
+        return known
+    row = connection.execute(_FIND, (found.digest,)).fetchone()
+    if row is None:
+        rows = mapper(Environment)
+        added = Environment(facts=found.facts, digest=found.digest)
+        # Another process may add the same at this moment.
+        sql = f"{rows.insert_sql} ON CONFLICT (digest) DO NOTHING"
+        connection.execute(sql, rows.bind(added.__data__))
+        row = connection.execute(_FIND, (found.digest,)).fetchone()
+    key: int = row[0]
+    return key
+
+
+def remember(store: Store, key: int | None) -> None:
+    """Take note of the id that a server has committed."""
+    if key is not None and store.server is not None and not store.database.in_transaction():
+        _known.setdefault(store, {})[surroundings().digest] = key
+
+
+def surroundings() -> Surroundings:
+    """Return Python, host, platform, this package's version, git, torch and the Slurm job.
+
+    It is asked for once a process, and again when torch is loaded or begins to use a device.
+    ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
+    where there is no repository, no commit or no git.
+    """
+    return _surroundings(_torch())
+
+
+@cache
+def _surroundings(torch: tuple[str, str | None] | None) -> Surroundings:
+    slurm = {name: os.environ.get(f"SLURM_{name.upper()}") for name in _SLURM}
+    parts = {
+        "git": _git(),
+        "torch": None if torch is None else dict(zip(("version", "device"), torch, strict=True)),
+        "slurm": {name: value for name, value in slurm.items() if value},
+    }
+    facts = {
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "voices_peewee": __version__,
+        **{name: part for name, part in parts.items() if part},
+    }
+    return Surroundings(facts, hashlib.sha256(dump_json(facts).encode()).hexdigest())
+
+
+def _torch() -> tuple[str, str | None] | None:
+    """Return the version of a loaded torch, and the device that it has begun to use."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return None
+    try:
+        device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+        return str(torch.__version__), device
+    except Exception:  # noqa: BLE001 - foreign code, which may be half loaded
+        return None
+
+
+@cache
+def _git() -> dict[str, Any] | None:
+    """Return the commit of the working directory."""
+    import subprocess
+
+    # A repository's own configuration must not make us run its fsmonitor program.
+    words = ["git", "-c", "core.fsmonitor=false", "status"]
+    words += ["--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules"]
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed words, no shell
+            words,
+            cwd=Path.cwd(),
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = answer.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith(b"# branch.oid ")), b"")
+    if len(commit) < 40:  # "(initial)": nothing was committed yet
+        return None
+    return {
+        "commit": commit.decode("ascii"),
+        "dirty": any(not line.startswith(b"#") for line in lines),
+    }
