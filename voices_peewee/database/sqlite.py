@@ -26,7 +26,6 @@ T = TypeVar("T")
 Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
-_AHEAD: Final = 1000  # rows
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
 
 _PRAGMAS: Final = {
@@ -46,6 +45,9 @@ _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 _as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+_AHEAD: Final = 1000  # rows
+# Nothing but C, so that no interrupt comes between where a setting is to be put back.
+_at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
 
@@ -212,10 +214,10 @@ class SqliteEngine:
         """Return the rows of a user's statement that may only read."""
         connection = self.connection()
         try:
-            connection.execute("PRAGMA query_only = 1")
+            _at_once(connection, "PRAGMA query_only = 1")
             cursor = connection.execute(sql, parameters)
-        finally:  # at once, by SQLite's own code: no interrupt can come between
-            connection.execute("PRAGMA query_only = 0")
+        finally:
+            _at_once(connection, "PRAGMA query_only = 0")
         return as_dicts(cursor)
 
     @staticmethod
@@ -346,11 +348,11 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """
         patience = min(_CHECKPOINT_PATIENCE, float(self.timeout))
         try:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * patience)}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * patience)}")
             with suppress(sqlite3.OperationalError):  # the write itself says what is wrong
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
         self._wal_allowed = WAL_LIMIT + size_of(self._wal)
 
     def _use_wal(self) -> None:

@@ -243,8 +243,5 @@ def _touched(path: str) -> float | None:
 
 def moment(stored: str) -> dt.datetime | None:
     """Return a start time as it is stored; None for what another program wrote and is none."""
-    try:
-        time = ProcessingHistory.start_time.python_value(stored)
-    except ValueError:
-        return None
+    time = ProcessingHistory.start_time.python_value(stored)
     return time if isinstance(time, dt.datetime) else None
