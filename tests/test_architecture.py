@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import voices_peewee
+from voices_peewee import DatabaseManager, ProcessedFile
 
 PACKAGE = Path(voices_peewee.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +143,36 @@ def test_imports_stay_light(code: str, unwanted: set[str]) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert unwanted & set(done.stdout.split()) == set()
+
+
+_ENTERED = """
+import os, sys
+import voices_peewee
+from voices_peewee.cli import cli
+
+package, entered = os.path.dirname(voices_peewee.__file__), set()
+def enter(frame, event, _):
+    if event == "call" and frame.f_code.co_filename.startswith(package):
+        entered.add(frame.f_code.co_filename)
+
+cli(sys.argv[1:], standalone_mode=False)  # loads the modules
+sys.setprofile(enter)
+cli(sys.argv[1:], standalone_mode=False)
+sys.setprofile(None)
+print(len(entered))
+"""
+
+
+def test_a_list_is_a_short_walk(tmp_path: Path) -> None:
+    """A list with words enters at most fifteen modules, as the walk in architecture.md says."""
+    path = tmp_path / "voices.db"
+    with DatabaseManager(path).initialize() as db:
+        db.add(ProcessedFile(filename="mix.wav", file_format="wav", duration=3.0))
+    command = [sys.executable, "-c", _ENTERED, "--db", str(path), "list-files"]
+    for words in (["format:wav", "duration:..4"], ["mix"]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+        assert "mix.wav" in done.stdout
+        assert int(done.stdout.split()[-1]) <= 15
 
 
 def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from voices_peewee.database.query import Query
 from voices_peewee.database.results import ResultList
@@ -24,9 +24,6 @@ from voices_peewee.schema.models import (
 )
 from voices_peewee.search.methods import SearchMethods
 from voices_peewee.upkeep.methods import UpkeepMethods
-
-if TYPE_CHECKING:
-    pass
 
 M = TypeVar("M", bound=BaseModel)
 

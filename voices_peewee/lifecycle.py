@@ -14,10 +14,10 @@ from typing import Any, Final, Self
 import peewee as pw
 
 from voices_peewee.database import files
-from voices_peewee.database.files import MEMORY
+from voices_peewee.database.files import MEMORY, is_server, resolve
 from voices_peewee.database.forks import at_fork
-from voices_peewee.database.query import forget_statements
-from voices_peewee.database.server_url import is_server, masked, open_server, resolve
+from voices_peewee.database.query import mapper
+from voices_peewee.database.server_url import masked, open_server
 from voices_peewee.database.sqlite import VoicesSqlite
 from voices_peewee.database.store import Store, settling
 from voices_peewee.errors import (
@@ -372,7 +372,7 @@ class Lifecycle:
         _bound.users.add(self)
         if database_proxy.obj is not store.database:
             database_proxy.initialize(store.database)
-            forget_statements(store.database)
+            mapper.cache_clear()  # statements are compiled for an engine
         self._store = store
 
     def __getstate__(self) -> dict[str, Any]:

@@ -36,14 +36,6 @@ def test_init(path: Path) -> None:
     assert run("--db", path, "init") == (0, f"{path}\n", "nothing to do\n")
 
 
-def test_init_of_the_users_own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --db the database is the user's own, in a folder of the user's own."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    expected = tmp_path / ".voices" / "voices.db"
-    assert run("init").out == f"{expected}\n"
-    assert expected.parent.stat().st_mode & 0o777 == 0o700
-
-
 @pytest.mark.sqlite("the facts of a file; a server's are in test_postgres")
 def test_status(studio: Path) -> None:
     """The status says what and how much is there, in units."""
@@ -149,18 +141,6 @@ def test_backup(studio: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
-def test_backup_is_never_over_a_file(studio: Path, tmp_path: Path) -> None:
-    """A file that is there is replaced only when that is asked for."""
-    copy = tmp_path / "copy.db"
-    copy.write_text("precious")
-    args = ["--db", studio, "backup", "--backup-path", copy]
-    done = run(*args)
-    assert (done.code, done.out, copy.read_text()) == (1, "", "precious")
-    assert done.err.startswith(f"Error: backup {str(copy)!r}: ")
-    assert run(*args, "--overwrite") == (0, f"{copy}\n", "")
-
-
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backups_are_listed_and_kept(studio: Path) -> None:
     """--keep leaves the newest; the list says when, how large and where."""
     paths = [run("--db", studio, "backup", "--keep", "2").out.strip() for _ in range(3)]
@@ -224,18 +204,6 @@ def test_restore_asks(studio: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
-@pytest.mark.parametrize("command", ["verify-backup", "restore"])
-def test_bad_backup_is_refused(studio: Path, tmp_path: Path, command: str) -> None:
-    """What is no backup is refused before anything is asked or changed."""
-    bad = tmp_path / "bad.db"
-    bad.write_text("no database")
-    done = run("--db", studio, command, bad)
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"Error: backup {str(bad)!r}: ")
-    assert done.err.count("\n") == 1
-
-
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_a_slash_makes_a_folder(studio: Path, tmp_path: Path) -> None:
     """A name that ends with a slash is a folder, which is made; a file of that name is refused."""
     done = run("--db", studio, "backup", "--backup-path", f"{tmp_path}/backups/")
@@ -245,9 +213,3 @@ def test_a_slash_makes_a_folder(studio: Path, tmp_path: Path) -> None:
     refused = run("--db", studio, "backup", "--backup-path", f"{tmp_path}/file/")
     assert refused.code == 1
     assert refused.err.startswith(f"Error: backup '{tmp_path}/file': ")
-
-
-def test_memory_has_no_backup() -> None:
-    """A database in memory cannot be backed up, and says so."""
-    message = "cannot use ':memory:': an in-memory database has no file to back up"
-    assert run("--db", ":memory:", "backup") == (1, "", f"Error: {message}\n")

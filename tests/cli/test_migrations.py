@@ -11,7 +11,7 @@ import pytest
 from support.cli_tools import run, terminal, usage
 from support.databases import other_program
 
-from voices_peewee.migrations.files import names, package_directory
+from voices_peewee.migrations.history import names, package_directory
 
 MIGRATION = """
 import peewee as pw

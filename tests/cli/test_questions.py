@@ -188,7 +188,7 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
         pytest.param(
             "leaderboard --by speakr",
             "[OPTIONS] [QUERY]...",
-            "unknown field 'speakr'; did you mean 'speaker' or 'speaker_id' or 'params'?",
+            "unknown field 'speakr'; did you mean 'speaker' or 'speaker_id' or 'speaker.tag'?",
             id="by",
         ),
         pytest.param(

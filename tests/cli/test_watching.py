@@ -8,10 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from support.cli_tools import PROGRAM, program, run, terminal, usage
+from support.cli_tools import PROGRAM, run, terminal, usage
 
 from voices_peewee import DatabaseManager, ProcessingHistory
 from voices_peewee.errors import InvalidValueError
@@ -55,20 +56,29 @@ def begun(path: Path, names: list[str], *, is_held: bool = False) -> subprocess.
     return worker
 
 
+def watching(path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a watch; return it with the first line that it writes."""
+    command = [*PROGRAM, "--db", str(path), "status", "--watch", *words]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert watch.stdout is not None
+    return watch, watch.stdout.readline()
+
+
 ASKED = ("--operation", "separation", "--model", "demucs:4.0", "--interval", "0.1")
 
 
 def test_a_batch_is_watched_to_its_end(path: Path) -> None:
     """Lines say what is done, failed, running by whom and waiting, and end when nothing is left."""
     names = [f"/mix/{number}.wav" for number in range(4)]
-    worker = begun(path, names)
-    done = program("--db", path, "status", "--watch", *names, *ASKED)
-    assert worker.communicate(timeout=30)[0] == ""
-    assert (done.code, done.err) == (0, "")
-    *before, last = done.out.splitlines()
+    worker = begun(path, names, is_held=True)
+    watch, first = watching(path, *names, *ASKED)
+    assert worker.communicate("go on\n", timeout=60)[0] == ""
+    *running, last = watch.communicate(timeout=60)[0].splitlines()
+    assert watch.returncode == 0
+    who = f"1 running ({os.uname().nodename}:{worker.pid})"
+    assert first == f"0 of 4 done, 0 failed, {who}, 3 waiting\n"
     assert re.fullmatch(r"3 of 4 done, 1 failed, [\d,]+ an hour", last)
-    running = [line for line in before if "running" in line]
-    assert any(f"1 running ({os.uname().nodename}:{worker.pid})" in line for line in running)
+    assert any(who in line for line in running)
     assert any(re.search(r", \d waiting, [\d,]+ an hour, .* left$", line) for line in running)
 
 
@@ -121,6 +131,37 @@ def test_parameters_are_of_sources(db: DatabaseManager) -> None:
     assert str(caught.value) == "parameters are asked about only with sources"
 
 
+@pytest.mark.parametrize("paths", [["/mix/1.wav"], []], ids=["paths", "none"])
+def test_an_operation_that_no_run_has_is_not_waited_for(path: Path, paths: list[str]) -> None:
+    """A misspelt operation is one sentence with the near one; a record without runs waits."""
+    with DatabaseManager(path) as db, db.track("/mix/2.wav", "separation"):
+        pass
+    done = run("--db", path, "status", "--watch", *paths, "--operation", "seperation")
+    message = "unknown operation 'seperation'; did you mean 'separation'?"
+    assert done == (2, "", usage("voices status", "[OPTIONS] [PATH]...", message))
+
+
+def test_what_is_claimed_or_run_with_these_parameters_is_running(path: Path) -> None:
+    """A claimed recording counts as running; a run with other parameters does not."""
+    words = ["--operation", "separation", "--param", "shifts=2", "--json", "--interval", "0"]
+    names = ["/mix/1.wav", "/mix/2.wav", "/mix/3.wav"]
+    settings = {"operation_type": "separation", "parameters": {"shifts": 2}}
+    with DatabaseManager(path) as db:
+        left = db.pending(names, **settings, claim=True)
+        assert next(left) == "/mix/1.wav"
+        with (
+            db.track(names[1], "separation", parameters={"shifts": 1}),
+            db.track(names[2], **settings),
+        ):
+            watch, first = watching(path, *names, *words)
+            watch.kill()
+            watch.communicate()
+        left.close()
+    look = json.loads(first)
+    name = f"{os.uname().nodename}:{os.getpid()}"
+    assert (look["done"], look["running"], look["waiting"]) == (0, {name: 2}, 1)
+
+
 def test_json_is_an_object_a_look(path: Path) -> None:
     """For a program each look is a line of JSON."""
     done = run("--db", path, "status", "--watch", "--json")
@@ -134,10 +175,13 @@ def test_json_is_an_object_a_look(path: Path) -> None:
 
 def test_a_terminal_has_one_line_that_moves(path: Path) -> None:
     """On a terminal the line is written anew in its place, and fits."""
-    worker = begun(path, [f"/mix/{number}.wav" for number in range(2)])
     names = [f"/mix/{number}.wav" for number in range(2)]
-    code, seen = terminal("--db", path, "status", "--watch", *names, *ASKED, columns=40)
-    assert worker.communicate(timeout=30)[0] == ""
+    worker = begun(path, names, is_held=True)
+    assert worker.stdin is not None
+    threading.Timer(5, worker.stdin.close).start()
+    with worker:
+        code, seen = terminal("--db", path, "status", "--watch", *names, *ASKED, columns=40)
+    assert worker.returncode == 0
     assert code == 0
     assert seen.count("\n") == 1
     lines = seen.rstrip("\n").split("\r\x1b[K")[1:]
@@ -165,9 +209,10 @@ def test_ctrl_c_ends_a_watch(path: Path) -> None:
     [
         (["--watch", "a.wav"], "--watch with PATHs needs --operation"),
         (["--watch", "--param", "a=1"], "--param needs PATHs"),
-        (["a.wav"], "PATHs, --operation, --model and --param need --watch"),
+        (["a.wav"], "PATHs, --operation, --model, --param and --interval need --watch"),
+        (["--interval", "2"], "PATHs, --operation, --model, --param and --interval need --watch"),
     ],
-    ids=["operation", "param", "watch"],
+    ids=["operation", "param", "watch", "interval"],
 )
 def test_words_that_make_no_sense(words: list[str], message: str) -> None:
     """What only a watch takes is refused without one, and the other way round."""

@@ -258,14 +258,6 @@ def test_stored_text_commands_nothing(db: DatabaseManager, stored: str) -> None:
     assert number or not cell.startswith(("=", "+", "-", "@"))
 
 
-def test_raw_csv_is_as_stored(db: DatabaseManager) -> None:
-    """With --raw a formula is written as it is stored."""
-    db.add(Speaker(name="x", description="=1+1"))
-    words = ("--db", db.path, "list-speakers", "--csv", "--columns", "description")
-    assert run(*words).out == "description\n'=1+1\n"
-    assert run(*words, "--raw").out == "description\n=1+1\n"
-
-
 def test_new_files_are_for_their_owner(tmp_path: Path) -> None:
     """Databases, their WALs and backups are readable by their owner only, whatever the umask."""
     before = os.umask(0)

@@ -165,25 +165,3 @@ def test_peewee_migrate_is_loaded_late(path: Path) -> None:
     """
     with python(code, path) as process:
         assert process.communicate() == ("[]\n[]\n", "")
-
-
-def test_a_deleted_current_directory_is_named(path: Path, tmp_path: Path) -> None:
-    """peewee-migrate asks for the current directory; without one there is a sentence."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    code = """
-        import os
-        import peewee as pw
-        from voices_peewee import (errors)
-        from voices_peewee.migrations import runner as migrations
-        os.rmdir(os.getcwd())
-        database = pw.SqliteDatabase(sys.argv[1])
-        try:
-            migrations.upgrade(database, [migrations.package_directory()])
-        except errors.MigrationError as error:
-            print(error)
-        database.close()
-    """
-    with python(code, path, cwd=gone) as process:
-        sentence = "the current directory does not exist any more; change to another one\n"
-        assert process.communicate() == (sentence, "")

@@ -13,7 +13,7 @@ import peewee as pw
 import pytest
 
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations import files, runner
+from voices_peewee.migrations import history, runner
 from voices_peewee.migrations.drift import drift
 from voices_peewee.schema import fields, models
 
@@ -355,7 +355,7 @@ def test_an_installed_package_is_not_written_to(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a checkout around it, the package's own folder is refused with a line to paste."""
-    monkeypatch.setattr(files, "package_directory", lambda: directory)
+    monkeypatch.setattr(history, "package_directory", lambda: directory)
     before = sorted(directory.iterdir())
     with pytest.raises(MigrationError) as caught:
         runner.create("add_language", models.MODELS, [directory])

@@ -280,13 +280,19 @@ def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"by": "modle"}, "unknown field 'modle'; did you mean 'model' or 'model_type'?"),
+        (
+            {"by": "modle"},
+            "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
+        ),
         ({"by": ()}, "a leaderboard is by one field or more, such as model or speaker"),
         ({"by": "parameters"}, "groups by parameters need a key, as in parameters.name"),
         ({"by": "model_type.x"}, "groups by model_type need no keys"),
         ({"by": "si_snri"}, "si_snri is a metric, which makes no groups"),
         ({"metric": "pesk"}, "unknown metric 'pesk'; did you mean 'pesq'?"),
-        ({"where": "modle:x"}, "unknown field 'modle'; did you mean 'model' or 'model_type'?"),
+        (
+            {"where": "modle:x"},
+            "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
+        ),
         (
             {"metric": "odd"},
             (

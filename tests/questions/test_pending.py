@@ -182,7 +182,7 @@ def test_the_iterator_tells_the_reason_of_the_last_source(db: DatabaseManager) -
     "counts statements through sqlite3; a server's round trips are in test_postgres"
 )
 def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
-    """An endless iterator of sources is taken one by one, with one query for all runs."""
+    """An endless iterator of sources is taken one by one, all runs and claims with a query each."""
     for number in range(50):
         add_run(db, f"/mix/{number}.wav", status="success" if number % 2 else "failed")
     taken: list[int] = []
@@ -200,12 +200,13 @@ def test_sources_are_taken_as_they_are_asked_for(db: DatabaseManager) -> None:
     assert [next(found) for _ in range(20)] == [f"/mix/{number}.wav" for number in range(0, 40, 2)]
     connection.set_trace_callback(None)
     assert taken == list(range(39))
-    (statement,) = statements
+    runs, claims = statements
     index = "processing_history_operation_type_model_type_model_version"
-    assert plan(db, statement) == [
-        f"SEARCH t2 USING INDEX {index} (operation_type=? AND model_type=?)",
-        "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)",
+    assert plan(db, runs) == [
+        f"SEARCH run USING INDEX {index} (operation_type=? AND model_type=?)",
+        "SEARCH file USING INTEGER PRIMARY KEY (rowid=?)",
     ]
+    assert plan(db, claims) == ["SCAN claims"]
 
 
 @pytest.mark.sqlite(
@@ -224,10 +225,11 @@ def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     found = db.pending(sources, "voice_separation", model_type="demucs", model_version="4.0")
     assert list(found) == ["/mix/new.wav", nameless]
     connection.set_trace_callback(None)
-    runs = "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)"
+    runs = "SEARCH run USING INDEX processing_history_processed_file_id (processed_file_id=?)"
     assert [plan(db, statement) for statement in statements] == [
-        ["SEARCH t1 USING COVERING INDEX processed_files_original_path (original_path=?)", runs],
-        ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)", runs],
+        ["SEARCH file USING COVERING INDEX processed_files_original_path (original_path=?)", runs],
+        ["SEARCH file USING INTEGER PRIMARY KEY (rowid=?)", runs],
+        ["SCAN claims"],
     ]
 
 
@@ -376,8 +378,8 @@ def test_a_tracked_run_is_not_pending(db: DatabaseManager, recording: Path) -> N
     with pytest.raises(ZeroDivisionError), db.track(recording, "voice_separation", **settings):
         raise ZeroDivisionError
     assert run() == "failed"
-    with db.track(recording, "voice_separation", **settings, environment=True) as tracked:
-        assert run() == "unfinished"
+    with db.track(recording, "voice_separation", **settings) as tracked:
+        assert run() == "being worked on"
         tracked.output(recording.with_name("a.wav"), si_snri=9.0)
         tracked.output(recording.with_name("b.wav"), si_snri=9.0)
     assert run() is None

@@ -51,6 +51,9 @@ def test_a_run_is_shown_whole(db: DatabaseManager, run_id: str) -> None:
         "end_time": "2026-11-01 12:00:03+00:00",
         "seconds": 3.0,
         "parameters": {"shifts": 2},
+        "model_hash": None,
+        "tags": [],
+        "note": None,
         "environment": {"host": "lab", "dirty": False},
         "process": {"pid": 7},
         "source_hash": "c" * 64,
@@ -173,7 +176,7 @@ def test_a_tracked_run_can_be_shown(db: DatabaseManager, tmp_path: Path) -> None
     """What ``track`` recorded is all there: environment, process, stems and their metrics."""
     source = tmp_path / "mix.wav"
     source.write_bytes(b"not audio")
-    with db.track(source, "voice_separation", parameters={"a": 1}, environment=True) as run:
+    with db.track(source, "voice_separation", parameters={"a": 1}) as run:
         run.log(input_si_snr=-2.0)
         for name in ("a", "b"):
             run.output(tmp_path / f"{name}.wav", si_snri=9.0)

@@ -11,17 +11,14 @@ from pathlib import Path
 import pytest
 from support.shown import HOSTILE, Shown
 
-from voices_peewee.rendering.plain import fit, printable, width
+from voices_peewee.rendering.plain import Column, fit, printable, table_lines, text_table, width
 from voices_peewee.rendering.table import (
-    Column,
     cut_note,
     html_facts,
     html_lines,
     html_table,
     latex_table,
     markdown_table,
-    table_lines,
-    text_table,
 )
 from voices_peewee.schema.vocabulary import METRICS, describe
 

@@ -10,19 +10,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from support.wav_files import write_wav
 
-from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory, __version__
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory
 from voices_peewee.runs import meter, process
 from voices_peewee.runs.meter import Meter
-from voices_peewee.runs.process import environment, is_alive, is_here, process_facts
+from voices_peewee.runs.process import is_alive, is_here, process_facts
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -479,79 +479,3 @@ def test_without_proc_the_first_use_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
         assert not is_alive({**facts, "pid": (1 << 31) - 1})
     finally:
         process_facts.cache_clear()
-
-
-# Surroundings
-
-
-def git(folder: Path, *words: str) -> None:
-    names = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(folder), *names, *words], check=True, capture_output=True)
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty git repository as the working directory."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.chdir(tmp_path)
-    process._git_seen.clear()
-    git(tmp_path, "init", "-q")
-    yield tmp_path
-    process._git_seen.clear()
-
-
-def fresh() -> dict[str, Any]:
-    process._git_seen.clear()
-    return environment()
-
-
-def test_the_environment_names_commit_and_versions(repository: Path) -> None:
-    """The commit appears with the first one, and is dirty when a tracked file differs."""
-    fixed = {
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "voices_peewee": __version__,
-    }
-    assert fresh() == fixed
-    (repository / "a.py").write_text("1")
-    git(repository, "add", "a.py")
-    git(repository, "commit", "-q", "-m", "one")
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    commit = head.stdout.strip()
-    (repository / "untracked.txt").write_text("1")
-    assert fresh() == {**fixed, "git": {"commit": commit, "dirty": False}}
-    (repository / "a.py").write_text("2")
-    assert environment()["git"]["dirty"] is False  # seen a moment ago
-    assert fresh() == {**fixed, "git": {"commit": commit, "dirty": True}}
-
-
-@pytest.mark.parametrize("lack", ["repository", "git", "directory"])
-def test_without_git_the_environment_lacks_a_commit(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, lack: str
-) -> None:
-    """No repository, no git program or no working directory is no error."""
-    (repository / "a.py").write_text("1")
-    git(repository, "add", "a.py")
-    git(repository, "commit", "-q", "-m", "one")
-    if lack == "git":
-        monkeypatch.setenv("PATH", str(repository))
-    else:
-        folder = repository.with_name(f"{repository.name}-elsewhere")
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        if lack == "directory":
-            folder.rmdir()
-    assert "git" not in fresh()
-    os.chdir(repository)
-
-
-def test_a_run_records_its_environment_when_asked(db: DatabaseManager) -> None:
-    """``environment=True`` adds to the parameters; without it they are as given."""
-    for asked in (True, False):
-        with db.track("/a", "x", parameters={"n": 1}, environment=asked) as run:
-            pass
-    one, two = db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
-    assert one.parameters == {"n": 1, "environment": environment()}
-    assert two.parameters == run.parameters == {"n": 1}

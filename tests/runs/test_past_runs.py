@@ -226,7 +226,10 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": "demucs"}, "unknown key 'model'; did you mean 'model_type' or 'model_version'?"),
+        (
+            {"model": "demucs"},
+            "unknown key 'model'; did you mean 'model_type' or 'model_file' or 'model_version'?",
+        ),
         ({"source": ""}, "a recorded run needs source"),
         ({"operation_type": None}, "a recorded run needs operation_type"),
         ({"start_time": None}, "a recorded run needs start_time"),

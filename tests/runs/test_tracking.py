@@ -115,7 +115,7 @@ def test_a_run_is_written_when_it_begins_and_completed_when_it_ends(
         "error_message": None,
         "source_hash": digest(mix),
         "process": process_facts(),
-        "environment": None,
+        "environment": 1,
         "model_hash": None,
         "tags": None,
         "note": None,

@@ -18,9 +18,8 @@ from voices_peewee import (
     ProcessingHistory,
     Speaker,
 )
-from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError, NotFoundError, QueryError
-from voices_peewee.search.pages import LISTS, matching, records, select
+from voices_peewee.search.pages import LISTS, matching
 
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
@@ -35,11 +34,13 @@ def prepared(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def store(databases: Databases, prepared: Path | str, path: Path | str) -> Iterator[Store]:
+def record(
+    databases: Databases, prepared: Path | str, path: Path | str
+) -> Iterator[DatabaseManager]:
     """A copy of that database, open."""
     databases.copy(prepared, path)
     with DatabaseManager(path).connect() as db:
-        yield db.store
+        yield db
 
 
 def fill(db: DatabaseManager) -> None:
@@ -101,8 +102,8 @@ def fill(db: DatabaseManager) -> None:
     db.add_all([ada, elodie, *files, *runs, measured])
 
 
-def ids(store: Store, noun: str, words: Any = (), **options: Any) -> list[Any]:
-    return [key for (key,) in select(store, noun, words, columns=["id"], **options)]
+def ids(record: DatabaseManager, noun: str, words: Any = (), **options: Any) -> list[Any]:
+    return [key for (key,) in record.list_rows(noun, words, columns=["id"], **options)]
 
 
 _FIRST = {
@@ -126,27 +127,27 @@ _FIRST = {
 
 
 @pytest.mark.parametrize("noun", LISTS)
-def test_a_list_shows_its_usual_columns(store: Store, noun: str) -> None:
+def test_a_list_shows_its_usual_columns(record: DatabaseManager, noun: str) -> None:
     """Without options a list has the columns that people look for, in its own order."""
-    first = next(select(store, noun).dicts())
+    first = next(record.list_rows(noun).dicts())
     assert list(first.items()) == list(_FIRST[noun].items())
 
 
 @pytest.mark.parametrize("noun", LISTS)
-def test_every_column_can_be_shown_and_sorted(store: Store, noun: str) -> None:
+def test_every_column_can_be_shown_and_sorted(record: DatabaseManager, noun: str) -> None:
     """Each column of a list is selected under its name, and is an order in both directions."""
     names = list(LISTS[noun].columns)
-    (*_, row) = select(store, noun, columns=names, sort="-id").dicts()
+    (*_, row) = record.list_rows(noun, columns=names, sort="-id").dicts()
     assert list(row) == names
     for name in names:
-        down = ids(store, noun, sort=f"-{name},id")
-        assert sorted(down) == sorted(ids(store, noun, sort=name))
+        down = ids(record, noun, sort=f"-{name},id")
+        assert sorted(down) == sorted(ids(record, noun, sort=name))
 
 
-def test_values_are_those_of_python(store: Store) -> None:
+def test_values_are_those_of_python(record: DatabaseManager) -> None:
     """Times are aware, JSON is parsed, an error is its first line and a status is a word."""
     names = ["success", "status", "end_time", "error", "parameters", "metadata.shots", "model"]
-    rows = select(store, "history", columns=names, sort="id").dicts()
+    rows = record.list_rows("history", columns=names, sort="id").dicts()
     assert list(rows)[1] == {
         "success": False,
         "status": "failed",
@@ -158,10 +159,9 @@ def test_values_are_those_of_python(store: Store) -> None:
     }
 
 
-def test_json_keys_are_columns_and_orders(store: Store) -> None:
+def test_json_keys_are_columns_and_orders(record: DatabaseManager) -> None:
     """Keys lead into JSON columns; what has no such key comes last."""
-    page = select(
-        store,
+    page = record.list_rows(
         "files",
         columns=["id", "metadata.room", 'metadata."room size".x', "metadata.größe"],
         sort="metadata.größe,id",
@@ -178,7 +178,7 @@ def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> N
     """1, 1.0 and true are one place in an order, after which the ids decide."""
     values = [True, 1, 1.0, "1", True, 2, 1, 0.5]
     db.add_all([ProcessedFile(filename="a", metadata={"take": value}) for value in values])
-    page = select(db.store, "files", columns=["id"], sort="metadata.take", limit=None)
+    page = db.list_rows("files", columns=["id"], sort="metadata.take", limit=None)
     assert [row[0] for row in page] == [8, 1, 2, 3, 5, 7, 6, 4]
 
 
@@ -195,43 +195,43 @@ def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> N
     ],
 )
 def test_values_of_another_program_stand_as_they_are(
-    store: Store, table: str, column: str, value: str, shown: object
+    record: DatabaseManager, table: str, column: str, value: str, shown: object
 ) -> None:
     """What cannot be read is shown as it is stored, and no other row is lost from view."""
     noun = {"processed_files": "files", "processing_history": "history"}.get(table, "performance")
     noun = "speakers" if table == "speakers" else noun
-    before = ids(store, noun, sort="id")
-    store.database.execute_sql("PRAGMA ignore_check_constraints = 1")
-    store.database.execute_sql(f"UPDATE {table} SET {column} = ? WHERE id = 1", (value,))
-    assert ids(store, noun, sort="id") == before
-    assert list(select(store, noun, "id:1", columns=[column])) == [(shown,)]
+    before = ids(record, noun, sort="id")
+    record.database.execute_sql("PRAGMA ignore_check_constraints = 1")
+    record.database.execute_sql(f"UPDATE {table} SET {column} = ? WHERE id = 1", (value,))
+    assert ids(record, noun, sort="id") == before
+    assert list(record.list_rows(noun, "id:1", columns=[column])) == [(shown,)]
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
-def test_json_that_cannot_be_read_fits_no_word(store: Store) -> None:
+def test_json_that_cannot_be_read_fits_no_word(record: DatabaseManager) -> None:
     """A row whose JSON is none has no tag and no key; the others are found as ever."""
-    store.database.execute_sql("UPDATE speakers SET tags = '[oops' WHERE id = 2")
-    store.database.execute_sql("UPDATE processed_files SET metadata = 'oops' WHERE id = 2")
-    assert ids(store, "speakers", "tag:female") == ids(store, "files", "tag:female") == [1]
-    assert ids(store, "speakers", "fem") == [1]
-    assert ids(store, "files", "metadata.room:hall") == [1]
-    assert ids(store, "files", "metadata.room:", sort="metadata.room,id") == [2, 3]
-    assert list(select(store, "files", "id:2", columns=["metadata.room"])) == [(None,)]
+    record.database.execute_sql("UPDATE speakers SET tags = '[oops' WHERE id = 2")
+    record.database.execute_sql("UPDATE processed_files SET metadata = 'oops' WHERE id = 2")
+    assert ids(record, "speakers", "tag:female") == ids(record, "files", "tag:female") == [1]
+    assert ids(record, "speakers", "fem") == [1]
+    assert ids(record, "files", "metadata.room:hall") == [1]
+    assert ids(record, "files", "metadata.room:", sort="metadata.room,id") == [2, 3]
+    assert list(record.list_rows("files", "id:2", columns=["metadata.room"])) == [(None,)]
 
 
-def test_forms_of_a_letter_are_one(store: Store) -> None:
+def test_forms_of_a_letter_are_one(record: DatabaseManager) -> None:
     """The two small sigmas and the capital one are one letter; dotted and dotless i are two."""
     Speaker.create(name="ΟΔΥΣΣΕΥΣ")
     Speaker.create(name="Οδυσσεύς")
     Speaker.create(name="İpek")
-    assert ids(store, "speakers", "οδυσσευς") == [3]
-    assert ids(store, "speakers", "ΣΣΕΎΣ") == [4]
-    assert ids(store, "speakers", "İPEK") == [5]
-    assert ids(store, "speakers", "ipek") == []
+    assert ids(record, "speakers", "οδυσσευς") == [3]
+    assert ids(record, "speakers", "ΣΣΕΎΣ") == [4]
+    assert ids(record, "speakers", "İPEK") == [5]
+    assert ids(record, "speakers", "ipek") == []
 
 
 @pytest.fixture
-def mixture(store: Store) -> Store:
+def mixture(record: DatabaseManager) -> DatabaseManager:
     """The database, with two stems of its third file, by two speakers, and a voice of it."""
     whole = ProcessedFile.get_by_id(3)
     ProcessedFile.update(metadata={"room": "hall"}).where(ProcessedFile.id == 3).execute()
@@ -246,7 +246,7 @@ def mixture(store: Store) -> Store:
             end_time=DAY + dt.timedelta(days=900),
             success=success,
         )
-    return store
+    return record
 
 
 @pytest.mark.parametrize(
@@ -271,16 +271,16 @@ def mixture(store: Store) -> Store:
     ],
 )
 def test_files_are_asked_about_the_runs_of_their_recording(
-    mixture: Store, words: str, found: list[int]
+    mixture: DatabaseManager, words: str, found: list[int]
 ) -> None:
     """A recording's runs are those of all its rows; kind: asks about stems and voices."""
     assert ids(mixture, "files", words, sort="id") == found
 
 
-def test_runs_have_the_metadata_of_their_recording(mixture: Store) -> None:
+def test_runs_have_the_metadata_of_their_recording(mixture: DatabaseManager) -> None:
     """What is known of a recording is a field and a column of every run of its stems."""
     columns = ["id", "metadata", "metadata.room"]
-    page = select(mixture, "history", "metadata.room:hall model:mask", columns=columns, sort="id")
+    page = mixture.list_rows("history", "metadata.room:hall model:mask", columns=columns, sort="id")
     assert list(page) == [(key, {"room": "hall"}, "hall") for key in (4, 5, 6)]
 
 
@@ -335,74 +335,75 @@ def test_runs_have_the_metadata_of_their_recording(mixture: Store) -> None:
         ("performance", "history_id:1 started:2026-11 tag:female", [1]),
     ],
 )
-def test_words_find_what_they_say(store: Store, noun: str, words: str, found: list[int]) -> None:
+def test_words_find_what_they_say(
+    record: DatabaseManager, noun: str, words: str, found: list[int]
+) -> None:
     """Each kind of word finds its rows, and their number is known without reading them."""
-    assert ids(store, noun, words, sort="id") == found
-    assert select(store, noun, words, limit=0).total == len(found)
+    assert ids(record, noun, words, sort="id") == found
+    assert record.list_rows(noun, words, limit=0).total == len(found)
 
 
-def test_what_matches_is_a_part_of_another_query(store: Store) -> None:
+def test_what_matches_is_a_part_of_another_query(record: DatabaseManager) -> None:
     """Ids of what matches can be asked for inside a query of somebody else."""
-    found = matching(store, "history", "speaker:ada si_snri:10..")
+    found = matching(record.store, "history", "speaker:ada si_snri:10..")
     of_others = ModelPerformance.select().where(ModelPerformance.processing_history.in_(found))
     assert [row.si_snri for row in of_others] == [12.5]
-    files = ProcessedFile.select().where(ProcessedFile.id.in_(matching(store, "files", "")))
+    files = ProcessedFile.select().where(ProcessedFile.id.in_(matching(record.store, "files", "")))
     assert files.count() == 3
 
 
-def test_a_format_is_found_as_any_program_wrote_it(store: Store) -> None:
+def test_a_format_is_found_as_any_program_wrote_it(record: DatabaseManager) -> None:
     """Small letters or capitals, in the query and in the record, are one format."""
     ProcessedFile.update(file_format="WAV").where(ProcessedFile.id == 1).execute()
     ProcessedFile.update(file_format="wav").where(ProcessedFile.id == 2).execute()
     for word in ("format:wav", "format:WAV", "format:wav,flac"):
-        assert {1, 2} <= {*ids(store, "files", word)}
-    assert {1, 2} & {*ids(store, "files", "^format:wav")} == set()
-    assert {1, 2} <= {*ids(store, "files", file_format="WAV")}
+        assert {1, 2} <= {*ids(record, "files", word)}
+    assert {1, 2} & {*ids(record, "files", "^format:wav")} == set()
 
 
-def test_relative_times(store: Store) -> None:
+def test_relative_times(record: DatabaseManager) -> None:
     """-7d means the time since then, and a day is a day of UTC."""
     now = dt.datetime.now(dt.UTC)
     Speaker.update(created_at=now - dt.timedelta(days=3)).where(Speaker.id == 1).execute()
     Speaker.update(created_at=now - dt.timedelta(days=30)).where(Speaker.id == 2).execute()
-    assert ids(store, "speakers", "added:-7d") == ids(store, "speakers", "added:-1w..-2d") == [1]
-    assert ids(store, "speakers", "added:..-7d") == [2]
-    assert ids(store, "speakers", "added:today,yesterday") == []
+    assert ids(record, "speakers", "added:-7d") == ids(record, "speakers", "added:-1w..-2d") == [1]
+    assert ids(record, "speakers", "added:..-7d") == [2]
+    assert ids(record, "speakers", "added:today,yesterday") == []
 
 
-def test_the_run_of_a_file_has_all_that_is_asked(store: Store) -> None:
+def test_the_run_of_a_file_has_all_that_is_asked(record: DatabaseManager) -> None:
     """Words about runs are true of one run, not of one each; the opposite is of no run."""
     file = ProcessedFile.get_by_id(1)
     ProcessingHistory.create(processed_file=file, operation_type="denoise", model_type="quiet")
-    assert ids(store, "files", "model:quiet operation:denoise") == [1]
-    assert ids(store, "files", "model:quiet operation:voice_separation") == []
-    assert ids(store, "files", "model:quiet ^operation:voice_separation") == []
+    assert ids(record, "files", "model:quiet operation:denoise") == [1]
+    assert ids(record, "files", "model:quiet operation:voice_separation") == []
+    assert ids(record, "files", "model:quiet ^operation:voice_separation") == []
 
 
-def test_search_looks_for_the_text_as_it_is(store: Store) -> None:
+def test_search_looks_for_the_text_as_it_is(record: DatabaseManager) -> None:
     """A searched text knows no fields, quotes or ranges, and narrows the words down."""
-    assert ids(store, "files", "id:1,2", search="MIX2") == [2]
-    assert ids(store, "files", search="id:1") == []
-    assert ids(store, "files", search="") == [3, 2, 1]
+    assert ids(record, "files", "id:1,2", search="MIX2") == [2]
+    assert ids(record, "files", search="id:1") == []
+    assert ids(record, "files", search="") == [3, 2, 1]
 
 
 @pytest.mark.parametrize(
     "name", ["100%", "a_b", "a\\b", "*?[x]", "[é]*", "^é-]", "ǅ", "12\" 'mix'"]
 )
-def test_every_sign_stands_for_itself(store: Store, name: str) -> None:
+def test_every_sign_stands_for_itself(record: DatabaseManager, name: str) -> None:
     """No sign of a name is a wildcard."""
     Speaker.create(name=f"x{name}y")
     for words in ([f'"{name.replace(chr(34), chr(34) * 2)}"'], [f"name:{name}"]):
-        assert ids(store, "speakers", words) == [3]
-    assert ids(store, "speakers", search=name.upper()) == [3]
+        assert ids(record, "speakers", words) == [3]
+    assert ids(record, "speakers", search=name.upper()) == [3]
 
 
-def test_names_that_are_not_utf8_are_found(store: Store) -> None:
+def test_names_that_are_not_utf8_are_found(record: DatabaseManager) -> None:
     """A name's raw bytes are found by the text that Python has for them."""
     ProcessedFile.create(filename="caf\udce9.wav")
-    page = select(store, "files", ["filename:caf\udce9"], columns=["filename"])
+    page = record.list_rows("files", ["filename:caf\udce9"], columns=["filename"])
     assert list(page) == [("caf\udce9.wav",)]
-    assert ids(store, "files", ["caf\udce9.W"]) == [4]
+    assert ids(record, "files", ["caf\udce9.W"]) == [4]
 
 
 @pytest.mark.parametrize(
@@ -419,31 +420,31 @@ def test_names_that_are_not_utf8_are_found(store: Store) -> None:
         ("speakers", "-files", [2, 1]),
     ],
 )
-def test_order(store: Store, noun: str, sort: Any, found: list[int]) -> None:
+def test_order(record: DatabaseManager, noun: str, sort: Any, found: list[int]) -> None:
     """Rows come in the order that is asked for, empty ones last, and the id decides."""
-    assert ids(store, noun, sort=sort) == found
+    assert ids(record, noun, sort=sort) == found
 
 
-def test_pages_do_not_overlap(store: Store) -> None:
+def test_pages_do_not_overlap(record: DatabaseManager) -> None:
     """Limit and offset cut one order into pages, and the total stays."""
-    pages = [select(store, "files", sort="format", limit=2, offset=at) for at in (0, 2, 4)]
+    pages = [record.list_rows("files", sort="format", limit=2, offset=at) for at in (0, 2, 4)]
     assert [[row[0] for row in page] for page in pages] == [[1, 2], [3], []]
     assert [page.total for page in pages] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(-1, 0), (1, -1)])
-def test_negative_bounds_are_a_mistake(store: Store, limit: int, offset: int) -> None:
+def test_negative_bounds_are_a_mistake(record: DatabaseManager, limit: int, offset: int) -> None:
     """A program that asks for less than nothing is told."""
     with pytest.raises(ValueError, match=r"^limit -?1 and offset -?[01] must not be negative$"):
-        select(store, "files", limit=limit, offset=offset)
+        record.list_rows("files", limit=limit, offset=offset)
 
 
-def test_records_are_model_objects(store: Store) -> None:
+def test_records_are_model_objects(record: DatabaseManager) -> None:
     """In Python, what a query finds can be had as objects of the models."""
-    found = records(store, "files", "speaker:ada,id:2", sort="-duration")
+    found = record.search("files", "speaker:ada,id:2", sort="-duration")
     assert found == [ProcessedFile.get_by_id(2), ProcessedFile.get_by_id(1)]
-    assert records(store, "files", ["mix"], sort="-duration", limit=1, offset=1) == found[:1]
-    assert [run.status for run in records(store, "history", "status:failed")] == ["failed"]
+    assert record.search("files", ["mix"], sort="-duration", limit=1, offset=1) == found[:1]
+    assert [run.status for run in record.search("history", "status:failed")] == ["failed"]
 
 
 @pytest.mark.parametrize(
@@ -455,7 +456,7 @@ def test_records_are_model_objects(store: Store) -> None:
         ("speakers", {"since": dt.date(2026, 11, 22), "until": DAY}, [1, 2]),
         ("speakers", {"until": DAY - dt.timedelta(microseconds=1)}, []),
         ("files", {"speaker": [1, Speaker(id=2, name="Eve")]}, [1, 2]),
-        ("files", {"file_format": "WAV", "until": "2026-11-24"}, [1, 2]),
+        ("files", {"until": "2026-11-24"}, [1, 2]),
         ("history", {"model": "demucs:4.0"}, [1]),
         ("history", {"model": ["svoice", "demucs"]}, [1, 2]),
         ("history", {"operation": "voice_separation", "failed": True}, [2]),
@@ -464,21 +465,21 @@ def test_records_are_model_objects(store: Store) -> None:
     ],
 )
 def test_filters_find_what_they_say(
-    store: Store, noun: str, options: dict[str, Any], found: list[int]
+    record: DatabaseManager, noun: str, options: dict[str, Any], found: list[int]
 ) -> None:
     """Filters narrow down what words find."""
-    assert ids(store, noun, sort="id", **options) == found
-    assert ids(store, noun, "id:2..", sort="id", **options) == [key for key in found if key > 1]
+    assert ids(record, noun, sort="id", **options) == found
+    assert ids(record, noun, "id:2..", sort="id", **options) == [key for key in found if key > 1]
 
 
-def test_a_filter_names_one_speaker(store: Store) -> None:
+def test_a_filter_names_one_speaker(record: DatabaseManager) -> None:
     """A speaker that a filter names must be there, and be the only one of that name."""
     Speaker.create(name="Ada")
     with pytest.raises(AmbiguousNameError) as several:
-        select(store, "files", speaker="Ada")
+        record.list_rows("files", speaker="Ada")
     assert str(several.value) == "2 speakers are named 'Ada' (ids 1, 3); use an id"
     with pytest.raises(NotFoundError) as none:
-        select(store, "files", speaker="ada")
+        record.list_rows("files", speaker="ada")
     assert str(none.value) == "no speaker 'ada'; see 'voices list-speakers'"
 
 
@@ -494,7 +495,7 @@ _FIELDS = "created_at, description, files, id, name, tags, updated_at"
         (
             "files",
             {"words": "modle:demucs"},
-            "unknown field 'modle'; did you mean 'model' or 'model_type'?",
+            "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
         ),
         (
             "speakers",
@@ -538,11 +539,11 @@ _FIELDS = "created_at, description, files, id, name, tags, updated_at"
     ],
 )
 def test_what_cannot_be_asked_gets_one_sentence(
-    store: Store, noun: str, options: dict[str, Any], sentence: str
+    record: DatabaseManager, noun: str, options: dict[str, Any], sentence: str
 ) -> None:
     """A question that cannot be answered is refused before anything is read."""
     with pytest.raises(QueryError) as caught:
-        select(store, noun, **options)
+        record.list_rows(noun, **options)
     assert str(caught.value) == sentence
 
 
@@ -566,36 +567,36 @@ def test_what_cannot_be_asked_gets_one_sentence(
     ],
 )
 def test_a_value_that_cannot_be_read_is_told_what_is_expected(
-    store: Store, noun: str, field: str, value: str, expected: str
+    record: DatabaseManager, noun: str, field: str, value: str, expected: str
 ) -> None:
     """Each kind of field says what it takes."""
     with pytest.raises(QueryError) as caught:
-        select(store, noun, f"{field}:{value}")
+        record.list_rows(noun, f"{field}:{value}")
     assert str(caught.value) == f"{field} {value!r} cannot be read; it takes {expected}"
 
 
-def test_a_query_may_be_as_long_as_its_limit(store: Store) -> None:
+def test_a_query_may_be_as_long_as_its_limit(record: DatabaseManager) -> None:
     """A thousand values and words, and the longest of texts, are no error of SQLite's."""
-    assert ids(store, "files", "id:" + ",".join(["2"] * 1000)) == [2]
-    assert ids(store, "files", ["mix"] * 1000, sort="id") == [1, 2, 3]
+    assert ids(record, "files", "id:" + ",".join(["2"] * 1000)) == [2]
+    assert ids(record, "files", ["mix"] * 1000, sort="id") == [1, 2, 3]
     for letter in ("%", "ΐ", "𐐀"):
-        assert ids(store, "files", letter * 2000) == []
+        assert ids(record, "files", letter * 2000) == []
 
 
-def statements(store: Store, ask: Callable[[], object]) -> list[str]:
+def statements(record: DatabaseManager, ask: Callable[[], object]) -> list[str]:
     """Return the statements that a question runs, with their values in place."""
     seen: list[str] = []
-    store.connection().set_trace_callback(seen.append)
+    record.store.connection().set_trace_callback(seen.append)
     ask()
-    store.connection().set_trace_callback(None)
+    record.store.connection().set_trace_callback(None)
     return seen
 
 
-def plans(store: Store, ask: Callable[[], object]) -> list[list[str]]:
+def plans(record: DatabaseManager, ask: Callable[[], object]) -> list[list[str]]:
     """Return how SQLite goes about each statement of a question."""
-    run = store.connection().execute
+    run = record.store.connection().execute
     return [
-        [step for *_, step in run(f"EXPLAIN QUERY PLAN {sql}")] for sql in statements(store, ask)
+        [step for *_, step in run(f"EXPLAIN QUERY PLAN {sql}")] for sql in statements(record, ask)
     ]
 
 
@@ -632,9 +633,9 @@ _PERIOD = "processing_history_start_time (start_time>? AND start_time<?)"
         ("history", "status:unfinished", "SCAN t1 USING INDEX processing_history_not_success"),
     ],
 )
-def test_an_index_finds_a_page(store: Store, noun: str, words: str, step: str) -> None:
+def test_an_index_finds_a_page(record: DatabaseManager, noun: str, words: str, step: str) -> None:
     """A page is one statement: ids by an index, and then the rows of the page alone."""
-    (plan,) = plans(store, lambda: select(store, noun, words))
+    (plan,) = plans(record, lambda: record.list_rows(noun, words))
     assert plan[0] == "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)"
     assert plan[2] == step
     assert len([step for step in plan if step.startswith("SCAN")]) <= 1
@@ -657,10 +658,12 @@ def test_an_index_finds_a_page(store: Store, noun: str, words: str, step: str) -
         ),
     ],
 )
-def test_an_index_counts(store: Store, noun: str, words: str, indexes: list[str]) -> None:
+def test_an_index_counts(
+    record: DatabaseManager, noun: str, words: str, indexes: list[str]
+) -> None:
     """Counting what matches reads indexes only, of the tables that the words need."""
-    page = select(store, noun, words, limit=0)
-    (plan,) = plans(store, lambda: page.total)
+    page = record.list_rows(noun, words, limit=0)
+    (plan,) = plans(record, lambda: page.total)
     found = [step.removeprefix("SEARCH ").replace("USING COVERING INDEX ", "") for step in plan]
     assert found == indexes
 
@@ -668,12 +671,12 @@ def test_an_index_counts(store: Store, noun: str, words: str, indexes: list[str]
 @pytest.mark.sqlite(
     "counts statements through sqlite3; a server's round trips are in test_postgres"
 )
-def test_a_list_costs_what_it_shows(store: Store) -> None:
+def test_a_list_costs_what_it_shows(record: DatabaseManager) -> None:
     """Only the tables of the chosen columns are joined; the rest of the work is not done."""
     asked = [
-        *statements(store, lambda: select(store, "history", columns=["id", "error"])),
-        *statements(store, lambda: select(store, "history", columns=["id", "file"])),
-        *statements(store, lambda: select(store, "history", limit=1).total),
+        *statements(record, lambda: record.list_rows("history", columns=["id", "error"])),
+        *statements(record, lambda: record.list_rows("history", columns=["id", "file"])),
+        *statements(record, lambda: record.list_rows("history", limit=1).total),
     ]
     order = 'ORDER BY "t1"."start_time" DESC, "t1"."id" DESC'
     inner = f'SELECT "t1"."id" FROM "processing_history" AS "t1" {order} LIMIT 50'
@@ -689,10 +692,10 @@ def test_a_list_costs_what_it_shows(store: Store) -> None:
 @pytest.mark.sqlite(
     "counts statements through sqlite3; a server's round trips are in test_postgres"
 )
-def test_a_page_that_is_not_full_needs_no_count(store: Store) -> None:
+def test_a_page_that_is_not_full_needs_no_count(record: DatabaseManager) -> None:
     """Where fewer rows come than were asked for, their number is known."""
-    page = select(store, "files", limit=4)
-    assert statements(store, lambda: page.total) == []
+    page = record.list_rows("files", limit=4)
+    assert statements(record, lambda: page.total) == []
     assert page.total == 3
 
 
@@ -700,9 +703,9 @@ def test_a_long_list_is_streamed(db: DatabaseManager) -> None:
     """All rows of a list pass through little memory."""
     rows = 20_000
     db.add_many(Speaker, ({"name": f"{n}", "description": "x" * 1000} for n in range(rows)))
-    list(select(db.store, "speakers", limit=1))
+    list(db.list_rows("speakers", limit=1))
     tracemalloc.start()
-    count = sum(1 for _ in select(db.store, "speakers", columns=["description"], limit=None))
+    count = sum(1 for _ in db.list_rows("speakers", columns=["description"], limit=None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == rows

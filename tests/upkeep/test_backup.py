@@ -110,17 +110,6 @@ def test_dated_names(database: Path) -> None:
     assert listing(database.parent) == sorted([*expected, "voices.db"])
 
 
-@pytest.mark.parametrize(
-    "name", ["a?b#c%20 d.db", "-x.db", "new\nline\\.db", os.fsdecode(b"\xff.db")]
-)
-def test_strange_names(tmp_path: Path, name: str) -> None:
-    """Any file name works, for the database and for the backup."""
-    (tmp_path / "x").mkdir()
-    made = snapshot(make(tmp_path / name), tmp_path / "x" / name)
-    assert verify(tmp_path / "x" / name) == made
-    assert list_backups(tmp_path / "x") == [made]
-
-
 def test_progress(tmp_path: Path, copies: Path) -> None:
     """Progress is told in bytes, rises, and ends at the size of the backup."""
     seen: list[tuple[int, int]] = []

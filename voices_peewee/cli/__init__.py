@@ -62,6 +62,8 @@ SECTIONS: Final = {
             "pending": "Print the files that are still to be processed.",
             "failures": "Group the failed runs by their error.",
             "show-run": "Show one run whole, with its outputs and its error.",
+            "update-run": "Change the note or the tags of a run.",
+            "delete-run": "Delete a run with what it measured.",
             "close-unfinished": "Mark the runs whose process is dead as failed.",
         },
     ),

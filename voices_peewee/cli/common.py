@@ -19,6 +19,8 @@ from voices_peewee.rendering.plain import printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from voices_peewee.db_manager import DatabaseManager
+
 R = TypeVar("R")
 
 _TOLD: Final = 20  # sentences of one kind: bad records, conflicts
@@ -40,23 +42,37 @@ def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        from voices_peewee.database.server_url import without_drivers
-
-        options = click.get_current_context().ensure_object(dict)
-        with without_drivers(options.get("database")):
-            from voices_peewee.db_manager import DatabaseManager
-
-        manager = DatabaseManager(**options)
+        manager = opened_late(click.get_current_context().ensure_object(dict))
         return function(manager, *args, **kwargs)
 
     return with_manager
 
 
-class VoicesCommand(click.Command):
-    """A command with an example in its help, that takes ``--db`` after its name too.
+def opened_late(options: Mapping[str, Any]) -> DatabaseManager:
+    """Return the manager of a database, not connected yet; only now is Peewee loaded."""
+    with without_drivers(options.get("database")):
+        from voices_peewee.db_manager import DatabaseManager
 
-    An option that takes one value is refused when it is given twice: the first would be lost.
-    """
+    return DatabaseManager(**options)
+
+
+@contextmanager
+def without_drivers(name: str | None) -> Iterator[None]:
+    """Let Peewee, imported inside for a file, load no server's driver, which takes 80 ms."""
+    from voices_peewee.database.files import is_server
+
+    is_needed = "peewee" in sys.modules or is_server(name or "")
+    hidden = {"psycopg", "psycopg2"}.difference(sys.modules) if not is_needed else set()
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None refuses the import
+    try:
+        yield
+    finally:
+        for driver in hidden:
+            del sys.modules[driver]
+
+
+class VoicesCommand(click.Command):
+    """A command with an example in its help, that takes ``--db`` after its name too."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,32 +85,12 @@ class VoicesCommand(click.Command):
             for line in self.example.splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
-    def make_parser(self, ctx: click.Context) -> Any:
-        """Return click's parser, which also counts how often an option is given."""
-        parser = super().make_parser(ctx)
-        parse = parser.parse_args
-
-        def parse_once(args: list[str]) -> Any:
-            options, rest, order = parse(args)
-            single = [one for one in order if isinstance(one, click.Option) and _takes_one(one)]
-            for option in single:
-                if single.count(option) > 1:
-                    raise click.UsageError(f"{option.opts[0]} is given twice", ctx)
-            return options, rest, order
-
-        parser.parse_args = parse_once  # type: ignore[method-assign] # click has no hook for it
-        return parser
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a question that makes no sense is an error of usage."""
         try:
             return super().invoke(ctx)
         except QueryError as error:
             raise click.UsageError(printable(error), ctx) from error
-
-
-def _takes_one(option: click.Option) -> bool:
-    return not option.multiple and not option.is_flag and not option.count
 
 
 def _late_db() -> click.Option:
@@ -139,11 +135,6 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = f"{self._prefix}{cmd_name}".replace("-", "_")
         found: click.Command = getattr(module, _RENAMED.get(name, name))
-        if found.help is None:  # python -OO drops the texts that stand in the code
-            summary = next(
-                names[cmd_name] for _, names in self.sections.values() if cmd_name in names
-            )
-            found.help = f"{summary}\n\nRun it without -OO for the whole text."
         return found
 
     def resolve_command(

@@ -64,11 +64,15 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 
     Prints its path.
     """
+    from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system
+
     with closing(manager):
         applied = backed_up(manager.run_migrations, backup=not no_backup)
         if manager.upgrade_backup is not None:
             say(f"backed up first to {str(manager.upgrade_backup)!r}")
     say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
+    if kind := network_file_system(manager.path):
+        say(f"{ON_NETWORK.format(kind)}; {USE_SERVER}")
     write_path(manager.path)
 
 
@@ -81,7 +85,6 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @click.option(
     "--interval",
     type=float,
-    default=2.0,
     metavar="SECONDS",
     help="With --watch: how often to look.  [default: 2]",
 )
@@ -93,7 +96,7 @@ def status(
     operation: str | None,
     model: str | None,
     param: tuple[str, ...],
-    interval: float,
+    interval: float | None,
     *,
     watch: bool,
     as_json: bool,
@@ -113,11 +116,11 @@ def status(
         if param and not paths:
             raise click.UsageError("--param needs PATHs")
         asked = {**split_model(model), "parameters": assignments(param, "--param")}
-        asked |= {"operation_type": operation, "interval": interval}
+        asked |= {"operation_type": operation, "interval": 2.0 if interval is None else interval}
         _watch(manager, paths, as_json=as_json, **asked)
         return
-    if paths or operation or model or param:
-        raise click.UsageError("PATHs, --operation, --model and --param need --watch")
+    if paths or operation or model or param or interval is not None:
+        raise click.UsageError("PATHs, --operation, --model, --param and --interval need --watch")
     with manager:
         facts = manager.status()
     if as_json:
@@ -235,7 +238,7 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
     The backup is verified first, and the present content is backed up. Other programs
     may keep the database open.
     """
-    from voices_peewee.database.server_url import is_server
+    from voices_peewee.database.files import is_server
 
     if is_server(manager.path):
         manager.restore(path)  # which says what to use instead

@@ -38,7 +38,7 @@ _STATES: Final = {
     "tables",
     nargs=-1,
     metavar="[TABLE]...",
-    shell_complete=completion.one_of(*completion.FIELDS),
+    shell_complete=completion.one_of(*completion.NOUNS),
 )
 @click.option(
     "--format",

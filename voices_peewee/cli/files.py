@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
 from voices_peewee.cli.common import (
     command,
     confirm,
@@ -209,14 +208,6 @@ def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, y
 
 
 @command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
-@click.option(
-    "--format",
-    "file_format",
-    metavar="FORMAT",
-    multiple=True,
-    shell_complete=completion.formats,
-    help="In this format, such as wav.",
-)
 @state_options
 @filter_options
 @list_options

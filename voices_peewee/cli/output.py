@@ -16,7 +16,7 @@ from voices_peewee.rendering.plain import printable, speaks_unicode
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.rendering.table import Shown
+    from voices_peewee.rendering.plain import Shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Sequence[object]
@@ -38,7 +38,7 @@ def write_rows(
 
     names = [column.name for column in columns]
     if style == "table":
-        from voices_peewee.rendering.table import table_lines
+        from voices_peewee.rendering.plain import table_lines
 
         write(table_lines(columns, counted()))
     elif style == "csv":
@@ -64,7 +64,7 @@ def write_json(value: object) -> None:
 
 def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
     """Write one thing as lines of name and value."""
-    from voices_peewee.rendering.table import fact_lines
+    from voices_peewee.rendering.plain import fact_lines
 
     write(fact_lines(facts))
 
@@ -116,14 +116,7 @@ class View(NamedTuple):
         *,
         default: int | None = None,
     ) -> None:
-        """Show what is not a table of the database, as the options say.
-
-        Args:
-            noun: What a record is.
-            columns: What the values of a record are.
-            records: The records.
-            default: How many of the columns are shown when none is asked for; None is all.
-        """
+        """Show what is not a table of the database, as the options say."""
         known = {column.name: index for index, column in enumerate(columns)}
         chosen = [
             record for record in records if all(_says(record, word, known) for word in self.words)

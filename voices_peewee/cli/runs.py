@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli.common import command, pass_manager, plural, say, write_path
+from voices_peewee.cli import completion
+from voices_peewee.cli.common import (
+    command,
+    confirm,
+    export_to_option,
+    pass_manager,
+    plural,
+    say,
+    say_exported,
+    write_path,
+    yes_option,
+)
 from voices_peewee.cli.output import (
     View,
     filter_options,
@@ -30,6 +41,7 @@ from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.questions.run_details import RunDetails
 
 _FAILURE_COLUMNS: Final = (
     Column("count", "count", "runs"),
@@ -120,7 +132,8 @@ def pending(
             for path in found:
                 write_path(path, end="\0" if nul else "\n")
                 left += 1
-    say(f"{plural(left, 'file')} pending")
+    working = f", {len(found.workers):,} of them being worked on" if found.workers else ""
+    say(f"{plural(left, 'file')} pending{working}")
     if found.unknown:
         say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
     if check and left:
@@ -189,7 +202,7 @@ def failures(
             **split_model(model),
             **time_bounds(since, until),
         )
-    view = view._replace(words=())  # noqa: SLF001 - a NamedTuple's own
+    view = view._replace(words=())
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
     if found.cured:
@@ -215,6 +228,64 @@ def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
         write_json(found.to_dict())
     else:
         write_text(str(found))
+
+
+@command(example='voices update-run 1 --tag final --note "with the new window"')
+@click.argument("run")
+@click.option("--note", help="The new note; '' removes it.")
+@click.option("--tag", multiple=True, shell_complete=completion.tags, help="A tag to add.")
+@click.option("--remove-tag", multiple=True, shell_complete=completion.tags, help="One to remove.")
+@pass_manager
+def update_run(
+    manager: DatabaseManager,
+    run: str,
+    note: str | None,
+    tag: tuple[str, ...],
+    remove_tag: tuple[str, ...],
+) -> None:
+    """Change the note or the tags of a run.
+
+    RUN is an id, or a run_id or its beginning.
+    """
+    if note is None and not tag and not remove_tag:
+        raise click.UsageError("nothing to change; give --note, --tag or --remove-tag")
+    with manager, manager.atomic():
+        found = manager.show_run(run)
+        changes: dict[str, Any] = {} if note is None else {"note": note}
+        if tag or remove_tag:
+            tags = (name for name in (*found.tags, *tag) if name not in remove_tag)
+            changes["tags"] = list(tags)
+        manager.update_run(found, **changes)
+        say(f"updated {_called(found)}")
+
+
+@command(example="voices delete-run 1 --yes")
+@click.argument("run")
+@export_to_option
+@yes_option
+@pass_manager
+def delete_run(manager: DatabaseManager, run: str, export_to: str | None, *, yes: bool) -> None:
+    """Delete a run with what it measured.
+
+    The stems and voices that no other run has go along; the recording and all files on the
+    disk stay. RUN is an id, or a run_id or its beginning. With --export-to all that goes is
+    written first, and 'voices import PATH' brings it back.
+    """
+    with manager:
+        found = manager.show_run(run)
+        outputs = sum(row.processed_path is not None for row in found.rows)
+        measured = sum(bool(row.metrics) for row in found.rows)
+        lost = f"{plural(outputs, 'output')} and {plural(measured, 'measurement')}"
+        confirm(f"Delete {_called(found)} with {lost}?", yes=yes)
+        manager.delete_run(found, export_to=export_to)
+        say_exported(export_to)
+        say(f"deleted {_called(found)} with {lost}")
+
+
+def _called(run: RunDetails) -> str:
+    """Return a run as questions name it: its id, what was done, and to which recording."""
+    recording = os.path.basename(run.original_path or "") or "a recording"  # noqa: PTH119
+    return f"run {run.rows[0].history_id}, {run.operation_type} of {recording!r}"
 
 
 @command(example="voices close-unfinished --older-than 2d")

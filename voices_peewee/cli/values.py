@@ -14,9 +14,6 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
     """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
 
     A number that JSON would write otherwise, such as the version 4.10, stays text.
-
-    Raises:
-        click.UsageError: One has no ``=`` or no key.
     """
     values: dict[str, object] = {}
     for text in texts:
@@ -43,14 +40,10 @@ def _no_number(name: str) -> float:
 
 
 def duration(text: str | None, option: str) -> float | None:
-    """Read a duration such as 90m, 36h or 2d, in seconds.
-
-    Raises:
-        click.UsageError: It is none, or has no unit.
-    """
+    """Read a duration such as 90m, 36h or 2d, in seconds."""
     if text is None:
         return None
-    from voices_peewee.search.values import number
+    from voices_peewee.search.words import number
 
     try:
         has_unit = not text[-1:].isdigit()  # seconds, or days? it has to be said
@@ -64,11 +57,7 @@ def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
 
 
 def time_bounds(since: str | None, until: str | None) -> dict[str, Any]:
-    """Read ``--since`` and ``--until`` as the lists do: what they name is included.
-
-    Raises:
-        click.UsageError: One cannot be read, or the second lies before the first.
-    """
+    """Read ``--since`` and ``--until`` as the lists do: what they name is included."""
     start, end = _bound("--since", since, 0), _bound("--until", until, 1)
     if start is not None and end is not None and start >= end:
         raise click.UsageError(printable(f"--until {until!r} lies before --since {since!r}"))
@@ -80,8 +69,7 @@ def _bound(option: str, text: str | None, end: int) -> Any:
         return None
     import datetime as dt
 
-    from voices_peewee.search.values import EXPECTED, times
-    from voices_peewee.search.words import Span
+    from voices_peewee.search.words import EXPECTED, Span, times
 
     try:
         return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
@@ -98,11 +86,7 @@ def split_model(text: str | None) -> dict[str, Any]:
 
 
 def roots(texts: Sequence[str]) -> dict[str, str]:
-    """Read the ``OLD=NEW`` texts of ``--path-map``.
-
-    Raises:
-        click.UsageError: One has no ``=``, or nothing stands on a side of it.
-    """
+    """Read the ``OLD=NEW`` texts of ``--path-map``."""
     found: dict[str, str] = {}
     for text in texts:
         old, _, new = text.partition("=")

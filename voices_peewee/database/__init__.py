@@ -1,7 +1,7 @@
 """An open database: connections, transactions, rows to objects, errors in our words.
 
 ``store`` (units of work) on ``sqlite`` or, the wing, ``postgres`` with ``postgres_connection``;
-``files`` and ``server_url`` (what lies at a path or a URL), ``forks`` (connections and children),
-``mapper``, ``query`` and ``results`` (rows and objects), ``dialects`` (SQL that differs),
-``wording`` (what an error means).
+``files`` and ``server_url`` (what lies at a path or a URL), ``forks`` (what a child does with
+its parent's connections), ``mapper``, ``query`` and ``results`` (rows and objects), ``dialects``
+(SQL that differs), ``wording`` (what an error means).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import peewee as pw
@@ -21,9 +22,7 @@ class ByEngine(pw.ColumnBase):
         return ctx.sql(self.postgres if is_postgres else self.sqlite)
 
 
-def plain(value: object) -> pw.Value:
-    """Return a parameter that no field converts."""
-    return pw.Value(value, converter=False)
+plain: Final = partial(pw.Value, converter=False)  # a parameter that no field converts
 
 
 def nodes(*parts: Any) -> pw.NodeList:

@@ -1,6 +1,7 @@
-"""What lies at a path: whether it is a database, whether it is ours, and which file it is.
+"""Which database is meant, and what lies there: whether it is a database, ours, and open here.
 
-Nothing here opens a database to use it, and nothing that is there is changed.
+Nothing here opens a database to use it, nothing that is there is changed, and no Peewee is
+loaded: the TAB key asks too.
 """
 
 from __future__ import annotations
@@ -13,18 +14,82 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.forks import Connection
-from voices_peewee.database.server_url import MEMORY as MEMORY
-from voices_peewee.database.wording import Translated, code_of
+from voices_peewee.database.forks import forks
+from voices_peewee.database.server_url import masked
 from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
+
+MEMORY: Final = ":memory:"
+SCHEMES: Final = ("postgresql", "postgres")
+Identity = tuple[int, int]
+
+
+def is_server(name: str) -> bool:
+    """Whether a name is the URL of a server that this package can use."""
+    return name.partition("://")[0].lower() in SCHEMES and "://" in name
+
+
+def as_server(path: str | os.PathLike[str]) -> str | None:
+    """Return what may be shown of a server's URL that stands where a file should; else None."""
+    scheme, colon, rest = os.fspath(path).partition(":")  # a Path has lost a "/"
+    if not colon or scheme.lower() not in SCHEMES or not rest.startswith("/"):
+        return None
+    return masked(f"{scheme}://{rest.lstrip('/')}")
+
+
+def default_path() -> str:
+    """Return ``$VOICES_DB``, else ``~/.voices/voices.db``."""
+    return os.environ.get("VOICES_DB") or str(Path("~/.voices/voices.db").expanduser())
+
+
+def resolve(target: str | os.PathLike[str] | None) -> str:
+    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is."""
+    name = os.fspath(target) if target is not None else default_path()
+    if name == MEMORY or is_server(name):
+        return name
+    if name.startswith("sqlite:///"):
+        name = name.removeprefix("sqlite:///")
+    elif "://" in name or as_server(name):
+        scheme = name.partition(":")[0]
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
+    if not name or "\0" in name:
+        raise DatabaseError(name, "a path must be a text without NUL, and not empty")
+    return os.path.abspath(Path(name).expanduser())
+
+
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
+
+
+def is_open_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
+
+    Whoever opens and closes such a file drops the locks of this process's connections, and
+    another program may then remove the WAL under their feet.
+    """
+    wanted, opened = identity(path), forks.open_connections()
+    if wanted is None or not opened:
+        return False
+    real = os.path.realpath(path)
+    return any(
+        real in one.names or wanted == one.file or wanted in (one.sidecars or ()) for one in opened
+    )
 
 
 def size_of(path: str) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a Path costs more, and each write pays
-    except OSError:
-        return 0
+    facts = status(path)
+    return 0 if facts is None else facts.st_size
 
 
 def spool() -> Path:
@@ -69,15 +134,39 @@ _MOUNTED: Final = (
 )
 
 
-def _mount_points() -> set[str]:
-    """Return where file systems are mounted; empty where the system does not say."""
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_NETWORK: Final = re.compile(
+    r"(nfs|cifs|smb|afs|ceph|lustre|gpfs|beegfs|pvfs|ocfs|gfs2|glusterfs"
+    r"|fuse\.\w*(ssh|gluster|ceph|rclone|s3|smb|nfs|juice))"
+)
+ON_NETWORK: Final = (
+    "the file is on a network file system ({}), where one machine at a time may use it"
+)
+USE_SERVER: Final = "for several, use a server: docs/postgresql.md"
+
+
+def _mount_points() -> dict[str, str]:
+    """Return the kinds of file systems by where they are; empty where the system does not say."""
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
-        return set()
-    octal = re.compile(rb"\\([0-7]{3})")
-    names = (octal.sub(lambda m: bytes([int(m[1], 8)]), line.split(b" ")[4]) for line in lines)
-    return {os.fsdecode(name) for name in names}
+        return {}
+    mounts: dict[str, str] = {}
+    for line in lines:
+        place, _, kind = line.partition(b" - ")
+        name = _OCTAL.sub(lambda digits: bytes([int(digits[1], 8)]), place.split(b" ")[4])
+        mounts[os.fsdecode(name)] = os.fsdecode(kind.split(b" ")[0])
+    return mounts
+
+
+def network_file_system(path: str) -> str | None:
+    """Return the kind of network file system that a file lies on, such as nfs4; else None."""
+    if path == MEMORY or "://" in path:
+        return None
+    mounts, real = _mount_points(), Path(os.path.realpath(path))
+    kind = next((mounts[str(one)] for one in (real, *real.parents) if str(one) in mounts), "")
+    return kind if _NETWORK.match(kind) else None
 
 
 def _reason(error: OSError) -> str:
@@ -93,8 +182,12 @@ def require_voices(path: str, history_table: str, timeout: float) -> None:
 
 def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
     """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed."""
-    with Translated(path, timeout):
+    try:
         tables, is_ours = _look_still(path, history_table, timeout)
+    except sqlite3.Error as error:
+        from voices_peewee.database.wording import translation
+
+        raise translation(error, path, timeout) from error
     if not is_ours:
         refuse_tables(path, tables)
 
@@ -136,6 +229,8 @@ def _look(
     path: str, history_table: str, timeout: float, *, is_still: bool
 ) -> tuple[list[str], bool]:
     """Return the names of the tables, and whether our history is among them."""
+    from voices_peewee.database.sqlite import Connection
+
     uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
     with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as connection:
         tables = [row[0] for row in connection.execute(_TABLES)]
@@ -150,6 +245,8 @@ def lies_still(path: str, error: sqlite3.OperationalError) -> bool:
 
     Nobody was writing a moment ago, or these would be there: it may be opened as immutable.
     """
+    from voices_peewee.database.wording import code_of
+
     is_fixed = (
         error.sqlite_errorcode == _READONLY_DIRECTORY
         or code_of(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)

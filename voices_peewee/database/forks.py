@@ -16,84 +16,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Final
 
-from voices_peewee.errors import DatabaseError
+if TYPE_CHECKING:
+    from voices_peewee.database.sqlite import Connection
 
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
-_REFUSED: Final = (
-    "it was opened before the fork, in a process with other threads: open it in the child, "
-    "or start workers with spawn"
-)
-
-
-Identity = tuple[int, int]
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")
-
-
-def _is_open(connection: sqlite3.Connection) -> bool:
-    try:
-        return connection.in_transaction is not None
-    except sqlite3.ProgrammingError:
-        return False
-
-
-def identity(path: str | os.PathLike[str]) -> Identity | None:
-    """Return the device and inode of a file, or None where there is none."""
-    facts = status(path)
-    return None if facts is None else (facts.st_dev, facts.st_ino)
-
-
-def status(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
-    try:
-        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
-    except (OSError, ValueError):  # a name with NUL is no file
-        return None
-
-
-def is_open_here(path: str | os.PathLike[str]) -> bool:
-    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
-
-    Whoever opens and closes such a file drops the locks of this process's connections, and
-    another program may then remove the WAL under their feet.
-    """
-    wanted, opened = identity(path), forks.open_connections()
-    if wanted is None or not opened:
-        return False
-    real = os.path.realpath(path)
-    return any(
-        real in one.names or wanted == one.file or wanted in (one.sidecars or ()) for one in opened
-    )
-
-
-class Connection(sqlite3.Connection):
-    """A connection that a forked child knows of; ``owner`` tells whose it is."""
-
-    begun = False
-    sidecars: tuple[Identity | None, ...] | None = None
-
-    def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
-        self.path = _path_of(str(database))
-        if forks.refused:
-            raise DatabaseError(self.path, _REFUSED)
-        super().__init__(database, *args, **options)
-        real = os.path.realpath(self.path)
-        self.file, self.names = identity(real), {real + end for end in _BESIDE}
-        self.owner, self.thread = owner, threading.get_ident()
-        forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
-
-    def close(self) -> None:
-        """Close the connection."""
-        super().close()
-        forks.connections.pop(id(self), None)
-
-
-def _path_of(name: str) -> str:
-    if not name.startswith("file:"):
-        return name
-    return unquote(name.removeprefix("file:").removeprefix("//").partition("?")[0])
 
 
 class _Forks:
@@ -107,7 +35,7 @@ class _Forks:
 
     def open_connections(self) -> list[Connection]:
         """Return the connections of all threads, less what an interrupted end left closed."""
-        return [one for one in list(self.connections.values()) if _is_open(one)]
+        return [one for one in list(self.connections.values()) if one.is_open]
 
     def before(self) -> None:
         """Make a pipe on which a parent that is inside a transaction waits."""

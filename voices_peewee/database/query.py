@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Mapper, forget_statements, mapper, no_full_collection
+from voices_peewee.database.mapper import Mapper, mapper, no_full_collection
 from voices_peewee.database.results import ResultList, run_query
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import BaseModel
 
-__all__ = ["Mapper", "Query", "forget_statements", "mapper", "no_full_collection"]
+__all__ = ["Mapper", "Query", "mapper", "no_full_collection"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,11 +37,7 @@ class Query(_Select[M]):
     """Peewee's select, with ``filter_by``, ``all`` and ``first`` besides."""
 
     def filter_by(self, **values: Any) -> Query[M]:
-        """Keep the rows whose fields equal the values; None matches empty.
-
-        Raises:
-            QueryError: A name is no field of the model.
-        """
+        """Keep the rows whose fields equal the values; None matches empty."""
         query = self
         for name, value in values.items():
             field = self.model._meta.combined.get(name)

@@ -7,13 +7,12 @@ field what it holds, so that the answer does not depend on the values or on the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, overload
 
 import peewee as pw
 
 from voices_peewee.database.mapper import Converter, reader
-from voices_peewee.rendering.table import ROWS, cut_note, html_table
+from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.schema.fields import (
     ComposedField,
     JSONField,
@@ -51,32 +50,19 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A column: its name, its kind, and whether a value may be missing.
-
-    ``read`` turns a stored value, never None, into Python's; None where they are the same.
-    """
-
-    name: str
-    kind: str
-    nullable: bool = True
-    read: Converter | None = None
-
-
-def field_spec(field: pw.Field) -> Spec:
+def field_spec(field: pw.Field) -> Column:
     """Return the column of a field, as it is stored."""
     target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
     kind = _KINDS.get(type(target), "other")
-    return Spec(field.column_name, kind, bool(field.null), reader(field))
+    return Column(field.column_name, kind, nullable=bool(field.null), read=reader(field))
 
 
-def model_specs(model: type[BaseModel]) -> tuple[Spec, ...]:
+def model_specs(model: type[BaseModel]) -> tuple[Column, ...]:
     """Return the columns of a model, as Python has their values."""
-    return tuple(replace(field_spec(field), read=None) for field in model._meta.sorted_fields)
+    return tuple(field_spec(field)._replace(read=None) for field in model._meta.sorted_fields)
 
 
-def run_query(query: Any, database: pw.Database) -> tuple[list[Spec], Batches]:
+def run_query(query: Any, database: pw.Database) -> tuple[list[Column], Batches]:
     """Run a model's select; return its columns, and its rows as they are stored, in batches."""
     described = query.clone().tuples().execute(database)
     described.initialize()
@@ -91,27 +77,27 @@ def run_query(query: Any, database: pw.Database) -> tuple[list[Spec], Batches]:
 
 def _query_spec(
     model: type[pw.Model], name: str, field: pw.Field | None, read: Converter | None, node: Any
-) -> tuple[Spec, str]:
+) -> tuple[Column, str]:
     """Return a column of a query, and a longer name for it."""
     if field is None or read is None:
-        return Spec(name, "other", read=read), name
+        return Column(name, "other", read=read), name
     spec = field_spec(field)
     # An outer join leaves empty what another table never has empty.
-    spec = replace(spec, nullable=spec.nullable or field.model is not model)
+    spec = spec._replace(nullable=spec.nullable or field.model is not model)
     if node.is_alias():
-        spec = replace(spec, name=name)
+        spec = spec._replace(name=name)
     return spec, f"{field.model._meta.table_name}.{spec.name}"
 
 
-def _unique(specs: Iterable[tuple[Spec, str]]) -> list[Spec]:
+def _unique(specs: Iterable[tuple[Column, str]]) -> list[Column]:
     """Give a name that is there already its table's before it, or else a number behind it."""
-    found: dict[str, Spec] = {}
+    found: dict[str, Column] = {}
     for spec, longer in specs:
         name = spec.name if spec.name not in found else longer
         number = 2
         while name in found:
             name, number = f"{longer}_{number}", number + 1
-        found[name] = replace(spec, name=name)
+        found[name] = spec._replace(name=name)
     return list(found.values())
 
 
@@ -123,7 +109,7 @@ def _batches(cursor: Any) -> Batches:
 class ResultList(list[T], Generic[T]):
     """A list of results that notebooks show as a table; equal to a list of the same items."""
 
-    def __init__(self, items: Iterable[T], specs: Sequence[Spec], shown: Sequence[str]) -> None:
+    def __init__(self, items: Iterable[T], specs: Sequence[Column], shown: Sequence[str]) -> None:
         super().__init__(items)
         self._specs, self._shown = tuple(specs), tuple(shown)
 

@@ -1,13 +1,8 @@
-"""Which database is meant: a path, ``:memory:`` or the URL of a server, shown without password."""
+"""The URL of a server: shown without its password, read and opened."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.errors import DatabaseError, MissingExtraError
@@ -15,40 +10,12 @@ from voices_peewee.errors import DatabaseError, MissingExtraError
 if TYPE_CHECKING:
     from voices_peewee.database.postgres import Server
 
-MEMORY: Final = ":memory:"
-SCHEMES: Final = ("postgresql", "postgres")
 HIDDEN: Final = "***"
 
 _LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
 _SECRETS: Final = ("password", "sslpassword", "passwd")
 _QUERY: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
 _OPTIONS: Final = ("max_connections", "prepare_threshold")
-
-
-def is_server(name: str) -> bool:
-    """Whether a name is the URL of a server that this package can use."""
-    return name.partition("://")[0].lower() in SCHEMES and "://" in name
-
-
-@contextmanager
-def without_drivers(name: str | None) -> Iterator[None]:
-    """Let Peewee, imported inside for a file, load no server's driver, which takes 80 ms."""
-    is_needed = "peewee" in sys.modules or is_server(name or "")
-    hidden = {"psycopg", "psycopg2"}.difference(sys.modules) if not is_needed else set()
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None refuses the import
-    try:
-        yield
-    finally:
-        for driver in hidden:
-            del sys.modules[driver]
-
-
-def as_server(path: str | os.PathLike[str]) -> str | None:
-    """Return what may be shown of a server's URL that stands where a file should; else None."""
-    scheme, colon, rest = os.fspath(path).partition(":")  # a Path has lost a "/"
-    if not colon or scheme.lower() not in SCHEMES or not rest.startswith("/"):
-        return None
-    return masked(f"{scheme}://{rest.lstrip('/')}")
 
 
 def masked(url: str) -> str:
@@ -77,27 +44,6 @@ def split_options(url: str) -> tuple[str, dict[str, int]]:
     own = {name: int(value) for name, _, value in pairs if name in _OPTIONS}
     rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
     return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own
-
-
-def default_path() -> str:
-    """Return ``$VOICES_DB``, else ``~/.voices/voices.db``."""
-    return os.environ.get("VOICES_DB") or str(Path("~/.voices/voices.db").expanduser())
-
-
-def resolve(target: str | os.PathLike[str] | None) -> str:
-    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is."""
-    name = os.fspath(target) if target is not None else default_path()
-    if name == MEMORY or is_server(name):
-        return name
-    if name.startswith("sqlite:///"):
-        name = name.removeprefix("sqlite:///")
-    elif "://" in name or as_server(name):
-        scheme = name.partition(":")[0]
-        known = ", ".join(f"{one}://" for one in SCHEMES)
-        raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
-    if not name or "\0" in name:
-        raise DatabaseError(name, "a path must be a text without NUL, and not empty")
-    return os.path.abspath(Path(name).expanduser())
 
 
 _UNREADABLE: Final = (

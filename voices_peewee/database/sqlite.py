@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, lies_still, size_of
-from voices_peewee.database.forks import Connection, forks, identity, status
-from voices_peewee.database.wording import Translated, code_of
+from voices_peewee.database.files import MEMORY, Identity, identity, lies_still, size_of, status
+from voices_peewee.database.forks import forks
+from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
@@ -33,9 +34,51 @@ _PRAGMAS: Final = {
     # transaction can undo its copy of it without touching its parent's.
     "cache_spill": 0,
 }
+_REFUSED: Final = (
+    "it was opened before the fork, in a process with other threads: open it in the child, "
+    "or start workers with spawn"
+)
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+_as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+
+
+class Connection(sqlite3.Connection):
+    """A connection that a forked child knows of; ``owner`` tells whose it is."""
+
+    begun = False
+    sidecars: tuple[Identity | None, ...] | None = None
+
+    def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
+        self.path = _path_of(str(database))
+        if forks.refused:
+            raise DatabaseError(self.path, _REFUSED)
+        super().__init__(database, *args, **options)
+        real = os.path.realpath(self.path)
+        self.file, self.names = identity(real), {real + end for end in _BESIDE}
+        self.owner, self.thread = owner, threading.get_ident()
+        forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed; an interrupted end may leave a closed one registered."""
+        try:
+            return self.in_transaction is not None
+        except sqlite3.ProgrammingError:
+            return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        forks.connections.pop(id(self), None)
+
+
+def _path_of(name: str) -> str:
+    if not name.startswith("file:"):
+        return name
+    return unquote(name.removeprefix("file:").removeprefix("//").partition("?")[0])
 
 
 class _Closer:
@@ -143,7 +186,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     @property
     def connections(self) -> list[Connection]:
         """The open connections of all threads."""
-        return [one for one in forks.open_connections() if one.owner is self._token]
+        known = list(forks.connections.values())
+        return [one for one in known if one.owner is self._token and one.is_open]
 
     def _connect(self) -> Connection:
         if self.database == MEMORY and (self._forked or self.connections):
@@ -189,7 +233,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._use_wal()
         connection: Connection = self.connection()
         self._require_file(connection)
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute(f"BEGIN {lock_type or 'IMMEDIATE'}")
         connection.begun = True
 
@@ -228,7 +272,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
         if not self._is_wal and not self.in_own_transaction():
-            with Translated(self.database, float(self.timeout)):
+            with _as_peewee:
                 connection = self.connection()
                 self._patiently(lambda: connection.execute("PRAGMA journal_mode=wal").fetchone())
             self._is_wal = True
@@ -261,7 +305,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """Commit, if the transaction was not undone."""
         connection = self._require_transaction()
         connection.begun = False
-        with pw.__exception_wrapper__:  # type: ignore[attr-defined] # the stubs lack it
+        with _as_peewee:
             connection.execute("COMMIT")
 
     def rollback(self) -> None:

@@ -17,7 +17,7 @@ import peewee as pw
 
 from voices_peewee.database.query import Query, mapper, no_full_collection
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
-from voices_peewee.database.wording import Translated
+from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import (
     AmbiguousNameError,
     DatabaseError,
@@ -47,6 +47,22 @@ _OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True
 
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
+
+
+class Translated:
+    """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
+
+    __slots__ = ("database", "timeout")
+
+    def __init__(self, database: object, timeout: float = 30.0) -> None:
+        self.database, self.timeout = database, timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and is_reported(error):
+            raise translation(error, self.database, self.timeout) from error
 
 
 class _Block(Generic[T]):
@@ -130,7 +146,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
                 no_full_collection.undo()
             raise
 
-    settled.settles = True  # type: ignore[attr-defined] # a function may have any
+    vars(settled)["settles"] = True
     return settled
 
 
@@ -157,6 +173,9 @@ class Store:
             self.server = database  # type: ignore[assignment] # the manager opens no other
         elif not isinstance(database, VoicesSqlite):
             self.engine = GivenSqlite(database)
+        self.connection: Callable[[], Any] = database.connection  # the driver's, of this thread
+        self.stream: Callable[[str, Any], Any] = self.engine.stream  # a cursor for many rows
+        self.close: Callable[[], None] = self.engine.close_all  # the connections of every thread
 
     def reading(self) -> AbstractContextManager[None]:
         """Translate the errors of what is done inside."""
@@ -256,18 +275,6 @@ class Store:
         with self.writing():
             return as_dicts(self.engine.execute_raw(sql, params))
 
-    def stream(self, sql: str, parameters: Any) -> Any:
-        """Return a cursor for many rows, which are not held in memory at once."""
-        return self.engine.stream(sql, parameters)
-
-    def connection(self) -> Any:
-        """Return this thread's driver connection."""
-        return self.database.connection()
-
-    def close(self) -> None:
-        """Close the connections of every thread."""
-        self.engine.close_all()
-
     def query(self, model: type[M]) -> Query[M]:
         """Return a select of every row of a model."""
         return Query(model, model._meta.sorted_fields, is_default=True)
@@ -346,9 +353,9 @@ class Store:
         if isinstance(key, Speaker):
             return key
         if isinstance(key, int):
-            found = self.get(Speaker, key) if _is_id(key) else None
-        elif key.startswith("id:") and _is_id(key[3:]):
-            found = self.get(Speaker, int(key[3:]))
+            found = None if _as_id(key) is None else self.get(Speaker, key)
+        elif key.startswith("id:") and (number := _as_id(key[3:])) is not None:
+            found = self.get(Speaker, number)
         else:
             found = self._speaker_named(key)
         if found is None:
@@ -366,10 +373,9 @@ class Store:
         """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
-        if _is_id(key):
-            found = self.get(ProcessedFile, int(key))  # type: ignore[arg-type] # see _is_id
-            if found is not None:
-                return found
+        number = _as_id(key)
+        if number is not None and (found := self.get(ProcessedFile, number)) is not None:
+            return found
         with self.reading():
             path = os.path.abspath(os.fspath(key)) if not isinstance(key, int) else ""
             rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
@@ -393,10 +399,10 @@ _KINDS = {
 }
 
 
-def _is_id(key: object) -> bool:
-    """Whether a key can be an id: at most 18 digits, so that it fits into 64 bits."""
+def _as_id(key: object) -> int | None:
+    """Return the id that a key can be: at most 18 digits, so that it fits into 64 bits."""
     text = str(key) if isinstance(key, int | str) else ""
-    return text.isascii() and text.isdigit() and len(text) <= 18
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:

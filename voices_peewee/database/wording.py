@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Final, TypeGuard
 
 import peewee as pw
 
@@ -20,41 +20,17 @@ from voices_peewee.errors import (
 )
 from voices_peewee.schema.models import CHECKS
 
-
-class Translated:
-    """Turns the errors of Peewee and sqlite3 inside a ``with`` block into ours.
-
-    Raises:
-        DatabaseBusyError: A lock was held for longer than ``timeout`` (s).
-        DatabaseReadOnlyError: The file or folder cannot be written.
-        DatabaseFullError: The disk is full.
-        DatabaseDamagedError: The file is broken.
-        NotConnectedError: The connection was closed.
-        InvalidValueError: A constraint refused a value.
-        DatabaseError: Anything else that the database reports.
-    """
-
-    __slots__ = ("database", "timeout")
-
-    def __init__(self, database: object, timeout: float = 30.0) -> None:
-        self.database, self.timeout = database, timeout
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        if isinstance(error, VoicesError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, _REPORTED) or _is_of_server(error):
-            raise translation(error, self.database, self.timeout) from error
-
-
 _REPORTED: Final = (
     *(pw.DatabaseError, pw.InterfaceError),
     *(sqlite3.Error, OverflowError, UnicodeError),
 )
+
+
+def is_reported(error: object) -> TypeGuard[Exception]:
+    """Whether an error comes from Peewee or a driver, and is not ours already."""
+    if isinstance(error, VoicesError):
+        return False
+    return isinstance(error, _REPORTED) or _is_of_server(error)
 
 
 def _is_of_server(error: object) -> bool:

@@ -45,7 +45,7 @@ def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> 
 def _listed(store: Store, noun: str) -> listing.Page:
     if noun not in listing.LISTS:
         raise QueryError.unknown_field(noun, {*listing.LISTS, *_MODELS}, "list or table")
-    return listing.select(store, noun, limit=None, columns=listing.find_listing(noun).whole)
+    return listing.Question(store, noun).page(listing.find_listing(noun).whole, None, None, 0)
 
 
 def _own_frame(result: Any, expand: bool | Sequence[str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voices_peewee.exchange.merging import Imported
     from voices_peewee.exchange.reading import Input
     from voices_peewee.records.roots import Roots
+    from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import BaseModel
 
 
@@ -162,6 +163,32 @@ class ExchangeMethods(HasStore):
         from voices_peewee.exchange.export import export_and_delete
 
         export_and_delete(self.store, instance, export_to)
+
+    def delete_run(self, run: RunKey, *, export_to: str | os.PathLike[str] | None = None) -> None:
+        """Delete a run with its measurements, and the stems and voices that no other run has.
+
+        The recording and all files on the disk stay.
+
+        Args:
+            run: An id, a run_id or its beginning, or an object that has one.
+            export_to: A new file for all that goes, as JSON lines.
+
+        Raises:
+            NotFoundError: There is no such run.
+            AmbiguousNameError: Several runs begin like that.
+            ExportError: As for ``delete``; nothing was deleted.
+            DatabaseFullError: The disk is full; nothing was deleted.
+        """
+        from voices_peewee.runs.recorded import drop_run, find_run_id
+
+        with self.store.writing():
+            run_id = find_run_id(self.store, run)
+            if export_to is None:
+                drop_run(self.store, run_id)
+                return
+            from voices_peewee.exchange.export import export_and_drop_run
+
+            export_and_drop_run(self.store, run_id, export_to)
 
     def delete_speaker(
         self, speaker: SpeakerKey, *, export_to: str | os.PathLike[str] | None = None

@@ -141,6 +141,17 @@ def around(instance: BaseModel) -> list[Table]:
     if model is file:
         rows[file] |= file.recording == instance.id
         _add(rows, ProcessingHistory, ProcessingHistory.processed_file, file.id)
+    return _with_others(rows)
+
+
+def around_run(run_id: str) -> list[Table]:
+    """Return the rows of a run, and what they refer to."""
+    return _with_others({ProcessingHistory: ProcessingHistory.run_id == run_id})
+
+
+def _with_others(rows: dict[Model, Any]) -> list[Table]:
+    """Return chosen rows with what goes along or changes with them, and what they refer to."""
+    file = ProcessedFile
     if ProcessingHistory in rows:
         _add(rows, ModelPerformance, ModelPerformance.processing_history, ProcessingHistory.id)
     _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)

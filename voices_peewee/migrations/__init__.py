@@ -1,6 +1,6 @@
 """Which migrations are applied; applying, rolling back, writing and comparing them.
 
-``files`` (where they are), ``history`` (which are applied), ``guard`` (one at a time, one
-transaction), ``router`` (peewee-migrate's, made safe), ``runner`` (apply, roll back, create),
+``history`` (which there are, which are applied), ``guard`` (one at a time, one transaction),
+``router`` (peewee-migrate's, made safe), ``runner`` (apply, roll back, create),
 ``writer`` (a draft from the models), ``drift`` with ``server_schema`` (schema and models compared).
 """

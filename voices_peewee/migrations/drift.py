@@ -48,13 +48,7 @@ def drift(
     *,
     views: Mapping[str, str] | None = None,
 ) -> list[Drift]:
-    """Return how a database differs from the models; nothing is changed, nor are they rebound.
-
-    Args:
-        database: The open database.
-        models: What the tables shall be.
-        views: The SELECT of each view that shall be there; a server's are only looked for.
-    """
+    """Return how a database differs from the models; nothing is changed, nor are they rebound."""
     if not isinstance(database, pw.SqliteDatabase):
         expected, present = server_schema.side_by_side(database, models)
         there = server_schema.views(database)

@@ -85,11 +85,7 @@ class SafeRouter(Router):
         downgrade: bool = False,
         force: bool = False,  # noqa: ARG002 - only applying as fake knows it
     ) -> str:
-        """Apply, roll back or only replay one migration.
-
-        Raises:
-            MigrationError: It failed, or has no such function.
-        """
+        """Apply, roll back or only replay one migration."""
         with _explained(f"rollback of {name!r}" if downgrade else f"migration {name!r}"):
             if fake:
                 self.read(name)[0](migrator, self.database, fake=True)

@@ -14,14 +14,14 @@ import peewee as pw
 
 from voices_peewee.database.sqlite import run_sql
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.files import NAME, is_installed
-from voices_peewee.migrations.files import names as names
-from voices_peewee.migrations.files import package_directory as package_directory
-from voices_peewee.migrations.files import paths as find
 from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
+from voices_peewee.migrations.history import NAME, is_installed
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
+from voices_peewee.migrations.history import names as names
+from voices_peewee.migrations.history import package_directory as package_directory
+from voices_peewee.migrations.history import paths as find
 from voices_peewee.migrations.history import pending as pending
 from voices_peewee.migrations.history import status as status
 
@@ -125,7 +125,6 @@ def create(
     path = directory / f"{max(own, default=0) + 1:03}_{name}.py"
     if path.stem in paths or not NAME.fullmatch(path.name):
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
-    _require_directory()
     from voices_peewee.migrations import writer
 
     return path, writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
@@ -154,16 +153,6 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
 
 
 def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
-    _require_directory()
     from voices_peewee.migrations.router import SafeRouter
 
     return SafeRouter(database, paths, HISTORY_TABLE)
-
-
-def _require_directory() -> None:
-    """Refuse a current directory that is gone; peewee-migrate asks for it on its import."""
-    try:
-        Path.cwd()
-    except FileNotFoundError as error:
-        reason = "the current directory does not exist any more; change to another one"
-        raise MigrationError(reason) from error

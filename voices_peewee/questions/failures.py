@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes
-from voices_peewee.database.results import ResultList, Spec
-from voices_peewee.questions.pending import moment
+from voices_peewee.database.results import ResultList
+from voices_peewee.questions.outcomes import moment
 from voices_peewee.questions.selection import Runs, model_label
+from voices_peewee.rendering.table import Column
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
@@ -56,15 +57,15 @@ class Failures(ResultList[Failure]):
 
 
 _FAILURE: Final = (
-    Spec("error", "text", nullable=False),
-    Spec("error_type", "text", nullable=False),
-    Spec("message", "text", nullable=False),
-    Spec("count", "integer", nullable=False),
-    Spec("models", "json", nullable=False),
-    Spec("newest", "time"),
-    Spec("run_id", "text", nullable=False),
-    Spec("history_id", "integer", nullable=False),
-    Spec("path", "path"),
+    Column("error", "text", nullable=False),
+    Column("error_type", "text", nullable=False),
+    Column("message", "text", nullable=False),
+    Column("count", "integer", nullable=False),
+    Column("models", "json", nullable=False),
+    Column("newest", "time"),
+    Column("run_id", "text", nullable=False),
+    Column("history_id", "integer", nullable=False),
+    Column("path", "path"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.failures import Failures
     from voices_peewee.questions.leaderboard import Leaderboard
-    from voices_peewee.questions.pending import Pending, S
+    from voices_peewee.questions.outcomes import S
+    from voices_peewee.questions.pending import Pending
     from voices_peewee.questions.run_details import RunDetails
     from voices_peewee.questions.selection import Model, Time
     from voices_peewee.questions.watching import Progress
+    from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import ProcessingHistory
 
     class Asked(TypedDict, total=False):
@@ -48,6 +51,8 @@ class QuestionMethods(HasStore):
         parameters: Mapping[str, Any] | None = None,
         exact: bool = False,
         where: str | Sequence[str] = (),
+        claim: bool = False,
+        lease: dt.timedelta | float = dt.timedelta(days=1),
     ) -> Pending[S]:
         """Return an iterator of the sources that have no successful run of these settings.
 
@@ -58,7 +63,13 @@ class QuestionMethods(HasStore):
         The reason for a source is what its latest run of these settings came to (``failed``,
         ``unfinished``, ``content changed``), else ``other version or parameters`` where the
         model has another run of this operation, else ``never run``. A file that is gone is not
-        said to have changed.
+        said to have changed. What a living process has a run or a claim of is ``being worked
+        on``; without ``claim`` it comes all the same.
+
+        With ``claim`` each step hands out, and claims in a transaction of its own, a source that
+        nobody works on, so that of many workers no two are given the same. A claim ends with the
+        run of that source and these settings, when the iteration is closed without one, or with
+        its process. What failed since the iteration began is not handed out by it again.
 
         Args:
             sources: Paths, URLs or files of the database.
@@ -70,11 +81,15 @@ class QuestionMethods(HasStore):
                 that it may have changed since the run began.
             where: Query words about recordings, such as ``tag:noisy``. Sources that the record
                 does not know do not match; the iterator's ``unknown`` counts them.
+            claim: Claim each source as it is handed out; to look claims nothing.
+            lease: For how long (a timedelta, or s) a process on another host is believed to be
+                at work without a sign; here a dead process's sources are free at once.
 
         Raises:
             InvalidValueError: ``operation_type`` or a path is empty, the parameters are no JSON
-                object, or, while iterating, a source is a folder or a pattern that matches no
-                file.
+                object, the lease is no time, or, while iterating, a source is a folder or a
+                pattern that matches no file.
+            DatabaseError: A source is claimed inside a transaction.
             QueryError: A word names no field, is about runs, or its value cannot be read.
             TypeError: A source is neither a path nor a ProcessedFile, or one stands in the
                 place of many.
@@ -90,6 +105,8 @@ class QuestionMethods(HasStore):
             parameters=parameters,
             exact=exact,
             where=where,
+            claim=claim,
+            lease=lease,
         )
 
     def watch(
@@ -188,7 +205,7 @@ class QuestionMethods(HasStore):
             all=all,
         )
 
-    def show_run(self, key: int | str) -> RunDetails:
+    def show_run(self, key: RunKey) -> RunDetails:
         """Return one run whole, with all its outputs.
 
         Args:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any
 
 import peewee as pw
 
 from voices_peewee.database.results import ResultList
-from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError
+from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.questions.selection import model_label
 from voices_peewee.records.sources import locate
 from voices_peewee.rendering.plain import printable
+from voices_peewee.runs.recorded import RunKey, as_id, find_run_id
 from voices_peewee.schema.fields import dump_json
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import (
+    Environment,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+)
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import FileKey, Store
-
-_SHORTEST_PREFIX: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,9 @@ class RunDetails:
     end_time: dt.datetime | None
     seconds: float | None
     parameters: dict[str, Any]
+    model_hash: str | None
+    tags: tuple[str, ...]
+    note: str | None
     environment: dict[str, Any] | None
     process: dict[str, Any] | None
     source_hash: str | None
@@ -73,34 +81,11 @@ class RunDetails:
         return "\n".join(_lines(self))
 
 
-def show_run(store: Store, key: int | str) -> RunDetails:
+def show_run(store: Store, key: RunKey) -> RunDetails:
     """Return one run whole, with all its outputs."""
+    run_id = find_run_id(store, key)
     with store.reading():
-        rows = _history(ProcessingHistory.run_id == _run_id(key))
-    if not rows:
-        raise NotFoundError("run", key)
-    return _details(rows)
-
-
-def _run_id(key: int | str) -> str:
-    run, number = ProcessingHistory, _as_id(key)
-    found = None if number is None else run.select(run.run_id).where(run.id == number).scalar()
-    if found is not None or not isinstance(key, str) or len(key) < _SHORTEST_PREFIX:
-        return str(found or key)
-    query = run.select(run.run_id, pw.fn.MIN(run.id)).group_by(run.run_id)
-    # No text that begins with the prefix sorts after the prefix with the last character.
-    query = query.where(run.run_id.between(key, key + chr(0x10FFFF)))
-    matching = dict(cast("list[tuple[str, int]]", list(query.tuples())))
-    if len(matching) > 1 and key not in matching:
-        raise AmbiguousNameError("run", key, sorted(matching.values()))
-    return key if key in matching else next(iter(matching), key)
-
-
-def _as_id(key: object) -> int | None:
-    if isinstance(key, int):
-        return key if 0 <= key < 1 << 63 else None
-    text = str(key)  # of at most 18 digits, which fit into 64 bits
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+        return _details(_history(ProcessingHistory.run_id == run_id))
 
 
 def _details(rows: list[ProcessingHistory]) -> RunDetails:
@@ -109,6 +94,7 @@ def _details(rows: list[ProcessingHistory]) -> RunDetails:
     ends = [row.end_time for row in rows if row.end_time is not None]
     end = max(ends) if len(ends) == len(rows) else None
     parameters = dict(first.parameters) if isinstance(first.parameters, dict) else {}
+    here = first.environment
     return RunDetails(
         run_id=first.run_id,
         status=_status(rows),
@@ -119,7 +105,11 @@ def _details(rows: list[ProcessingHistory]) -> RunDetails:
         start_time=start,
         end_time=end,
         seconds=None if end is None else (end - start).total_seconds(),
-        environment=parameters.pop("environment", None),
+        model_hash=first.model_hash,
+        tags=tuple(first.tags or ()),
+        note=first.note,
+        # Older runs have it among their parameters.
+        environment=parameters.pop("environment", None) if here is None else here.facts,
         parameters=parameters,
         process=first.process,
         source_hash=first.source_hash,
@@ -158,7 +148,7 @@ def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
 
 def _same_recording(store: Store, key: FileKey) -> pw.Expression:
     """Return the condition for the recording's row, its stems, its voices and rows of its path."""
-    file, number = ProcessedFile, _as_id(key)
+    file, number = ProcessedFile, as_id(key)
     row: ProcessedFile | None = key if isinstance(key, file) else None
     if number is not None:
         row = file.get_or_none(file.id == number)
@@ -184,8 +174,9 @@ def _history(condition: pw.Expression) -> list[ProcessingHistory]:
     """Return history rows, oldest first, with what belongs to them: two queries."""
     run, measured = ProcessingHistory, ModelPerformance
     chosen = run.select().join(ProcessedFile).where(condition)
-    query = run.select(run, ProcessedFile, Speaker).join(ProcessedFile)
+    query = run.select(run, ProcessedFile, Speaker, Environment).join(ProcessedFile)
     query = query.join(Speaker, pw.JOIN.LEFT_OUTER).where(condition)
+    query = query.join_from(run, Environment, pw.JOIN.LEFT_OUTER)
     try:
         rows = list(query.order_by(run.start_time, run.id))
     except ValueError as error:  # what another program wrote
@@ -206,10 +197,13 @@ def _lines(of: RunDetails) -> list[str]:
         "model": model_label(of.model_type, of.model_version),
         "recording": of.original_path or "-",
         "started": f"{of.start_time:%Y-%m-%d %H:%M:%S} UTC",
+        "tags": ", ".join(of.tags),
+        "note": of.note or "",
+        "model hash": of.model_hash or "",
         "ended": "-" if of.end_time is None else f"{of.end_time:%Y-%m-%d %H:%M:%S} UTC",
         **{f"parameter {name}": _json(value) for name, value in of.parameters.items()},
     }
-    lines = [f"{name}: {printable(text)}" for name, text in facts.items()]
+    lines = [f"{name}: {printable(text)}" for name, text in facts.items() if text]
     for row in of.rows:
         whose = "" if row.speaker is None else f" ({row.speaker})"
         lines += ["", printable(f"{row.history_id}: {row.processed_path or '(no output)'}{whose}")]

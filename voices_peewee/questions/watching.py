@@ -11,9 +11,13 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
+from voices_peewee.errors import QueryError
 from voices_peewee.questions.pending import pending
 from voices_peewee.records.sources import LOOKUP, locate
+from voices_peewee.runs.claims import claimed
 from voices_peewee.runs.process import is_alive, is_here
+from voices_peewee.runs.settings import digest
+from voices_peewee.schema.fields import plain_name
 
 MOST_PATIENT: Final = 86_400  # s between two looks
 # A look may take this part of the time between two looks.
@@ -25,6 +29,8 @@ _OPEN: Final = """SELECT history.run_id, recording.original_path, history.proces
  JOIN processed_files AS recording ON recording.id = coalesce(file.recording_id, file.id)
  WHERE history.end_time IS NULL AND NOT history.success"""
 _NEW: Final = "SELECT DISTINCT run_id FROM processing_history WHERE id > ?"
+_HAS: Final = "SELECT 1 FROM processing_history WHERE operation_type = ? LIMIT 1"
+_OPERATIONS: Final = "SELECT DISTINCT operation_type FROM processing_history"
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM processing_history"
 _OUTCOMES: Final = """SELECT run_id, min(CASE WHEN success THEN 1 ELSE 0 END)
  FROM processing_history WHERE run_id IN ({}) GROUP BY run_id"""
@@ -71,7 +77,22 @@ class _Open(NamedTuple):
             return "unknown"
         if is_here(facts) and not is_alive(facts):
             return None
-        return f"{facts.get('host', 'unknown')}:{facts.get('pid', '?')}"
+        return _name(facts)
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return f"{facts.get('host', 'unknown')}:{facts.get('pid', '?')}"
+
+
+def _require_operation(store: Store, operation: str, claims: bool) -> None:
+    """Refuse an operation that a record of others does not know: it would be waited for in vain."""
+    with store.reading():
+        connection = store.connection()
+        if claims or connection.execute(_HAS, (operation,)).fetchone():
+            return
+        known = [str(row[0]) for row in connection.execute(_OPERATIONS).fetchall()]
+    if known:
+        raise QueryError.unknown_field(operation, known, "operation")
 
 
 def watch(
@@ -82,12 +103,22 @@ def watch(
     parameters: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Progress]:
-    """Yield how far it is at once and after each interval, until nothing is left."""
-    look = (
-        _Runs(store, **settings)
-        if sources is None
-        else _Sources(store, sources, parameters=parameters, **settings)
-    )
+    """Yield how far it is at once and after each interval, until nothing is left.
+
+    Raises:
+        QueryError: The record has runs, but none of the operation.
+    """
+    look: _Runs | _Sources
+    if sources is None:
+        look = _Runs(store, **settings)
+    else:
+        look = _Sources(store, sources, parameters=parameters, **settings)
+    if operation := settings.get("operation_type"):
+        _require_operation(store, str(plain_name(operation)), look.has_claims())
+    return _looks(look, interval)
+
+
+def _looks(look: _Runs | _Sources, interval: float) -> Iterator[Progress]:
     begun, before, calm = time.monotonic(), None, 0
     while True:
         start = time.monotonic()
@@ -119,34 +150,26 @@ class _Sources:
         self,
         store: Store,
         sources: Iterable[str],
-        *,
-        operation_type: str,
-        model_type: str | None = None,
-        model_version: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self._store, self._left = store, list(dict.fromkeys(map(locate, sources)))
+        self._left = list(dict.fromkeys(map(locate, sources)))
         self._total = len(self._left)
-        version = None if model_version is None else str(model_version)
-        self._wanted = (operation_type, model_type, version)
-        self._settings = {
-            "model_type": model_type,
-            "model_version": model_version,
-            "parameters": parameters,
-        }
+        self._store, self._settings = store, settings
+
+    def has_claims(self) -> bool:
+        """Whether somebody is about to begin, or works on something."""
+        return bool(claimed(self._store, digest(self._settings)))
 
     def counts(self) -> tuple[int, int, Sequence[str | None], int]:
         """Return how many are done, failed, by whom run (None: by the dead), and waiting."""
-        operation = self._wanted[0]
-        look = pending(self._store, self._left, operation, exact=False, where=(), **self._settings)
-        reasons: dict[str, str] = dict(look.with_reasons())
-        workers = {row.path: row.worker() for row in _open(self._store) if row[3:] == self._wanted}
-        taken = [path for path in self._left if path in workers]
-        self._left = [path for path in self._left if path in reasons or path in workers]
-        failed = sum(reason == "failed" for path, reason in reasons.items() if path not in workers)
-        done = self._total - len(self._left)
-        waiting = len(self._left) - failed - len(taken)
-        return done, failed, [workers[path] for path in taken], waiting
+        look = pending(self._store, self._left, exact=False, where=(), **self._settings)
+        reasons = dict(look.with_reasons())
+        self._left = list(reasons)
+        counts = Counter(reasons.values())
+        failed, died = counts["failed"], counts["unfinished"]
+        running: list[str | None] = [*map(_name, look.workers.values()), *[None] * died]
+        waiting = len(self._left) - failed - len(running)
+        return self._total - len(self._left), failed, running, waiting
 
 
 class _Runs:
@@ -166,6 +189,10 @@ class _Runs:
         self._outcomes: dict[str, bool] = {}
         with store.reading():
             self._last: int = store.connection().execute(_LAST).fetchone()[0]
+
+    def has_claims(self) -> bool:
+        """Whether somebody is about to begin; it is not known of which settings."""
+        return False
 
     @property
     def patience(self) -> int:

@@ -79,21 +79,7 @@ class AudioInfo:
 
 
 def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
-    """Read the facts of a recording, or of the first audio track of a video.
-
-    Args:
-        path: a regular file, or links that lead to one.
-        exact: decode the whole file to count its samples, which also sees that a FLAC was cut
-            short or that an Ogg holds several chained streams; otherwise believe the header
-            where it states a length.
-        strict: refuse what is not audio; else all of its facts but size and hash are None.
-
-    Raises:
-        AudioError: nothing can be read there (missing, unreadable, not a regular file, empty).
-        AudioError: the content is not audio, or it is damaged or impossible.
-        AudioError: the file changed while it was read.
-        MissingExtraError: PyAV is not installed.
-    """
+    """Read the facts of a recording, or of the first audio track of a video."""
     full = os.path.abspath(path)
     with opened_file(path) as (file, size):
         if size == 0 and strict:

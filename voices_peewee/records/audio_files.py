@@ -9,14 +9,13 @@ import errno
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.forks import is_open_here
+from voices_peewee.database.files import is_open_here
 from voices_peewee.errors import AudioError
 
 AnyPath = str | os.PathLike[str]
@@ -50,12 +49,7 @@ _CLAUSES: Final = {
 
 
 def content_hash(path: AnyPath) -> str:
-    """Return the SHA-256 (hexadecimal) of any regular file, without PyAV.
-
-    Raises:
-        AudioError: nothing can be read there (missing, unreadable, not a regular file).
-        AudioError: the file changed while it was read.
-    """
+    """Return the SHA-256 (hexadecimal) of any regular file, without PyAV."""
     with opened_file(path) as (file, _):
         return digest(file)
 
@@ -68,11 +62,6 @@ def find_files(
     A file is yielded as it is named. A folder is walked with its subfolders: hidden names are
     skipped, only files with a suffix of ``AUDIO_SUFFIXES`` count, each folder is visited once
     (links to folders last, so that a recording goes by its own path), each path is yielded once.
-
-    Args:
-        paths: files and folders; what is missing is yielded too, for ``probe`` to refuse.
-        on_error: is told of folders that cannot be listed or entered, and of pipes, sockets,
-            devices and broken links that are named like recordings; the walk goes on.
     """
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()
@@ -95,50 +84,36 @@ def _is_folder(path: AnyPath) -> bool:
 def _walk(
     top: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
 ) -> Iterator[str]:
-    """Yield the recordings below a folder: its files, its subfolders, linked folders last."""
-    folders, linked = [top], deque[Path]()
-    while folders or linked:
-        folder = folders.pop() if folders else linked.popleft()
-        inner: list[Path] = []
-        for path in _list_once(folder, visited, on_error):
-            kind = _kind(path, on_error)
-            if kind == stat.S_IFDIR:
-                (linked if path.is_symlink() else inner).append(path)
-            elif kind == stat.S_IFREG and path.suffix.lower() in AUDIO_SUFFIXES:
-                yield str(path)
-        folders += reversed(inner)
+    """Yield the recordings below a folder: its files, then its subfolders, linked folders last."""
 
+    def refused(error: OSError) -> None:
+        on_error(AudioError(error.filename, _clause(error.filename, error)))
 
-def _list_once(
-    folder: Path, visited: set[tuple[int, int]], on_error: Callable[[AudioError], None]
-) -> list[Path]:
-    """List what is not hidden, sorted; nothing where the folder was listed before."""
-    try:
-        facts = folder.stat()
+    for folder, folders, names in os.walk(top, onerror=refused, followlinks=True):
+        facts = Path(folder).stat()
         if (facts.st_dev, facts.st_ino) in visited:
-            return []
+            folders.clear()
+            continue
         visited.add((facts.st_dev, facts.st_ino))
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        on_error(AudioError(folder, _clause(folder, error)))
-        return []
+        inner = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(inner, key=lambda name: Path(folder, name).is_symlink())
+        paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        for path in paths:
+            if path.suffix.lower() in AUDIO_SUFFIXES and _is_regular(path, on_error):
+                yield str(path)
 
 
-def _kind(path: Path, on_error: Callable[[AudioError], None]) -> int | None:
-    """Return the kind of a file, and tell of what is named like a recording and is none."""
-    is_named_so = path.suffix.lower() in AUDIO_SUFFIXES
+def _is_regular(path: Path, on_error: Callable[[AudioError], None]) -> bool:
+    """Tell of what is named like a recording and is none."""
     try:
-        facts = path.stat()
-        if is_named_so and not stat.S_ISDIR(facts.st_mode):
-            _require_regular(path, facts)
+        _require_regular(path, path.stat())
     except AudioError as error:
         on_error(error)
+        return False
     except OSError as error:
-        if is_named_so or error.errno not in {errno.ENOENT, errno.ELOOP}:
-            on_error(AudioError(path, _clause(path, error)))
-    else:
-        return stat.S_IFMT(facts.st_mode)
-    return None
+        on_error(AudioError(path, _clause(path, error)))
+        return False
+    return True
 
 
 # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever; Windows

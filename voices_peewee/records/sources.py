@@ -51,12 +51,7 @@ class Source:
 
 
 def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
-    """Find a recording and read from its file what changed; the slow part, without a lock.
-
-    Raises:
-        NotFoundError: The record is not in the database.
-        TypeError: The source is neither a path nor a ProcessedFile.
-    """
+    """Find a recording and read from its file what changed; the slow part, without a lock."""
     if isinstance(source, ProcessedFile):
         found = recording_of(store, source)
     else:
@@ -69,11 +64,7 @@ def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
 
 
 def recording_of(store: Store, file: ProcessedFile) -> Source:
-    """Return the recording that a file's row is or belongs to; a new row is written.
-
-    Raises:
-        NotFoundError: The row is not in the database.
-    """
+    """Return the recording that a file's row is or belongs to; a new row is written."""
     row, speaker = _present(store, file), None
     if row.recording_id is not None:
         speaker, row = row.speaker_id, store.get(ProcessedFile, row.recording_id) or row
@@ -102,12 +93,7 @@ def settle(store: Store, source: Source) -> ProcessedFile:
 
 
 def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
-    """Return a speaker's id; an object that was never written is written now.
-
-    Raises:
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-    """
+    """Return a speaker's id; an object that was never written is written now."""
     if speaker is None:
         return None
     found = store.speaker(speaker)
@@ -115,12 +101,7 @@ def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
 
 
 def locate(source: object) -> str:
-    """Return the absolute path of a source or an output; a URL stays as it is.
-
-    Raises:
-        InvalidValueError: It is empty.
-        TypeError: It is no path.
-    """
+    """Return the absolute path of a source or an output; a URL stays as it is."""
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"a source is a path or a ProcessedFile, not {source!r}")
     path = os.fsdecode(source)

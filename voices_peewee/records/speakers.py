@@ -40,7 +40,7 @@ class SpeakerMethods(HasStore):
             DuplicateNameError: The name is there already, and ``duplicate`` is false.
             InvalidValueError: The name is empty, or a tag is no text.
         """
-        speaker = Speaker(name=name, description=description, tags=_clean_tags(tags))
+        speaker = Speaker(name=name, description=description, tags=clean_tags(tags))
         with self.store.writing():
             self.store.lock_speakers()
             named: Any = Speaker.select(Speaker.id).where(Speaker.name == name).tuples()
@@ -76,7 +76,7 @@ class SpeakerMethods(HasStore):
         changes: dict[str, Any] = {"name": name, "description": description, "tags": tags}
         changes = {key: value for key, value in changes.items() if value is not _KEEP}
         if "tags" in changes:
-            changes["tags"] = _clean_tags(changes["tags"])
+            changes["tags"] = clean_tags(changes["tags"])
         with self.store.writing():
             self.store.lock_speakers()
             fresh = self._fresh(speaker)
@@ -90,11 +90,11 @@ class SpeakerMethods(HasStore):
             AmbiguousNameError: Several have that name.
             InvalidValueError: A tag is no text.
         """
-        new = _clean_tags(tags)
+        new = clean_tags(tags)
         with self.store.writing():
             self.store.lock_speakers()
             fresh = self._fresh(speaker)
-            return self.store.update(fresh, {"tags": _clean_tags([*fresh.tags, *new])})
+            return self.store.update(fresh, {"tags": clean_tags([*fresh.tags, *new])})
 
     def remove_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
         """Remove the tags that the speaker has and return the speaker.
@@ -104,7 +104,7 @@ class SpeakerMethods(HasStore):
             AmbiguousNameError: Several have that name.
             InvalidValueError: A tag is no text.
         """
-        gone = set(_clean_tags(tags))
+        gone = set(clean_tags(tags))
         with self.store.writing():
             self.store.lock_speakers()
             fresh = self._fresh(speaker)
@@ -132,7 +132,7 @@ class SpeakerMethods(HasStore):
         Raises:
             InvalidValueError: A tag is no text.
         """
-        conditions = [has_tag(tag) for tag in _clean_tags(tags)]
+        conditions = [has_tag(tag) for tag in clean_tags(tags)]
         if not conditions:
             return []
         query = self.store.query(Speaker)
@@ -200,7 +200,7 @@ _TAGS: Final = ByEngine(
 )
 
 
-def _clean_tags(tags: Iterable[str] | str) -> list[str]:
+def clean_tags(tags: Iterable[str] | str) -> list[str]:
     """Return the tags without doubles, in their order."""
     given: Sequence[object] = [tags] if isinstance(tags, str) else list(tags)
     for tag in given:

@@ -47,17 +47,7 @@ def frame(
     *,
     expand: bool | Sequence[str] = False,
 ) -> pd.DataFrame:
-    """Return a DataFrame of rows.
-
-    Args:
-        columns: What the values of a row are.
-        batches: The rows, in lists of any length, as the columns' ``read`` takes them.
-        expand: Whether the keys of JSON columns become columns; or which columns' keys.
-
-    Raises:
-        MissingExtraError: pandas is not installed.
-        QueryError: A column of ``expand`` is unknown or holds no JSON.
-    """
+    """Return a DataFrame of rows."""
     pandas = load_pandas()
     chosen = _to_expand(columns, expand)
     made: dict[str, Any] = {}
@@ -70,11 +60,7 @@ def frame(
 
 
 def load_pandas() -> Any:
-    """Return pandas.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+    """Return pandas."""
     try:
         import pandas as pd
     except ImportError as error:

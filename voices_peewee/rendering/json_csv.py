@@ -60,14 +60,7 @@ def csv_lines(
     raw: bool = False,
     ascii_only: bool = False,
 ) -> Iterator[str]:
-    """Yield the heading and each row as CSV.
-
-    Args:
-        columns: The heading.
-        rows: The rows.
-        raw: Leave texts exactly as they are stored, formulas and control characters as well.
-        ascii_only: Escape the letters in JSON that are not ASCII.
-    """
+    """Yield the heading and each row as CSV."""
     import csv
 
     line = _Line()

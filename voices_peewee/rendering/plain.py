@@ -1,11 +1,18 @@
-"""Values as one line of text that commands no terminal, and cut by the places that it takes."""
+"""Values, rows and facts as plain text that commands no terminal, cut by the places that it takes.
+
+A column says by its kind how its values are shown; whatever is shown is one harmless line.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, TextIO
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
 
 # Control characters, lone surrogates, line separators, marks that turn the writing direction,
 # and what XML has no place for.
@@ -14,6 +21,9 @@ _UNSAFE: Final = (
 )
 _NAMES: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _SIZES: Final = ("kB", "MB", "GB", "TB")
+_GAP: Final = "  "
+_SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
+_NARROWEST: Final = 6
 
 Keep = Literal["start", "end", "both"]
 
@@ -64,13 +74,7 @@ def _places(char: str) -> int:
 
 
 def fit(text: str, room: int, keep: Keep = "both") -> str:
-    """Return a text as one line of at most so many places; ``…`` stands for what was cut.
-
-    Args:
-        text: The text.
-        room: The places of a terminal that there are.
-        keep: Which end of a long text stays.
-    """
+    """Return a text as one line of at most so many places; ``…`` stands for what was cut."""
     text = printable(text)
     if width(text) <= room:
         return text
@@ -177,3 +181,199 @@ def cell(kind: str, value: object) -> str:
         return KINDS.get(kind, KINDS["text"]).show(value)
     except (TypeError, ValueError):
         return show(value)
+
+
+class Shown(Protocol):
+    """A column as the lists describe it: ``kind`` is what its values are."""
+
+    @property
+    def name(self) -> str:
+        """What scripts call it."""
+
+    @property
+    def kind(self) -> str:
+        """One of ``plain.KINDS``."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Args:
+        name: What scripts call it.
+        kind: One of ``plain.KINDS``; values of the kind ``key`` are never cut.
+        title: What people call it; the name where it is empty.
+        priority: When the column goes where there is no room: 1 goes first; 0 stays.
+        nullable: Whether a value may be missing, for a DataFrame's dtype.
+        read: What turns a stored value, never None, into Python's; None where they are the same.
+    """
+
+    name: str
+    kind: str = "text"
+    title: str = ""
+    priority: int = 0
+    nullable: bool = True
+    read: Callable[[Any], Any] | None = None
+
+
+Facts = Mapping[str, object] | Iterable[tuple[Shown, object]]
+
+
+def heading(column: Shown) -> str:
+    """Return what stands above a column: its title and its unit."""
+    title = column.title or column.name.replace("_", " ")
+    unit = kind_of(column).unit
+    return printable(f"{title} {unit}" if unit else title)
+
+
+def kind_of(column: Shown) -> Kind:
+    """Return how the values of a column are shown."""
+    return KINDS.get(column.kind, KINDS["text"])
+
+
+def row_cells(columns: Sequence[Shown], row: Sequence[object]) -> list[str]:
+    """Return the values of a row as they are shown."""
+    return [cell(column.kind, value) for column, value in zip(columns, row, strict=True)]
+
+
+def text_table(
+    columns: Sequence[Shown], rows: Iterable[Sequence[object]], width: int | None = 80
+) -> list[str]:
+    """Return the lines of a table, the heading first.
+
+    Where there is no room, columns with a priority go, then texts lose an end, and at last the
+    key stands in a line of its own: it is never cut.
+    """
+    texts = [row_cells(columns, row) for row in rows]
+    layout = _layout(columns, texts, width)
+    return [*layout.lines(layout.headings), *chain.from_iterable(map(layout.lines, texts))]
+
+
+def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a table as rows come; nothing when there are no rows.
+
+    On a terminal it has its width, as ``text_table`` says; elsewhere nothing is left out.
+    """
+    texts = (row_cells(columns, row) for row in rows)
+    sample = list(islice(texts, _SAMPLE))
+    if not sample:
+        return
+    layout = _layout(columns, sample, _terminal_width())
+    for line in layout.lines(layout.headings):
+        yield _bold(line) + "\n"
+    for row in chain(sample, texts):
+        for line in layout.lines(row):
+            yield line + "\n"
+
+
+def fact_lines(facts: Facts) -> Iterator[str]:
+    """Yield a line for each fact that is known: its name with its unit, and its value."""
+    known = [(heading(column), column, value) for column, value in known_facts(facts)]
+    room = max((width(name) for name, _, _ in known), default=0)
+    for name, column, value in known:
+        yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
+
+
+def known_facts(facts: Facts) -> list[tuple[Shown, object]]:
+    """Return the facts that are known, each with its column."""
+    if isinstance(facts, Mapping):
+        facts = [(Column(name, title=name), value) for name, value in facts.items()]
+    return [(column, value) for column, value in facts if value is not None]
+
+
+def _terminal_width() -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _bold(text: str) -> str:
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
+
+
+@dataclass
+class _Place:
+    """A column's place in the lines: ``index`` is that in a row."""
+
+    index: int
+    kind: str
+    priority: int
+    width: int
+
+    def fitted(self, text: str) -> str:
+        if self.kind != "key" and width(text) > self.width and KINDS[self.kind].yields:
+            text = fit(text, self.width, "end" if self.kind == "path" else "start")
+        return _padded(text, self.width, right=KINDS[self.kind].right)
+
+
+def _padded(text: str, room: int, *, right: bool = False) -> str:
+    missing = " " * (room - width(text))
+    return missing + text if right else text + missing
+
+
+@dataclass
+class _Layout:
+    headings: list[str]
+    places: list[_Place]
+    room: int | None
+    stacked: bool = False
+
+    def lines(self, cells: Sequence[str]) -> list[str]:
+        key, *rest = (place.fitted(cells[place.index]) for place in self.places)
+        if self.stacked and rest:
+            return [key.rstrip(), (_GAP + _GAP.join(rest)).rstrip()]
+        return [_GAP.join([key, *rest]).rstrip()]
+
+    @property
+    def excess(self) -> int:
+        places = self.places[1:] if self.stacked else self.places
+        taken = sum(place.width + len(_GAP) for place in places)
+        return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
+
+    def shrink(self) -> None:
+        self._drop()
+        whole = [place.width for place in self.places]
+        self._narrow()
+        if self.excess > 0 and any(place.kind == "key" for place in self.places):
+            for place, wide in zip(self.places, whole, strict=True):
+                place.width = wide
+            self.places.sort(key=lambda place: place.kind != "key")
+            self.stacked = True
+            self._narrow()
+
+    def _drop(self) -> None:
+        optional = sorted(
+            (place for place in self.places if place.priority), key=lambda place: place.priority
+        )
+        while self.excess > 0 and optional:
+            self.places.remove(optional.pop(0))
+
+    def _narrow(self) -> None:
+        """Take what is too much from the widest texts; numbers and times stay whole."""
+        soft = [place for place in self.places if KINDS[place.kind].yields]
+        while self.excess > 0 and soft:
+            widest = max(soft, key=lambda place: place.width * KINDS[place.kind].yields)
+            if widest.width <= _NARROWEST:
+                soft.remove(widest)
+            else:
+                widest.width -= 1
+
+
+def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int | None) -> _Layout:
+    headings = [heading(column) for column in columns]
+    places = [
+        _Place(
+            index,
+            column.kind if column.kind in KINDS else "text",
+            getattr(column, "priority", 0),
+            max(width(row[index]) for row in (headings, *texts)),
+        )
+        for index, column in enumerate(columns)
+    ]
+    layout = _Layout(headings, places, room)
+    layout.shrink()
+    return layout

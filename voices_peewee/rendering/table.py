@@ -1,61 +1,29 @@
-"""Rows and facts as a table that a person reads: text, HTML, Markdown or LaTeX.
+"""Rows and facts as Markdown, LaTeX or HTML; as text, they stand in ``plain``.
 
-A column says by its kind how its values are shown; whatever is shown is one harmless line.
 HTML names no colour: text inherits the page's, so that it reads on light and dark pages alike.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from voices_peewee.rendering.plain import KINDS, cell, fit, printable, width
+from voices_peewee.rendering.plain import Column as Column
+from voices_peewee.rendering.plain import (
+    Facts,
+    cell,
+    fit,
+    kind_of,
+    known_facts,
+    printable,
+    row_cells,
+)
+from voices_peewee.rendering.plain import Shown as Shown
+from voices_peewee.rendering.plain import heading as heading
+from voices_peewee.rendering.plain import text_table as text_table
 
 ROWS: Final = 20  # rows of a list that a notebook shows
-_GAP: Final = "  "
-_SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
-_NARROWEST: Final = 6
-
-
-class Shown(Protocol):
-    """A column as the lists describe it: ``kind`` is what its values are."""
-
-    @property
-    def name(self) -> str:
-        """What scripts call it."""
-
-    @property
-    def kind(self) -> str:
-        """One of ``plain.KINDS``."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-
-
-class Column(NamedTuple):
-    """A column of a table.
-
-    Args:
-        name: What scripts call it.
-        kind: One of ``plain.KINDS``; values of the kind ``key`` are never cut.
-        title: What people call it; the name where it is empty.
-        priority: When the column goes where there is no room: 1 goes first; 0 stays.
-        nullable: Whether a value may be missing, for a DataFrame's dtype.
-        read: What turns a stored value, never None, into Python's; None where they are the same.
-    """
-
-    name: str
-    kind: str = "text"
-    title: str = ""
-    priority: int = 0
-    nullable: bool = True
-    read: Callable[[Any], Any] | None = None
 
 
 class Strong(str):
@@ -64,173 +32,11 @@ class Strong(str):
     __slots__ = ()
 
 
-Facts = Mapping[str, object] | Iterable[tuple[Shown, object]]
-
-
-def heading(column: Shown) -> str:
-    """Return what stands above a column: its title and its unit."""
-    title = column.title or column.name.replace("_", " ")
-    unit = _kind(column).unit
-    return printable(f"{title} {unit}" if unit else title)
-
-
-def _kind(column: Shown) -> Any:
-    return KINDS.get(column.kind, KINDS["text"])
-
-
-def _cells(columns: Sequence[Shown], row: Sequence[object]) -> list[str]:
-    return [cell(column.kind, value) for column, value in zip(columns, row, strict=True)]
-
-
-def text_table(
-    columns: Sequence[Shown], rows: Iterable[Sequence[object]], width: int | None = 80
-) -> list[str]:
-    """Return the lines of a table, the heading first.
-
-    Where there is no room, columns with a priority go, then texts lose an end, and at last the
-    key stands in a line of its own: it is never cut.
-
-    Args:
-        columns: What the values of a row are.
-        rows: The rows.
-        width: The places of a line; None for as many as it takes.
-    """
-    texts = [_cells(columns, row) for row in rows]
-    layout = _layout(columns, texts, width)
-    return [*layout.lines(layout.headings), *chain.from_iterable(map(layout.lines, texts))]
-
-
-def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table as rows come; nothing when there are no rows.
-
-    On a terminal it has its width, as ``text_table`` says; elsewhere nothing is left out.
-    """
-    texts = (_cells(columns, row) for row in rows)
-    sample = list(islice(texts, _SAMPLE))
-    if not sample:
-        return
-    layout = _layout(columns, sample, _terminal_width())
-    for line in layout.lines(layout.headings):
-        yield _bold(line) + "\n"
-    for row in chain(sample, texts):
-        for line in layout.lines(row):
-            yield line + "\n"
-
-
-def fact_lines(facts: Facts) -> Iterator[str]:
-    """Yield a line for each fact that is known: its name with its unit, and its value."""
-    known = [(heading(column), column, value) for column, value in _known(facts)]
-    room = max((width(name) for name, _, _ in known), default=0)
-    for name, column, value in known:
-        yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
-
-
-def _known(facts: Facts) -> list[tuple[Shown, object]]:
-    if isinstance(facts, Mapping):
-        facts = [(Column(name, title=name), value) for name, value in facts.items()]
-    return [(column, value) for column, value in facts if value is not None]
-
-
-def _terminal_width() -> int | None:
-    import shutil
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _bold(text: str) -> str:
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
-
-
-@dataclass
-class _Place:
-    """A column's place in the lines: ``index`` is that in a row."""
-
-    index: int
-    kind: str
-    priority: int
-    width: int
-
-    def fitted(self, text: str) -> str:
-        if self.kind != "key" and width(text) > self.width and KINDS[self.kind].yields:
-            text = fit(text, self.width, "end" if self.kind == "path" else "start")
-        return _padded(text, self.width, right=KINDS[self.kind].right)
-
-
-def _padded(text: str, room: int, *, right: bool = False) -> str:
-    missing = " " * (room - width(text))
-    return missing + text if right else text + missing
-
-
-@dataclass
-class _Layout:
-    headings: list[str]
-    places: list[_Place]
-    room: int | None
-    stacked: bool = False
-
-    def lines(self, cells: Sequence[str]) -> list[str]:
-        key, *rest = (place.fitted(cells[place.index]) for place in self.places)
-        if self.stacked and rest:
-            return [key.rstrip(), (_GAP + _GAP.join(rest)).rstrip()]
-        return [_GAP.join([key, *rest]).rstrip()]
-
-    @property
-    def excess(self) -> int:
-        places = self.places[1:] if self.stacked else self.places
-        taken = sum(place.width + len(_GAP) for place in places)
-        return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
-
-    def shrink(self) -> None:
-        self._drop()
-        whole = [place.width for place in self.places]
-        self._narrow()
-        if self.excess > 0 and any(place.kind == "key" for place in self.places):
-            for place, wide in zip(self.places, whole, strict=True):
-                place.width = wide
-            self.places.sort(key=lambda place: place.kind != "key")
-            self.stacked = True
-            self._narrow()
-
-    def _drop(self) -> None:
-        optional = sorted(
-            (place for place in self.places if place.priority), key=lambda place: place.priority
-        )
-        while self.excess > 0 and optional:
-            self.places.remove(optional.pop(0))
-
-    def _narrow(self) -> None:
-        """Take what is too much from the widest texts; numbers and times stay whole."""
-        soft = [place for place in self.places if KINDS[place.kind].yields]
-        while self.excess > 0 and soft:
-            widest = max(soft, key=lambda place: place.width * KINDS[place.kind].yields)
-            if widest.width <= _NARROWEST:
-                soft.remove(widest)
-            else:
-                widest.width -= 1
-
-
-def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int | None) -> _Layout:
-    headings = [heading(column) for column in columns]
-    places = [
-        _Place(
-            index,
-            column.kind if column.kind in KINDS else "text",
-            getattr(column, "priority", 0),
-            max(width(row[index]) for row in (headings, *texts)),
-        )
-        for index, column in enumerate(columns)
-    ]
-    layout = _Layout(headings, places, room)
-    layout.shrink()
-    return layout
-
-
 def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as GitHub's Markdown has it, which ends with a newline."""
     lines = [
         [_markdown(heading(column)) for column in columns],
-        ["---:" if _kind(column).right else "---" for column in columns],
+        ["---:" if kind_of(column).right else "---" for column in columns],
         *(_marked(columns, row, _markdown, "**{}**") for row in rows),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -240,7 +46,7 @@ def _marked(
     columns: Sequence[Shown], row: Sequence[object], escape: Callable[[str], str], mark: str
 ) -> list[str]:
     """Return the cells of a row, with a mark about what is strong."""
-    texts = map(escape, _cells(columns, row))
+    texts = map(escape, row_cells(columns, row))
     return [
         mark.format(text) if isinstance(value, Strong) else text
         for text, value in zip(texts, row, strict=True)
@@ -269,15 +75,8 @@ _LATEX: Final = {
 def latex_table(
     columns: Sequence[Shown], rows: Iterable[Sequence[object]], caption: str = ""
 ) -> str:
-    r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``.
-
-    Args:
-        columns: What the values of a row are.
-        rows: The rows.
-        caption: What stands above it in a ``table`` that floats; without one, only the
-            ``tabular`` is returned.
-    """
-    sides = "".join("r" if _kind(column).right else "l" for column in columns)
+    r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``."""
+    sides = "".join("r" if kind_of(column).right else "l" for column in columns)
     lines = [
         f"\\begin{{tabular}}{{{sides}}}",
         "\\toprule",
@@ -319,7 +118,7 @@ def html_table(
     note: str = "",
 ) -> str:
     """Return a table as HTML, with a title above and a note below it; all of it is escaped."""
-    sides = ["right" if _kind(column).right else "left" for column in columns]
+    sides = ["right" if kind_of(column).right else "left" for column in columns]
     body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
     for row in rows:
         cells = [
@@ -341,7 +140,7 @@ def html_facts(values: Facts, title: str = "", note: str = "") -> str:
             ],
             ["left", "left"],
         )
-        for column, value in _known(values)
+        for column, value in known_facts(values)
     ]
     return _html_block(title, rows, note)
 

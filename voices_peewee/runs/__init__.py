@@ -3,5 +3,5 @@
 ``tracking`` (the block and the decorator), ``run`` (a run that goes on), ``past_runs`` (runs from
 elsewhere), ``rows`` (the files of both), ``metrics`` and ``meter`` (what is measured),
 ``settings`` (what stands in the rows), ``process`` (what ran where), ``spool`` (a server that is
-away), ``closing`` (runs whose process died).
+away), ``closing`` (runs whose process died), ``claims`` (who works on what).
 """

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
+from voices_peewee.runs.claims import clear
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ProcessingHistory
@@ -48,6 +49,7 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
         for signs in dead:
             end = field.db_value(max(sign.time for sign in signs))
             connection.executemany(_CLOSE, [(end, INTERRUPTED, sign.history_id) for sign in signs])
+        clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
     return len(dead)
 
 

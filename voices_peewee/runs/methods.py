@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from voices_peewee.database.store import HasStore, SpeakerKey
+from voices_peewee.runs.recorded import KEEP, RunKey
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class RunMethods(HasStore):
         model_type: str | None = None,
         model_version: str | None = None,
         parameters: Mapping[str, Any] | None = None,
-        environment: bool = False,
+        tags: Iterable[str] = (),
+        note: str | None = None,
+        model_file: str | os.PathLike[str] | None = None,
     ) -> Tracker:
         """Record what a ``with`` block, or each call of a decorated function, does.
 
@@ -41,10 +44,14 @@ class RunMethods(HasStore):
             model_type: The model's name.
             model_version: The model's version.
             parameters: The settings of the run, a JSON object.
-            environment: Record Python, host and git commit in ``parameters["environment"]``.
+            tags: Texts to find the run by.
+            note: What people should know of it.
+            model_file: The file with the model's weights; its SHA-256 is kept as
+                ``model_hash``, so that two checkpoints under one name are told apart.
 
         Raises:
-            InvalidValueError: ``operation_type`` is empty, or the parameters are no JSON object.
+            InvalidValueError: ``operation_type`` is empty, the parameters are no JSON object, a
+                tag or the note is no text; where the run begins, ``model_file`` cannot be read.
         """
         from voices_peewee.runs.tracking import Tracker
 
@@ -53,8 +60,10 @@ class RunMethods(HasStore):
             "model_type": model_type,
             "model_version": model_version,
             "parameters": parameters,
+            "tags": tags,
+            "note": note,
         }
-        return Tracker(self, source, settings, speaker, environment=environment)
+        return Tracker(self, source, settings, speaker, model_file)
 
     def record_run(
         self,
@@ -73,6 +82,9 @@ class RunMethods(HasStore):
         outputs: Iterable[str | os.PathLike[str] | Mapping[str, Any]] = (),
         metrics: Mapping[str, Any] | None = None,
         run_id: str | None = None,
+        tags: Iterable[str] = (),
+        note: str | None = None,
+        model_file: str | os.PathLike[str] | None = None,
     ) -> ProcessingHistory:
         """Record a run that happened elsewhere, in one transaction; return its first history row.
 
@@ -91,6 +103,9 @@ class RunMethods(HasStore):
             outputs: Paths, or mappings of ``path``, ``speaker`` and metrics.
             metrics: The metrics of the run, as ``Run.log`` takes them.
             run_id: A name that no other run has; by default a new one.
+            tags: Texts to find the run by.
+            note: What people should know of it.
+            model_file: The file with the model's weights, whose SHA-256 is kept.
 
         Raises:
             InvalidValueError: A value breaks a rule; nothing was written.
@@ -118,6 +133,25 @@ class RunMethods(HasStore):
         from voices_peewee.runs.past_runs import record_runs
 
         return record_runs(self.store, runs)
+
+    def update_run(
+        self, run: RunKey, *, note: str | None = KEEP, tags: Iterable[str] = KEEP
+    ) -> str:
+        """Change the note or the tags of a run, in all of its rows; return its run_id.
+
+        Args:
+            run: An id, a run_id or its beginning, or an object that has one.
+            note: The new note; None or an empty text removes it.
+            tags: The new tags, in the place of those that it had.
+
+        Raises:
+            NotFoundError: There is no such run.
+            AmbiguousNameError: Several runs begin like that.
+            InvalidValueError: A tag or the note is no text.
+        """
+        from voices_peewee.runs.recorded import update_run
+
+        return update_run(self.store, run, note=note, tags=tags)
 
     def close_unfinished(self, *, older_than: dt.timedelta | float | None = None) -> int:
         """Mark runs whose process died as failed, ``interrupted``; return how many.

@@ -23,8 +23,9 @@ from voices_peewee.records.sources import (
     speaker_id,
 )
 from voices_peewee.runs.metrics import Metrics, performance
+from voices_peewee.runs.recorded import plain_note, plain_tags
 from voices_peewee.runs.rows import Files, ManyFiles, Output, own_facts
-from voices_peewee.runs.settings import plain_parameters, storable
+from voices_peewee.runs.settings import model_hash, plain_parameters, storable
 from voices_peewee.schema.fields import is_missing
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -37,6 +38,7 @@ _NEEDED: Final = ("source", "operation_type", "start_time")
 _KEYS: Final = (
     *(*_NEEDED, "end_time", "processing_time", "success", "error_message", "speaker"),
     *("model_type", "model_version", "parameters", "outputs", "metrics", "run_id"),
+    *("tags", "note", "model_file"),
 )
 # How many calls up the user's line stands: behind the manager's method and what guards it.
 _CALLER: Final = 4
@@ -138,6 +140,9 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> _Plan:
         "end_time": end,
         "success": not message if run["success"] is None else bool(run["success"]),
         "error_message": None if message is None else storable(str(message)),
+        "model_hash": model_hash(run["model_file"]),
+        "tags": plain_tags(run["tags"] or ()),
+        "note": plain_note(run["note"]),
     }
     source = run["source"]
     return _Plan(

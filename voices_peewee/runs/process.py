@@ -1,22 +1,16 @@
-"""Which process records a run, whether it still lives, and in which surroundings it works."""
+"""Which process records a run, and whether it still lives."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
-import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from voices_peewee._version import __version__
 from voices_peewee.database.forks import at_fork
 from voices_peewee.schema.fields import utc_now
-
-_GIT_TIMEOUT: Final = 2.0
-_GIT_FRESH: Final = 30.0
 
 
 @cache
@@ -77,64 +71,3 @@ def _started(pid: int) -> float | None:
     if words[0] in (b"Z", b"X"):
         return -1.0
     return int(words[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def environment() -> dict[str, Any]:
-    """Return Python, host, platform, this package's version and the working directory's commit.
-
-    ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
-    where there is no repository, no commit or no git.
-    """
-    git = _git()
-    return {
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "voices_peewee": __version__,
-        **({"git": git} if git else {}),
-    }
-
-
-_git_seen: dict[str, tuple[float, dict[str, Any] | None]] = {}
-
-
-def _git() -> dict[str, Any] | None:
-    """Return the commit at work; what was seen less than half a minute ago is believed."""
-    try:
-        directory = str(Path.cwd())
-    except OSError:
-        return None
-    now = time.monotonic()
-    when, facts = _git_seen.get(directory, (-math.inf, None))
-    if now - when >= _GIT_FRESH:
-        facts = _ask_git(directory)
-        _git_seen[directory] = (now, facts)
-    return facts
-
-
-def _ask_git(directory: str) -> dict[str, Any] | None:
-    import subprocess
-
-    # A repository's own configuration must not make us run its fsmonitor program.
-    words = ["git", "-c", "core.fsmonitor=false", "status"]
-    words += ["--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules"]
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed words, no shell
-            words,
-            cwd=directory,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = answer.stdout.splitlines()
-    commit = next((line.split()[2] for line in lines if line.startswith(b"# branch.oid ")), b"")
-    if len(commit) < 40:  # "(initial)": nothing was committed yet
-        return None
-    return {
-        "commit": commit.decode("ascii"),
-        "dirty": any(not line.startswith(b"#") for line in lines),
-    }

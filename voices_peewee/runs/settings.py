@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import ProcessingHistory
 
 _MAX_ERROR: Final = 100_000
+# What a run must have been made with to count; parameters are compared by themselves.
+_NAMES: Final = ("operation_type", "model_type", "model_version")
+# What track() adds by itself; it is no setting of the run.
+_ENVIRONMENT: Final = "environment"
 
 
 def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -25,9 +33,60 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
+@lru_cache(maxsize=1024)
+def canonical(text: str) -> str:
+    """Return a text that is the same for parameters that are the same, without environment.
+
+    What another program wrote and is no JSON is the same as itself.
+    """
+    try:
+        parameters = json.loads(text, parse_float=_number)
+    except ValueError:
+        return text
+    if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
+        del parameters[_ENVIRONMENT]
+    return json.dumps(parameters, sort_keys=True)
+
+
+def _number(text: str) -> float:
+    """Read numbers alike: JSON has one kind of them, and 2.0 is 2."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Return what is the same for settings that count as the same, and for no others."""
+    fields = ProcessingHistory._meta.fields
+    values = [fields[name].db_value(settings.get(name)) for name in _NAMES]
+    values.append(canonical(dump_json(plain_parameters(settings.get("parameters")))))
+    return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
+
+
 def name_of(operation: str, model: str | None, version: str | None) -> str:
     """Return a model with its version, else the operation."""
     return ":".join(map(str, filter(None, (model, version)))) or operation
+
+
+def model_hash(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the SHA-256 of a file with a model's weights; it is read again where it changed.
+
+    Raises:
+        InvalidValueError: It cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - what open takes
+        return _hash(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error
+
+
+@lru_cache(maxsize=64)
+def _hash(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - what the cache goes by
+    with open(path, "rb") as file:  # noqa: PTH123 - a path that is bytes too
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def failure(error: BaseException | None) -> str | None:

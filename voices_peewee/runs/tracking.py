@@ -15,9 +15,9 @@ from typing import Any, TypeVar, cast
 from voices_peewee.database.store import HasStore, SpeakerKey
 from voices_peewee.errors import InvalidValueError, VoicesError
 from voices_peewee.records.sources import AnyPath
-from voices_peewee.runs.process import environment as surroundings
+from voices_peewee.runs.recorded import plain_note, plain_tags
 from voices_peewee.runs.run import Run
-from voices_peewee.runs.settings import plain_parameters
+from voices_peewee.runs.settings import model_hash, plain_parameters
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile
 
@@ -33,16 +33,21 @@ class Tracker:
         source: AnyPath | ProcessedFile | None,
         settings: dict[str, Any],
         speaker: SpeakerKey | None,
-        *,
-        environment: bool,
+        model_file: AnyPath | None,
     ) -> None:
         operation = plain_name(settings["operation_type"])
         if not operation or not operation.strip():
             raise InvalidValueError("a run needs an operation_type")
         parameters = plain_parameters(settings["parameters"])
-        self._settings = {**settings, "operation_type": operation, "parameters": parameters}
+        self._settings = {
+            **settings,
+            "operation_type": operation,
+            "parameters": parameters,
+            "tags": plain_tags(settings["tags"]),
+            "note": plain_note(settings["note"]),
+        }
         self._owner, self._source = owner, source
-        self._speaker, self._environment = speaker, environment
+        self._speaker, self._model_file = speaker, model_file
         self._run: Run | None = None
 
     def __enter__(self) -> Run:
@@ -95,10 +100,7 @@ class Tracker:
         return cast("F", tracked_coroutine if is_coroutine else tracked)
 
     def _begin(self, source: Any) -> Run:
-        settings = self._settings
-        if self._environment:
-            parameters = {**settings["parameters"], "environment": surroundings()}
-            settings = {**settings, "parameters": parameters}
+        settings = {**self._settings, "model_hash": model_hash(self._model_file)}
         return Run(self._owner.store, source, settings, self._speaker)
 
 

@@ -1,5 +1,6 @@
 """Query words to a page of rows.
 
-``words`` (the grammar) and ``values`` (numbers, sizes, times), ``columns`` (the lists and their
-fields), ``conditions`` with ``json_keys`` (SQL of them), ``pages`` (rows). ``methods`` is the door.
+``words`` (the grammar, and what values say), ``columns`` (the lists and their fields),
+``conditions`` with ``json_keys`` (SQL of them), ``pages`` (rows), ``recorded`` (what the TAB
+key offers). ``methods`` is the door.
 """

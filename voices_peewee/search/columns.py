@@ -12,12 +12,14 @@ import peewee as pw
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import (
     BaseModel,
+    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     Speaker,
 )
 from voices_peewee.schema.vocabulary import COLUMNS
+from voices_peewee.search.json_keys import json_order
 
 Model = type[BaseModel]
 Recording: Final[Any] = ProcessedFile.alias()  # the recording of a row that is an output's
@@ -115,6 +117,10 @@ def _as_it_stands(read: Callable[[Any], object]) -> Callable[[Any], object]:
     return read_or_leave
 
 
+def _read_path(name: Any) -> object:
+    return name if str(name).isascii() else ProcessedFile.filename.python_value(name)
+
+
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
@@ -124,7 +130,8 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
         **dict.fromkeys(("json", "tags"), read_json),
-        **dict.fromkeys(("time", "path"), _as_it_stands(field.python_value)),
+        "time": _as_it_stands(field.python_value),
+        "path": _read_path,
         "boolean": bool,
     }
     options = {"expression": field, "read": readers.get(term.kind), **options}
@@ -199,6 +206,22 @@ _STATUS: Final = pw.Case(
     ],
     "failed",
 )
+# Few rows: looked up one by one, so that no list needs a join.
+_ENVIRONMENT: Final = pw.NodeList(
+    (Environment.select(Environment.facts).where(Environment.id == ProcessingHistory.environment),)
+)
+_MODEL: Final = frozenset({"model", "model_type", "model_version"})
+_OF_RUNS: Final = (
+    _column(ProcessingHistory.model_hash, match="prefix"),
+    _column(ProcessingHistory.note),
+    Column("environment", "json", "environment", _ENVIRONMENT, read=read_json),
+    _text("git", json_order(_ENVIRONMENT, ("git", "commit")), match="git", hidden=True),
+    _text("slurm", json_order(_ENVIRONMENT, ("slurm", "job_id")), match="slurm", hidden=True),
+)
+_TAGS: Final = (
+    _column(ProcessingHistory.tags, "tag", match="any_tag"),
+    _column(ProcessingHistory.tags, "run.tags", name="run.tag", hidden=True),
+)
 _RUN: Final = (
     _column(ProcessingHistory.run_id, "run", match="exact"),
     _column(ProcessingHistory.operation_type, "operation", "op", match="exact"),
@@ -212,6 +235,7 @@ _RUN: Final = (
     _column(ProcessingHistory.parameters, "params"),
     _column(ProcessingHistory.source_hash, match="prefix"),
     _column(ProcessingHistory.process),
+    *_OF_RUNS,
 )
 
 _METRICS: Final = (
@@ -230,6 +254,7 @@ _METADATA_OF_RECORDING: Final = pw.Case(
 # What a file's row is called beside its runs; what is known of a recording counts for them.
 _BESIDE_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "filename": {"name": "file", "words": ("filename", "name")},
+    "tag": {"name": "speaker.tag", "words": ("speaker.tags",)},
     "metadata": {"expression": _METADATA_OF_RECORDING, "sources": (ProcessedFile, Recording)},
 }
 
@@ -283,7 +308,7 @@ LISTS: Final = {
             _column(ProcessedFile.read_at, "read"),
             _column(ProcessedFile.created_at, "added", "since"),
             _column(ProcessedFile.updated_at, "changed"),
-            *_of(ProcessingHistory, _RUN, hidden=True, asked_of="run"),
+            *_of(ProcessingHistory, (*_RUN, _TAGS[1]), hidden=True, asked_of="run"),
             *_of(ModelPerformance, _METRICS, hidden=True, asked_of="run"),
         ],
         "id kind filename speaker file_format duration sample_rate channels",
@@ -297,6 +322,7 @@ LISTS: Final = {
             _column(ProcessingHistory.id),
             _id(ProcessingHistory.processed_file, "file_id"),
             *_RUN,
+            *_TAGS,
             *_beside_a_run(),
             *_of(ModelPerformance, _METRICS),
         ],
@@ -322,7 +348,8 @@ LISTS: Final = {
             *_METRICS,
             _column(ModelPerformance.created_at, "added", "since"),
             *_beside_a_run(),
-            *_of(ProcessingHistory, (one for one in _RUN if not one.name.startswith("model"))),
+            *_of(ProcessingHistory, (one for one in _RUN if one.name not in _MODEL)),
+            *_of(ProcessingHistory, _TAGS),
         ],
         "id file speaker model si_snri sdri real_time_factor processing_time",
         joins={
@@ -338,11 +365,7 @@ LISTS: Final = {
 
 
 def find_listing(noun: str) -> Listing:
-    """Return the list of a noun.
-
-    Raises:
-        QueryError: There is none.
-    """
+    """Return the list of a noun."""
     if noun not in LISTS:
         raise QueryError.unknown_field(noun, LISTS, "list")
     return LISTS[noun]

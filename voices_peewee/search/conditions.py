@@ -14,9 +14,9 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search import values
+from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
-from voices_peewee.search.json_keys import ELEMENT, ELEMENT_NUMBER, json_order, some_element
+from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
 
 Node = Any  # an expression of Peewee
@@ -33,6 +33,7 @@ _ROW_KINDS: Final[dict[str, Node]] = {
 }
 _NAMED: Final = {"status": _STATES, "row_kind": _ROW_KINDS}
 _RECORDING: Final = pw.fn.COALESCE(ProcessedFile.recording, ProcessedFile.id)
+_ESCAPE: Final = pw.SQL("ESCAPE '\\'")
 _TYPE: Final = pw.SQL("je.type")
 _IS_NUMBER: Final = pw.SQL("je.type IN ('integer', 'real')")
 
@@ -98,7 +99,10 @@ class Conditions:
         return either([self._holds(column, term.text) for column in columns])
 
     def _field(self, term: Match) -> Column:
-        column = find(self.listing.fields, term.field)
+        dotted = ".".join((term.field, *term.keys))  # run.tag, where run has no keys
+        column = self.listing.fields.get(dotted) or find(self.listing.fields, term.field)
+        if column.name == dotted or dotted in column.words:
+            return column
         if term.keys and column.kind != "json":
             raise QueryError(f"{term.field} has no keys; use {term.field}:value")
         return column
@@ -117,10 +121,10 @@ class Conditions:
             if column.kind == "json":
                 return self._json(node, term, value)
             return getattr(self, _METHODS.get(how, how))(column, node, value)
-        except values.BackwardsError as error:
+        except words.BackwardsError as error:
             raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
         except ValueError as error:
-            expected = values.EXPECTED[how]
+            expected = words.EXPECTED[how]
             sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
@@ -166,21 +170,21 @@ class Conditions:
 
     def number(self, column: Column, node: Any, value: Given) -> Node:
         """Compare a number with a number or a range, both ends included."""
-        found = values.span(value)
+        found = words.span(value)
         if isinstance(found, str):
-            return equals(node, values.number(column.kind, found))
-        return _between(node, *values.numbers(column.kind, found))
+            return equals(node, words.number(column.kind, found))
+        return _between(node, *words.numbers(column.kind, found))
 
     def time(self, _: Column, node: Any, value: Given) -> Node:
         """Compare a time with a period."""
-        start, end = values.times(value, self.now)
+        start, end = words.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
     def boolean(self, _: Column, node: Any, value: Given) -> Node:
         """Compare with yes or no."""
-        return node if values.truth(_one(value)) else negated(node)
+        return node if words.truth(_one(value)) else negated(node)
 
     def named(self, column: Column, _: Any, value: Given) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
@@ -207,7 +211,7 @@ class Conditions:
         if _is_empty(value):
             return key.is_null()
         if text.startswith("id:") and not _is_literal(value):
-            return equals(key, values.number("integer", text.removeprefix("id:")))
+            return equals(key, words.number("integer", text.removeprefix("id:")))
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
@@ -223,6 +227,27 @@ class Conditions:
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
 
+    def any_tag(self, column: Column, node: Any, value: Given) -> Node:
+        """Look for a whole tag of the run or of its speaker."""
+        tags = [self.tags(column, node, value), self.speaker_tags(column, None, value)]
+        return both(tags) if _is_empty(value) else either(tags)
+
+    def git(self, column: Column, _: Any, value: Given) -> Node:
+        """Compare the beginning of a commit."""
+        return self.prefix(column, self._fact(("git", "commit")), value)
+
+    def slurm(self, _: Column, __: Any, value: Given) -> Node:
+        """Compare a job, the job of an array, or a task of it, as in 100_4."""
+        text = stored(_one(value))
+        array, task = text.split("_", 1) if "_" in text else (text, "")
+        of_array = equals(self._fact(("slurm", "array_job_id")), array)
+        if task:
+            return both([of_array, equals(self._fact(("slurm", "array_task_id")), task)])
+        return either([of_array, equals(self._fact(("slurm", "job_id")), text)])
+
+    def _fact(self, keys: Sequence[str]) -> Node:
+        return json_order(self.node(self.listing.fields["environment"]), keys)
+
     def _json(self, node: Any, term: Match, value: Given) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""
         if _is_empty(value) and term.keys:
@@ -234,11 +259,11 @@ class Conditions:
         return some_element(node, term.keys, _element(value))
 
 
-_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path"}
-_NULL_IF_EMPTY: Final = {*values.UNITS, "exact", "format", "prefix", "time", "model"}
+_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path", "slurm", "git"}
+_NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
-    **dict.fromkeys(values.UNITS, "number"),
+    **dict.fromkeys(words.UNITS, "number"),
     **dict.fromkeys(_NAMED, "named"),
 }
 
@@ -260,24 +285,20 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
 
 
 def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
-    """Return the column of a name.
-
-    Raises:
-        QueryError: There is none; the sentence names the near ones.
-    """
+    """Return the column of a name."""
     if name in known:
         return known[name]
     from difflib import get_close_matches  # only a mistake needs it
 
-    words = known.keys() - {"since"}  # which the filter of that name says
-    near = get_close_matches(name, words, n=1, cutoff=0.5)
-    names = words if near else {column.name for column in known.values() if not column.hidden}
+    fields = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, fields, n=1, cutoff=0.5)
+    names = fields if near else {column.name for column in known.values() if not column.hidden}
     raise QueryError.unknown_field(name, names, what)
 
 
 def stored(text: str) -> str:
     """Return a text as it is stored: bytes that are not UTF-8 as private characters."""
-    return str(ProcessedFile.filename.db_value(text))
+    return text if text.isascii() else str(ProcessedFile.filename.db_value(text))
 
 
 def _names_parts(terms: Iterable[Term]) -> bool:
@@ -327,7 +348,7 @@ def equals(node: Node, value: object) -> Node:
     return pw.Expression(node, pw.OP.EQ, plain(value))
 
 
-def _between(node: Any, low: values.Number | None, high: values.Number | None) -> Node:
+def _between(node: Any, low: words.Number | None, high: words.Number | None) -> Node:
     """Say that a node lies in a range; without any end, that it has a value."""
     bounds = [] if low is None else [node >= plain(low)]
     bounds += [] if high is None else [node <= plain(high)]
@@ -343,7 +364,7 @@ def contains(node: Any, text: str) -> Node:
     """
     if text.isascii():
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return pw.Expression(node, pw.OP.ILIKE, nodes(plain(f"%{pattern}%"), "ESCAPE '\\'"))
+        return pw.Expression(node, pw.OP.ILIKE, pw.NodeList((plain(f"%{pattern}%"), _ESCAPE)))
     forms = dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text)))
     return either([_globbed(node, form) for form in forms])
 
@@ -372,10 +393,10 @@ def _tag(value: Given) -> Node:
 
 def _element(value: Given) -> Node:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
-    found = values.span(value)
+    found = words.span(value)
     if isinstance(found, Span):
-        bounds = values.numbers("plain", found)
-        in_range = both([_IS_NUMBER, _between(ELEMENT_NUMBER, *bounds)])
+        bounds = words.numbers("plain", found)
+        in_range = both([_IS_NUMBER, _between(element_number(), *bounds)])
         return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
     if _is_literal(value):
@@ -383,5 +404,5 @@ def _element(value: Given) -> Node:
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(ELEMENT_NUMBER, values.plain_number(found))]))
+        fits.append(both([_IS_NUMBER, equals(element_number(), words.plain_number(found))]))
     return either(fits)

@@ -12,15 +12,15 @@ from voices_peewee.database.dialects import ByEngine, elements, in_order, inner,
 from voices_peewee.errors import QueryError
 
 ELEMENT: Final = pw.SQL("je.value")
-ELEMENT_NUMBER: Final = ByEngine(ELEMENT, pw.SQL("je.number"))
+
+
+def element_number() -> pw.ColumnBase:
+    """Return the element as a number, which jsonb has to be turned into."""
+    return ByEngine(ELEMENT, pw.SQL("je.number"))
 
 
 def json_path(keys: Sequence[str]) -> str:
-    """Return the path to what the keys lead to.
-
-    Raises:
-        QueryError: A key holds a double quote, which paths cannot spell.
-    """
+    """Return the path to what the keys lead to."""
     for key in keys:
         if '"' in key:
             raise QueryError(f"the key {key!r} holds a quote, which a query cannot ask for")
@@ -49,7 +49,7 @@ def json_order(field: Any, keys: Sequence[str]) -> pw.ColumnBase:
 def some_element(field: Any, keys: Sequence[str], condition: Any) -> pw.ColumnBase:
     """Return what is true where a scalar, or an element of a list, fits a condition.
 
-    The condition names its columns je.type, ``ELEMENT`` and ``ELEMENT_NUMBER``.
+    The condition names its columns je.type, ``ELEMENT`` and ``element_number()``.
     """
     path, read = plain(json_path(keys)), _readable(field)
     sqlite = nodes(

@@ -44,8 +44,8 @@ class SearchMethods(HasStore):
             columns: The columns to show; a JSON column's keys follow it, as in
                 ``parameters.shifts``. None means the usual ones.
             whole: Whether the usual ones are followed by the others of the table.
-            filters: speaker, tag, model, operation, file_format, since, until, success,
-                failed, unfinished; several narrow the list down.
+            filters: speaker, tag, model, operation, since, until, success, failed,
+                unfinished; several narrow the list down.
 
         Returns:
             The page: ``columns``, ``rows`` to be read once, ``total``, ``dicts()``,
@@ -61,17 +61,8 @@ class SearchMethods(HasStore):
 
         if whole and columns is None:
             columns = pages.find_listing(noun).whole
-        return pages.select(
-            self.store,
-            noun,
-            words,
-            search=search,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-            columns=columns,
-            **filters,
-        )
+        question = pages.Question(self.store, noun, words, search, **filters)
+        return question.page(columns, sort, limit, offset)
 
     def search(
         self,
@@ -106,13 +97,5 @@ class SearchMethods(HasStore):
         """
         from voices_peewee.search import pages
 
-        return pages.records(
-            self.store,
-            noun,
-            words,
-            search=search,
-            sort=sort,
-            limit=limit,
-            offset=offset,
-            **filters,
-        )
+        question = pages.Question(self.store, noun, words, search, **filters)
+        return question.objects(sort, limit, offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,10 +14,9 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine
 from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.results import ResultList
-from voices_peewee.database.store import Store
+from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
-from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.columns import (
     LISTS,
@@ -28,14 +28,15 @@ from voices_peewee.search.columns import (
 )
 from voices_peewee.search.conditions import Conditions, find, join
 from voices_peewee.search.json_keys import json_order, json_value
-from voices_peewee.search.words import Term, Words, field_path, filters_to_words, parse, text_term
+from voices_peewee.search.words import Match, Span, Term, Value, Words, field_path, parse, text_term
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LISTS", "Column", "Page", "find_listing", "matching", "records", "select"]
+__all__ = ["LISTS", "Column", "Page", "Question", "find_listing", "matching"]
 
 Row = tuple[object, ...]
+When = str | dt.datetime | dt.date
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -94,84 +95,65 @@ class Page:
         return html_table(self.columns, first, note=cut_note(len(first), self.total))
 
 
-def select(
-    store: Store,
-    noun: str,
-    words: Words = (),
-    *,
-    search: str | None = None,
-    sort: str | Sequence[str] | None = None,
-    limit: int | None = 50,
-    offset: int = 0,
-    columns: Sequence[str] | None = None,
-    **filters: Any,
-) -> Page:
-    """Return a page of a list; the arguments are those of ``DatabaseManager.list_rows``.
-
-    A page of more than a thousand rows is read from the database as it is asked for.
-    """
-    listing = find_listing(noun)
-    chosen = [_column(listing, name) for name in columns or listing.defaults]
-    question = _Question(store, listing, _terms(store, words, search, filters))
-    sources = {source for column in chosen for source in column.sources}
-    expressions = [column.expression for column in chosen]
-    query = question.page(expressions, sources, sort or listing.sort, limit, offset)
-    if limit is None or limit > _BATCH:
-        return Page(chosen, lambda: _batches(store, query, chosen), question.count)
-    kept = list(chain.from_iterable(_batches(store, query, chosen)))
-    is_last = len(kept) < limit and (kept or not offset)
-    count = (lambda: offset + len(kept)) if is_last else question.count
-    return Page(chosen, lambda: [kept], count)
-
-
-def records(
-    store: Store,
-    noun: str,
-    words: Words = (),
-    *,
-    search: str | None = None,
-    sort: str | Sequence[str] | None = None,
-    limit: int | None = None,
-    offset: int = 0,
-    **filters: Any,
-) -> ResultList[BaseModel]:
-    """Return what matches as model objects; the arguments are those of ``select``."""
-    listing = find_listing(noun)
-    question = _Question(store, listing, _terms(store, words, search, filters))
-    fields = listing.model._meta.sorted_fields
-    query = question.page(fields, (), sort or listing.sort, limit, offset)
-    with store.reading(), no_full_collection:
-        rows = store.connection().execute(*query.sql())
-        return ResultList.of(mapper(listing.model).build(rows), listing.model)
-
-
 def matching(store: Store, noun: str, words: Words) -> Any:
     """Return a select of the ids of the rows that match, to be used inside another query."""
-    listing = find_listing(noun)
-    return _Question(store, listing, parse(words)).matching([listing.model.id])
+    question = Question(store, noun, words)
+    return question.matching([question.listing.model.id])
 
 
-class _Question:
-    """What a page and its count have in common."""
+class Question:
+    """What is asked of a list: words, a text that is searched for, and filters."""
 
-    def __init__(self, store: Store, listing: Listing, terms: Sequence[Term]) -> None:
-        self.store, self.listing = store, listing
-        conditions = Conditions(listing, utc_now())
-        self.condition = conditions.all_of(terms)
+    def __init__(
+        self, store: Store, noun: str, words: Words = (), search: str | None = None, **filters: Any
+    ) -> None:
+        self.store, self.listing = store, find_listing(noun)
+        terms = [*parse(words), *_filters_to_words(store, **filters)]
+        conditions = Conditions(self.listing, dt.datetime.now(dt.UTC))
+        self.condition = conditions.all_of([*terms, text_term(search)] if search else terms)
         self.sources = conditions.sources
 
     def page(
         self,
+        columns: Sequence[str] | None,
+        sort: str | Sequence[str] | None,
+        limit: int | None,
+        offset: int,
+    ) -> Page:
+        """Return a page; one of more than a thousand rows is read as it is asked for."""
+        chosen = [_column(self.listing, name) for name in columns or self.listing.defaults]
+        sources = {source for column in chosen for source in column.sources}
+        expressions = [column.expression for column in chosen]
+        query = self._query(expressions, sources, sort, limit, offset)
+        if limit is None or limit > _BATCH:
+            return Page(chosen, lambda: _batches(self.store, query, chosen), self.count)
+        kept = list(chain.from_iterable(_batches(self.store, query, chosen)))
+        is_last = len(kept) < limit and (kept or not offset)
+        count = (lambda: offset + len(kept)) if is_last else self.count
+        return Page(chosen, lambda: [kept], count)
+
+    def objects(
+        self, sort: str | Sequence[str] | None, limit: int | None, offset: int
+    ) -> ResultList[BaseModel]:
+        """Return what matches as model objects."""
+        model = self.listing.model
+        query = self._query(model._meta.sorted_fields, (), sort, limit, offset)
+        with self.store.reading(), no_full_collection:
+            rows = self.store.connection().execute(*query.sql())
+            return ResultList.of(mapper(model).build(rows), model)
+
+    def _query(
+        self,
         expressions: Sequence[Any],
         sources: Iterable[Any],
-        sort: str | Sequence[str],
+        sort: str | Sequence[str] | None,
         limit: int | None,
         offset: int,
     ) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
         if offset < 0 or (limit or 0) < 0:
             raise ValueError(f"limit {limit} and offset {offset} must not be negative")
-        keys = list(_sort_keys(self.listing, sort))
+        keys = list(_sort_keys(self.listing, sort or self.listing.sort))
         order = list(_order(self.listing, keys))
         order_sources = {source for column, _ in keys for source in column.sources}
         if limit is None:
@@ -197,9 +179,46 @@ class _Question:
         return query if self.condition is None else query.where(self.condition)
 
 
-def _terms(store: Store, words: Words, search: str | None, filters: Any) -> list[Term]:
-    terms = [*parse(words), *filters_to_words(store, **filters)]
-    return [*terms, text_term(search)] if search else terms
+def _filters_to_words(
+    store: Store,
+    *,
+    speaker: SpeakerKey | Sequence[SpeakerKey] | None = None,
+    tag: str | Sequence[str] = (),
+    model: str | Sequence[str] = (),
+    operation: str | Sequence[str] = (),
+    since: When | None = None,
+    until: When | None = None,
+    success: bool = False,
+    failed: bool = False,
+    unfinished: bool = False,
+) -> list[Term]:
+    """Return the terms that filters stand for: of several any fits, but all tags must be there."""
+    flags = {"success": success, "failed": failed, "unfinished": unfinished}
+    any_of = {
+        "model": _each(model),
+        "operation": _each(operation),
+        "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
+        "status": [state for state, wanted in flags.items() if wanted],
+    }
+    terms: list[Term] = [Match("tag", (Value(text),)) for text in _each(tag)]
+    terms += [Match(name, tuple(map(Value, texts))) for name, texts in any_of.items() if texts]
+    if since or until:
+        terms.append(Match("since", (Span(_when(since), _when(until)),)))
+    return terms
+
+
+def _each(given: Any) -> Sequence[Any]:
+    """Return several as they are, one as the only one, and none as none."""
+    if given is None:
+        return ()
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if is_one else tuple(given)
+
+
+def _when(time: When | None) -> str | None:
+    if isinstance(time, dt.datetime):
+        return time.isoformat(timespec="microseconds")
+    return time.isoformat() if isinstance(time, dt.date) else time
 
 
 def _column(listing: Listing, name: str) -> Column:
@@ -250,9 +269,10 @@ def _order(listing: Listing, keys: Sequence[tuple[Column, bool]]) -> Iterator[pw
 def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     # SQLite has NULL below everything: nothing needs to be said when descending, and nothing
     # may be said where an index shall serve. PostgreSQL has it above everything.
-    if down:
-        return ByEngine(pw.Desc(node), pw.Desc(node, nulls="LAST" if may_be_null else None))
-    return pw.Asc(node, nulls="LAST" if may_be_null else None)
+    nulls = "LAST" if may_be_null else None
+    if not down:
+        return pw.Asc(node, nulls=nulls)
+    return ByEngine(pw.Desc(node), pw.Desc(node, nulls=nulls)) if may_be_null else pw.Desc(node)
 
 
 def _batches(store: Store, query: Any, columns: Sequence[Column]) -> Iterator[list[Row]]:

@@ -1,4 +1,4 @@
-"""Query words: one small grammar for every list, in the shell and in Python.
+"""Query words and their values: one small grammar for every list, in the shell and in Python.
 
     query  = { ["^"] word }                 all of them; "^" turns one into its opposite
     word   = field ":" value { "," value }  any of the values
@@ -7,21 +7,20 @@
 
 A value or text in double quotes is taken literally: it may hold commas and two dots, and
 ``""`` inside it is one quote. In a single string, words end at white space that is not in
-quotes; in a sequence, each item is one word. What a field and its values mean is not known
-here.
+quotes; in a sequence, each item is one word. What a field means is not known here; what its
+values say is read below: numbers with units, durations, sizes and times. A reader raises
+``ValueError`` where a text is none of its kind, or no column can hold it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import SpeakerKey, Store
 
 MAX_LENGTH: Final = 2000  # characters of one text or value: SQLite bounds its patterns
 MAX_VALUES: Final = 1000  # texts and values of one query
@@ -83,16 +82,7 @@ _WORD: Final = r'(?:(?:(?<=[\^:,."])|(?<!\S))"(?:[^"]|"")*(?:"|\Z)|\S)+'
 
 
 def parse(words: Words) -> tuple[Term, ...]:
-    """Return the terms of a query, all of which must be true.
-
-    Args:
-        words: The whole query as one string, or one item a word, as a shell hands them over;
-            an item may be a term, too.
-
-    Raises:
-        QueryError: A word breaks the grammar, or holds what no database can; or there are too
-            many.
-    """
+    """Return the terms of a query, one string or an item a word; all of them must be true."""
     items = re.findall(_WORD, words) if isinstance(words, str) else (word for word in words if word)
     terms = tuple(_term(item) if isinstance(item, str) else item for item in items)
     inner = [term.term if isinstance(term, Not) else term for term in terms]
@@ -185,55 +175,183 @@ def _shown(word: str) -> str:
     return repr(word if len(word) <= 60 else word[:59] + "…")
 
 
-When = str | dt.datetime | dt.date
+Number = int | float
+
+# What is expected, for the message about a value that cannot be read.
+EXPECTED: Final = {
+    "integer": "a whole number, as 3 or 2..8",
+    "number": "a number, as 0.5 or 1..2.5",
+    "decibel": "a number of dB, as 12.5 or 10..",
+    "seconds": "a duration, as 90, 1m30s or 2..4",
+    "hertz": "a rate in Hz, as 16000, 44.1k or 8k..",
+    "bytes": "a size, as 500k, 10M or 1G..",
+    "percent": "a percentage, as 80 or 100..",
+    "megabytes": "a size in MB, as 512, 2G or 100..",
+    "time": "a time, as 2026-11, 2026-11-22T10:30, today or -7d..",
+    "boolean": "yes or no",
+    "status": "success, failed or unfinished",
+    "row_kind": "recording, stem or voice",
+    "speaker": "a part of a name, or id:3",
+    "json": "numbers as the ends of a range",
+}
+
+_DECIMAL: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_INTEGER: Final = r"[+-]?[0-9]{1,30}"
+_UNIT: Final = rf"({_DECIMAL})\s*([a-zA-Zµ%]*)"
+_PARTS: Final = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)\s*"
+_RELATIVE: Final = r"-((?:[0-9]{1,9}\s*[smhdw]\s*)+)"
+_TIME: Final = (
+    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})"
+    r"(?:\.([0-9]{1,6}))?)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
+)
+
+_TICK: Final = dt.timedelta(microseconds=1)
+_DAY: Final = dt.timedelta(days=1)
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+UNITS: Final[dict[str, dict[str, Number]]] = {
+    "integer": {"": 1},
+    "seconds": {},
+    "number": {"": 1},
+    "decibel": {"": 1, "db": 1},
+    "percent": {"": 1, "%": 1},
+    "hertz": {"": 1, "hz": 1, "k": 1000, "khz": 1000, "mhz": 10**6},
+    "bytes": {
+        unit + suffix: size
+        for unit, size in {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}.items()
+        for suffix in ("", "b")
+    },
+    "megabytes": {"": 1, "m": 1, "mb": 1, "g": 1000, "gb": 1000, "k": 0.001, "kb": 0.001},
+}
+_TRUTH: Final = {
+    **dict.fromkeys(("yes", "true", "y", "1"), True),
+    **dict.fromkeys(("no", "false", "n", "0"), False),
+}
 
 
-def filters_to_words(
-    store: Store,
-    *,
-    speaker: SpeakerKey | Sequence[SpeakerKey] | None = None,
-    tag: str | Sequence[str] = (),
-    model: str | Sequence[str] = (),
-    operation: str | Sequence[str] = (),
-    file_format: str | Sequence[str] = (),
-    since: When | None = None,
-    until: When | None = None,
-    success: bool = False,
-    failed: bool = False,
-    unfinished: bool = False,
-) -> list[Term]:
-    """Return the terms that the filters of ``DatabaseManager.list_rows`` stand for.
+class BackwardsError(ValueError):
+    """A range whose end lies before its beginning."""
 
-    Of several speakers, models, operations, formats or states any fits; tags must all be there.
 
-    Raises:
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
+def span(value: Given) -> Span | str:
+    """Return the range that a value is (``2..4``, ``2..``, ``..4``, ``..``), or its text."""
+    if isinstance(value, Span):
+        return value
+    low, dots, high = value.text.partition("..")
+    if not dots or value.literal:
+        return value.text
+    return Span(low.strip() or None, high.strip() or None)
+
+
+def number(kind: str, text: str) -> Number:
+    """Return the number that a text of a kind says: in seconds, Hz, bytes, MB for memory."""
+    text = text.strip()
+    if kind == "integer":
+        return _bounded(int(_matched(_INTEGER, text)[0]))
+    if kind == "seconds":
+        return _bounded(_duration(text))
+    found = _matched(_UNIT, text)
+    factor = UNITS[kind].get(found[2].lower())
+    if factor is None:
+        raise ValueError(text)
+    return _bounded(plain_number(found[1]) * factor)
+
+
+def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
+    """Return the ends of a range; None leaves one open. The kind ``plain`` has no units."""
+    low, high = (
+        None if end is None else plain_number(end) if kind == "plain" else number(kind, end)
+        for end in ends
+    )
+    if low is not None and high is not None and low > high:
+        raise BackwardsError
+    return low, high
+
+
+def plain_number(text: str) -> Number:
+    """Return the number that a text writes without a unit."""
+    if re.fullmatch(_INTEGER, text):
+        return _bounded(int(text))
+    return _bounded(float(_matched(_DECIMAL, text)[0]))
+
+
+def truth(text: str) -> bool:
+    """Return what yes, no, true, false, 1 and 0 say."""
+    word = text.strip().lower()
+    if word not in _TRUTH:
+        raise ValueError(text)
+    return _TRUTH[word]
+
+
+def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return the first instant that a value means and the first after it; None is no bound.
+
+    ``2026-11`` is a month, ``2026-11-22T10`` an hour, ``today`` a day; ``-7d`` alone is the
+    time since seven days before ``now``. A time without a zone is UTC.
     """
-    flags = {"success": success, "failed": failed, "unfinished": unfinished}
-    any_of = {
-        "model": _each(model),
-        "operation": _each(operation),
-        "format": _each(file_format),
-        "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
-        "status": [state for state, wanted in flags.items() if wanted],
-    }
-    terms: list[Term] = [Match("tag", (Value(text),)) for text in _each(tag)]
-    terms += [Match(name, tuple(map(Value, texts))) for name, texts in any_of.items() if texts]
-    if since or until:
-        terms.append(Match("since", (Span(_when(since), _when(until)),)))
-    return terms
+    ends = span(value)
+    try:
+        if isinstance(ends, str):
+            start, end = _period(ends, now)
+            return start, None if ends.strip().startswith("-") else end
+        low = None if ends.low is None else _period(ends.low, now)[0]
+        high = None if ends.high is None else _period(ends.high, now)[1]
+    except OverflowError as error:
+        raise ValueError(value) from error
+    if low is not None and high is not None and low >= high:
+        raise BackwardsError
+    return low, high
 
 
-def _each(given: Any) -> Sequence[Any]:
-    """Return several as they are, one as the only one, and none as none."""
-    if given is None:
-        return ()
-    is_one = isinstance(given, str) or not isinstance(given, Iterable)
-    return (given,) if is_one else tuple(given)
+def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+    word = text.strip().lower()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    named = {"now": (now, _TICK), "today": (midnight, _DAY), "yesterday": (midnight - _DAY, _DAY)}
+    if word in named:
+        start, length = named[word]
+        return start, start + length
+    if found := re.fullmatch(_RELATIVE, word):
+        start = now - dt.timedelta(seconds=_duration(found[1].strip()))
+        return start, start + _TICK
+    return _calendar(_matched(_TIME, word.upper()))
 
 
-def _when(time: When | None) -> str | None:
-    if isinstance(time, dt.datetime):
-        return time.isoformat(timespec="microseconds")
-    return time.isoformat() if isinstance(time, dt.date) else time
+def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime]:
+    """Return the beginning and the end of what the digits leave open."""
+    *digits, fraction, zone = found.groups()
+    given = [int(part) for part in digits if part is not None]
+    year, month, day, hour, minute, second = given + [1, 1, 1, 0, 0, 0][len(given) :]
+    microsecond = int((fraction or "").ljust(6, "0"))
+    offset = dt.datetime.strptime(zone or "Z", "%z").tzinfo
+    start = dt.datetime(year, month, day, hour, minute, second, microsecond, offset)
+    start = start.astimezone(dt.UTC)
+    if len(given) < 3:
+        year, month = divmod(start.year * 12 + start.month - 1 + (12, 1)[len(given) - 1], 12)
+        return start, start.replace(year=year, month=month + 1)
+    if fraction is not None:
+        return start, start + dt.timedelta(microseconds=10 ** (6 - len(fraction)))
+    return start, start + dt.timedelta(seconds=(86400, 3600, 60, 1)[len(given) - 3])
+
+
+def _duration(text: str) -> Number:
+    if re.fullmatch(_DECIMAL, text):
+        return plain_number(text)
+    parts = re.findall(_PARTS, text.lower())
+    if not parts or re.sub(_PARTS, "", text.lower()):
+        raise ValueError(text)
+    return sum(plain_number(count) * _SECONDS[unit] for count, unit in parts)
+
+
+def _matched(pattern: str, text: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, text)
+    if found is None:
+        raise ValueError(text)
+    return found
+
+
+def _bounded(value: Number) -> Number:
+    """Refuse what SQL cannot bind; keep a whole float as the integer it is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(value)
+    return value

@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from voices_peewee.database.files import require_voices
-from voices_peewee.database.forks import Connection, is_open_here
+from voices_peewee.database.files import is_open_here, require_voices
+from voices_peewee.database.sqlite import Connection
 from voices_peewee.database.wording import code_of, translation
 from voices_peewee.errors import (
     BackupError,
@@ -167,11 +167,7 @@ def _copy_checked(
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
-
-    Raises:
-        BackupError: This process has it open: closing it would take away the locks on it.
-    """
+    """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
     with path.open("rb") as file:

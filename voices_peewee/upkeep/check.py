@@ -11,8 +11,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.files import spool, spooled
-from voices_peewee.database.forks import is_open_here
+from voices_peewee.database.files import (
+    ON_NETWORK,
+    USE_SERVER,
+    is_open_here,
+    network_file_system,
+    spool,
+    spooled,
+)
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
@@ -70,7 +76,7 @@ def check(
     looks = [_spooled()] if store.server is not None else []
     looks += [] if behind else [_drift(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
-        looks = [_integrity(store), _foreign_keys(store), *looks, _values(store)]
+        looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
     if files and not behind:
         looks.append(_files(store, on_progress))
@@ -92,6 +98,11 @@ def _readable(findings: Iterator[Finding]) -> Iterator[Finding]:
 def _reading(store: Store) -> Iterator[sqlite3.Connection]:
     with store.reading():
         yield store.connection()
+
+
+def _place(store: Store) -> Iterator[Finding]:
+    if kind := network_file_system(store.label):
+        yield Finding("note", ON_NETWORK.format(kind), USE_SERVER)
 
 
 def _integrity(store: Store) -> Iterator[Finding]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import peewee as pw
 
 from voices_peewee._version import __version__
-from voices_peewee.database.files import MEMORY, size_of, spooled
-from voices_peewee.database.server_url import HIDDEN, as_server, is_server, split_options
+from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, spooled
+from voices_peewee.database.server_url import HIDDEN, split_options
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
 from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHistory

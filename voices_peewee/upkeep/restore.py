@@ -52,9 +52,6 @@ def restore(
 
     What the database holds is backed up first, under the lock under which it is replaced, so
     that no row of another program falls between. Migrating afterwards is the caller's part.
-
-    Returns:
-        The backup of what was there (None when nothing was) and the one that was restored.
     """
     if database.exists() and backup.exists() and backup.samefile(database):
         raise BackupError(backup, "it is the database itself")

@@ -32,15 +32,6 @@ def whole_file(
     """Give an empty file to write, which gets its name when the block ends without an error.
 
     What killed programs of this host left in the folder is removed first.
-
-    Args:
-        path: The name that the file gets.
-        overwrite: Whether a file of that name may be replaced.
-        mode: Its permissions, less those that the umask takes; only the owner's by default.
-
-    Raises:
-        FileExistsError: The name is taken, and ``overwrite`` is false.
-        OSError: The folder is missing or refuses writes, or the disk is full.
     """
     target = Path(os.path.abspath(path))
     if not overwrite and os.path.lexists(target):

@@ -1,0 +1,168 @@
+"""The afterlife of a run: model files, tags and notes, and its deletion."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import stored
+from support.wav_files import write_wav
+
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    errors,
+)
+from voices_peewee.runs.run import OutputWarning
+
+
+def track(db: DatabaseManager, path: str | Path = "/mix/a.wav", **settings: Any) -> str:
+    """Record a run with two outputs; return its run_id."""
+    with db.track(path, "separation", model_type="demucs", **settings) as run:
+        run.output(f"/stems/{run.run_id}_1.wav", si_snri=9.0)
+        run.output(f"/stems/{run.run_id}_2.wav", si_snri=8.0)
+    return run.run_id
+
+
+def found(db: DatabaseManager, *words: str, noun: str = "history") -> int:
+    return db.list_rows(noun, words, limit=0).total or 0
+
+
+def test_tags_and_a_note(db: DatabaseManager) -> None:
+    """Every row of a run has the tags and the note that it was recorded with."""
+    run_id = track(db, tags=["final", "gpu", "final"], note="with the new window")
+    rows = db.query(ProcessingHistory).all()
+    assert [(row.tags, row.note) for row in rows] == [(["final", "gpu"], "with the new window")] * 2
+    shown = db.show_run(run_id)
+    assert (shown.tags, shown.note) == (("final", "gpu"), "with the new window")
+    assert "tags: final, gpu\nnote: with the new window\n" in str(shown)
+
+
+def test_a_run_from_elsewhere(db: DatabaseManager, tmp_path: Path) -> None:
+    """``record_run`` keeps tags, a note and the model's file as ``track`` does."""
+    weights = tmp_path / "model.ckpt"
+    weights.write_bytes(b"1")
+    start = "2026-11-01T12:00:00+00:00"
+    more: dict[str, Any] = {"tags": "old", "note": "by hand", "model_file": weights}
+    row = db.record_run("/mix/a.wav", "separation", start_time=start, **more)
+    digest = hashlib.sha256(b"1").hexdigest()
+    assert (row.tags, row.note, row.model_hash) == (["old"], "by hand", digest)
+
+
+def test_tags_of_the_run_and_of_the_speaker(db: DatabaseManager) -> None:
+    """``tag:`` means either; ``run.tag:`` and ``speaker.tag:`` say which."""
+    ada = db.create_speaker("Ada", tags=["studio"])
+    track(db, "/mix/a.wav", speaker=ada)
+    track(db, "/mix/b.wav", tags=["studio"])
+    for noun in ("history", "performance"):
+        assert found(db, "tag:studio", noun=noun) == 4
+        assert found(db, "tags:studio", noun=noun) == 4
+        assert found(db, "run.tag:studio", noun=noun) == 2
+        assert found(db, "speaker.tag:studio", noun=noun) == 2
+        assert found(db, "tag:studio", "^run.tag:studio", noun=noun) == 2
+        assert found(db, "tag:", noun=noun) == 0
+        assert found(db, "run.tag:", noun=noun) == 2
+    assert found(db, "run.tag:studio", noun="files") == 1
+
+
+def test_update_run(db: DatabaseManager) -> None:
+    """Note and tags are set in all rows; what is not given stays."""
+    run_id = track(db, tags=["a"], note="one")
+    assert db.update_run(run_id[:8], note="two") == run_id
+    assert db.show_run(run_id).tags == ("a",)
+    db.update_run(1, tags=["b", "c"])
+    assert {(row.note, *row.tags) for row in db.get_all(ProcessingHistory)} == {("two", "b", "c")}
+    db.update_run(db.show_run(run_id), note=None, tags=())
+    rows = db.execute_raw_query("SELECT note, tags FROM processing_history")
+    assert rows == [{"note": None, "tags": None}] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tags": [1]}, "a tag is a text that is not empty, not 1"),
+        ({"tags": [" "]}, "a tag is a text that is not empty, not ' '"),
+        ({"note": 7}, "a note is a text, not 7"),
+    ],
+)
+def test_what_is_no_tag_or_note(
+    db: DatabaseManager, changes: dict[str, Any], sentence: str
+) -> None:
+    """A tag that is empty or no text is refused, as is a note, and nothing is written."""
+    run_id = track(db, note="one")
+    for act in (lambda: db.update_run(run_id, **changes), lambda: db.track("/a", "s", **changes)):
+        with pytest.raises(errors.InvalidValueError) as caught:
+            act()
+        assert str(caught.value) == sentence
+    assert db.show_run(run_id).note == "one"
+
+
+def test_a_model_file(db: DatabaseManager, tmp_path: Path) -> None:
+    """Runs keep the hash of the weights, also of weights that change between two runs."""
+    weights = tmp_path / "model.ckpt"
+    hashes = []
+    for content in (b"one", b"other"):
+        weights.write_bytes(content)
+        hashes.append(hashlib.sha256(content).hexdigest())
+        track(db, model_file=weights)
+    assert [row.model_hash for row in db.get_all(ProcessingHistory)] == [
+        hash_ for hash_ in hashes for _ in range(2)
+    ]
+    assert found(db, f"model_hash:{hashes[1][:10]}") == 2
+
+
+def test_a_model_file_that_cannot_be_read(db: DatabaseManager, tmp_path: Path) -> None:
+    """The run does not begin."""
+    for path, reason in ((tmp_path / "x", "No such file or directory"), (tmp_path, None)):
+        with pytest.raises(errors.InvalidValueError) as caught:
+            track(db, model_file=path)
+        reason = reason or "Is a directory"
+        assert str(caught.value) == f"cannot read the model file {path!r}: {reason}"
+    assert db.get_all(ProcessingHistory) == []
+
+
+def test_delete_run(db: DatabaseManager, tmp_path: Path) -> None:
+    """History, measurements and the run's own stems go; recording, other runs' stems stay."""
+    mix = write_wav(tmp_path / "mix.wav", 400)
+    bob = db.create_speaker("Bob")
+    first = track(db, mix, speaker=bob)
+    with (
+        pytest.warns(OutputWarning, match="claimed by run"),
+        db.track(mix, "separation", model_type="svoice") as other,
+    ):
+        other.output(f"/stems/{first}_2.wav", speaker=bob, si_snri=1.0)
+    assert len(db.get_all(ProcessedFile)) == 3
+    db.delete_run(first)
+    assert [row.run_id for row in db.get_all(ProcessingHistory)] == [other.run_id]
+    assert len(db.get_all(ModelPerformance)) == 1
+    assert [file.kind for file in db.get_all(ProcessedFile)] == ["recording", "stem"]
+    db.delete_run(other)
+    assert [file.kind for file in db.get_all(ProcessedFile)] == ["recording"]
+    assert mix.exists()
+    with pytest.raises(errors.NotFoundError) as caught:
+        db.delete_run(first)
+    assert str(caught.value) == f"no run {first!r}; see 'voices list-history'"
+
+
+def test_the_undo_of_a_deletion(db: DatabaseManager, path: Path, tmp_path: Path) -> None:
+    """What a deletion wrote first brings the run back, with all that belongs to it."""
+    db.create_speaker("Ada")
+    run_id = track(db, speaker="Ada", tags=["final"], note="keep")
+    before = {model: db.get_all(model) for model in (ProcessingHistory, ModelPerformance)}
+    rows = stored(path)
+    db.delete_run(run_id, export_to=tmp_path / "gone.jsonl")
+    assert stored(path) != rows
+    db.import_records(tmp_path / "gone.jsonl")
+    for model, old in before.items():
+        kept = [{**row.__data__, "id": 0, "processed_file": 0} for row in db.get_all(model)]
+        assert [{**one, "processing_history": 0} for one in kept] == [
+            {**row.__data__, "id": 0, "processed_file": 0, "processing_history": 0} for row in old
+        ]
+    assert [file.kind for file in db.get_all(ProcessedFile)] == ["recording", "stem", "stem"]
+    with pytest.raises(errors.ExportError):
+        db.delete_run(run_id, export_to=tmp_path / "gone.jsonl")
+    assert found(db) == 2

@@ -1,0 +1,252 @@
+"""Who works on what: a source that one worker was given is given to no other.
+
+A claim is a row of a source and a digest of settings. It ends with the run of that source and
+those settings, when the iteration that made it is closed without one, or with its process. Its
+lease counts only where nobody can see whether the process lives.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from voices_peewee.database.forks import at_fork
+from voices_peewee.database.store import Store
+from voices_peewee.errors import DatabaseError, InvalidValueError
+from voices_peewee.runs.process import is_alive, process_facts
+from voices_peewee.runs.settings import digest
+from voices_peewee.schema.fields import dump_json, utc_now
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
+
+Source = str | int  # a recording's path, or the id of one that has none
+
+DAY: Final = dt.timedelta(days=1)
+_LONGEST: Final = dt.timedelta(days=3650)
+_MANY: Final = 1000  # claims that are looked through for those of the dead
+_INSIDE: Final = "a claim is a transaction of its own; ask for the next source outside of atomic()"
+
+_COLUMNS: Final = "SELECT source, settings, process, claimed_at, expires_at FROM claims"
+_OF_SETTINGS: Final = f"{_COLUMNS} WHERE settings = ?"
+_OLDEST: Final = f"{_COLUMNS} ORDER BY id LIMIT {_MANY}"
+# The same claim once more is no conflict: a server may have gone away as it committed.
+_CLAIM: Final = """INSERT INTO claims (source, settings, process, claimed_at, expires_at)
+ VALUES (?, ?, ?, ?, ?) ON CONFLICT (source, settings) DO UPDATE SET expires_at =
+ excluded.expires_at WHERE claims.claimed_at = excluded.claimed_at
+ AND claims.process = excluded.process"""
+_END: Final = "DELETE FROM claims WHERE source = ? AND settings = ? AND claimed_at = ?"
+
+
+class Claimed(NamedTuple):
+    """A claim, as it is stored."""
+
+    source: str
+    settings: str
+    process: str
+    claimed_at: str
+    expires_at: str
+
+    def worker(self, label: str) -> dict[str, Any] | None:
+        """Return the process that works on the source, None where nobody does any more."""
+        process = _facts(self.process)
+        is_mine = process == process_facts()
+        if is_mine and (label, self.source, self.settings) not in _held:
+            return None  # its iteration went away without a word
+        until = _time.python_value(self.expires_at)
+        return process if until is not None and is_working(process, until) else None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells the claim from earlier and later ones."""
+        return self.source, self.settings, self.claimed_at
+
+
+_time: Final = ProcessingHistory.start_time
+
+
+class Held:
+    """A claim that this process made; once a run ``has_begun`` with it, that run ends it."""
+
+    def __init__(self, claimed: Claimed) -> None:
+        self.claimed, self.has_begun = claimed, False
+
+    def end(self, connection: Any) -> None:
+        """Delete the claim."""
+        connection.execute(_END, self.claimed.key)
+
+
+# By the record's label, the source and the settings; an iteration and a run meet here.
+_held: Final[dict[tuple[str, str, str], Held]] = {}
+at_fork(after_in_child=_held.clear)  # a child has no part in its parent's claims
+
+
+def is_working(process: Mapping[str, Any], until: dt.datetime) -> bool:
+    """Whether a process lives; where that cannot be seen from here, whether its time is left."""
+    if not process:
+        return False
+    mine = process_facts()
+    if all(process.get(fact) == mine.get(fact) for fact in ("host", "boot", "namespace")):
+        return is_alive(dict(process))
+    return until > utc_now()
+
+
+def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
+    """Return a lease that was given as a timedelta or in seconds.
+
+    Raises:
+        InvalidValueError: It is not more than nothing, or longer than ten years.
+    """
+    try:
+        length = lease if isinstance(lease, dt.timedelta) else dt.timedelta(seconds=lease)
+        if dt.timedelta(0) < length <= _LONGEST:
+            return length
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
+
+
+def require_no_transaction(store: Store) -> None:
+    """Refuse to claim where it would be undone, or seen by nobody, until a block ends."""
+    if store.database.in_transaction():
+        raise DatabaseError(store.label, _INSIDE)
+
+
+def claimed(
+    store: Store, settings: str, sources: Sequence[Source] | None = None
+) -> dict[Source, Claimed]:
+    """Return the claims of these settings: all, or those of at most 500 sources."""
+    sql, values = _OF_SETTINGS, [settings]
+    if sources is not None:
+        sql += f" AND source IN ({', '.join('?' * len(sources))})"
+        values += map(_stored, sources)
+    claims = store.retrying(lambda: _read(store, sql, values))
+    return {_source(claim.source): claim for claim in claims}
+
+
+def clear(store: Store, is_over: Callable[[dict[str, Any]], bool] | None = None) -> None:
+    """Delete the claims of processes that are gone, the oldest first."""
+    with store.writing():
+        over = [
+            claim.key
+            for claim in _read(store, _OLDEST)
+            if claim.worker(store.label) is None or (is_over and is_over(_facts(claim.process)))
+        ]
+        store.connection().executemany(_END, over)
+
+
+def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -> Held | None:
+    """Return the claim of this process that a run begins with; it lasts until the run ends."""
+    if not _held:
+        return None
+    path = recording.original_path
+    source = _stored(recording.id if path is None else str(path))
+    held = _held.get((store.label, source, digest(settings)))
+    if held is not None:
+        held.has_begun = True
+    return held
+
+
+def forget(store: Store, held: Held | None) -> None:
+    """Take note that a run has ended its claim."""
+    if held is not None:
+        _held.pop((store.label, *held.claimed[:2]), None)
+
+
+class Claims:
+    """The claims that one iteration makes."""
+
+    def __init__(self, store: Store, settings: str, lease: dt.timedelta) -> None:
+        self._store, self.settings, self._lease = store, settings, lease
+        self._mine: dict[Source, Held] = {}
+        self._process = os.getpid()
+
+    def take(self, source: Source, dead: Claimed | None, is_as_before: Callable[[], bool]) -> bool:
+        """Claim a source, unless somebody was faster; return whether it is ours.
+
+        Args:
+            source: What to claim.
+            dead: The claim of a dead process that is to be put aside.
+            is_as_before: Asked in the same transaction, once nobody else can claim it.
+        """
+        held = self._new(source)
+        key = (self._store.label, *held.claimed[:2])
+        if _held.setdefault(key, held) is not held:
+            return False
+        self._mine[source] = held  # before it is written: an interrupt may come in between
+        is_mine = self._store.retrying(lambda: self._write(held, dead, is_as_before))
+        if not is_mine:
+            del self._mine[source], _held[key]
+        return is_mine
+
+    def _new(self, source: Source) -> Held:
+        now = utc_now()
+        times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
+        return Held(Claimed(_stored(source), self.settings, dump_json(process_facts()), *times))
+
+    def _write(self, held: Held, dead: Claimed | None, is_as_before: Callable[[], bool]) -> bool:
+        with self._store.writing():
+            connection = self._store.connection()
+            if dead is not None:
+                connection.execute(_END, dead.key)
+            if connection.execute(_CLAIM, held.claimed).rowcount < 1:
+                return False
+            if is_as_before():
+                return True
+            held.end(connection)
+            return False
+
+    def close(self, *, is_asked: bool = True) -> None:
+        """Give back what no run has begun with.
+
+        A database that was closed is left alone, and so is, where nobody asked (the iteration
+        was dropped), one in the middle of a transaction: this process sees the source free.
+        """
+        if os.getpid() != self._process or not self._mine:
+            return
+        mine = list(self._mine.values())
+        idle = [held for held in mine if not held.has_begun and _held.get(self._key(held)) is held]
+        self._mine.clear()
+        for held in idle:
+            del _held[self._key(held)]
+        database = self._store.database
+        if not idle or database.is_closed():
+            return
+        if is_asked:
+            self._store.retrying(lambda: self._delete(idle))
+        elif not database.in_transaction():
+            self._delete(idle)
+
+    def _delete(self, idle: Sequence[Held]) -> None:
+        with self._store.writing():
+            self._store.connection().executemany(_END, [held.claimed.key for held in idle])
+
+    def _key(self, held: Held) -> tuple[str, str, str]:
+        return self._store.label, held.claimed.source, held.claimed.settings
+
+
+def _read(store: Store, sql: str, values: Sequence[object] = ()) -> Iterator[Claimed]:
+    with store.reading():
+        rows = store.connection().execute(sql, values).fetchall()
+    return (Claimed(*row) for row in rows)
+
+
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text or "{}")
+    except ValueError:  # another program wrote it
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _stored(source: Source) -> str:
+    text = f"file:{source}" if isinstance(source, int) else source
+    return str(ProcessedFile.original_path.db_value(text))
+
+
+def _source(stored: str) -> Source:
+    number = stored.removeprefix("file:")
+    if number != stored and number.isdigit():
+        return int(number)
+    return str(ProcessedFile.original_path.python_value(stored))

@@ -1,0 +1,124 @@
+"""Where a run is made: one row of the record for all runs that are made in the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from voices_peewee._version import __version__
+from voices_peewee.database.query import mapper
+from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import Environment
+
+SWITCH: Final = "VOICES_ENVIRONMENT"
+_GIT_TIMEOUT: Final = 2.0  # s
+_FIND: Final = "SELECT id FROM environments WHERE digest = ?"
+_SLURM: Final = ("job_id", "array_job_id", "array_task_id")
+
+
+class Surroundings(NamedTuple):
+    """What is known of where this process works, and the digest that names it."""
+
+    facts: dict[str, Any]
+    digest: str
+
+
+def wanted_surroundings() -> Surroundings | None:
+    """Return where this process works; None where ``$VOICES_ENVIRONMENT=0`` leaves it out."""
+    return None if os.environ.get(SWITCH) == "0" else surroundings()
+
+
+def ask_environment(connection: Any, found: Surroundings | None) -> Callable[[], int | None]:
+    """Ask for the row of an environment; return what tells its id, and adds it where it is new."""
+    if found is None:
+        return lambda: None
+    asked = connection.execute(_FIND, (found.digest,))
+    return lambda: _found_or_added(connection, found, asked.fetchone())
+
+
+def _found_or_added(connection: Any, found: Surroundings, row: Any) -> int:
+    if row is None:
+        rows = mapper(Environment)
+        added = Environment(facts=found.facts, digest=found.digest)
+        # Another process may add the same at this moment.
+        sql = f"{rows.insert_sql} ON CONFLICT (digest) DO NOTHING"
+        connection.execute(sql, rows.bind(added.__data__))
+        row = connection.execute(_FIND, (found.digest,)).fetchone()
+    key: int = row[0]
+    return key
+
+
+def surroundings() -> Surroundings:
+    """Return Python, host, platform, this package's version, git, torch and the Slurm job.
+
+    It is asked for once a process, and again when torch is loaded or begins to use a device.
+    ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
+    where there is no repository, no commit or no git.
+    """
+    return _surroundings(_torch())
+
+
+@cache
+def _surroundings(torch: tuple[str, str | None] | None) -> Surroundings:
+    slurm = {name: os.environ.get(f"SLURM_{name.upper()}") for name in _SLURM}
+    parts = {
+        "git": _git(),
+        "torch": None if torch is None else dict(zip(("version", "device"), torch, strict=True)),
+        "slurm": {name: value for name, value in slurm.items() if value},
+    }
+    facts = {
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "voices_peewee": __version__,
+        **{name: part for name, part in parts.items() if part},
+    }
+    return Surroundings(facts, hashlib.sha256(dump_json(facts).encode()).hexdigest())
+
+
+def _torch() -> tuple[str, str | None] | None:
+    """Return the version of a loaded torch, and the device that it has begun to use."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return None
+    try:
+        device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+        return str(torch.__version__), device
+    except Exception:  # noqa: BLE001 - foreign code, which may be half loaded
+        return None
+
+
+@cache
+def _git() -> dict[str, Any] | None:
+    """Return the commit of the working directory."""
+    import subprocess
+
+    # A repository's own configuration must not make us run its fsmonitor program.
+    words = ["git", "-c", "core.fsmonitor=false", "status"]
+    words += ["--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules"]
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed words, no shell
+            words,
+            cwd=Path.cwd(),
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = answer.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith(b"# branch.oid ")), b"")
+    if len(commit) < 40:  # "(initial)": nothing was committed yet
+        return None
+    return {
+        "commit": commit.decode("ascii"),
+        "dirty": any(not line.startswith(b"#") for line in lines),
+    }

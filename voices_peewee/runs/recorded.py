@@ -1,0 +1,118 @@
+"""Runs that are in the record: found by what people call them, tagged, noted, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, cast
+
+import peewee as pw
+
+from voices_peewee.database.store import Store
+from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError
+from voices_peewee.records.speakers import clean_tags
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
+
+KEEP: Final[Any] = object()
+_SHORTEST_PREFIX: Final = 6
+
+
+class HasRunId(Protocol):
+    """A run that is recorded, a row of its history, or what ``show_run`` returns."""
+
+    @property
+    def run_id(self) -> str:
+        """What all rows of the run share."""
+
+
+RunKey = int | str | HasRunId
+
+
+def find_run_id(store: Store, key: RunKey) -> str:
+    """Return the run_id of an id, a run_id or its beginning (six characters), or an object.
+
+    Raises:
+        NotFoundError: There is no such run.
+        AmbiguousNameError: Several runs begin like that.
+    """
+    if not isinstance(key, int | str):
+        key = str(key.run_id)
+    run, number = ProcessingHistory, as_id(key)
+    with store.reading():
+        if number is not None:
+            named = run.select(run.run_id).where(run.id == number).scalar()
+            if named is not None:
+                return str(named)
+        if not isinstance(key, str) or not key:
+            raise NotFoundError("run", key)
+        matching = _beginning_with(key) if len(key) >= _SHORTEST_PREFIX else _named(key)
+    if len(matching) > 1 and key not in matching:
+        raise AmbiguousNameError("run", key, sorted(matching.values()))
+    if not matching:
+        raise NotFoundError("run", key)
+    return key if key in matching else next(iter(matching))
+
+
+def _named(key: str) -> dict[str, int]:
+    run = ProcessingHistory
+    found = run.select(pw.fn.MIN(run.id)).where(run.run_id == key).scalar()
+    return {} if found is None else {key: found}
+
+
+def _beginning_with(key: str) -> dict[str, int]:
+    run = ProcessingHistory
+    query = run.select(run.run_id, pw.fn.MIN(run.id)).group_by(run.run_id)
+    # No text that begins with the prefix sorts after the prefix with the last character.
+    query = query.where(run.run_id.between(key, key + chr(0x10FFFF)))
+    return dict(cast("list[tuple[str, int]]", list(query.tuples())))
+
+
+def as_id(key: object) -> int | None:
+    """Return the id that an integer, or a text of digits, may be; else None."""
+    if isinstance(key, int):
+        return key if 0 <= key < 1 << 63 else None
+    text = str(key)  # of at most 18 digits, which fit into 64 bits
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def plain_tags(tags: Iterable[str] | str) -> list[str] | None:
+    """Return the tags of a run as they are stored: none are NULL."""
+    return clean_tags(tags) or None
+
+
+def plain_note(note: str | None) -> str | None:
+    """Return a run's note as it is stored: an empty one is NULL.
+
+    Raises:
+        InvalidValueError: It is no text.
+    """
+    if note is not None and not isinstance(note, str):
+        raise InvalidValueError(f"a note is a text, not {note!r}")
+    return note or None
+
+
+def update_run(store: Store, key: RunKey, *, note: Any = KEEP, tags: Any = KEEP) -> str:
+    """Change the note, the tags or both in every row of a run; return its run_id."""
+    changes: dict[str, Any] = {}
+    if note is not KEEP:
+        changes["note"] = plain_note(note)
+    if tags is not KEEP:
+        changes["tags"] = plain_tags(tags)
+    with store.writing():
+        run_id = find_run_id(store, key)
+        if changes:
+            query = ProcessingHistory.update(**changes)
+            query.where(ProcessingHistory.run_id == run_id).execute()
+    return run_id
+
+
+def drop_run(store: Store, run_id: str) -> None:
+    """Delete a run's rows, with the stems and voices that no other run has."""
+    run, file = ProcessingHistory, ProcessedFile
+    with store.writing():
+        of_run = run.select(run.processed_file).where(run.run_id == run_id)
+        rows: Iterable[Any] = of_run.tuples()
+        parts = [key for (key,) in rows]
+        run.delete().where(run.run_id == run_id).execute()
+        others = run.select(run.id).where(run.processed_file == file.id)
+        is_left = file.recording.is_null(is_null=False) & ~pw.fn.EXISTS(others)
+        file.delete().where(file.id.in_(parts), is_left).execute()
