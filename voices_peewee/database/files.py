@@ -52,6 +52,8 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
         scheme = name.partition(":")[0]
         known = ", ".join(f"{one}://" for one in SCHEMES)
         raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
+    if re.match(r"\s*(host|dbname|service)\s*=", name):
+        raise DatabaseError(f"{name.partition('=')[0].strip()}=…", _AS_URL)
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
@@ -90,6 +92,9 @@ def size_of(path: str) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
     facts = status(path)
     return 0 if facts is None else facts.st_size
+
+
+_AS_URL: Final = "write a server as a URL: postgresql://USER@HOST:PORT/NAME"
 
 
 def spool() -> Path:

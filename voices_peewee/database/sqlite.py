@@ -98,6 +98,8 @@ class SqliteEngine:
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
 
+    adds_alone = True
+
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
 
