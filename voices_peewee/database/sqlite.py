@@ -83,10 +83,7 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor that one text that is not UTF-8 does not end: its bytes are kept (PEP 383).
-
-    Decoding in Python takes longer: a connection does it from the first such text on only.
-    """
+    """A cursor that text that is not UTF-8 does not end: its bytes are kept (PEP 383)."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -183,6 +180,8 @@ class SqliteEngine:
 
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
+
+    adds_alone = True
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
