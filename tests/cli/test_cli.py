@@ -164,6 +164,8 @@ READING = [
     "add-files .",
     "pending x.wav --operation separation",
     "show-run 1",
+    "update-run 1 --note x",
+    "delete-run 1 --yes",
     "close-unfinished",
     "leaderboard",
     "plot distribution -o plot.png",

@@ -22,8 +22,7 @@ from voices_peewee import (
     Speaker,
 )
 
-ROWS = "2 rows of speakers, 1 row of processed_files, 0 rows of environments, "
-ROWS += "2 rows of processing_history"
+ROWS = "2 rows of speakers, 1 row of processed_files, 2 rows of processing_history"
 ALL = f"exported {ROWS}, 1 row of model_performance\n"
 
 

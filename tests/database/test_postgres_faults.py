@@ -213,6 +213,52 @@ def test_a_run_is_not_begun_without_a_server(own: postgres_server.Server, url: s
             pytest.fail("the block was entered")
 
 
+def test_a_frozen_server_is_one_sentence(own: postgres_server.Server, url: str) -> None:
+    """A server that takes what is sent and never answers is one sentence after the timeout."""
+    with DatabaseManager(url, timeout=4).initialize() as db:
+        db.create_speaker("Ada")
+        begun = time.monotonic()
+        with own.frozen(), pytest.raises(errors.ServerAwayError) as caught:
+            db.get_all(Speaker)
+        assert time.monotonic() - begun < 10
+        assert str(caught.value) == (
+            f"cannot use '{url}': the server is away (it has not answered for 4 s); "
+            "is it running, and is the address right?"
+        )
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+
+
+def test_a_run_whose_server_freezes_is_kept(
+    own: postgres_server.Server, url: str, tmp_path: Path
+) -> None:
+    """An output and an end wait for a frozen server as for one that is gone; the run is kept."""
+
+    def work() -> None:
+        with own.frozen(), db.track("/in.wav", "separation") as run:
+            pytest.fail(f"{run} began on a frozen server")
+
+    with DatabaseManager(url, timeout=4).initialize() as db:
+        tracker = db.track("/in.wav", "separation")
+        run = tracker.__enter__()
+        begun = time.monotonic()
+        with own.frozen(), pytest.warns(SpoolWarning):  # noqa: PT031 - both are frozen
+            run.output("/out.wav", si_snri=1.5)
+            tracker.__exit__(None, None, None)
+        assert time.monotonic() - begun < 20
+        with pytest.raises(errors.ServerAwayError):
+            work()
+        db.import_records(tmp_path / "home" / ".voices" / "spool")
+        (row,) = db.query(ProcessingHistory).all()
+        assert (row.run_id, row.status) == (run.run_id, "success")
+        assert row.processed_file.processed_path == "/out.wav"
+
+
+def test_a_long_statement_is_no_frozen_server(own: postgres_server.Server, url: str) -> None:
+    """A statement may take longer than the timeout where the server answers others."""
+    with DatabaseManager(url, timeout=1).initialize() as db:
+        assert db.execute_raw_query("SELECT 1 AS n FROM pg_sleep(3)") == [{"n": 1}]
+
+
 LOAD_WORKER = Path(__file__).parents[1] / "support" / "load_worker.py"
 WRITER = """
 import sys

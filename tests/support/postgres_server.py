@@ -8,7 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -132,15 +133,28 @@ class Server:
     def kill(self) -> None:
         """End the server as a power cut would: SIGKILL to all of its processes."""
         self._leave()
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
         ).stdout.split()
         for pid in (self._process.pid, *map(int, children)):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+                os.kill(pid, number)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server stand still: its sockets take what is sent, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop the server at once, its clients with it."""

@@ -76,6 +76,7 @@ SECTIONS: Final = {
         },
     ),
     "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
+    "Listening": ("listening", {"listen": "Let people listen: a blind test of models' stems."}),
     "In and out": (
         "exchange",
         {

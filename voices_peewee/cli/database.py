@@ -47,7 +47,12 @@ _BACKUP_COLUMNS: Final = (
     Column("source", "path"),
 )
 
-_FACT_KINDS: Final = {"size": "bytes", "last_run": "time", "unfinished": "count"}
+_FACT_KINDS: Final = {
+    "size": "bytes",
+    "last_run": "time",
+    "unfinished": "count",
+    "spooled": "count",
+}
 
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 

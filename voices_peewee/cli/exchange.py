@@ -85,7 +85,8 @@ def export(
         raise OutputError(error) from error
     if done.path is not None:
         write_path(done.path)
-    say("exported " + ", ".join(f"{plural(n, 'row')} of {name}" for name, n in done.rows.items()))
+    told = [f"{plural(count, 'row')} of {name}" for name, count in done.rows.items() if count]
+    say(f"exported {', '.join(told) or '0 rows'}")
 
 
 @command(example="voices import before_upgrade.db --dry-run")
@@ -103,8 +104,9 @@ def import_(
     """Import records from files or another database.
 
     FILE is JSON lines, CSV, a Voices database or one of the original module; '-' is the
-    standard input. What is here already is not doubled. All is imported or nothing, and every
-    bad record is told.
+    standard input. The folder ~/.voices/spool is the runs that a server did not take; their
+    files go when they are in the record. What is here already is not doubled. All is imported
+    or nothing, and every bad record is told.
     """
     try:
         with manager, progress_bar("Importing") as progress:

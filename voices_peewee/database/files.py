@@ -92,6 +92,16 @@ def size_of(path: str) -> int:
     return 0 if facts is None else facts.st_size
 
 
+def spool() -> Path:
+    """Return where runs are kept that a server did not take: ``~/.voices/spool``."""
+    return Path("~/.voices/spool").expanduser()
+
+
+def spooled() -> list[Path]:
+    """Return the files of the runs that are kept, oldest first."""
+    return sorted(spool().glob("*.jsonl"))
+
+
 def inspect(path: str) -> str:
     """Return ``missing``, ``empty`` or ``file``: what is at ``path``.
 

@@ -147,7 +147,7 @@ class Mapper(Generic[M]):
         self.insert_id_sql = _statement(model.insert(values))
         self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
-        self._insert_one_sql = f'{self.insert_sql} RETURNING "id"'
+        self._insert_one_sql = self.insert_sql + (' RETURNING "id"' if self._returns_id else "")
         self.select_sql = model.select().sql()[0]
         self.get_sql = model.select().where(model.id == 0).sql()[0]
         self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
@@ -180,14 +180,35 @@ class Mapper(Generic[M]):
         """Return the parameters of ``insert_sql`` for the values of one object."""
         return stored(self._binders, data)
 
-    def insert(self, connection: Any, instance: M) -> M:
-        """Insert one object and give it its id."""
+    def find(self, connection: Any, condition: str, values: Any) -> tuple[list[M], int | None]:
+        """Return the rows of a condition; where there are none, maybe the id of one to come."""
+        found, spare = connection.execute(f"{self.select_sql} {condition}", values), None
+        if self._returns_id and connection.is_together:  # it costs no time of its own
+            table = self.model._meta.table_name
+            sql = _SPARE_ID.format(table=table, condition=condition)
+            spare = connection.execute(sql, values)
+        rows = list(self.build(found.fetchall()))
+        return rows, None if rows or spare is None else spare.fetchone()[0]
+
+    def insert(self, connection: Any, instance: M, key: int | None = None) -> M:
+        """Insert one object and give it its id: that of ``find``, or a new one."""
+        if key is None:
+            return self.inserted(instance, self.send(connection, instance))
+        self._link(instance)
+        connection.execute(self.insert_id_sql, [key, *self.bind(instance.__data__)])
+        instance.__data__["id"] = key
+        instance._dirty.clear()
+        return instance
+
+    def send(self, connection: Any, instance: M) -> Any:
+        """Insert one object; return the cursor that ``inserted`` takes."""
         self._link(instance)
         values = self.bind(instance.__data__)
-        if self._returns_id:
-            key = connection.execute(self._insert_one_sql, values).fetchone()[0]
-        else:
-            key = connection.execute(self.insert_sql, values).lastrowid
+        return connection.execute(self._insert_one_sql, values)
+
+    def inserted(self, instance: M, cursor: Any) -> M:
+        """Give an object that was inserted its id."""
+        key = cursor.fetchone()[0] if self._returns_id else cursor.lastrowid
         instance.__data__["id"] = key
         instance._dirty.clear()
         return instance
@@ -270,6 +291,18 @@ def mapper(model: type[M]) -> Mapper[M]:
     return Mapper(model)
 
 
+def forget_statements(database: object) -> None:
+    """Compile statements anew where they were compiled for another engine."""
+    global _compiled_for  # noqa: PLW0603 - as is what the models are bound to
+    kind = str(getattr(database, "param", "?"))
+    if kind != _compiled_for:
+        _compiled_for = kind
+        mapper.cache_clear()
+
+
+_compiled_for = "?"
+_SPARE_ID: Final = """SELECT nextval(pg_get_serial_sequence('"{table}"', 'id'))
+ WHERE NOT EXISTS (SELECT 1 FROM "{table}" {condition})"""
 _NEW_IDS: Final = (
     "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
 )

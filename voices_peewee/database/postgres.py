@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
 from voices_peewee.database.server_url import masked, split_options
-from voices_peewee.errors import DatabaseError
+from voices_peewee.errors import DatabaseError, ServerAwayError
 
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
 _LONGEST_PAUSE: Final = 1.0
@@ -33,6 +33,12 @@ _AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by pee
 _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet accepting")
 
 
+_TOGETHER: Final = "together"
+_READ_ONLY: Final = "25006"
+# After a switchover the old primary may only read: a new connection finds the new one.
+_STUCK: Final = (_READ_ONLY,)
+# Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
+_PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _NO_PORT: Final = "a port is a number"
 
 
@@ -62,6 +68,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
 
     json_methods = JSONMethods
     psycopg3_adapter = Adapter
+    together = (_TOGETHER,)
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self.label, self.timeout = masked(url), timeout
@@ -164,9 +171,23 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         """Whether the calling thread's connection is inside a transaction."""
         return not self.is_closed() and bool(self._state.conn.in_transaction)
 
+    def begin(self, isolation_level: Any = None) -> None:
+        """Begin a transaction; one of ``together`` sends what nobody waits for with the rest."""
+        if isolation_level == _TOGETHER:
+            self.connection().begin_together()
+            isolation_level = None
+        super().begin(isolation_level)
+
+    def commit(self) -> None:
+        """Commit; what was sent together may be refused only now."""
+        super().commit()
+        self._state.conn.end_together()
+
     def rollback(self) -> None:
         """Roll back, unless the connection is gone: its error is the one to be seen."""
         if not self.is_closed() and not self._state.conn.closed:
+            with suppress(pw.DatabaseError):
+                self._state.conn.end_together()
             with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
 
@@ -221,10 +242,17 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
             )
             return rows
 
+    def may_pass(self, error: BaseException) -> bool:
+        """Whether a refusal may pass; a connection that would go on refusing is closed."""
+        state = _state_of(error.__cause__)
+        if state in _STUCK and not self.is_closed():
+            self._state.conn.close()
+        return isinstance(error, ServerAwayError) or state in _PASSING
+
     @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:
         """Whether an error is that of a write in a transaction that may only read."""
-        return getattr(getattr(error, "orig", error), "sqlstate", None) == "25006"
+        return _state_of(error) == _READ_ONLY
 
     def lock(self, *keys: str, shared: str | None = None) -> None:
         """Keep others who lock the same keys out until the transaction ends.
@@ -261,6 +289,12 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         """Return the server's version and the size of the database (bytes)."""
         row = self.connection().execute(_FACTS).fetchone()
         return {"version": row[0], "size": row[1]}
+
+
+def _state_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE behind an error."""
+    state: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return state
 
 
 _FACTS: Final = """SELECT current_setting('server_version'),

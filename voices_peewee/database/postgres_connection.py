@@ -8,11 +8,13 @@ with a password.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import select
+import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +49,7 @@ _SESSION: Final = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
 }
+_SILENT: Final = "it has not answered for {:g} s"
 _NOT_UTF8: Final = (
     "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
 )
@@ -108,10 +111,47 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is used as one of sqlite3 is."""
 
     process = 0
+    patience = math.inf  # s without a word until somebody else asks whether the server is there
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.streams: list[str] = []
+        self._together = ExitStack()
+        self.is_together = False
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """Wait for the server; one that says nothing may be frozen."""
+        return super().wait(self._watched(gen), *args, **options)
+
+    def _watched(self, gen: Any) -> Any:
+        """Run what psycopg waits with; where nothing comes for long, look whether it can."""
+        ready, silent_since = None, 0.0
+        while True:
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as done:
+                return done.value
+            ready = yield wanted
+            if ready:
+                silent_since = 0.0
+            elif not silent_since:
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since > self.patience:
+                self._require_answer()
+                silent_since = 0.0
+
+    def _require_answer(self) -> None:
+        """Raise where a second connection is not answered either; else a long statement goes on."""
+        facts = self.info
+        parts: dict[str, Any] = {**facts.get_parameters(), "host": facts.host, "port": facts.port}
+        parts |= {"password": facts.password, "target_session_attrs": "any"}
+        parts |= {"connect_timeout": max(2, int(self.patience))}
+        try:
+            psycopg.connect(**parts).close()
+        except psycopg.OperationalError as error:
+            if "FATAL" not in str(error):  # that is an answer: it may have no room for a second
+                self.pgconn.finish()
+                raise psycopg.OperationalError(_SILENT.format(2 * self.patience)) from None
 
     @property
     def in_transaction(self) -> bool:
@@ -161,6 +201,17 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
         else:
             self.execute(statement)
+
+    def begin_together(self) -> None:
+        """Wait for an answer only where it is read, until ``end_together``."""
+        self._together.enter_context(self.pipeline())
+        self.is_together = True
+
+    def end_together(self) -> None:
+        """Wait for the answers that nobody has read; raise the first error among them."""
+        self.is_together = False
+        with _peewee_errors:
+            self._together.close()
 
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""
@@ -221,7 +272,7 @@ class Adapter(pw.Psycopg3Adapter):
         settings = {**_SESSION, "lock_timeout": str(int(1000 * db.timeout))}
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         connection.execute(f"SELECT {calls}", [*itertools.chain(*settings.items())])
-        connection.process = os.getpid()
+        connection.process, connection.patience = os.getpid(), db.timeout / 2
         db.made[id(connection)] = connection
         return connection
 

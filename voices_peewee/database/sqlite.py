@@ -96,6 +96,7 @@ class SqliteEngine:
     """What the store asks of an engine, for a file; ``postgres.Server`` has the same."""
 
     connection: Callable[[], Any]  # of the calling thread
+    together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
@@ -132,6 +133,11 @@ class SqliteEngine:
         finally:  # at once, by SQLite's own code: no interrupt can come between
             connection.execute("PRAGMA query_only = 0")
         return as_dicts(cursor)
+
+    @staticmethod
+    def may_pass(error: BaseException) -> bool:  # noqa: ARG004 - a server's error may
+        """Tell that SQLite has waited already."""
+        return False
 
     @staticmethod
     def is_refused_write(error: BaseException | None) -> bool:

@@ -24,7 +24,6 @@ from voices_peewee.errors import (
     InvalidValueError,
     NotFoundError,
     QueryError,
-    ServerAwayError,
 )
 from voices_peewee.schema.fields import JSONField
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
@@ -69,12 +68,16 @@ class Translated:
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_how", "_store", "_was_idle")
 
     def __init__(
-        self, store: Store, giving: T, block: AbstractContextManager[Any] | None = None
+        self,
+        store: Store,
+        giving: T,
+        block: AbstractContextManager[Any] | None = None,
+        how: tuple[str, ...] = (),
     ) -> None:
-        self._store, self._giving, self._block = store, giving, block
+        self._store, self._giving, self._block, self._how = store, giving, block, how
 
     def __enter__(self) -> T:
         store = self._store
@@ -84,7 +87,9 @@ class _Block(Generic[T]):
         try:
             if self._block is None:
                 database = store.database
-                self._block = database.transaction() if self._was_idle else database.atomic()
+                self._block = (
+                    database.transaction(*self._how) if self._was_idle else database.atomic()
+                )
             self._block.__enter__()
         except BaseException as error:
             self._undo()
@@ -184,6 +189,13 @@ class Store:
         """Do what is done inside as one transaction, or as a part of the one around it."""
         return _Block(self, giving)
 
+    def writing_together(self) -> AbstractContextManager[None]:
+        """Do what is done inside as one transaction, and wait for answers only where they are read.
+
+        What a server refuses is then raised there or at the end, not where it was asked.
+        """
+        return _Block(self, None, how=self.engine.together)
+
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
         return _Block(self, None, self.engine.snapshot())
@@ -218,13 +230,14 @@ class Store:
             vars(self.database)["_state"].conn.close()
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do something; do it again when a server goes away meanwhile, until the timeout."""
+        """Do something; repeat it until the timeout where a server may soon take it."""
         deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return action()
-            except ServerAwayError:
-                if self.database.in_transaction() or time.monotonic() > deadline:
+            except DatabaseError as error:
+                is_late = time.monotonic() > deadline - _PAUSE
+                if self.database.in_transaction() or is_late or not self.engine.may_pass(error):
                     raise
             time.sleep(_PAUSE)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import peewee as pw
@@ -89,7 +90,18 @@ def import_records(
     finally:
         for opened in sources:
             opened.close()
+    if not dry_run and not store.database.in_transaction():
+        _forget_kept([opened.kept for opened in sources if opened.kept], work.report)
     return work.report
+
+
+def _forget_kept(kept: Sequence[Path], report: Imported) -> None:
+    """Remove the files of kept runs that are in the record now; not where ours say otherwise."""
+    if not kept or any(counts.conflicts for counts in report.tables.values()):
+        return
+    for path in kept:
+        path.unlink(missing_ok=True)
+    report.note(f"kept runs that are in the record now, their files removed: {len(kept)}")
 
 
 @contextmanager

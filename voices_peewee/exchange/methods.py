@@ -83,7 +83,8 @@ class ExchangeMethods(HasStore):
         takes theirs.
 
         Args:
-            source: A path, ``-`` for the standard input, an open file, several paths, or an
+            source: A path (also the folder ``~/.voices/spool``, whose files go when the runs
+                are in the record), ``-`` for the standard input, an open file, several paths, or an
                 iterable of mappings from column names to values.
             table: What the records are, where the input does not say so.
             dry_run: Do it all, report it and take it back.

@@ -11,7 +11,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
-from voices_peewee.database.files import as_server, is_open_here
+from voices_peewee.database.files import as_server, is_open_here, spool, spooled
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file
@@ -45,7 +45,8 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
         raise QueryError.unknown_field(str(table), TABLES, "table") from error
     opened: list[Source] = []
     try:
-        opened.extend(opener.open(one) for one in _listed(inputs))
+        for one in _listed(inputs):
+            opened.extend(map(opener.kept, spooled()) if _is_spool(one) else [opener.open(one)])
     except BaseException:
         for source in opened:
             source.close()
@@ -67,6 +68,11 @@ class _Opener(NamedTuple):
         if hasattr(one, "read"):
             return self._stream(_binary(one), str(getattr(one, "name", "input")))
         return Records(one, self.table)  # type: ignore[arg-type] # what is left of Input
+
+    def kept(self, path: Path) -> Source:
+        source = self._file(str(path))
+        source.kept = path
+        return source
 
     def _standard_input(self) -> Source:
         if sys.stdin is None:
@@ -126,6 +132,11 @@ def _listed(inputs: Input) -> Iterable[object]:
     is_list = isinstance(inputs, Sequence) and len(inputs) > 0
     are_paths = is_list and all(isinstance(one, str | os.PathLike) for one in inputs)
     return inputs if are_paths else [inputs]
+
+
+def _is_spool(one: object) -> bool:
+    """Whether the folder is named that holds the runs that a server did not take."""
+    return isinstance(one, str | os.PathLike) and Path(one).absolute() == spool()
 
 
 def _binary(stream: Any) -> BufferedReader:

@@ -29,6 +29,8 @@ _MARKS: Final = {
     "model_performance": {"processing_history_id"},
     "processing_history": {"processed_file_id", "operation_type"},
     "processed_files": {"filename", "original_path"},
+    "listening_votes": {"session"},
+    "listening_tests": {"plan"},
     "speakers": {"name"},
 }
 
@@ -58,6 +60,8 @@ class Source:
     is_database = False
     # Whether it is the original module's, whose models are named like DEMUCS.
     is_original = False
+    # The file of a run that a server did not take, which goes when it is in the record.
+    kept: Path | None = None
 
     def __init__(self, label: str, table: str, tables: Iterable[str] = ()) -> None:
         self.label, self.table, self.tables = label, table, tuple(tables)

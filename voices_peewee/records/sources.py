@@ -56,7 +56,8 @@ def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
         found = recording_of(store, source)
     else:
         path = locate(source)
-        found = Source(path, _recording(store, path))
+        with store.reading():
+            found = Source(path, _recording(store, path)[0])
         if found.row is None:
             facts = facts_of(path)
             row = elsewhere(store, {path: facts}).get(path)
@@ -83,13 +84,13 @@ def _present(store: Store, file: ProcessedFile) -> ProcessedFile:
 
 def settle(store: Store, source: Source) -> ProcessedFile:
     """Write what ``look`` found, inside a transaction; return the recording's row."""
-    row = source.row
+    row, spare = source.row, None
     if row is None and source.path is not None:  # another process may have been faster
         store.lock_sources([source.path])
-        row = _recording(store, source.path)
+        row, spare = _recording(store, source.path)
     if row is None:
         row = ProcessedFile(**source.facts)
-        mapper(ProcessedFile).insert(store.connection(), row)
+        mapper(ProcessedFile).insert(store.connection(), row, spare)
     elif source.facts:
         write_changes(row, source.facts)
     return row
@@ -155,12 +156,11 @@ def is_gone(path: str) -> bool:
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
-def _recording(store: Store, path: str) -> ProcessedFile | None:
-    rows = mapper(ProcessedFile)
+def _recording(store: Store, path: str) -> tuple[ProcessedFile | None, int | None]:
+    """Return the recording at a path; where there is none, maybe the id of its row to come."""
     stored = ProcessedFile.original_path.db_value(path)
-    with store.reading():
-        cursor = store.connection().execute(f"{rows.select_sql} {_AT_PATH}", (stored,))
-        return next(rows.build(cursor.fetchall()), None)
+    rows, spare = mapper(ProcessedFile).find(store.connection(), _AT_PATH, (stored,))
+    return (rows[0] if rows else None), spare
 
 
 def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:

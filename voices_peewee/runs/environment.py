@@ -9,9 +9,11 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from voices_peewee._version import __version__
 from voices_peewee.database.query import mapper
+from voices_peewee.database.store import Store
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment
 
@@ -28,7 +30,11 @@ class Surroundings(NamedTuple):
     digest: str
 
 
-def environment_id(connection: Any) -> int | None:
+# What a server has said, since each question costs a way there and back.
+_known: WeakKeyDictionary[Store, dict[str, int]] = WeakKeyDictionary()
+
+
+def environment_id(store: Store, connection: Any) -> int | None:
     """Return the id of the row of this process's environment; it is added where it is new.
 
     ``$VOICES_ENVIRONMENT=0`` leaves it out.
@@ -36,6 +42,8 @@ def environment_id(connection: Any) -> int | None:
     if os.environ.get(SWITCH) == "0":
         return None
     found = surroundings()
+    if known := _known.get(store, {}).get(found.digest):
+        return known
     row = connection.execute(_FIND, (found.digest,)).fetchone()
     if row is None:
         rows = mapper(Environment)
@@ -46,6 +54,12 @@ def environment_id(connection: Any) -> int | None:
         row = connection.execute(_FIND, (found.digest,)).fetchone()
     key: int = row[0]
     return key
+
+
+def remember(store: Store, key: int | None) -> None:
+    """Take note of the id that a server has committed."""
+    if key is not None and store.server is not None and not store.database.in_transaction():
+        _known.setdefault(store, {})[surroundings().digest] = key
 
 
 def surroundings() -> Surroundings:

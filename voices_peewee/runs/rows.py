@@ -7,14 +7,13 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
-from voices_peewee.errors import NotFoundError
 from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.process import is_alive, is_here
@@ -82,6 +81,8 @@ class PartKey(NamedTuple):
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
+    _spare: int | None = None  # the id of the next row, where ``_find`` got one
+
     def __init__(self, store: Store, connection: Any) -> None:
         self._store, self._connection = store, connection
 
@@ -92,10 +93,16 @@ class Files:
         row = self._find(PartKey(recording.id, None, speaker_id), recording.original_path)
         return row or self._add(new_part(recording, speaker_id))
 
-    def stem(self, recording: ProcessedFile, output: Output) -> ProcessedFile:
-        """Return the row of an output, true to its file."""
+    def stem(
+        self,
+        recording: ProcessedFile,
+        output: Output,
+        require: Callable[[], None] = lambda: None,
+    ) -> ProcessedFile:
+        """Return the row of an output, true to its file; ``require`` is called before it writes."""
         key = PartKey(recording.id, output.path, output.speaker_id, output.unknown)
         row = self._find(key, recording.original_path)
+        require()
         if row is None:
             return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
@@ -105,24 +112,23 @@ class Files:
     def move(
         self, run_id: str, history_id: int, before: ProcessedFile, after: ProcessedFile
     ) -> None:
-        """Hang a history row on another file; a part that nothing hangs on any more goes.
-
-        Raises:
-            NotFoundError: Somebody deleted the history row.
-        """
-        if not self._connection.execute(_MOVE, (after.id, history_id, run_id)).rowcount:
-            raise NotFoundError("run", history_id)
+        """Hang a history row on another file; a part that nothing hangs on any more goes."""
+        self._connection.execute(_MOVE, (after.id, history_id, run_id))
         if before.recording_id is not None and before.id != after.id:
             self._store.lock_sources([str(before.original_path)])
             self._connection.execute(_DROP, (before.id,))
 
-    def other_run(self, path: str, run_id: str, model: str) -> str | None:
-        """Name another run, successful or going on, that has an output at a path.
+    def ask_other_run(self, path: str, run_id: str) -> Any:
+        """Return a cursor for ``other_run``."""
+        values = (ProcessedFile.processed_path.db_value(path), run_id)
+        return self._connection.execute(_OTHER_RUN, values)
+
+    def other_run(self, asked: Any, model: str) -> str | None:
+        """Name another run, successful or going on, that has an output at the path.
 
         None where there is none, or where that was said of the two models before.
         """
-        values = (ProcessedFile.processed_path.db_value(path), run_id)
-        found = self._connection.execute(_OTHER_RUN, values).fetchone()
+        found = asked.fetchone()
         if found is None:
             return None
         other, operation, model_type, version, success, recorder = found
@@ -144,15 +150,17 @@ class Files:
         return row
 
     def _select(self, key: PartKey) -> ProcessedFile | None:
-        rows = mapper(ProcessedFile)
         stored = ProcessedFile.processed_path.db_value(key.path)
-        place = _VOICES if key.path is None else _STEMS
-        values = (key.recording_id, key.speaker_id if key.path is None else stored)
-        found = self._connection.execute(f"{rows.select_sql} {place}", values).fetchall()
-        return next((row for row in rows.build(found) if PartKey.of(row) == key), None)
+        rows, values = mapper(ProcessedFile), (key.recording_id, stored or key.speaker_id)
+        if key.path is None:  # looked for twice: no id is taken for nothing
+            sql = f"{rows.select_sql} {_VOICES}"
+            found = list(rows.build(self._connection.execute(sql, values).fetchall()))
+        else:
+            found, self._spare = rows.find(self._connection, _STEMS, values)
+        return next((row for row in found if PartKey.of(row) == key), None)
 
     def _add(self, row: ProcessedFile) -> ProcessedFile:
-        mapper(ProcessedFile).insert(self._connection, row)
+        mapper(ProcessedFile).insert(self._connection, row, self._spare)
         return row
 
 

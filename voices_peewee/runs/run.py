@@ -14,16 +14,16 @@ from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AmbiguousNameError, NotFoundError, ServerAwayError
+from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs import claims
-from voices_peewee.runs.environment import environment_id
+from voices_peewee.runs.environment import environment_id, remember
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
-from voices_peewee.runs.spool import Record, SpoolWarning, keep
+from voices_peewee.runs.spool import Record, SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -37,6 +37,7 @@ T = TypeVar("T")
 # By the run's id: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ?"""
+_MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
@@ -107,7 +108,9 @@ class Run:
         if store.database.in_transaction():
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
-        self._write(lambda connection: self._begin(connection, found, whose))
+        file, begun = self._write(lambda connection: self._begin(connection, found, whose))
+        self._rows = [_Row(file, begun().id)]
+        remember(store, self._history["environment"])
         self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
@@ -199,11 +202,14 @@ class Run:
             whose, unknown = self._speaker_of(speaker)
             output = Output(place, whose, told, facts, unknown)
             try:
-                file, other = self._write(lambda connection: self._tell(connection, output))
-            except ServerAwayError as away:
+                file, asked = self._write(lambda connection: self._tell(connection, output))
+                other = asked()
+            except DatabaseError as refused:
+                if self._store.server is None:
+                    raise
                 self._late.append(output)
                 file, other = new_stem(self._recording, output), None
-                warnings.warn(f"{away}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
+                warnings.warn(f"{refused}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
         told.warn(stacklevel=2)
         if unknown:
             message = f"no speaker {unknown!r}: the output {place!r} is kept with the name alone"
@@ -222,30 +228,45 @@ class Run:
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output
             return None, str(speaker)
 
-    def _tell(self, connection: Any, output: Output) -> tuple[ProcessedFile, str | None]:
-        """Write an output and its metrics; return its row, and who else claims it."""
-        self._require_recording(connection)
-        files = Files(self._store, connection)
-        file = files.stem(self._recording, output)
-        place = self._place(output.path)
+    def _tell(
+        self, connection: Any, output: Output
+    ) -> tuple[ProcessedFile, Callable[[], str | None]]:
+        """Write an output and its metrics; return its row, and what tells who else claims it."""
+        files, place = Files(self._store, connection), self._place(output.path)
+        file = files.stem(self._recording, output, self._ask_mine(connection, place))
         if place == len(self._rows):
-            row = _Row(file, self._insert_history(connection, file), output)
+            history = self._history_of(file)
+            row = _Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
+            self._measure(connection, row, Metrics(), is_first=True)
         else:
-            row = self._rows[place]
-            files.move(self.run_id, row.history_id, row.file, file)
-            row = replace(row, file=file, output=_with_earlier(row.output, output))
-        self._measure(connection, row, Metrics())
+            before = self._rows[place]
+            files.move(self.run_id, before.history_id, before.file, file)
+            row = replace(before, file=file, output=_with_earlier(before.output, output))
+            self._measure(connection, row, Metrics(), is_first=before.output is None)
         self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
-        return file, files.other_run(output.path, self.run_id, self._model)
+        asked = files.ask_other_run(output.path, self.run_id)
+        return file, lambda: files.other_run(asked, self._model)
 
-    def _require_recording(self, connection: Any) -> None:
-        """Refuse to hang a further output on whoever has a deleted recording's id now."""
-        one = self._recording
-        if self._rows[0].output is None or one.original_path is None:
-            return  # its history row says so as well, or nothing does
-        path = ProcessedFile.original_path.db_value(one.original_path)
-        if connection.execute(_THERE, (one.id, path)).fetchone() is None:
-            raise NotFoundError("file", one.original_path)
+    def _ask_mine(self, connection: Any, place: int) -> Callable[[], None]:
+        """Ask whether what an output hangs on is there; return what refuses it if not.
+
+        Somebody may have deleted the history row, or the recording, whose id is another's now.
+        """
+        one, gone = self._recording, NotFoundError("run", self.id)
+        if place < len(self._rows):
+            asked = connection.execute(_MINE, (self._rows[place].history_id, self.run_id))
+        elif one.original_path is None:
+            return lambda: None
+        else:
+            path = ProcessedFile.original_path.db_value(one.original_path)
+            asked = connection.execute(_THERE, (one.id, path))
+            gone = NotFoundError("file", one.original_path)
+
+        def require() -> None:
+            if asked.fetchone() is None:
+                raise gone
+
+        return require
 
     def _place(self, path: str) -> int:
         """Return where an output belongs: to its row, to the free one of the start, or behind."""
@@ -261,7 +282,7 @@ class Run:
 
         def attempt() -> T:
             self._rows = before
-            with self._store.writing():
+            with self._store.writing_together():
                 if next(attempts):
                     self._forget_unknown()
                 return action(self._store.connection())
@@ -278,6 +299,8 @@ class Run:
         """Take back what a server may have committed as it went away: it is written again."""
         known = {row.history_id: row.file.id for row in self._rows}
         history, file = ProcessingHistory, ProcessedFile
+        measured, fresh = ModelPerformance, [row.history_id for row in self._rows if not row.output]
+        measured.delete().where(measured.processing_history.in_(fresh)).execute()
         mine = self._store.connection().execute(_ROWS, (self.run_id,)).fetchall()
         for key, file_id in mine:
             if known.get(key) == file_id:
@@ -296,7 +319,10 @@ class Run:
         if os.getpid() != self._pid:
             raise RuntimeError(f"run {self.id} belongs to the process that began it")
 
-    def _begin(self, connection: Any, found: Source, whose: int | None) -> None:
+    def _begin(
+        self, connection: Any, found: Source, whose: int | None
+    ) -> tuple[ProcessedFile, Callable[[], ProcessingHistory]]:
+        """Write the begin of the run; return what it hangs on, and what tells its history row."""
         self._recording = settle(self._store, found)
         self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
         self.start_time = utc_now()
@@ -306,17 +332,16 @@ class Run:
             "start_time": self.start_time,
             "source_hash": self._recording.content_hash,
             "process": process_facts(),
-            "environment": environment_id(connection),
+            "environment": environment_id(self._store, connection),
         }
         file = Files(self._store, connection).starting(self._recording, self._speaker_id)
-        self._rows = [_Row(file, self._insert_history(connection, file))]
+        rows, history = mapper(ProcessingHistory), self._history_of(file)
+        return file, functools.partial(rows.inserted, history, rows.send(connection, history))
 
-    def _insert_history(self, connection: Any, file: ProcessedFile) -> int:
+    def _history_of(self, file: ProcessedFile) -> ProcessingHistory:
         # Peewee's defaults would make a run id and a time for nothing.
         values = {**self._history, "processed_file": file.id, "success": False}
-        history = ProcessingHistory(**values, __no_default__=True)
-        mapper(ProcessingHistory).insert(connection, history)
-        return history.id
+        return ProcessingHistory(**values, __no_default__=True)
 
     def finish(self, error: BaseException | None) -> None:
         """Write the end of the run; its tracker calls this."""
@@ -330,27 +355,30 @@ class Run:
             now = max(utc_now(), self.start_time)
             ending = _Ending(now, cost, failure(error))
             try:
-                self._write(lambda connection: self._end(connection, ending))
-            except ServerAwayError as away:
-                path = keep(f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}", self._all(ending))
-                message = f"{away}; the run is kept in {str(path)!r}: 'voices import' adds it"
-                warnings.warn(message, SpoolWarning, stacklevel=4)
+                ended = self._write(lambda connection: self._end(connection, ending))
+                if not ended.rowcount:
+                    raise NotFoundError("run", self.id)  # somebody deleted it
+            except DatabaseError as refused:
+                if self._store.server is None:
+                    raise
+                name = f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}"
+                told = kept(name, self._all(ending))
+                warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
             else:
                 claims.forget(self._store, self._claim)
 
-    def _end(self, connection: Any, ending: _Ending) -> None:
+    def _end(self, connection: Any, ending: _Ending) -> Any:
+        """Write the end of the run; return a cursor that counts its rows."""
         for output in self._late:
             self._tell(connection, output)
         end = ProcessingHistory.end_time.db_value(ending.time)
-        connection.execute(_END, (end, ending.message is None, ending.message, self.run_id))
-        kept = {key for key, _ in connection.execute(_ROWS, (self.run_id,)).fetchall()}
-        if not kept:
-            raise NotFoundError("run", self.id)  # somebody deleted it
+        values = (end, ending.message is None, ending.message, self.run_id)
+        ended = connection.execute(_END, values)
         if self._claim is not None:
             self._claim.end(connection)
         for row in self._rows:
-            if row.history_id in kept:
-                self._measure(connection, row, ending.cost)
+            self._measure(connection, row, ending.cost, is_first=row.output is None)
+        return ended
 
     def _all(self, ending: _Ending) -> Iterator[Record]:
         """Yield the rows of the run as they should be, files first, the recording before all."""
@@ -381,9 +409,15 @@ class Run:
                 rows.append(_Row(file, 1 + max(row.history_id for row in rows), output))
         return rows
 
-    def _measure(self, connection: Any, row: _Row, cost: Metrics) -> None:
+    def _measure(self, connection: Any, row: _Row, cost: Metrics, *, is_first: bool) -> None:
+        """Write what was measured; nothing where somebody deleted the history row."""
         rows = mapper(ModelPerformance)
-        connection.execute(_upsert(rows), rows.bind(self._measures(row, cost)))
+        insert, update, places = _measuring(rows)
+        values = rows.bind(self._measures(row, cost))
+        if is_first:
+            connection.execute(insert, [*values, row.history_id, self.run_id])
+        else:
+            connection.execute(update, [*map(values.__getitem__, places), row.history_id])
 
     def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
         own = row.output.metrics if row.output else Metrics()
@@ -404,7 +438,15 @@ def _with_earlier(earlier: Output | None, later: Output) -> Output:
 
 
 @functools.cache
-def _upsert(rows: Mapper[ModelPerformance]) -> str:
-    kept = ("id", "processing_history", "created_at")
-    changed = ", ".join(f"{name} = excluded.{name}" for name in rows.names if name not in kept)
-    return f"{rows.insert_sql} ON CONFLICT (processing_history_id) DO UPDATE SET {changed}"
+def _measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
+    """Return how to insert and how to update, and where the values of an update are."""
+    kept = ("processing_history", "created_at")
+    names = rows.names[1:]
+    places = [at for at, name in enumerate(names) if name not in kept]
+    columns = rows.insert_sql.partition(" VALUES ")[0]
+    changed = ", ".join(f"{names[at]} = ?" for at in places)
+    return (
+        f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({_MINE})",
+        f"UPDATE model_performance SET {changed} WHERE processing_history_id = ?",  # noqa: S608
+        places,
+    )

@@ -1,13 +1,14 @@
-"""A run whose server is away at its end: kept in a file that ``voices import`` takes."""
+"""A run whose end a server did not take: kept in a file that ``voices import`` takes."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from voices_peewee.database import files
 from voices_peewee.errors import DatabaseError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField, dump_json
 from voices_peewee.schema.models import BaseModel
@@ -16,42 +17,46 @@ Record = tuple[type[BaseModel], Mapping[str, Any]]
 
 
 class SpoolWarning(UserWarning):
-    """The server is away; what it should have recorded is kept elsewhere."""
+    """The server did not take what it was told; that is kept elsewhere."""
 
 
-def folder() -> Path:
-    """Return where runs are kept: ``~/.voices/spool``."""
-    return Path("~/.voices/spool").expanduser()
+def kept(name: str, records: Iterable[Record]) -> str:
+    """Keep records, parents first, and say where; where no file can be, the sentence has them."""
+    text = "".join(_lines(records))
+    try:
+        return f"the run is kept in {str(_write(name, text))!r}: 'voices import' adds it"
+    except DatabaseError as error:
+        return f"{error}; 'voices import -' adds the run from these lines:\n{text}"
 
 
-def keep(name: str, records: Iterable[Record]) -> Path:
-    """Write records, parents first, as JSON lines in a new file; return its path.
-
-    The file is readable for its owner only, and on the disk when this returns.
+def _write(name: str, text: str) -> Path:
+    """Write a new file; it is its owner's only, and whole on the disk when it has its name.
 
     Raises:
         DatabaseError: The file cannot be written.
     """
-    path = folder() / f"{name}.jsonl"
+    path = files.spool() / f"{name}.jsonl"
+    part = path.with_suffix(".part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            _write(file, records)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        part.rename(path)
     except OSError as error:
         raise DatabaseError(path, (error.strerror or str(error)).lower()) from error
     return path
 
 
-def _write(file: Any, records: Iterable[Record]) -> None:
+def _lines(records: Iterable[Record]) -> Iterator[str]:
     counts: dict[str, int] = {}
     for model, data in records:
         table = str(model._meta.table_name)
         counts[table] = counts.get(table, 0) + 1
-        file.write(json.dumps({"table": table, **_columns(model, data)}) + "\n")
-    file.write(json.dumps({"table": "end", "rows": counts}) + "\n")
+        yield json.dumps({"table": table, **_columns(model, data)}) + "\n"
+    yield json.dumps({"table": "end", "rows": counts}) + "\n"
 
 
 def _columns(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:

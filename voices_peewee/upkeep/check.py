@@ -16,6 +16,8 @@ from voices_peewee.database.files import (
     USE_SERVER,
     is_open_here,
     network_file_system,
+    spool,
+    spooled,
 )
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
@@ -74,7 +76,8 @@ def check(
     Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
     behind = list(_behind(store, directories))
-    looks = [] if behind else [_drift(store)]
+    looks = [_spooled()] if store.server is not None else []
+    looks += [] if behind else [_drift(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
@@ -175,6 +178,12 @@ def _drift(store: Store) -> Iterator[Finding]:
 
 def _is_own_index(difference: Drift) -> bool:
     return difference.expected is None and difference.what.startswith("index ")
+
+
+def _spooled() -> Iterator[Finding]:
+    if kept := spooled():
+        what = f"runs that a server did not take are kept in {str(spool())!r}: {len(kept)}"
+        yield Finding("note", what, f"add them with 'voices import {spool()}'")
 
 
 def _values(store: Store) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import peewee as pw
 
 from voices_peewee._version import __version__
-from voices_peewee.database.files import MEMORY, as_server, is_server, size_of
+from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, spooled
 from voices_peewee.database.server_url import HIDDEN, split_options
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
@@ -208,7 +208,8 @@ class UpkeepMethods(HasFile):
             ``database`` (its path), ``size`` (bytes, with what stands in the WAL), the versions
             of ``sqlite`` or ``postgresql`` and ``voices``, ``migrations``, ``rows`` by table,
             ``files`` by kind (recordings, stems, voices), ``last_run`` (when it began) and
-            ``unfinished`` (runs that have not ended).
+            ``unfinished`` (runs that have not ended); of a server also ``spooled``, the runs that
+            are kept on this machine because it did not take them.
         """
         store, start = self.store, ProcessingHistory.start_time
         applied = [state.name for state in self.migration_status()]
@@ -226,6 +227,7 @@ class UpkeepMethods(HasFile):
                 "files": _kinds_of_files(),
                 "last_run": last,
                 "unfinished": int(runs.where(ProcessingHistory.end_time.is_null()).scalar()),
+                **({} if store.server is None else {"spooled": len(spooled())}),
             }
 
 
