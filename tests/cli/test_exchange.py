@@ -81,7 +81,7 @@ def test_to_a_file(studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     args = ["--db", studio, "export", "files", "--format", "csv", "-o", "out.txt"]
     written = (0, f"{tmp_path / 'out.txt'}\n", "exported 1 row of processed_files\n")
     assert run(*args) == written
-    message = "it is there already; choose another name or overwrite it"
+    message = "it is there already; choose another name or overwrite it (--overwrite)"
     taken = str(tmp_path / "out.txt")
     assert run(*args) == (1, "", f"Error: export {taken!r}: {message}\n")
     assert run(*args, "--overwrite") == written
@@ -280,7 +280,7 @@ def test_what_cannot_be_written_stays(studio: Path, tmp_path: Path, command: str
     target.touch()
     before = run("--db", studio, "export").out
     done = run("--db", studio, *command.split(), "--yes", "--export-to", target)
-    message = "it is there already; choose another name or overwrite it"
+    message = "it is there already; choose another name or overwrite it (--overwrite)"
     assert done == (1, "", f"Error: export {str(target)!r}: {message}\n")
     assert run("--db", studio, "export").out == before
 

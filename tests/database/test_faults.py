@@ -17,7 +17,7 @@ import pytest
 from support.cli_tools import run
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
-from voices_peewee.database.files import is_open_here
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.records.audio_files import content_hash
 
 pytestmark = pytest.mark.sqlite(

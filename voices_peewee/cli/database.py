@@ -173,7 +173,7 @@ def check(
 
     if path_map and not files:
         raise click.UsageError("--path-map needs --files")
-    with progress_bar("Checking") as progress:
+    with progress_bar("Checking", hidden=not files) as progress:
         found = manager.check(files=files, path_map=roots(path_map), on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)

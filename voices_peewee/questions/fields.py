@@ -83,7 +83,9 @@ def _kind(column: Column) -> str:
 def _tags() -> Field:
     """Return the speaker's tags, of which each makes a group of its own."""
     listed = nodes("CASE WHEN", Speaker.tags, "= '[]' OR", Speaker.id, "IS NULL")
-    sqlite = nodes("json_each(", listed, "THEN '[null]' ELSE", Speaker.tags, "END) AS tagged")
+    # What another program wrote and is no JSON would end the whole query.
+    readable = ("WHEN json_valid(", Speaker.tags, ") THEN", Speaker.tags, "ELSE '[null]'")
+    sqlite = nodes("json_each(", listed, "THEN '[null]'", *readable, "END) AS tagged")
     server = nodes("jsonb_array_elements_text(", listed, "THEN '[null]' ELSE", Speaker.tags)
     source = ByEngine(sqlite, nodes(server, "END) AS tagged(value)"))
     return Field("tag", "text", pw.SQL("tagged.value"), of_recording=True, source=source)

@@ -290,13 +290,14 @@ def ranked_groups(
     fields = find_fields(by)
     with store.snapshot(), no_full_collection:
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        groups = read_groups(store, found, fields, runs)
+        source = Source(store, fields, with_speakers=runs.speaker is not None)
+        groups = read_groups(source, found, fields, runs)
         empty = [group.key for group in groups if not group.values]
         if common:
-            shared = read_groups(store, found, fields, runs, only=remarks.in_common(groups))
+            shared = read_groups(source, found, fields, runs, only=remarks.in_common(groups))
             by_key = {group.key: group for group in shared}
             groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
-        source, chosen = Source(store), conditions(store, runs)
+        chosen = conditions(store, runs)
         of_runs = [
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen, fields),

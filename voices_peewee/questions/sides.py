@@ -51,7 +51,7 @@ class Sided:
     stems: dict[int, list[Stem]] = field(default_factory=dict)
     others: dict[int, str] = field(default_factory=dict)
     paths: dict[int, Any] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
+    parameters: set[Any] = field(default_factory=set)
     unread: int = 0
 
     @property
@@ -120,6 +120,7 @@ def read_side(
     sided = Sided()
     if rows:
         sided.take(rows, metric, by_speaker=by_speaker)
+    sided.parameters = source.settings(sided.parameters)
     return sided
 
 
