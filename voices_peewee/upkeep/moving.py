@@ -105,7 +105,7 @@ def _write(store: Store, moves: list[_Move], paths: PathMap) -> None:
 
 def _metadata(stored: object, paths: PathMap) -> str:
     """Return a recording's metadata with its references where they are; nothing for no change."""
-    metadata: Any = _FILE.metadata.python_value(stored)  # type: ignore[no-untyped-call]
+    metadata: Any = _FILE.metadata.python_value(stored)
     before = metadata.get("references") if isinstance(metadata, dict) else None
     if not isinstance(before, dict):
         return ""
