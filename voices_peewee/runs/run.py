@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from voices_peewee.database.query import Mapper, mapper
+from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
@@ -24,6 +24,7 @@ from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
 from voices_peewee.runs.spool import Record, SpoolWarning, kept
+from voices_peewee.runs.written import MINE, Row, forget_unknown, write_measures
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -37,8 +38,6 @@ T = TypeVar("T")
 # By the run's id: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ?"""
-_MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
-_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
@@ -57,15 +56,6 @@ class SpeakerWarning(UserWarning):
 
 class TransactionWarning(UserWarning):
     """A run begins inside a transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A history row of a run, with the file that it hangs on; the output, where that is one's."""
-
-    file: ProcessedFile
-    history_id: int
-    output: Output | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +92,14 @@ class Run:
         self._model = name_of(*map(settings.__getitem__, names))
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged, self._warned = Metrics(), set[str]()
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._late: list[Output] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
         if store.database.in_transaction():
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         file, begun = self._write(lambda connection: self._begin(connection, found, whose))
-        self._rows = [_Row(file, begun().id)]
+        self._rows = [Row(file, begun().id)]
         remember(store, self._history["environment"])
         self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
@@ -236,7 +226,7 @@ class Run:
         file = files.stem(self._recording, output, self._ask_mine(connection, place))
         if place == len(self._rows):
             history = self._history_of(file)
-            row = _Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
+            row = Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
             self._measure(connection, row, Metrics(), is_first=True)
         else:
             before = self._rows[place]
@@ -254,7 +244,7 @@ class Run:
         """
         one, gone = self._recording, NotFoundError("run", self.id)
         if place < len(self._rows):
-            asked = connection.execute(_MINE, (self._rows[place].history_id, self.run_id))
+            asked = connection.execute(MINE, (self._rows[place].history_id, self.run_id))
         elif one.original_path is None:
             return lambda: None
         else:
@@ -284,7 +274,7 @@ class Run:
             self._rows = before
             with self._store.writing_together():
                 if next(attempts):
-                    self._forget_unknown()
+                    forget_unknown(self._store.connection(), self.run_id, self._rows)
                 return action(self._store.connection())
 
         try:
@@ -294,24 +284,6 @@ class Run:
             if is_outermost and not isinstance(error, Exception):
                 self._store.abandon()  # an interrupt may strike between a block and its end
             raise
-
-    def _forget_unknown(self) -> None:
-        """Take back what a server may have committed as it went away: it is written again."""
-        known = {row.history_id: row.file.id for row in self._rows}
-        history, file = ProcessingHistory, ProcessedFile
-        measured, fresh = ModelPerformance, [row.history_id for row in self._rows if not row.output]
-        measured.delete().where(measured.processing_history.in_(fresh)).execute()
-        mine = self._store.connection().execute(_ROWS, (self.run_id,)).fetchall()
-        for key, file_id in mine:
-            if known.get(key) == file_id:
-                continue
-            if key in known:
-                history.update(processed_file=known[key]).where(history.id == key).execute()
-            else:
-                history.delete().where(history.id == key).execute()
-            others = history.select(history.processed_file)
-            is_output = (file.id == file_id) & file.processed_path.is_null(False)
-            file.delete().where(is_output, file.id.not_in(others)).execute()
 
     def _require_open(self) -> None:
         if self._is_over:
@@ -397,7 +369,7 @@ class Run:
         for row in rows:
             yield ModelPerformance, {"id": row.history_id, **self._measures(row, ending.cost)}
 
-    def _with_late(self) -> list[_Row]:
+    def _with_late(self) -> list[Row]:
         """Return the rows with those that outputs would have had that were never written."""
         rows = list(self._rows)
         for output in self._late:
@@ -406,20 +378,13 @@ class Run:
             if rows[0].output is None:
                 rows[0] = replace(rows[0], file=file, output=output)
             else:
-                rows.append(_Row(file, 1 + max(row.history_id for row in rows), output))
+                rows.append(Row(file, 1 + max(row.history_id for row in rows), output))
         return rows
 
-    def _measure(self, connection: Any, row: _Row, cost: Metrics, *, is_first: bool) -> None:
-        """Write what was measured; nothing where somebody deleted the history row."""
-        rows = mapper(ModelPerformance)
-        insert, update, places = _measuring(rows)
-        values = rows.bind(self._measures(row, cost))
-        if is_first:
-            connection.execute(insert, [*values, row.history_id, self.run_id])
-        else:
-            connection.execute(update, [*map(values.__getitem__, places), row.history_id])
+    def _measure(self, connection: Any, row: Row, cost: Metrics, *, is_first: bool) -> None:
+        write_measures(connection, self.run_id, self._measures(row, cost), is_first=is_first)
 
-    def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
+    def _measures(self, row: Row, cost: Metrics) -> dict[str, Any]:
         own = row.output.metrics if row.output else Metrics()
         duration = self._recording.duration
         return performance(
@@ -435,18 +400,3 @@ def _with_earlier(earlier: Output | None, later: Output) -> Output:
     metrics.update(earlier.metrics)
     metrics.update(later.metrics)
     return replace(later, metrics=metrics)
-
-
-@functools.cache
-def _measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
-    """Return how to insert and how to update, and where the values of an update are."""
-    kept = ("processing_history", "created_at")
-    names = rows.names[1:]
-    places = [at for at, name in enumerate(names) if name not in kept]
-    columns = rows.insert_sql.partition(" VALUES ")[0]
-    changed = ", ".join(f"{names[at]} = ?" for at in places)
-    return (
-        f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({_MINE})",
-        f"UPDATE model_performance SET {changed} WHERE processing_history_id = ?",  # noqa: S608
-        places,
-    )
