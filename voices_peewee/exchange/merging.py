@@ -12,7 +12,7 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.database.mapper import binder, mapper, stored
-from voices_peewee.database.store import Store
+from voices_peewee.database.store import FEW, Store
 from voices_peewee.errors import InputError, InvalidValueError
 from voices_peewee.exchange.matching import EMPTY, LOOKUP, Matcher, conflict, differences
 from voices_peewee.exchange.reading import Input, clause, open_inputs
@@ -112,6 +112,7 @@ def _writing(store: Store) -> Iterator[None]:
     """
     if store.server is not None:
         with store.writing():
+            store.engine.lock("imports")  # two of the same would both find it new
             yield
         return
     connection = store.connection()
@@ -232,6 +233,8 @@ class _Scope:
         if place.matcher is None:
             self._add(place, batch)
             return
+        if (paths := _paths(place.name, batch)) and len(paths) <= FEW:
+            self._work.store.lock_sources(paths)  # a run may record the same at this moment
         fresh: list[Typed] = []
         for typed, row, is_one in place.matcher.match(batch):
             if row is None:
@@ -401,6 +404,13 @@ class _Table:
 
 
 _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id'), 'UPDATE')"
+
+
+def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
+    """Return the paths of recordings; none of other rows."""
+    if table != ProcessedFile._meta.table_name or batch[0].data.get("recording") is not None:
+        return []
+    return [str(path) for one in batch if (path := one.data.get("original_path")) is not None]
 
 
 def _news(
