@@ -27,7 +27,6 @@ Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
-
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
