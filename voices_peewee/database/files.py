@@ -50,6 +50,8 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
         scheme = name.partition(":")[0]
         known = ", ".join(f"{one}://" for one in SCHEMES)
         raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
+    if re.match(r"\s*(host|dbname|service)\s*=", name):
+        raise DatabaseError(f"{name.partition('=')[0].strip()}=…", _AS_URL)
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
@@ -61,6 +63,9 @@ def size_of(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0
+
+
+_AS_URL: Final = "write a server as a URL: postgresql://USER@HOST:PORT/NAME"
 
 
 def spool() -> Path:

@@ -27,7 +27,6 @@ Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
-
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
@@ -83,10 +82,7 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor that one text that is not UTF-8 does not end: its bytes are kept (PEP 383).
-
-    Decoding in Python takes longer: a connection does it from the first such text on only.
-    """
+    """A cursor that text that is not UTF-8 does not end: its bytes are kept (PEP 383)."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -183,6 +179,8 @@ class SqliteEngine:
 
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
+
+    adds_alone = True
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""

@@ -17,16 +17,16 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs import claims
-from voices_peewee.runs.environment import environment_id, remember
+from voices_peewee.runs.environment import ask_environment, wanted_surroundings
 from voices_peewee.runs.meter import Meter, Timing
-from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
+from voices_peewee.runs.metrics import Metrics, MetricWarning, measuring, performance
 from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
 from voices_peewee.runs.spool import Record, SpoolWarning, kept
-from voices_peewee.runs.written import MINE, Row, forget_unknown, write_measures
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
+    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 # By the run's id: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ?"""
-_THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
+_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
@@ -56,6 +56,15 @@ class SpeakerWarning(UserWarning):
 
 class TransactionWarning(UserWarning):
     """A run begins inside a transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A history row of a run, with the file that it hangs on; the output, where that is one's."""
+
+    file: ProcessedFile
+    history_id: int
+    output: Output | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +101,14 @@ class Run:
         self._model = name_of(*map(settings.__getitem__, names))
         self._lock = threading.RLock()  # a signal handler may log while an output is written
         self._logged, self._warned = Metrics(), set[str]()
-        self._rows: list[Row] = []
+        self._rows: list[_Row] = []
         self._late: list[Output] = []  # outputs that a server was not there for
         self._pid, self._is_over = os.getpid(), False
         if store.database.in_transaction():
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         file, begun = self._write(lambda connection: self._begin(connection, found, whose))
-        self._rows = [Row(file, begun().id)]
-        remember(store, self._history["environment"])
+        self._rows = [_Row(file, begun().id)]
         self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
@@ -223,40 +231,23 @@ class Run:
     ) -> tuple[ProcessedFile, Callable[[], str | None]]:
         """Write an output and its metrics; return its row, and what tells who else claims it."""
         files, place = Files(self._store, connection), self._place(output.path)
-        file = files.stem(self._recording, output, self._ask_mine(connection, place))
+        if place < len(self._rows):
+            require = files.ask_run(self._rows[place].history_id, self.run_id)
+        else:
+            require = files.ask_recording(self._recording)
+        file = files.stem(self._recording, output, require)
         if place == len(self._rows):
             history = self._history_of(file)
-            row = Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
+            row = _Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
             self._measure(connection, row, Metrics(), is_first=True)
         else:
             before = self._rows[place]
             files.move(self.run_id, before.history_id, before.file, file)
-            row = replace(before, file=file, output=_with_earlier(before.output, output))
+            row = replace(before, file=file, output=output.after(before.output))
             self._measure(connection, row, Metrics(), is_first=before.output is None)
         self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
         asked = files.ask_other_run(output.path, self.run_id)
         return file, lambda: files.other_run(asked, self._model)
-
-    def _ask_mine(self, connection: Any, place: int) -> Callable[[], None]:
-        """Ask whether what an output hangs on is there; return what refuses it if not.
-
-        Somebody may have deleted the history row, or the recording, whose id is another's now.
-        """
-        one, gone = self._recording, NotFoundError("run", self.id)
-        if place < len(self._rows):
-            asked = connection.execute(MINE, (self._rows[place].history_id, self.run_id))
-        elif one.original_path is None:
-            return lambda: None
-        else:
-            path = ProcessedFile.original_path.db_value(one.original_path)
-            asked = connection.execute(_THERE, (one.id, path))
-            gone = NotFoundError("file", one.original_path)
-
-        def require() -> None:
-            if asked.fetchone() is None:
-                raise gone
-
-        return require
 
     def _place(self, path: str) -> int:
         """Return where an output belongs: to its row, to the free one of the start, or behind."""
@@ -274,7 +265,7 @@ class Run:
             self._rows = before
             with self._store.writing_together():
                 if next(attempts):
-                    forget_unknown(self._store.connection(), self.run_id, self._rows)
+                    self._forget_unknown()
                 return action(self._store.connection())
 
         try:
@@ -284,6 +275,24 @@ class Run:
             if is_outermost and not isinstance(error, Exception):
                 self._store.abandon()  # an interrupt may strike between a block and its end
             raise
+
+    def _forget_unknown(self) -> None:
+        """Take back what a server may have committed as it went away: it is written again."""
+        known = {row.history_id: row.file.id for row in self._rows}
+        history, file = ProcessingHistory, ProcessedFile
+        measured, fresh = ModelPerformance, [row.history_id for row in self._rows if not row.output]
+        measured.delete().where(measured.processing_history.in_(fresh)).execute()
+        mine = self._store.connection().execute(_ROWS, (self.run_id,)).fetchall()
+        for key, file_id in mine:
+            if known.get(key) == file_id:
+                continue
+            if key in known:
+                history.update(processed_file=known[key]).where(history.id == key).execute()
+            else:
+                history.delete().where(history.id == key).execute()
+            others = history.select(history.processed_file)
+            is_output = (file.id == file_id) & file.processed_path.is_null(False)
+            file.delete().where(is_output, file.id.not_in(others)).execute()
 
     def _require_open(self) -> None:
         if self._is_over:
@@ -295,6 +304,8 @@ class Run:
         self, connection: Any, found: Source, whose: int | None
     ) -> tuple[ProcessedFile, Callable[[], ProcessingHistory]]:
         """Write the begin of the run; return what it hangs on, and what tells its history row."""
+        self._surroundings = wanted_surroundings()
+        environment = ask_environment(connection, self._surroundings)
         self._recording = settle(self._store, found)
         self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
         self.start_time = utc_now()
@@ -304,7 +315,7 @@ class Run:
             "start_time": self.start_time,
             "source_hash": self._recording.content_hash,
             "process": process_facts(),
-            "environment": environment_id(self._store, connection),
+            "environment": environment(),
         }
         file = Files(self._store, connection).starting(self._recording, self._speaker_id)
         rows, history = mapper(ProcessingHistory), self._history_of(file)
@@ -354,6 +365,13 @@ class Run:
 
     def _all(self, ending: _Ending) -> Iterator[Record]:
         """Yield the rows of the run as they should be, files first, the recording before all."""
+        if self._surroundings is not None:
+            facts, digest = self._surroundings
+            key = self._history["environment"]
+            yield (
+                Environment,
+                {"id": key, "facts": facts, "digest": digest, "created_at": self.start_time},
+            )
         rows = self._with_late()
         files = {row.file.id: row.file for row in rows if row.file.id != self._recording.id}
         for file in (self._recording, *files.values()):
@@ -369,7 +387,7 @@ class Run:
         for row in rows:
             yield ModelPerformance, {"id": row.history_id, **self._measures(row, ending.cost)}
 
-    def _with_late(self) -> list[Row]:
+    def _with_late(self) -> list[_Row]:
         """Return the rows with those that outputs would have had that were never written."""
         rows = list(self._rows)
         for output in self._late:
@@ -378,25 +396,22 @@ class Run:
             if rows[0].output is None:
                 rows[0] = replace(rows[0], file=file, output=output)
             else:
-                rows.append(Row(file, 1 + max(row.history_id for row in rows), output))
+                rows.append(_Row(file, 1 + max(row.history_id for row in rows), output))
         return rows
 
-    def _measure(self, connection: Any, row: Row, cost: Metrics, *, is_first: bool) -> None:
-        write_measures(connection, self.run_id, self._measures(row, cost), is_first=is_first)
+    def _measure(self, connection: Any, row: _Row, cost: Metrics, *, is_first: bool) -> None:
+        """Write what was measured; nothing where somebody deleted the history row."""
+        rows = mapper(ModelPerformance)
+        insert, update, places = measuring(rows)
+        values = rows.bind(self._measures(row, cost))
+        if is_first:
+            connection.execute(insert, [*values, row.history_id, self.run_id])
+        else:
+            connection.execute(update, [*map(values.__getitem__, places), row.history_id])
 
-    def _measures(self, row: Row, cost: Metrics) -> dict[str, Any]:
+    def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
         own = row.output.metrics if row.output else Metrics()
         duration = self._recording.duration
         return performance(
             self._history, row.history_id, own, self._logged, cost, duration=duration
         )
-
-
-def _with_earlier(earlier: Output | None, later: Output) -> Output:
-    """Return an output that was told again, with the metrics that it had before."""
-    if earlier is None:
-        return later
-    metrics = Metrics()
-    metrics.update(earlier.metrics)
-    metrics.update(later.metrics)
-    return replace(later, metrics=metrics)

@@ -31,6 +31,7 @@ Kind = Literal[
 Progress = Callable[[int, int], None]
 
 _RESTORE: Final = "restore a backup with 'voices restore'"
+_NOT_COMPARED: Final = "the schema is not compared: nothing may be written to this server"
 _SHOWN: Final = 20  # findings about integrity; a broken page may cause thousands
 _PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
 
@@ -155,6 +156,9 @@ def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
 
 def _drift(store: Store) -> Iterator[Finding]:
     with store.reading():
+        if store.server is not None and store.server.is_read_only():
+            yield Finding("note", _NOT_COMPARED, "check the primary, as one who may write")
+            return
         differences = drift(store.database, MODELS, views=VIEWS)
     for difference in differences:
         if _is_own_index(difference):
