@@ -219,7 +219,7 @@ def compare(
         in_question = len(set().union(*(side.paths for side in read)))
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
-        clocks = tuple(remarks.of_clocks(source, found, chosen))
+        clocks = (*remarks.of_unread(source), *remarks.of_clocks(source, found, chosen))
         question = _Question(found, unit, confidence, names_of_speakers(store), in_question, clocks)
         labels = [side.label for side in sides]
         places = combinations(range(len(sides)), 2)
