@@ -468,6 +468,7 @@ def test_true_and_one_are_different_settings(db: DatabaseManager) -> None:
     assert db.leaderboard().notes == (f"{A} pools runs whose parameters differ: shifts",)
 
 
+@pytest.mark.sqlite("a server keeps types")
 def test_what_cannot_be_read_hides_nothing_else(db: DatabaseManager) -> None:
     """Texts for numbers, times of other types and broken JSON: the rest counts, a line says so."""
     for model in (A, B):
