@@ -197,10 +197,15 @@ class InvalidValueError(RecordError):
 class QueryError(VoicesError):
     """A question names an unknown field or a value that cannot be read.
 
-    ``known`` are the fields there are, where one was unknown.
+    ``known`` are the fields there are, where one was unknown; ``in_shell`` is the sentence
+    with its last part as the shell spells it.
     """
 
     known: tuple[str, ...] = ()
+
+    def __init__(self, sentence: str, *, cli: str = "") -> None:
+        super().__init__(sentence)
+        self.in_shell = f"{sentence.rpartition('; ')[0]}; {cli}" if cli else sentence
 
     @classmethod
     def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:

@@ -145,7 +145,7 @@ def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
         )
     code, seen = terminal("--db", path, "leaderboard", columns=columns)
     lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
-    said = ("si_snri (dB) by", "measured on", "groups that share")
+    said = ("si_snri (dB) by", "measured on", "groups that share", "no room for")
     table = [line for line in lines if not line.startswith(said)]
     assert code == 0
     assert max(map(len, table)) <= columns, seen
@@ -154,6 +154,32 @@ def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
     headings = {word for line in table for word in line.split()}
     assert {"n", "mean"} <= headings
     assert not {"SD", "median"} & headings
+    assert any(line.startswith("no room for ") and "SD" in line for line in lines)
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
+    """No line of a comparison is wider than the terminal, and no word of it is lost."""
+    asked = ("--db", results, "compare", "demucs:4.0", "svoice")
+    code, seen = terminal(*asked, columns=columns)
+    assert code == 0
+    assert max(map(len, seen.splitlines())) <= columns, seen
+    assert seen.split() == run(*asked).out.split()
+
+
+def test_a_metric_given_as_a_word_gets_a_hint(results: Path) -> None:
+    """A bare word is looked for in names; that of a metric is said to have an option."""
+    done = run("--db", results, "leaderboard", "RTF")
+    said = "'RTF' is looked for as a word; for the metric: --metric real_time_factor"
+    assert done.err.splitlines()[0] == said
+
+
+def test_sentences_are_spelled_as_the_shell_does(results: Path) -> None:
+    """What to do next is an option, where Python has an argument."""
+    done = run("--db", results, "leaderboard", "--metric", "odd")
+    said = "it is not known whether a high 'odd' is good; say "
+    said += "--higher-is-better or --lower-is-better"
+    assert done == (2, "", usage("voices leaderboard", "[OPTIONS] [QUERY]...", said))
 
 
 def test_compare(results: Path) -> None:

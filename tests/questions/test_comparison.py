@@ -507,10 +507,7 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         (
             (A, B),
             {"unit": "speaker"},
-            (
-                "no stem has a speaker; count recordings: unit='recording', in the shell "
-                "--unit recording"
-            ),
+            "no stem has a speaker; count recordings: unit='recording'",
         ),
         ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
         ((A,), {}, "a comparison is of two models or more"),
@@ -521,7 +518,7 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
             {},
             (
                 "svoice has runs of several operations (other, voice_separation); say which by "
-                "operation_type, in the shell by --operation"
+                "operation_type"
             ),
         ),
         ((" :1", B), {}, "a model is written type:version, for example demucs:4.0, not ' :1'"),

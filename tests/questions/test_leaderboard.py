@@ -73,8 +73,7 @@ def test_different_recordings_are_said_to_be(db: DatabaseManager) -> None:
     measure(db, B, [2.0, 3.0, 4.0])
     board = db.leaderboard()
     assert board.notes[0] == (
-        "measured on different recordings (3 to 4); all have 3 of them, to which --common "
-        "(common=True) keeps"
+        "measured on different recordings (3 to 4); all have 3 of them, to which 'common' keeps"
     )
     common = db.leaderboard(common=True)
     assert [(row.labels, row.n, row.mean) for row in common] == [((B,), 3, 3.0), ((A,), 3, 2.0)]
@@ -154,7 +153,7 @@ def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:
         db.leaderboard()
     assert str(raised.value) == (
         "a group has runs of several operations (enhancement, voice_separation); say which by "
-        "operation_type, in the shell by --operation"
+        "operation_type"
     )
     assert db.leaderboard(operation_type="enhancement")[0].mean == 2.0
     assert names(db.leaderboard(by=("operation_type", "model"))) == [
@@ -295,10 +294,7 @@ def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:
         ),
         (
             {"metric": "odd"},
-            (
-                "it is not known whether a high 'odd' is good; say higher_is_better=True or False, "
-                "in the shell --higher-is-better or --lower-is-better"
-            ),
+            "it is not known whether a high 'odd' is good; say higher_is_better=True or False",
         ),
     ],
     ids=lambda value: str(value)[:30],
@@ -362,10 +358,7 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
         "model       n  same  stems  failed  mean  ±95 %  median    SD",
         "svoice:1.2  3  a                    6.17   3.13    6.00  1.26",
         "demucs:4.0  2  a         3       1  3.00  12.71    3.00  1.41",
-        (
-            "measured on different recordings (2 to 3); all have 2 of them, to which --common "
-            "(common=True) keeps"
-        ),
+        ("measured on different recordings (2 to 3); all have 2 of them, to which 'common' keeps"),
         "groups that share a letter cannot be told apart (Holm, common recordings)",
     ]
     assert "svoice:1.2" in board._repr_html_()
@@ -439,7 +432,7 @@ def test_one_leaderboard_inside_a_transaction_sees_what_it_wrote(db: DatabaseMan
 
 
 def test_times_of_parts_and_of_blocks_are_not_mixed_in_silence(db: DatabaseManager) -> None:
-    """Where some runs time their parts (run.timing()) and others do not, a time's table says so."""
+    """Where some runs time their parts and others do not, a time's table says which models do."""
     for model in ("demucs", "svoice"):
         with db.track("/mix/1.wav", "separation", model_type=model) as run:
             if model == "demucs":
@@ -447,8 +440,8 @@ def test_times_of_parts_and_of_blocks_are_not_mixed_in_silence(db: DatabaseManag
                     pass
             run.log(si_snri=1.0)
     said = (
-        "processing_time of 1 of 2 runs is that of their timed parts (run.timing()), "
-        "of the others that of their whole blocks"
+        "processing_time of 1 of 2 runs is that of their timed parts, "
+        "of the others that of their whole blocks; timed parts: demucs (1 of 1)"
     )
     assert said in db.leaderboard("processing_time").notes
     found = db.compare("demucs", "svoice", metric="processing_time")
@@ -456,3 +449,66 @@ def test_times_of_parts_and_of_blocks_are_not_mixed_in_silence(db: DatabaseManag
     assert said in str(found)
     assert said not in db.leaderboard().notes
     assert said not in db.leaderboard("processing_time", model_type="demucs").notes
+
+
+@pytest.mark.parametrize("by", ["parameters.a.b", "parameters.a.b,parameters.a.b"])
+def test_a_key_with_dots_is_found_after_inner_objects(db: DatabaseManager, by: str) -> None:
+    """What dots lead to goes first, then a key that has them; 1 and 1.0 are one, true is not."""
+    measure(db, A, {"/1.wav": 1.0}, parameters={"a.b": 1})
+    measure(db, A, {"/2.wav": 2.0}, parameters={"a": {"b": 1.0}, "a.b": 7})
+    measure(db, A, {"/3.wav": 9.0}, parameters={"a": {"b": True}})
+    board = db.leaderboard(by=by)
+    assert [(row.key, row.n, row.mean) for row in board] == [((True,), 1, 9.0), ((1,), 2, 1.5)]
+
+
+def test_true_and_one_are_different_settings(db: DatabaseManager) -> None:
+    """A group that pools a switch with a number says so."""
+    measure(db, A, {"/1.wav": 1.0}, parameters={"shifts": 1})
+    measure(db, A, {"/2.wav": 2.0}, parameters={"shifts": True})
+    assert db.leaderboard().notes == (f"{A} pools runs whose parameters differ: shifts",)
+
+
+@pytest.mark.sqlite("a server keeps types")
+def test_what_cannot_be_read_hides_nothing_else(db: DatabaseManager) -> None:
+    """Texts for numbers, times of other types and broken JSON: the rest counts, a line says so."""
+    for model in (A, B):
+        measure(db, model, [1.0, 2.0, 4.0, 8.0])
+        measure(db, model, [1.0, 2.0, 4.0, 8.0], hours=1)
+    connection = db.store.connection()
+    connection.execute("PRAGMA ignore_check_constraints = 1")
+    for statement in (
+        "UPDATE model_performance SET si_snri = 'loud' WHERE id = 5",
+        "UPDATE model_performance SET real_time_factor = 'fast' WHERE id = 6",
+        "UPDATE processing_history SET start_time = 7, end_time = x'00' WHERE id = 2",
+        "UPDATE processing_history SET parameters = '[1,' WHERE id = 6",
+        "UPDATE processing_history SET operation_type = x'AA' WHERE id = 8",
+        "UPDATE model_performance SET additional_metrics = '{' WHERE id = 8",
+    ):
+        connection.execute(statement)
+    connection.execute("PRAGMA ignore_check_constraints = 0")
+    said = "values and runs left out, since they cannot be read: 2"
+    board, found = db.leaderboard(), db.compare(A, B)
+    assert [(row.labels, row.n, row.mean) for row in board] == [((B,), 4, 3.75), ((A,), 3, 14 / 3)][
+        ::-1
+    ]
+    assert (found.n, found.mean_difference) == (3, 0.0)
+    assert said in board.notes
+    assert said in found.notes
+    with pytest.raises(QueryError, match="unknown metric 'pesq'"):
+        db.leaderboard("pesq")
+
+
+def test_stems_of_many_recordings_are_averaged(db: DatabaseManager) -> None:
+    """A thousand recordings and more, of one stem or two, failed or run again, all count once."""
+    values = {f"/{place:04}.wav": [float(place), place + 1.0] for place in range(700)}
+    measure(db, A, values)
+    measure(db, A, {"/0003.wav": "failed", "/0005.wav": [100.0]}, hours=1)
+    measure(db, B, {path: both[0] for path, both in values.items()})
+    board = db.leaderboard()
+    means = [100.0 if place == 5 else place + 0.5 for place in range(700)]
+    assert [(row.labels, row.n, row.stems) for row in board] == [
+        ((A,), 700, 1399),
+        ((B,), 700, 700),
+    ]
+    assert board[0].mean == pytest.approx(sum(means) / 700, rel=1e-12)
+    assert board[0].coverage["done"] == 700

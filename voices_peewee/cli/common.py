@@ -90,7 +90,7 @@ class VoicesCommand(click.Command):
         try:
             return super().invoke(ctx)
         except QueryError as error:
-            raise click.UsageError(printable(error), ctx) from error
+            raise click.UsageError(printable(error.in_shell), ctx) from error
 
 
 def _late_db() -> click.Option:

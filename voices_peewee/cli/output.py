@@ -54,7 +54,9 @@ def write_rows(
 
 def write_text(text: str) -> None:
     """Write lines for people, without anything that could command a terminal."""
-    write(f"{printable(line)}\n" for line in text.split("\n"))
+    from voices_peewee.rendering.plain import wrapped
+
+    write(f"{part}\n" for line in text.split("\n") for part in wrapped(printable(line)))
 
 
 def write_json(value: object) -> None:

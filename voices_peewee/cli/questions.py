@@ -23,6 +23,7 @@ from voices_peewee.cli.output import (
 from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
+from voices_peewee.schema.vocabulary import find_metric
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -110,6 +111,9 @@ def leaderboard(
     A recording counts once: by the mean over the stems of its latest successful run. The
     interval is that of the mean, by Student's t; SDRi, real-time factor and memory are means.
     """
+    for word in words:
+        if metric := find_metric(word):
+            say(f"{word!r} is looked for as a word; for the metric: --metric {metric.name}")
     with manager:
         board = manager.leaderboard(
             by=pivot or by,
@@ -142,6 +146,7 @@ def _show_pivot(board: Leaderboard, style: str) -> None:
 def _show_board(board: Leaderboard, style: str) -> None:
     """Write a leaderboard; its title, and what else has to be said, go to stderr."""
     from voices_peewee.cli.output import write_json, write_rows
+    from voices_peewee.rendering.plain import left_out
 
     if style == "json":
         write_json(board.to_dicts())
@@ -155,8 +160,11 @@ def _show_board(board: Leaderboard, style: str) -> None:
         bars: list[object] = [*_bars([row.mean for row in board.rows])]
         keys = sum(column.kind == "key" for column, _ in columns)
         columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
-        rows = zip(*(values for _, values in columns), strict=True)
-        write_rows("table", [column for column, _ in columns], rows)
+        rows = [*zip(*(values for _, values in columns), strict=True)]
+        shown = [column for column, _ in columns]
+        write_rows("table", shown, rows)
+        if missing := [name for name in left_out(shown, rows) if name.strip()]:
+            say(f"no room for {', '.join(missing)}; --json has all")
         _say_all(board.notes)
 
 

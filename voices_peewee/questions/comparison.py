@@ -220,6 +220,7 @@ def compare(
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
         of_runs = (
+            *remarks.of_unread(source),
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen),
         )

@@ -113,7 +113,8 @@ def counts(of: Comparison) -> str:
 def covered(name: str, coverage: Mapping[str, int]) -> str:
     """Return what became of the recordings in question."""
     parts = [f"{coverage[key]:,} {said}" for key, said in _STATES.items() if coverage[key]]
-    return f"{name}: of {coverage['in_question']:,} recordings in question {', '.join(parts)}"
+    noun = "recording" if coverage["in_question"] == 1 else "recordings"
+    return f"{name}: of {coverage['in_question']:,} {noun} in question {', '.join(parts)}"
 
 
 def render(of: Comparison) -> str:

@@ -79,8 +79,12 @@ def differing(settings: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         name
         for name in sorted(names)
-        if any(one.get(name, missing) != read[0].get(name, missing) for one in read)
+        if any(_differ(one.get(name, missing), read[0].get(name, missing)) for one in read)
     )
+
+
+def _differ(one: object, other: object) -> bool:
+    return one != other or isinstance(one, bool) is not isinstance(other, bool)
 
 
 class Source:
@@ -90,6 +94,7 @@ class Source:
         self, store: Store, fields: Sequence[Field] = (), *, with_speakers: bool = True
     ) -> None:
         self.store = store
+        self.unread = 0  # values and runs of another program that cannot be read
         self.recording: Any = pw.fn.COALESCE(Own.recording, Own.id)
         self._twins = _twins(store)
         if self._twins is not None:
@@ -188,7 +193,8 @@ def check_operations(operations: Iterable[Any], what: str) -> None:
     if len(names) > 1:
         raise QueryError(
             f"{what} has runs of several operations ({', '.join(names)}); "
-            "say which by operation_type, in the shell by --operation"
+            "say which by operation_type",
+            cli="say which by --operation",
         )
 
 

@@ -12,7 +12,7 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import LISTS, Column
 from voices_peewee.search.conditions import find
-from voices_peewee.search.json_keys import json_value
+from voices_peewee.search.json_keys import json_order, json_value
 from voices_peewee.search.pages import read_single
 from voices_peewee.search.words import field_path
 
@@ -72,6 +72,9 @@ def _field(name: str) -> Field:
     expression = ProcessedFile.metadata if column.name == "metadata" else column.expression
     if keys:
         value = json_value(expression, keys)
+        if len(keys) > 1:  # inner objects go first, as with metrics; then a key with dots
+            nested = json_order(expression, keys).is_null()
+            value = pw.Case(None, [(nested, json_value(expression, (".".join(keys),)))], value)
         return Field(name, "other", value, of_recording, read=read_single)
     return Field(name, _kind(column), expression, of_recording, read=column.read)
 

@@ -7,12 +7,14 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
+from voices_peewee.database.dialects import plain
 from voices_peewee.questions.counted import (
     DONE,
     PARAMETERS,
@@ -31,6 +33,8 @@ from voices_peewee.questions.counted import (
 )
 from voices_peewee.questions.selection import LARGEST
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
+from voices_peewee.search.columns import read_json
+from voices_peewee.search.pages import read_single
 
 if TYPE_CHECKING:
     from voices_peewee.questions.fields import Field
@@ -202,11 +206,14 @@ def read_groups(
     about = [place for place, one in enumerate(fields, 1) if one.of_recording]
     asked: defaultdict[Key, set[int]] = defaultdict(set)
     for key, rows in _parts(source, metric, fields, runs, only):
-        if rows:
+        if not isinstance(key[0], str):
+            source.unread += len(rows)  # another program wrote an operation that is no text
+        elif rows:
             groups.setdefault(key, Group(key)).take(rows, metric)
             asked[_about(key, about)].update(map(itemgetter(RECORDING), rows))
     for key, group in groups.items():
         group.put_in_order()
+        source.unread += group.unread
         group.in_question = len(asked[_about(key, about)])
         group.parameters = source.settings(group.parameters)
     return _of_one_operation(groups)
@@ -226,7 +233,7 @@ def _parts(
     keys = _few_keys(source, columns, chosen) if _are_in_index(fields, runs) else []
     for key in keys:  # an index finds each, and no row needs its key
         own = [
-            column.is_null() if value is None else column == value
+            column.is_null() if value is None else column == plain(value)
             for column, value in zip(columns, key, strict=True)
         ]
         rows = _ordered(source, source.stems(metric, costs, [*chosen, *own]), only)
@@ -237,7 +244,26 @@ def _parts(
         if speaker is not None:
             recordings = groupby(rows, itemgetter(RECORDING))
             rows = chain.from_iterable(_of_whom(list(own), speaker) for _, own in recordings)
-        yield from _by_group(rows)
+        places = [n for n, one in enumerate(fields, _KEY + 1) if one.read is read_single]
+        yield from _by_group(_with_numbers(rows, places) if places else rows)
+
+
+def _with_numbers(rows: Iterator[Row], places: Sequence[int]) -> Iterator[Row]:
+    """Make 1.0 and 1 one key, which compare alike; true is neither."""
+    for row in rows:
+        cells = list(row)
+        for place in places:
+            cells[place] = _one_number(cells[place])
+        yield tuple(cells)
+
+
+@lru_cache(maxsize=1024)
+def _one_number(text: str | None) -> str | None:
+    values = read_json(text)
+    value = values[0] if isinstance(values, list) and values else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+        return f"[{int(value)}]"
+    return text
 
 
 def _are_in_index(fields: Sequence[Field], runs: Runs) -> bool:

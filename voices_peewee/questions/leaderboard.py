@@ -292,6 +292,7 @@ def ranked_groups(
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store, fields, with_speakers=runs.speaker is not None)
         groups = read_groups(source, found, fields, runs)
+        unread = [*remarks.of_unread(source)]
         empty = [group.key for group in groups if not group.values]
         if common:
             shared = read_groups(source, found, fields, runs, only=remarks.in_common(groups))
@@ -311,6 +312,7 @@ def ranked_groups(
         *remarks.of_settings(labels, [group for _, group in ranked], fields),
         *remarks.of_recordings(groups, fields, common=common),
         *of_runs,
+        *unread,
     ]
     if common and empty:
         without = [" ".join(row.labels) for row, group in ranked if group.key in empty]

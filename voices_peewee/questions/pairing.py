@@ -87,8 +87,8 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     named = [one for one in units.rows() if one.speaker is not None]
     if count and not named:
         raise QueryError(
-            "no stem has a speaker; count recordings: unit='recording', in the shell "
-            "--unit recording"
+            "no stem has a speaker; count recordings: unit='recording'",
+            cli="count recordings: --unit recording",
         )
     of_each = Units.of(named)
     cells = list(map(Cell, of_each.speakers, of_each.recordings, of_each.differences))

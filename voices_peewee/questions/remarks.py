@@ -54,7 +54,7 @@ def of_recordings(
         counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
         yield (
             f"measured on different recordings ({counts}); "
-            f"all have {len(in_common(measured)):,} of them, to which --common (common=True) keeps"
+            f"all have {len(in_common(measured)):,} of them, to which 'common' keeps"
         )
 
 
@@ -107,13 +107,22 @@ def of_clocks(source: Source, metric: Metric, conditions: Sequence[Any]) -> Iter
     """Say where some runs measured their timed parts, and others all of their block."""
     if metric.name not in _TIMES:
         return
-    run = ProcessingHistory.run_id
-    timed = pw.Case(None, [(_TIMED.value == 1, run)])
-    columns = [pw.fn.COUNT(one.distinct()) for one in (run, timed)]
-    chosen = [*conditions, ProcessingHistory.success, metric.is_number]
-    ((every, some),) = source.rows(source.select(columns, chosen))
+    run = ProcessingHistory
+    timed = pw.Case(None, [(_TIMED.value == 1, run.run_id)])
+    model = (run.model_type, run.model_version)
+    columns = [*model, *(pw.fn.COUNT(one.distinct()) for one in (run.run_id, timed))]
+    chosen = [*conditions, run.success, metric.is_number]
+    found = list(source.rows(source.select(columns, chosen).group_by(*model).order_by(*model)))
+    every, some = (sum(row[place] for row in found) for place in (2, 3))
     if 0 < some < every:
+        names = [f"{model_label(*row[:2])} ({row[3]:,} of {row[2]:,})" for row in found if row[3]]
         yield (
-            f"{metric.name} of {some:,} of {every:,} runs is that of their timed parts "
-            "(run.timing()), of the others that of their whole blocks"
+            f"{metric.name} of {some:,} of {every:,} runs is that of their timed parts, "
+            f"of the others that of their whole blocks; timed parts: {', '.join(names)}"
         )
+
+
+def of_unread(source: Source) -> Iterator[str]:
+    """Say how much another program wrote that is no number or no text."""
+    if source.unread:
+        yield f"values and runs left out, since they cannot be read: {source.unread:,}"

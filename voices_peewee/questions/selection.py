@@ -110,9 +110,8 @@ def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> 
         direction = term.higher_is_better
     if direction is None:
         raise QueryError(
-            f"it is not known whether a high {name!r} is good; "
-            "say higher_is_better=True or False, in the shell --higher-is-better or "
-            "--lower-is-better"
+            f"it is not known whether a high {name!r} is good; say higher_is_better=True or False",
+            cli="say --higher-is-better or --lower-is-better",
         )
     return Metric(name, direction, "" if term is None else term.unit, keys)
 
@@ -147,14 +146,18 @@ def _is_recorded(store: Store, keys: Sequence[str]) -> bool:
 _NAMES: Final = """
 SELECT DISTINCT entry.key
 FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
-     json_each(newest.additional_metrics) AS entry
+     json_each(CASE WHEN json_valid(newest.additional_metrics)
+                    THEN newest.additional_metrics END) AS entry
 WHERE entry.type IN ('integer', 'real')
 """
 
 
-_NAMES_ON_SERVER: Final = _NAMES.replace("json_each", "jsonb_each").replace(
-    "entry.type IN ('integer', 'real')", "jsonb_typeof(entry.value) = 'number'"
-)
+_NAMES_ON_SERVER: Final = """
+SELECT DISTINCT entry.key
+FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
+     jsonb_each(newest.additional_metrics) AS entry
+WHERE jsonb_typeof(entry.value) = 'number'
+"""
 
 
 def _recorded_names(store: Store) -> list[str]:
@@ -315,7 +318,7 @@ def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
             else run.model_version == version
         )
     if runs.operation_type is None:  # the index begins with it
-        conditions.append(run.operation_type.in_(_operations(store)))
+        conditions.append(run.operation_type.in_([plain(name) for name in _operations(store)]))
     return conditions
 
 
@@ -337,7 +340,7 @@ def _operations(store: Store) -> list[str]:
     name, found = ProcessingHistory.operation_type, list[str]()
     while True:
         query = ProcessingHistory.select(pw.fn.MIN(name))
-        query = query.where(name > found[-1]) if found else query
+        query = query.where(name > plain(found[-1])) if found else query
         (least,) = store.connection().execute(*query.sql()).fetchone()
         if least is None:
             return found

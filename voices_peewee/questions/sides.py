@@ -118,12 +118,15 @@ def read_side(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     chosen = [*conditions(source.store, runs), *side.conditions(source.store, runs)]
-    rows = [*source.rows(source.stems(metric, _MORE, chosen))]
+    found = [*source.rows(source.stems(metric, _MORE, chosen))]
+    rows = [row for row in found if isinstance(row[_OPERATION], str)]
+    source.unread += len(found) - len(rows)
     rows.sort(key=itemgetter(RECORDING))  # mostly they are, and SQLite would copy each
     check_operations({row[_OPERATION] for row in rows}, side.label)
     sided = Sided()
     if rows:
         sided.take(rows, metric, by_speaker=by_speaker)
+    source.unread += sided.unread
     sided.parameters = source.settings(sided.parameters)
     return sided
 

@@ -272,6 +272,23 @@ def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> I
             yield line + "\n"
 
 
+def left_out(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the headings of the columns for which the terminal has no room."""
+    sample = [row_cells(columns, row) for row in islice(rows, _SAMPLE)]
+    shown = {place.index for place in _layout(columns, sample, _terminal_width()).places}
+    return [heading(column) for place, column in enumerate(columns) if place not in shown]
+
+
+def wrapped(line: str) -> list[str]:
+    """Return a line for people as lines that the terminal has room for."""
+    room = _terminal_width()
+    if room is None or width(line) <= room:
+        return [line]
+    import textwrap
+
+    return textwrap.wrap(line, max(room, 20), subsequent_indent="  ")
+
+
 def fact_lines(facts: Facts) -> Iterator[str]:
     """Yield a line for each fact that is known: its name with its unit, and its value."""
     known = [(heading(column), column, value) for column, value in known_facts(facts)]
