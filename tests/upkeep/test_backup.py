@@ -146,7 +146,7 @@ def test_overwrite(database: Path, copies: Path, tmp_path: Path) -> None:
 
 
 USE = "cannot use '{path}': "
-DAMAGED = USE + "the file is damaged ({reason}); restore a backup"
+DAMAGED = USE + "the file is damaged ({reason}); restore a backup with 'voices restore'"
 SOURCES: dict[str, tuple[Callable[[Path], object], type[VoicesError], str]] = {
     "missing": (
         lambda _: None,
