@@ -22,10 +22,8 @@ from voices_peewee import (
     Speaker,
 )
 
-ROWS = "2 rows of speakers, 1 row of processed_files, 0 rows of environments, "
-ROWS += "2 rows of processing_history"
-ALL = f"exported {ROWS}, 1 row of model_performance, "
-ALL += "0 rows of listening_tests, 0 rows of listening_votes\n"
+ROWS = "2 rows of speakers, 1 row of processed_files, 2 rows of processing_history"
+ALL = f"exported {ROWS}, 1 row of model_performance\n"
 
 
 @pytest.fixture

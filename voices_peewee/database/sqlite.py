@@ -16,16 +16,17 @@ from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, Identity, identity, lies_still, size_of, status
+from voices_peewee.database.files import MEMORY, lies_still, size_of
 from voices_peewee.database.forks import forks
+from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
+Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
-
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
@@ -49,13 +50,39 @@ _at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
 
-class Cursor(sqlite3.Cursor):
-    """A cursor that one text that is not UTF-8 does not end.
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
 
-    Such a text keeps its bytes as lone surrogates (PEP 383), as names of files do. Decoding in
-    Python takes longer, so that a connection does it from the first such text on only; the
-    statement still stands at that row.
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
+
+
+def is_open_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
+
+    Whoever opens and closes such a file drops the locks of this process's connections, and
+    another program may then remove the WAL under their feet.
     """
+    wanted, opened = identity(path), [*forks.connections.values()]
+    if wanted is None or not opened:
+        return False
+    real = os.path.realpath(path)
+    return any(
+        real in one.names or wanted == one.file or wanted in (one.sidecars or ())
+        for one in opened
+        if one.is_open
+    )
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that text that is not UTF-8 does not end: its bytes are kept (PEP 383)."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -88,11 +115,8 @@ class Cursor(sqlite3.Cursor):
     def _decode_all(self, error: sqlite3.OperationalError) -> None:
         if not str(error).startswith("Could not decode"):
             raise error
-        self.connection.text_factory = _decoded
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
+        decode = partial(str, encoding="utf-8", errors="surrogateescape")
+        self.connection.text_factory = decode
 
 
 class Connection(sqlite3.Connection):
@@ -111,14 +135,6 @@ class Connection(sqlite3.Connection):
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it was not closed; an interrupted end may leave a closed one registered."""
-        try:
-            return self.in_transaction is not None
-        except sqlite3.ProgrammingError:
-            return False
-
     def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
         """Return a cursor."""
         return Cursor(self)
@@ -126,6 +142,14 @@ class Connection(sqlite3.Connection):
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
         """Run a statement."""
         return Cursor(self).execute(sql, parameters)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed; an interrupted end may leave a closed one registered."""
+        try:
+            return self.in_transaction is not None
+        except sqlite3.ProgrammingError:
+            return False
 
     def close(self) -> None:
         """Close the connection."""
@@ -155,6 +179,8 @@ class SqliteEngine:
 
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
+
+    adds_alone = True
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
@@ -218,8 +244,8 @@ class GivenSqlite(SqliteEngine):
 class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     """A SQLite database that is safe to use from threads and after a fork.
 
-    Every thread has its own connection. A forked child closes its copies of its parent's
-    connections and opens its own. An in-memory database belongs to one thread of one process.
+    Every thread has its own connection, and so has a forked child. An in-memory database
+    belongs to one thread of one process.
     """
 
     _is_wal = False
@@ -392,18 +418,3 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._forked = True
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()
-
-
-def as_dicts(cursor: Any) -> list[dict[str, Any]]:
-    """Return the rows of a cursor by the names of their columns."""
-    if cursor.description is None:
-        return []
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
-    """Execute one statement and return its rows."""
-    execute: Callable[..., Any] = database.execute_sql
-    cursor = execute(sql, params)
-    return list(cursor) if cursor.description else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", 
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 UNFINISHED, FAILED, DONE = range(3)
 _STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
+_PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own.
 RECORDING, STATE, START, RUN, PARAMETERS, VALUE = range(6)
 
@@ -93,6 +95,7 @@ class Source:
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
+        self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
         self._with_speakers = with_speakers
 
@@ -104,7 +107,7 @@ class Source:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
         elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
             query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
-        if self._sources:
+        if self._of_speakers:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
             twin = self._twins.c.id == own
@@ -116,14 +119,26 @@ class Source:
             query = query.join_from(_RUN, source, pw.JOIN.CROSS)
         return query
 
-    def stems(
-        self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]
-    ) -> Iterator[Row]:
-        """Yield a row for each stem of each run, by recording, with more columns."""
-        about = (_STATE, _RUN.start_time, _RUN.run_id, _RUN.parameters.cast("TEXT"))
+    def stems(self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]) -> Any:
+        """Return the query of a row for each stem of each run, with more columns.
+
+        Of parameters that most runs share a row has None: see ``settings``.
+        """
+        parameters = pw.fn.NULLIF(_PARAMETERS, self._usual)
+        about = (_STATE, _RUN.start_time, _RUN.run_id, parameters)
         columns = (self.recording.alias("recording"), *about, metric.value, *more)
-        # Rows are sorted, not grouped: SQLite compares one integer, and no aggregate is kept.
-        yield from self.rows(self.select(columns, conditions).order_by(pw.SQL("1")))
+        return self.select(columns, conditions)
+
+    @cached_property
+    def _usual(self) -> str:
+        """The parameters of the newest run, which no row needs to repeat."""
+        query = _RUN.select(_PARAMETERS).order_by(_RUN.id.desc()).limit(1)
+        (found,) = self.store.connection().execute(*query.sql()).fetchone() or ("",)
+        return str(found)
+
+    def settings(self, parameters: Iterable[str | None]) -> set[str]:
+        """Return the parameters that rows have."""
+        return {self._usual if one is None else one for one in parameters}
 
     def rows(self, query: Any) -> Any:
         """Return the rows of a query as they come."""

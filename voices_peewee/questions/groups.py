@@ -11,6 +11,8 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+import peewee as pw
+
 from voices_peewee.questions.counted import (
     DONE,
     PARAMETERS,
@@ -31,14 +33,14 @@ from voices_peewee.questions.selection import LARGEST
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 
 if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
     from voices_peewee.questions.fields import Field
     from voices_peewee.questions.selection import Metric, Runs
 
 Key = tuple[Any, ...]
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
 _KEY: Final = VALUE + 1 + len(_COSTS)  # where a row's group begins: the operation, and its fields
-_AT_ONCE: Final = 10_000  # rows that are read, and of a group that are taken, together
+_AT_ONCE: Final = 1_000  # rows that are read, and of a group that are taken, together
+_MOST_KEYS: Final = 50  # groups that are asked about one after the other
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 
 
@@ -57,7 +59,7 @@ class Group:
     partly: set[int] = field(default_factory=set)
     costs: list[float] = field(default_factory=lambda: [0.0] * len(_COSTS))
     counts: list[int] = field(default_factory=lambda: [0] * len(_COSTS))
-    parameters: set[str] = field(default_factory=set)
+    parameters: set[Any] = field(default_factory=set)
     operation: str = ""
     in_question: int = 0
     unread: int = 0
@@ -76,78 +78,98 @@ class Group:
         return sdri, factor, memory
 
     def take(self, rows: list[Row], metric: Metric) -> None:
-        """Take the rows of recordings: column by column where each has one run, that succeeded."""
+        """Take the rows of recordings, by columns where these are alike, which they mostly are."""
         columns = list(zip(*rows, strict=True))
-        try:
-            taken = _alike(columns, metric)
-        except TypeError:  # a value is None, or no number
-            taken = None
+        taken = _alike(columns, metric)
+        if taken is None:
+            odd = {row[RECORDING] for row in rows if row[STATE] < DONE or _is_odd(row[VALUE])}
+            self._take_each([row for row in rows if row[RECORDING] in odd], metric)
+            rows = [row for row in rows if row[RECORDING] not in odd]
+            columns = list(zip(*rows, strict=True))
+            taken = _alike(columns, metric) if rows else None
         if taken is None:
             self._take_each(rows, metric)
-            return
-        self.states["done"] += len(taken[0])
-        self._add(taken, columns[PARAMETERS], len(rows) - columns[VALUE].count(None))
+        else:
+            self._take_all(taken, columns)
 
-    def _add(self, columns: Sequence[Sequence[Any]], parameters: Any, stems: int) -> None:
-        recordings, values, *costs = columns
+    def _take_all(self, taken: list[Sequence[Any]], columns: list[tuple[Any, ...]]) -> None:
+        recordings, values, *costs = taken
         self.recordings.extend(recordings)
         self.values.extend(values)
-        self.stems += stems
+        self.states["done"] += len(recordings)
+        self.stems += len(columns[VALUE]) - columns[VALUE].count(None)
         if len(self.parameters) < _MOST_SETTINGS:
-            self.parameters.update(parameters)
-        for place, each in enumerate(costs):
-            known = [cost for cost in each if cost is not None]
-            self.costs[place] += sum(known)
-            self.counts[place] += len(known)
+            self.parameters.update(columns[PARAMETERS])
+        for place, (total, count) in enumerate(costs):
+            self.costs[place] += total
+            self.counts[place] += count
 
     def _take_each(self, rows: list[Row], metric: Metric) -> None:
-        measured = []
         for recording, run in in_runs(rows):
-            values = [row[VALUE] for row in run]
-            known = [number for value in values if (number := finite(value)) is not None]
-            self.unread += sum(isinstance(value, str | bytes) for value in values)
-            stems = len(known) if metric.is_of_run and known else len(run)
-            state = state_of(min(row[STATE] for row in run), len(known), stems)
+            values = [number for row in run if (number := finite(row[VALUE])) is not None]
+            self.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
+            stems = len(values) if metric.is_of_run and values else len(run)
+            state = state_of(min(row[STATE] for row in run), len(values), stems)
             self.states[state] += 1
             if len(self.parameters) < _MOST_SETTINGS:
                 self.parameters.add(run[0][PARAMETERS])
             if state == "partly_finite":
                 self.partly.add(recording)
             if state in ("done", "partly_finite"):
-                self.stems += len(known)
-                costs = zip(*(row[VALUE + 1 : _KEY] for row in run), strict=True)
-                measured.append((recording, sum(known) / len(known), *map(_mean, costs)))
-        if measured:
-            self._add(list(zip(*measured, strict=True)), (), 0)
+                self.stems += len(values)
+                self.recordings.append(recording)
+                self.values.append(sum(values) / len(values))
+                self._pay(run)
+
+    def _pay(self, run: list[Row]) -> None:
+        for place in range(len(_COSTS)):
+            cost = [finite(row[VALUE + 1 + place]) for row in run]
+            if known := [one for one in cost if one is not None]:
+                self.costs[place] += sum(known) / len(known)
+                self.counts[place] += 1
+
+    def put_in_order(self) -> None:
+        """Order the recordings, of which some were taken out of turn."""
+        if self.states["done"] < sum(self.states.values()) or self.unread:
+            order = sorted(range(len(self.recordings)), key=self.recordings.__getitem__)
+            self.recordings = array("q", map(self.recordings.__getitem__, order))
+            self.values = array("d", map(self.values.__getitem__, order))
 
 
-def _mean(values: Sequence[object]) -> float | None:
-    known = [number for value in values if (number := finite(value)) is not None]
-    return sum(known) / len(known) if known else None
+def _is_odd(value: object) -> bool:
+    return type(value) is not float or not -LARGEST <= value <= LARGEST
 
 
-def _alike(columns: Sequence[tuple[Any, ...]], metric: Metric) -> list[Sequence[Any]] | None:
-    """Return the recordings, their values and costs, where all have as many stems of one run.
+def _alike(columns: Sequence[tuple[Any, ...]], metric: Metric) -> list[Any] | None:
+    """Return recordings, their values, and costs with their number, if each has one alike run.
 
-    Raises:
-        TypeError: A stem has none where others have one, or it is no number.
+    That is one that succeeded, with as many stems as the others have, each with a value.
     """
-    recordings = columns[RECORDING]
-    once = recordings[:: (stems := len(recordings) // len({*recordings}))]
-    if min(columns[STATE]) < DONE or (None in columns[VALUE] and not metric.is_of_run):
+    recordings, values = columns[RECORDING], columns[VALUE]
+    stems = len(recordings) // len({*recordings})
+    once = recordings[::stems]
+    if min(columns[STATE]) < DONE or (None in values and not metric.is_of_run):
         return None
-    if stems > 1 and not (
-        all(recordings[place::stems] == once for place in range(stems))
-        and len({*zip(recordings, columns[RUN], strict=True)}) == len(once)
-    ):
+    if len({*once}) < len(once) or (stems > 1 and not _is_one_run(columns, once, stems)):
         return None
-    if len({*once}) != len(once):
+    try:
+        numbers = array("d", _means(values, stems))
+        known = [
+            [cost for cost in _means(column, stems) if cost is not None]
+            for column in columns[VALUE + 1 : _KEY]
+        ]
+        costs = [(sum(each), len(each)) for each in known]
+    except TypeError:  # one of a run's stems has none, or it is no number
         return None
-    values, *costs = (_means(column, stems) for column in columns[VALUE:_KEY])
-    numbers = array("d", values)
-    if not -LARGEST <= min(numbers) <= max(numbers) <= LARGEST:
-        return None
-    return [once, numbers, *costs]
+    is_finite = min(numbers) >= -LARGEST and max(numbers) <= LARGEST
+    return [once, numbers, *costs] if is_finite else None
+
+
+def _is_one_run(columns: Sequence[tuple[Any, ...]], once: tuple[int, ...], stems: int) -> bool:
+    recordings, runs = columns[RECORDING], columns[RUN]
+    return all(recordings[place::stems] == once for place in range(1, stems)) and all(
+        runs[place::stems] == runs[::stems] for place in range(1, stems)
+    )
 
 
 def _means(values: tuple[Any, ...], stems: int) -> Sequence[Any]:
@@ -162,7 +184,7 @@ def _means(values: tuple[Any, ...], stems: int) -> Sequence[Any]:
 
 
 def read_groups(
-    store: Store,
+    source: Source,
     metric: Metric,
     fields: Sequence[Field],
     runs: Runs,
@@ -179,17 +201,73 @@ def read_groups(
     groups: dict[Key, Group] = {}
     about = [place for place, one in enumerate(fields, 1) if one.of_recording]
     asked: defaultdict[Key, set[int]] = defaultdict(set)
-    for key, rows in _by_group(_rows(store, metric, fields, runs, only)):
+    for key, rows in _parts(source, metric, fields, runs, only):
         if rows:
             groups.setdefault(key, Group(key)).take(rows, metric)
-        asked[_about(key, about)].update([row[RECORDING] for row in rows])
+            asked[_about(key, about)].update(map(itemgetter(RECORDING), rows))
     for key, group in groups.items():
+        group.put_in_order()
         group.in_question = len(asked[_about(key, about)])
+        group.parameters = source.settings(group.parameters)
     return _of_one_operation(groups)
 
 
-def _by_group(rows: Iterator[Row]) -> Iterator[tuple[Key, list[Row]]]:
+def _parts(
+    source: Source,
+    metric: Metric,
+    fields: Sequence[Field],
+    runs: Runs,
+    only: frozenset[int] | None,
+) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
+    costs = [ModelPerformance._meta.fields[name] for name in _COSTS]
+    columns = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
+    chosen = conditions(source.store, runs)
+    keys = _few_keys(source, columns, chosen) if _are_in_index(fields, runs) else []
+    for key in keys:  # an index finds each, and no row needs its key
+        own = [
+            column.is_null() if value is None else column == value
+            for column, value in zip(columns, key, strict=True)
+        ]
+        rows = _ordered(source, source.stems(metric, costs, [*chosen, *own]), only)
+        yield from ((key, part) for part in _whole(rows))
+    if not keys:
+        rows = _ordered(source, source.stems(metric, [*costs, *columns], chosen), only)
+        speaker = next((n for n, one in enumerate(fields, _KEY + 1) if one.name == "speaker"), None)
+        if speaker is not None:
+            recordings = groupby(rows, itemgetter(RECORDING))
+            rows = chain.from_iterable(_of_whom(list(own), speaker) for _, own in recordings)
+        yield from _by_group(rows)
+
+
+def _are_in_index(fields: Sequence[Field], runs: Runs) -> bool:
+    return all(one.once for one in fields) and not runs.where and runs.speaker is None
+
+
+def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any]) -> list[Key]:
+    query = ProcessingHistory.select(*columns).distinct().limit(_MOST_KEYS + 1)
+    query = query.where(*conditions) if conditions else query
+    keys: list[Key] = list(source.rows(query))
+    return keys if len(keys) <= _MOST_KEYS else []
+
+
+def _ordered(source: Source, query: Any, only: frozenset[int] | None) -> Iterator[Row]:
+    # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
+    rows = iter(source.rows(query.order_by(pw.SQL("1"))))
+    return rows if only is None else (row for row in rows if row[RECORDING] in only)
+
+
+def _whole(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    rest: list[Row] = []
+    while some := list(islice(rows, _AT_ONCE)):
+        rest += some
+        whole = bisect_left(rest, rest[-1][RECORDING], key=itemgetter(RECORDING))
+        yield rest[:whole]
+        rest = rest[whole:]
+    yield rest
+
+
+def _by_group(rows: Iterator[Row]) -> Iterator[tuple[Key, list[Row]]]:
     waiting: defaultdict[Key, list[Row]] = defaultdict(list)
     while some := list(islice(rows, _AT_ONCE)):
         for row in some:
@@ -200,26 +278,6 @@ def _by_group(rows: Iterator[Row]) -> Iterator[tuple[Key, list[Row]]]:
                 yield key, taken[:whole]
                 del taken[:whole]
     yield from waiting.items()
-
-
-def _rows(
-    store: Store,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    only: frozenset[int] | None,
-) -> Iterator[Row]:
-    source = Source(store, fields, with_speakers=runs.speaker is not None)
-    costs = [ModelPerformance._meta.fields[name] for name in _COSTS]
-    keys = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
-    rows = source.stems(metric, [*costs, *keys], conditions(store, runs))
-    if only is not None:
-        rows = (row for row in rows if row[RECORDING] in only)
-    speaker = next((n for n, one in enumerate(fields, _KEY + 1) if one.name == "speaker"), None)
-    if speaker is None:
-        return rows
-    recordings = groupby(rows, itemgetter(RECORDING))
-    return chain.from_iterable(_of_whom(list(found), speaker) for _, found in recordings)
 
 
 def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:

@@ -111,7 +111,7 @@ def _details(rows: list[ProcessingHistory]) -> RunDetails:
         end_time=end,
         seconds=_seconds(start, end),
         model_hash=first.model_hash,
-        tags=tuple(first.tags or ()) if isinstance(first.tags, list | None) else (first.tags,),
+        tags=_tags_of(first),
         note=first.note,
         # Older runs have it among their parameters.
         environment=parameters.pop("environment", None) if here is None else _as_dict(here.facts),
@@ -137,6 +137,11 @@ def _seconds(start: object, end: object) -> float | None:
 def _as_dict(value: object) -> dict[str, Any] | None:
     """Return a JSON object; anything else that another program wrote stands under one name."""
     return dict(value) if isinstance(value, dict) else None if value is None else {_STANDS: value}
+
+
+def _tags_of(row: ProcessingHistory) -> tuple[str, ...]:
+    tags: object = row.tags
+    return tuple(map(str, tags if isinstance(tags, list) else [] if tags is None else [tags]))
 
 
 def _shown_time(time: object) -> str:
@@ -222,7 +227,7 @@ def _lines(of: RunDetails) -> list[str]:
         "model": model_label(of.model_type, of.model_version),
         "recording": of.original_path or "-",
         "started": _shown_time(of.start_time),
-        "tags": ", ".join(map(str, of.tags)),
+        "tags": ", ".join(of.tags),
         "note": of.note or "",
         "model hash": of.model_hash or "",
         "ended": "-" if of.end_time is None else _shown_time(of.end_time),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import peewee as pw
@@ -51,7 +52,7 @@ class Sided:
     stems: dict[int, list[Stem]] = field(default_factory=dict)
     others: dict[int, str] = field(default_factory=dict)
     paths: dict[int, Any] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
+    parameters: set[Any] = field(default_factory=set)
     unread: int = 0
 
     @property
@@ -97,7 +98,9 @@ class Sided:
             self.others[recording] = state
         if success == DONE:
             self.parameters.add(run[0][PARAMETERS])
-        if success == DONE and known:
+        if success == DONE and known and len(stems) == 1:
+            self.single[recording] = (stems[0][0], known[0])
+        elif success == DONE and known:
             self.stems[recording] = stems
 
 
@@ -115,11 +118,13 @@ def read_side(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     chosen = [*conditions(source.store, runs), *side.conditions(source.store, runs)]
-    rows = list(source.stems(metric, _MORE, chosen))
+    rows = [*source.rows(source.stems(metric, _MORE, chosen))]
+    rows.sort(key=itemgetter(RECORDING))  # mostly they are, and SQLite would copy each
     check_operations({row[_OPERATION] for row in rows}, side.label)
     sided = Sided()
     if rows:
         sided.take(rows, metric, by_speaker=by_speaker)
+    sided.parameters = source.settings(sided.parameters)
     return sided
 
 
