@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from voices_peewee.database.forks import absolute
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError, InvalidValueError, NotFoundError
@@ -110,7 +111,7 @@ def locate(source: object) -> str:
     path = os.fsdecode(source)
     if not path:  # the working directory to abspath
         raise InvalidValueError("a path must not be empty")
-    return path if "://" in path else os.path.abspath(path)
+    return path if "://" in path else absolute(path)
 
 
 def file_name(path: str) -> str:
