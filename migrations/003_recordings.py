@@ -215,6 +215,12 @@ FROM (
 GROUP BY model_type, model_version
 """
 
+_MODEL_HASH = """
+CREATE INDEX "processing_history_model_hash"
+ON "processing_history" ("model_type", "model_version", "model_hash")
+WHERE model_hash IS NOT NULL
+""".strip()
+
 _STEPS = (
     _PATHS,
     "CREATE INDEX voices_paths_path ON voices_paths (path)",
@@ -301,6 +307,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         tags=pw.JSONField(null=True),
         note=pw.TextField(null=True),
     )
+    migrator.sql(_MODEL_HASH)
     for step in _STEPS:
         migrator.sql((step if isinstance(step, str) else step[engine]).strip())
     migrator.run(_tell_changes, database)
@@ -313,17 +320,22 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
     migrator.sql("DROP VIEW v_leaderboard")
     migrator.sql(_V_LEADERBOARD.format(n="measurements", failed="failed_runs").strip())
+    _create_listening(migrator)
 
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     """Drop what was added; every row of a file and of a run stays, those of recordings too."""
     migrator.run(_tell_rows, database)
+    migrator.run(_tell_votes, database)
+    migrator.remove_model("listening_votes")
+    migrator.remove_model("listening_tests")
     migrator.sql("DROP VIEW IF EXISTS v_runs")
     migrator.sql("DROP VIEW IF EXISTS v_performance")
     migrator.sql("DROP VIEW IF EXISTS v_leaderboard")
     # Where SQLite drops columns itself, it refuses one that is a foreign key.
     rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
     migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
+    migrator.sql("DROP INDEX processing_history_model_hash")
     columns = ("environment", "model_hash", "tags", "note")
     migrator.remove_fields("processing_history", *columns, **rebuild)
     migrator.remove_model("claims")
@@ -364,6 +376,55 @@ def _tell_rows(database: pw.Database) -> None:
             "they belong to",
             count,
         )
+
+
+def _create_listening(migrator: Migrator) -> None:
+    """Create the tables of blind listening tests and of their votes."""
+    history = migrator.orm["processing_history"]
+
+    @migrator.create_model
+    class ListeningTest(pw.Model):
+        name = pw.TextField(unique=True)
+        question = pw.TextField()
+        plan = pw.JSONField()
+        created_at = pw.DateTimeField()
+
+        class Meta:
+            table_name = "listening_tests"
+            legacy_table_names = False
+
+    @migrator.create_model
+    class ListeningVote(pw.Model):
+        test = pw.ForeignKeyField(ListeningTest, on_delete="CASCADE")
+        a = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")
+        b = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")
+        listener = pw.TextField()
+        session = pw.TextField()
+        trial = pw.TextField()
+        kind = pw.TextField()
+        position = pw.IntegerField()
+        choice = pw.TextField(null=True)
+        details = pw.JSONField()
+        voted_at = pw.DateTimeField()
+
+        class Meta:
+            table_name = "listening_votes"
+            legacy_table_names = False
+            indexes = ((("test", "session", "trial"), True),)
+            constraints = (
+                pw.Check("choice IN ('a', 'b')", name="ck_listening_votes_choice"),
+                pw.Check(
+                    "kind IN ('pair', 'repeat', 'right', 'wrong')",
+                    name="ck_listening_votes_kind",
+                ),
+            )
+
+
+def _tell_votes(database: pw.Database) -> None:
+    sql = "SELECT (SELECT count(*) FROM listening_tests), count(*) FROM listening_votes"
+    tests, votes = database.execute_sql(sql).fetchone()
+    if tests or votes:
+        _LOG.warning("003_recordings: %d listening tests and their %d votes go", tests, votes)
 
 
 def _compose_names(database: pw.Database) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -54,6 +56,11 @@ def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
             db.query(ModelPerformance).where(ModelPerformance.real_time_factor.is_null()).count()
             == 0
         )
+        report = (tmp_path / "stems" / "report.html").read_text("utf-8")
+        assert "ica:1.0 has the highest mean SI-SNRi" in report
+        players = re.findall('<audio [^>]*src="([^"]+)"', report)
+        there = [(tmp_path / "stems" / unquote(player)).is_file() for player in players]
+        assert (len(there), all(there)) == (28, True)
         timed = [row.additional_metrics["timed"] for row in db.query(ModelPerformance)]
         assert timed == [True] * len(timed)
 

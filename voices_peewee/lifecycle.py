@@ -1,4 +1,4 @@
-"""A manager's life: opening, binding the models, migrating and closing."""
+"""A manager's life: opening, binding the models, coming up to date and closing."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from voices_peewee.errors import (
     ServerBackupError,
 )
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.schema.models import MODELS, database_proxy
+from voices_peewee.migrations.methods import MigrationMethods
+from voices_peewee.schema.models import database_proxy
 
 Target = str | os.PathLike[str] | pw.Database | None
 
 _LONGEST_WAIT: Final = 1_000_000  # s; more milliseconds than SQLite counts make it wait not at all
 
 
-class Lifecycle:
+class Lifecycle(MigrationMethods):
     """Opens one database, keeps it up to date, binds the models to it and closes it."""
 
     def __init__(
@@ -116,50 +117,6 @@ class Lifecycle:
         """Create the tables through the migrations; the same as ``initialize``."""
         return self.initialize()
 
-    def run_migrations(
-        self, *, to: str | None = None, backup: bool = True, create: bool = True
-    ) -> list[str]:
-        """Apply the pending migrations, connect and return the names that were applied.
-
-        Args:
-            to: The last migration to apply; None applies all. Only a database that is up
-                to date stays connected.
-            backup: Back a populated database up first.
-            create: Create the database when there is none.
-
-        Raises:
-            DatabaseMissingError: There is no database and ``create`` is false.
-            NotVoicesError: The file is something else.
-            MigrationError: A migration failed; the database is as it was.
-            DatabaseNewerError: The database is newer than this code.
-            AlreadyConnectedError: The models are bound to another database.
-        """
-        with self._migrating(create=create) as store:
-            if to is None and not migrations.pending(store.database, self._directories):
-                return []
-            before = self.back_up_first if backup else None
-            return migrations.upgrade(store.database, self._directories, to=to, before=before)
-
-    def rollback_migration(
-        self, *, steps: int = 1, to: str | None = None, backup: bool = True
-    ) -> list[str]:
-        """Roll the newest migrations back, disconnect and return their names.
-
-        Args:
-            steps: How many.
-            to: The migration to go back to; it stays applied.
-            backup: Back a populated database up first.
-
-        Raises:
-            DatabaseMissingError: There is no database.
-            MigrationError: A migration cannot be rolled back; the database is as it was.
-        """
-        with self._migrating(create=False) as store:
-            before = self.back_up_first if backup else None
-            return migrations.rollback(
-                store.database, self._directories, steps=steps, to=to, before=before
-            )
-
     def close(self) -> None:
         """Close the connections of every thread and unbind the models; closing twice is fine.
 
@@ -221,49 +178,6 @@ class Lifecycle:
         """Where the migrations are: the package's, then an application's."""
         return self._directories
 
-    def migration_names(self) -> list[str]:
-        """Return the names of every migration that this manager knows, in order."""
-        return migrations.names(self._directories)
-
-    def migration_status(self) -> list[migrations.MigrationState]:
-        """Return every migration with its state; reads only.
-
-        Raises:
-            DatabaseMissingError: There is no database.
-            NotVoicesError: The file is something else.
-        """
-        with self.as_it_is() as store, store.reading():
-            return migrations.status(store.database, self._directories)
-
-    def create_migration(
-        self,
-        name: str,
-        *,
-        models: Sequence[type[pw.Model]] | None = None,
-        empty: bool = False,
-    ) -> Path:
-        """Write the difference between models and migrations as a new migration file.
-
-        What has to be written by hand stands in the file and in ``migration_notes``. No table
-        is dropped. The folder of ``migrations_dir`` is made where it is missing.
-
-        Args:
-            name: Lower-case words joined by ``_``.
-            models: What the schema shall be beside this package's own models, which a model of
-                the same table replaces.
-            empty: Write an empty file to fill in, without looking for a difference.
-
-        Raises:
-            MigrationError: The name is not valid, the file cannot be written, or would be
-                written into the installed package.
-        """
-        both: list[type[pw.Model]] = [*MODELS, *(models or ())]
-        wanted = {model._meta.table_name: model for model in both}
-        path, self.migration_notes = migrations.create(
-            name, list(wanted.values()), self._directories, empty=empty
-        )
-        return path
-
     def back_up_first(self, _: list[str]) -> None:
         """Back up before a change of many rows; its own reader is not stopped by our lock."""
         from voices_peewee.upkeep.methods import snapshot
@@ -278,9 +192,6 @@ class Lifecycle:
 
     upgrade_backup: Path | None = None
     """Where the last upgrade of a populated database saved it first."""
-
-    migration_notes: Sequence[str] = ()
-    """What the last migration that was created leaves to be written by hand."""
 
     def _open(self, *, create: bool) -> Store:
         """Open the database, unbound."""

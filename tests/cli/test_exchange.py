@@ -22,8 +22,7 @@ from voices_peewee import (
     Speaker,
 )
 
-ROWS = "2 rows of speakers, 1 row of processed_files, 0 rows of environments, "
-ROWS += "2 rows of processing_history"
+ROWS = "2 rows of speakers, 1 row of processed_files, 2 rows of processing_history"
 ALL = f"exported {ROWS}, 1 row of model_performance\n"
 
 
@@ -82,7 +81,7 @@ def test_to_a_file(studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     args = ["--db", studio, "export", "files", "--format", "csv", "-o", "out.txt"]
     written = (0, f"{tmp_path / 'out.txt'}\n", "exported 1 row of processed_files\n")
     assert run(*args) == written
-    message = "it is there already; choose another name or overwrite it"
+    message = "it is there already; choose another name or overwrite it (--overwrite)"
     taken = str(tmp_path / "out.txt")
     assert run(*args) == (1, "", f"Error: export {taken!r}: {message}\n")
     assert run(*args, "--overwrite") == written
@@ -281,7 +280,7 @@ def test_what_cannot_be_written_stays(studio: Path, tmp_path: Path, command: str
     target.touch()
     before = run("--db", studio, "export").out
     done = run("--db", studio, *command.split(), "--yes", "--export-to", target)
-    message = "it is there already; choose another name or overwrite it"
+    message = "it is there already; choose another name or overwrite it (--overwrite)"
     assert done == (1, "", f"Error: export {str(target)!r}: {message}\n")
     assert run("--db", studio, "export").out == before
 
@@ -306,3 +305,24 @@ def test_the_question_says_what_goes(
     assert (code, seen) == (1, f"{question}n\nAborted!\n")
     assert names(tmp_path) == []
     assert run("--db", studio, "export").out == before
+
+
+def test_import_results(path: Path, tmp_path: Path) -> None:
+    """Counts, notes and conflicts go to stderr; bad rows are told and change nothing."""
+    scores = tmp_path / "versa.jsonl"
+    scores.write_text('{"key": "a_s1.wav", "pesq": 1.7, "stoi": NaN}\n')
+    args = ["import-results", str(scores), "--model", "demucs:4.0"]
+    with DatabaseManager(path).initialize():
+        pass
+    reason = "no output of demucs:4.0 and no recording is called 'a_s1.wav'; "
+    reason += "name the manifest that has its mixture"
+    assert run("--db", path, *args) == Outcome(1, "", f"Error: '{scores}', line 1: {reason}\n")
+    with DatabaseManager(path) as db:
+        db.record_run("/d/a.wav", "voice_separation", start_time="2026-11-01T20:00:00Z")
+    note = "note: 1 without a value: stoi is nan\n"
+    assert run("--db", path, *args) == Outcome(0, "", f"{note}versa: 1 run added\n")
+    assert run("--db", path, *args) == Outcome(0, "", f"{note}versa: 1 run unchanged\n")
+    scores.write_text('{"key": "a_s1.wav", "pesq": 1.9}\n')
+    conflict = f"conflict: '{scores}', line 1: pesq is 1.9, and 1.7 here, which is kept\n"
+    assert run("--db", path, *args) == Outcome(0, "", f"{conflict}versa: 1 run unchanged\n")
+    assert run("--db", path, "import-results", str(scores)).code == 2

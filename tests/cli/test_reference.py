@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,20 +38,24 @@ def test_reference_is_up_to_date() -> None:
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as the examples expect it: audio, a database after some work, and a backup."""
     (tmp_path / "examples").symlink_to(EXAMPLES)
-    (tmp_path / "own").mkdir()
+    for folder in ("own", "mix", "stems"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "app.py").write_text(MODELS)
+    (tmp_path / "versa.jsonl").write_text('{"key": "0.wav", "pesq": 2.5}\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOICES_DB", str(tmp_path / "voices.db"))
     with DatabaseManager().initialize() as db:
         for model, version in (("demucs", "4.0"), ("svoice", "1.2")):
             for number in range(3):
+                stem = shutil.copy(EXAMPLES / "audio" / "bob.wav", f"stems/{model}_{number}.wav")
+                shutil.copy(stem, f"mix/{number}.wav")
                 db.record_run(
                     f"mix/{number}.wav",
                     "separation",
                     start_time="2024-05-06T14:03:05+00:00",
                     model_type=model,
                     model_version=version,
-                    metrics={"si_snri": float(number)},
+                    outputs=[{"path": stem, "si_snri": float(number)}],
                 )
     assert run("backup", "--backup-path", "before_upgrade.db").code == 0
     return tmp_path

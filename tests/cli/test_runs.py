@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -248,3 +249,36 @@ def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     message = f"--older-than {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)
+
+
+def test_update_run(night: Path) -> None:
+    """Tags are added and removed, the note is set and, with an empty one, removed."""
+    done = run("--db", night, *["update-run", "2", "--note", "odd", "--tag", "a", "--tag", "b"])
+    assert (done.code, done.out, done.err[: len("updated run 2, ")]) == (0, "", "updated run 2, ")
+    run("--db", night, *["update-run", "2", "--remove-tag", "a", "--tag", "c"])
+    shown = json.loads(run("--db", night, "show-run", "2", "--json").out)
+    assert (shown["note"], shown["tags"]) == ("odd", ["b", "c"])
+    run("--db", night, "update-run", "2", "--note", "")
+    assert json.loads(run("--db", night, "show-run", "2", "--json").out)["note"] is None
+    done = run("--db", night, "update-run", "2")
+    sentence = "Error: nothing to change; give --note, --tag or --remove-tag\n"
+    assert (done.code, done.err.endswith(sentence)) == (2, True)
+
+
+def test_delete_run(night: Path, tmp_path: Path) -> None:
+    """What goes is said before; without a terminal and --yes nothing is deleted."""
+    before = len(json.loads(run("--db", night, "list-history", "--all", "--json").out))
+    done = run("--db", night, "delete-run", "2")
+    sentence = "Error: this needs a confirmation; use --yes where nobody can be asked\n"
+    assert (done.code, done.err.endswith(sentence)) == (2, True)
+    gone = str(tmp_path / "gone.jsonl")
+    done = run("--db", night, "delete-run", "2", "--yes", "--export-to", gone)
+    told, deleted = done.err.splitlines()
+    assert (done.code, done.out, told) == (0, "", f"what goes is in {gone!r}")
+    assert re.fullmatch(
+        r"deleted run 2, \w+ of '[^']+' with \d outputs? and \d measurements?",
+        deleted,
+    )
+    assert len(json.loads(run("--db", night, "list-history", "--all", "--json").out)) < before
+    assert run("--db", night, "import", gone).code == 0
+    assert len(json.loads(run("--db", night, "list-history", "--all", "--json").out)) == before

@@ -30,7 +30,7 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.models import Claim
+from voices_peewee.models import Claim, ListeningTest, ListeningVote
 
 hypothesis = settings(
     max_examples=40,
@@ -144,6 +144,22 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "created_at": times,
         },
     ),
+    ListeningTest: st.fixed_dictionaries(
+        {"name": texts, "question": texts, "plan": filled, "created_at": times}
+    ),
+    ListeningVote: st.fixed_dictionaries(
+        {
+            "test": st.just(1),
+            "a": st.none() | st.just(1),
+            "b": st.none() | st.just(1),
+            **dict.fromkeys(("listener", "session", "trial"), texts),
+            "kind": st.sampled_from(["pair", "repeat", "right", "wrong"]),
+            "position": st.integers(1, 99),
+            "choice": st.sampled_from(["a", "b", None]),
+            "details": filled,
+            "voted_at": times,
+        }
+    ),
 }
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -151,10 +167,11 @@ every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model._
 
 @pytest.fixture
 def parents(db: DatabaseManager) -> DatabaseManager:
-    """A database with one speaker, file and run, all with id 1, to be referred to."""
+    """A database with one speaker, file, run and test, all with id 1, to be referred to."""
     speaker = db.add(Speaker(name="Ada"))
     file = db.add(ProcessedFile(filename="a.wav", speaker=speaker))
     db.add(ProcessingHistory(processed_file=file, operation_type="separation"))
+    db.add(ListeningTest(name="the first", question="which"))
     return db
 
 

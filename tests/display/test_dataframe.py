@@ -69,6 +69,21 @@ DTYPES = {
         "process": "object",
         **dict.fromkeys(["claimed_at", "expires_at"], TIME),
     },
+    "listening_tests": {
+        "id": "int64",
+        **dict.fromkeys(["name", "question"], "string"),
+        "plan": "object",
+        "created_at": TIME,
+    },
+    "listening_votes": {
+        **dict.fromkeys(["id", "test_id"], "int64"),
+        **dict.fromkeys(["a_id", "b_id"], "Int64"),
+        **dict.fromkeys(["listener", "session", "trial", "kind"], "string"),
+        "position": "int64",
+        "choice": "string",
+        "details": "object",
+        "voted_at": TIME,
+    },
     "model_performance": {
         **dict.fromkeys(["id", "processing_history_id"], "int64"),
         **dict.fromkeys(["model_type", "model_version"], "string"),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from support.browser import barriers, needs_axe, needs_browser, opened
 from support.cli_tools import run
 from support.measured import measure
 
-from voices_peewee import DatabaseManager
+from voices_peewee import DatabaseManager, Environment
 from voices_peewee.display.report import without_folders
 from voices_peewee.errors import ExportError
 
 AUDIO = Path(__file__).parents[2] / "examples" / "audio"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -93,23 +94,72 @@ def test_players_are_links_or_put_into_the_page(db: DatabaseManager, tmp_path: P
 
 
 @pytest.mark.once
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+@needs_browser
 def test_in_a_browser(db: DatabaseManager, tmp_path: Path) -> None:
     """Chromium shows it on a phone without an error, a request or scrolling sideways."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     for shift, model in enumerate((HOSTILE, "b:1", "c:1")):
         measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
-    address = db.report(tmp_path / "r.html").as_uri()
-    said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 900}, color_scheme="dark")
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.on("request", lambda request: said.append(request.url))
-        page.goto(address, wait_until="load")
+    path, said = db.report(tmp_path / "r.html"), list[str]()
+    with opened(path, said, viewport={"width": 400, "height": 900}, color_scheme="dark") as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 400
         assert page.locator("svg").count() == 3
-        browser.close()
-    assert said == [address]
+    assert said == [path.as_uri()]
+
+
+@pytest.mark.once
+@needs_browser
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(db: DatabaseManager, tmp_path: Path, scheme: str) -> None:
+    """axe-core has no serious finding, with every detail unfolded."""
+    for shift, model in enumerate(("a:1", "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    measure(db, "a:1", {"/mix/x.wav": "failed"})
+    path = db.report(tmp_path / "r.html")
+    with opened(path, [], color_scheme=scheme, bypass_csp=True) as page:
+        page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+        assert barriers(page) == []
+
+
+def test_it_says_where_the_runs_were_made(db: DatabaseManager, tmp_path: Path) -> None:
+    """Python, git, torch and Slurm jobs stand there, once for all hosts; hosts when asked for."""
+    for place, host in enumerate(("gpu01", "gpu02")):
+        facts = {"python": "3.12.1", "host": host, "slurm": {"job_id": f"47{place}"}}
+        facts |= {"git": {"commit": "0123456789abcdef", "dirty": True}}
+        facts |= {"torch": {"version": "2.5.1", "device": "NVIDIA A100"}}
+        there = db.add(Environment(facts=facts, digest=host))
+        measure(db, f"{host}:1", [1.0, 2.0], environment=there)
+    measure(db, "old:1", [3.0])
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    row = '<td class="n">4</td><td>3.12.1</td><td></td><td>0123456789 with changes</td>'
+    row += "<td>2.5.1</td><td>NVIDIA A100</td><td>470, 471</td></tr>"
+    assert row in page
+    assert '<td class="n">1</td><td>not known</td>' in page
+    assert "gpu01, gpu02" not in page
+    page = db.report(tmp_path / "h.html", hosts=True).read_text("utf-8")
+    assert "<td>470, 471</td><td>gpu01, gpu02</td></tr>" in page
+
+
+def test_pictures_say_their_numbers(db: DatabaseManager, tmp_path: Path) -> None:
+    """Each picture has a table of what it draws, for those who do not see it."""
+    for shift, model in enumerate(("a:1", "b:1", "c:1")):
+        measure(db, model, [1.0, 2.0, 3.0, 4.0 + shift / 10, 5.0])
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    assert page.count("The numbers of this picture") == page.count("<svg") == 3
+    quarters = "".join(
+        f'<td class="n">{n}</td>' for n in ("5", "1.00", "2.00", "3.00", "4.00", "5.00")
+    )
+    assert f"<td>a:1</td>{quarters}</tr>" in page
+    assert '<td>b:1</td><td class="n">2.00</td>' in page
+
+
+def test_a_model_has_one_colour_in_all_pictures(db: DatabaseManager, tmp_path: Path) -> None:
+    """The first model of the record has the first colour in each, whatever its rank."""
+    for shift, model in enumerate(("a:1", "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    strip, paired, ranks = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    for place, model in enumerate(("a:1", "b:1", "c:1")):
+        colour = rf'>{model}</text><g class="s{place}">'
+        assert len(re.findall(colour, strip)) == len(re.findall(colour, ranks)) == 1
+    assert set(re.findall('class="pt (s.)"', paired)) == {"s2"}  # c:1 is better in each

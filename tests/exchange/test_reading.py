@@ -53,7 +53,8 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
         '{"table": "users"}',
         (
             "FILE, line 1: there is no table 'users'; "
-            "use speakers, processed_files, environments, processing_history, model_performance"
+            "use speakers, processed_files, environments, processing_history, model_performance, "
+            "listening_tests, listening_votes"
         ),
     ),
     "CSV of no table": (

@@ -252,7 +252,7 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
         ({"metrics": {"sdri": "x"}}, "sdri must be one number, not 'x'"),
         ({"outputs": "/1.wav"}, "outputs must be a list of paths or mappings, not '/1.wav'"),
         ({"outputs": 3}, "outputs must be a list of paths or mappings, not 3"),
-        ({"outputs": [{"pesq": 1}]}, "an output needs a path: {'pesq': 1}"),
+        ({"outputs": [{"pesq": 1}]}, "an output needs a path or a speaker: {'pesq': 1}"),
         ({"outputs": [{"path": "/1", "sdri": 1e9}]}, "sdri must be a finite number of dB, not 1e9"),
         ({"success": "False"}, "success must be true or false, not 'False'"),
         ({"run_id": 7}, "run_id must be a text, not 7"),

@@ -166,3 +166,29 @@ def test_the_undo_of_a_deletion(db: DatabaseManager, path: Path, tmp_path: Path)
     with pytest.raises(errors.ExportError):
         db.delete_run(run_id, export_to=tmp_path / "gone.jsonl")
     assert found(db) == 2
+
+
+def test_pending_by_the_weights(db: DatabaseManager, tmp_path: Path) -> None:
+    """What another checkpoint of the same name did is left; a claim ends with its run."""
+    weights, mix = tmp_path / "model.ckpt", write_wav(tmp_path / "mix.wav", 400)
+    weights.write_bytes(b"one")
+    track(db, mix, model_file=weights)
+    asked: dict[str, Any] = {"model_type": "demucs"}
+    assert list(db.pending([mix], "separation", **asked, model_file=weights)) == []
+    weights.write_bytes(b"other")
+    assert list(db.pending([mix], "separation", **asked)) == []
+    left = db.pending([mix], "separation", **asked, model_file=weights, claim=True)
+    for path in left:
+        assert left.reason == "other version or parameters"
+        track(db, path, model_file=weights)
+    assert list(db.pending([mix], "separation", **asked, model_file=weights)) == []
+    assert db.execute_raw_query("SELECT count(*) AS n FROM claims") == [{"n": 0}]
+
+
+def test_weights_that_only_the_run_names(db: DatabaseManager, tmp_path: Path) -> None:
+    """A claim of a source ends with its run, though only the run says which weights it has."""
+    weights, mix = tmp_path / "model.ckpt", write_wav(tmp_path / "mix.wav", 400)
+    weights.write_bytes(b"one")
+    for path in db.pending([mix], "separation", model_type="demucs", claim=True):
+        track(db, path, model_file=weights)
+        assert db.execute_raw_query("SELECT count(*) AS n FROM claims") == [{"n": 0}]

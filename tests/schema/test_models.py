@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
 from voices_peewee.schema.fields import PathField, UTCDateTimeField
-from voices_peewee.schema.models import CHECKS
+from voices_peewee.schema.models import CHECKS, ListeningTest
 
 
 class Shift(enum.Enum):
@@ -220,6 +220,11 @@ def test_numbers_are_double_precision(db: DatabaseManager, value: float) -> None
     assert found.duration == value
 
 
+VOTE = """
+INSERT INTO listening_votes
+ (test_id, listener, session, trial, kind, position, choice, details, voted_at)
+VALUES (1, 'Eve', 's', 't', '{}', 1, '{}', '{{}}', '2026-11-22 12:00:00.000000+00:00')
+"""
 NONSENSE = {
     "ck_speakers_name": "INSERT INTO speakers (name, tags, created_at, updated_at) "
     "VALUES (' ', '[]', '2026-01-01', '2026-01-01')",
@@ -236,6 +241,8 @@ NONSENSE = {
     "ck_model_performance_memory_usage": "UPDATE model_performance SET memory_usage = -1",
     "ck_model_performance_processing_time": "UPDATE model_performance SET processing_time = -1",
     "ck_model_performance_real_time_factor": "UPDATE model_performance SET real_time_factor = -1",
+    "ck_listening_votes_choice": VOTE.format("pair", "c"),
+    "ck_listening_votes_kind": VOTE.format("odd", "a"),
 }
 
 
@@ -246,6 +253,7 @@ def test_checks_keep_nonsense_out_whoever_writes(db: DatabaseManager, name: str)
 
     run = ProcessingHistory(processed_file=ProcessedFile(filename="a"), operation_type="x")
     db.add(ModelPerformance(processing_history=run))
+    db.add(ListeningTest(name="t", question="which"))
     with pytest.raises(errors.InvalidValueError) as told:
         db.execute_raw_query(NONSENSE[name], write=True)
     assert str(told.value) == CHECKS[name][1]

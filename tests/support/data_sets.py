@@ -55,3 +55,44 @@ def write_files(folder: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
     return folder
+
+
+ASTEROID = """\
+,input_si_sdr,input_sdr,si_sdr,sdr,stoi,mix_path
+0,-0.5,0.25,17.0,17.25,0.8,/d/mix/a.wav
+1,0.5,0.25,16.0,,0.7,/d/mix/b.wav
+"""
+RESULTS_SPEECHBRAIN = (
+    "snt_id,sdr,sdr_i,si-snr,si-snr_i\r\n"
+    "0,15.9,15.7,15.4,15.3\r\n1,nan,nan,-3.1,-2.9\r\navg,nan,nan,6.1,6.2\r\n"
+)
+TDANET = "snt_id,sdr,sdr_i\na.wav,15.9,15.7\nb.wav,14.2,14.1\navg,15.0,14.9\nstd,0.8,0.8\n"
+DNSMOS = (
+    ",filename,len_in_sec,sr,num_hops,OVRL_raw,SIG_raw,BAK_raw,OVRL,SIG,BAK,P808_MOS\n"
+    "0,/e/a_s2.wav,3.0,16000,3,2.8,3.7,2.8,2.6,3.4,3.1,2.5\n"
+    "1,/e/a_s1.wav,3.0,16000,3,2.0,2.8,2.2,2.0,2.8,2.5,2.4\n"
+)
+NISQA = "deg,mos_pred,noi_pred,dis_pred,col_pred,loud_pred,model\na_s1.wav,1.2,1.6,1.8,1.7,2.4,v2\n"
+VERSA = """\
+{"key": "a_s1.wav", "sdr": 16.1, "sir": Infinity, "sar": 16.1, "stoi": 0.8, "pesq": 1.7}
+{"key": "silent.wav"}
+{"key": "a_s2.wav", "signal_metric": null, "stoi": 1e-05, "pesq": -7, "ref_text": "hello",\
+ "whisper_wer_equal": 6, "whisper_wer_delete": 1, "whisper_wer_replace": 1, "whisper_wer_insert": 2}
+{"key": "a_s1.wav", "pesq": 1.9, "shine": 3}
+"""
+MUSEVAL = """{
+"targets": [{"name": "vocals", "frames": [
+  {"time": 0.0, "duration": 1.0, "metrics": {"SDR": NaN, "SIR": NaN}},
+  {"time": 1.0, "duration": 1.0, "metrics": {"SDR": 11.0, "SIR": 19.0}},
+  {"time": 2.0, "duration": 1.0, "metrics": {"SDR": 8.0, "SIR": 15.0}}]},
+ {"name": "silence", "frames": [{"time": 0.0, "duration": 1.0, "metrics": {"SDR": NaN}}]}],
+"museval_version": "0.4.1"}"""
+ESPNET = {
+    "dump/scoring/SI_SNR_spk1": "a 0.1\n",
+    "exp/scoring/SI_SNR_spk1": "a 15.6\nb 14.4\n",
+    "exp/scoring/STOI_spk1": "a 95.0\nb 0.5\n",
+    "exp/scoring/SDR_spk2": "a inf\n",
+    "exp/scoring/wav_spk1": "a /e/a_1.wav\nb /e/b_1.wav\n",
+    "exp/scoring/result_stoi.txt": "94.17\n",
+    "exp/RESULTS.md": "# RESULTS\n",
+}

@@ -76,11 +76,13 @@ SECTIONS: Final = {
         },
     ),
     "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
+    "Listening": ("listening", {"listen": "Let people listen: a blind test of models' stems."}),
     "In and out": (
         "exchange",
         {
             "export": "Write the record as JSON lines, or one table as CSV.",
             "import": "Import records from files or another database.",
+            "import-results": "Import what other tools measured.",
             "serve": "Show the database in the browser, read-only.",
         },
     ),

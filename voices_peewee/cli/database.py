@@ -158,7 +158,7 @@ def check(manager: DatabaseManager, *, files: bool, fix: bool, as_json: bool, ye
     """
     from voices_peewee.cli.output import write_json
 
-    with progress_bar("Checking") as progress:
+    with progress_bar("Checking", hidden=not files) as progress:
         found = manager.check(files=files, on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)

@@ -12,6 +12,7 @@ from voices_peewee.cli.common import (
     OutputError,
     command,
     pass_manager,
+    path_map_option,
     plural,
     progress_bar,
     say,
@@ -19,6 +20,8 @@ from voices_peewee.cli.common import (
     write,
     write_path,
 )
+from voices_peewee.cli.output import model_option, operation_option
+from voices_peewee.cli.values import roots
 from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +85,8 @@ def export(
         raise OutputError(error) from error
     if done.path is not None:
         write_path(done.path)
-    say("exported " + ", ".join(f"{plural(n, 'row')} of {name}" for name, n in done.rows.items()))
+    told = [f"{plural(count, 'row')} of {name}" for name, count in done.rows.items() if count]
+    say(f"exported {', '.join(told) or '0 rows'}")
 
 
 @command(example="voices import before_upgrade.db --dry-run")
@@ -129,6 +133,65 @@ def _say(done: Imported) -> None:
         say(f"{plural(done.changed, 'record')} {would}imported")
     else:
         say("nothing would be imported" if would else "nothing to import")
+
+
+@command(example="voices import-results versa.jsonl --model demucs:4.0")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(
+        ("versa", "speechbrain", "tdanet", "asteroid", "dnsmos", "nisqa", "espnet", "museval")
+    ),
+    help="What they are.  [default: as their content says]",
+)
+@model_option("Whose results they are", required=True)
+@operation_option("What it did.  [default: voice_separation]", default="voice_separation")
+@click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
+@path_map_option
+@click.option(
+    "--higher-is-better/--lower-is-better",
+    default=None,
+    help="The direction of metrics whose direction is not known.",
+)
+@pass_manager
+def import_results(
+    manager: DatabaseManager,
+    paths: tuple[str, ...],
+    form: str | None,
+    model: str,
+    operation: str,
+    manifest: str | None,
+    path_map: tuple[str, ...],
+    *,
+    higher_is_better: bool | None,
+) -> None:
+    """Import what other tools measured.
+
+    PATH is a file or folder of VERSA, SpeechBrain, TDANet, asteroid, DNSMOS, NISQA, ESPnet or
+    museval. The numbers go to the model's runs of these recordings or outputs, else make runs.
+    All are imported or none, and every bad row is told.
+    """
+    try:
+        with manager:
+            done = manager.import_results(
+                list(paths),
+                form,
+                model=model,
+                operation_type=operation,
+                manifest=manifest,
+                path_map=roots(path_map),
+                higher_is_better=higher_is_better,
+            )
+    except InputError as error:
+        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        raise
+    for note in done.notes:
+        say(f"note: {note}")
+    say_some("conflict", done.conflicts, len(done.conflicts), many="conflicts")
+    counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
+    said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
+    say(f"{done.format}: {', '.join(said) or 'no values'}")
 
 
 @command(example="voices serve --port 8001 --open")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Conditions, such as metadata.room.",
 )
 @baseline_option
+@click.option("--hosts", is_flag=True, help="Name the hosts that runs were made on.")
 @click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
 @click.option("--no-audio", is_flag=True, help="No players.")
 @click.option(

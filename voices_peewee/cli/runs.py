@@ -92,6 +92,7 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 @operation_option("What is to be done.", required=True)
 @model_option("By which model")
 @param_option("One parameter")
+@click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
 @where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
@@ -103,6 +104,7 @@ def pending(
     operation: str,
     model: str | None,
     param: tuple[str, ...],
+    model_file: str | None,
     where: tuple[str, ...],
     *,
     nul: bool,
@@ -124,6 +126,7 @@ def pending(
             operation,
             **split_model(model),
             parameters=assignments(param, "--param"),
+            model_file=model_file,
             where=where,
         )
         if as_json:

@@ -111,7 +111,7 @@ def _json_reader(slow: Converter) -> Converter:
             return {}
         try:
             value, end = _PARSE(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return slow(text)
         return value if end == len(text) else slow(text)
 

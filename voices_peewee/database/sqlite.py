@@ -15,12 +15,14 @@ from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, Identity, identity, lies_still, size_of, status
+from voices_peewee.database.cursors import Cursor
+from voices_peewee.database.files import MEMORY, lies_still, size_of
 from voices_peewee.database.forks import forks
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
+Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
@@ -45,6 +47,37 @@ _REPLACED: Final = "the file was removed or replaced while it was open; close it
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
 
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
+
+
+def is_open_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
+
+    Whoever opens and closes such a file drops the locks of this process's connections, and
+    another program may then remove the WAL under their feet.
+    """
+    wanted, opened = identity(path), [*forks.connections.values()]
+    if wanted is None or not opened:
+        return False
+    real = os.path.realpath(path)
+    return any(
+        real in one.names or wanted == one.file or wanted in (one.sidecars or ())
+        for one in opened
+        if one.is_open
+    )
+
+
 class Connection(sqlite3.Connection):
     """A connection that a forked child knows of; ``owner`` tells whose it is."""
 
@@ -60,6 +93,14 @@ class Connection(sqlite3.Connection):
         self.file, self.names = identity(real), {real + end for end in _BESIDE}
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
+        """Return a cursor."""
+        return Cursor(self)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run a statement."""
+        return Cursor(self).execute(sql, parameters)
 
     @property
     def is_open(self) -> bool:

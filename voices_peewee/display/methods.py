@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from voices_peewee.display.dataframe import Source
+    from voices_peewee.display.listening import Listening
     from voices_peewee.display.player import Player
     from voices_peewee.display.plots import PlotFigure
+    from voices_peewee.questions.preferences import Listened
     from voices_peewee.questions.selection import Model, Time
 
 
@@ -130,6 +132,7 @@ class DisplayMethods(HasStore):
         since: Time | None = None,
         until: Time | None = None,
         where: str | Sequence[str] = (),
+        hosts: bool = False,
         audio: bool = True,
         embed: bool = False,
         max_size: int = 20_000_000,
@@ -150,6 +153,7 @@ class DisplayMethods(HasStore):
             since: Only runs that started then or later.
             until: Only runs that started before.
             where: Query words that narrow the runs, as in a list of the history.
+            hosts: Whether the section on environments names the hosts.
             audio: Whether there are players of the worst and the best recordings.
             embed: Put the sounds into the page, instead of links to the files.
             max_size: How large the page may get with sounds in it, in bytes.
@@ -174,6 +178,7 @@ class DisplayMethods(HasStore):
             by=by.split(",") if isinstance(by, str) else by,
             baseline=baseline,
             higher_is_better=higher_is_better,
+            hosts=hosts,
             audio=audio,
             embed=embed,
             max_size=max_size,
@@ -186,6 +191,109 @@ class DisplayMethods(HasStore):
             ),
         )
         return report(self.store, Path(path), asked, overwrite=overwrite)
+
+    def listen(
+        self,
+        *models: str | Model,
+        path: str | os.PathLike[str] | None,
+        trials: int = 20,
+        seconds: float = 5.0,
+        seed: int | None = None,
+        beside: str = "mixture",
+        question: str | None = None,
+        catch: int | None = None,
+        repeat: int | None = None,
+        max_size: int = 25_000_000,
+        operation_type: str | None = None,
+        speaker: SpeakerKey | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        where: str | Sequence[str] = (),
+        overwrite: bool = False,
+    ) -> Listening:
+        """Write a blind listening test of stems as one HTML page, and remember what it compares.
+
+        A voice is heard by the stems that the latest successful run of each model made of it:
+        the same seconds, where most is said, equally loud. The page tells no model.
+
+        Args:
+            models: Two to six, as ``compare`` takes them.
+            path: Where the page goes; it ends in ``.html``. None only plans it.
+            trials: How many voices are compared at most.
+            seconds: How long an excerpt is at most.
+            seed: Makes the same test again; None takes a new one.
+            beside: What is heard beside A and B: ``mixture``, ``reference`` or ``nothing``.
+            question: What listeners are asked.
+            catch: Trials of a reference and its mixture, whose answer is known; None is three
+                in twenty, as far as there are references.
+            repeat: Trials that come again; None is two in twenty.
+            max_size: How large the page may get, in bytes.
+            operation_type: Only runs of this operation.
+            speaker: Only stems of this speaker.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+            where: Query words that narrow the runs, as in a list of the history.
+            overwrite: Replace a file that is there.
+
+        Raises:
+            QueryError: A model is unknown, there are not two to six, or no voice can be heard
+                from all of them.
+            NotFoundError: There is no such speaker.
+            AmbiguousNameError: Several speakers have that name.
+            InvalidValueError: A time cannot be read, or has no time zone.
+            ExportError: The page would be too large, does not end in .html, or cannot be
+                written.
+            MissingExtraError: Jinja2 or PyAV is not installed.
+        """
+        from pathlib import Path
+        from secrets import randbits
+
+        from voices_peewee.display.listening import QUESTION, Wish, listen
+        from voices_peewee.questions.selection import Runs
+
+        wish = Wish(
+            trials=trials,
+            seconds=seconds,
+            seed=randbits(31) if seed is None else seed,
+            beside=beside,
+            question=question or QUESTION,
+            catch=catch,
+            repeat=repeat,
+            max_size=max_size,
+            runs=Runs(
+                operation_type=operation_type,
+                speaker=speaker,
+                since=since,
+                until=until,
+                where=where,
+            ),
+        )
+        place = None if path is None else Path(path)
+        return listen(self.store, models, place, wish, overwrite=overwrite)
+
+    def import_votes(self, source: str | os.PathLike[str]) -> dict[str, int]:
+        """Import the votes of a listening test, all or nothing.
+
+        Args:
+            source: The file that the page saved; ``-`` is the standard input.
+
+        Returns:
+            How many votes were ``added``, ``updated`` by a later one on the same trial of the
+            same session, and are the ``same``.
+
+        Raises:
+            InputError: The file cannot be read or is not whole, or a vote is of a test, a
+                trial or a run that is not in the record.
+        """
+        from voices_peewee.display.votes import import_votes
+
+        return import_votes(self.store, os.fspath(source))
+
+    def listening_results(self) -> list[Listened]:
+        """Return what each listening test that has votes came to, the oldest first."""
+        from voices_peewee.questions.preferences import listened
+
+        return listened(self.store)
 
     def player(self, file: FileKey) -> Player:
         """Return players for a recording and the stems made from it, to show in a notebook.

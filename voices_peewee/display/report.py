@@ -16,14 +16,23 @@ from voices_peewee.database.query import no_full_collection
 from voices_peewee.display import svg
 from voices_peewee.display.pages import drawn, page, write_page
 from voices_peewee.display.plot_data import metric_axis, model_order
+from voices_peewee.display.report_numbers import (
+    Numbers,
+    environments,
+    of_models,
+    of_pair,
+    of_ranks,
+)
 from voices_peewee.display.report_sounds import Card, cards, embedded, linked
 from voices_peewee.errors import ExportError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.questions.counted import Group, differing
+from voices_peewee.questions.counted import differing
 from voices_peewee.questions.failures import failures
+from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
+from voices_peewee.questions.preferences import COLUMNS, listened
 from voices_peewee.questions.selection import Runs, find_metric, model_label
 from voices_peewee.rendering.plain import number, show, signed
 from voices_peewee.rendering.table import Column
@@ -57,6 +66,7 @@ class Asked:
     by: Sequence[str] = ()
     baseline: str | None = None
     higher_is_better: bool | None = None
+    hosts: bool = False
     audio: bool = True
     embed: bool = False
     max_size: int = 20_000_000
@@ -101,6 +111,7 @@ class _Report:
         self.board, self.groups = ranked_groups(store, self.metric.name, **self.direction)
         self.ranked = [group for group in self.groups if group.values]
         self._places = {model: place for place, model in enumerate(model_order())}
+        self.runs: dict[int | None, int] = {}
 
     def colour(self, model: str) -> int:
         """Return the place of a model among all, which is its colour in every picture."""
@@ -120,13 +131,21 @@ class _Report:
             "columns": [column for column, _ in self.board.columns()],
             "rows": list(zip(*(values for _, values in self.board.columns()), strict=True)),
             "strip": self.strip(),
+            "strip_numbers": self.strip_numbers(),
             "pairs": [_said(pair) for pair in pairs],
             "pair_columns": _PAIR,
             "covered": dict(_covered(pairs)),
             "notes": list(dict.fromkeys(note for pair in pairs for note in pair.notes)),
             "paired": self.paired(pairs[0]) if pairs else None,
             "pair_of": pairs[0] if pairs else None,
+            "pair_numbers": of_pair(pairs[0], self.axis.label) if pairs and pairs[0].n else [],
             "ranks": self.ranks(found) if isinstance(found, Comparisons) else None,
+            "rank_numbers": of_ranks(found.ranks.means, found.letters)
+            if isinstance(found, Comparisons)
+            else None,
+            "tests": listened(self.store),
+            "test_columns": COLUMNS,
+            "environments": environments(self.runs, hosts=self.asked.hosts),
             "conditions": [self.condition(name) for name in self.asked.by if name != "model"],
             "failures": self.failures(),
             "settings": self.settings(),
@@ -140,13 +159,16 @@ class _Report:
         """Yield what the record is, and what of it was asked for."""
         run = ProcessingHistory
         count = pw.fn.COUNT(run.run_id.distinct())
-        query = run.select(count, pw.fn.MIN(run.start_time), pw.fn.MAX(run.start_time))
+        ends = (pw.fn.MIN(run.start_time), pw.fn.MAX(run.start_time))
+        query = run.select(run.environment, count, *ends).group_by(run.environment)
         runs = self.asked.runs
         if conditions := runs.conditions(self.store, run):
             query = query.join(ProcessedFile).where(*conditions)
-        row: Any = query.tuples().get()
-        total, first, last = row
-        yield "runs", f"{total:,}"
+        rows: Any = list(query.tuples())
+        self.runs = {environment: total for environment, total, _, _ in rows}
+        first = min((one[2] for one in rows), default=None)
+        last = max((one[3] for one in rows), default=None)
+        yield "runs", f"{sum(self.runs.values()):,}"
         recordings = max((row.coverage["in_question"] for row in self.board), default=0)
         yield "recordings in question", f"{recordings:,}"
         yield "speakers known", f"{Speaker.select().count():,}"
@@ -191,6 +213,15 @@ class _Report:
             if group.values
         ][:_MODELS]
         return drawn(svg.strip(rows, self.axis.label, self.metric.unit)) if rows else None
+
+    def strip_numbers(self) -> Numbers | None:
+        """Return the numbers of the leaderboard's picture."""
+        shown = zip(self.board, self.groups, strict=True)
+        values = {row.labels[0]: group.values for row, group in shown if group.values}
+        some = dict(list(values.items())[:_MODELS])
+        return (
+            of_models(some, f"{self.axis.label} of recordings", self.metric.unit) if some else None
+        )
 
     def compared(self) -> Comparisons | list[Comparison]:
         """Compare all pairs of models, or the baseline or the best with each other one."""

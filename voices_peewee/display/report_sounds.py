@@ -18,17 +18,21 @@ from voices_peewee.schema.models import ModelPerformance, ProcessedFile, Process
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
-    from voices_peewee.questions.counted import Group
+    from voices_peewee.questions.groups import Group
 
 _WORST: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """One sound of a card: ``source`` is what a player plays, ``note`` why there is none."""
+    """One sound of a card: ``source`` is what a player plays, ``note`` why there is none.
+
+    ``of`` is the model that made it, and empty for what models are given.
+    """
 
     label: str
     path: str
+    of: str = ""
     value: float | None = None
     source: str = ""
     note: str = ""
@@ -46,6 +50,14 @@ class Card:
     name: str
     reasons: list[tuple[str, str, float]] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)
+
+    @property
+    def rows(self) -> dict[str, list[Sound]]:
+        """The sounds by what made them, so that a speaker's stand below each other."""
+        found: dict[str, list[Sound]] = {}
+        for sound in self.sounds:
+            found.setdefault(sound.of, []).append(sound)
+        return found
 
     @property
     def size(self) -> int:
@@ -112,9 +124,9 @@ def _stems(
     rows: Any = query.tuples()
     for recording, run_id, path, speaker, number in rows:
         if latest.setdefault(recording, run_id) == run_id and path is not None:
-            label = " · ".join(filter(None, (model_label(*model), speaker)))
             known = float(number) if isinstance(number, int | float) else None
-            yield recording, Sound(label, os.fsdecode(path), known)
+            label, of = speaker or "stem", model_label(*model)
+            yield recording, Sound(label, os.fsdecode(path), of, known)
 
 
 def _inputs(file: ProcessedFile) -> Iterator[Sound]:

@@ -32,6 +32,12 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "sort_desc": "id",
         "facets": ["model_type", "model_version"],
     },
+    "listening_tests": {
+        "description": "A blind listening test.",
+        "label_column": "name",
+        "sort_desc": "id",
+    },
+    "listening_votes": {"description": "A listener's vote on two stems.", "sort_desc": "id"},
     "v_runs": {
         "description": "The history with file, speaker and status; a run has a row an output.",
         "sort_desc": "start_time",
@@ -88,6 +94,8 @@ def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "title": f"Voices: {name}",
         "description": "The record of voice-separation work, read-only. Times are UTC.",
+        "about": "the report",
+        "about_url": "/-/report",
         "extra_css_urls": ["/voices-static/web.css"],
         "databases": {
             "voices": {

@@ -107,7 +107,7 @@ def read_manifest(path: str | os.PathLike[str], form: str | None, paths: PathMap
     place = _file_of(Path(path))
     text, refused, skipped = text_of(place), Refused(), dict[str, int]()
     form = form or _told(place, text)
-    here = _Here(place.parent, paths, upwards=form != "hf")
+    here = Here(place.parent, paths, upwards=form != "hf")
     reading = Reading(place, text, refused, skipped, here.find)
     entries: dict[str, Entry] = {}
     for entry in _READERS[form](reading):
@@ -157,7 +157,7 @@ def _told(path: Path, text: str) -> str:
     raise InputError(path, f"its format cannot be told; name it: {', '.join(FORMATS)}")
 
 
-class _Here:
+class Here:
     """Finds where a manifest's paths are: mapped, or looked for from its folder upwards."""
 
     def __init__(self, folder: Path, paths: PathMap, *, upwards: bool) -> None:

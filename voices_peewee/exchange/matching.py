@@ -96,6 +96,12 @@ _RULES: Final = {
     "model_performance": Rule(
         lambda typed: ("processing_history", typed.data["processing_history"]), _is_found
     ),
+    "listening_tests": Rule(lambda typed: ("name", typed.data["name"]), _is_found),
+    "listening_votes": Rule(
+        lambda typed: ("session", typed.data["session"]),
+        lambda typed, ours, _: all(typed.data[name] == ours[name] for name in ("test", "trial")),
+        "voted_at",
+    ),
 }
 
 

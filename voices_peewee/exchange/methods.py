@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from voices_peewee.exchange.export import Exported, Progress, Target
     from voices_peewee.exchange.merging import Imported
     from voices_peewee.exchange.reading import Input
+    from voices_peewee.exchange.results import ImportedResults, Paths
     from voices_peewee.records.roots import Roots
     from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import BaseModel
@@ -140,6 +141,57 @@ class ExchangeMethods(HasStore):
         from voices_peewee.exchange.adding import add_manifest
 
         return add_manifest(self.store, path, form=format, path_map=path_map, progress=on_progress)
+
+    def import_results(
+        self,
+        path: Paths,
+        format: str | None = None,  # noqa: A002 - what the option is called
+        *,
+        model: str | tuple[str, str | None],
+        operation_type: str = "voice_separation",
+        manifest: str | os.PathLike[str] | None = None,
+        path_map: Roots | None = None,
+        higher_is_better: bool | None = None,
+    ) -> ImportedResults:
+        """Record what another tool measured, all or nothing.
+
+        The numbers of a recording, or of an output, go to the latest successful run of it by the
+        model, where they are not yet; without one they make a run, which began when the file was
+        written. Importing them again changes nothing.
+
+        Args:
+            path: A file, a folder, or several.
+            format: ``versa``, ``speechbrain``, ``tdanet``, ``asteroid``, ``dnsmos``, ``nisqa``,
+                ``espnet`` or ``museval``; None is told by the content.
+            model: What was measured, as ``demucs:4.0`` or a pair.
+            operation_type: What it did.
+            manifest: The data set's, which says what the mixtures are called.
+            path_map: The folders that paths in the file lie in here, by those they have there.
+            higher_is_better: The direction of metrics whose direction is not known.
+
+        Returns:
+            How many runs were ``added``, ``updated`` and ``unchanged``, and ``conflicts`` and
+            ``notes`` in sentences.
+
+        Raises:
+            InputError: A file cannot be read or told, or a row is bad or about something that
+                is not known, of which ``problems`` has all; nothing was written.
+            QueryError: There is no such format.
+            InvalidValueError: The model or the operation is empty.
+            AmbiguousNameError: Several speakers have a name that it has.
+        """
+        from voices_peewee.exchange.results import import_results
+
+        return import_results(
+            self.store,
+            path,
+            form=format,
+            model=model,
+            operation_type=operation_type,
+            manifest=manifest,
+            path_map=path_map,
+            higher_is_better=higher_is_better,
+        )
 
     def delete(
         self, instance: BaseModel, *, export_to: str | os.PathLike[str] | None = None

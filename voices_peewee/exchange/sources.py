@@ -29,6 +29,8 @@ _MARKS: Final = {
     "model_performance": {"processing_history_id"},
     "processing_history": {"processed_file_id", "operation_type"},
     "processed_files": {"filename", "original_path"},
+    "listening_votes": {"session"},
+    "listening_tests": {"plan"},
     "speakers": {"name"},
 }
 

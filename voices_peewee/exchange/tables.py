@@ -17,6 +17,8 @@ from voices_peewee.schema.models import (
     BaseModel,
     Claim,
     Environment,
+    ListeningTest,
+    ListeningVote,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -154,6 +156,12 @@ def _with_others(rows: dict[Model, Any]) -> list[Table]:
     file = ProcessedFile
     if ProcessingHistory in rows:
         _add(rows, ModelPerformance, ModelPerformance.processing_history, ProcessingHistory.id)
+        for side in (ListeningVote.a, ListeningVote.b):
+            _add(rows, ListeningVote, side, ProcessingHistory.id)
+    _add(rows, ListeningVote, ListeningVote.test, ListeningTest.id)
+    _add(rows, ListeningTest, ListeningTest.id, ListeningVote.test)
+    for side in (ListeningVote.a, ListeningVote.b):
+        _add(rows, ProcessingHistory, ProcessingHistory.id, side)
     _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
     _add(rows, file, file.id, ProcessingHistory.processed_file)
     _add(rows, file, file.id, file.recording)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
 from itertools import combinations
-from operator import and_, itemgetter, or_
+from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
@@ -22,7 +22,7 @@ from voices_peewee.questions.counted import (
     differing,
     names_of_speakers,
 )
-from voices_peewee.questions.pairing import UNITS, Matched, Paired, pair_up
+from voices_peewee.questions.pairing import UNITS, Paired, Units, pair_up
 from voices_peewee.questions.selection import (
     Metric,
     Model,
@@ -34,6 +34,7 @@ from voices_peewee.questions.selection import (
 from voices_peewee.questions.sides import Sided, read_side
 from voices_peewee.questions.stats import mean, median
 from voices_peewee.rendering.table import Column
+from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Comparison:
     gained: int
     notes: tuple[str, ...]
     of_units: Callable[[], tuple[Pair, ...]] = field(repr=False, compare=False, default=tuple)
-    matched: Sequence[Matched] = field(repr=False, compare=False, default=())
+    units: Units = field(repr=False, compare=False, default=Units())
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -209,6 +210,8 @@ def compare(
         raise QueryError("a comparison is of two models or more")
     with store.snapshot(), no_full_collection:
         sides = _unlike([find_side(store, model) for model in everyone])
+        if vocabulary.spelled(metric) == "preference":
+            return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store)
         by_speaker = unit == "speaker"
@@ -216,8 +219,13 @@ def compare(
         in_question = len(set().union(*(side.paths for side in read)))
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
-        clocks = tuple(remarks.of_clocks(source, found, chosen))
-        question = _Question(found, unit, confidence, names_of_speakers(store), in_question, clocks)
+        of_runs = (
+            *remarks.of_clocks(source, found, chosen),
+            *remarks.of_checkpoints(source, chosen),
+        )
+        question = _Question(
+            found, unit, confidence, names_of_speakers(store), in_question, of_runs
+        )
         labels = [side.label for side in sides]
         places = combinations(range(len(sides)), 2)
         answers = [
@@ -225,10 +233,35 @@ def compare(
             for a, b in places
             if baseline is None or a == 0
         ]
-    if len(sides) == 2:
+    return _all(labels, answers, has_baseline=baseline is not None)
+
+
+def _all(
+    labels: list[str], answers: list[Comparison], *, has_baseline: bool
+) -> Comparison | Comparisons:
+    if len(labels) == 2:
         return answers[0]
     pairs = {(answer.a, answer.b): answer for answer in answers}
-    return Comparisons.of(labels, pairs, has_baseline=baseline is not None)
+    return Comparisons.of(labels, pairs, has_baseline=has_baseline)
+
+
+def _by_votes(
+    store: Store, sides: list[Side], runs: Runs, unit: str, confidence: float, has_baseline: bool
+) -> Comparison | Comparisons:
+    """Compare models by what listeners preferred, which has its own interval."""
+    from voices_peewee.questions.preferences import voted
+
+    if unit != "recording":
+        raise QueryError("votes are counted by recordings and listeners; leave the unit out")
+    metric, labels = Metric("preference", True, ""), [side.label for side in sides]
+    pairs = voted(store, sides, runs, confidence)
+    in_question = len(set().union(*(side.paths for side, _, _ in pairs.values())))
+    answers = [
+        _Question(metric, unit, confidence, {}, in_question, notes).answer(a, b, side, side, paired)
+        for (a, b), (side, paired, notes) in pairs.items()
+        if not has_baseline or a == labels[0]
+    ]
+    return _all(labels, answers, has_baseline=has_baseline)
 
 
 def _unlike(sides: list[Side]) -> list[Side]:
@@ -248,20 +281,23 @@ class _Question(NamedTuple):
     in_question: int
     notes: tuple[str, ...]
 
-    def answer(self, label_a: str, label_b: str, a: Sided, b: Sided) -> Comparison:
-        """Return the comparison of two sides."""
+    def answer(
+        self, label_a: str, label_b: str, a: Sided, b: Sided, paired: Paired | None = None
+    ) -> Comparison:
+        """Return the comparison of two sides, whose units may be given."""
         metric = self.metric
-        paired = pair_up(a, b, self.unit, self.confidence)
+        paired = paired or pair_up(a, b, self.unit, self.confidence)
         units, paths = paired.units, ChainMap(a.paths, b.paths)
-        common = len(a.stems.keys() & b.stems.keys())
+        of_a, of_b = a.measured, b.measured
         found = paired.estimate
-        ordered = sorted(units, key=itemgetter(4))
-        differences = [one.difference for one in ordered]
-        smaller = bisect_left(differences, 0.0)
-        larger = len(differences) - bisect_right(differences, 0.0)
+        differences = units.differences
+        order = sorted(range(len(differences)), key=differences.__getitem__)
+        ordered = [differences[place] for place in order]
+        smaller = bisect_left(ordered, 0.0)
+        larger = len(ordered) - bisect_right(ordered, 0.0)
         wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-        below = self._pairs(paths, ordered[: min(smaller, _SHOWN)])
-        above = self._pairs(paths, ordered[::-1][: min(larger, _SHOWN)])
+        below = self._pairs(paths, units, order[: min(smaller, _SHOWN)])
+        above = self._pairs(paths, units, order[::-1][: min(larger, _SHOWN)])
         gains, worst = (above, below) if metric.higher_is_better else (below, above)
         return Comparison(
             a=label_a,
@@ -273,10 +309,10 @@ class _Question(NamedTuple):
             n=found.n,
             stems=paired.stems,
             recordings=paired.recordings,
-            mean_a=mean([one.a for one in units]),
-            mean_b=mean([one.b for one in units]),
+            mean_a=mean(units.a),
+            mean_b=mean(units.b),
             mean_difference=found.mean,
-            median_difference=median(differences),
+            median_difference=median(ordered),
             low=found.low,
             high=found.high,
             confidence=self.confidence,
@@ -285,32 +321,34 @@ class _Question(NamedTuple):
             identical=found.identical,
             wins=wins,
             losses=losses,
-            ties=len(units) - larger - smaller,
+            ties=len(ordered) - larger - smaller,
             largest_gains=gains,
             largest_losses=worst,
             coverage_a=coverage(a.states, self.in_question),
             coverage_b=coverage(b.states, self.in_question),
-            lost=len(a.stems) - common,
-            gained=len(b.stems) - common,
+            lost=len(of_a - of_b),
+            gained=len(of_b - of_a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b)), *self.notes),
-            of_units=partial(self._pairs, paths, units),
-            matched=units,
+            of_units=partial(self._pairs, paths, units, range(len(ordered))),
+            units=units,
         )
 
-    def _pairs(self, paths: Mapping[int, Any], units: Iterable[Matched]) -> tuple[Pair, ...]:
+    def _pairs(
+        self, paths: Mapping[int, Any], units: Units, places: Iterable[int]
+    ) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
         of_speaker, names = self.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(
-                None if of_speaker else str(read(paths[recording])),
-                names.get(speaker),
-                a,
-                b,
-                difference,
-                stems,
+                None if of_speaker else str(read(paths[units.recordings[place]])),
+                names.get(units.speakers[place]),
+                units.a[place],
+                units.b[place],
+                units.differences[place],
+                units.stems[place],
             )
-            for recording, speaker, a, b, difference, stems in units
+            for place in places
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -14,19 +13,21 @@ import peewee as pw
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
-from voices_peewee.questions.selection import Metric, Runs
+from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
-Key = tuple[Any, ...]
+Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
-_COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
-_MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
-SUCCESS: Final = pw.Case(None, [(_RUN.success, 1)], 0)
+UNFINISHED, FAILED, DONE = range(3)
+_STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
+_PARAMETERS: Final = _RUN.parameters.cast("TEXT")
+# A row of a run, which is one of its stems: what follows is the question's own.
+RECORDING, STATE, START, RUN, PARAMETERS, VALUE = range(6)
 
 
 def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
@@ -36,13 +37,37 @@ def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
     return {"in_question": in_question, **found}
 
 
-def state_of(*, success: Any, ended: Any, finite: int, stems: int) -> str:
+def state_of(state: int, finite: int, stems: int) -> str:
     """Return what became of a recording in a run."""
-    if not success:
-        return "failed" if ended else "unfinished"
+    if state != DONE:
+        return "failed" if state == FAILED else "unfinished"
     if not finite:
         return "not_finite"
     return "done" if finite == stems else "partly_finite"
+
+
+def in_runs(rows: Iterable[Row]) -> Iterator[tuple[int, list[Row]]]:
+    """Yield each recording with the rows of the run that counts, of rows in their order."""
+    for recording, group in groupby(rows, itemgetter(RECORDING)):
+        found = list(group)
+        if len(found) > 1:
+            runs: dict[Any, list[Row]] = {}
+            for row in found:
+                runs.setdefault(row[RUN], []).append(row)
+            found = max(runs.values(), key=_rank) if len(runs) > 1 else found
+        yield recording, found
+
+
+def _rank(rows: list[Row]) -> tuple[bool, str, str]:
+    success = all(row[STATE] == DONE for row in rows)
+    return success, max(str(row[START]) for row in rows), str(rows[0][RUN])
+
+
+def finite(value: object) -> float | None:
+    """Return a value as a number, or None of what is none or too large."""
+    if isinstance(value, int | float) and -LARGEST <= value <= LARGEST:
+        return float(value)
+    return None
 
 
 def differing(settings: Iterable[str]) -> tuple[str, ...]:
@@ -70,6 +95,7 @@ class Source:
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
+        self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
         self._with_speakers = with_speakers
 
@@ -81,7 +107,7 @@ class Source:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
         elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
             query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
-        if self._sources:
+        if self._of_speakers:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
             twin = self._twins.c.id == own
@@ -92,6 +118,30 @@ class Source:
         for source in self._sources:
             query = query.join_from(_RUN, source, pw.JOIN.CROSS)
         return query
+
+    def stems(
+        self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]
+    ) -> Iterator[Row]:
+        """Return a row for each stem of each run, by recording, with more columns.
+
+        Of parameters that most runs share a row has None: see ``settings``.
+        """
+        parameters = pw.fn.NULLIF(_PARAMETERS, self._usual)
+        about = (_STATE, _RUN.start_time, _RUN.run_id, parameters)
+        columns = (self.recording.alias("recording"), *about, metric.value, *more)
+        # Rows are sorted, not grouped: SQLite compares one integer, and no aggregate is kept.
+        return iter(self.rows(self.select(columns, conditions).order_by(pw.SQL("1"))))
+
+    @cached_property
+    def _usual(self) -> str:
+        """The parameters of the newest run, which no row needs to repeat."""
+        query = _RUN.select(_PARAMETERS).order_by(_RUN.id.desc()).limit(1)
+        (found,) = self.store.connection().execute(*query.sql()).fetchone() or ("",)
+        return str(found)
+
+    def settings(self, parameters: Iterable[str | None]) -> set[str]:
+        """Return the parameters that rows have."""
+        return {self._usual if one is None else one for one in parameters}
 
     def rows(self, query: Any) -> Any:
         """Return the rows of a query as they come."""
@@ -131,201 +181,16 @@ def conditions(store: Store, runs: Runs) -> list[Any]:
     return runs.conditions(store, _RUN, of_speaker)
 
 
-def _finite(metric: Metric) -> Any:
-    return metric.value if metric.column else pw.Case(None, [(metric.is_number, metric.value)])
-
-
-@dataclass(slots=True)
-class Group:
-    """The recordings of a group that have a value, in order, and what became of the others."""
-
-    key: Key
-    recordings: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    stems: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    partly: set[int] = field(default_factory=set)
-    costs: list[float] = field(default_factory=lambda: [0.0] * len(_COSTS))
-    counts: list[int] = field(default_factory=lambda: [0] * len(_COSTS))
-    parameters: set[str] = field(default_factory=set)
-    operation: str = ""
-    in_question: int = 0
-
-    @property
-    def coverage(self) -> dict[str, int]:
-        """How many of the recordings in question are in which state."""
-        return coverage(self.states, self.in_question)
-
-    def mean_costs(self) -> tuple[float | None, float | None, float | None]:
-        """Return the mean SDRi, real-time factor and memory of the recordings with a value."""
-        sdri, factor, memory = (
-            total / count if count else None
-            for total, count in zip(self.costs, self.counts, strict=True)
-        )
-        return sdri, factor, memory
-
-    def take(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
-        """Take runs that count, column by column: a row each recording."""
-        columns = list(zip(*rows, strict=True))
-        success, stems, finite = columns[1], columns[6], columns[7]
-        if len(self.parameters) < _MOST_SETTINGS:
-            self.parameters.update(columns[5])
-        if not all(success) or (stems != finite and not metric.is_of_run) or not all(finite):
-            self._note_states(rows, metric)
-            rows = [row for row in rows if row[1] and row[7]]
-            if not rows:
-                return
-            columns = list(zip(*rows, strict=True))
-        else:
-            self.states["done"] += len(rows)
-        self.recordings.extend(columns[0])
-        self.values.extend(columns[8])
-        self.stems += sum(columns[7])
-        for place, costs in enumerate(columns[9:_WIDTH]):
-            known = [cost for cost in costs if cost is not None]
-            self.costs[place] += sum(known)
-            self.counts[place] += len(known)
-
-    def _note_states(self, rows: list[tuple[Any, ...]], metric: Metric) -> None:
-        for row in rows:
-            finite = row[6] if metric.is_of_run and row[7] else row[7]
-            state = state_of(success=row[1], ended=row[4], finite=finite, stems=row[6])
-            self.states[state] += 1
-            if state == "partly_finite":
-                self.partly.add(row[0])
-
-
-# A run of a recording as it comes: 0 recording, 1 success, 2 start, 3 run_id (1 to 3: the
-# greater, the more it counts), 4 whether it ended, 5 parameters, 6 stems, 7 finite ones, 8 value,
-# 9 to 11 costs; then the key of the group: the operation, and its fields.
-_WIDTH: Final = 12
-RANK: Final = slice(1, 4)
-_AT_ONCE: Final = 2_000  # rows of a group that are taken together
-
-
-def read_groups(
-    store: Store,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    only: frozenset[int] | None = None,
-) -> list[Group]:
-    """Return the groups of runs; ``only`` keeps to some recordings.
-
-    Raises:
-        QueryError: A group has runs of several operations.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
-    """
-    source = Source(store, fields, with_speakers=runs.speaker is not None)
-    rows = source.rows(_by_run(source, metric, fields, conditions(store, runs)))
-    about = [place for place, one in enumerate(fields, 1) if one.of_recording]
-    speaker = next((place for place, one in enumerate(fields, 1) if one.name == "speaker"), None)
-    groups: dict[Key, Group] = {}
-    waiting: defaultdict[Key, list[tuple[Any, ...]]] = defaultdict(list)
-    asked: Counter[tuple[Key, ...]] = Counter()  # recordings by the groups that they are in
-    for recording, found in groupby(rows, itemgetter(0)):
-        if only is not None and recording not in only:
-            continue
-        latest = _latest(found)
-        if speaker is not None:
-            latest = _of_whom(latest, speaker)
-        for key, row in latest.items():
-            taken = waiting[key]
-            taken.append(row)
-            if len(taken) == _AT_ONCE:
-                groups.setdefault(key, Group(key)).take(taken, metric)
-                taken.clear()
-        asked[tuple(latest)] += 1
-    in_question: Counter[Key] = Counter()
-    for keys, count in asked.items():
-        in_question.update(dict.fromkeys({_about(key, about) for key in keys}, count))
-    for key, taken in waiting.items():
-        group = groups.setdefault(key, Group(key))
-        if taken:
-            group.take(taken, metric)
-        group.in_question = in_question[_about(key, about)]
-    return _of_one_operation(groups)
-
-
-def _about(key: Key, places: Sequence[int]) -> Key:
-    """Return what makes recordings comparable: the operation, and what is known of them."""
-    return (key[0], *[key[place] for place in places]) if places else key[:1]
-
-
-def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
-    """Return groups that are of one operation each, which then is no part of their keys."""
-    found: dict[Key, Group] = {}
-    for (operation, *rest), group in groups.items():
-        group.key = tuple(rest)
-        other = found.setdefault(group.key, group)
-        if other is not group:
-            check_operations({operation, other.operation}, "a group")
-        group.operation = operation
-    return list(found.values())
-
-
-def _by_run(source: Source, metric: Metric, fields: Sequence[Field], conditions: Any) -> Any:
-    """Return the query of a row for each run of each recording, a recording after the other."""
-    least, average, count = pw.fn.MIN, pw.fn.AVG, pw.fn.COUNT
-    value = _finite(metric)
-    columns = [
-        source.recording.alias("recording"),
-        least(SUCCESS),
-        pw.fn.MAX(_RUN.start_time),
-        _RUN.run_id,
-        count(_RUN.end_time),
-        least(_RUN.parameters.cast("TEXT")),
-        count(pw.SQL("*")),
-        count(value),
-        average(value),
-        *(average(_MEASURED._meta.fields[name]) for name in _COSTS),
-    ]
-    keys = [least(_RUN.operation_type)]
-    keys += [least(one.expression) if one.once else one.expression for one in fields]
-    query = source.select([*columns, *keys], conditions)
-    # By their places: a server takes two expressions with parameters for different ones.
-    first = len(columns) + len(keys) - len(fields) + 1
-    several = [pw.SQL(str(n)) for n, one in enumerate(fields, first) if not one.once]
-    # The order that the groups come in by themselves: SQLite sorts once.
-    order = (source.recording, _RUN.run_id, *several)
-    return query.group_by(*order).order_by(*order)
-
-
-def _latest(rows: Iterable[tuple[Any, ...]]) -> dict[Key, tuple[Any, ...]]:
-    """Return the run of each group that counts for a recording."""
-    latest: dict[Key, tuple[Any, ...]] = {}
-    for row in rows:
-        key = row[_WIDTH:]
-        known = latest.setdefault(key, row)
-        if known is not row and known[RANK] < row[RANK]:
-            latest[key] = row
-    return latest
-
-
-def _of_whom(latest: dict[Key, tuple[Any, ...]], place: int) -> dict[Key, tuple[Any, ...]]:
-    """Give what failed, which hangs on the recording, to the speakers of its stems."""
-    speakers = {key[place] for key in latest} - {None}
-    found = dict(latest)
-    for key, row in latest.items():
-        if key[place] is None and not row[1] and speakers:
-            del found[key]
-            for speaker in speakers:
-                found.setdefault((*key[:place], speaker, *key[place + 1 :]), row)
-    return found
-
-
-def check_operations(operations: set[str], what: str) -> None:
+def check_operations(operations: Iterable[Any], what: str) -> None:
     """Refuse to take runs of several operations for one.
 
     Raises:
         QueryError: There are several.
     """
-    if len(operations) > 1:
-        names = ", ".join(sorted(operations))
+    names = sorted(map(str, operations))
+    if len(names) > 1:
         raise QueryError(
-            f"{what} has runs of several operations ({names}); "
+            f"{what} has runs of several operations ({', '.join(names)}); "
             "say which by operation_type, in the shell by --operation"
         )
 

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.questions import remarks
-from voices_peewee.questions.counted import (
-    Group,
-    Key,
-    Source,
-    conditions,
-    names_of_speakers,
-    read_groups,
-)
+from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import Field, find_fields, groupings
+from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
 from voices_peewee.rendering.plain import cell
@@ -296,21 +290,27 @@ def ranked_groups(
     fields = find_fields(by)
     with store.snapshot(), no_full_collection:
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        groups = read_groups(store, found, fields, runs)
+        source = Source(store, fields, with_speakers=runs.speaker is not None)
+        groups = read_groups(source, found, fields, runs)
         empty = [group.key for group in groups if not group.values]
         if common:
-            shared = read_groups(store, found, fields, runs, only=remarks.in_common(groups))
+            shared = read_groups(source, found, fields, runs, only=remarks.in_common(groups))
             by_key = {group.key: group for group in shared}
             groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
-        clocks = [*remarks.of_clocks(Source(store), found, conditions(store, runs))]
+        chosen = conditions(store, runs)
+        of_runs = [
+            *remarks.of_clocks(source, found, chosen),
+            *remarks.of_checkpoints(source, chosen, fields),
+        ]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
     ranked = [(_row(fields, group, names), group) for group in groups]
     ranked.sort(key=lambda pair: _rank(pair[0], found))
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
+        *remarks.of_tags(groups, fields),
         *remarks.of_settings(labels, [group for _, group in ranked], fields),
         *remarks.of_recordings(groups, fields, common=common),
-        *clocks,
+        *of_runs,
     ]
     if common and empty:
         without = [" ".join(row.labels) for row, group in ranked if group.key in empty]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
@@ -49,6 +50,7 @@ class QuestionMethods(HasStore):
         model_type: str | None = None,
         model_version: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        model_file: str | os.PathLike[str] | None = None,
         exact: bool = False,
         where: str | Sequence[str] = (),
         claim: bool = False,
@@ -77,6 +79,7 @@ class QuestionMethods(HasStore):
             model_type: The model's name; None means runs without a model.
             model_version: The model's version; None means runs without a version.
             parameters: The settings; None means none.
+            model_file: The file with the model's weights: only runs with these count.
             exact: Compare every file's content; otherwise only where its size or times tell
                 that it may have changed since the run began.
             where: Query words about recordings, such as ``tag:noisy``. Sources that the record
@@ -103,6 +106,7 @@ class QuestionMethods(HasStore):
             model_type=model_type,
             model_version=model_version,
             parameters=parameters,
+            model_file=model_file,
             exact=exact,
             where=where,
             claim=claim,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
 from voices_peewee.records import audio
 from voices_peewee.records.sources import LOOKUP
-from voices_peewee.runs.claims import Claimed, Source, is_working
-from voices_peewee.runs.settings import canonical, digest, plain_parameters
+from voices_peewee.runs.claims import Claimed, Source, facts_of, is_working
+from voices_peewee.runs.settings import canonical, digest, model_hash, plain_parameters
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
@@ -36,7 +35,7 @@ _CLOCK_SLACK: Final = 2.0
 # As text: to have it made for each source that is handed out would be most of the time.
 _COLUMNS: Final = """file.original_path, file.id, run.id, run.run_id, run.model_version,
  run.parameters, run.start_time, run.end_time, run.success, run.source_hash,
- CASE WHEN run.end_time IS NULL THEN run.process END"""
+ run.model_hash, CASE WHEN run.end_time IS NULL THEN run.process END"""
 _EVERY: Final = """SELECT {} FROM processing_history AS run
  JOIN processed_files AS file ON file.id = run.processed_file_id
  WHERE run.operation_type = ? AND {}"""
@@ -61,6 +60,7 @@ class Row(NamedTuple):
     end: str | None
     success: bool
     source_hash: str | None
+    model_hash: str | None
     process: str | None
 
 
@@ -114,10 +114,10 @@ class Look:
         """Return the process that a run goes on in."""
         if row.process is None or row.success or not self.wanted.match(row):
             return None
-        facts, start = json.loads(row.process), moment(row.start)
-        if not isinstance(facts, dict) or start is None:
+        process, start = facts_of(row.process), moment(row.start)
+        if start is None or not is_working(process, start + self._lease):
             return None
-        return facts if is_working(facts, start + self._lease) else None
+        return process
 
 
 def _runs(
@@ -164,8 +164,10 @@ class Settings:
         model_type: str | None,
         model_version: object,
         parameters: Mapping[str, Any] | None,
+        model_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.operation_type = operation_type
+        self._model_hash = model_hash(model_file)
         self.model = ProcessingHistory.model_type.db_value(model_type)
         # 4.0 is stored as text
         self.version = ProcessingHistory.model_version.db_value(model_version)
@@ -177,11 +179,14 @@ class Settings:
                 "model_type": model_type,
                 "model_version": model_version,
                 "parameters": plain,
+                "model_hash": self._model_hash,
             }
         )
 
     def match(self, row: Row) -> bool:
         """Whether a run has exactly these settings."""
+        if self._model_hash not in (None, row.model_hash):
+            return False
         same = row.version == self.version
         return same and canonical(row.parameters) == self._canonical
 
@@ -237,6 +242,7 @@ def _touched(path: str) -> float | None:
 def moment(stored: str) -> dt.datetime | None:
     """Return a start time as it is stored; None for what another program wrote and is none."""
     try:
-        return ProcessingHistory.start_time.python_value(stored)
+        time = ProcessingHistory.start_time.python_value(stored)
     except ValueError:
         return None
+    return time if isinstance(time, dt.datetime) else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from operator import sub
+from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.sides import Sided, Stem
@@ -15,21 +16,46 @@ _ROUNDING: Final = 1e-12  # of the larger value: a difference that is no larger 
 
 
 class Matched(NamedTuple):
-    """What both sides measured of a recording, or of one speaker's voice in it; B − A."""
+    """What both sides measured of a recording, or of one speaker's voice in it."""
 
     recording: int
     speaker: int | None
     a: float
     b: float
-    difference: float
     stems: int
 
 
-def _matched(recording: int, speaker: int | None, a: Any, b: Any, stems: int) -> Matched:
-    difference = b - a
-    if -(least := _ROUNDING * abs(b)) <= difference <= least:
-        difference = 0.0
-    return Matched(recording, speaker, a, b, difference, stems)
+class Units(NamedTuple):
+    """Units, column by column: what ``Matched`` has, and the differences B − A."""
+
+    recordings: Sequence[int] = ()
+    speakers: Sequence[int | None] = ()
+    a: Sequence[float] = ()
+    b: Sequence[float] = ()
+    stems: Sequence[int] = ()
+    differences: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, rows: Sequence[Matched]) -> Units:
+        """Return what was matched, column by column."""
+        if not rows:
+            return cls()
+        recordings, speakers, a, b, stems = zip(*rows, strict=True)
+        return cls(recordings, speakers, a, b, stems, _differences(a, b))
+
+    def rows(self) -> list[Matched]:
+        """Return what was matched, row by row."""
+        return list(map(Matched, self.recordings, self.speakers, self.a, self.b, self.stems))
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    found = list(map(sub, b, a))
+    if min(map(abs, found), default=0.0) > _ROUNDING * max(map(abs, b), default=0.0):
+        return found
+    return [
+        0.0 if abs(difference) <= _ROUNDING * abs(value) else difference
+        for difference, value in zip(found, b, strict=True)
+    ]
 
 
 class Paired(NamedTuple):
@@ -39,7 +65,7 @@ class Paired(NamedTuple):
     speaker is known of where speakers count.
     """
 
-    units: list[Matched]
+    units: Units
     estimate: Estimate
     stems: int
     recordings: int
@@ -53,34 +79,52 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     Raises:
         QueryError: Speakers count, and no stem has one.
     """
-    matched: list[Matched] = []
-    uneven = 0
-    of_a, of_b = a.stems, b.stems
-    for recording in sorted(of_a.keys() & of_b.keys()):
-        own, other = of_a[recording], of_b[recording]
-        speaker, value = own[0]
-        if len(own) == 1 and len(other) == 1 and speaker == other[0][0]:  # most often, and fast
-            matched.append(_matched(recording, speaker, value, other[0][1], 1))
-        elif stems := _match(recording, own, other):
-            matched += stems if unit != "recording" else [_whole(stems)]
-        else:
-            uneven += 1
-    count = sum([one.stems for one in matched])
-    recordings = len({one.recording for one in matched}) if unit != "recording" else len(matched)
+    units, uneven = _match_all(a, b, whole=unit == "recording")
+    count = sum(units.stems)
     if unit != "speaker":
-        found = estimate([one.difference for one in matched], confidence)
-        return Paired(matched, found, count, recordings, uneven, 0)
-    named = [one for one in matched if one.speaker is not None]
-    if matched and not named:
+        recordings = len({*units.recordings})
+        return Paired(units, estimate(units.differences, confidence), count, recordings, uneven, 0)
+    named = [one for one in units.rows() if one.speaker is not None]
+    if count and not named:
         raise QueryError(
             "no stem has a speaker; count recordings: unit='recording', in the shell "
             "--unit recording"
         )
-    cells = [Cell(one.speaker, one.recording, one.difference) for one in named]
+    of_each = Units.of(named)
+    cells = list(map(Cell, of_each.speakers, of_each.recordings, of_each.differences))
     found = clustered_estimate(cells, confidence)
-    nameless = count - sum(one.stems for one in named)
-    recordings = len({one.recording for one in named})
-    return Paired(_speakers(named), found, count - nameless, recordings, uneven, nameless)
+    recordings, stems = len({*of_each.recordings}), sum(of_each.stems)
+    return Paired(Units.of(_speakers(named)), found, stems, recordings, uneven, count - stems)
+
+
+def _match_all(a: Sided, b: Sided, *, whole: bool) -> tuple[Units, int]:
+    """Return the stems of common recordings, or these as a whole, and how many are uneven."""
+    single = [*a.single] if a.single.keys() == b.single.keys() else [*a.single.keys() & b.single]
+    single.sort()
+    whose, values = _columns(a.single, single)
+    others, other_values = _columns(b.single, single)
+    common = a.measured & b.measured
+    if whose == others and len(single) == len(common):  # most often, and fast
+        differences = _differences(values, other_values)
+        return Units(single, whose, values, other_values, [1] * len(single), differences), 0
+    matched: list[Matched] = []
+    uneven = 0
+    for recording in sorted(common):
+        stems = _match(recording, *(_stems(side, recording) for side in (a, b)))
+        uneven += not stems
+        matched += [_whole(stems)] if whole and stems else stems
+    return Units.of(matched), uneven
+
+
+def _columns(
+    single: Mapping[int, tuple[int | None, float]], chosen: Sequence[int]
+) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
+    found = tuple(zip(*map(single.__getitem__, chosen), strict=True))
+    return (found[0], found[1]) if found else ((), ())
+
+
+def _stems(side: Sided, recording: int) -> Sequence[Stem]:
+    return side.stems.get(recording) or [side.single[recording]]
 
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
@@ -88,7 +132,7 @@ def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched
     own, other = _by_speaker(a), _by_speaker(b)
     if own is not None and other is not None:
         return [
-            _matched(recording, speaker, value, other_value, 1)
+            Matched(recording, speaker, value, other_value, 1)
             for speaker, value in sorted(own.items())
             if value is not None and (other_value := other.get(speaker)) is not None
         ]
@@ -98,7 +142,7 @@ def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched
     n = len(finite_a)
     speakers = {speaker for speaker, _ in (*a, *b)}
     speaker = speakers.pop() if len(speakers) == 1 else None
-    return [_matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
+    return [Matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
 
 
 def _by_speaker(stems: Sequence[Stem]) -> dict[int, float | None] | None:
@@ -119,7 +163,7 @@ def _whole(stems: Sequence[Matched]) -> Matched:
 def _mean(parts: Sequence[Matched], recording: int, speaker: int | None) -> Matched:
     n = len(parts)
     a, b = math.fsum(one.a for one in parts) / n, math.fsum(one.b for one in parts) / n
-    return _matched(recording, speaker, a, b, sum(one.stems for one in parts))
+    return Matched(recording, speaker, a, b, sum(one.stems for one in parts))
 
 
 def _speakers(named: Iterable[Matched]) -> list[Matched]:

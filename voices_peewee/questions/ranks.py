@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison
-
-_KEYS: Final = {
-    "recording": attrgetter("recording"),
-    "speaker": attrgetter("speaker"),
-    "stem": attrgetter("recording", "speaker"),
-}
 
 
 class Ranks(NamedTuple):
@@ -37,12 +30,11 @@ def mean_ranks(
 ) -> Ranks:
     """Return the ranks of models of which every pair was compared."""
     unit = next(iter(pairs.values())).unit
-    key = _KEYS[unit]
-    of_pairs = {both: {key(one): one for one in pair.matched} for both, pair in pairs.items()}
+    of_pairs = {both: _differences(pair, unit) for both, pair in pairs.items()}
     common = set.intersection(*map(set, of_pairs.values()))
     behind = dict.fromkeys(models, 0.0)  # how often another one was better; half of a tie
     for (a, b), of in of_pairs.items():
-        differences = [of[one].difference for one in common]
+        differences = [of[one] for one in common]
         ties = differences.count(0.0)
         above = sum(difference > 0 for difference in differences)
         losses = above if pairs[a, b].higher_is_better else len(common) - ties - above
@@ -53,6 +45,17 @@ def mean_ranks(
     ranked = sorted(models, key=behind.__getitem__)
     means = {model: 1 + behind[model] / len(common) for model in ranked}
     return Ranks(unit, len(common), means, _bars(means, letters))
+
+
+def _differences(pair: Comparison, unit: str) -> dict[Hashable, float]:
+    """Return the difference of each unit."""
+    of = pair.units
+    keys: Mapping[str, Iterable[Hashable]] = {
+        "recording": of.recordings,
+        "speaker": of.speakers,
+        "stem": zip(of.recordings, of.speakers, strict=True),
+    }
+    return dict(zip(keys[unit], of.differences, strict=True))
 
 
 def _bars(means: Mapping[str, float], letters: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

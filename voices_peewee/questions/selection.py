@@ -89,7 +89,18 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
         if keys is None:
             raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
         name = keys[0]
+    if higher_is_better is None and vocabulary.find_metric(name) is None:
+        higher_is_better = _told_direction(store, name)
     return _metric(name, keys, higher_is_better)
+
+
+def _told_direction(store: Store, name: str) -> bool | None:
+    """Return the direction that was told when results with a metric were imported."""
+    keys = ("higher_is_better", name)
+    query = ModelPerformance.select(_inner_value(keys)).where(_is_number(keys)).limit(1)
+    with store.reading():
+        found = store.connection().execute(*query.sql()).fetchone()
+    return None if found is None else bool(found[0])
 
 
 def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
@@ -258,7 +269,7 @@ class Side:
 
     def conditions(self, store: Store, runs: Runs) -> list[pw.Expression]:
         """Return the conditions for its runs."""
-        found = [] if self.model is None else runs_of(self.model, runs)
+        found = [] if self.model is None else runs_of(store, self.model, runs)
         if self.words:
             found.append(ProcessingHistory.id.in_(matching(store, "history", self.words)))
         return found
@@ -292,7 +303,7 @@ def _names_a_field(word: str) -> bool:
     return bool(colon) and field in LISTS["history"].fields
 
 
-def runs_of(model: Model, runs: Runs) -> list[pw.Expression]:
+def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
     """Return the conditions for the runs of a model, which an index can serve."""
     run, (model_type, version) = ProcessingHistory, model
     conditions = [run.model_type == model_type]
@@ -304,12 +315,12 @@ def runs_of(model: Model, runs: Runs) -> list[pw.Expression]:
             else run.model_version == version
         )
     if runs.operation_type is None:  # the index begins with it
-        conditions.append(run.operation_type.in_(_operations()))
+        conditions.append(run.operation_type.in_(_operations(store)))
     return conditions
 
 
 def _has_runs(store: Store, model: Model) -> bool:
-    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(model, Runs())).limit(1)
+    query = ProcessingHistory.select(pw.SQL("1")).where(*runs_of(store, model, Runs())).limit(1)
     return store.connection().execute(*query.sql()).fetchone() is not None
 
 
@@ -321,5 +332,13 @@ def _models(store: Store) -> list[tuple[str, str | None]]:
     return found
 
 
-def _operations() -> pw.Query:
-    return ProcessingHistory.select(ProcessingHistory.operation_type).distinct()
+def _operations(store: Store) -> list[str]:
+    """Return every operation: one look at the index for each, and none at the rows."""
+    name, found = ProcessingHistory.operation_type, list[str]()
+    while True:
+        query = ProcessingHistory.select(pw.fn.MIN(name))
+        query = query.where(name > found[-1]) if found else query
+        (least,) = store.connection().execute(*query.sql()).fetchone()
+        if least is None:
+            return found
+        found.append(least)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.questions.counted import (
-    RANK,
-    SUCCESS,
+    DONE,
+    PARAMETERS,
+    RECORDING,
+    STATE,
+    VALUE,
+    Row,
     Source,
     check_operations,
     conditions,
+    finite,
+    in_runs,
     state_of,
 )
 from voices_peewee.questions.fields import SPEAKER, Own
@@ -21,35 +28,76 @@ from voices_peewee.questions.selection import LARGEST, Metric, Runs, Side
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
-_RUN = ProcessingHistory
+_WHOSE, _OPERATION, _PATH = range(VALUE + 1, VALUE + 4)
+_MORE: Final = (
+    SPEAKER,
+    ProcessingHistory.operation_type,
+    pw.fn.COALESCE(
+        *(ProcessedFile.original_path, ProcessedFile.filename, Own.original_path, Own.filename)
+    ),
+)
 
 
 @dataclass(slots=True)
 class Sided:
-    """The runs of one side that count, by recording: the stems of what succeeded.
+    """The runs of one side that count, by recording.
 
-    ``paths`` has every recording of which it has a run, ``others`` the state of those that are
-    not done.
+    ``single`` are the recordings of which a run has one stem, in order, with its speaker and
+    value; ``stems`` those with several. ``paths`` has every recording of which it has a run,
+    ``others`` the state of those that are not done; ``unread`` counts values that are no numbers.
     """
 
+    single: dict[int, tuple[int | None, float]] = field(default_factory=dict)
     stems: dict[int, list[Stem]] = field(default_factory=dict)
     others: dict[int, str] = field(default_factory=dict)
     paths: dict[int, Any] = field(default_factory=dict)
-    parameters: set[str] = field(default_factory=set)
+    parameters: set[Any] = field(default_factory=set)
+    unread: int = 0
 
     @property
     def states(self) -> dict[str, int]:
         """How many recordings are in which state."""
         return {**Counter(self.others.values()), "done": len(self.paths) - len(self.others)}
 
-    def take(self, recording: int, rows: list[tuple[Any, ...]], stems: list[Stem]) -> None:
-        """Take the rows of the run that counts for a recording, and what they measured."""
-        success, is_unfinished = rows[0][1], rows[0][6]
-        finite = sum(value is not None for _, value in stems)
-        state = state_of(success=success, ended=not is_unfinished, finite=finite, stems=len(stems))
+    @property
+    def measured(self) -> set[int]:
+        """The recordings that have a value."""
+        return {*self.single, *self.stems}
+
+    def take(self, rows: list[Row], metric: Metric, *, by_speaker: bool) -> None:
+        """Take the rows of a side: by columns where each is a success of one stem."""
+        is_nobodys = metric.is_of_run and not by_speaker
+        columns = list(zip(*rows, strict=True))
+        values = columns[VALUE]
+        self.paths.update(zip(columns[RECORDING], columns[_PATH], strict=True))
+        if (
+            len(self.paths) == len(rows)
+            and min(columns[STATE]) == DONE
+            and {*map(type, values)} == {float}
+            and -LARGEST <= min(values) <= max(values) <= LARGEST
+        ):
+            whose = (None,) * len(rows) if is_nobodys else columns[_WHOSE]
+            self.single = dict(zip(columns[RECORDING], zip(whose, values)))  # noqa: B905
+            self.parameters.update(columns[PARAMETERS])
+            return
+        for recording, run in in_runs(rows):
+            self._take_run(recording, run, metric, by_speaker=by_speaker)
+
+    def _take_run(
+        self, recording: int, run: list[Row], metric: Metric, *, by_speaker: bool
+    ) -> None:
+        stems = [(row[_WHOSE], finite(row[VALUE])) for row in run]
+        self.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
+        if metric.is_of_run:
+            stems = _of_run(stems, by_speaker=by_speaker)
+        known = [value for _, value in stems if value is not None]
+        success = min(row[STATE] for row in run)
+        state = state_of(success, len(known), len(stems))
         if state != "done":
             self.others[recording] = state
-        if success and finite:
+        if success == DONE:
+            self.parameters.add(run[0][PARAMETERS])
+        if success == DONE and known:
             self.stems[recording] = stems
 
 
@@ -67,63 +115,17 @@ def read_side(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     chosen = [*conditions(source.store, runs), *side.conditions(source.store, runs)]
-    columns = [
-        source.recording.alias("recording"),
-        SUCCESS,
-        _RUN.start_time,
-        _RUN.run_id,
-        SPEAKER,
-        metric.value,
-        _RUN.end_time.is_null(),
-        _RUN.operation_type,
-        _RUN.parameters.cast("TEXT"),
-        pw.fn.COALESCE(*(name for file in (ProcessedFile, Own) for name in _names(file))),
-    ]
-    latest: dict[int, tuple[Any, ...]] = {}
-    several: dict[int, list[tuple[Any, ...]]] = {}  # runs of more than one stem
-    operations = set()
-    for row in source.rows(source.select(columns, chosen)):
-        operations.add(row[7])
-        recording = row[0]
-        known = latest.setdefault(recording, row)
-        if known is row:
-            continue
-        if known[3] == row[3]:
-            several.setdefault(recording, [known]).append(row)
-        elif known[RANK] < row[RANK]:
-            latest[recording] = row
-            several.pop(recording, None)
-    check_operations(operations, side.label)
+    rows = list(source.stems(metric, _MORE, chosen))
+    check_operations({row[_OPERATION] for row in rows}, side.label)
     sided = Sided()
-    is_nobodys = metric.is_of_run and not by_speaker
-    for recording, row in latest.items():
-        sided.paths[recording] = row[9]
-        if row[1]:
-            sided.parameters.add(row[8])
-        value = row[5]
-        if row[1] and type(value) is float and abs(value) < LARGEST and recording not in several:
-            sided.stems[recording] = [(None if is_nobodys else row[4], value)]  # most often
-            continue
-        rows = several.get(recording, [row])
-        stems = [(row[4], _number(row[5])) for row in rows]
-        if metric.is_of_run:
-            stems = _of_run(stems, by_speaker=by_speaker)
-        sided.take(recording, rows, stems)
+    if rows:
+        sided.take(rows, metric, by_speaker=by_speaker)
+    sided.parameters = source.settings(sided.parameters)
     return sided
 
 
-def _of_run(stems: list[Stem], *, by_speaker: bool) -> list[Stem]:
+def _of_run(stems: Sequence[Stem], *, by_speaker: bool) -> list[Stem]:
     """Return what a run measured as a whole: once, or once for each of its speakers."""
     value = next((value for _, value in stems if value is not None), None)
     whose = dict.fromkeys(speaker for speaker, _ in stems) if by_speaker else (None,)
     return [] if value is None else [(speaker, value) for speaker in whose]
-
-
-def _names(file: Any) -> tuple[Any, Any]:
-    return file.original_path, file.filename
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, int | float) and -LARGEST <= value <= LARGEST:
-        return float(value)
-    return None

@@ -55,7 +55,7 @@ def summarize(ordered: Sequence[float]) -> Summary:
     n, middle = len(ordered), median(ordered)
     if n < 2:
         return Summary(n, center, middle)
-    squares = math.fsum([(value - center) ** 2 for value in ordered])
+    squares = math.fsum([(off := value - center) * off for value in ordered])
     stdev = math.sqrt(squares / (n - 1))
     margin = t_quantile(0.975, n - 1) * stdev / math.sqrt(n)
     return Summary(n, center, middle, stdev, center - margin, center + margin)
@@ -139,7 +139,7 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     n, center = len(values), mean(values)
     if center is None or n < 2:
         return Estimate(n, center)
-    spread = math.fsum([(value - center) ** 2 for value in values])
+    spread = math.fsum([(off := value - center) * off for value in values])
     error = math.sqrt(spread / (n - 1) / n)
     return _estimate(values, n, center, error, n - 1, confidence)
 
@@ -147,8 +147,8 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 def _estimate(
     values: Sequence[float], n: int, center: float, error: float, freedom: int, confidence: float
 ) -> Estimate:
-    largest = max(abs(min(values)), abs(max(values)))
-    if not error or max(values) - min(values) <= _SAME * largest:
+    least, most = min(values), max(values)
+    if not error or most - least <= _SAME * max(abs(least), abs(most)):
         return Estimate(n, center, center, center, identical=True)
     margin = t_quantile((1 + confidence) / 2, freedom) * error
     return Estimate(n, center, center - margin, center + margin, t_p(center / error, freedom))

@@ -1,11 +1,16 @@
-"""Where paths of another machine are here."""
+"""Where paths of another machine are here, and by which path the record knows a recording."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 
-from voices_peewee.errors import InvalidValueError
+from voices_peewee.database.store import Store
+from voices_peewee.errors import AudioError, InvalidValueError
+from voices_peewee.records.audio_files import content_hash
+from voices_peewee.records.sources import is_gone, recordings_by_path, regular_file
+from voices_peewee.schema.models import ProcessedFile
 
 Roots = Mapping[str, str | os.PathLike[str]]
 
@@ -37,3 +42,56 @@ class PathMap:
             if path.startswith(old) and inner[:1] in ("", "/"):
                 return self._roots[old] + inner
         return path
+
+
+class Moved:
+    """Finds recordings whose files lie under another root now.
+
+    A path that the record has is its own. Of another one, the content counts: where a recording
+    of that size is known, and its own path is not there any more.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._gone: dict[int, dict[str, str]] = {}
+        self._found: dict[str, str] = {}
+
+    def find(self, path: str) -> str:
+        """Return the path by which the record knows a recording; one that it does not, stays."""
+        if path not in self._found:
+            self._found[path] = self._look(path)
+        return self._found[path]
+
+    def _look(self, path: str) -> str:
+        status = None if "://" in path else regular_file(path)
+        if status is None or path in self._by_size.get(status.st_size, ()):
+            return path
+        gone = self._gone_of(status.st_size)
+        if not gone or recordings_by_path(self._store, [path]):
+            return path
+        try:
+            return gone.get(content_hash(path), path)
+        except AudioError:
+            return path
+
+    @cached_property
+    def _by_size(self) -> dict[int, dict[str, str]]:
+        """The recordings with a content, each with its hash, by size."""
+        file = ProcessedFile
+        query = file.select(file.file_size, file.original_path, file.content_hash)
+        query = query.where(file.recording.is_null(), file.file_size > 0)
+        query = query.where(file.original_path.is_null(is_null=False))
+        found: dict[int, dict[str, str]] = {}
+        with self._store.reading():
+            rows = self._store.connection().execute(*query.sql()).fetchall()
+        for size, path, digest in rows:
+            found.setdefault(size, {})[str(file.original_path.python_value(path))] = digest
+        return found
+
+    def _gone_of(self, size: int) -> dict[str, str]:
+        """Return the paths that are not there any more, by their hash."""
+        if size not in self._gone:
+            known = self._by_size.get(size, {}).items()
+            gone = {digest: path for path, digest in known if digest and is_gone(path)}
+            self._gone[size] = gone
+        return self._gone[size]

@@ -58,6 +58,10 @@ def look(store: Store, source: AnyPath | ProcessedFile) -> Source:
         path = locate(source)
         with store.reading():
             found = Source(path, _recording(store, path)[0])
+        if found.row is None:
+            facts = facts_of(path)
+            row = elsewhere(store, {path: facts}).get(path)
+            return Source(path, None, facts) if row is None else Source(row.original_path, row)
     if found.path is None:
         return found
     return replace(found, facts=changed_facts(found.path, found.row))
@@ -136,6 +140,20 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
             if other is None or (other.processed_path and not row.processed_path):
                 found[str(row.original_path)] = row
     return found
+
+
+def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
+    """Return the recordings of new paths that have their content, and are gone from their own."""
+    hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
+    rows = list(rows_where(store, ProcessedFile, "content_hash", {*hashes.values()} - {None}))
+    gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
+    known = {row.content_hash: row for row in reversed(gone)}
+    return {path: known[digest] for path, digest in hashes.items() if digest in known}
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file is not there any more."""
+    return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
 def _recording(store: Store, path: str) -> tuple[ProcessedFile | None, int | None]:

@@ -15,6 +15,7 @@ from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.sources import (
     AnyPath,
     Source,
+    elsewhere,
     facts_of,
     locate,
     recording_of,
@@ -53,8 +54,16 @@ def record_run(store: Store, run: Mapping[str, Any]) -> ProcessingHistory:
     return _write(store, [plan])[0]
 
 
-def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
-    """Record many runs in one transaction, all or none; return how many."""
+def record_runs(
+    store: Store,
+    runs: Iterable[Mapping[str, Any]],
+    *,
+    along: Callable[[], None] = lambda: None,
+) -> int:
+    """Record many runs in one transaction, all or none; return how many.
+
+    ``along`` is done in the same transaction.
+    """
     whose = cache(partial(speaker_id, store))  # one question for each name
     plans: list[_Plan] = []
     for position, run in enumerate(runs, 1):
@@ -63,7 +72,7 @@ def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
         except InvalidValueError as error:
             raise InvalidValueError(f"run {position}: {error}") from error
     _nonfinite(plans).warn(_CALLER)
-    return len(_write(store, plans))
+    return len(_write(store, plans, along))
 
 
 @dataclass(slots=True)
@@ -76,7 +85,7 @@ class _Plan:
     has_own_id: bool
     metrics: Metrics
     cost: Metrics
-    outputs: dict[str, Output]
+    outputs: dict[str | int | None, Output]
     recording: ProcessedFile = field(init=False)
     histories: list[ProcessingHistory] = field(init=False)
 
@@ -89,10 +98,13 @@ class _Plan:
     def files(self, files: Files) -> list[ProcessedFile]:
         """Return the files that the run's history rows hang on."""
         stems = [
-            files.stem(
-                self.recording, replace(output, speaker_id=output.speaker_id or self.speaker_id)
+            files.stem(self.recording, output)
+            if output.path
+            else files.starting(self.recording, output.speaker_id)
+            for output in (
+                replace(one, speaker_id=one.speaker_id or self.speaker_id)
+                for one in self.outputs.values()
             )
-            for output in self.outputs.values()
         ]
         return stems or [files.starting(self.recording, self.speaker_id)]
 
@@ -163,7 +175,7 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     for name in run:
         if name not in _KEYS:
             raise InvalidValueError(str(QueryError.unknown_field(str(name), _KEYS, "key")))
-    told = {name: None if is_missing(run.get(name)) else run.get(name) for name in _KEYS}
+    told = dict.fromkeys(_KEYS) | {name: one for name, one in run.items() if not is_missing(one)}
     for name in _NEEDED:
         if not told[name]:
             raise InvalidValueError(f"a recorded run needs {name}")
@@ -198,25 +210,28 @@ def _time(name: str, value: object) -> dt.datetime:
 
 def _outputs(
     outputs: Iterable[AnyPath | Mapping[str, Any]], whose: FindSpeaker
-) -> dict[str, Output]:
-    """Return the outputs by path; one that is told twice has the later metrics too."""
+) -> dict[str | int | None, Output]:
+    """Return outputs by path, else speaker; one that is told twice has the later metrics too."""
     if isinstance(outputs, str | os.PathLike | Mapping) or not isinstance(outputs, Iterable):
         raise InvalidValueError(f"outputs must be a list of paths or mappings, not {outputs!r}")
-    checked: dict[str, Output] = {}
+    checked: dict[str | int | None, Output] = {}
     for output in outputs:
         told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
-        if not told.get("path"):
-            raise InvalidValueError(f"an output needs a path: {output!r}")
-        path, speaker = locate(told.pop("path")), whose(told.pop("speaker", None))
+        named, speaker = told.pop("path", None), whose(told.pop("speaker", None))
+        if not named and speaker is None:
+            raise InvalidValueError(f"an output needs a path or a speaker: {output!r}")
+        path = locate(named) if named else ""
         metrics = Metrics.of(told)
-        if before := checked.get(path):
+        if before := checked.get(path or speaker):
             before.metrics.update(metrics)
             metrics, speaker = before.metrics, speaker or before.speaker_id
-        checked[path] = Output(path, speaker, metrics, own_facts(path))
+        checked[path or speaker] = Output(path, speaker, metrics, own_facts(path) if path else {})
     return checked
 
 
-def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
+def _write(
+    store: Store, plans: list[_Plan], along: Callable[[], None] = lambda: None
+) -> list[ProcessingHistory]:
     """Write all runs in one transaction; return the first history row of each."""
     paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
@@ -241,6 +256,7 @@ def _write(store: Store, plans: list[_Plan]) -> list[ProcessingHistory]:
         mapper(ProcessingHistory).insert_objects(connection, rows)
         measures = (values for plan in plans for values in plan.measures())
         mapper(ModelPerformance).insert_dicts(connection, measures)
+        along()
     return [plan.histories[0] for plan in plans]
 
 
@@ -249,11 +265,9 @@ def _recordings(
 ) -> dict[str, ProcessedFile]:
     """Return the recordings at many paths; those that are not there are added together."""
     known = recordings_by_path(store, paths)
-    added = {
-        path: ProcessedFile(**(facts.get(path) or facts_of(path)))
-        for path in paths
-        if path not in known
-    }
+    facts = {path: facts.get(path) or facts_of(path) for path in paths if path not in known}
+    known |= elsewhere(store, facts)
+    added = {path: ProcessedFile(**one) for path, one in facts.items() if path not in known}
     mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
     return known | added
 

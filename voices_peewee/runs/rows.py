@@ -47,7 +47,7 @@ _said: WeakKeyDictionary[Store, set[tuple[str, str]]] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a run, with its own metrics and what its file is.
+    """One output of a run, with its own metrics and what its file is; a voice has no path.
 
     ``unknown`` is the name of its speaker where the record has no such one.
     """

@@ -41,7 +41,7 @@ def canonical(text: str) -> str:
     """
     try:
         parameters = json.loads(text, parse_float=_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
         del parameters[_ENVIRONMENT]
@@ -59,6 +59,7 @@ def digest(settings: Mapping[str, Any]) -> str:
     fields = ProcessingHistory._meta.fields
     values = [fields[name].db_value(settings.get(name)) for name in _NAMES]
     values.append(canonical(dump_json(plain_parameters(settings.get("parameters")))))
+    values.append(settings.get("model_hash"))
     return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
 
 

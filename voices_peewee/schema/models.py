@@ -65,6 +65,11 @@ CHECKS: Final = {
         processing_time="must be a number of seconds, 0 or more",
         real_time_factor="must be a number, 0 or more",
     ),
+    "ck_listening_votes_choice": ("choice IN ('a', 'b')", "a choice is a, b or null"),
+    "ck_listening_votes_kind": (
+        "kind IN ('pair', 'repeat', 'right', 'wrong')",
+        "a kind is pair, repeat, right or wrong",
+    ),
 }
 
 
@@ -324,6 +329,14 @@ ProcessingHistory.add_index(
     where=pw.SQL("end_time IS NULL"),
     name="processing_history_unfinished",
 )
+# Which name hides several files of weights; a run without any has no part in it.
+ProcessingHistory.add_index(
+    ProcessingHistory.model_type,
+    ProcessingHistory.model_version,
+    ProcessingHistory.model_hash,
+    where=pw.SQL("model_hash IS NOT NULL"),
+    name="processing_history_model_hash",
+)
 ProcessingHistory.add_index(
     ProcessingHistory.start_time, where=pw.SQL("NOT success"), name="processing_history_not_success"
 )
@@ -397,5 +410,59 @@ class Claim(BaseModel):
         indexes = ((("source", "settings"), True),)
 
 
-RECORDED: Final = (Speaker, ProcessedFile, Environment, ProcessingHistory, ModelPerformance)
+class ListeningTest(BaseModel):
+    """A blind listening test: ``name`` is the page's, ``plan`` what its tokens stand for."""
+
+    name = pw.TextField(unique=True)
+    question = pw.TextField()
+    plan = JSONField(default=dict)
+    created_at = UTCDateTimeField(default=utc_now)
+
+    if TYPE_CHECKING:
+        votes: pw.ModelSelect[ListeningVote]
+
+    class Meta:
+        table_name = "listening_tests"
+
+    _shown = ("id", "name", "question")
+    _columns = ("id", "name", "question", "created_at")
+
+
+class ListeningVote(BaseModel):
+    """What a listener said of two stems, once a session and trial.
+
+    ``choice`` is ``a``, ``b`` or None, no preference. ``a`` and ``b`` are the history rows that
+    made the stems; a trial of ``kind`` ``right`` or ``wrong``, whose answer is known, has none.
+    """
+
+    test = pw.ForeignKeyField(ListeningTest, backref="votes", on_delete="CASCADE")
+    a = pw.ForeignKeyField(ProcessingHistory, backref="+", null=True, on_delete="CASCADE")
+    b = pw.ForeignKeyField(ProcessingHistory, backref="+", null=True, on_delete="CASCADE")
+    listener = pw.TextField()
+    session = pw.TextField()
+    trial = pw.TextField()
+    kind = pw.TextField()
+    position = pw.IntegerField()
+    choice = pw.TextField(null=True)
+    details = JSONField(default=dict)
+    voted_at = UTCDateTimeField(default=utc_now)
+
+    if TYPE_CHECKING:
+        test_id: int
+        a_id: int | None
+        b_id: int | None
+
+    class Meta:
+        table_name = "listening_votes"
+        constraints = _checks("listening_votes")
+        indexes = ((("test", "session", "trial"), True),)
+
+    _shown = ("id", "listener", "trial", "choice")
+    _columns = ("id", "test_id", "listener", "a_id", "b_id", "kind", "choice", "voted_at")
+
+
+RECORDED: Final = (
+    *(Speaker, ProcessedFile, Environment, ProcessingHistory, ModelPerformance),
+    *(ListeningTest, ListeningVote),
+)
 MODELS: Final = (*RECORDED, Claim)  # what is being worked on is no part of the record

@@ -91,6 +91,20 @@ _COLUMNS: Final = (
     # model_performance
     Term("processing_history_id", "history id", "integer", about="The measured history row."),
     Term("additional_metrics", "metrics", "json", about="JSON object with every other metric."),
+    # listening_tests, listening_votes
+    Term("question", "question", "text", about="What listeners are asked."),
+    Term("plan", "plan", "json", about="JSON object: what the tokens of the test stand for."),
+    Term("test_id", "test id", "integer", about="The listening test."),
+    Term("a_id", "A", "integer", about="The history row of the stem that was heard as A."),
+    Term("b_id", "B", "integer", about="The history row of the stem that was heard as B."),
+    Term("listener", "listener", "text", about="The name or code that a listener gave."),
+    Term("session", "session", "text", about="One way through a test; random."),
+    Term("trial", "trial", "text", about="The token of the comparison in the test."),
+    Term("kind", "kind", "text", about="pair, repeat, or right or wrong where that is known."),
+    Term("position", "position", "integer", about="When in the session it was heard, from 1."),
+    Term("choice", "choice", "text", about="a, b, or nothing for no preference."),
+    Term("details", "details", "json", about="JSON object: what was heard for how long."),
+    Term("voted_at", "voted", "time", about="When the vote was given (UTC)."),
     # schema_migrations
     Term("migrated_at", "applied", "time", about="When the migration was applied (UTC)."),
 )

@@ -103,7 +103,7 @@ def read_json(text: object) -> object:
     """Return the value of a JSON text; what is none stays as another program wrote it."""
     try:
         return json.loads(text) if isinstance(text, str | bytes) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -11,14 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.files import (
-    ON_NETWORK,
-    USE_SERVER,
-    is_open_here,
-    network_file_system,
-    spool,
-    spooled,
-)
+from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
@@ -188,7 +182,7 @@ def _spooled() -> Iterator[Finding]:
 def _values(store: Store) -> Iterator[Finding]:
     for group in values.unreadable(store):
         if group.is_mendable:
-            advice = "write it as this package does with 'voices check --fix'"
+            advice = "it sorts wrongly; write it as this package does with 'voices check --fix'"
         else:
             advice = "correct it in SQL, or " + _RESTORE
         mendable = len(group.ids) if group.is_mendable else 0
@@ -214,6 +208,12 @@ def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             )
 
 
+def _is_plain(row: Sequence[object]) -> bool:
+    """Whether path and size are no other than the package writes; values are looked at before."""
+    path, _, size, _ = row
+    return isinstance(path, str) and "\0" not in path and isinstance(size, int | None)
+
+
 class _Original(NamedTuple):
     """What one row says of a recording."""
 
@@ -227,7 +227,7 @@ def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
     done = 0
-    originals = (_Original(*row) for row in _pages(store, _ORIGINALS))
+    originals = (_Original(*row) for row in _pages(store, _ORIGINALS) if _is_plain(row))
     for place, group in groupby(originals, key=lambda row: row.path):
         rows = list(group)
         # Closing a file of the database would drop the locks that this process has on it.

@@ -1,0 +1,314 @@
+"""Blind listening tests: the page, its votes, and what they come to."""
+
+from __future__ import annotations
+
+import json
+import math
+import wave
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.browser import barriers, needs_axe, needs_browser, opened
+from support.cli_tools import run
+from support.measured import recording, speaker
+
+from voices_peewee import DatabaseManager
+from voices_peewee.errors import ExportError, InputError, QueryError
+from voices_peewee.schema.models import ListeningTest, ListeningVote
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def tone(
+    path: Path, pitch: float, *, seconds: float = 1.5, rate: int = 8000, level: int = 9000
+) -> Path:
+    """Write a tone as WAV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = round(seconds * rate)
+    samples = array("h", (round(level * math.sin(6.2832 * pitch * k / rate)) for k in range(count)))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+def separate(db: DatabaseManager, folder: Path, model: str, place: int, **sound: Any) -> None:
+    """Record a run of a model with one stem of Ada."""
+    mixture = folder / f"mix_{place}.wav"
+    if not mixture.exists():
+        tone(mixture, 300 + place)
+        reference = tone(folder / f"ref_{place}.wav", 310 + place)
+        recording(db, str(mixture), metadata={"references": {"Ada": str(reference)}})
+    name, version = model.rsplit(":", 1)
+    stem = tone(folder / f"{sum(map(ord, model))}_{place}.wav", 320 + place + len(model), **sound)
+    with db.track(mixture, "separation", model_type=name, model_version=version) as one:
+        one.output(stem, speaker=speaker(db, "Ada"), si_snri=5.0 + len(model) + place / 10)
+
+
+@pytest.fixture
+def heard(db: DatabaseManager, tmp_path: Path) -> DatabaseManager:
+    """A record of four recordings that two models separated."""
+    for place in range(4):
+        separate(db, tmp_path, "a:1", place)
+        separate(db, tmp_path, f"{HOSTILE}:2", place)
+    return db
+
+
+@pytest.mark.once
+@needs_browser
+def test_the_keyboard_alone_goes_through_a_test(heard: DatabaseManager, tmp_path: Path) -> None:
+    """From Start to the saved file by keys, with nothing asked of the network; once each."""
+    path, said = tmp_path / "t.html", list[str]()
+    done = heard.listen("a:1", f"{HOSTILE}:2", path=path, seed=1, catch=1, repeat=1)
+    with opened(path, said, viewport={"width": 400, "height": 900}) as page:
+        for key in ("Tab", "Ève", "Tab", "h", "Tab", "Tab", "Enter"):
+            page.keyboard.press(key) if key in ("Tab", "Enter", "h") else page.keyboard.type(key)
+        for place in range(6):
+            page.wait_for_timeout(200)
+            assert page.locator("#where").inner_text() == f"Comparison {place + 1} of 6"
+            page.keyboard.press("1")  # too early
+            page.keyboard.press("a")
+            page.wait_for_timeout(1200)
+            page.keyboard.press("b")
+            page.wait_for_timeout(1200)
+            page.keyboard.press("123"[place % 3])
+            page.keyboard.press("Enter")
+        page.wait_for_timeout(200)
+        assert page.locator("#done").inner_text() == "All done. Thank you!"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        with page.expect_download() as download:
+            page.keyboard.press("Enter")
+        download.value.save_as(tmp_path / "votes.jsonl")
+    assert said == [path.as_uri()]
+    assert heard.import_votes(tmp_path / "votes.jsonl") == {"added": 6, "updated": 0, "same": 0}
+    assert heard.import_votes(tmp_path / "votes.jsonl") == {"added": 0, "updated": 0, "same": 6}
+    (result,) = heard.listening_results()
+    assert (result.test, result.pairs[0].votes) == (done.test, 4)
+    assert result.notes[0].startswith("1 of 1 sessions complete; no preference in ")
+    assert result.notes[-1] == "one listener: this is what 'Ève' prefers"
+    found = heard.compare("a:1", f"{HOSTILE}:2", metric="preference")
+    assert (found.n, found.mean_b) == (4, result.pairs[0].share)
+
+
+def page_of(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the plan that a page holds, and all of its text."""
+    text = path.read_text("utf-8")
+    plan = text.split('<script id="plan" type="application/json">')[1].split("</script>")[0]
+    return json.loads(plan), text
+
+
+def votes(page: Path, listener: str, choose: Any, *, at: str = "2026-11-28T23:00:00.000Z") -> str:
+    """Return the votes of a listener as a page saves them; ``choose`` takes A's and B's token."""
+    plan, _ = page_of(page)
+    rows = []
+    for place, trial in enumerate(plan["trials"], 1):
+        a, b = trial["pairs"][0]
+        row = {"table": "listening_votes", "test": plan["test"], "listener": listener}
+        row |= {"session": f"of {listener}", "trial": trial["id"], "position": place}
+        row |= {"a": a, "b": b, "choice": choose(a, b), "voted_at": at}
+        rows.append(row)
+    end = {"table": "end", "rows": {"listening_votes": len(rows)}}
+    return "".join(json.dumps(row) + "\n" for row in [*rows, end])
+
+
+def nobody(*_: str) -> None:
+    """Prefer neither."""
+
+
+def liking(db: DatabaseManager, model: int) -> Any:
+    """Return who always prefers the model of that place, and knows a reference."""
+    (test,) = db.query(ListeningTest)
+    good = {token for token, stem in test.plan["stems"].items() if stem[2] == model}
+    good |= set(test.plan["right"].values())
+    return lambda a, b: "a" if a in good else "b" if b in good else None
+
+
+def test_the_page_tells_no_model_and_is_the_same_twice(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """No name of a model or a file stands in a page; one seed makes one page and one test."""
+    pages = []
+    for name in ("one.html", "two.html"):
+        done = heard.listen("a:1", f"{HOSTILE}:2", path=tmp_path / name, seed=7, question=HOSTILE)
+        pages.append((tmp_path / name).read_text("utf-8"))
+    assert pages[0] == pages[1]
+    assert "mix_" not in pages[0]
+    assert "a:1" not in pages[0]
+    assert "<img" not in pages[0]
+    assert "http:" not in pages[0]
+    assert "https:" not in pages[0]
+    assert [test.name for test in heard.query(ListeningTest)] == [done.test]
+    plan, _ = page_of(tmp_path / "one.html")
+    assert plan.keys() == {"test", "trials", "sample"}
+    assert all(trial.keys() == {"id", "pairs", "x"} for trial in plan["trials"])
+
+
+def test_votes_come_in_once_and_say_what_is_preferred(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Votes are added once; results and compare agree; a deleted run takes its own votes."""
+    other = f"{HOSTILE}:2"
+    page = tmp_path / "t.html"
+    heard.listen("a:1", other, path=page, catch=2, repeat=1)
+    (tmp_path / "v1").write_text(votes(page, "Eve", liking(heard, 1)), "utf-8")
+    (tmp_path / "v2").write_text(votes(page, "Bob", nobody), "utf-8")
+    for name in ("v1", "v2"):
+        assert heard.import_votes(tmp_path / name) == {"added": 7, "updated": 0, "same": 0}
+        assert heard.import_votes(tmp_path / name) == {"added": 0, "updated": 0, "same": 7}
+    (result,) = heard.listening_results()
+    (pair,) = result.pairs
+    assert (pair.votes, pair.listeners, pair.recordings, pair.share) == (4, 1, 4, 1.0)
+    assert "left out for missing half of the trials that have an answer: Bob" in result.notes
+    assert "the same vote again in 1 of 1 repeats" in result.notes
+    found = heard.compare("a:1", other, metric="preference")
+    assert (found.n, found.mean_difference, found.metric) == (4, 1.0, "preference")
+    assert found.notes == ("4 votes of 1 listener",)
+    turned = heard.compare(other, "a:1", metric="preference")
+    assert turned.mean_difference == -1.0
+    later = votes(page, "Eve", nobody, at="2026-11-29T00:00:00Z")
+    (tmp_path / "v3").write_text(later, "utf-8")
+    assert heard.import_votes(tmp_path / "v3") == {"added": 0, "updated": 7, "same": 0}
+    kept = heard.query(ListeningVote).count()
+    heard.delete(heard.history(str(tmp_path / "mix_0.wav"))[0])
+    assert heard.query(ListeningVote).count() < kept
+
+
+def test_a_record_with_votes_goes_out_and_in(
+    heard: DatabaseManager, tmp_path: Path, other_path: Any
+) -> None:
+    """An export holds tests and votes; an import of it twice has them once, with their stems."""
+    page = tmp_path / "t.html"
+    heard.listen("a:1", f"{HOSTILE}:2", path=page)
+    (tmp_path / "v").write_text(votes(page, "Eve", liking(heard, 1)), "utf-8")
+    heard.import_votes(tmp_path / "v")
+    told = [str(result) for result in heard.listening_results()]
+    heard.export(tmp_path / "all.jsonl")
+    heard.close()
+    with DatabaseManager(other_path).initialize() as other:
+        recording(other, "/before.wav")  # so that ids differ
+        for _ in range(2):
+            other.import_records(tmp_path / "all.jsonl")
+        assert [str(result) for result in other.listening_results()] == told
+        assert other.import_votes(tmp_path / "v")["same"] == 4
+        assert other.check() == []
+
+
+BAD = {
+    "cut off": (
+        lambda text: text.rpartition('{"table": "end"')[0],
+        "cannot import {0!r}: it was cut off: its last line does not say how many votes",
+    ),
+    "no votes": (
+        lambda _: "hello",
+        "cannot import {0!r}: it holds no votes, or not all of them",
+    ),
+    "test": (
+        lambda text: text.replace('"test": "', '"test": "x'),
+        "{0!r}, line 1: there is no listening test 'x{1}' in this record",
+    ),
+    "choice": (
+        lambda text: text.replace('"choice": null', '"choice": "c"'),
+        "{0!r}, line 1: a choice is a, b or null, not 'c'",
+    ),
+    "column": (lambda text: text.replace('"session"', '"x"'), "{0!r}, line 1: it has no 'session'"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD.values(), ids=BAD)
+def test_bad_votes_are_one_sentence(
+    heard: DatabaseManager, tmp_path: Path, spoil: Any, said: str
+) -> None:
+    """What cannot be taken is told with its line, and nothing is written."""
+    page, file = tmp_path / "t.html", tmp_path / "v.jsonl"
+    done = heard.listen("a:1", f"{HOSTILE}:2", path=page)
+    file.write_text(spoil(votes(page, "Eve", nobody)), "utf-8")
+    with pytest.raises(InputError) as caught:
+        heard.import_votes(file)
+    assert str(caught.value) == said.format(str(file), done.test)
+    assert heard.query(ListeningVote).count() == 0
+
+
+def test_what_cannot_be_heard_is_told(db: DatabaseManager, tmp_path: Path) -> None:
+    """Each stem that is left out has one sentence, and the page has the rest."""
+    for place in range(6):
+        separate(db, tmp_path, "a:1", place)
+    for place, sound in enumerate([{}, {"rate": 16000}, {"level": 0}, {"seconds": 0.1}, {}]):
+        separate(db, tmp_path, "b:2", place, **sound)
+    gone = next(tmp_path.glob(f"{sum(map(ord, 'b:2'))}_4.wav"))
+    gone.unlink()
+    done = db.listen("a:1", "b:2", path=tmp_path / "t.html", catch=0)
+    assert done.trials == ("mix_0.wav · Ada",)
+    told = "\n".join(sorted(done.left_out))
+    assert "the models' stems differ: 16000 Hz with 1 channels and 8000 Hz with 1 channels" in told
+    assert "it is silent where the others are heard" in told
+    assert "it is shorter than 0.4 s, or another with it is" in told
+    assert f"cannot read {str(gone)!r}: " in told
+    assert "mix_5.wav · Ada: no stem of b:2, or several that no speaker tells apart" in told
+    assert len(done.left_out) == 5
+
+
+def test_a_test_that_cannot_be_is_refused(heard: DatabaseManager, tmp_path: Path) -> None:
+    """One model, nothing to hear, another file's name, and a page that is too large."""
+    page, other = tmp_path / "t.html", f"{HOSTILE}:2"
+    with pytest.raises(QueryError) as caught:
+        heard.listen("a:1", path=page)
+    assert str(caught.value) == "a listening test is of two to six models, not 1"
+    with pytest.raises(ExportError) as wrong:
+        heard.listen("a:1", other, path=tmp_path / "t.db", overwrite=True)
+    assert str(wrong.value).endswith(": a listening test ends in .html")
+    with pytest.raises(ExportError, match="fewer trials, or fewer seconds, take less"):
+        heard.listen("a:1", other, path=page, max_size=1000)
+    for stem in tmp_path.glob(f"{sum(map(ord, 'a:1'))}_*"):
+        stem.unlink()
+    with pytest.raises(QueryError, match="there is nothing to listen to: mix_"):
+        heard.listen("a:1", other, path=page)
+    with pytest.raises(QueryError) as none:
+        heard.compare("a:1", other, metric="preference")
+    assert (
+        str(none.value) == f"no listener has compared a:1 and {other}; 'voices listen' makes a test"
+    )
+    assert heard.query(ListeningTest).count() == 0
+    assert not page.exists()
+
+
+def test_the_command(heard: DatabaseManager, path: Any, tmp_path: Path) -> None:
+    """Page, votes and results by the command line."""
+    page, file = tmp_path / "t.html", tmp_path / "v.jsonl"
+    other = f"{HOSTILE}:2"
+    status, out, err = run("--db", path, "listen", "a:1", other, "-o", page, "--seed", 5)
+    (test,) = [test.name for test in heard.query(ListeningTest)]
+    assert (status, out, err) == (0, f"{page}\n", f"test {test}: 4 trials, seed 5\n")
+    file.write_text(votes(page, "Eve", liking(heard, 0)), "utf-8")
+    said = f"votes of {str(file)!r}: 4 added\n"
+    assert run("--db", path, "listen", "--import", file) == (0, "", said)
+    status, out, err = run("--db", path, "listen", "--results")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"test {test}: Which one is separated better?\n")
+    assert json.loads(run("--db", path, "listen", "--results", "--json")[1])[0]["test"] == test
+    status, out, err = run("--db", path, "listen", "a:1", other, "--dry-run")
+    assert (status, len(out.splitlines())) == (0, 4)
+    assert run("--db", path, "listen", "a:1", "--results")[0] == 2
+
+
+@pytest.mark.once
+@needs_browser
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(heard: DatabaseManager, tmp_path: Path, scheme: str) -> None:
+    """axe-core has no serious finding on any of the three screens, in light and dark."""
+    path = tmp_path / "t.html"
+    heard.listen("a:1", f"{HOSTILE}:2", path=path)
+    with opened(path, [], color_scheme=scheme, bypass_csp=True) as page:
+        assert barriers(page) == []
+        page.fill("#listener", "Eve")
+        page.select_option("#device", "headphones")
+        page.click("#start")
+        page.wait_for_timeout(300)
+        assert barriers(page) == []
+        page.click("#pause")
+        assert barriers(page) == []

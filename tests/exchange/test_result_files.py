@@ -1,0 +1,183 @@
+"""Files of results: what each format's rows are about, and which numbers of them are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.data_sets import (
+    ASTEROID,
+    DNSMOS,
+    ESPNET,
+    MUSEVAL,
+    NISQA,
+    RESULTS_SPEECHBRAIN,
+    TDANET,
+    VERSA,
+    write_files,
+)
+
+from voices_peewee.errors import InputError, QueryError
+from voices_peewee.exchange.foreign import Refused
+from voices_peewee.exchange.result_files import ResultFile, read_results
+from voices_peewee.records.roots import PathMap
+
+
+def read(path: Path, form: str | None = None) -> ResultFile:
+    refused = Refused()
+    (found,) = read_results([path], form, PathMap({}), refused)
+    refused.end()
+    return found
+
+
+def told(file: ResultFile) -> list[tuple[Any, ...]]:
+    return [(one.place, one.mixture, one.output, one.speaker, one.metrics) for one in file.scores]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    return lambda name, text: write_files(tmp_path, {name: text}) / name
+
+
+def test_asteroid(write: Any) -> None:
+    """A mixture's means; the improvement that the file leaves out is told, and no empty value."""
+    found = read(write("all_metrics.csv", ASTEROID))
+    assert (found.format, found.notes) == ("asteroid", [])
+    assert told(found) == [
+        ("line 2", "/d/mix/a.wav", "", "", {
+            "input_si_sdr": -0.5, "input_sdr": 0.25, "si_sdr": 17.0, "sdr": 17.25, "stoi": 0.8,
+            "si_sdri": 17.5, "sdri": 17.0,
+        }),
+        ("line 3", "/d/mix/b.wav", "", "", {
+            "input_si_sdr": 0.5, "input_sdr": 0.25, "si_sdr": 16.0, "stoi": 0.7, "si_sdri": 15.5,
+        }),
+    ]  # fmt: skip
+
+
+def test_speechbrain_and_tdanet(write: Any) -> None:
+    """Numbers are ids of SpeechBrain, names are TDANet's; means at the end are no rows."""
+    found = read(write("test_results.csv", RESULTS_SPEECHBRAIN))
+    assert found.format == "speechbrain"
+    assert told(found) == [
+        ("line 2", "0", "", "", {"sdr": 15.9, "sdri": 15.7, "si_snr": 15.4, "si_snri": 15.3}),
+        ("line 3", "1", "", "", {"si_snr": -3.1, "si_snri": -2.9}),
+    ]
+    assert found.notes == ["1 without a value: sdr is nan", "1 without a value: sdri is nan"]
+    found = read(write("metrics.csv", TDANET))
+    assert found.format == "tdanet"
+    assert [row[1] for row in told(found)] == ["a.wav", "b.wav"]
+
+
+def test_dnsmos_and_nisqa(write: Any) -> None:
+    """Rows are about estimates; what the networks say raw is left out."""
+    found = read(write("dnsmos.csv", DNSMOS))
+    assert found.format == "dnsmos"
+    assert told(found)[1] == ("line 3", "", "/e/a_s1.wav", "", {
+        "dnsmos_ovrl": 2.0, "dnsmos_sig": 2.8, "dnsmos_bak": 2.5, "dnsmos_p808": 2.4,
+    })  # fmt: skip
+    found = read(write("NISQA_results.csv", NISQA))
+    assert (found.format, found.scores[0].impl) == ("nisqa", "v2")
+    assert told(found) == [("line 2", "", "a_s1.wav", "", {
+        "nisqa_mos": 1.2, "nisqa_noi": 1.6, "nisqa_dis": 1.8, "nisqa_col": 1.7, "nisqa_loud": 2.4,
+    })]  # fmt: skip
+
+
+def test_versa(write: Any) -> None:
+    """A later line of a key counts; failures are no values, and counts make an error rate."""
+    found = read(write("scores.txt", VERSA))
+    assert found.format == "versa"
+    assert told(found) == [
+        ("line 1", "", "a_s1.wav", "", {"sdr": 16.1, "stoi": 0.8, "pesq": 1.9, "shine": 3.0}),
+        ("line 2", "", "silent.wav", "", {}),
+        ("line 3", "", "a_s2.wav", "", {"wer_whisper": 0.5}),
+    ]
+    assert found.notes == [
+        "1 without a value: stoi is 1e-05, which says that it failed",
+        "1 without a value: pesq is -7, which says that it failed",
+    ]
+
+
+def test_museval(write: Any) -> None:
+    """A target's value is the median of its finite frames; one without any has none."""
+    found = read(write("Song 1.json", MUSEVAL))
+    assert found.format == "museval"
+    assert told(found) == [
+        ("target 1", "Song 1", "", "vocals", {"sdr": 9.5, "sir": 17.0}),
+        ("target 2", "Song 1", "", "silence", {}),
+    ]
+    assert found.scores[0].impl == "museval 0.4.1, median of frames"
+
+
+def test_espnet(tmp_path: Path) -> None:
+    """The tables of metrics and speakers are joined; percent is divided in the whole file."""
+    found = read(write_files(tmp_path, ESPNET))
+    assert found.format == "espnet"
+    assert told(found) == [
+        ("line 1", "a", "", "spk2", {}),
+        ("line 1", "a", "/e/a_1.wav", "spk1", {"si_snr": 15.6, "stoi": 0.95, "si_snri": 15.5}),
+        ("line 2", "b", "/e/b_1.wav", "spk1", {"si_snr": 14.4, "stoi": 0.005}),
+    ]
+    assert found.notes == [
+        "1 without a value: sdr is inf", "stoi: percent, divided by 100",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "message"),
+    [
+        ("a,b\n1,2\n", None, ("its format cannot be told; name it: versa, speechbrain, tdanet, "
+         "asteroid, dnsmos, nisqa, espnet, museval")),
+        ("si_sdr\n1\n", "asteroid", ("no column says what a row is about: it has no 'mix_path' or "
+         "'filename' or 'source_path'")),
+        ("{}\n", "museval", "it has no targets, as results of museval have"),
+        ("a 1\n", "espnet", "espnet's results are a folder with files such as SDR_spk1"),
+    ],
+    ids=["told", "column", "targets", "folder"],
+)  # fmt: skip
+def test_what_cannot_be_read(write: Any, text: str, form: str | None, message: str) -> None:
+    """A file that is not what it is called is refused whole."""
+    path = write("x.txt", text)
+    with pytest.raises(InputError) as caught:
+        read(path, form)
+    assert str(caught.value) == f"cannot import {str(path)!r}: {message}"
+
+
+def test_folders(tmp_path: Path) -> None:
+    """Of a folder what is known is read; a folder without results is refused."""
+    write_files(tmp_path, {"a/all_metrics.csv": ASTEROID, "a/notes.txt": "hello", "b/x.csv": "a"})
+    assert read(tmp_path).format == "asteroid"
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / "b")
+    assert str(caught.value) == (
+        f"cannot import {str(tmp_path / 'b')!r}: no results that are known are in it"
+    )
+
+
+def test_bad_lines(write: Any) -> None:
+    """Every bad line is told with its number."""
+    path = write("v.jsonl", '{"sdr": 1}\n{"key": "a@0.000-2.000", "sdr": 2}\nx\n')
+    with pytest.raises(InputError) as caught:
+        read(path, "versa")
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{str(path)!r}, line 1: it has no key",
+        f"{str(path)!r}, line 2: 'a@0.000-2.000' is a part of an estimate; score it whole",
+        f"{str(path)!r}, line 3: it is not a JSON object; write one a line",
+    ]
+    path = write("a.csv", ASTEROID.replace("0.7,", "good,"))
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert str(caught.value) == f"{str(path)!r}, line 3, column 'stoi': 'good' is not a number"
+    path = write("m.json", '{"targets": [{"name": "vocals"}]}')
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert (
+        str(caught.value) == f"{str(path)!r}, target 1: it has no name, or no frames with metrics"
+    )
+
+
+def test_no_such_format(write: Any) -> None:
+    """A format that nobody knows names the near ones."""
+    with pytest.raises(QueryError) as caught:
+        read(write("a.csv", ASTEROID), "asteroids")
+    assert str(caught.value) == "unknown format 'asteroids'; did you mean 'asteroid'?"

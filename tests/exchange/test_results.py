@@ -1,0 +1,221 @@
+"""Results of other tools in the record: which run gets them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.data_sets import (
+    ASTEROID,
+    DNSMOS,
+    ESPNET,
+    MUSEVAL,
+    RESULTS_SPEECHBRAIN,
+    SPEECHBRAIN,
+    VERSA,
+    write_files,
+)
+
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.errors import InputError, InvalidValueError
+from voices_peewee.exchange.results import ImportedResults
+
+MODEL = {"model_type": "demucs", "model_version": "4.0"}
+START = "2026-11-01T00:00:00Z"
+
+
+def record(db: DatabaseManager, source: str, *outputs: dict[str, Any], **more: Any) -> str:
+    """Record a run by demucs; return its run id."""
+    run = {"operation_type": "voice_separation", "start_time": START, **MODEL, **more}
+    return str(db.record_run(source, outputs=outputs, **run).run_id)
+
+
+def load(db: DatabaseManager, path: Path, **more: Any) -> ImportedResults:
+    return db.import_results(path, **{"model": "demucs:4.0", **more})
+
+
+def measured(db: DatabaseManager) -> list[tuple[Any, ...]]:
+    return [
+        (row.processing_history.run_id, row.si_snri, row.sdri, row.additional_metrics)
+        for row in db.query(ModelPerformance).order_by(ModelPerformance.id)
+    ]
+
+
+def refusals(db: DatabaseManager, path: Path, **more: Any) -> list[str]:
+    before = measured(db)
+    with pytest.raises(InputError) as caught:
+        load(db, path, **more)
+    assert measured(db) == before
+    problems = [str(one).replace(repr(str(path)), "it") for one in caught.value.problems]
+    return problems or [str(caught.value).replace(repr(str(path)), "it")]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    return lambda name, text: write_files(tmp_path, {name: text}) / name
+
+
+def test_recordings_without_a_run_get_one(db: DatabaseManager, write: Any) -> None:
+    """A run for each mixture, successful, from when the file was written; again, nothing."""
+    path = write("all_metrics.csv", ASTEROID)
+    assert load(db, path) == ImportedResults("asteroid", added=2)
+    first, second = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    assert (first.operation_type, first.model_type, first.model_version, first.success) == (
+        "voice_separation", "demucs", "4.0", True,
+    )  # fmt: skip
+    assert first.start_time.timestamp() == pytest.approx(path.stat().st_mtime, abs=1)
+    assert first.processed_file.original_path == "/d/mix/a.wav"
+    assert first.run_id != second.run_id
+    rows = measured(db)
+    assert [row[1:3] for row in rows] == [(None, 17.0), (None, None)]
+    assert rows[0][3]["si_sdri"] == 17.5
+    assert rows[0][3]["metric_impl"].startswith("asteroid, mean over speakers: input_si_sdr, ")
+    assert load(db, path) == ImportedResults("asteroid", unchanged=2)
+    assert measured(db) == rows
+    assert len(db.leaderboard(metric="si_sdri")) == 1
+
+
+def test_a_run_id_is_the_same_on_every_machine(write: Any, tmp_path: Path) -> None:
+    """It comes of model, operation and mixture, so that two records merge without doubling."""
+    path = write("all_metrics.csv", ASTEROID)
+    ids = []
+    for name in ("a.db", "b.db"):
+        with DatabaseManager(tmp_path / name).initialize() as db:
+            load(db, path)
+            ids.append([row[0] for row in measured(db)])
+    assert ids[0] == ids[1]
+
+
+def test_outputs_get_what_they_lack(db: DatabaseManager, write: Any) -> None:
+    """Estimates are found by their names; values that are here stay, and a conflict is told."""
+    outputs = [{"path": f"/e/a_s{n}.wav", "si_snri": 9.0 + n, "pesq": 1.0} for n in (1, 2)]
+    run_id = record(db, "/d/mix/a.wav", *outputs)
+    path = write("scores.jsonl", VERSA)
+    done = load(db, path)
+    assert (done.format, done.added, done.updated, done.unchanged) == ("versa", 0, 1, 0)
+    assert done.conflicts == [
+        f"{str(path)!r}, line 1: pesq is 1.9, and 1.0 here, which is kept",
+    ]
+    assert done.notes[2:] == [
+        "1 left out: no value at all",
+        "whether much is good is not known of shine, wer_whisper",
+    ]
+    assert measured(db) == [
+        (run_id, 10.0, None, {"pesq": 1.0, "sdr": 16.1, "stoi": 0.8, "shine": 3.0,
+                              "metric_impl": "VERSA: sdr, stoi, shine"}),
+        (run_id, 11.0, None, {"pesq": 1.0, "wer_whisper": 0.5,
+                              "metric_impl": "VERSA: wer_whisper"}),
+    ]  # fmt: skip
+    again = load(db, path)
+    assert (again.updated, again.unchanged, again.conflicts) == (0, 1, done.conflicts)
+    assert load(db, write("dnsmos.csv", DNSMOS)) == ImportedResults("dnsmos", updated=1)
+    assert measured(db)[0][3]["metric_impl"].endswith(
+        "VERSA: sdr, stoi, shine; DNSMOS: dnsmos_ovrl, dnsmos_sig, dnsmos_bak, dnsmos_p808"
+    )
+
+
+def test_a_mixtures_means_are_the_runs(db: DatabaseManager, write: Any) -> None:
+    """They stand in every row of it as the run's; an output's own value goes before them."""
+    record(db, "/d/mix/a.wav", {"path": "/e/1.wav", "sdri": 9.0}, {"path": "/e/2.wav"})
+    record(db, "/d/mix/a.wav", {"path": "/e/3.wav"}, success=False)
+    done = load(db, write("all_metrics.csv", ASTEROID))
+    assert (done.added, done.updated, done.conflicts) == (1, 1, [])
+    (_, _, first, own), (_, _, second, _), (_, _, failed, more), _ = measured(db)
+    assert (first, second, failed, more) == (9.0, 17.0, None, {})
+    assert own["run"] == ["input_sdr", "input_si_sdr", "sdr", "si_sdr", "si_sdri", "stoi"]
+
+
+def test_the_latest_run_gets_the_values(db: DatabaseManager, write: Any) -> None:
+    """Of several runs it is the latest; that they have different parameters is said."""
+    record(db, "/d/mix/a.wav", parameters={"shifts": 1})
+    record(db, "/d/mix/a.wav", parameters={"shifts": 2}, start_time="2026-11-02T00:00:00Z")
+    done = load(db, write("all_metrics.csv", ASTEROID))
+    assert done.notes == [
+        "1 recordings have runs with different parameters; the latest run has the values"
+    ]
+    assert [row[2] for row in measured(db)] == [None, 17.0, None]
+
+
+def test_ids_come_from_the_manifest(db: DatabaseManager, write: Any) -> None:
+    """A mixture's id is the manifest's, given or recorded; without one, each line is refused."""
+    path = write("test_results.csv", RESULTS_SPEECHBRAIN)
+    assert refusals(db, path) == [
+        "it, line 2: no recording is called '0'; name the manifest that has it",
+        "it, line 3: no recording is called '1'; name the manifest that has it",
+    ]
+    manifest = write("test.csv", SPEECHBRAIN)
+    assert load(db, path, manifest=manifest, path_map={"/d": "/mnt"}).added == 2
+    assert sorted(row.original_path for row in db.get_all(ProcessedFile)) == [
+        "/mnt/mix/a.wav", "/mnt/mix/b.wav",
+    ]  # fmt: skip
+    db.add_manifest(manifest, path_map={"/d": "/mnt"})
+    assert load(db, path).unchanged == 2
+
+
+def test_parts_become_voices(db: DatabaseManager, write: Any) -> None:
+    """Without an output, a target is a voice: a speaker's part of one run of the recording."""
+    record(db, "/d/Song 1/mixture.wav", model_type="other")
+    path = write("Song 1.json", MUSEVAL.replace("NaN}}]}]", "7.0}}]}]"))
+    assert load(db, path) == ImportedResults("museval", added=1)
+    other, *parts = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    assert len({part.run_id for part in parts} - {other.run_id}) == 1
+    voices = [part.processed_file for part in parts]
+    assert [(voice.speaker.name, voice.processed_path) for voice in voices] == [
+        ("vocals", None), ("silence", None),
+    ]  # fmt: skip
+    assert load(db, path) == ImportedResults("museval", unchanged=1)
+
+
+def test_espnet_names_mixture_speaker_and_output(db: DatabaseManager, tmp_path: Path) -> None:
+    """Where all is named, a run from elsewhere has its outputs with their speakers."""
+    for name in "ab":
+        record(db, f"/d/{name}.wav", model_type="other")
+    folder = write_files(tmp_path / "espnet", ESPNET)
+    assert load(db, folder).added == 2
+    stems = [row for row in db.get_all(ProcessedFile) if row.processed_path]
+    assert [(row.original_path, row.processed_path, row.speaker.name) for row in stems] == [
+        ("/d/a.wav", "/e/a_1.wav", "spk1"), ("/d/b.wav", "/e/b_1.wav", "spk1"),
+    ]  # fmt: skip
+    assert load(db, folder).unchanged == 2
+
+
+def test_what_cannot_be_told_is_refused(db: DatabaseManager, write: Any) -> None:
+    """A name that fits nothing, several things, or no part of the run: all or nothing."""
+    record(db, "/d/1/a.wav", {"path": "/e/1/x.wav"}, {"path": "/e/2/x.wav"})
+    record(db, "/d/2/b.wav", model_type="other")
+    record(db, "/d/3/b.wav", model_type="other")
+    keys = ("x.wav", "1/x.wav", "a_s1.wav", "b_s1.wav", "c.wav", "a.wav")
+    lines = "".join(json.dumps({"key": key, "pesq": 2.0}) + "\n" for key in keys)
+    assert refusals(db, write("v.jsonl", lines)) == [
+        "it, line 1: several outputs of demucs:4.0 are called 'x.wav'",
+        "it, line 3: the run of demucs:4.0 on '/d/1/a.wav' has no output of 's1'",
+        "it, line 4: several recordings are called 'b'; name the manifest that has it",
+        (
+            "it, line 5: no output of demucs:4.0 and no recording is called 'c.wav'; "
+            "name the manifest that has its mixture"
+        ),
+        "it, line 6: the run of demucs:4.0 on '/d/1/a.wav' has no output called 'a.wav'",
+    ]
+    line = '{"key": "1/x.wav", "nonfinite": 1}\n{"key": "1/x.wav", "sdri": 1e9}\n'
+    assert refusals(db, write("w.jsonl", line)) == [
+        "it, line 1: a metric cannot be named 'nonfinite': that name is taken"
+    ]
+
+
+def test_a_direction_that_is_told_is_known(db: DatabaseManager, write: Any) -> None:
+    """Questions about a metric that the vocabulary lacks take the direction of the import."""
+    record(db, "/d/mix/a.wav", *[{"path": f"/e/a_s{n}.wav"} for n in (1, 2)])
+    done = load(db, write("scores.jsonl", VERSA), higher_is_better=True)
+    assert not any("whether" in note for note in done.notes)
+    assert db.leaderboard(metric="shine")[0].mean == 3.0
+
+
+def test_a_model_is_needed(db: DatabaseManager, write: Any) -> None:
+    """An empty model or operation is refused."""
+    path = write("all_metrics.csv", ASTEROID)
+    for settings in ({"model": ":1"}, {"operation_type": " "}):
+        with pytest.raises(InvalidValueError) as caught:
+            load(db, path, **settings)
+        assert str(caught.value) == "results need a model, as demucs:4.0, and an operation_type"

@@ -1,0 +1,113 @@
+"""The command of blind listening tests: the page, the votes, what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voices_peewee.cli import completion
+from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
+from voices_peewee.cli.output import where_option, write_json, write_text
+from voices_peewee.cli.questions import run_options
+from voices_peewee.cli.values import time_bounds
+
+if TYPE_CHECKING:
+    from voices_peewee.db_manager import DatabaseManager
+
+
+@command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
+@click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."
+)
+@click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
+@click.option("--results", is_flag=True, help="Show what the votes say.")
+@click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
+@click.option("--dry-run", is_flag=True, help="Say what would be heard, and write nothing.")
+@click.option("--trials", default=20, type=click.IntRange(1), metavar="N", help="[default: 20]")
+@click.option(
+    "--seconds",
+    default=5.0,
+    type=click.FloatRange(0.5, 60),
+    metavar="S",
+    help="How long an excerpt is.  [default: 5]",
+)
+@click.option("--seed", type=int, metavar="N", help="Makes the same test again.")
+@click.option(
+    "--beside",
+    type=click.Choice(("mixture", "reference", "nothing")),
+    default="mixture",
+    help="What is heard beside A and B.  [default: mixture]",
+)
+@click.option("--question", metavar="TEXT", help="What listeners are asked.")
+@click.option(
+    "--catch",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Trials of a reference and its mixture.  [default: 3 in 20]",
+)
+@click.option(
+    "--repeat", type=click.IntRange(0), metavar="N", help="Trials again.  [default: 2 in 20]"
+)
+@click.option("--max-size", default=25, type=click.IntRange(1), metavar="MB", help="[default: 25]")
+@run_options
+@where_option
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@pass_manager
+def listen(
+    manager: DatabaseManager,
+    models: tuple[str, ...],
+    output: Path | None,
+    votes: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    max_size: int,
+    *,
+    results: bool,
+    as_json: bool,
+    dry_run: bool,
+    **wish: Any,
+) -> None:
+    """Let people listen: a blind test of models' stems.
+
+    Writes a page that plays stems of two to six models side by side and tells no model. It
+    works from a mail, without a server. Listeners send a file of votes back, which --import
+    takes into the record, once each. --results says which model they prefer, how sure that
+    is, and what SI-SNRi says of it; so does 'compare --metric preference'.
+    """
+    is_asked = bool(models) + bool(votes) + results
+    if is_asked != 1:
+        raise click.UsageError("name two models or more, or use --import, or --results")
+    if models and (output is None) is not dry_run:
+        raise click.UsageError("a test needs --output, or --dry-run")
+    with manager:
+        for file in votes:
+            counts = manager.import_votes(file)
+            told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+            say(f"votes of {file!r}: {told or 'none'}")
+        if results:
+            _show_results(manager, as_json=as_json)
+        if models:
+            limits = {"max_size": max_size * 1_000_000, **time_bounds(since, until)}
+            _say_test(manager.listen(*models, path=output, **limits, **wish))
+
+
+def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
+    found = manager.listening_results()
+    if as_json:
+        write_json([test.to_dict() for test in found])
+    elif found:
+        write_text("\n\n".join(map(str, found)))
+    else:
+        say("no votes yet; 'voices listen A B -o test.html' makes a test")
+
+
+def _say_test(done: Any) -> None:
+    say_some("left out", done.left_out, len(done.left_out), many="left out")
+    if done.path is None:
+        write_text("\n".join(done.trials))
+    else:
+        write_path(done.path)
+    say(f"test {done.test}: {plural(len(done.trials), 'trial')}, seed {done.seed}")
