@@ -9,7 +9,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 from support.claim_worker import sources
@@ -109,32 +111,35 @@ def test_a_team_loses_and_doubles_nothing(pair: Pair, tmp_path: Path) -> None:
     url = primary.both(standby, name)
     # Two of the writers come by a network that falls apart for a while.
     far = network.url(name)
-    writers = [
-        subprocess.Popen(
-            [sys.executable, WRITER, far if number < 2 else url, str(number), str(seconds)],
-            stdin=subprocess.PIPE,
-            stdout=(tmp_path / f"told-{number}").open("wb"),
-            stderr=(tmp_path / f"errors-{number}").open("wb"),
-        )
-        for number in range(16)
-    ]
-    for one in writers:
-        one.stdin.write(b"go\n")
-        one.stdin.flush()
-    words = [[IMPORTER, url, str(number), str(seconds)] for number in range(2)]
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-c", *args], stdout=(tmp_path / f"in-{place}").open("wb")
-        )
-        for place, args in enumerate([*words, [READER, url, str(seconds)]])
-    ]
+    with ExitStack() as files:
+
+        def opened(name: str) -> IO[bytes]:
+            return files.enter_context((tmp_path / name).open("wb"))
+
+        programs = [
+            subprocess.Popen(
+                [sys.executable, WRITER, far if number < 2 else url, str(number), str(seconds)],
+                stdin=subprocess.PIPE,
+                stdout=opened(f"told-{number}"),
+                stderr=opened(f"errors-{number}"),
+            )
+            for number in range(16)
+        ]
+        for one in programs:
+            files.enter_context(one.stdin).write(b"go\n")
+            one.stdin.flush()
+        words = [[IMPORTER, url, str(number), str(seconds)] for number in range(2)]
+        programs += [
+            subprocess.Popen([sys.executable, "-c", *args], stdout=opened(f"in-{place}"))
+            for place, args in enumerate([*words, [READER, url, str(seconds)]])
+        ]
     time.sleep(seconds / 4)
     network.cut()
     threading.Timer(min(20, seconds / 8), network.mend).start()
     time.sleep(seconds / 4)
     fail_over(primary, standby)
-    network._server = str(standby.sockets / ".s.PGSQL.5432")  # as a name does that moves along
-    codes = [one.wait() for one in (*writers, *others)]
+    network.lead_to(standby.sockets)
+    codes = [one.wait() for one in programs]
     network.close()
     assert codes == [0] * 19, [path.read_text()[-2000:] for path in tmp_path.glob("errors-*")]
     told = sum(
