@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peewee as pw
 import pytest
 from support.cli_tools import run
 from support.wav_files import write_wav
 
 from voices_peewee import MODELS, DatabaseManager, VoicesError
+from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 
 pytestmark = pytest.mark.sqlite("a server's columns take nothing else than theirs")
 
@@ -69,6 +71,7 @@ COMMANDS = [
         "delete-speaker id:5 --yes",
     ),
     *("export processed_files --format csv -o OUT/files.csv", "export -o OUT/all.jsonl"),
+    "compare demucs:1 svoice:1 --operation separation",
     *("list-migrations", "list-backups", "backup --backup-path OUT/backup.db"),
 ]
 # For a row with each column's value.
@@ -91,6 +94,7 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "show_run": lambda db: each(lambda key: str(db.show_run(key)), ROWS),
     "pending": lambda db: list(db.pending(SOURCES, "separation", parameters={"s": 1})),
     "failures": lambda db: str(db.failures()),
+    "compare": lambda db: str(db.compare("demucs:1", "svoice:1")),
     "watch": lambda db: next(iter(db.watch(interval=0.01))),
     "player": lambda db: each(lambda key: db.player(key)._repr_html_(), 2 * ROWS),
     "status": lambda db: db.status(),
@@ -146,18 +150,34 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def _fill(path: Path) -> None:
-    """Put rows into the tables of which a record from elsewhere has none."""
-    now = "2026-01-01 00:00:00.000000+00:00"
+    """Put rows into the tables that a record of runs leaves empty, or nearly so."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        numbers = [(str(number),) for number in range(ROWS)]
-        sql = f"INSERT INTO environments (facts, digest, created_at) VALUES ('{{}}', ?, '{now}')"
-        connection.executemany(sql, numbers)
-        sql = "INSERT INTO claims (source, settings, process, claimed_at, expires_at)"
-        connection.executemany(f"{sql} VALUES (?, 'x', '{{}}', '{now}', '{now}')", numbers)
+        connection.execute("PRAGMA ignore_check_constraints=1")
+        for model in MODELS:
+            there = _count(connection, model._meta.table_name)
+            names = [field.column_name for field in model._meta.sorted_fields]
+            marks = ", ".join("?" * len(names))
+            connection.executemany(
+                f"INSERT INTO {model._meta.table_name} ({', '.join(names)}) VALUES ({marks})",
+                [
+                    [_value(field, key) for field in model._meta.sorted_fields]
+                    for key in range(there + 1, ROWS + 1)
+                ],
+            )
         connection.execute("UPDATE processing_history SET environment_id = id, tags = '[\"a\"]'")
+        sql = "UPDATE processing_history SET end_time = NULL, success = 0 WHERE id % 4 = 0"
+        connection.execute(sql)  # which goes on
         assert all(_count(connection, table) >= ROWS for table in TABLES)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = delete")
+
+
+def _value(field: pw.Field, key: int) -> object:
+    if isinstance(field, UTCDateTimeField):
+        return "2026-01-01 00:00:00.000000+00:00"
+    if isinstance(field, JSONField):
+        return "{}"
+    return str(key) if isinstance(field, pw.TextField) else key
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 import peewee as pw
 
 from voices_peewee.database.query import Query, mapper, no_full_collection
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
+from voices_peewee.database.results import as_dicts
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import (
     AmbiguousNameError,

@@ -119,18 +119,15 @@ class Source:
             query = query.join_from(_RUN, source, pw.JOIN.CROSS)
         return query
 
-    def stems(
-        self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]
-    ) -> Iterator[Row]:
-        """Return a row for each stem of each run, by recording, with more columns.
+    def stems(self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]) -> Any:
+        """Return the query of a row for each stem of each run, with more columns.
 
         Of parameters that most runs share a row has None: see ``settings``.
         """
         parameters = pw.fn.NULLIF(_PARAMETERS, self._usual)
         about = (_STATE, _RUN.start_time, _RUN.run_id, parameters)
         columns = (self.recording.alias("recording"), *about, metric.value, *more)
-        # Rows are sorted, not grouped: SQLite compares one integer, and no aggregate is kept.
-        return iter(self.rows(self.select(columns, conditions).order_by(pw.SQL("1"))))
+        return self.select(columns, conditions)
 
     @cached_property
     def _usual(self) -> str:

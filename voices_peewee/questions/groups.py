@@ -11,6 +11,8 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+import peewee as pw
+
 from voices_peewee.questions.counted import (
     DONE,
     PARAMETERS,
@@ -227,10 +229,10 @@ def _parts(
             column.is_null() if value is None else column == value
             for column, value in zip(columns, key, strict=True)
         ]
-        rows = _kept(source.stems(metric, costs, [*chosen, *own]), only)
+        rows = _ordered(source, source.stems(metric, costs, [*chosen, *own]), only)
         yield from ((key, part) for part in _whole(rows))
     if not keys:
-        rows = _kept(source.stems(metric, [*costs, *columns], chosen), only)
+        rows = _ordered(source, source.stems(metric, [*costs, *columns], chosen), only)
         speaker = next((n for n, one in enumerate(fields, _KEY + 1) if one.name == "speaker"), None)
         if speaker is not None:
             recordings = groupby(rows, itemgetter(RECORDING))
@@ -249,7 +251,9 @@ def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any])
     return keys if len(keys) <= _MOST_KEYS else []
 
 
-def _kept(rows: Iterator[Row], only: frozenset[int] | None) -> Iterator[Row]:
+def _ordered(source: Source, query: Any, only: frozenset[int] | None) -> Iterator[Row]:
+    # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
+    rows = iter(source.rows(query.order_by(pw.SQL("1"))))
     return rows if only is None else (row for row in rows if row[RECORDING] in only)
 
 

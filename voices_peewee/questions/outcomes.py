@@ -86,11 +86,13 @@ class Look:
 
     def reason(self, place: Source, rows: list[Row], claim: Claimed | None) -> Reason | None:
         """Return why a source is left, or None where it is done."""
+        if not rows and claim is None:
+            return "never run"
         reason: Reason | None = "never run"
         if rows:
             reason = _reason(place, rows, self.wanted, exact=self._exact)
-        if reason is None or not (rows or claim):
-            return reason
+        if reason is None:
+            return None
         worker = claim and claim.worker(self.store.label)
         worker = worker or next(filter(None, map(self._worker, rows)), None)
         if worker is None:
@@ -241,8 +243,5 @@ def _touched(path: str) -> float | None:
 
 def moment(stored: str) -> dt.datetime | None:
     """Return a start time as it is stored; None for what another program wrote and is none."""
-    try:
-        time = ProcessingHistory.start_time.python_value(stored)
-    except ValueError:
-        return None
+    time = ProcessingHistory.start_time.python_value(stored)
     return time if isinstance(time, dt.datetime) else None

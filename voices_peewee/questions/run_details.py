@@ -87,7 +87,10 @@ def show_run(store: Store, key: RunKey) -> RunDetails:
     """Return one run whole, with all its outputs."""
     run_id = find_run_id(store, key)
     with store.reading():
-        return _details(_history(ProcessingHistory.run_id == run_id))
+        rows = _history(ProcessingHistory.run_id == run_id)
+    if not rows:  # another program deleted it
+        raise InvalidValueError(f"run {key!r} has no file; see 'voices check'")
+    return _details(rows)
 
 
 def _details(rows: list[ProcessingHistory]) -> RunDetails:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import peewee as pw
@@ -97,7 +98,9 @@ class Sided:
             self.others[recording] = state
         if success == DONE:
             self.parameters.add(run[0][PARAMETERS])
-        if success == DONE and known:
+        if success == DONE and known and len(stems) == 1:
+            self.single[recording] = (stems[0][0], known[0])
+        elif success == DONE and known:
             self.stems[recording] = stems
 
 
@@ -115,7 +118,8 @@ def read_side(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     chosen = [*conditions(source.store, runs), *side.conditions(source.store, runs)]
-    rows = list(source.stems(metric, _MORE, chosen))
+    rows = [*source.rows(source.stems(metric, _MORE, chosen))]
+    rows.sort(key=itemgetter(RECORDING))  # mostly they are, and SQLite would copy each
     check_operations({row[_OPERATION] for row in rows}, side.label)
     sided = Sided()
     if rows:

@@ -86,7 +86,7 @@ def facts_of(text: str) -> dict[str, Any]:
     """Return a process as it is stored; nothing where another program wrote what is none."""
     try:
         facts = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -6,7 +6,6 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,7 @@ from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_cha
 from voices_peewee.runs.metrics import MINE, Metrics
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import name_of
-from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
@@ -157,8 +156,8 @@ class Files:
         if found is None:
             return None
         other, operation, model_type, version, success, recorder = found
-        process = json.loads(recorder or "{}")
-        if not success and is_here(process) and not is_alive(process):
+        process = ProcessingHistory.process.python_value(recorder)
+        if not success and isinstance(process, dict) and is_here(process) and not is_alive(process):
             return None  # it died: to do its work again is no surprise
         its_model = name_of(operation, model_type, version)
         said = _said.setdefault(self._store, set())

@@ -18,9 +18,11 @@ from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio import content_hash
+from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
 from voices_peewee.upkeep import values
+from voices_peewee.upkeep.moving import move_paths
 from voices_peewee.upkeep.restore import foreign, objects
 
 Kind = Literal[
@@ -61,6 +63,7 @@ def check(
     *,
     directories: Sequence[Path],
     files: bool = False,
+    path_map: Roots | None = None,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
     """Return what is wrong with an open database; the models need not be bound.
@@ -73,6 +76,8 @@ def check(
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
+    if path_map and not behind:
+        looks.append(_moved(store, PathMap(path_map), on_progress))
     if files and not behind:
         looks.append(_files(store, on_progress))
     found = [*behind, *(finding for look in looks for finding in _readable(look))]
@@ -243,6 +248,14 @@ def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
                 f"the output {str(place)!r} of file {key} is gone",
                 f"put it back, or forget it: voices update-file {key} --processed-path ''",
             )
+
+
+def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterator[Finding]:
+    count, hindered = move_paths(store, paths, on_progress)
+    if count:
+        yield Finding("note", f"{count:,} recorded paths were moved", "their content agrees")
+    for path, reason in hindered:
+        yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
 
 
 def _pages(store: Store, query: str) -> Iterator[tuple[Any, ...]]:
