@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from voices_peewee.database.query import mapper
@@ -196,7 +195,7 @@ def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
 def regular_file(path: AnyPath) -> os.stat_result | None:
     """Return what the system knows of a regular file, None for anything else."""
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116 - a Path is half the time
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
