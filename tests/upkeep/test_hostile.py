@@ -71,7 +71,6 @@ COMMANDS = [
         "delete-speaker id:5 --yes",
     ),
     *("export processed_files --format csv -o OUT/files.csv", "export -o OUT/all.jsonl"),
-    "compare demucs:1 svoice:1 --operation separation",
     *("list-migrations", "list-backups", "backup --backup-path OUT/backup.db"),
 ]
 # For a row with each column's value.
@@ -94,7 +93,6 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "show_run": lambda db: each(lambda key: str(db.show_run(key)), ROWS),
     "pending": lambda db: list(db.pending(SOURCES, "separation", parameters={"s": 1})),
     "failures": lambda db: str(db.failures()),
-    "compare": lambda db: str(db.compare("demucs:1", "svoice:1")),
     "watch": lambda db: next(iter(db.watch(interval=0.01))),
     "player": lambda db: each(lambda key: db.player(key)._repr_html_(), 2 * ROWS),
     "status": lambda db: db.status(),
