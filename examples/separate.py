@@ -1,7 +1,7 @@
 """Separate the example mixtures with two methods and keep the record of it.
 
 Kill it whenever you like and start it again: it does what is left to do, then shows which
-method is better. Needs the extra [example]:
+method is better and writes a report with players beside the stems. Needs the extra [example]:
 
     python examples/separate.py --db example.db --out stems
 """
@@ -94,12 +94,10 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {"ica": ica, "mask": mask}
 def separate(db: DatabaseManager, model: str, path: Path, out: Path) -> None:
     """Separate one mixture and record the run with a stem for each speaker."""
     parameters = PARAMETERS[model]
-    references = np.concatenate(
-        [
-            read(path.parent.parent / "references" / f"{path.stem}_{name}.flac")[0]
-            for name in SPEAKERS
-        ]
-    )
+    folder = path.parent.parent / "references"
+    files = {name: str(folder / f"{path.stem}_{name}.flac") for name in SPEAKERS}
+    db.add_audio(path, metadata={"references": files})  # to be heard beside the stems
+    references = np.concatenate([read(Path(file))[0] for file in files.values()])
     with db.track(
         path, "voice_separation", model_type=model, model_version="1.0", parameters=parameters
     ) as run:
@@ -146,6 +144,7 @@ def main() -> None:
                 time.sleep(options.pause)
         print(db.leaderboard())
         print(db.compare("mask:1.0", "ica:1.0"))
+        print("report:", db.report(options.out / "report.html", overwrite=True))
 
 
 if __name__ == "__main__":

@@ -215,6 +215,12 @@ FROM (
 GROUP BY model_type, model_version
 """
 
+_MODEL_HASH = """
+CREATE INDEX "processing_history_model_hash"
+ON "processing_history" ("model_type", "model_version", "model_hash")
+WHERE model_hash IS NOT NULL
+""".strip()
+
 _STEPS = (
     _PATHS,
     "CREATE INDEX voices_paths_path ON voices_paths (path)",
@@ -301,6 +307,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         tags=pw.JSONField(null=True),
         note=pw.TextField(null=True),
     )
+    migrator.sql(_MODEL_HASH)
     for step in _STEPS:
         migrator.sql((step if isinstance(step, str) else step[engine]).strip())
     migrator.run(_tell_changes, database)
@@ -328,6 +335,7 @@ def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -
     # Where SQLite drops columns itself, it refuses one that is a foreign key.
     rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
     migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
+    migrator.sql("DROP INDEX processing_history_model_hash")
     columns = ("environment", "model_hash", "tags", "note")
     migrator.remove_fields("processing_history", *columns, **rebuild)
     migrator.remove_model("claims")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -54,8 +56,46 @@ def test_separation_is_killed_and_resumed(tmp_path: Path) -> None:
             db.query(ModelPerformance).where(ModelPerformance.real_time_factor.is_null()).count()
             == 0
         )
+        report = (tmp_path / "stems" / "report.html").read_text("utf-8")
+        assert "ica:1.0 has the highest mean SI-SNRi" in report
+        players = re.findall('<audio [^>]*src="([^"]+)"', report)
+        there = [(tmp_path / "stems" / unquote(player)).is_file() for player in players]
+        assert (len(there), all(there)) == (28, True)
         timed = [row.additional_metrics["timed"] for row in db.query(ModelPerformance)]
         assert timed == [True] * len(timed)
+
+
+@pytest.mark.once
+def test_from_a_manifest_to_a_table_by_condition(tmp_path: Path) -> None:
+    """Two processes share the work, scores come in, and again nothing is done twice."""
+    database = tmp_path / "example.db"
+    program = str(ROOT / "examples" / "evaluate.py")
+    command = [sys.executable, program, "--db", str(database), "--out", str(tmp_path / "stems")]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)
+    )
+    assert (first.stderr, second.stdout) == ("", first.stdout)
+    head, _, *rows = first.stdout.splitlines()[:6]
+    assert head.startswith("| model | metadata.panning | n | stems | mean |")
+    keys = [tuple(cell.strip() for cell in row.split("|")[1:5]) for row in rows]
+    assert sorted(keys) == [
+        ("ica:1.0", "narrow", "2", "4"),
+        ("ica:1.0", "wide", "2", "4"),
+        ("mask:1.0", "narrow", "2", "4"),
+        ("mask:1.0", "wide", "2", "4"),
+    ]
+    with DatabaseManager(database).connect() as db:
+        assert len({row.run_id for row in db.query(ProcessingHistory)}) == 8
+        for row in db.query(ModelPerformance):
+            assert row.additional_metrics["metric_impl"] == "fast_bss_eval; VERSA: sdr"
+        assert db.get_file(ROOT / "examples/audio/mixtures/mix_2.flac").metadata == {
+            "id": "mix_2",
+            "panning": "narrow",
+            "references": {
+                name: str(ROOT / f"examples/audio/references/mix_2_{name}.flac")
+                for name in ("ada", "bob")
+            },
+        }
 
 
 def _done(database: Path) -> int:

@@ -20,8 +20,6 @@ from voices_peewee import __version__
 from voices_peewee.cli import cli
 from voices_peewee.cli.common import VoicesGroup
 
-GROUP_HELP = "COMMAND [ARGS]..."
-
 
 @pytest.fixture(autouse=True)
 def _buffered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +67,6 @@ def test_words_about_commands_load_no_database(args: tuple[str, ...]) -> None:
     assert "voices_peewee.db_manager" not in names
 
 
-def test_completion_loads_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The TAB key loads no Peewee and makes no file."""
-    monkeypatch.setenv("_VOICES_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "voices list-")
-    monkeypatch.setenv("COMP_CWORD", "1")
-    assert "peewee" not in loaded()
-
-
 @pytest.mark.parametrize("module", ["voices_peewee", "voices_peewee.cli"])
 def test_both_modules_are_the_program(module: str) -> None:
     """The package and its command line run as modules."""
@@ -101,14 +91,6 @@ def test_summaries_are_those_of_the_commands(name: str) -> None:
     """The list of commands says about each what its own help says first."""
     summaries = {each: text for _, names in cli.sections.values() for each, text in names.items()}
     assert (commands()[name].help or "").partition("\n")[0] == summaries[name]
-
-
-def test_summaries_fit_their_line() -> None:
-    """The list of commands takes one line for each."""
-    lines = run("--help").out.splitlines()
-    assert sum(line.startswith("  ") for line in lines[lines.index("Database:") :]) == sum(
-        " " not in name for name in commands()
-    )
 
 
 def test_nothing_is_help() -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 from support.databases import ask
+from support.interrupts import interrupted_at, require_a_childs_write, require_working
 
 from voices_peewee import DatabaseManager, Speaker
 from voices_peewee.database.query import no_full_collection
@@ -41,61 +35,6 @@ ACTS: dict[str, Callable[[DatabaseManager], object]] = {
         "UPDATE speakers SET description = 'new' WHERE id = 1", write=True
     ),
 }
-
-
-class Interrupted(BaseException):
-    """An interrupt that no code expects."""
-
-
-COLLECTED = gc.get_threshold()
-
-
-def interrupted_at(place: int, act: Callable[[], object]) -> bool:
-    """Run an act with an interrupt at one call or return of Python code; whether it was struck."""
-    left = place
-
-    def strike(_frame: FrameType, event: str, _arg: Any) -> None:
-        nonlocal left
-        if event in ("call", "return"):
-            left -= 1
-            if left == 0:
-                sys.setprofile(None)
-                raise Interrupted
-
-    with suppress(Interrupted):
-        try:
-            sys.setprofile(strike)
-            act()
-        finally:
-            sys.setprofile(None)
-    return left <= 0
-
-
-def require_working(db: DatabaseManager, place: Path | str) -> None:
-    """The same manager writes, another thread writes, another connection sees both, a child too."""
-    mine = db.create_speaker("mine").id
-    theirs: list[int] = []
-    thread = threading.Thread(target=lambda: theirs.append(db.create_speaker("theirs").id))
-    thread.start()
-    thread.join(20)
-    assert theirs, "another thread cannot write"
-    seen = ask(place, f"SELECT count(*) FROM speakers WHERE id IN ({mine}, {theirs[0]})")
-    assert seen == [(2,)]
-    db.execute_raw_query("DELETE FROM speakers WHERE id > 1", write=True)
-    assert gc.get_threshold() == COLLECTED, "full collections are held off for good"
-
-
-def require_a_childs_write(db: DatabaseManager) -> None:
-    """A child that is forked later writes."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            db.create_speaker("child")
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("step", STEP)

@@ -29,6 +29,7 @@ from voices_peewee import (
 )
 from voices_peewee.database.server_url import masked
 from voices_peewee.migrations.drift import drift
+from voices_peewee.runs.environment import ask_environment, wanted_surroundings
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import RECORDED
 from voices_peewee.schema.views import VIEWS
@@ -553,6 +554,49 @@ def test_a_writer_may_not_migrate(url: str) -> None:
         )
 
 
+@pytest.mark.usefixtures("roles")
+def test_a_writer_imports(url: str, tmp_path: Path) -> None:
+    """A writer imports into a record that is empty, and into one that has rows: ids are new."""
+    writer = url.replace("voices@", "gpu01@")
+    with DatabaseManager(tmp_path / "v.db").initialize() as db:
+        for number in range(3):
+            with db.track(f"/{number}.wav", "separation") as work:
+                work.output(f"/out/{number}.wav", si_snri=1.0)
+        db.export(tmp_path / "all.jsonl")
+    with DatabaseManager(writer) as db:
+        assert db.import_records(tmp_path / "all.jsonl").conflicts == []
+        assert db.import_records(tmp_path / "all.jsonl").changed == 0
+        with db.track("/0.wav", "separation") as work:
+            work.output("/more.wav", si_snri=1.0)
+        assert db.status()["rows"]["processing_history"] == 4
+
+
+IMPORT = """
+import sys
+from voices_peewee import DatabaseManager
+with DatabaseManager(sys.argv[1]) as db:
+    for number in range(10):
+        rows = [{"name": f"{sys.argv[2]}-{number}-{one}"} for one in range(20)]
+        rows += [{"filename": one["name"], "original_path": "/" + one["name"]} for one in rows]
+        rows.append({"filename": "both", "original_path": f"/both/{number}.wav"})
+        db.import_records(rows)
+"""
+
+
+def test_imports_beside_writers(url: str, db: DatabaseManager) -> None:
+    """Two importers and two that record runs fail nobody, and double nothing."""
+    db.create_speaker("Ada")
+    programs = [
+        subprocess.Popen([sys.executable, "-c", text, url, name], stdin=subprocess.DEVNULL)
+        for text, name in ((IMPORT, "a"), (IMPORT, "b"), (ADD, "c"), (ADD, "d"))
+    ]
+    assert [one.wait() for one in programs] == [0] * 4
+    rows = db.status()["rows"]
+    assert rows["speakers"] == 1 + 400 + 1
+    assert rows["processed_files"] == 400 + 10 + 5
+    assert rows["processing_history"] == 80
+
+
 def test_a_schema_of_any_name(server: postgres_server.Server, url: str) -> None:
     """A record in a schema whose name needs quotes is checked, rolled back and applied again."""
     server.execute('CREATE SCHEMA "Lab-3"', url.partition("?")[0].rpartition("/")[2])
@@ -617,13 +661,13 @@ RUNS = [
 COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
     "a record by its id": (lambda db: db.get_by_id(Speaker, 1), 1),
     "a new record": (lambda db: db.add(Speaker(name="Bob")), 1),
-    "a run of a known recording": (lambda db: record(db, "/mix/1.wav"), 5),
+    "a run of a known recording": (lambda db: record(db, "/mix/1.wav"), 6),
     "a run of a new recording": (lambda db: record(db, "/mix/new.wav"), 6),
     "a hundred runs": (lambda db: db.record_runs(RUNS), 9),
     "history": (lambda db: list(db.history("/mix/1.wav")), 3),
     "failures": (lambda db: db.failures(), 1),
-    "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 1),
-    "export": (lambda db: db.export(io.BytesIO()), 9),
+    "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 2),
+    "export": (lambda db: db.export(io.BytesIO()), 10),
 }
 
 
@@ -634,6 +678,8 @@ def test_a_server_is_asked_seldom(
     """What an act costs does not grow with the rows: each question waits for the network."""
     db.create_speaker("Ada")
     db.record_runs(RUNS)
+    surroundings = wanted_surroundings()  # the first run of a process adds them
+    ask_environment(db.store.connection(), surroundings)()
     assert round_trips(db, lambda: act(db), tmp_path) == count
 
 

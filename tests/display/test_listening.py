@@ -312,3 +312,35 @@ def test_nobody_is_kept_out(heard: DatabaseManager, tmp_path: Path, scheme: str)
         assert barriers(page) == []
         page.click("#pause")
         assert barriers(page) == []
+
+
+@pytest.mark.once
+@needs_browser
+def test_a_page_that_is_loaded_again_goes_on(heard: DatabaseManager, tmp_path: Path) -> None:
+    """Votes are kept in the browser; Back shows the old one, and a new one says so."""
+    path, said = tmp_path / "t.html", list[str]()
+    heard.listen("a:1", f"{HOSTILE}:2", path=path)
+    with opened(path, said) as page:
+        for choice in "1", "3":
+            page.fill("#listener", "Eve")
+            page.select_option("#device", "headphones")
+            page.click("#start")
+            page.wait_for_timeout(300)
+            if choice == "3":
+                assert page.locator("#where").inner_text() == "Comparison 2 of 4"
+                page.click("#back")
+                page.wait_for_timeout(300)
+                assert page.locator("[name=vote]:checked").get_attribute("value") == "a"
+            for key in "a", "b":
+                page.keyboard.press(key)
+                page.wait_for_timeout(1200)
+            page.keyboard.press(choice)
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(300)
+            if choice == "1":
+                page.reload()
+        page.click("#pause")
+        vote, end = map(json.loads, page.locator("#text").input_value().splitlines())
+    assert (vote["choice"], vote["revised"], vote["listener"]) == ("b", 1, "Eve")
+    assert end == {"table": "end", "rows": {"listening_votes": 1}}
+    assert set(said) == {path.as_uri()}

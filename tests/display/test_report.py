@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -150,3 +151,15 @@ def test_pictures_say_their_numbers(db: DatabaseManager, tmp_path: Path) -> None
     )
     assert f"<td>a:1</td>{quarters}</tr>" in page
     assert '<td>b:1</td><td class="n">2.00</td>' in page
+
+
+def test_a_model_has_one_colour_in_all_pictures(db: DatabaseManager, tmp_path: Path) -> None:
+    """The first model of the record has the first colour in each, whatever its rank."""
+    for shift, model in enumerate(("a:1", "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    strip, paired, ranks = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    for place, model in enumerate(("a:1", "b:1", "c:1")):
+        colour = rf'>{model}</text><g class="s{place}">'
+        assert len(re.findall(colour, strip)) == len(re.findall(colour, ranks)) == 1
+    assert set(re.findall('class="pt (s.)"', paired)) == {"s2"}  # c:1 is better in each

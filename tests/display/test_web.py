@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -21,9 +22,10 @@ import pytest
 from support.cli_tools import PROGRAM, program, run
 from support.run_rows import add_run
 
-from voices_peewee import DatabaseManager, Speaker
+from voices_peewee import DatabaseManager, Environment, Speaker
 from voices_peewee.display.web_metadata import QUERIES, TABLES
 from voices_peewee.errors import DatabaseError, ServeError
+from voices_peewee.models import Claim, ListeningTest, ListeningVote
 
 pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files")]
 
@@ -46,6 +48,12 @@ def fill(path: Path) -> Path:
             failed = {"run": {"run_id": "f" * 32}, "file": {"filename": name}, "status": "failed"}
             add_run(db, f"/mix/{name}", speaker=other, hours=hours, **failed)
         add_run(db, "/mix/4.wav", HOSTILE, hours=3, status="unfinished")
+        db.add(Environment(facts={"host": HOSTILE}, digest="d"))
+        until = dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
+        db.add(Claim(source=IMAGE, settings="s", process={"host": HOSTILE}, expires_at=until))
+        test = db.add(ListeningTest(name=HOSTILE, question=IMAGE))
+        vote = {"session": "s", "trial": "t", "kind": "pair", "position": 1}
+        db.add(ListeningVote(test=test, listener=HOSTILE, **vote))
     return path
 
 
@@ -158,6 +166,16 @@ def test_numbers_have_units_and_sensible_digits(url: str) -> None:
     assert cells("per_speaker?speaker=Ada", "mean_si_snri") == ["12.33 dB"]
     exact = ask(url, "voices/v_leaderboard", model_type="demucs")
     assert exact[0]["mean_si_snri"] == 37 / 3
+
+
+def test_the_report_is_linked(url: str) -> None:
+    """Each page links to the report of the record, which is a page of its own."""
+    assert 'href="/-/report"' in get(url)[1]
+    status, page = get(f"{url}-/report")[:2]
+    assert status == 200
+    assert "<title>Voices report: voices.db</title>" in page
+    assert HOSTILE not in page
+    assert get(f"{url}-/databases.json")[0] == 200
 
 
 def test_bad_requests_are_one_sentence_on_the_page(url: str) -> None:

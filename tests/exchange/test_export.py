@@ -303,7 +303,7 @@ def test_an_export_takes_no_memory(path: Path, tmp_path: Path) -> None:
     assert all(many - few < 10_000 for few, many in peaks.values()), peaks
 
 
-TAKEN = "it is there already; choose another name or overwrite it"
+TAKEN = "it is there already; choose another name or overwrite it (--overwrite)"
 
 
 def test_overwrite(studio: DatabaseManager, tmp_path: Path) -> None:

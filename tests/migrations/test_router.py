@@ -7,7 +7,7 @@ from pathlib import Path
 
 import peewee as pw
 import pytest
-from support.migration_files import INITIAL, PACKAGED, dump, fill, rows, schema, write
+from support.migration_files import dump, fill, rows, schema, write
 
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations import runner as migrations
@@ -45,25 +45,6 @@ def test_a_rebuild_keeps_every_row(
     assert len(drift(database, MODELS)) == 1
     assert database.pragma("foreign_keys") == 1
     assert database.execute_sql("PRAGMA foreign_key_check").fetchall() == []
-
-
-def test_the_stock_router_would_lose_rows(database: pw.SqliteDatabase, directory: Path) -> None:
-    """The tests of rebuilds would notice: peewee-migrate's own Router empties the child tables."""
-    from peewee_migrate.router import Router
-
-    write(
-        directory,
-        "102_extra",
-        'migrator.add_fields("processed_files", extra=pw.IntegerField(default=7))',
-    )
-    for name in PACKAGED[1:]:  # over a view it cannot rebuild a table at all
-        (directory / f"{name}.py").unlink()
-    router = Router(database, directory, migrate_table="schema_migrations")
-    router.run(INITIAL)
-    fill(database)
-    Router(database, directory, migrate_table="schema_migrations").run()
-    assert rows(database)["processing_history"] == []
-    assert rows(database)["model_performance"] == []
 
 
 def test_add_default_is_refused(database: pw.SqliteDatabase, directory: Path, path: Path) -> None:

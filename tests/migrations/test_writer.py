@@ -24,8 +24,6 @@ PACKAGED = runner.names([PACKAGE])
 NEXT = f"{len(PACKAGED) + 1:03}"
 NO_DIFFERENCE = ["models and migrations do not differ; the file is empty"]
 
-Models = Sequence[type[pw.Model]]
-
 
 @pytest.fixture
 def database(path: Path, directory: Path) -> Iterator[pw.SqliteDatabase]:

@@ -252,16 +252,30 @@ def test_history_of_any_recording(db: DatabaseManager) -> None:
 
 
 @pytest.mark.sqlite("a server keeps such values out")
-def test_a_time_that_is_none_is_one_sentence(db: DatabaseManager) -> None:
-    """A run that another program spoilt is refused in one sentence."""
+def test_a_time_that_is_none_is_shown_as_it_stands(db: DatabaseManager) -> None:
+    """A run that another program spoilt is shown with what is stored."""
     add_run(db)
     db.execute_raw_query("UPDATE processing_history SET start_time = '05/05/2026'", write=True)
-    for ask in (db.show_run, db.history):
-        with pytest.raises(InvalidValueError) as caught:
-            ask(1)
-        assert str(caught.value) == (
-            "a run cannot be read: Invalid isoformat string: '05/05/2026'; see 'voices check'"
-        )
+    details, (row,) = db.show_run(1), db.history(1)
+    assert (details.start_time, details.seconds, row.start_time) == (
+        "05/05/2026",
+        None,
+        "05/05/2026",
+    )
+    assert "started: 05/05/2026" in str(details)
+
+
+@pytest.mark.sqlite("a server keeps such values out")
+def test_bytes_in_place_of_text_are_one_sentence(db: DatabaseManager) -> None:
+    """A run with bytes where text should be is refused in one sentence."""
+    add_run(db)
+    db.execute_raw_query("UPDATE processing_history SET run_id = 'bad', note = x'ff'", write=True)
+    with pytest.raises(InvalidValueError) as caught:
+        db.history(1)
+    assert str(caught.value) == (
+        "a run cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: "
+        "invalid start byte; see 'voices check'"
+    )
 
 
 @pytest.mark.parametrize("key", [7, "/mix/none.wav", "7"])

@@ -94,7 +94,7 @@ def test_a_run_of_these_settings_ends_its_claim(db: DatabaseManager) -> None:
     with db.track(path, "separation", **{**SETTINGS, "parameters": {"shifts": 3}}):
         pass
     assert claims(db) == [path]
-    with db.track(path, "separation", **SETTINGS, environment=True):
+    with db.track(path, "separation", **SETTINGS):
         assert claims(db) == [path]
     assert claims(db) == []
     assert list(left(db)) == [SECOND, THIRD]
@@ -253,6 +253,21 @@ def test_a_run_of_another_host_is_believed_for_the_lease(
     db.add(ProcessingHistory(processed_file=file, start_time=start, process=process, **names))
     assert left(db)[FIRST] == reason
     assert (FIRST in list(claiming(db))) == (reason == "unfinished")
+
+
+@pytest.mark.sqlite("a server keeps what is no JSON out")
+@pytest.mark.parametrize("text", ["{'pid': 1}", "[1]", "null"])
+def test_a_process_that_another_program_wrote_works_on_nothing(
+    db: DatabaseManager, text: str
+) -> None:
+    """What cannot be read as a process holds nobody up, in a run and in a claim."""
+    next(claiming(db))
+    for path in (FIRST, SECOND):
+        file = db.add(ProcessedFile(filename="a.wav", original_path=path))
+        db.add(ProcessingHistory(processed_file=file, operation_type="separation", **SETTINGS))
+    for table in ("claims", "processing_history"):
+        db.execute_raw_query(f"UPDATE {table} SET process = ?", (text,), write=True)
+    assert left(db) == {FIRST: "unfinished", SECOND: "unfinished", THIRD: "never run"}
 
 
 def test_the_runs_of_the_dead_are_closed_with_their_claims(db: DatabaseManager) -> None:

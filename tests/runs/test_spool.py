@@ -69,7 +69,10 @@ def locked_out(server: postgres_server.Server, name: str) -> None:
 
 
 REFUSALS = {
-    "read-only": (read_only, "this connection may only read"),
+    "read-only": (
+        read_only,
+        "in a read-only transaction; of a standby and its primary name both: ",
+    ),
     "locked": (locked, "another program held its lock for more than 0.5 s"),
     "revoked": (revoked, "permission denied for table processing_history"),
     "cut short": (cut_short, "canceling statement due to statement timeout"),

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import shutil
 import sqlite3
 import string
 from contextlib import closing
 from pathlib import Path
 
-import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.databases import other_program
-from support.migration_files import PACKAGE, fill, write
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessingHistory, Speaker
-from voices_peewee.migrations import runner as migrations
-from voices_peewee.migrations.drift import drift
-from voices_peewee.schema.models import MODELS
 from voices_peewee.schema.views import VIEWS
 
 TIME = "2026-01-01 00:00:00.000000+00:00"
-TABLES = [model._meta.table_name for model in MODELS]
 
 
 def rows(path: Path | str, sql: str) -> list[dict[str, object]]:
@@ -169,27 +162,6 @@ def name(row: dict[str, object]) -> str | None:
 
 
 @pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
-@pytest.mark.parametrize("table", TABLES)
-def test_views_outlive_a_rebuild(tmp_path: Path, path: Path, table: str) -> None:
-    """Each table is rebuilt by a migration below the views; they show the same rows."""
-    directory = Path(shutil.copytree(PACKAGE, tmp_path / "migrations"))
-    database = pw.SqliteDatabase(path, pragmas={"foreign_keys": 1})
-    with database.connection_context():
-        migrations.upgrade(database, [directory])
-        fill(database)
-        before = [rows(path, f"SELECT * FROM {view}") for view in VIEWS]
-        forth = f'migrator.add_fields("{table}", extra=pw.IntegerField(default=7))'
-        back = f'migrator.remove_fields("{table}", "extra", legacy=True)'
-        write(directory, "102_rebuild", forth, back)
-        migrations.upgrade(database, [directory])
-        assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
-        migrations.rollback(database, [directory])
-        assert [rows(path, f"SELECT * FROM {view}") for view in VIEWS] == before
-        assert drift(database, MODELS, views=VIEWS) == []
-    assert [len(found) for found in before] == [2, 2, 1]
-
-
-@pytest.mark.sqlite("rebuilds of SQLite's tables; a server's are in test_postgres")
 def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     """A populated database of the first migration is backed up, gets the views, and loses none."""
     first = DatabaseManager(path)
@@ -208,17 +180,6 @@ def test_a_database_without_the_views_is_upgraded(path: Path) -> None:
     query = "SELECT name FROM sqlite_master WHERE type = 'view'"
     assert rows(saved, query) == []
     assert {row["name"] for row in rows(path, query)} == {*VIEWS}
-
-
-@pytest.mark.sqlite("a backup is a file beside the database; on a server see test_postgres_backup")
-def test_a_backup_has_the_views(db: DatabaseManager, tmp_path: Path) -> None:
-    """A backup and what is restored from it show the views' rows."""
-    add_run(db, si_snri=1.0)
-    saved = db.backup_database(tmp_path / "copy.db")
-    db.restore(saved)
-    for file in (saved, Path(db.path)):
-        assert [len(rows(file, f"SELECT * FROM {view}")) for view in VIEWS] == [1, 1, 1]
-    assert db.check() == []
 
 
 def test_the_sql_is_portable() -> None:

@@ -38,7 +38,7 @@ def ended(workers: list[Worker]) -> list[str]:
     given: list[str] = []
     for worker in workers:
         out, err = worker.communicate(timeout=300)
-        assert err == ""
+        assert worker.returncode == 0, err
         given += out.split()
     return given
 

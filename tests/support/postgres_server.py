@@ -51,7 +51,7 @@ def _rows(connection: psycopg.Connection, sql: str) -> list[tuple[object, ...]]:
 class Server:
     """A server that can be stopped, killed and started again; ``url`` leads to a database."""
 
-    def __init__(self, *, careful: bool = False) -> None:
+    def __init__(self, *, careful: bool = False, standby_of: Server | None = None) -> None:
         self.bin = binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="voices-pg-", dir=_memory()))
         self.data, self.sockets = self.folder / "data", self.folder / "s"
@@ -64,6 +64,12 @@ class Server:
             if os.getuid() == _ROOT:
                 shutil.chown(folder, "nobody")
         self.folder.chmod(0o755)
+        self.data.chmod(0o700)
+        if standby_of is not None:
+            copy = ("pg_basebackup", "-D", self.data, "-h", standby_of.sockets, "-U", "voices")
+            self._run(*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+            self.start()
+            return
         # Not the C locale: the order of texts must not depend on it.
         self._run(
             *("initdb", "-D", self.data, "-U", "voices", "-A", "trust", "--encoding=UTF8"),
@@ -105,6 +111,11 @@ class Server:
     def url(self, name: str) -> str:
         """Return the URL of a database."""
         return f"postgresql://voices@/{name}?host={self.sockets}"
+
+    def both(self, other: Server, name: str) -> str:
+        """Return the URL of a database that is wherever one of two servers takes writes."""
+        places = f"{self.sockets},{other.sockets}"
+        return f"postgresql://voices@/{name}?host={places}&target_session_attrs=read-write"
 
     def create(self, template: str | None = None, *, name: str | None = None) -> str:
         """Create a database, empty or a copy of another, and return its name."""

@@ -34,6 +34,7 @@ def runs_and_questions(db: DatabaseManager) -> None:
         assert_type(run.run_id, str)
         with run.timing() as nothing:
             assert_type(nothing, None)
+    assert_type(next(db.pending([Path("mix.wav")], "voice_separation", claim=True)), Path)
     assert_type(db.leaderboard(), Leaderboard)
     assert_type(db.compare("demucs:4.0", "svoice:1.2"), Comparison)
     assert_type(db.backup_database(), Path)

@@ -38,13 +38,8 @@ from support.backups import (
 from voices_peewee import DatabaseManager
 from voices_peewee.errors import (
     BackupError,
-    DatabaseBusyError,
     DatabaseDamagedError,
-    DatabaseFullError,
-    DatabaseMissingError,
     InvalidValueError,
-    NotVoicesError,
-    VoicesError,
 )
 from voices_peewee.upkeep.backup import Backup, list_backups, snapshot, verify
 
@@ -145,68 +140,6 @@ def test_overwrite(database: Path, copies: Path, tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-USE = "cannot use '{path}': "
-DAMAGED = USE + "the file is damaged ({reason}); restore a backup"
-SOURCES: dict[str, tuple[Callable[[Path], object], type[VoicesError], str]] = {
-    "missing": (
-        lambda _: None,
-        DatabaseMissingError,
-        USE + "there is no database; run 'voices init' to create it",
-    ),
-    "text": (
-        lambda path: path.write_text("id,name\n" * 1000),
-        NotVoicesError,
-        USE + "it is not an SQLite database",
-    ),
-    "other-application": (
-        other_application,
-        NotVoicesError,
-        USE + "it is a database of another application (bookmarks)",
-    ),
-    "references": (
-        references_broken,
-        DatabaseDamagedError,
-        DAMAGED.replace(
-            "{reason}", "a row of 'processed_files' refers to a missing row of 'speakers'"
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize(("make_it", "kind", "message"), SOURCES.values(), ids=SOURCES)
-def test_refused_sources(
-    tmp_path: Path,
-    copies: Path,
-    make_it: Callable[[Path], object],
-    kind: type[VoicesError],
-    message: str,
-) -> None:
-    """What is not a sound Voices database is refused in one sentence and left as it is."""
-    (tmp_path / "data").mkdir()
-    path = tmp_path / "data" / "voices.db"
-    make_it(path)
-    before = contents(path.parent)
-    with pytest.raises(VoicesError) as caught:
-        snapshot(path, copies)
-    assert (type(caught.value), str(caught.value)) == (kind, message.format(path=path))
-    assert contents(path.parent) == before
-    assert listing(copies) == []
-
-
-def test_a_locked_source(database: Path, copies: Path) -> None:
-    """An exclusive lock of another program ends the waiting at the timeout."""
-    execute(database, "PRAGMA journal_mode=DELETE")
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(DatabaseBusyError) as caught:
-            snapshot(database, copies, timeout=0.1)
-    assert str(caught.value) == (
-        f"cannot use '{database}': another program held its lock for more than 0.1 s; "
-        "end that program or raise the timeout"
-    )
-    assert listing(copies) == []
-
-
 TARGETS: dict[str, tuple[Callable[[Path, Path], object], bool, str]] = {
     "file": (
         lambda path, _: path.write_text("mine"),
@@ -269,31 +202,6 @@ try:
 except errors.VoicesError as error:
     print(type(error).__name__, error, sep=": ")
 """
-
-
-def can_mount() -> bool:
-    """Tell whether this process has the capability CAP_SYS_ADMIN, number 21."""
-    status = Path("/proc/self/status")
-    found = re.search(r"^CapEff:\s*(\w+)$", status.read_text(), re.M) if status.exists() else None
-    return bool(found and int(found[1], 16) >> 21 & 1 and shutil.which("mount"))
-
-
-@pytest.mark.skipif(not can_mount(), reason="this process may not mount a small disk")
-def test_a_full_disk(tmp_path: Path) -> None:
-    """A full disk is named, and nothing of the backup stays on it."""
-    small = tmp_path / "small"
-    small.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
-    subprocess.run(words, check=True)
-    try:
-        with pytest.raises(DatabaseFullError) as caught:
-            snapshot(make(tmp_path / "voices.db", files=3000), small / "a.db")
-        assert str(caught.value) == (
-            f"cannot use '{small}/a.db': the disk is full; nothing of this change was written"
-        )
-        assert listing(small) == []
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_limit_of_size(tmp_path: Path, copies: Path) -> None:
@@ -359,7 +267,7 @@ def test_two_at_once(database: Path, copies: Path) -> None:
             process.stdin.write("go\n")
             process.stdin.flush()
         told = sorted(finish(process) for process in pair)
-    reason = "it is there already; choose another name or overwrite it"
+    reason = "it is there already; choose another name or overwrite it (--overwrite)"
     loser = f"BackupError: backup '{target}': {reason}\n"
     assert told == [(0, "", ""), (0, loser, "")]
     verify(target)

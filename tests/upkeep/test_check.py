@@ -261,9 +261,12 @@ def test_a_table_that_was_made_anew(made: Path) -> None:
 
 TIME = "is no time as this package writes it"
 CORRECT = f"correct it in SQL, or {RESTORE}"
-FIX = "write it as this package does with 'voices check --fix'"
+FIX = "it sorts wrongly; write it as this package does with 'voices check --fix'"
 VALUES: list[tuple[str, str, str, str, str]] = [
-    ("speakers", "tags", "'{}'", "is no JSON array", CORRECT),
+    ("speakers", "tags", "'{}'", "is no JSON array of texts", CORRECT),
+    ("speakers", "tags", "'[1, 2]'", "is no JSON array of texts", CORRECT),
+    ("speakers", "name", "CAST(x'ff41' AS TEXT)", "is no text in UTF-8", CORRECT),
+    ("processed_files", "metadata", "'[]'", "is no JSON object", CORRECT),
     ("speakers", "created_at", "12345", TIME, CORRECT),
     ("speakers", "updated_at", "'2026-02-31 01:00:00.000000+00:00'", TIME, CORRECT),
     ("processed_files", "channels", "1.5", "is no integer", CORRECT),

@@ -99,17 +99,6 @@ def test_a_newer_backup(database: Path, copies: Path) -> None:
     assert contents(database.parent) == before
 
 
-def test_a_changed_backup(database: Path, copies: Path) -> None:
-    """What verifying refuses is not restored."""
-    made = snapshot(database, copies / "a.db")
-    with made.path.open("ab") as file:
-        file.write(b"x")
-    before = contents(database.parent)
-    with pytest.raises(BackupError):
-        restore(made.path, database, directories=KNOWN)
-    assert contents(database.parent) == before
-
-
 TRIGGER = """CREATE TRIGGER evil AFTER INSERT ON speakers
  BEGIN DELETE FROM processed_files; END"""
 
@@ -165,7 +154,6 @@ def test_a_stranger_is_not_replaced(database: Path, copies: Path) -> None:
     assert contents(copies) == before
 
 
-NO_FOLDER = "no such file or directory"
 AWAY = "; move it away with its -wal, and restore again"
 REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
 

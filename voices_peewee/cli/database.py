@@ -14,6 +14,7 @@ from voices_peewee.cli.common import (
     command,
     confirm,
     pass_manager,
+    path_map_option,
     plural,
     progress_bar,
     say,
@@ -28,7 +29,7 @@ from voices_peewee.cli.output import (
     operation_option,
     param_option,
 )
-from voices_peewee.cli.values import assignments, split_model
+from voices_peewee.cli.values import assignments, roots, split_model
 from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import Column
 
@@ -147,19 +148,33 @@ def _watch(
 @command(example="voices check --files")
 @click.option("--files", is_flag=True, help="Look at the audio too: is it there, and the same?")
 @click.option("--fix", is_flag=True, help="Write times as they should be; backs up first.")
+@path_map_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
 @yes_option
 @pass_manager
-def check(manager: DatabaseManager, *, files: bool, fix: bool, as_json: bool, yes: bool) -> None:
+def check(
+    manager: DatabaseManager,
+    path_map: tuple[str, ...],
+    *,
+    files: bool,
+    fix: bool,
+    as_json: bool,
+    yes: bool,
+) -> None:
     """Look for what is wrong, and say what to do.
 
     Checks integrity, references, schema, migrations and values. The exit status is 1 if
-    anything is wrong; a note is not. Without --fix nothing is changed.
+    anything is wrong; a note is not. Without --fix and --path-map nothing is changed.
+
+    With --files --path-map recorded paths are moved first, in one transaction, where the file
+    there has the content that is recorded.
     """
     from voices_peewee.cli.output import write_json
 
-    with progress_bar("Checking") as progress:
-        found = manager.check(files=files, on_progress=progress)
+    if path_map and not files:
+        raise click.UsageError("--path-map needs --files")
+    with progress_bar("Checking", hidden=not files) as progress:
+        found = manager.check(files=files, path_map=roots(path_map), on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
         found = manager.check(files=files, fix=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -31,7 +32,7 @@ from voices_peewee.cli.output import (
     state_options,
 )
 from voices_peewee.cli.values import assignments, roots
-from voices_peewee.errors import InputError
+from voices_peewee.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -178,13 +179,22 @@ def update_file(
     values = assignments(metadata, "--metadata")
     with manager, manager.atomic():
         found = manager.get_file(file)
-        kept = {k: v for k, v in (found.metadata or {}).items() if k not in remove_metadata}
+        kept = _kept(found, remove_metadata)
         changes: dict[str, Any] = {"metadata": {**kept, **values}}
         if processed_path is not None:
             changes["processed_path"] = os.path.abspath(processed_path) if processed_path else None
         if speaker or no_speaker:
             changes["speaker"] = manager.get_speaker(speaker) if speaker else None
         say(f"updated {_called(manager.update(found, **changes))}")
+
+
+def _kept(file: ProcessedFile, removed: Collection[str]) -> dict[str, Any]:
+    """Return a file's metadata without some keys."""
+    metadata = file.metadata or {}
+    if not isinstance(metadata, dict):  # another program wrote it
+        what = f"the metadata of file {file.id} is no JSON object; see 'voices check'"
+        raise InvalidValueError(what)
+    return {name: value for name, value in metadata.items() if name not in removed}
 
 
 @command(example="voices delete-file 3 --yes")

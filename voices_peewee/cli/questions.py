@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,9 +175,12 @@ def _say_all(sentences: Sequence[str]) -> None:
 
 def _bars(values: Sequence[float | None]) -> list[str]:
     """Return a bar for each value, from zero, or from the lowest one below it."""
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     low, high = min([0.0, *known]), max([0.0, *known])
-    return [_bar(0 if value is None else (value - low) / ((high - low) or 1)) for value in values]
+    return [
+        _bar(0 if value is None or math.isinf(value) else (value - low) / ((high - low) or 1))
+        for value in values
+    ]
 
 
 def _bar(share: float) -> str:

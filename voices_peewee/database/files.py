@@ -1,4 +1,4 @@
-"""Which database is meant, and what lies there: whether it is a database, ours, and open here.
+"""Which database is meant, and what lies there: whether it is a database, and ours.
 
 Nothing here opens a database to use it, nothing that is there is changed, and no Peewee is
 loaded: the TAB key asks too.
@@ -14,13 +14,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.forks import forks
 from voices_peewee.database.server_url import masked
 from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
 
 MEMORY: Final = ":memory:"
 SCHEMES: Final = ("postgresql", "postgres")
-Identity = tuple[int, int]
 
 
 def is_server(name: str) -> bool:
@@ -52,44 +50,22 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
         scheme = name.partition(":")[0]
         known = ", ".join(f"{one}://" for one in SCHEMES)
         raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
+    if re.match(r"\s*(host|dbname|service)\s*=", name):
+        raise DatabaseError(f"{name.partition('=')[0].strip()}=…", _AS_URL)
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
 
 
-def identity(path: str | os.PathLike[str]) -> Identity | None:
-    """Return the device and inode of a file, or None where there is none."""
-    facts = status(path)
-    return None if facts is None else (facts.st_dev, facts.st_ino)
-
-
-def status(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
-    try:
-        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
-    except (OSError, ValueError):  # a name with NUL is no file
-        return None
-
-
-def is_open_here(path: str | os.PathLike[str]) -> bool:
-    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
-
-    Whoever opens and closes such a file drops the locks of this process's connections, and
-    another program may then remove the WAL under their feet.
-    """
-    wanted, opened = identity(path), forks.open_connections()
-    if wanted is None or not opened:
-        return False
-    real = os.path.realpath(path)
-    return any(
-        real in one.names or wanted == one.file or wanted in (one.sidecars or ()) for one in opened
-    )
-
-
 def size_of(path: str) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
-    facts = status(path)
-    return 0 if facts is None else facts.st_size
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+_AS_URL: Final = "write a server as a URL: postgresql://USER@HOST:PORT/NAME"
 
 
 def spool() -> Path:

@@ -111,7 +111,7 @@ def _json_reader(slow: Converter) -> Converter:
             return {}
         try:
             value, end = _PARSE(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return slow(text)
         return value if end == len(text) else slow(text)
 
@@ -291,16 +291,6 @@ def mapper(model: type[M]) -> Mapper[M]:
     return Mapper(model)
 
 
-def forget_statements(database: object) -> None:
-    """Compile statements anew where they were compiled for another engine."""
-    global _compiled_for  # noqa: PLW0603 - as is what the models are bound to
-    kind = str(getattr(database, "param", "?"))
-    if kind != _compiled_for:
-        _compiled_for = kind
-        mapper.cache_clear()
-
-
-_compiled_for = "?"
 _SPARE_ID: Final = """SELECT nextval(pg_get_serial_sequence('"{table}"', 'id'))
  WHERE NOT EXISTS (SELECT 1 FROM "{table}" {condition})"""
 _NEW_IDS: Final = (

@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
+from voices_peewee.database.postgres_wording import first_line
 from voices_peewee.database.server_url import masked, split_options
 from voices_peewee.errors import DatabaseError, ServerAwayError
 
@@ -29,7 +30,10 @@ _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long
 _LONGEST_PAUSE: Final = 1.0
 _CONNECT: Final = 10  # s that one attempt may take
 _APPLICATION: Final = "voices"
-_AWAY: Final = ("refused", "no such file", "timeout", "timed out", "reset by peer", "unreachable")
+_AWAY: Final = (
+    *("session is read-only", "server is in hot standby mode"),  # until one is promoted
+    *("refused", "no such file", "timeout", "timed out", "reset by peer", "unreachable"),
+)
 _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet accepting")
 
 
@@ -39,6 +43,7 @@ _READ_ONLY: Final = "25006"
 _STUCK: Final = (_READ_ONLY,)
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
 _PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
+_IN_COMMIT: Final = "it went away in a commit: look whether that was done"
 _NO_PORT: Final = "a port is a number"
 
 
@@ -177,11 +182,21 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
             self.connection().begin_together()
             isolation_level = None
         super().begin(isolation_level)
+        if wait := self.connection().lock_timeout:
+            self.connection().execute(f"SET LOCAL lock_timeout = {wait}")
 
     def commit(self) -> None:
         """Commit; what was sent together may be refused only now."""
-        super().commit()
-        self._state.conn.end_together()
+        connection = self._state.conn
+        try:
+            super().commit()
+            connection.end_together()
+        except pw.OperationalError as error:
+            if not connection.closed:
+                raise
+            raise ServerAwayError(
+                self.label, f"{_IN_COMMIT}: {first_line(error.args[-1])}"
+            ) from error
 
     def rollback(self) -> None:
         """Roll back, unless the connection is gone: its error is the one to be seen."""
@@ -285,6 +300,15 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         self._connections: list[Any] = []
         self._in_use: dict[int, Any] = {}
 
+    @property
+    def adds_alone(self) -> bool:
+        """Whether a row may be added without a transaction: not where it would wait for ever."""
+        return not self.connection().lock_timeout
+
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written here: a standby, or a role that may only read."""
+        return bool(self.connection().execute(_IS_READ_ONLY).fetchone()[0])
+
     def facts(self) -> Mapping[str, Any]:
         """Return the server's version and the size of the database (bytes)."""
         row = self.connection().execute(_FACTS).fetchone()
@@ -297,6 +321,7 @@ def _state_of(error: BaseException | None) -> str | None:
     return state
 
 
+_IS_READ_ONLY: Final = "SELECT CAST(current_setting('transaction_read_only') AS boolean)"
 _FACTS: Final = """SELECT current_setting('server_version'),
  pg_database_size(current_database())"""
 

@@ -1,8 +1,7 @@
 """A connection to PostgreSQL that is used as one of sqlite3 is.
 
 What it returns is what SQLite returns (times and JSON as text, numbers as float), so that
-nothing above needs to know; what the server refuses is told in this package's words, never
-with a password.
+nothing above needs to know.
 """
 
 from __future__ import annotations
@@ -25,15 +24,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from voices_peewee.errors import (
-    DatabaseBusyError,
-    DatabaseError,
-    DatabaseFullError,
-    InvalidValueError,
-    ServerAwayError,
-    VoicesError,
-)
-from voices_peewee.schema.models import CHECKS
+from voices_peewee.errors import DatabaseError
 
 # peewee-stubs lack these.
 _peewee_errors: Final = vars(pw)["__exception_wrapper__"]
@@ -49,6 +40,9 @@ _SESSION: Final = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
 }
+# A pooler tells a client of a process of its own; what is set in its session is everyone's.
+_SET_UP: Final = f"""SELECT {", ".join(["set_config(%s, %s, false)"] * len(_SESSION))},
+ CASE pg_backend_pid() WHEN %s THEN set_config('lock_timeout', %s, false) END"""
 _SILENT: Final = "it has not answered for {:g} s"
 _NOT_UTF8: Final = (
     "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
@@ -111,6 +105,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is used as one of sqlite3 is."""
 
     process = 0
+    lock_timeout = ""  # to be set in each transaction, where a pooler gives the session to all
     patience = math.inf  # s without a word until somebody else asks whether the server is there
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -269,9 +264,10 @@ class Adapter(pw.Psycopg3Adapter):
         for name, loader in (("jsonb", _Text), ("json", _Text), ("timestamptz", _Time)):
             info.register_loader(types[name].oid, loader)
         info.register_loader(types["numeric"].oid, _Float)
-        settings = {**_SESSION, "lock_timeout": str(int(1000 * db.timeout))}
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        connection.execute(f"SELECT {calls}", [*itertools.chain(*settings.items())])
+        pid, wait = connection.info.backend_pid, str(int(1000 * db.timeout))
+        values = [*itertools.chain(*_SESSION.items()), pid, wait]
+        if connection.execute(_SET_UP, values).fetchone()[-1] is None:
+            connection.lock_timeout, connection.prepare_threshold = wait, None
         connection.process, connection.patience = os.getpid(), db.timeout / 2
         db.made[id(connection)] = connection
         return connection
@@ -284,83 +280,3 @@ class JSONMethods(_PeeweesJSON):  # type: ignore[misc] # peewee-stubs lack it
         """Return what reads a stored value."""
         reader: Callable[[Any], Any] = _AnyJSON.make_value_reader(self, loads)
         return reader
-
-
-_WAITED: Final = ("55P03", "40P01", "40001")
-_FULL: Final = ("53100",)
-_TEXT: Final = ("22021", "22P05")  # bytes that are no UTF-8; \u0000 in JSON
-_AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "57P01", "57P02", "57P03")
-_BIG: Final = ("22003", "54001")
-_NUL: Final = "a text holds the character NUL, which PostgreSQL cannot store"
-
-
-def explain(error: Any, database: object, timeout: float) -> VoicesError:
-    """Return our error for one of psycopg's."""
-    state = getattr(error, "sqlstate", None) or ""
-    if state.startswith("23"):
-        return InvalidValueError(_constraint_sentence(error, state))
-    if state in _WAITED:
-        return DatabaseBusyError(database, timeout)
-    if state in _FULL:
-        return DatabaseFullError(database)
-    if state == "25006":
-        return DatabaseError(database, "this connection may only read")
-    if state == "42501":
-        return DatabaseError(database, f"{_first_line(error)}; ask for the role that may do this")
-    return _about_a_value(error, state) or _about_the_server(error, database, state)
-
-
-def _about_a_value(error: Any, state: str) -> VoicesError | None:
-    if state in _TEXT or "NUL" in str(error):
-        return InvalidValueError(_NUL)
-    if state == "22P02" and "surrogate" in _details(error):
-        return InvalidValueError("a text holds half of a surrogate pair, which UTF-8 cannot")
-    if state == "54000":
-        return InvalidValueError(f"a text is too long for its index ({_first_line(error)})")
-    if state in _BIG:
-        return InvalidValueError(f"a number is too large for its column ({_first_line(error)})")
-    if state.startswith("22"):
-        return InvalidValueError(f"a value does not fit its column ({_first_line(error)})")
-    return None
-
-
-def _about_the_server(error: Any, database: object, state: str) -> VoicesError:
-    words = str(error).lower()
-    if state == "3D000" or re.search(r'database ".*" does not exist', words):
-        return DatabaseError(database, "the server has no such database; create it with 'createdb'")
-    if "password" in words or "authentication" in words or state.startswith("28"):
-        return DatabaseError(
-            database, "the server refuses the user or the password; see PGPASSWORD and ~/.pgpass"
-        )
-    # What the server did not say itself is about the connection.
-    if state in _AWAY or (not state and isinstance(error, psycopg.OperationalError)):
-        return ServerAwayError(database, _first_line(error))
-    return DatabaseError(database, _first_line(error))
-
-
-def _first_line(error: Any) -> str:
-    """Return the server's own sentence without what follows it."""
-    diagnosis = getattr(error, "diag", None)
-    text = getattr(diagnosis, "message_primary", None) or str(error).strip()
-    return str(text.partition("\n")[0].strip().removeprefix("connection is bad: "))
-
-
-def _details(error: Any) -> str:
-    diagnosis = getattr(error, "diag", None)
-    return f"{error} {getattr(diagnosis, 'message_detail', '')}".lower()
-
-
-def _constraint_sentence(error: Any, state: str) -> str:
-    """Say in words which rule a value broke."""
-    told = error.diag
-    if told.constraint_name in CHECKS:
-        return CHECKS[told.constraint_name][1]
-    if state == "23502":
-        return f"{told.table_name}.{told.column_name} must not be empty"
-    if state == "23505":
-        found = re.search(r"\((.*?)\)=", told.message_detail or "")
-        columns = (found[1] if found else str(told.constraint_name)).split(", ")
-        return ", ".join(f"{told.table_name}.{column}" for column in columns) + " must be unique"
-    if state == "23503":
-        return "a record refers to another that does not exist"
-    return _first_line(error)

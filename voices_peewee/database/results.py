@@ -106,6 +106,20 @@ def _batches(cursor: Any) -> Batches:
         yield batch
 
 
+def as_dicts(cursor: Any) -> list[dict[str, Any]]:
+    """Return the rows of a cursor by the names of their columns."""
+    if cursor.description is None:
+        return []
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
+    """Execute one statement and return its rows."""
+    cursor: Any = database.execute_sql(sql, params)
+    return list(cursor) if cursor.description else []
+
+
 class ResultList(list[T], Generic[T]):
     """A list of results that notebooks show as a table; equal to a list of the same items."""
 

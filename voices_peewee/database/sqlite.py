@@ -9,22 +9,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, Identity, identity, lies_still, size_of, status
+from voices_peewee.database.files import MEMORY, lies_still, size_of
 from voices_peewee.database.forks import forks
+from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
+Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
-
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
@@ -42,7 +44,79 @@ _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 _as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+_AHEAD: Final = 1000  # rows
+# Nothing but C, so that no interrupt comes between where a setting is to be put back.
+_at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+
+
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
+
+
+def is_open_here(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, by whatever name, is a database that this process has open, or its WAL.
+
+    Whoever opens and closes such a file drops the locks of this process's connections, and
+    another program may then remove the WAL under their feet.
+    """
+    wanted, opened = identity(path), [*forks.connections.values()]
+    if wanted is None or not opened:
+        return False
+    real = os.path.realpath(path)
+    return any(
+        real in one.names or wanted == one.file or wanted in (one.sidecars or ())
+        for one in opened
+        if one.is_open
+    )
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that text that is not UTF-8 does not end: its bytes are kept (PEP 383)."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        try:
+            return super().fetchone()
+        except sqlite3.OperationalError as error:
+            self._decode_all(error)
+            return super().fetchone()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """Return up to so many rows."""
+        rows: list[Any] = []
+        following = super().__next__
+        while True:
+            try:  # an error leaves what was read before it in the list
+                rows.extend(islice(iter(following, None), (size or 1) - len(rows)))
+            except sqlite3.OperationalError as error:
+                self._decode_all(error)
+            else:
+                return rows
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
+        while rows := self.fetchmany(_AHEAD):
+            yield from rows
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        return list(self)
+
+    def _decode_all(self, error: sqlite3.OperationalError) -> None:
+        if not str(error).startswith("Could not decode"):
+            raise error
+        decode = partial(str, encoding="utf-8", errors="surrogateescape")
+        self.connection.text_factory = decode
 
 
 class Connection(sqlite3.Connection):
@@ -60,6 +134,14 @@ class Connection(sqlite3.Connection):
         self.file, self.names = identity(real), {real + end for end in _BESIDE}
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+
+    def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
+        """Return a cursor."""
+        return Cursor(self)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
+        """Run a statement."""
+        return Cursor(self).execute(sql, parameters)
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +180,8 @@ class SqliteEngine:
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
 
+    adds_alone = True
+
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
 
@@ -128,10 +212,10 @@ class SqliteEngine:
         """Return the rows of a user's statement that may only read."""
         connection = self.connection()
         try:
-            connection.execute("PRAGMA query_only = 1")
+            _at_once(connection, "PRAGMA query_only = 1")
             cursor = connection.execute(sql, parameters)
-        finally:  # at once, by SQLite's own code: no interrupt can come between
-            connection.execute("PRAGMA query_only = 0")
+        finally:
+            _at_once(connection, "PRAGMA query_only = 0")
         return as_dicts(cursor)
 
     @staticmethod
@@ -160,8 +244,8 @@ class GivenSqlite(SqliteEngine):
 class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     """A SQLite database that is safe to use from threads and after a fork.
 
-    Every thread has its own connection. A forked child closes its copies of its parent's
-    connections and opens its own. An in-memory database belongs to one thread of one process.
+    Every thread has its own connection, and so has a forked child. An in-memory database
+    belongs to one thread of one process.
     """
 
     _is_wal = False
@@ -262,11 +346,11 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """
         patience = min(_CHECKPOINT_PATIENCE, float(self.timeout))
         try:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * patience)}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * patience)}")
             with suppress(sqlite3.OperationalError):  # the write itself says what is wrong
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
+            _at_once(connection, f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
         self._wal_allowed = WAL_LIMIT + size_of(self._wal)
 
     def _use_wal(self) -> None:
@@ -334,18 +418,3 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._forked = True
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()
-
-
-def as_dicts(cursor: Any) -> list[dict[str, Any]]:
-    """Return the rows of a cursor by the names of their columns."""
-    if cursor.description is None:
-        return []
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-def run_sql(database: pw.Database, sql: str, *params: object) -> list[Any]:
-    """Execute one statement and return its rows."""
-    execute: Callable[..., Any] = database.execute_sql
-    cursor = execute(sql, params)
-    return list(cursor) if cursor.description else []

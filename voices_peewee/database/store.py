@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 import peewee as pw
 
 from voices_peewee.database.query import Query, mapper, no_full_collection
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite, as_dicts
+from voices_peewee.database.results import as_dicts
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import (
     AmbiguousNameError,
@@ -35,7 +36,7 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_FEW = 20  # locks
+FEW = 20  # locks
 _PAUSE = 0.2  # s before a server that went away is asked again
 # What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
 _READING = re.compile(
@@ -252,7 +253,7 @@ class Store:
         """
         keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
         keys += [f"run {name}" for name in names]
-        if len(keys) > _FEW:
+        if len(keys) > FEW:
             self.engine.lock("sources")
         elif keys:
             self.engine.lock(*keys, shared="sources")
@@ -290,7 +291,8 @@ class Store:
             connection, rows = self.database.connection(), mapper(type(instance))
             if not connection.in_transaction:
                 self.engine.prepare()
-            if instance.__data__.get("id") is None and not any(rows.unsaved(instance)):
+            is_alone = instance.__data__.get("id") is None and not any(rows.unsaved(instance))
+            if is_alone and self.engine.adds_alone:
                 saved: M = rows.insert(connection, instance)
                 return saved
         except BaseException as error:

@@ -45,7 +45,7 @@ def translation(
     if isinstance(cause, VoicesError):
         return cause
     if _is_of_server(cause):
-        from voices_peewee.database.postgres_connection import (
+        from voices_peewee.database.postgres_wording import (
             explain,  # late: SQLite needs none of it
         )
 

@@ -124,6 +124,7 @@ def _stems(store: Store, side: Side, runs: Runs) -> Iterator[tuple[tuple[int, An
         known = known.get("references") if isinstance(known, dict) else None
         name = names.get(speaker)
         reference = known.get(name) if isinstance(known, dict) else None
+        reference = reference if isinstance(reference, str) else None
         label = " · ".join(filter(None, (Path(_text(mixture)).name, name)))
         stem = Stem(rank[1], _text(path), digest, label, _text(mixture), reference)
         voices[speaker] = None if speaker in voices else stem
@@ -150,16 +151,8 @@ class _Draft:
 
     def fill(self, sides: Sequence[Mapping[tuple[int, Any], Stem | None]]) -> None:
         """Make the trials of the voices of which all models have a stem."""
-        voices = sorted({key for side in sides for key in side}, key=str)
-        self.random.shuffle(voices)
-        of_recording: Counter[int] = Counter()
-        turns = []
-        for recording, speaker in voices:
-            turns.append((of_recording[recording], (recording, speaker)))
-            of_recording[recording] += 1
-        turns.sort(key=lambda turn: turn[0])  # each recording once before one comes again
         usable: list[Stem] = []
-        for _, key in turns:
+        for key in self._order({key for side in sides for key in side}):
             stems = [side.get(key) for side in sides]
             known = [stem for stem in stems if stem is not None]
             if len(known) < len(stems):
@@ -170,6 +163,15 @@ class _Draft:
                 usable.append(known[0])
         self._catch_and_repeat(usable)
         self.random.shuffle(self.trials)
+
+    def _order(self, voices: set[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        """Return voices at random, each recording once before one comes again."""
+        mixed, heard, turns = sorted(voices, key=str), Counter[int](), {}
+        self.random.shuffle(mixed)
+        for voice in mixed:
+            turns[voice] = heard[voice[0]]
+            heard[voice[0]] += 1
+        return sorted(mixed, key=turns.__getitem__)
 
     def _leave_out(self, key: Any, known: Sequence[Stem], missing: Sequence[bool]) -> None:
         label = known[0].label if known else f"recording {key[0]}"
@@ -266,6 +268,6 @@ def _sound(path: str, digest: str | None = None) -> AudioInfo:
         AudioError: It is missing, no audio, or not what was recorded.
     """
     found = probe(path)
-    if digest is not None and not found.content_hash.startswith(digest[:64]):
+    if digest is not None and not found.content_hash.startswith(digest):
         raise AudioError(path, "its content is another than that of the run")
     return found

@@ -50,7 +50,7 @@ def player(store: Store, key: FileKey) -> Player:
     file = store.file(key)
     with store.reading():
         labels = dict(_labels(file.recording_id or file.id))
-    if not any(Path(path).is_file() for path in labels):
+    if not any(map(os.path.isfile, labels)):
         place = file.original_path or file.filename
         raise AudioError(os.fsdecode(place), "neither the recording nor a stem of it is there")
     sounds: list[Sound] = []
@@ -78,15 +78,15 @@ def _labels(recording_id: int) -> Iterator[tuple[str, str]]:
 
 
 def _label(speaker: Any, model: Any, version: Any, si_snri: Any, sdri: Any) -> str:
-    parts = [speaker or "stem", ":".join(part for part in (model, version) if part)]
-    parts += [f"SI-SNRi {si_snri:.2f} dB" if si_snri is not None else ""]
-    parts += [f"SDRi {sdri:.2f} dB" if sdri is not None else ""]
+    parts = [str(speaker or "stem"), ":".join(str(part) for part in (model, version) if part)]
+    for name, value in (("SI-SNRi", si_snri), ("SDRi", sdri)):
+        parts += [f"{name} {value:.2f} dB" if isinstance(value, int | float) else ""]
     return " · ".join(part for part in parts if part)
 
 
 def _sound(label: str, path: str, room: int) -> Sound:
     try:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - a Path raises where a name is too long
             return Sound(label, path, note=NOT_HERE)
         if Path(path).suffix.lower() not in PLAYED:
             return Sound(label, path, note=NOT_PLAYED)

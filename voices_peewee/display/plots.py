@@ -236,7 +236,7 @@ def _box(axes: Axes, place: int, values: Any, sign: Sign) -> None:
 
 def _scatter(figure: Figure, picture: Scatter, signs: Signs) -> tuple[str, str]:
     clouds = picture.clouds
-    texts = [f"{fit(model, _NAME)} (n = {len(xs):,})" for model, (xs, _) in clouds.items()]
+    texts = [f"{fit(model, _NAME)} ({_related(*cloud)})" for model, cloud in clouds.items()]
     figure.set_size_inches(6.4 + 0.07 * max(map(len, texts)), max(4.5, 1.2 + 0.19 * len(clouds)))
     axes = figure.subplots()
     count = sum(len(xs) for xs, _ in clouds.values())
@@ -249,6 +249,14 @@ def _scatter(figure: Figure, picture: Scatter, signs: Signs) -> tuple[str, str]:
         shown.set_text(text)
     title = f"{fit(picture.y.name, 30)} against {fit(picture.x.name, 30)}"
     return title, f"{count:,} run{'' if count == 1 else 's'}"
+
+
+def _related(xs: Any, ys: Any) -> str:
+    """Return how many points there are, and their correlation where both numbers vary."""
+    said = f"n = {len(xs):,}"
+    if len(xs) < _FEW or not np.ptp(xs) or not np.ptp(ys):
+        return said
+    return f"{said}, r = {np.corrcoef(xs, ys)[0, 1]:.2f}"
 
 
 def _paired(figure: Figure, picture: Paired, signs: Signs) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nlargest, nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -90,16 +91,15 @@ def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> 
 
 def _extremes(groups: Sequence[Group], metric: Metric) -> Iterator[tuple[str, int, str, float]]:
     """Yield the worst recording of each model, then the second worst, then the best."""
-    sign = 1 if metric.higher_is_better else -1
-    ranked = []
-    for group in groups:
-        pairs = zip(group.recordings, group.values, strict=True)
-        ranked.append(sorted(pairs, key=lambda pair: (sign * pair[1], pair[0])))
-    for place in (*range(_WORST), -1):
-        for group, ordered in zip(groups, ranked, strict=True):
-            if len(ordered) > _WORST or 0 <= place < len(ordered):
-                recording, value = ordered[place]
-                yield model_label(*group.key), recording, "best" if place < 0 else "worst", value
+    worst, best = (nsmallest, nlargest) if metric.higher_is_better else (nlargest, nsmallest)
+    pairs = [list(zip(group.values, group.recordings, strict=True)) for group in groups]
+    ranked = [worst(_WORST, own) + best(1, own)[: len(own) > _WORST] for own in pairs]
+    for place in range(_WORST + 1):
+        for group, ends in zip(groups, ranked, strict=True):
+            if place < len(ends):
+                value, recording = ends[place]
+                why = "best" if place == _WORST else "worst"
+                yield model_label(*group.key), recording, why, value
 
 
 def _stems(

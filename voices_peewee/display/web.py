@@ -5,6 +5,7 @@ Nothing imports this module before it is needed.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import signal
@@ -12,7 +13,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,7 @@ try:
     from datasette.app import Datasette
     from datasette.database import Database
     from datasette.plugins import pm
+    from datasette.utils.asgi import NotFound, Response
 except ImportError as error:
     raise MissingExtraError("showing a database in the browser", "web") from error
 
@@ -61,7 +63,7 @@ def serve(
     path = _path(store)
     with _listen(host, port) as listener:
         address, port, *_ = listener.getsockname()
-        datasette = _datasette(path, _columns(store))
+        datasette = _datasette(store, path)
         app: Application = datasette.app()
         if _is_loopback(address):
             app = _local_only(app)
@@ -93,6 +95,10 @@ def _path(store: Store) -> Path:
 
 class _ReadOnly(Database):  # type: ignore[misc]  # Datasette has no types
     """The database file; no connection can write, and any name of the file will do."""
+
+    def __init__(self, datasette: Datasette, store: Store, path: Path) -> None:
+        super().__init__(datasette, path=str(path))
+        self.store = store
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """Open another connection for reading."""
@@ -140,18 +146,41 @@ def render_cell(value: Any, column: str, database: str, datasette: Any) -> str |
     return f"{cell(term.kind, value)} {KINDS[term.kind].unit}".strip()
 
 
-def _datasette(path: Path, columns: Mapping[str, Sequence[str]]) -> Datasette:
+@hookimpl  # type: ignore[untyped-decorator]
+def register_routes() -> list[tuple[str, Callable[..., Any]]]:
+    """Return the page of the report, which the pages link to: Datasette's hook."""
+    return [("^/-/report$", _report)]
+
+
+async def _report(datasette: Any) -> Any:
+    """Answer with the report of the record as it is now."""
+    shown = datasette.databases.get(_NAME)
+    if not isinstance(shown, _ReadOnly):
+        raise NotFound("there is no record here")
+    return Response.html(await asyncio.to_thread(_page, shown.store))
+
+
+def _page(store: Store) -> str:
+    from voices_peewee.display.report import Asked, report_page
+
+    try:
+        return report_page(store, Asked(audio=False), Path())
+    finally:
+        store.database.close()  # this thread's
+
+
+def _datasette(store: Store, path: Path) -> Datasette:
     from datasette import handle_exception  # not before datasette.app, whose plugin it is
 
     # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
     handle_exception.rich = None
     datasette = Datasette(
-        metadata=metadata(path.name, columns),
+        metadata=metadata(path.name, _columns(store)),
         settings=_SETTINGS,
         static_mounts=[("voices-static", str(Path(__file__).with_name("static")))],
     )
     datasette.remove_database("_memory")  # comes where no files are named
-    datasette.add_database(_ReadOnly(datasette, path=str(path)), name=_NAME)
+    datasette.add_database(_ReadOnly(datasette, store, path), name=_NAME)
     return datasette
 
 

@@ -94,6 +94,8 @@ def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "title": f"Voices: {name}",
         "description": "The record of voice-separation work, read-only. Times are UTC.",
+        "about": "the report",
+        "about_url": "/-/report",
         "extra_css_urls": ["/voices-static/web.css"],
         "databases": {
             "voices": {

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
-from voices_peewee.database.files import as_server, is_open_here
+from voices_peewee.database.files import as_server
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store, kind_of
 from voices_peewee.errors import ExportError, NotFoundError, QueryError
 from voices_peewee.exchange.tables import Table, around, around_run, chosen

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.schema.fields import short
-from voices_peewee.schema.models import BaseModel
+from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
 
 Data = dict[str, Any]
 
@@ -169,7 +169,7 @@ class Matcher:
         return made not in typed.assumed and bool(typed.data[made] == row.__data__[made])
 
 
-EMPTY: Final[tuple[object, ...]] = (None, [], {})
+_EMPTY: Final[tuple[object, ...]] = (None, [], {})
 _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 
 
@@ -186,7 +186,7 @@ def differences(typed: Typed, row: BaseModel) -> list[str]:
         name
         for name, value in typed.data.items()
         if value != ours[name]
-        and value not in EMPTY
+        and value not in _EMPTY
         and name not in _UNCOMPARED
         and name not in typed.assumed
     ]
@@ -201,3 +201,17 @@ def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
     more = f" and {len(different) - _TOLD} more" if len(different) > _TOLD else ""
     where = f"{typed.source.label!r}, {typed.source.unit} {typed.number}"
     return f"{where}: {row._meta.table_name} {row.id} keeps its {told}{more}"
+
+
+def news_of(
+    typed: Typed, row: BaseModel, different: Sequence[str], *, is_one: bool
+) -> dict[str, Any]:
+    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
+    theirs, ours = typed.data, row.__data__
+    if isinstance(row, ProcessingHistory):
+        has_ended_there = row.end_time is None and theirs["end_time"] is not None
+        return {name: theirs[name] for name in different} if has_ended_there else {}
+    news = {name: theirs[name] for name in different if ours[name] in _EMPTY}
+    if news and isinstance(row, ProcessedFile) and is_one:
+        news["updated_at"] = max(theirs["updated_at"], row.updated_at)
+    return news

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import peewee as pw
 
 from voices_peewee.database.mapper import binder, mapper, stored
-from voices_peewee.database.store import Store
+from voices_peewee.database.store import FEW, Store
 from voices_peewee.errors import InputError, InvalidValueError
-from voices_peewee.exchange.matching import EMPTY, LOOKUP, Matcher, conflict, differences
+from voices_peewee.exchange.matching import LOOKUP, Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, clause, open_inputs
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.values import Typed, Typer
-from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import BaseModel, ProcessedFile
 
 Progress = Callable[[int, int], None]
 
@@ -112,6 +112,7 @@ def _writing(store: Store) -> Iterator[None]:
     """
     if store.server is not None:
         with store.writing():
+            store.engine.lock("imports")  # two of the same would both find it new
             yield
         return
     connection = store.connection()
@@ -232,6 +233,8 @@ class _Scope:
         if place.matcher is None:
             self._add(place, batch)
             return
+        if (paths := _paths(place.name, batch)) and len(paths) <= FEW:
+            self._work.store.lock_sources(paths)  # a run may record the same at this moment
         fresh: list[Typed] = []
         for typed, row, is_one in place.matcher.match(batch):
             if row is None:
@@ -245,7 +248,7 @@ class _Scope:
         counts = self._report.tables[place.name]
         self._remember(place.name, typed, row.id)
         different = differences(typed, row)
-        if news := _news(typed, row, different, is_one=is_one):
+        if news := news_of(typed, row, different, is_one=is_one):
             place.model.update(news).where(place.model.id == row.id).execute()
             counts.updated += 1
         if left := [name for name in different if name not in news]:
@@ -403,15 +406,8 @@ class _Table:
 _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id'), 'UPDATE')"
 
 
-def _news(
-    typed: Typed, row: BaseModel, different: Sequence[str], *, is_one: bool
-) -> dict[str, Any]:
-    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
-    theirs, ours = typed.data, row.__data__
-    if isinstance(row, ProcessingHistory):
-        has_ended_there = row.end_time is None and theirs["end_time"] is not None
-        return {name: theirs[name] for name in different} if has_ended_there else {}
-    news = {name: theirs[name] for name in different if ours[name] in EMPTY}
-    if news and isinstance(row, ProcessedFile) and is_one:
-        news["updated_at"] = max(theirs["updated_at"], row.updated_at)
-    return news
+def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
+    """Return the paths of recordings; none of other rows."""
+    if table != ProcessedFile._meta.table_name or batch[0].data.get("recording") is not None:
+        return []
+    return [str(path) for one in batch if (path := one.data.get("original_path")) is not None]

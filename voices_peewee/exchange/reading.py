@@ -11,7 +11,8 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
-from voices_peewee.database.files import as_server, is_open_here, spool, spooled
+from voices_peewee.database.files import as_server, spool, spooled
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file

@@ -132,7 +132,7 @@ def _values(
             empty += 1
             continue
         try:
-            Metrics.of({name: score.metrics[name] for name in _CHECKED & score.metrics.keys()})
+            Metrics.of({name: one for name, one in score.metrics.items() if name in _CHECKED})
             place = places.find(score)
         except (LookupError, InvalidValueError) as error:
             refused.add(score.file, str(error), score.place)

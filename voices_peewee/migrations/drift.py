@@ -14,7 +14,7 @@ from typing import Final
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import run_sql
+from voices_peewee.database.results import run_sql
 from voices_peewee.migrations import server_schema
 from voices_peewee.schema.views import create_view
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import run_sql
+from voices_peewee.database.results import run_sql
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 from voices_peewee.schema.fields import UTCDateTimeField
 

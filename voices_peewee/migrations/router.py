@@ -19,7 +19,7 @@ from peewee_migrate import migrator as stock
 from peewee_migrate.router import Router
 from playhouse.migrate import operation
 
-from voices_peewee.database.sqlite import run_sql
+from voices_peewee.database.results import run_sql
 from voices_peewee.errors import MigrationError
 
 _Step = Callable[..., object]

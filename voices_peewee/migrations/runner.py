@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import run_sql
+from voices_peewee.database.results import run_sql
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.sqlite import run_sql
+from voices_peewee.database.results import run_sql
 
 Parts = dict[tuple[str, str], str]  # (table, part) to its definition
 

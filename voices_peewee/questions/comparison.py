@@ -219,8 +219,14 @@ def compare(
         in_question = len(set().union(*(side.paths for side in read)))
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
-        clocks = (*remarks.of_unread(source), *remarks.of_clocks(source, found, chosen))
-        question = _Question(found, unit, confidence, names_of_speakers(store), in_question, clocks)
+        of_runs = (
+            *remarks.of_unread(source),
+            *remarks.of_clocks(source, found, chosen),
+            *remarks.of_checkpoints(source, chosen),
+        )
+        question = _Question(
+            found, unit, confidence, names_of_speakers(store), in_question, of_runs
+        )
         labels = [side.label for side in sides]
         places = combinations(range(len(sides)), 2)
         answers = [

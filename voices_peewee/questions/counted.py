@@ -100,6 +100,7 @@ class Source:
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
+        self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
         self._with_speakers = with_speakers
 
@@ -111,7 +112,7 @@ class Source:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
         elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
             query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
-        if self._sources:
+        if self._of_speakers:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
             twin = self._twins.c.id == own

@@ -86,12 +86,25 @@ def _kind(column: Column) -> str:
 def _tags() -> Field:
     """Return the speaker's tags, of which each makes a group of its own."""
     listed = nodes("CASE WHEN", Speaker.tags, "= '[]' OR", Speaker.id, "IS NULL")
-    sqlite = nodes("json_each(", listed, "THEN '[null]' ELSE", Speaker.tags, "END) AS tagged")
+    # What another program wrote and is no JSON would end the whole query.
+    readable = ("WHEN json_valid(", Speaker.tags, ") THEN", Speaker.tags, "ELSE '[null]'")
+    sqlite = nodes("json_each(", listed, "THEN '[null]'", *readable, "END) AS tagged")
     server = nodes("jsonb_array_elements_text(", listed, "THEN '[null]' ELSE", Speaker.tags)
     source = ByEngine(sqlite, nodes(server, "END) AS tagged(value)"))
     return Field("tag", "text", pw.SQL("tagged.value"), of_recording=True, source=source)
 
 
+def _tags_of_run() -> Field:
+    """Return the run's own tags, of which each makes a group of its own."""
+    tags = ProcessingHistory.tags
+    listed = nodes("CASE WHEN", tags, "IS NULL THEN '[null]' ELSE", tags, "END)")
+    sqlite = nodes("json_each(", listed, "AS run_tagged")
+    server = nodes("jsonb_array_elements_text(", listed, "AS run_tagged(value)")
+    source = ByEngine(sqlite, server)
+    return Field("run.tag", "text", pw.SQL("run_tagged.value"), source=source)
+
+
+TAGS: Final = frozenset({"tag", "speaker.tag", "run.tag"})
 _RUN: Final = ProcessingHistory
 _FILE: Final = pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename)
 _SPECIAL: Final = {
@@ -107,4 +120,6 @@ _SPECIAL: Final = {
         read=lambda path: str(ProcessedFile.original_path.python_value(path)),
     ),
     "tag": _tags(),
+    "speaker.tag": _tags()._replace(name="speaker.tag"),
+    "run.tag": _tags_of_run(),
 }

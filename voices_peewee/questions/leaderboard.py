@@ -298,15 +298,20 @@ def ranked_groups(
             shared = read_groups(source, found, fields, runs, only=remarks.in_common(groups))
             by_key = {group.key: group for group in shared}
             groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
-        clocks = [*remarks.of_clocks(source, found, conditions(store, runs))]
+        chosen = conditions(store, runs)
+        of_runs = [
+            *remarks.of_clocks(source, found, chosen),
+            *remarks.of_checkpoints(source, chosen, fields),
+        ]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
     ranked = [(_row(fields, group, names), group) for group in groups]
     ranked.sort(key=lambda pair: _rank(pair[0], found))
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
+        *remarks.of_tags(groups, fields),
         *remarks.of_settings(labels, [group for _, group in ranked], fields),
         *remarks.of_recordings(groups, fields, common=common),
-        *clocks,
+        *of_runs,
         *unread,
     ]
     if common and empty:

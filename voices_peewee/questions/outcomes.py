@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
 from voices_peewee.records import audio
 from voices_peewee.records.sources import LOOKUP
-from voices_peewee.runs.claims import Claimed, Source, is_working
+from voices_peewee.runs.claims import Claimed, Source, facts_of, is_working
 from voices_peewee.runs.settings import canonical, digest, model_hash, plain_parameters
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
@@ -87,11 +86,13 @@ class Look:
 
     def reason(self, place: Source, rows: list[Row], claim: Claimed | None) -> Reason | None:
         """Return why a source is left, or None where it is done."""
+        if not rows and claim is None:
+            return "never run"
         reason: Reason | None = "never run"
         if rows:
             reason = _reason(place, rows, self.wanted, exact=self._exact)
-        if reason is None or not (rows or claim):
-            return reason
+        if reason is None:
+            return None
         worker = claim and claim.worker(self.store.label)
         worker = worker or next(filter(None, map(self._worker, rows)), None)
         if worker is None:
@@ -115,10 +116,10 @@ class Look:
         """Return the process that a run goes on in."""
         if row.process is None or row.success or not self.wanted.match(row):
             return None
-        facts, start = json.loads(row.process), moment(row.start)
-        if not isinstance(facts, dict) or start is None:
+        process, start = facts_of(row.process), moment(row.start)
+        if start is None or not is_working(process, start + self._lease):
             return None
-        return facts if is_working(facts, start + self._lease) else None
+        return process
 
 
 def _runs(
@@ -242,7 +243,5 @@ def _touched(path: str) -> float | None:
 
 def moment(stored: str) -> dt.datetime | None:
     """Return a start time as it is stored; None for what another program wrote and is none."""
-    try:
-        return ProcessingHistory.start_time.python_value(stored)
-    except ValueError:
-        return None
+    time = ProcessingHistory.start_time.python_value(stored)
+    return time if isinstance(time, dt.datetime) else None

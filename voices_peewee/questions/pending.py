@@ -17,6 +17,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError, QueryError, VoicesError
 from voices_peewee.questions.outcomes import Candidate, Look, Reason, S, Settings
 from voices_peewee.questions.sharing import Sharing
+from voices_peewee.records.roots import Moved
 from voices_peewee.records.sources import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
@@ -162,15 +163,18 @@ def pending(
 def _left(sources: Iterable[S], look: Look, chosen: _Chosen | None) -> Iterator[Candidate[S]]:
     is_few = isinstance(sources, Sequence) and len(sources) <= _FEW
     runs = look.runs(list(map(_place, sources)) if is_few else None)
-    claims = claimed(look.store, look.wanted.digest)
+    claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
     seen: set[Source] = set()
     for source in sources:
-        place = _place(source)
+        named = _place(source)
+        place = named if named in runs else moved.find(named)
         if place in seen or (chosen is not None and not chosen.has(place)):
             continue
         seen.add(place)
         rows = runs.get(place, [])
-        if not rows and isinstance(place, str) and "://" not in place:
+        if place != named:
+            rows = rows or look.runs([place]).get(place, [])
+        elif not rows and isinstance(place, str) and "://" not in place:
             _refuse_no_file(source, place)
         reason = look.reason(place, rows, claims.get(place))
         if reason is not None:

@@ -203,6 +203,11 @@ def _excluded(votes: Sequence[Vote]) -> set[str]:
     return {key for key, count in wrong.items() if count >= max(2, known[key, "right"])}
 
 
+def _models(test: ListeningTest) -> list[str]:
+    found: list[str] = test.plan.get("models", [])
+    return found
+
+
 def _votes(test: ListeningTest) -> Iterator[Vote]:
     vote, file, run = ListeningVote, ProcessedFile, ProcessingHistory
     sides = [ModelPerformance.alias() for _ in "ab"]
@@ -214,15 +219,17 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
     query = query.join_from(run, file, pw.JOIN.LEFT_OUTER)
     for own, key in zip(sides, (vote.a, vote.b), strict=True):
         query = query.join_from(vote, own, pw.JOIN.LEFT_OUTER, on=own.processing_history == key)
-    labels = {token: test.plan["models"][stem[2]] for token, stem in test.plan["stems"].items()}
+    models, plan = _models(test), test.plan.get("stems", {})
+    labels = {token: models[stem[2]] for token, stem in plan.items()}
     rows: Any = query.where(vote.test == test.id).order_by(vote.id).tuples()
     for listener, recording, heard, choice, a, b, *rest in rows:
-        models = (labels.get(heard["a"], ""), labels.get(heard["b"], ""))
-        yield Vote(listener, recording, *models, _SHARES[choice], (a, b), *rest)
+        one, other = (labels.get(heard.get(side), "") for side in "ab")
+        if rest[-1] != "pair" or (one and other):  # what another program wrote may name none
+            yield Vote(listener, recording, one, other, _SHARES[choice], (a, b), *rest)
 
 
 def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
-    models, out = test.plan["models"], _excluded(votes)
+    models, out = _models(test), _excluded(votes)
     every = [vote for vote in votes if vote.kind == "pair"]
     kept = [vote for vote in every if vote.session not in out]
     pairs = preferences(kept, models)
@@ -238,7 +245,7 @@ def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
 
 def _notes(test: ListeningTest, votes: Sequence[Vote], kept: Sequence[Vote]) -> Iterator[str]:
     sessions = Counter(vote.session for vote in votes).values()
-    complete = sum(count >= len(test.plan["trials"]) for count in sessions)
+    complete = sum(count >= len(test.plan.get("trials", {})) for count in sessions)
     ties = sum(vote.share == 0.5 for vote in kept)
     yield f"{complete} of {len(sessions)} sessions complete; no preference in {ties} of {len(kept)}"
     first = sum(vote.share == 0 for vote in kept)
@@ -255,8 +262,8 @@ def _notes(test: ListeningTest, votes: Sequence[Vote], kept: Sequence[Vote]) -> 
     listeners = {vote.listener for vote in kept}
     if len(listeners) == 1:
         yield f"one listener: this is what {listeners.pop()!r} prefers"
-    elif listeners and len(test.plan["models"]) == 2:
-        a, b = test.plan["models"]
+    elif listeners and len(_models(test)) == 2:
+        a, b = _models(test)
         of = {
             name: [vote.share for vote in between(kept, a, b) if vote.listener == name]
             for name in sorted(listeners)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.questions.counted import Source, differing
-from voices_peewee.questions.fields import Field
+from voices_peewee.questions.fields import TAGS, Field
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.selection import Metric, model_label
 from voices_peewee.schema.models import ProcessingHistory
@@ -62,6 +62,45 @@ def in_common(groups: Sequence[Group]) -> frozenset[int]:
     """Return the recordings that all groups with values have a value of."""
     kept = [set(group.recordings) for group in groups if group.values]
     return frozenset(set.intersection(*kept) if kept else ())
+
+
+def of_tags(groups: Sequence[Group], fields: Sequence[Field]) -> Iterator[str]:
+    """Say where a recording is in the groups of several tags."""
+    places = [place for place, one in enumerate(fields) if one.name not in TAGS]
+    if len(places) == len(fields):
+        return
+    seen: dict[tuple[Any, ...], set[int]] = {}
+    for group in groups:
+        others = seen.setdefault(tuple(group.key[place] for place in places), set())
+        if not others.isdisjoint(group.recordings):
+            yield "recordings with several tags are in the group of each"
+            return
+        others.update(group.recordings)
+
+
+def of_checkpoints(
+    source: Source, conditions: Sequence[Any], fields: Sequence[Field] = ()
+) -> Iterator[str]:
+    """Say where one name of a model hides several files with weights."""
+    if any(one.name == "model_hash" for one in fields):
+        return
+    run = ProcessingHistory
+    model, weights = (run.model_type, run.model_version), run.model_hash
+    has_weights = weights.is_null(is_null=False)
+    known = run.select(pw.SQL("1")).where(has_weights).group_by(*model)
+    known = known.having(pw.fn.COUNT(weights.distinct()) > 1).limit(1)
+    if not [*source.rows(known)]:  # an index alone tells this
+        return
+    found: dict[tuple[Any, ...], list[str]] = {}
+    query = source.select((*model, weights), [*conditions, run.success, has_weights])
+    for *name, digest in source.rows(query.distinct().order_by(*model, weights)):
+        found.setdefault(tuple(name), []).append(str(digest)[:8])
+    for name, digests in found.items():
+        if len(digests) > 1:
+            yield (
+                f"{model_label(*name)} names {len(digests)} files of weights "
+                f"({', '.join(digests)}); model_hash tells them apart"
+            )
 
 
 def of_clocks(source: Source, metric: Metric, conditions: Sequence[Any]) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -27,6 +27,8 @@ from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import FileKey, Store
+
+_STANDS: Final = "as it stands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,18 @@ def show_run(store: Store, key: RunKey) -> RunDetails:
     """Return one run whole, with all its outputs."""
     run_id = find_run_id(store, key)
     with store.reading():
-        return _details(_history(ProcessingHistory.run_id == run_id))
+        rows = _history(ProcessingHistory.run_id == run_id)
+    if not rows:  # another program deleted it
+        raise InvalidValueError(f"run {key!r} has no file; see 'voices check'")
+    return _details(rows)
 
 
 def _details(rows: list[ProcessingHistory]) -> RunDetails:
     first = rows[0]
-    start = min(row.start_time for row in rows)
+    start = _one_of(min, [row.start_time for row in rows])
     ends = [row.end_time for row in rows if row.end_time is not None]
-    end = max(ends) if len(ends) == len(rows) else None
-    parameters = dict(first.parameters) if isinstance(first.parameters, dict) else {}
+    end = _one_of(max, ends) if len(ends) == len(rows) else None
+    parameters = _as_dict(first.parameters) or {}
     here = first.environment
     return RunDetails(
         run_id=first.run_id,
@@ -104,18 +109,43 @@ def _details(rows: list[ProcessingHistory]) -> RunDetails:
         original_path=first.processed_file.original_path,
         start_time=start,
         end_time=end,
-        seconds=None if end is None else (end - start).total_seconds(),
+        seconds=_seconds(start, end),
         model_hash=first.model_hash,
-        tags=tuple(first.tags or ()),
+        tags=_tags_of(first),
         note=first.note,
         # Older runs have it among their parameters.
-        environment=parameters.pop("environment", None) if here is None else here.facts,
+        environment=parameters.pop("environment", None) if here is None else _as_dict(here.facts),
         parameters=parameters,
-        process=first.process,
+        process=_as_dict(first.process),
         source_hash=first.source_hash,
         error=next((row.error_message for row in rows if row.error_message), None),
         rows=tuple(_run_row(row) for row in rows),
     )
+
+
+def _one_of(choose: Callable[..., Any], times: list[Any]) -> Any:
+    """Return the first or last time; what is no time only where there is nothing else."""
+    return choose((time for time in times if isinstance(time, dt.datetime)), default=times[0])
+
+
+def _seconds(start: object, end: object) -> float | None:
+    if isinstance(start, dt.datetime) and isinstance(end, dt.datetime):
+        return (end - start).total_seconds()
+    return None
+
+
+def _as_dict(value: object) -> dict[str, Any] | None:
+    """Return a JSON object; anything else that another program wrote stands under one name."""
+    return dict(value) if isinstance(value, dict) else None if value is None else {_STANDS: value}
+
+
+def _tags_of(row: ProcessingHistory) -> tuple[str, ...]:
+    tags: object = row.tags
+    return tuple(map(str, tags if isinstance(tags, list) else [] if tags is None else [tags]))
+
+
+def _shown_time(time: object) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if isinstance(time, dt.datetime) else str(time)
 
 
 def _status(rows: Iterable[ProcessingHistory]) -> str:
@@ -135,7 +165,7 @@ def _run_row(row: ProcessingHistory) -> RunRow:
         status=row.status,
         metrics={
             **{name: value for name, value in metrics.items() if value is not None},
-            **(measured.additional_metrics or {} if measured is not None else {}),
+            **(_as_dict(getattr(measured, "additional_metrics", None)) or {}),
         },
     )
 
@@ -196,11 +226,11 @@ def _lines(of: RunDetails) -> list[str]:
         "operation": of.operation_type,
         "model": model_label(of.model_type, of.model_version),
         "recording": of.original_path or "-",
-        "started": f"{of.start_time:%Y-%m-%d %H:%M:%S} UTC",
+        "started": _shown_time(of.start_time),
         "tags": ", ".join(of.tags),
         "note": of.note or "",
         "model hash": of.model_hash or "",
-        "ended": "-" if of.end_time is None else f"{of.end_time:%Y-%m-%d %H:%M:%S} UTC",
+        "ended": "-" if of.end_time is None else _shown_time(of.end_time),
         **{f"parameter {name}": _json(value) for name, value in of.parameters.items()},
     }
     lines = [f"{name}: {printable(text)}" for name, text in facts.items() if text]
@@ -221,6 +251,6 @@ def _lines(of: RunDetails) -> list[str]:
 
 
 def _json(value: object) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | bytes):
+        return str(value)
     return f"{value:.6g}" if isinstance(value, float) else dump_json(value)

@@ -98,7 +98,9 @@ class Sided:
             self.others[recording] = state
         if success == DONE:
             self.parameters.add(run[0][PARAMETERS])
-        if success == DONE and known:
+        if success == DONE and known and len(stems) == 1:
+            self.single[recording] = (stems[0][0], known[0])
+        elif success == DONE and known:
             self.stems[recording] = stems
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from voices_peewee.runs.claims import claimed
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import digest
 from voices_peewee.schema.fields import plain_name
+from voices_peewee.schema.models import ProcessingHistory
 
 MOST_PATIENT: Final = 86_400  # s between two looks
 # A look may take this part of the time between two looks.
@@ -72,7 +72,7 @@ class _Open(NamedTuple):
 
     def worker(self) -> str | None:
         """Return the process that has the run, None for one that is dead."""
-        facts = json.loads(self.process or "{}")
+        facts = ProcessingHistory.process.python_value(self.process)
         if not isinstance(facts, dict) or not facts:
             return "unknown"
         if is_here(facts) and not is_alive(facts):

@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.files import is_open_here
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import AudioError
 
 AnyPath = str | os.PathLike[str]

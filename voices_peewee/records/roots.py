@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
@@ -12,6 +13,7 @@ from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.sources import is_gone, recordings_by_path, regular_file
 from voices_peewee.schema.models import ProcessedFile
 
+Place = TypeVar("Place", str, str | int)
 Roots = Mapping[str, str | os.PathLike[str]]
 
 
@@ -56,11 +58,13 @@ class Moved:
         self._gone: dict[int, dict[str, str]] = {}
         self._found: dict[str, str] = {}
 
-    def find(self, path: str) -> str:
-        """Return the path by which the record knows a recording; one that it does not, stays."""
-        if path not in self._found:
-            self._found[path] = self._look(path)
-        return self._found[path]
+    def find(self, source: Place) -> Place:
+        """Return the path by which the record knows a recording; what it does not, stays."""
+        if not isinstance(source, str):
+            return source
+        if source not in self._found:
+            self._found[source] = self._look(source)
+        return self._found[source]
 
     def _look(self, path: str) -> str:
         status = None if "://" in path else regular_file(path)

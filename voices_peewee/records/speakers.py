@@ -12,6 +12,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, elements, nodes, plain
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
+from voices_peewee.schema.fields import short
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _KEEP: Final[Any] = object()
@@ -94,7 +95,7 @@ class SpeakerMethods(HasStore):
         with self.store.writing():
             self.store.lock_speakers()
             fresh = self._fresh(speaker)
-            return self.store.update(fresh, {"tags": clean_tags([*fresh.tags, *new])})
+            return self.store.update(fresh, {"tags": clean_tags([*_tags_of(fresh), *new])})
 
     def remove_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
         """Remove the tags that the speaker has and return the speaker.
@@ -108,7 +109,7 @@ class SpeakerMethods(HasStore):
         with self.store.writing():
             self.store.lock_speakers()
             fresh = self._fresh(speaker)
-            kept = [tag for tag in fresh.tags if tag not in gone]
+            kept = [tag for tag in _tags_of(fresh) if tag not in gone]
             return self.store.update(fresh, {"tags": kept})
 
     def list_tags(self) -> dict[str, int]:
@@ -117,6 +118,7 @@ class SpeakerMethods(HasStore):
         query = (
             Speaker.select(tag, pw.fn.COUNT(Speaker.id.distinct()))
             .from_(Speaker, _TAGS)
+            .where(pw.SQL("tag.type = 'text'"))  # another program may write other arrays
             .group_by(tag)
             .order_by(tag)
         )
@@ -195,9 +197,18 @@ def has_tag(tag: str) -> pw.Node:
 
 
 _TAGS: Final = ByEngine(
-    nodes(pw.fn.json_each(Speaker.tags), "AS tag"),
+    nodes("json_each(CASE WHEN json_valid(", Speaker.tags, ") THEN", Speaker.tags, "END) AS tag"),
     nodes("LATERAL", elements(Speaker.tags, "tag")),
 )
+
+
+def _tags_of(speaker: Speaker) -> list[str]:
+    """Return a speaker's tags, unless another program wrote something else there."""
+    tags: object = speaker.tags
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        what = f"the tags of speaker {speaker.id} are {short(tags)}, not a list of texts"
+        raise InvalidValueError(f"{what}; see 'voices check'")
+    return tags
 
 
 def clean_tags(tags: Iterable[str] | str) -> list[str]:

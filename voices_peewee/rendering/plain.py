@@ -6,6 +6,7 @@ A column says by its kind how its values are shown; whatever is shown is one har
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import re
 import sys
@@ -132,6 +133,8 @@ def clock(seconds: float) -> str:
     """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
     if 0 < seconds < 1:
         return f"0:0{seconds:.3f}"
+    if not math.isfinite(seconds):  # only another program can have stored it
+        return str(seconds)
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"

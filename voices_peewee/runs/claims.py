@@ -50,7 +50,7 @@ class Claimed(NamedTuple):
 
     def worker(self, label: str) -> dict[str, Any] | None:
         """Return the process that works on the source, None where nobody does any more."""
-        process = _facts(self.process)
+        process = facts_of(self.process)
         is_mine = process == process_facts()
         if is_mine and (label, self.source, self.settings) not in _held:
             return None  # its iteration went away without a word
@@ -80,6 +80,15 @@ class Held:
 # By the record's label, the source and the settings; an iteration and a run meet here.
 _held: Final[dict[tuple[str, str, str], Held]] = {}
 at_fork(after_in_child=_held.clear)  # a child has no part in its parent's claims
+
+
+def facts_of(text: str) -> dict[str, Any]:
+    """Return a process as it is stored; nothing where another program wrote what is none."""
+    try:
+        facts = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def is_working(process: Mapping[str, Any], until: dt.datetime) -> bool:
@@ -131,7 +140,7 @@ def clear(store: Store, is_over: Callable[[dict[str, Any]], bool] | None = None)
         over = [
             claim.key
             for claim in _read(store, _OLDEST)
-            if claim.worker(store.label) is None or (is_over and is_over(_facts(claim.process)))
+            if claim.worker(store.label) is None or (is_over and is_over(facts_of(claim.process)))
         ]
         store.connection().executemany(_END, over)
 
@@ -231,14 +240,6 @@ def _read(store: Store, sql: str, values: Sequence[object] = ()) -> Iterator[Cla
     with store.reading():
         rows = store.connection().execute(sql, values).fetchall()
     return (Claimed(*row) for row in rows)
-
-
-def _facts(text: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(text or "{}")
-    except ValueError:  # another program wrote it
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _stored(source: Source) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -41,16 +40,21 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
     with store.writing():
         connection = store.connection()
         for key, run_id, process, *heard in connection.execute(_UNFINISHED):
-            facts = json.loads(process or "{}")
-            last = max(time for time in map(field.python_value, heard) if time is not None)
-            sign = _Sign(key, facts if isinstance(facts, dict) else {}, last)
-            runs.setdefault(run_id, []).append(sign)
+            facts = ProcessingHistory.process.python_value(process)
+            times = [time for time in map(field.python_value, heard) if _is_time(time)]
+            if times:  # else another program wrote them, and nobody knows how old it is
+                sign = _Sign(key, facts if isinstance(facts, dict) else {}, max(times))
+                runs.setdefault(run_id, []).append(sign)
         dead = [signs for signs in runs.values() if _is_dead(signs, limit)]
         for signs in dead:
             end = field.db_value(max(sign.time for sign in signs))
             connection.executemany(_CLOSE, [(end, INTERRUPTED, sign.history_id) for sign in signs])
         clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
     return len(dead)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, dt.datetime)
 
 
 def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:

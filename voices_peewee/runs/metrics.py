@@ -8,9 +8,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, Final
 
+from voices_peewee.database.query import Mapper
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.fields import (
     dump_json,
@@ -20,13 +22,17 @@ from voices_peewee.schema.fields import (
     short,
     utc_now,
 )
-from voices_peewee.schema.models import CHECKS
+from voices_peewee.schema.models import CHECKS, ModelPerformance
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
 
 # Names under which additional_metrics keeps what is no metric: the texts of what is not finite,
 # and the names of what was logged for the run.
 NONFINITE: Final = "nonfinite"
 OF_THE_RUN: Final = "run"
+
+# A history row of a run: SQLite gives the ids of deleted rows to those of other runs.
+MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
+_FIXED: Final = ("processing_history", "created_at")
 
 # What JSON holds as it is, once a float was seen to be finite.
 _PLAIN: Final = (float, int, str, bool, type(None))
@@ -141,6 +147,23 @@ def performance(
         "created_at": utc_now(),
         **metrics.row(),
     }
+
+
+@cache
+def measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
+    """Return how to insert a measurement and how to update it, and which values an update takes.
+
+    The insert writes nothing where the history row is gone, of which id and run id come last.
+    """
+    names = rows.names[1:]
+    places = [at for at, name in enumerate(names) if name not in _FIXED]
+    columns = rows.insert_sql.partition(" VALUES ")[0]
+    changed = ", ".join(f"{names[at]} = ?" for at in places)
+    return (
+        f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({MINE})",
+        f"UPDATE model_performance SET {changed} WHERE processing_history_id = ?",  # noqa: S608
+        places,
+    )
 
 
 def _scalar(value: object) -> object:

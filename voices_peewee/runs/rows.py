@@ -6,25 +6,27 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
+from voices_peewee.errors import NotFoundError
 from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
-from voices_peewee.runs.metrics import Metrics
+from voices_peewee.runs.metrics import MINE, Metrics
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import name_of
-from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id LIMIT 1"""
 # With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
+_THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
  AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
@@ -54,6 +56,15 @@ class Output:
     metrics: Metrics
     facts: dict[str, Any] = field(default_factory=dict)
     unknown: str | None = None
+
+    def after(self, earlier: Output | None) -> Output:
+        """Return the output, told again, with the metrics that it had before."""
+        if earlier is None:
+            return self
+        metrics = Metrics()
+        metrics.update(earlier.metrics)
+        metrics.update(self.metrics)
+        return replace(self, metrics=metrics)
 
 
 def own_facts(path: str) -> dict[str, Any]:
@@ -109,6 +120,19 @@ class Files:
             write_changes(row, output.facts)
         return row
 
+    def ask_run(self, history_id: int, run_id: str) -> Callable[[], None]:
+        """Ask whether a history row is there; return what refuses an output if it is not."""
+        asked = self._connection.execute(MINE, (history_id, run_id))
+        return partial(_require, asked, NotFoundError("run", history_id))
+
+    def ask_recording(self, recording: ProcessedFile) -> Callable[[], None]:
+        """Ask whether a recording is there, whose id may be another's now; as ``ask_run``."""
+        if recording.original_path is None:
+            return lambda: None
+        path = ProcessedFile.original_path.db_value(recording.original_path)
+        asked = self._connection.execute(_THERE, (recording.id, path))
+        return partial(_require, asked, NotFoundError("file", recording.original_path))
+
     def move(
         self, run_id: str, history_id: int, before: ProcessedFile, after: ProcessedFile
     ) -> None:
@@ -132,8 +156,8 @@ class Files:
         if found is None:
             return None
         other, operation, model_type, version, success, recorder = found
-        process = json.loads(recorder or "{}")
-        if not success and is_here(process) and not is_alive(process):
+        process = ProcessingHistory.process.python_value(recorder)
+        if not success and isinstance(process, dict) and is_here(process) and not is_alive(process):
             return None  # it died: to do its work again is no surprise
         its_model = name_of(operation, model_type, version)
         said = _said.setdefault(self._store, set())
@@ -162,6 +186,11 @@ class Files:
     def _add(self, row: ProcessedFile) -> ProcessedFile:
         mapper(ProcessedFile).insert(self._connection, row, self._spare)
         return row
+
+
+def _require(asked: Any, gone: NotFoundError) -> None:
+    if asked.fetchone() is None:
+        raise gone
 
 
 class ManyFiles(Files):

@@ -12,20 +12,21 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from voices_peewee.database.query import Mapper, mapper
+from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs import claims
-from voices_peewee.runs.environment import environment_id, remember
+from voices_peewee.runs.environment import ask_environment, wanted_surroundings
 from voices_peewee.runs.meter import Meter, Timing
-from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
+from voices_peewee.runs.metrics import Metrics, MetricWarning, measuring, performance
 from voices_peewee.runs.process import process_facts
 from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
 from voices_peewee.runs.spool import Record, SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
+    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -37,9 +38,7 @@ T = TypeVar("T")
 # By the run's id: SQLite gives the ids of deleted rows to those of other runs.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
  WHERE run_id = ?"""
-_MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
-_THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
@@ -110,7 +109,6 @@ class Run:
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         file, begun = self._write(lambda connection: self._begin(connection, found, whose))
         self._rows = [_Row(file, begun().id)]
-        remember(store, self._history["environment"])
         self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
@@ -233,7 +231,11 @@ class Run:
     ) -> tuple[ProcessedFile, Callable[[], str | None]]:
         """Write an output and its metrics; return its row, and what tells who else claims it."""
         files, place = Files(self._store, connection), self._place(output.path)
-        file = files.stem(self._recording, output, self._ask_mine(connection, place))
+        if place < len(self._rows):
+            require = files.ask_run(self._rows[place].history_id, self.run_id)
+        else:
+            require = files.ask_recording(self._recording)
+        file = files.stem(self._recording, output, require)
         if place == len(self._rows):
             history = self._history_of(file)
             row = _Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
@@ -241,32 +243,11 @@ class Run:
         else:
             before = self._rows[place]
             files.move(self.run_id, before.history_id, before.file, file)
-            row = replace(before, file=file, output=_with_earlier(before.output, output))
+            row = replace(before, file=file, output=output.after(before.output))
             self._measure(connection, row, Metrics(), is_first=before.output is None)
         self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
         asked = files.ask_other_run(output.path, self.run_id)
         return file, lambda: files.other_run(asked, self._model)
-
-    def _ask_mine(self, connection: Any, place: int) -> Callable[[], None]:
-        """Ask whether what an output hangs on is there; return what refuses it if not.
-
-        Somebody may have deleted the history row, or the recording, whose id is another's now.
-        """
-        one, gone = self._recording, NotFoundError("run", self.id)
-        if place < len(self._rows):
-            asked = connection.execute(_MINE, (self._rows[place].history_id, self.run_id))
-        elif one.original_path is None:
-            return lambda: None
-        else:
-            path = ProcessedFile.original_path.db_value(one.original_path)
-            asked = connection.execute(_THERE, (one.id, path))
-            gone = NotFoundError("file", one.original_path)
-
-        def require() -> None:
-            if asked.fetchone() is None:
-                raise gone
-
-        return require
 
     def _place(self, path: str) -> int:
         """Return where an output belongs: to its row, to the free one of the start, or behind."""
@@ -323,6 +304,8 @@ class Run:
         self, connection: Any, found: Source, whose: int | None
     ) -> tuple[ProcessedFile, Callable[[], ProcessingHistory]]:
         """Write the begin of the run; return what it hangs on, and what tells its history row."""
+        self._surroundings = wanted_surroundings()
+        environment = ask_environment(connection, self._surroundings)
         self._recording = settle(self._store, found)
         self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
         self.start_time = utc_now()
@@ -332,7 +315,7 @@ class Run:
             "start_time": self.start_time,
             "source_hash": self._recording.content_hash,
             "process": process_facts(),
-            "environment": environment_id(self._store, connection),
+            "environment": environment(),
         }
         file = Files(self._store, connection).starting(self._recording, self._speaker_id)
         rows, history = mapper(ProcessingHistory), self._history_of(file)
@@ -382,6 +365,13 @@ class Run:
 
     def _all(self, ending: _Ending) -> Iterator[Record]:
         """Yield the rows of the run as they should be, files first, the recording before all."""
+        if self._surroundings is not None:
+            facts, digest = self._surroundings
+            key = self._history["environment"]
+            yield (
+                Environment,
+                {"id": key, "facts": facts, "digest": digest, "created_at": self.start_time},
+            )
         rows = self._with_late()
         files = {row.file.id: row.file for row in rows if row.file.id != self._recording.id}
         for file in (self._recording, *files.values()):
@@ -412,7 +402,7 @@ class Run:
     def _measure(self, connection: Any, row: _Row, cost: Metrics, *, is_first: bool) -> None:
         """Write what was measured; nothing where somebody deleted the history row."""
         rows = mapper(ModelPerformance)
-        insert, update, places = _measuring(rows)
+        insert, update, places = measuring(rows)
         values = rows.bind(self._measures(row, cost))
         if is_first:
             connection.execute(insert, [*values, row.history_id, self.run_id])
@@ -425,28 +415,3 @@ class Run:
         return performance(
             self._history, row.history_id, own, self._logged, cost, duration=duration
         )
-
-
-def _with_earlier(earlier: Output | None, later: Output) -> Output:
-    """Return an output that was told again, with the metrics that it had before."""
-    if earlier is None:
-        return later
-    metrics = Metrics()
-    metrics.update(earlier.metrics)
-    metrics.update(later.metrics)
-    return replace(later, metrics=metrics)
-
-
-@functools.cache
-def _measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
-    """Return how to insert and how to update, and where the values of an update are."""
-    kept = ("processing_history", "created_at")
-    names = rows.names[1:]
-    places = [at for at, name in enumerate(names) if name not in kept]
-    columns = rows.insert_sql.partition(" VALUES ")[0]
-    changed = ", ".join(f"{names[at]} = ?" for at in places)
-    return (
-        f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({_MINE})",
-        f"UPDATE model_performance SET {changed} WHERE processing_history_id = ?",  # noqa: S608
-        places,
-    )

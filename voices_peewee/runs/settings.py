@@ -41,7 +41,7 @@ def canonical(text: str) -> str:
     """
     try:
         parameters = json.loads(text, parse_float=_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
         del parameters[_ENVIRONMENT]

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Set
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Final, TypeVar
 
@@ -25,9 +26,7 @@ from voices_peewee.errors import InvalidValueError
 T = TypeVar("T")
 
 
-def utc_now() -> dt.datetime:
-    """Return the present time, aware, in UTC."""
-    return dt.datetime.now(dt.UTC)
+utc_now: Final = partial(dt.datetime.now, dt.UTC)  # the present time, aware
 
 
 def plain_value(value: object) -> Any:
@@ -201,13 +200,21 @@ class UTCDateTimeField(pw.DateTimeField):
             )
         return value.astimezone(dt.UTC).isoformat(sep=" ", timespec="microseconds")
 
-    def python_value(self, value: object) -> dt.datetime | None:
-        """Return an aware datetime in UTC."""
+    def python_value(self, value: object) -> Any:
+        """Return an aware datetime in UTC; what is no time stays as another program wrote it."""
         if value is None:
             return None
-        time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
+        try:
+            time = (
+                value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
+            )
+        except ValueError:
+            return value
         # Another program may have written a time without a zone: ours are UTC.
-        return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+        try:
+            return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+        except OverflowError:  # the first and last hours of the calendar
+            return value
 
 
 class JSONField(pw.JSONField):
@@ -215,6 +222,13 @@ class JSONField(pw.JSONField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dumps": dump_json, **kwargs})
+
+    def python_value(self, value: object) -> Any:
+        """Return the value of a JSON text; what is none stays as another program wrote it."""
+        try:
+            return super().python_value(value)  # type: ignore[no-untyped-call] # the stubs
+        except (ValueError, RecursionError):
+            return value
 
 
 class NameField(pw.TextField):
@@ -224,6 +238,10 @@ class NameField(pw.TextField):
         """Return text that a database can hold."""
         return super().db_value(plain_name(value))  # type: ignore[no-untyped-call] # the stubs
 
+    def python_value(self, value: object) -> object:
+        """Return the value as it stands."""
+        return value
+
 
 class ComposedField(pw.TextField):
     """Text that is the same however its accents are written (Unicode NFC)."""
@@ -232,6 +250,10 @@ class ComposedField(pw.TextField):
         """Return composed text."""
         if isinstance(value, str) and not value.isascii():
             return unicodedata.normalize("NFC", value)
+        return value
+
+    def python_value(self, value: object) -> object:
+        """Return the value as it stands."""
         return value
 
 

@@ -19,7 +19,6 @@ from voices_peewee.schema.models import (
     Speaker,
 )
 from voices_peewee.schema.vocabulary import COLUMNS
-from voices_peewee.search.json_keys import json_order
 
 Model = type[BaseModel]
 Recording: Final[Any] = ProcessedFile.alias()  # the recording of a row that is an output's
@@ -103,7 +102,7 @@ def read_json(text: object) -> object:
     """Return the value of a JSON text; what is none stays as another program wrote it."""
     try:
         return json.loads(text) if isinstance(text, str | bytes) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -215,8 +214,8 @@ _OF_RUNS: Final = (
     _column(ProcessingHistory.model_hash, match="prefix"),
     _column(ProcessingHistory.note),
     Column("environment", "json", "environment", _ENVIRONMENT, read=read_json),
-    _text("git", json_order(_ENVIRONMENT, ("git", "commit")), match="git", hidden=True),
-    _text("slurm", json_order(_ENVIRONMENT, ("slurm", "job_id")), match="slurm", hidden=True),
+    _text("git", _ENVIRONMENT, match="git", hidden=True),
+    _text("slurm", _ENVIRONMENT, match="slurm", hidden=True),
 )
 _TAGS: Final = (
     _column(ProcessingHistory.tags, "tag", match="any_tag"),

@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from voices_peewee.database.files import is_open_here, require_voices
-from voices_peewee.database.sqlite import Connection
+from voices_peewee.database.files import require_voices
+from voices_peewee.database.sqlite import Connection, is_open_here
 from voices_peewee.database.wording import code_of, translation
 from voices_peewee.errors import (
     BackupError,

@@ -11,22 +11,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.files import (
-    ON_NETWORK,
-    USE_SERVER,
-    is_open_here,
-    network_file_system,
-    spool,
-    spooled,
-)
+from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio import content_hash
+from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS
 from voices_peewee.upkeep import values
+from voices_peewee.upkeep.moving import move_paths
 from voices_peewee.upkeep.restore import foreign, objects
 
 Kind = Literal[
@@ -35,6 +31,7 @@ Kind = Literal[
 Progress = Callable[[int, int], None]
 
 _RESTORE: Final = "restore a backup with 'voices restore'"
+_NOT_COMPARED: Final = "the schema is not compared: nothing may be written to this server"
 _SHOWN: Final = 20  # findings about integrity; a broken page may cause thousands
 _PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
 
@@ -66,6 +63,7 @@ def check(
     *,
     directories: Sequence[Path],
     files: bool = False,
+    path_map: Roots | None = None,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
     """Return what is wrong with an open database; the models need not be bound.
@@ -78,6 +76,8 @@ def check(
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
+    if path_map and not behind:
+        looks.append(_moved(store, PathMap(path_map), on_progress))
     if files and not behind:
         looks.append(_files(store, on_progress))
     found = [*behind, *(finding for look in looks for finding in _readable(look))]
@@ -156,6 +156,9 @@ def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
 
 def _drift(store: Store) -> Iterator[Finding]:
     with store.reading():
+        if store.server is not None and store.server.is_read_only():
+            yield Finding("note", _NOT_COMPARED, "check the primary, as one who may write")
+            return
         differences = drift(store.database, MODELS, views=VIEWS)
     for difference in differences:
         if _is_own_index(difference):
@@ -184,7 +187,7 @@ def _spooled() -> Iterator[Finding]:
 def _values(store: Store) -> Iterator[Finding]:
     for group in values.unreadable(store):
         if group.is_mendable:
-            advice = "write it as this package does with 'voices check --fix'"
+            advice = "it sorts wrongly; write it as this package does with 'voices check --fix'"
         else:
             advice = "correct it in SQL, or " + _RESTORE
         mendable = len(group.ids) if group.is_mendable else 0
@@ -210,6 +213,12 @@ def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             )
 
 
+def _is_plain(row: Sequence[object]) -> bool:
+    """Whether path and size are no other than the package writes; values are looked at before."""
+    path, _, size, _ = row
+    return isinstance(path, str) and "\0" not in path and isinstance(size, int | None)
+
+
 class _Original(NamedTuple):
     """What one row says of a recording."""
 
@@ -223,7 +232,7 @@ def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
     done = 0
-    originals = (_Original(*row) for row in _pages(store, _ORIGINALS))
+    originals = (_Original(*row) for row in _pages(store, _ORIGINALS) if _is_plain(row))
     for place, group in groupby(originals, key=lambda row: row.path):
         rows = list(group)
         # Closing a file of the database would drop the locks that this process has on it.
@@ -239,6 +248,14 @@ def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
                 f"the output {str(place)!r} of file {key} is gone",
                 f"put it back, or forget it: voices update-file {key} --processed-path ''",
             )
+
+
+def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterator[Finding]:
+    count, hindered = move_paths(store, paths, on_progress)
+    if count:
+        yield Finding("note", f"{count:,} recorded paths were moved", "their content agrees")
+    for path, reason in hindered:
+        yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
 
 
 def _pages(store: Store, query: str) -> Iterator[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHisto
 
 if TYPE_CHECKING:
     from voices_peewee.migrations.runner import MigrationState
+    from voices_peewee.records.roots import Roots
     from voices_peewee.upkeep.backup import Backup
     from voices_peewee.upkeep.check import Finding
 
@@ -167,6 +168,7 @@ class UpkeepMethods(HasFile):
         *,
         files: bool = False,
         fix: bool = False,
+        path_map: Roots | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Finding]:
         """Return what is wrong with the database, also with one that ``connect`` refuses.
@@ -175,12 +177,15 @@ class UpkeepMethods(HasFile):
             files: Look at the audio as well: is it there, and is it what was recorded?
             fix: First back up and write times with ``Z``, ``T`` or another zone, or without
                 one (which are UTC), as this package does.
+            path_map: Folders by those that recorded paths lie in: these paths are moved first,
+                in one transaction, where the file there has the content that is recorded.
             on_progress: Called with the bytes of audio done and in all.
 
         Raises:
             DatabaseMissingError: There is no database.
             NotVoicesError: The file is something else.
             DatabaseDamagedError: The file is too damaged to be looked at.
+            InvalidValueError: A folder of the path map is empty or no text.
         """
         from voices_peewee.upkeep import values
         from voices_peewee.upkeep.check import check
@@ -192,6 +197,7 @@ class UpkeepMethods(HasFile):
                 store,
                 directories=self.directories,
                 files=files,
+                path_map=path_map,
                 on_progress=on_progress,
             )
 

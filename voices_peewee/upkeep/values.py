@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
@@ -17,22 +17,27 @@ from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 from voices_peewee.schema.models import MODELS
 
 _SHOWN: Final = 5  # ids
+_BYTES: Final = "CAST({0} AS BLOB)"  # of a text: its bytes, whatever they are
+# GLOB sees no more of a text than what stands before a NUL.
+_NOT_ASCII: Final = (
+    "typeof({0}) = 'text' AND ({0} GLOB '*[^' || char(1) || '-' || char(127) || ']*'"
+    " OR instr({0}, char(0)))"
+)
 _IS_TIME: Final = (
     f"{{0}} GLOB '{'?' * 10} {'?' * 8}.{'[0-9]' * 6}+00:00'"
     " AND date({0}, '+0 days') IS substr({0}, 1, 10)"  # which makes March 3 of February 31
 )
-_IS_JSON: Final = "CASE WHEN json_valid({{0}}) THEN json_type({{0}}) = '{0}' END IS 1"
-_NO_JSON: Final[dict[object, tuple[str, str]]] = {
-    default: (f"NOT ({_IS_JSON.format(name)})", f"is no JSON {name}")
-    for default, name in ((dict, "object"), (list, "array"))
-}
+_IS_OBJECT: Final = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'object' END IS 1"
+_IS_TAGS: Final = """CASE WHEN json_valid({0}) THEN json_type({0}) = 'array' AND NOT EXISTS
+ (SELECT 1 FROM json_each({0}) WHERE type <> 'text') END IS 1"""
 
 # The first kind of field that fits says which values of a column cannot be read, and why.
 _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
     (UTCDateTimeField, f"NOT ({_IS_TIME})", "is no time as this package writes it"),
-    (JSONField, "NOT json_valid({0})", "is no JSON"),
+    (JSONField, f"NOT ({_IS_OBJECT})", "is no JSON object"),
     (pw.BooleanField, "typeof({0}) <> 'integer' OR {0} NOT IN (0, 1)", "is neither 0 nor 1"),
     (pw.TextField, "typeof({0}) = 'blob'", "is no text"),
+    (pw.ForeignKeyField, "typeof({0}) <> 'integer'", "is no integer"),
     (pw.IntegerField, "typeof({0}) <> 'integer'", "is no integer"),
     (pw.DoubleField, "typeof({0}) NOT IN ('real', 'integer')", "is no number"),
 )
@@ -68,6 +73,7 @@ def unreadable(store: Store) -> Iterator[Unreadable]:
             mended = ((key, _mended(field, value)) for key, value in values)
             if ids := [key for key, time in mended if (time is not None) is is_mendable]:
                 yield Unreadable(table, field.column_name, what, ids, is_mendable)
+    yield from _no_text(store)
 
 
 def mend(store: Store, before: Callable[[], object]) -> None:
@@ -114,27 +120,64 @@ def _mended(field: pw.Field, value: object) -> str | None:
 
 def _columns(store: Store) -> Iterator[tuple[pw.Field, str, list[tuple[int, object]]]]:
     """Yield the columns with what is said of their unreadable values, and ids and values."""
+    for field in _present(store):
+        rule = _rule(field)
+        if rule is None:
+            continue
+        name = f'"{field.column_name}"'
+        # Only a time can be mended; others may be no text.
+        is_time = isinstance(field, UTCDateTimeField)
+        shown = f"CASE typeof({name}) WHEN 'text' THEN {_BYTES.format(name)} END"
+        condition = f"{name} IS NOT NULL AND ({rule[0].format(name)})"
+        values = _values(store, field, shown if is_time else "NULL", condition)
+        yield field, rule[1], [(key, _decoded(value)) for key, value in values]
+
+
+def _present(store: Store) -> Iterator[pw.Field]:
+    """Yield the fields whose columns are there."""
     for model in MODELS:
-        table = model._meta.table_name
         with store.reading():
-            present = {column.name for column in store.database.get_columns(table)}
-        for field in model._meta.sorted_fields:
-            rule = _rule(field)
-            if rule is None or field.column_name not in present:
-                continue
-            name = f'"{field.column_name}"'
-            # Only a time can be mended; others may be no text.
-            shown = name if isinstance(field, UTCDateTimeField) else "NULL"
-            condition = f"{name} IS NOT NULL AND ({rule[0].format(name)})"
-            sql = f'SELECT rowid, {shown} FROM "{table}" WHERE {condition}'  # noqa: S608 - as above
-            with store.reading():
-                values = store.connection().execute(sql).fetchall()
-            yield field, rule[1], values
+            columns = {one.name for one in store.database.get_columns(model._meta.table_name)}
+        yield from (one for one in model._meta.sorted_fields if one.column_name in columns)
+
+
+def _values(store: Store, field: pw.Field, shown: str, condition: str) -> list[tuple[int, Any]]:
+    """Return the ids of rows where a condition holds, each with an expression."""
+    table = field.model._meta.table_name
+    sql = f'SELECT rowid, {shown} FROM "{table}" WHERE {condition}'  # noqa: S608 - the models' names
+    with store.reading():
+        rows: list[tuple[int, Any]] = store.connection().execute(sql).fetchall()
+    return rows
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _no_text(store: Store) -> Iterator[Unreadable]:
+    """Yield texts that are not UTF-8, which other programs may refuse to read."""
+    for field in _present(store):
+        name = f'"{field.column_name}"'
+        content = _BYTES.format(name)
+        some = _NOT_ASCII.format(name)
+        ids = [key for key, value in _values(store, field, content, some) if not _is_utf8(value)]
+        if ids:
+            table = field.model._meta.table_name
+            yield Unreadable(table, field.column_name, "is no text in UTF-8", ids, False)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _rule(field: pw.Field) -> tuple[str, str] | None:
+    """Return when a value cannot be read, and what is said of it."""
     if isinstance(field, pw.AutoField):
         return None
-    if isinstance(field, JSONField) and field.default in _NO_JSON:
-        return _NO_JSON[field.default]
+    if field.column_name == "tags":
+        return f"NOT ({_IS_TAGS})", "is no JSON array of texts"
     return next((rule[1:] for rule in _RULES if isinstance(field, rule[0])), None)

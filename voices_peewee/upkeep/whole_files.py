@@ -114,7 +114,9 @@ def file_errors(kind: Kind, path: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise kind(path, "it is there already; choose another name or overwrite it") from error
+        raise kind(
+            path, "it is there already; choose another name or overwrite it (--overwrite)"
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise DatabaseFullError(path) from error

@@ -1,0 +1,120 @@
+"""What a server refuses is one sentence that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.cli_tools import run
+from support.databases import Databases
+
+from voices_peewee import DatabaseManager, errors
+
+postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
+proxy = pytest.importorskip("support.proxy", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.once,
+    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
+]
+
+
+@pytest.fixture
+def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
+    name = server.create(migrated)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def guest(server: postgres_server.Server, url: str) -> Iterator[str]:
+    """The URL for somebody without rights, who has a password."""
+    rules = server.data / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"local all locked scram-sha-256\n{before}")
+    server.execute("CREATE ROLE guest LOGIN; CREATE ROLE locked LOGIN PASSWORD 'right'")
+    server.execute("SELECT pg_reload_conf()")
+    yield url.replace("voices@", "guest@")
+    rules.write_text(before)
+    server.execute("SELECT pg_reload_conf()")
+    server.execute("DROP ROLE guest; DROP ROLE locked")
+
+
+def refusal(url: str) -> str:
+    """Return what is said behind the name of the database."""
+    with pytest.raises(errors.DatabaseError) as caught:
+        DatabaseManager(url, timeout=2).initialize()
+    return str(caught.value).partition("': ")[2]
+
+
+def test_a_wrong_password(guest: str) -> None:
+    """Who is refused is told where the password is looked for."""
+    assert refusal(guest.replace("guest@", "locked:wrong@")) == (
+        "the server refuses the user or the password; see PGPASSWORD and ~/.pgpass"
+    )
+
+
+@pytest.mark.usefixtures("guest")
+def test_no_right_to_make_tables(server: postgres_server.Server) -> None:
+    """Who may not make tables is told to ask for the role that may."""
+    name = server.create()
+    assert refusal(server.url(name).replace("voices@", "guest@")) == (
+        "permission denied for schema public; ask for the role that may do this"
+    )
+    server.drop(name)
+
+
+def test_no_schema(url: str) -> None:
+    """A search path that leads nowhere is told, with how to name a schema."""
+    assert refusal(f"{url}&options=-csearch_path%3Dnowhere") == (
+        "no schema has been selected to create in; make the schema, or name one that is there: "
+        "?options=-csearch_path%3DNAME"
+    )
+
+
+def test_too_many_connections(server: postgres_server.Server, guest: str) -> None:
+    """A server without room for one more is told, with what makes room."""
+    server.execute(f"ALTER DATABASE {Databases.name(guest)} CONNECTION LIMIT 0")
+    assert refusal(guest).endswith(
+        f'too many connections for database "{Databases.name(guest)}"; '
+        "close some, or put PgBouncer before the server"
+    )
+
+
+def test_a_host_that_nobody_knows() -> None:
+    """A host without an address is no server that is away."""
+    assert refusal("postgresql://ada@nowhere.invalid/voices").endswith(
+        "; is the host's name right?"
+    )
+
+
+def test_a_server_without_encryption(server: postgres_server.Server, url: str) -> None:
+    """A connection that cannot be as safe as it was asked to be names the setting."""
+    between = proxy.Proxy(server.sockets)
+    asked = between.url(Databases.name(url)).replace("sslmode=disable", "sslmode=require")
+    assert refusal(asked).endswith("; see sslmode in libpq's manual")
+    between.close()
+
+
+def test_what_libpq_would_read_is_no_file() -> None:
+    """Words as psql takes them are told how a URL is written, and no file is made."""
+    done = run("--db", "host=db.lab dbname=voices", "init")
+    assert (done.code, done.out, done.err) == (
+        1,
+        "",
+        ("Error: cannot use 'host=…': write a server as a URL: postgresql://USER@HOST:PORT/NAME\n"),
+    )
+
+
+def test_idle_for_too_long(server: postgres_server.Server, url: str) -> None:
+    """A transaction that the server ended because nothing happened in it says so."""
+    server.execute(
+        f"ALTER DATABASE {Databases.name(url)} SET idle_in_transaction_session_timeout = 100"
+    )
+    with DatabaseManager(url) as db:
+        with pytest.raises(errors.ServerAwayError) as caught, db.atomic():  # noqa: PT012 - the block is the test
+            db.create_speaker("Ada")
+            server.execute("SELECT pg_sleep(0.5)")
+            db.create_speaker("Bob")
+        assert "terminating connection due to idle-in-transaction timeout" in str(caught.value)
+        assert db.create_speaker("Eve").name == "Eve"

@@ -1,0 +1,56 @@
+"""What a reader of an answer has to know: weights under one name, tags that are several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.run_rows import add_run
+
+from voices_peewee import DatabaseManager
+
+A, B = "a" * 64, "b" * 64
+TOLD = "demucs:4.0 names 2 files of weights (aaaaaaaa, bbbbbbbb); model_hash tells them apart"
+
+
+def test_weights_under_one_name(db: DatabaseManager) -> None:
+    """Leaderboard and comparison say where one name of a model hides two files of weights."""
+    for number, digest in enumerate((A, B, None)):
+        for model in ("demucs:4.0", "svoice:1.2"):
+            weights = digest if model == "demucs:4.0" else digest and A
+            path = f"/mix/{number}.wav"
+            add_run(db, path, model, run={"model_hash": weights}, si_snri=float(number))
+    assert TOLD in db.leaderboard().notes
+    assert TOLD in db.compare("demucs:4.0", "svoice:1.2").notes
+    assert not any("weights" in note for note in db.leaderboard(where="^path:/mix/1.wav").notes)
+    by_weights = db.leaderboard(by=("model", "model_hash"))
+    assert not any("weights" in note for note in by_weights.notes)
+    assert {row.model_hash for row in by_weights} == {A, B, None}
+
+
+def test_groups_by_tags(db: DatabaseManager) -> None:
+    """``run.tag`` groups by the run's tags, ``tag`` by the speaker's; doubles are said."""
+    ada = db.create_speaker("Ada", tags=["studio"])
+    add_run(db, "/mix/1.wav", run={"tags": ["final", "gpu"]}, speaker=ada, si_snri=1.0)
+    add_run(db, "/mix/2.wav", run={"tags": ["gpu"]}, si_snri=2.0)
+    add_run(db, "/mix/3.wav", si_snri=3.0)
+    several = "recordings with several tags are in the group of each"
+    board = db.leaderboard(by="run.tag")
+    assert {(row.labels[0], row.n, row.mean) for row in board} == {
+        ("final", 1, 1.0),
+        ("gpu", 2, 1.5),
+        ("-", 1, 3.0),
+    }
+    assert several in board.notes
+    for by in ("tag", "speaker.tag"):
+        board = db.leaderboard(by=by)
+        assert {(row.labels[0], row.n) for row in board} == {("studio", 1), ("-", 2)}
+        assert several not in board.notes
+
+
+def test_groups_by_commit(db: DatabaseManager, tmp_path: Path) -> None:
+    """What is known of an environment makes groups."""
+    for name in ("a", "b"):
+        with db.track(tmp_path / f"{name}.wav", "separation", model_type="demucs") as run:
+            run.log(si_snri=1.0)
+    (row,) = db.leaderboard(by="environment.python")
+    assert (row.n, row.labels[0].count(".")) == (2, 2)

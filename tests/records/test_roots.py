@@ -1,0 +1,124 @@
+"""The same recording under another root: its path first, else its content."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support.wav_files import write_wav
+
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
+from voices_peewee.records import roots
+from voices_peewee.records.roots import Moved
+
+RUN = {"operation_type": "voice_separation", "model_type": "demucs", "model_version": "4.0"}
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were hashed to find recordings."""
+    names: list[str] = []
+    hash_of = roots.content_hash
+
+    def noting(path: str) -> str:
+        names.append(Path(path).name)
+        return hash_of(path)
+
+    monkeypatch.setattr(roots, "content_hash", noting)
+    return names
+
+
+def corpus(folder: Path, count: int) -> list[Path]:
+    """Write recordings of one length and different content."""
+    folder.mkdir()
+    return [write_wav(folder / f"{n}.wav", 4000, value=n) for n in range(count)]
+
+
+def track(db: DatabaseManager, path: Path, **settings: str) -> ProcessedFile:
+    with db.track(path, **{**RUN, **settings}) as run:
+        run.log(si_snri=float(path.stem) + 1)
+    row = db.query(ProcessingHistory).filter_by(run_id=run.run_id).first()
+    assert row is not None
+    return row.processed_file
+
+
+def test_only_what_is_new_is_hashed(db: DatabaseManager, tmp_path: Path, hashed: list[str]) -> None:
+    """Known paths are not read at all, and new ones only where a recording is gone."""
+    known = corpus(tmp_path / "a", 6)
+    for path in known[:4]:
+        track(db, path)
+    assert list(db.pending(known, **RUN)) == known[4:]
+    assert hashed == []  # all that is known is there
+    (tmp_path / "b").mkdir()
+    moved = shutil.move(known[0], tmp_path / "b" / "0.wav")
+    paths = [*known[1:], moved]
+    assert list(db.pending(paths, **RUN)) == known[4:]
+    assert sorted(hashed) == ["0.wav", "4.wav", "5.wav"]
+    del hashed[:]
+    assert list(db.pending((path for path in paths), **RUN)) == known[4:]
+    assert sorted(hashed) == ["0.wav", "4.wav", "5.wav"]
+
+
+def test_a_recording_under_another_root_is_the_same(db: DatabaseManager, tmp_path: Path) -> None:
+    """Its runs go to the row that is there, and pending and where know it."""
+    known = corpus(tmp_path / "a", 2)
+    db.add_audio(known[0], metadata={"room": "hall"})
+    rows = [track(db, path) for path in known]
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = [tmp_path / "b" / path.name for path in known]
+    assert list(db.pending(moved, **RUN)) == []
+    other = {**RUN, "model_type": "svoice"}
+    assert list(db.pending(moved, **other, where="metadata.room:hall")) == moved[:1]
+    assert [track(db, path, model_type="svoice").id for path in moved] == [row.id for row in rows]
+    assert list(db.pending(moved, **other, claim=True)) == []
+    assert len(db.get_all(ProcessedFile)) == 2
+    found = db.compare("demucs:4.0", "svoice:4.0")
+    assert (found.n, found.mean_difference) == (2, 0.0)
+
+
+def test_a_claim_ends_with_the_run_of_a_moved_recording(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """What is handed out under its new path is not handed out again once it ran."""
+    (path,) = corpus(tmp_path / "a", 1)
+    db.add_audio(path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = tmp_path / "b" / path.name
+    for source in db.pending([moved], **RUN, claim=True):
+        assert source == moved
+        track(db, source)
+    assert list(db.pending([moved], **RUN)) == []
+    assert db.execute_raw_query("SELECT count(*) AS n FROM claims") == [{"n": 0}]
+
+
+def test_a_copy_is_another_recording_and_counts_once(db: DatabaseManager, tmp_path: Path) -> None:
+    """Where the known path is there, a copy gets a row; questions take both for one."""
+    (path,) = corpus(tmp_path / "a", 1)
+    track(db, path)
+    copy = Path(shutil.copytree(tmp_path / "a", tmp_path / "b")) / path.name
+    assert list(db.pending([copy], **RUN)) == [copy]
+    track(db, copy, model_type="svoice")
+    assert len(db.get_all(ProcessedFile)) == 2
+    assert db.compare("demucs:4.0", "svoice:4.0").n == 1
+
+
+def test_runs_from_elsewhere_know_it_too(db: DatabaseManager, tmp_path: Path) -> None:
+    """record_run of a moved recording hangs on the row that is there."""
+    (path,) = corpus(tmp_path / "a", 1)
+    row = db.add_audio(path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    run = db.record_run(tmp_path / "b" / path.name, **RUN, start_time="2026-11-01T00:00:00Z")
+    assert run.processed_file_id == row.id
+
+
+def test_content_that_changed_is_no_other_recording(db: DatabaseManager, tmp_path: Path) -> None:
+    """The same size is not enough, and a file that cannot be read stays what it is called."""
+    first, second = corpus(tmp_path / "a", 2)
+    db.add_audio(first)
+    first.unlink()
+    moved = Moved(db.store)
+    assert moved.find(str(second)) == str(second)
+    assert moved.find(str(first)) == str(first)
+    assert moved.find("https://example.org/0.wav") == "https://example.org/0.wav"
+    assert moved.find(7) == 7

@@ -1,0 +1,96 @@
+"""Recorded paths follow their files, where the content agrees."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli_tools import Outcome, run
+from support.wav_files import write_wav
+
+from voices_peewee import DatabaseManager, ProcessedFile
+from voices_peewee.errors import InvalidValueError
+
+RUN = {"operation_type": "voice_separation", "model_type": "demucs"}
+
+
+@pytest.fixture
+def moved(db: DatabaseManager, tmp_path: Path) -> Path:
+    """A corpus of two mixtures, a reference and a stem, which was moved from ``a`` to ``b``."""
+    for number, name in enumerate(("1.wav", "2.wav", "ref.wav", "stem_1.wav", "stem_2.wav")):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        write_wav(tmp_path / "a" / name, 4000, value=number)
+    references = {"ada": str(tmp_path / "a/ref.wav"), "bob": "/elsewhere/bob.wav"}
+    db.add_audio(tmp_path / "a/1.wav", metadata={"references": references})
+    for name in ("1.wav", "2.wav"):
+        with db.track(tmp_path / "a" / name, **RUN) as run:
+            run.output(tmp_path / "a" / f"stem_{name}")
+    return (tmp_path / "a").rename(tmp_path / "b")
+
+
+def paths(db: DatabaseManager) -> list[tuple[Any, ...]]:
+    rows = db.query(ProcessedFile).order_by(ProcessedFile.id)
+    return [(row.original_path, row.processed_path) for row in rows]
+
+
+def test_paths_move_with_their_files(db: DatabaseManager, moved: Path) -> None:
+    """Recordings, their stems' rows, outputs and references are where the files are now."""
+    old = str(moved.parent / "a")
+    findings = db.check(files=True, path_map={old: moved})
+    assert [(one.kind, one.what) for one in findings] == [
+        ("note", "4 recorded paths were moved"),
+    ]
+    assert paths(db) == [
+        (f"{moved}/1.wav", None), (f"{moved}/1.wav", f"{moved}/stem_1.wav"),
+        (f"{moved}/2.wav", None), (f"{moved}/2.wav", f"{moved}/stem_2.wav"),
+    ]  # fmt: skip
+    metadata = db.get_file(f"{moved}/1.wav").metadata
+    assert metadata["references"] == {"ada": f"{moved}/ref.wav", "bob": "/elsewhere/bob.wav"}
+    assert list(db.pending([f"{moved}/1.wav"], **RUN)) == []
+    assert db.check(files=True, path_map={old: moved}) == []
+
+
+def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> None:
+    """What is missing, has other content or is recorded already is told, and stays."""
+    old = str(moved.parent / "a")
+    write_wav(moved / "1.wav", 4000, value=9)
+    (moved / "stem_1.wav").unlink()
+    (moved / "stem_2.wav").unlink()
+    shutil.copy(moved / "2.wav", moved / "3.wav")
+    db.add_audio(moved / "2.wav")
+    before = paths(db)
+    findings = db.check(files=True, path_map={old: moved})
+    assert [one.what for one in findings if "not moved" in one.what] == [
+        f"the path '{old}/1.wav' was not moved: '{moved}/1.wav' has other content",
+        f"the path '{old}/stem_1.wav' was not moved: '{moved}/stem_1.wav' is not there",
+        f"the path '{old}/2.wav' was not moved: there is a recording '{moved}/2.wav' already",
+        f"the path '{old}/stem_2.wav' was not moved: '{moved}/stem_2.wav' is not there",
+    ]
+    assert paths(db) == before
+
+
+def test_a_map_needs_folders(db: DatabaseManager) -> None:
+    """An empty folder is refused before anything is looked at."""
+    with pytest.raises(InvalidValueError) as caught:
+        db.check(path_map={"": "/b"})
+    assert str(caught.value) == "a path map has folders OLD: NEW, not '': '/b'"
+
+
+def test_the_command(path: Path, tmp_path: Path) -> None:
+    """``check --files --path-map`` moves, and exits 1 where something could not move."""
+    (tmp_path / "a").mkdir()
+    write_wav(tmp_path / "a/1.wav", 4000)
+    with DatabaseManager(path).initialize() as db:
+        db.add_audio(tmp_path / "a/1.wav")
+    (tmp_path / "a").rename(tmp_path / "b")
+    option = ("--path-map", f"{tmp_path}/a={tmp_path}/b")
+    assert run("--db", path, "check", *option).code == 2
+    assert run("--db", path, "check", "--files", *option) == Outcome(
+        0,
+        "note: 1 recorded paths were moved\n    their content agrees\n",
+        "nothing is wrong, 1 note\n",
+    )
+    (tmp_path / "b/1.wav").unlink()
+    assert run("--db", path, "check", "--files", "--path-map", f"{tmp_path}/b=/c").code == 1

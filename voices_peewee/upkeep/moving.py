@@ -1,0 +1,114 @@
+"""Recorded paths after their files moved to other folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from voices_peewee.database.store import Store
+from voices_peewee.errors import AudioError
+from voices_peewee.records.audio import content_hash
+from voices_peewee.records.roots import PathMap
+from voices_peewee.records.sources import file_name, regular_file
+from voices_peewee.schema.fields import dump_json, utc_now
+from voices_peewee.schema.models import ProcessedFile
+
+_ROWS: Final = """SELECT id, recording_id, original_path, processed_path, file_size,
+ content_hash, metadata FROM processed_files ORDER BY id"""
+_RECORDING: Final = "UPDATE processed_files SET original_path = ?, filename = ?, updated_at = ?"
+_OUTPUT: Final = "UPDATE processed_files SET processed_path = ?, updated_at = ? WHERE id = ?"
+_METADATA: Final = "UPDATE processed_files SET metadata = ? WHERE id = ?"
+_FILE: Final = ProcessedFile
+
+
+class _Move(NamedTuple):
+    """A path of a row that goes to another; ``own`` where size and hash are of its file."""
+
+    row: tuple[Any, ...]
+    is_output: bool
+    is_own: bool
+    old: str
+    new: str
+
+
+def move_paths(
+    store: Store, paths: PathMap, on_progress: Callable[[int, int], None] | None
+) -> tuple[int, list[tuple[str, str]]]:
+    """Move recorded paths, in one transaction, whose files have the content that is recorded.
+
+    Returns:
+        How many were moved; and the others, each with what hinders it.
+    """
+    with store.reading():
+        rows = store.connection().execute(_ROWS).fetchall()
+    known = {str(_path(row[2])) for row in rows if row[1] is None}
+    moves = [move for row in rows for move in _moves(row, paths)]
+    good: list[_Move] = []
+    hindered: list[tuple[str, str]] = []
+    for count, move in enumerate(moves, 1):
+        if reason := _hindrance(move, known):
+            hindered.append((move.old, reason))
+        else:
+            good.append(move)
+        if on_progress is not None:
+            on_progress(count, len(moves))
+    _write(store, good, paths)
+    return len(good), hindered
+
+
+def _path(stored: object) -> Any:
+    return _FILE.original_path.python_value(stored)
+
+
+def _moves(row: tuple[Any, ...], paths: PathMap) -> Iterator[_Move]:
+    is_part = row[1] is not None
+    for is_output, stored in ((False, None if is_part else row[2]), (True, row[3])):
+        old = _path(stored)
+        if old is not None and (new := paths(old)) != old:
+            yield _Move(row, is_output, is_output == is_part, old, new)
+
+
+def _hindrance(move: _Move, known: set[str]) -> str:
+    """Say why a path cannot move; nothing where it can."""
+    if not move.is_output and move.new in known:
+        return f"there is a recording {move.new!r} already"
+    status = regular_file(move.new)
+    if status is None:
+        return f"{move.new!r} is not there"
+    *_, size, digest, _ = move.row
+    if not move.is_own or digest is None:
+        return ""
+    try:
+        same = status.st_size == size and content_hash(move.new) == digest
+    except AudioError as error:
+        return str(error)
+    return "" if same else f"{move.new!r} has other content"
+
+
+def _write(store: Store, moves: list[_Move], paths: PathMap) -> None:
+    stored, now = _FILE.original_path.db_value, _FILE.updated_at.db_value(utc_now())
+    recordings = [move for move in moves if not move.is_output]
+    named = [(stored(one.new), stored(file_name(one.new)), now, one.row[0]) for one in recordings]
+    outputs = [(stored(one.new), now, one.row[0]) for one in moves if one.is_output]
+    told = ((_metadata(one.row[-1], paths), one.row[0]) for one in recordings)
+    with store.writing():
+        for sql, values in (
+            (f"{_RECORDING} WHERE id = ?", named),
+            (f"{_RECORDING} WHERE recording_id = ?", named),
+            (_OUTPUT, outputs),
+            (_METADATA, [one for one in told if one[0]]),
+        ):
+            if values:
+                store.connection().executemany(sql, values)
+
+
+def _metadata(stored: object, paths: PathMap) -> str:
+    """Return a recording's metadata with its references where they are; nothing for no change."""
+    metadata: Any = _FILE.metadata.python_value(stored)
+    before = metadata.get("references") if isinstance(metadata, dict) else None
+    if not isinstance(before, dict):
+        return ""
+    now = {name: paths(path) for name, path in before.items() if isinstance(path, str)}
+    there = {name: path for name, path in now.items() if os.path.lexists(path)}
+    return dump_json({**metadata, "references": {**before, **there}}) if there else ""
