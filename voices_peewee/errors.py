@@ -101,7 +101,9 @@ class DatabaseDamagedError(DatabaseError):
 
     def __init__(self, database: object, detail: str) -> None:
         self.detail = detail
-        super().__init__(database, f"the file is damaged ({detail}); restore a backup")
+        super().__init__(
+            database, f"the file is damaged ({detail}); restore a backup with 'voices restore'"
+        )
 
 
 class ServerAwayError(DatabaseError):

@@ -227,8 +227,8 @@ def test_every_bad_record_is_told(studio: Path, tmp_path: Path) -> None:
     rows = "".join(f"{number}.wav,long\n" for number in range(23))
     file.write_text(f"filename,duration\n{rows}good.wav,1\n")
     first = f"'{file}', line 2, column 'duration': 'long' is not a finite number"
-    told = [f"bad: {first.replace('line 2', f'line {number + 2}')}\n" for number in range(20)]
-    end = f"… and 3 more bad\nError: {first}; and 22 more bad records\n"
+    told = [f"bad: {first.replace('line 2', f'line {number + 3}')}\n" for number in range(20)]
+    end = f"… and 2 more bad\nError: {first}; and 22 more bad records\n"
     assert run("--db", studio, "import", file) == Outcome(1, "", "".join(told) + end)
     assert "1 row of processed_files" in run("--db", studio, "export").err
 

@@ -244,8 +244,7 @@ def test_bad_manifest_lines_are_told(path: Path, tmp_path: Path) -> None:
     place = repr(str(tmp_path / "m.csv"))
     reason = "the header has 2 columns, and this record has 1"
     told = (
-        f"bad: {place}, line 2: {reason}\nbad: {place}, line 4: {reason}\n"
-        f"Error: {place}, line 2: {reason}; and 1 more bad record\n"
+        f"bad: {place}, line 4: {reason}\nError: {place}, line 2: {reason}; and 1 more bad record\n"
     )
     assert run("--db", path, "add-files", "--manifest", tmp_path / "m.csv") == (1, "", told)
     with DatabaseManager(path) as db:

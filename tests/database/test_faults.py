@@ -586,7 +586,9 @@ def _dangling(path: Path) -> None:
 
 
 MISSING = "there is no database; run 'voices init' to create it"
-DAMAGED = "the file is damaged (database disk image is malformed); restore a backup"
+DAMAGED = (
+    "the file is damaged (database disk image is malformed); restore a backup with 'voices restore'"
+)
 NOT_SQLITE = "it is not an SQLite database"
 
 STRANGE = "it is a database of another application (songs)"

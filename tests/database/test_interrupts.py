@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -83,6 +84,38 @@ def test_interrupts_by_a_real_timer_are_harmless(
     assert ask(path, "SELECT count(*) FROM speakers WHERE name = 'timed'")[0][0] >= acknowledged
     require_working(db, path)
     require_a_childs_write(db)
+
+
+def test_an_asyncio_task_keeps_out_of_anothers_transaction(path: Path, db: DatabaseManager) -> None:
+    """While one task awaits inside atomic(), another of its thread may not write into it."""
+
+    async def slow() -> None:
+        with db.atomic():
+            db.add(Speaker(name="slow"))
+            await asyncio.sleep(0.05)
+            db.add(Speaker(name="slow too"))
+
+    async def quick(write: Callable[[], object]) -> None:
+        await asyncio.sleep(0.01)
+        write()
+
+    def in_a_block() -> None:
+        with db.atomic():
+            db.add(Speaker(name="quick"))
+
+    async def both(write: Callable[[], object]) -> list[BaseException | None]:
+        return await asyncio.gather(slow(), quick(write), return_exceptions=True)
+
+    for number, write in enumerate((in_a_block, lambda: db.add(Speaker(name="quick"))), 1):
+        first, second = asyncio.run(both(write))
+        assert first is None
+        assert str(second) == (
+            f"cannot use {str(path)!r}: another asyncio task of this thread is inside atomic(); "
+            "await nothing there, or use threads"
+        )
+        names = [speaker.name for speaker in db.get_all(Speaker)]
+        assert names == ["slow", "slow too"] * number
+    db.add(Speaker(name="afterwards"))
 
 
 def test_an_interrupt_where_a_users_block_ends_keeps_later_rows(

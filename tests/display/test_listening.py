@@ -215,6 +215,14 @@ BAD = {
         lambda text: text.replace('"choice": null', '"choice": "c"'),
         "{0!r}, line 1: a choice is a, b or null, not 'c'",
     ),
+    "listener": (
+        lambda text: text.replace('"Eve"', '" "'),
+        "{0!r}, line 1: a vote needs a listener",
+    ),
+    "stem": (
+        lambda text: text.replace('"a": "', '"a": "x', 1),
+        "{0!r}, line 1: no stem of the test is called '{2}'",
+    ),
     "column": (lambda text: text.replace('"session"', '"x"'), "{0!r}, line 1: it has no 'session'"),
 }
 
@@ -229,7 +237,8 @@ def test_bad_votes_are_one_sentence(
     file.write_text(spoil(votes(page, "Eve", nobody)), "utf-8")
     with pytest.raises(InputError) as caught:
         heard.import_votes(file)
-    assert str(caught.value) == said.format(str(file), done.test)
+    first = json.loads(file.read_text("utf-8").split("\n")[0]) if "{2}" in said else {"a": ""}
+    assert str(caught.value) == said.format(str(file), done.test, first["a"])
     assert heard.query(ListeningVote).count() == 0
 
 

@@ -705,3 +705,22 @@ def test_the_examples_are_what_their_readme_says() -> None:
         )
     assert len(rows) == 18
     assert facts == rows
+
+
+@pytest.mark.parametrize("with_av", [True, False])
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_list_behind_samples_without_end_is_no_audio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, exact: bool, with_av: bool
+) -> None:
+    """A WAV that was written to a pipe, and then tagged, is as long as its samples."""
+    samples, tags = b"\1\0" * 8000, b"INFOISFT" + (4010).to_bytes(4, "little") + b"x" * 4010
+    form = struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
+    head = b"RIFF\xff\xff\xff\xffWAVEfmt " + form + b"data" + size.to_bytes(4, "little")
+    path = tmp_path / "pipe.wav"
+    path.write_bytes(head + samples + b"LIST" + len(tags).to_bytes(4, "little") + tags)
+    if not with_av:
+        monkeypatch.setitem(sys.modules, "av", None)
+        if size == 0:
+            pytest.skip("the standard library believes that there is none")
+    assert probe(path, exact=exact).duration == 1.0

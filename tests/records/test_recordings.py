@@ -317,3 +317,18 @@ def test_processes_that_add_the_same_files_do_not_double_them(
     assert [process.wait() for process in started] == [0] * 4
     assert outputs == [""] * 4
     assert sorted(str(row.original_path) for row in rows(db)) == names
+
+
+def test_a_path_begins_with_one_slash(path: Path, db: DatabaseManager, tmp_path: Path) -> None:
+    """//mix/a.wav is /mix/a.wav, wherever it is given."""
+    audio = write_wav(tmp_path / "a.wav")
+    db.add_audio(f"/{audio}")
+    with db.track(f"/{audio}", "separation") as run:
+        run.output(f"/{tmp_path}/stem.wav")
+    recording, stem = db.get_all(ProcessedFile)
+    assert (recording.original_path, stem.processed_path) == (
+        str(audio),
+        str(tmp_path / "stem.wav"),
+    )
+    assert db.get_file(f"/{audio}") == recording
+    assert list(db.pending([f"/{audio}", str(audio)], "separation")) == []

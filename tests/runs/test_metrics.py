@@ -23,6 +23,7 @@ from voices_peewee import (
     ProcessingHistory,
     errors,
 )
+from voices_peewee.errors import InvalidValueError
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
@@ -280,3 +281,11 @@ def test_metrics_come_back_as_they_were_told(db: DatabaseManager) -> None:
         assert (found.si_snri, found.additional_metrics) == (float(column), additional)
 
     check()
+
+
+def test_keys_that_are_one_in_json_are_refused(db: DatabaseManager) -> None:
+    """Parameters of which JSON would keep one of two are refused before the run."""
+    with pytest.raises(InvalidValueError) as caught, db.track("/a", "x", parameters={1: 2, "1": 3}):
+        pass
+    assert str(caught.value) == "two keys are '1' in JSON, whose keys are texts"
+    assert db.get_all(ProcessedFile) == []

@@ -16,7 +16,7 @@ class Proxy:
     """
 
     def __init__(self, sockets: Path) -> None:
-        self._server = str(sockets / ".s.PGSQL.5432")
+        self.lead_to(sockets)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.lose: bytes | None = None
@@ -30,6 +30,10 @@ class Proxy:
         return (
             f"postgresql://voices@127.0.0.1:{self.port}/{name}?sslmode=disable&gssencmode=disable"
         )
+
+    def lead_to(self, sockets: Path) -> None:
+        """Let new connections lead to another server, as a name does that moves along."""
+        self._server = str(sockets / ".s.PGSQL.5432")
 
     def cut(self) -> None:
         """Drop what is sent from now on, as a network does that fell apart."""
@@ -50,7 +54,12 @@ class Proxy:
             while True:
                 client, _ = self._listening.accept()
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(self._server)
+                try:
+                    server.connect(self._server)
+                except OSError:  # the server is away: so is whoever stands before it
+                    client.close()
+                    server.close()
+                    continue
                 threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:

@@ -114,7 +114,8 @@ def import_(
                 list(files), table=table, dry_run=dry_run, on_progress=progress
             )
     except InputError as error:
-        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
+        say_some("bad", others, len(others))
         raise
     _say(done)
 
@@ -184,7 +185,8 @@ def import_results(
                 higher_is_better=higher_is_better,
             )
     except InputError as error:
-        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
+        say_some("bad", others, len(others))
         raise
     for note in done.notes:
         say(f"note: {note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +31,7 @@ from voices_peewee.cli.output import (
     state_options,
 )
 from voices_peewee.cli.values import assignments, roots
+from voices_peewee.database.forks import absolute
 from voices_peewee.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _add_manifest(
         with manager, progress_bar("Adding") as progress:
             done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
     except InputError as error:
-        say_some("bad", [str(problem) for problem in error.problems], len(error.problems))
+        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
+        say_some("bad", others, len(others))
         raise
     for note in done.notes:
         say(f"note: {note}")
@@ -182,7 +183,7 @@ def update_file(
         kept = _kept(found, remove_metadata)
         changes: dict[str, Any] = {"metadata": {**kept, **values}}
         if processed_path is not None:
-            changes["processed_path"] = os.path.abspath(processed_path) if processed_path else None
+            changes["processed_path"] = absolute(processed_path) if processed_path else None
         if speaker or no_speaker:
             changes["speaker"] = manager.get_speaker(speaker) if speaker else None
         say(f"updated {_called(manager.update(found, **changes))}")

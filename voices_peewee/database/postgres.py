@@ -200,9 +200,11 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
 
     def rollback(self) -> None:
         """Roll back, unless the connection is gone: its error is the one to be seen."""
-        if not self.is_closed() and not self._state.conn.closed:
-            with suppress(pw.DatabaseError):
-                self._state.conn.end_together()
+        if self.is_closed():
+            return
+        with suppress(pw.PeeweeException):
+            self._state.conn.end_together()
+        if not self._state.conn.closed:
             with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
 

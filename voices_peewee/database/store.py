@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
+from voices_peewee.database.forks import absolute, current_task, require_own_task, tasks
 from voices_peewee.database.query import Query, mapper, no_full_collection
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
@@ -53,7 +54,7 @@ FileKey = int | str | os.PathLike[str] | ProcessedFile
 class Translated:
     """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
 
-    __slots__ = ("database", "timeout")
+    __slots__ = ("database", "task", "timeout")
 
     def __init__(self, database: object, timeout: float = 30.0) -> None:
         self.database, self.timeout = database, timeout
@@ -84,7 +85,10 @@ class _Block(Generic[T]):
         store = self._store
         self._was_idle = store.is_settled()
         if self._was_idle:
+            tasks[threading.get_ident()] = current_task()
             store.outermost[threading.get_ident()] = weakref.ref(self)
+        else:
+            require_own_task(store.label)
         try:
             if self._block is None:
                 database = store.database
@@ -116,6 +120,7 @@ class _Block(Generic[T]):
         finally:
             if self._was_idle:
                 self._store.outermost.pop(threading.get_ident(), None)
+                tasks.pop(threading.get_ident(), None)
         if error is not None:
             self._undo()
             self._store.translate(error)
@@ -291,6 +296,8 @@ class Store:
             connection, rows = self.database.connection(), mapper(type(instance))
             if not connection.in_transaction:
                 self.engine.prepare()
+            else:
+                require_own_task(self.label)
             is_alone = instance.__data__.get("id") is None and not any(rows.unsaved(instance))
             if is_alone and self.engine.adds_alone:
                 saved: M = rows.insert(connection, instance)
@@ -379,7 +386,7 @@ class Store:
         if number is not None and (found := self.get(ProcessedFile, number)) is not None:
             return found
         with self.reading():
-            path = os.path.abspath(os.fspath(key)) if not isinstance(key, int) else ""
+            path = absolute(key) if not isinstance(key, int) else ""
             rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
         if len(rows) > 1:
             raise AmbiguousNameError("file", str(key), [row.id for row in rows])

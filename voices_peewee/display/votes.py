@@ -82,6 +82,8 @@ class _Reader:
         if row["choice"] not in ("a", "b", None):
             raise ValueError(f"a choice is a, b or null, not {row['choice']!r}")
         listener = unicodedata.normalize("NFC", row["listener"]).strip()[:_NAME]
+        if not listener:
+            raise ValueError("a vote needs a listener")
         details = {key: row.get(key) for key in _DETAILS}
         return ListeningVote(
             test=self._tests[row["test"]],

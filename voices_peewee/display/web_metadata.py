@@ -26,7 +26,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "description": "Where runs were made: Python, host, git commit, torch, Slurm job.",
         "sort_desc": "id",
     },
-    "claims": {"description": "Who works on which recording now.", "sort_desc": "id"},
+    "claims": {"description": "Who works on which recording.", "sort_desc": "id", "hidden": True},
     "model_performance": {
         "description": "What one row of the history measured.",
         "sort_desc": "id",

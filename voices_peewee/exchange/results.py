@@ -45,7 +45,6 @@ class ImportedResults:
     added: int = 0
     updated: int = 0
     unchanged: int = 0
-    speakers: int = 0
     conflicts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

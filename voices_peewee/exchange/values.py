@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
+from voices_peewee.database.forks import absolute
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source, parse
 from voices_peewee.schema.fields import ComposedField, JSONField, PathField, UTCDateTimeField, short
@@ -122,7 +123,7 @@ class Typer:
             return
         for name in _PATH_NAMES:
             if data[name] and not os.path.isabs(data[name]):  # noqa: PTH117
-                data[name] = os.path.abspath(data[name])
+                data[name] = absolute(data[name])
                 self._note(f"relative paths in {name} are those of the current directory")
 
     def _keep(self, typed: Typed, unknown: dict[str, Any]) -> None:

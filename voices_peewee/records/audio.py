@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from voices_peewee.database.forks import absolute
 from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records.audio_files import AnyPath, digest, opened_file
 from voices_peewee.records.audio_files import content_hash as content_hash
@@ -80,7 +81,7 @@ class AudioInfo:
 
 def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
     """Read the facts of a recording, or of the first audio track of a video."""
-    full = os.path.abspath(path)
+    full = absolute(os.fsdecode(path))
     with opened_file(path) as (file, size):
         if size == 0 and strict:
             raise AudioError(path, "the file is empty")
@@ -138,7 +139,10 @@ def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float
             rate, channels = _checked_header(path, stream)
             name = _format_name(container, stream, file)
             is_exact = exact or not _fits(container, stream, file)
-            return name, _duration(path, container, stream, exact=is_exact), rate, channels
+            seconds = _duration(path, container, stream, exact=is_exact)
+            if name == "wav" and (rest := _bytes_behind(file)) and stream.codec_context.bit_rate:
+                seconds = max(0.0, seconds - rest * 8 / stream.codec_context.bit_rate)
+            return name, seconds, rate, channels
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise AudioError(path, _NOT_AUDIO) from error
     finally:
@@ -155,10 +159,36 @@ def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
         with wave.open(file) as wav:
             rate, channels, frame = wav.getframerate(), wav.getnchannels(), wav.getsampwidth()
             # A header may claim more than the file holds.
-            there = max(0, os.fstat(file.fileno()).st_size - file.tell()) // (frame * channels)
+            end = os.fstat(file.fileno()).st_size - _bytes_behind(file)
+            there = max(0, end - file.tell()) // (frame * channels)
             return "wav", min(wav.getnframes(), there) / rate, rate, channels
     except (wave.Error, EOFError, ZeroDivisionError):
         return None
+
+
+def _bytes_behind(file: FileIO) -> int:
+    """Return the bytes of LIST chunks behind the samples of a WAV that does not say where they end.
+
+    A program that writes to a pipe leaves 0 or 0xFFFFFFFF as the size of its data; readers take
+    all that follows for samples.
+    """
+    number, size = file.fileno(), os.fstat(file.fileno()).st_size
+    head, place = os.pread(number, _BLOCK, 0), 12
+    while head[place : place + 4] != b"data":
+        if not head.startswith(b"RIFF") or place + 8 > len(head):
+            return 0
+        length = int.from_bytes(head[place + 4 : place + 8], "little")
+        place += 8 + length + length % 2
+    if head[place + 4 : place + 8] not in (b"\0" * 4, b"\xff" * 4):
+        return 0
+    tail = os.pread(number, _BLOCK, max(place + 8, size - _BLOCK))
+    end = len(tail)
+    while (place := tail.rfind(b"LIST", 0, end)) >= 0:
+        length = int.from_bytes(tail[place + 4 : place + 8], "little")
+        if end - (place + 8 + length) not in (0, 1):  # 1: a byte that makes it even
+            break
+        end = place
+    return len(tail) - end
 
 
 def _container(av: ModuleType, source: _Bytes) -> InputContainer:

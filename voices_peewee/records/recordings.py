@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
+from voices_peewee.database.forks import absolute
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError, InvalidValueError
@@ -23,7 +22,7 @@ from voices_peewee.records.sources import (
     speaker_id,
     write_changes,
 )
-from voices_peewee.schema.fields import dump_json, utc_now
+from voices_peewee.schema.fields import plain_json, utc_now
 from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
@@ -53,7 +52,7 @@ def add_audio(
 ) -> Added:
     """Record an audio file, or bring its row up to date."""
     wishes = _wishes(store, speaker, metadata)
-    full = os.path.abspath(path)
+    full = absolute(path)
     known = recordings_by_path(store, [full])
     return _commit(store, [_examine(path, known.get(full), exact=exact)], wishes)[0]
 
@@ -70,9 +69,9 @@ def add_audio_files(
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
     wishes, named = _wishes(store, speaker, metadata), list(paths)
-    told = {os.path.abspath(path) for path in named}
+    told = {absolute(path) for path in named}
     files = iter(audio.find_files(named, on_error=on_error))
-    while names := {os.path.abspath(name): name for name in islice(files, max(1, batch))}:
+    while names := {absolute(name): name for name in islice(files, max(1, batch))}:
         known = recordings_by_path(store, names)
         outputs = _outputs(store, names.keys() - known.keys() - told)
         examined: list[_Examined] = []
@@ -118,7 +117,7 @@ def _wishes(
 ) -> _Wishes:
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidValueError(f"metadata must be a mapping, not {metadata!r}")
-    return _Wishes(speaker_id(store, speaker), json.loads(dump_json(dict(metadata or {}))))
+    return _Wishes(speaker_id(store, speaker), plain_json(dict(metadata or {})))
 
 
 class _Examined(NamedTuple):
@@ -129,7 +128,7 @@ class _Examined(NamedTuple):
 
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Examined:
-    full, now = os.path.abspath(path), utc_now()
+    full, now = absolute(path), utc_now()
     if row is not None and row.file_format and row.content_hash and not exact:
         status = regular_file(path)
         same_size = status is not None and status.st_size == row.file_size

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TypeVar
 
+from voices_peewee.database.forks import absolute
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio_files import content_hash
@@ -34,7 +35,7 @@ class PathMap:
                 raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
             if not (target := os.fspath(new)):
                 raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
-            place = target if "://" in target else os.path.abspath(target)
+            place = target if "://" in target else absolute(target)
             self._roots[old.rstrip("/") or "/"] = place.rstrip("/")
 
     def __call__(self, path: str) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from voices_peewee._version import __version__
 from voices_peewee.database.query import mapper
+from voices_peewee.database.store import Store
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment
 
@@ -29,15 +31,23 @@ class Surroundings(NamedTuple):
     digest: str
 
 
+# What a server has said, since each question costs a way there and back.
+_known: WeakKeyDictionary[Store, dict[str, int]] = WeakKeyDictionary()
+
+
 def wanted_surroundings() -> Surroundings | None:
     """Return where this process works; None where ``$VOICES_ENVIRONMENT=0`` leaves it out."""
     return None if os.environ.get(SWITCH) == "0" else surroundings()
 
 
-def ask_environment(connection: Any, found: Surroundings | None) -> Callable[[], int | None]:
+def ask_environment(
+    store: Store, connection: Any, found: Surroundings | None
+) -> Callable[[], int | None]:
     """Ask for the row of an environment; return what tells its id, and adds it where it is new."""
     if found is None:
         return lambda: None
+    if known := _known.get(store, {}).get(found.digest):
+        return lambda: known
     asked = connection.execute(_FIND, (found.digest,))
     return lambda: _found_or_added(connection, found, asked.fetchone())
 
@@ -52,6 +62,12 @@ def _found_or_added(connection: Any, found: Surroundings, row: Any) -> int:
         row = connection.execute(_FIND, (found.digest,)).fetchone()
     key: int = row[0]
     return key
+
+
+def remember(store: Store, key: int | None) -> None:
+    """Take note of the id that a server has committed."""
+    if key is not None and store.server is not None and not store.database.in_transaction():
+        _known.setdefault(store, {})[surroundings().digest] = key
 
 
 def surroundings() -> Surroundings:

@@ -100,7 +100,8 @@ class RunMethods(HasStore):
             model_type: The model's name.
             model_version: The model's version.
             parameters: The settings of the run, a JSON object.
-            outputs: Paths, or mappings of ``path``, ``speaker`` and metrics.
+            outputs: Paths, or mappings of ``path``, ``speaker`` and metrics; without a path they
+                are of a voice, the speaker's part of the recording.
             metrics: The metrics of the run, as ``Run.log`` takes them.
             run_id: A name that no other run has; by default a new one.
             tags: Texts to find the run by.

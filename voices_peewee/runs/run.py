@@ -17,7 +17,7 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
 from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
 from voices_peewee.runs import claims
-from voices_peewee.runs.environment import ask_environment, wanted_surroundings
+from voices_peewee.runs.environment import ask_environment, remember, wanted_surroundings
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, measuring, performance
 from voices_peewee.runs.process import process_facts
@@ -109,6 +109,7 @@ class Run:
         whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
         file, begun = self._write(lambda connection: self._begin(connection, found, whose))
         self._rows = [_Row(file, begun().id)]
+        remember(store, self._history["environment"])
         self._claim = claims.begin(store, self._recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
@@ -305,7 +306,7 @@ class Run:
     ) -> tuple[ProcessedFile, Callable[[], ProcessingHistory]]:
         """Write the begin of the run; return what it hangs on, and what tells its history row."""
         self._surroundings = wanted_surroundings()
-        environment = ask_environment(connection, self._surroundings)
+        environment = ask_environment(self._store, connection, self._surroundings)
         self._recording = settle(self._store, found)
         self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
         self.start_time = utc_now()

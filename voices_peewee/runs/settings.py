@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.fields import dump_json, plain_json
 from voices_peewee.schema.models import ProcessingHistory
 
 _MAX_ERROR: Final = 100_000
@@ -29,7 +29,7 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
-    plain: dict[str, Any] = json.loads(dump_json(dict(parameters or {})))
+    plain: dict[str, Any] = plain_json(dict(parameters or {}))
     return plain
 
 

@@ -170,6 +170,24 @@ def dump_json(value: object) -> str:
         raise InvalidValueError(f"cannot store this value as JSON: {error}") from error
 
 
+def plain_json(value: object) -> Any:
+    """Return a JSON copy of a value, which later changes do not reach.
+
+    Raises:
+        InvalidValueError: It has no JSON form, or two of its keys are one in JSON.
+    """
+    return json.loads(dump_json(value), object_pairs_hook=_with_own_keys)
+
+
+def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidValueError(f"two keys are {twice!r} in JSON, whose keys are texts")
+    return found
+
+
 _ENCODE: Final = json.JSONEncoder(
     default=plain_value, allow_nan=False, separators=(",", ":")
 ).encode
