@@ -408,6 +408,10 @@ _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id
 
 def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
     """Return the paths of recordings; none of other rows."""
-    if table != ProcessedFile._meta.table_name or batch[0].data.get("recording") is not None:
+    if (
+        not batch
+        or table != ProcessedFile._meta.table_name
+        or batch[0].data.get("recording") is not None
+    ):
         return []
     return [str(path) for one in batch if (path := one.data.get("original_path")) is not None]

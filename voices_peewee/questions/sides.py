@@ -119,7 +119,7 @@ def read_side(
     """
     chosen = [*conditions(source.store, runs), *side.conditions(source.store, runs)]
     found = [*source.rows(source.stems(metric, _MORE, chosen))]
-    rows = [row for row in found if isinstance(row[_OPERATION], str)]
+    rows = [row for row in found if type(row[_OPERATION]) is str and type(row[RECORDING]) is int]
     source.unread += len(found) - len(rows)
     rows.sort(key=itemgetter(RECORDING))  # mostly they are, and SQLite would copy each
     check_operations({row[_OPERATION] for row in rows}, side.label)
