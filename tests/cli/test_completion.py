@@ -15,6 +15,7 @@ import pytest
 from support.cli_tools import program, run
 
 from voices_peewee import DatabaseManager
+from voices_peewee.cli.completion import FIELDS
 from voices_peewee.migrations.history import names, package_directory
 from voices_peewee.search.columns import LISTS
 
@@ -92,6 +93,12 @@ def test_every_migration_is_completed(record: Path) -> None:
 
 
 @pytest.mark.parametrize("noun", LISTS)
+def test_fields_are_those_of_the_lists(noun: str) -> None:
+    """The fields that TAB knows without Peewee are those of the lists, to the last word."""
+    assert sorted(FIELDS[noun].split()) == sorted(LISTS[noun].fields.keys() - {"since"})
+
+
+@pytest.mark.parametrize("noun", LISTS)
 def test_columns_are_those_of_the_lists(record: Path, noun: str) -> None:
     """--columns completes what a list can show, and nothing that it refuses."""
     fields = LISTS[noun].fields
@@ -131,6 +138,42 @@ def test_a_locked_record_completes_nothing_at_once(record: Path, tmp_path: Path)
         other.execute("BEGIN EXCLUSIVE")
         other.execute("UPDATE speakers SET description = 'x'")
         assert tab(path, "voices list-history --model d") == []
+
+
+def test_a_glimpse_loads_no_peewee_and_leaves_nothing_beside_the_file(record: Path) -> None:
+    """A key press costs no start of Peewee, and a reader writes no file."""
+    before = sorted(record.parent.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "voices_peewee"],
+        env=environment(record, COMP_WORDS="voices list-files model:de", COMP_CWORD="2"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "plain,model:demucs\nplain,model:demucs:4.0\nplain,model:demucs:4.1\n"
+    assert "peewee\n" not in done.stderr.replace("voices_peewee", "")
+    assert sorted(record.parent.iterdir()) == before
+
+
+def test_many_models_are_bounded(tmp_path: Path) -> None:
+    """A record of thousands of models completes some of them, and soon."""
+    path = tmp_path / "many.db"
+    with DatabaseManager(path).initialize() as db:
+        file = db.execute_raw_query(
+            "INSERT INTO processed_files (filename, metadata, created_at, updated_at) "
+            "VALUES ('a', '{}', '2026-01-01', '2026-01-01') RETURNING id",
+            write=True,
+        )[0]["id"]
+        db.execute_raw_query(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+            "INSERT INTO processing_history (processed_file_id, run_id, operation_type, "
+            "model_type, parameters, start_time, success) SELECT ?, 'r' || i, 'op', "
+            "'model' || i, '{}', '2026-01-01', 1 FROM n",
+            [file],
+            write=True,
+        )
+    assert 0 < len(tab(path, "voices list-history --model mod")) <= 200
+    assert tab(path, "voices list-history --model model4999") == ["model4999"]
 
 
 BASH = """

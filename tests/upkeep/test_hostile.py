@@ -93,6 +93,7 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "show_run": lambda db: each(lambda key: str(db.show_run(key)), ROWS),
     "pending": lambda db: list(db.pending(SOURCES, "separation", parameters={"s": 1})),
     "failures": lambda db: str(db.failures()),
+    "leaderboard": lambda db: str(db.leaderboard(by=("model", "parameters.s"))),
     "compare": lambda db: str(db.compare("demucs:1", "svoice:1")),
     "watch": lambda db: next(iter(db.watch(interval=0.01))),
     "player": lambda db: each(lambda key: db.player(key)._repr_html_(), 2 * ROWS),

@@ -1,23 +1,48 @@
-"""What the TAB key completes beside commands and options: fields, and what is recorded."""
+"""What the TAB key completes beside commands and options: names of fields, and of what is recorded.
+
+The fields stand here, so that no key press loads Peewee; a test compares them with the lists.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from voices_peewee.cli.common import opened_late, without_drivers
-
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
-NOUNS: Final = ("speakers", "files", "history", "performance")
+_FILE: Final = (
+    "filename file name speaker speaker_id kind recording_id recording file_format format "
+    "duration length sample_rate rate channels file_size size original_path processed_path "
+    "output content_hash hash metadata path"
+)
+_RUN: Final = (
+    "run_id run operation_type operation op model model_type model_version version status "
+    "success start_time started end_time ended error error_message parameters params "
+    "source_hash process model_hash note environment git slurm run.tag run.tags"
+)
 _METRICS: Final = ("si_snri", "sdri")
 _COSTS: Final = ("real_time_factor", "processing_time", "cpu_usage", "memory_usage")
-_MOST: Final = 200  # names of one kind
-_PATIENCE: Final = 0.2  # s
+_MEASURED: Final = f"{' '.join(_METRICS + _COSTS)} rtf took cpu memory additional_metrics metrics"
+_TAGS: Final = "speaker.tag speaker.tags"
+# Query words know these; --columns and --sort do not.
+_HIDDEN: Final = {
+    "speakers": "speaker",
+    "files": f"path tag tags {_RUN} {_MEASURED}",
+    "history": f"path git slurm run.tag run.tags {_TAGS}",
+    "performance": f"path git slurm run.tag run.tags {_TAGS}",
+}
+FIELDS: Final = {
+    "speakers": "id name speaker description tags tag files created_at added updated_at changed",
+    "files": (
+        f"id {_FILE} tag tags read_at read created_at added updated_at changed {_RUN} {_MEASURED}"
+    ),
+    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags {_TAGS}",
+    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags {_TAGS}",
+}
+NOUNS: Final = tuple(FIELDS)
 _VALUES: Final = {
     "status": ("failed", "success", "unfinished"),
     "kind": ("recording", "stem", "voice"),
@@ -37,33 +62,36 @@ def one_of(*names: str) -> Complete:
     return lambda _, __, start: [name for name in names if name.startswith(start)]
 
 
-def _complete(
-    ctx: click.Context, _: click.Parameter, start: str, *, kind: str, names: Iterable[str] = ()
-) -> list[str]:
-    """Complete speakers, models, … of the record, and names known beforehand."""
-    return [*dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])]
+def recorded(kind: str, *names: str) -> Complete:
+    """Return what completes speakers, models, … of the record, and names known beforehand."""
+    return lambda ctx, _, start: [
+        *dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])
+    ]
 
 
-speakers = partial(_complete, kind="speakers")
-models = partial(_complete, kind="models")
-operations = partial(_complete, kind="operations")
-tags = partial(_complete, kind="tags")
-metrics = partial(_complete, kind="metrics", names=(*_METRICS, *_COSTS))
-against = partial(_complete, kind="metrics", names=(*_AGAINST, *_METRICS, *_COSTS))
+speakers = recorded("speakers")
+models = recorded("models")
+operations = recorded("operations")
+tags = recorded("tags")
+formats = recorded("formats")
+metrics = recorded("metrics", *_METRICS, *_COSTS)
+against = recorded("metrics", *_AGAINST, *_METRICS, *_COSTS)
 
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
     """Return what the record has of a kind; nothing where it is missing, locked or no record."""
-    given, root = ctx.find_object(dict) or {}, ctx.find_root().params
-    target = given.get("database") or root.get("db")
-    options = {"database": target, "migrations_dir": root.get("migrations_dir")}
-    try:
-        with opened_late({**options, "timeout": _PATIENCE}) as manager:
-            from voices_peewee.search.recorded import recorded
+    from voices_peewee.database.glimpse import glimpse
 
-            return [*_begin(recorded(manager.store, kind), start)][:_MOST]
+    options = ctx.find_object(dict) or {}
+    target = options.get("database") or ctx.find_root().params.get("db")
+    found: list[str] = []
+    try:
+        with glimpse(target) as record:
+            for name in getattr(record, kind)(start):
+                found.append(name)  # noqa: PERF402 - what was found before an error counts
     except Exception:  # noqa: BLE001 - words about an error would stand in the user's command line
-        return []
+        return found
+    return found
 
 
 def _begin(names: Iterable[str], start: str) -> Iterator[str]:
@@ -88,34 +116,27 @@ def _fields(ctx: click.Context, start: str) -> list[str]:
     if start.startswith("metrics."):
         head, dot, key = start.partition(".")
         return [head + dot + name for name in _recorded(ctx, "metrics", key)]
-    return sorted(_begin(_known(_noun(ctx)), start))
-
-
-def _known(noun: str) -> Mapping[str, Any]:
-    """Return the fields of a list by their names, as query words know them."""
-    with without_drivers(None):
-        from voices_peewee.search.columns import LISTS
-    fields = LISTS[noun].fields if noun in LISTS else {}
-    return {name: field for name, field in fields.items() if name != "since"}
+    return sorted(_begin(FIELDS[_noun(ctx)].split(), start))
 
 
 def _noun(ctx: click.Context) -> str:
     """Return the list that a command is about; a question is about what was measured."""
     name = (ctx.info_name or "").removeprefix("list-")
     return {"pending": "files", "failures": "history"}.get(
-        name, name if name in NOUNS else "performance"
+        name, name if name in FIELDS else "performance"
     )
 
 
 def columns(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the last of several columns; ``-`` before one is for an order."""
-    fields = _known((ctx.info_name or "").removeprefix("list-"))
-    return _listed([name for name, field in fields.items() if not field.hidden], start)
+    noun = (ctx.info_name or "").removeprefix("list-")
+    hidden = _HIDDEN.get(noun, "").split()
+    return _listed([name for name in FIELDS.get(noun, "").split() if name not in hidden], start)
 
 
 def groupings(_: click.Context, __: click.Parameter, start: str) -> list[str]:
     """Complete the last of several fields that make groups."""
-    return _listed(_known("performance"), start)
+    return _listed(FIELDS["performance"].split(), start)
 
 
 def _listed(names: Iterable[str], start: str) -> list[str]:
@@ -127,12 +148,11 @@ def _listed(names: Iterable[str], start: str) -> list[str]:
 def migrations(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the name of a migration of the package, or of --migrations-dir."""
     from voices_peewee.errors import MigrationError
-    from voices_peewee.migrations.history import names as names_in
-    from voices_peewee.migrations.history import package_directory
+    from voices_peewee.migrations import history as files
 
     own = ctx.find_root().params.get("migrations_dir")
     try:
-        names = names_in([package_directory(), *([Path(own)] if own else [])])
+        names = files.names([files.package_directory(), *([Path(own)] if own else [])])
     except MigrationError:
         return []
     return [*_begin(names, start)]

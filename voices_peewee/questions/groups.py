@@ -83,6 +83,12 @@ class Group:
 
     def take(self, rows: list[Row], metric: Metric) -> None:
         """Take the rows of recordings, by columns where these are alike, which they mostly are."""
+        known = [row for row in rows if type(row[RECORDING]) is int]
+        self.unread += len(rows) - len(known)
+        if rows := known:
+            self._take_known(rows, metric)
+
+    def _take_known(self, rows: list[Row], metric: Metric) -> None:
         columns = list(zip(*rows, strict=True))
         taken = _alike(columns, metric)
         if taken is None:
