@@ -31,8 +31,8 @@ from voices_peewee.cli.output import (
     state_options,
 )
 from voices_peewee.cli.values import assignments, roots
-from voices_peewee.database.forks import absolute
 from voices_peewee.errors import InputError, InvalidValueError
+from voices_peewee.rendering.plain import absolute
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager

@@ -30,12 +30,6 @@ _OF_ANOTHER_TASK: Final = (
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
 
 
-def absolute(path: str | os.PathLike[str]) -> str:
-    """Return an absolute path, which begins with one slash: POSIX lets two of them be."""
-    full = os.path.abspath(os.fspath(path))
-    return full[1:] if full.startswith("//") else full
-
-
 def current_task() -> object:
     """Return the asyncio task that this thread is in, or None."""
     asyncio = sys.modules.get("asyncio")

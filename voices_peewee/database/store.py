@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.forks import absolute, current_task, require_own_task, tasks
+from voices_peewee.database.forks import current_task, require_own_task, tasks
 from voices_peewee.database.query import Query, mapper, no_full_collection
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
@@ -27,6 +27,7 @@ from voices_peewee.errors import (
     NotFoundError,
     QueryError,
 )
+from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import JSONField
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
 

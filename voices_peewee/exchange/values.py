@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
-from voices_peewee.database.forks import absolute
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source, parse
+from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import ComposedField, JSONField, PathField, UTCDateTimeField, short
 from voices_peewee.schema.models import BaseModel
 

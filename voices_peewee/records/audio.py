@@ -16,11 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from voices_peewee.database.forks import absolute
 from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records.audio_files import AnyPath, digest, opened_file
 from voices_peewee.records.audio_files import content_hash as content_hash
 from voices_peewee.records.audio_files import find_files as find_files
+from voices_peewee.rendering.plain import absolute
 
 if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream, VideoStream

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
-from voices_peewee.database.forks import absolute
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError, InvalidValueError
@@ -22,6 +21,7 @@ from voices_peewee.records.sources import (
     speaker_id,
     write_changes,
 )
+from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import plain_json, utc_now
 from voices_peewee.schema.models import ProcessedFile
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TypeVar
 
-from voices_peewee.database.forks import absolute
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.sources import is_gone, recordings_by_path, regular_file
+from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.models import ProcessedFile
 
 Place = TypeVar("Place", str, str | int)

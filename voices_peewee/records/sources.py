@@ -10,11 +10,11 @@ from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from voices_peewee.database.forks import absolute
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError, InvalidValueError, NotFoundError
 from voices_peewee.records import audio
+from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile
 

@@ -397,3 +397,9 @@ def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int 
     layout = _Layout(headings, places, room)
     layout.shrink()
     return layout
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return an absolute path, which begins with one slash: POSIX lets two of them be."""
+    full = os.path.abspath(os.fspath(path))
+    return full[1:] if full.startswith("//") else full
