@@ -55,7 +55,7 @@ FileKey = int | str | os.PathLike[str] | ProcessedFile
 class Translated:
     """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
 
-    __slots__ = ("database", "task", "timeout")
+    __slots__ = ("database", "timeout")
 
     def __init__(self, database: object, timeout: float = 30.0) -> None:
         self.database, self.timeout = database, timeout
