@@ -44,7 +44,8 @@ LIKE_NUMBERS = [
 
 
 def _seconds(unit: str) -> float:
-    return float(pd.Timedelta(np.timedelta64(3, unit)).total_seconds())
+    # Not pandas' total_seconds(), which knew no nanoseconds before pandas 3.
+    return float(np.timedelta64(3, unit) / np.timedelta64(1, "s"))
 
 
 def _moment(unit: str) -> np.datetime64:
@@ -55,7 +56,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     **{
         f"timedelta64 {unit}": (
             np.timedelta64(3, unit),
-            pd.Timedelta(np.timedelta64(3, unit)).total_seconds(),
+            _seconds(unit),
         )
         for unit in UNITS
     },
