@@ -13,7 +13,7 @@ from support.databases import ask
 from support.interrupts import interrupted_at, require_a_childs_write, require_working
 
 from voices_peewee import DatabaseManager, Speaker
-from voices_peewee.database.query import no_full_collection
+from voices_peewee.database.mapper import collect_again
 
 pytestmark = [
     # Python itself drops an exception that strikes inside a destructor, with this warning.
@@ -80,7 +80,7 @@ def test_interrupts_by_a_real_timer_are_harmless(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        no_full_collection.undo()  # where one interrupt struck what mends another
+        collect_again()  # where one interrupt struck what mends another
     assert ask(path, "SELECT count(*) FROM speakers WHERE name = 'timed'")[0][0] >= acknowledged
     require_working(db, path)
     require_a_childs_write(db)

@@ -158,7 +158,12 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
     assert measured[0]["additional_metrics"]["pesq"] == 2.5
     assert end == {
         "table": "end",
-        "rows": {"processed_files": 3, "processing_history": 2, "model_performance": 2},
+        "rows": {
+            "environments": 1,
+            "processed_files": 3,
+            "processing_history": 2,
+            "model_performance": 2,
+        },
     }
     assert ada.id == 1
     assert run_command("--db", url, "import", path).code == 0
@@ -201,8 +206,9 @@ def test_the_users_error_is_kept_with_the_run(
         work()
     (path,) = (tmp_path / "home" / ".voices" / "spool").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[1]["error_message"].startswith("ZeroDivisionError: division by zero\n")
-    assert lines[1]["success"] is False
+    (run,) = [line for line in lines if line["table"] == "processing_history"]
+    assert run["error_message"].startswith("ZeroDivisionError: division by zero\n")
+    assert run["success"] is False
 
 
 def test_a_run_is_not_begun_without_a_server(own: postgres_server.Server, url: str) -> None:

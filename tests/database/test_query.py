@@ -510,7 +510,7 @@ def test_the_garbage_collector_is_left_as_it_was() -> None:
 
     def hold_off() -> None:
         for _ in range(1000):
-            with no_full_collection:
+            with no_full_collection():
                 pass
 
     threads = [threading.Thread(target=hold_off) for _ in range(4)]
@@ -524,8 +524,8 @@ def test_the_garbage_collector_is_left_as_it_was() -> None:
 def hold_off_and_fail() -> None:
     never = 2**31 - 1 if sys.version_info < (3, 14) else 0  # 3.14 makes none but small steps
     held_off = (*gc.get_threshold()[:2], never)
-    with no_full_collection:
-        with no_full_collection:
+    with no_full_collection():
+        with no_full_collection():
             assert gc.get_threshold() == held_off
         assert gc.get_threshold() == held_off
         raise KeyError
@@ -536,7 +536,7 @@ def test_a_child_collects_again() -> None:
     """A child that was forked in a block leaves it as its parent does, and collects as usual."""
     usual = gc.get_threshold()
     try:
-        with no_full_collection:
+        with no_full_collection():
             child = os.fork()
     finally:
         if not child:

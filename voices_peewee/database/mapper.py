@@ -9,15 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import json
-import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 import peewee as pw
 
+from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
 from voices_peewee.schema.models import BaseModel
@@ -313,42 +313,45 @@ def _statement(query: pw.ModelInsert) -> str:
     return str(query.sql()[0]).partition(" RETURNING ")[0]
 
 
-class _YoungOnly:
+class no_full_collection:  # noqa: N801 - a block, as suppress is one
     """Hold off the garbage collector's full collections: they walk a growing result over and over.
 
     Young objects are collected as ever: many small collections in the processor's cache take
     less time than none and one of everything at the end. Threads may be inside at once, without
-    a lock that a fork could leave locked: at worst one of them is not spared.
+    a lock that a fork could leave locked: at worst one of them is not spared. A block that an
+    interrupt keeps from ending ends with its object.
     """
 
-    def __init__(self) -> None:
-        self._inside: list[int] = []  # the process of each; a child inherits its parent's
-        self._usual = gc.get_threshold()
+    __slots__ = ("__weakref__",)
 
     def __enter__(self) -> None:
         try:
-            self._inside.append(os.getpid())
+            _inside.add(self)
             if (found := gc.get_threshold())[2] != _NEVER:
-                self._usual = found
+                _usual[:] = found
                 gc.set_threshold(*found[:2], _NEVER)
         except BaseException:  # an interrupt
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        with suppress(
-            ValueError
-        ):  # a child that was forked inside, which leaves as its parent does
-            self._inside.remove(os.getpid())
-        if os.getpid() not in self._inside:
-            gc.set_threshold(*self._usual)
+        _inside.discard(self)
+        if not _inside:
+            gc.set_threshold(*_usual)
 
-    def undo(self) -> None:
-        """Collect as usual after an interrupt; other threads that are inside are not spared."""
-        self._inside.clear()
-        if gc.get_threshold()[2] == _NEVER:
-            gc.set_threshold(*self._usual)
+    def __del__(self) -> None:
+        if self in _inside:
+            self.__exit__()
+
+
+def collect_again() -> None:
+    """Collect as usual, after an interrupt or in a child; other threads inside are not spared."""
+    _inside.clear()
+    if gc.get_threshold()[2] == _NEVER:
+        gc.set_threshold(*_usual)
 
 
 _NEVER: Final = 2**31 - 1
-no_full_collection: Final = _YoungOnly()
+_usual: Final = [*gc.get_threshold()]
+_inside: Final[weakref.WeakSet[no_full_collection]] = weakref.WeakSet()
+at_fork(after_in_child=collect_again)

@@ -91,7 +91,7 @@ def query_frame(
     from voices_peewee.rendering.frames import frame, load_pandas
 
     load_pandas()
-    with no_full_collection:
+    with no_full_collection():
         specs, batches = run_query(query, database)
         return frame(specs, batches, expand=expand)
 
@@ -122,7 +122,7 @@ class _Rows(pw.CursorWrapper):
         """Fetch so many more rows, or the rest; return whether there were any."""
         if self.populated or (size is not None and size <= 0):
             return False
-        with no_full_collection:
+        with no_full_collection():
             rows = self.cursor if size is None else self.cursor.fetchmany(size)
             self.row_cache.extend(self.build(rows))
         found = len(self.row_cache) - self.count

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 import peewee as pw
 
 from voices_peewee.database.forks import current_task, require_own_task, tasks
-from voices_peewee.database.query import Query, mapper, no_full_collection
+from voices_peewee.database.mapper import collect_again
+from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import is_reported, translation
@@ -150,7 +151,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
             if was_idle and after is not None:
                 after.abandon()
             if was_idle and not isinstance(error, Exception):
-                no_full_collection.undo()
+                collect_again()
             raise
 
     vars(settled)["settles"] = True

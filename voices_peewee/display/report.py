@@ -83,7 +83,7 @@ def report(store: Store, path: Path, asked: Asked, *, overwrite: bool) -> Path:
 
 def report_page(store: Store, asked: Asked, folder: Path) -> str:
     """Return a report as HTML, whose links lead from a folder."""
-    with store.snapshot(), no_full_collection:
+    with store.snapshot(), no_full_collection():
         shown = _Report(store, asked)
         context = shown.context()
         found = cards(store, shown.ranked[:_HEARD], shown.metric, asked.runs)

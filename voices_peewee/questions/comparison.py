@@ -208,7 +208,7 @@ def compare(
     everyone = models if baseline is None else (baseline, *models)
     if len(everyone) < 2:
         raise QueryError("a comparison is of two models or more")
-    with store.snapshot(), no_full_collection:
+    with store.snapshot(), no_full_collection():
         sides = _unlike([find_side(store, model) for model in everyone])
         if vocabulary.spelled(metric) == "preference":
             return _by_votes(store, sides, runs, unit, confidence, baseline is not None)

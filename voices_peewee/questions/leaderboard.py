@@ -288,7 +288,7 @@ def ranked_groups(
 ) -> tuple[Leaderboard, list[Group]]:
     """Return a leaderboard, and the groups of its rows."""
     fields = find_fields(by)
-    with store.snapshot(), no_full_collection:
+    with store.snapshot(), no_full_collection():
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store, fields, with_speakers=runs.speaker is not None)
         groups = read_groups(source, found, fields, runs)

@@ -127,7 +127,7 @@ def _runs(
 ) -> dict[Source, list[Row]]:
     file = ProcessedFile
     found: dict[Source, list[Row]] = {}
-    with store.reading(), no_full_collection:
+    with store.reading(), no_full_collection():
         for sql, asked in _queries(wanted, places):
             for values in store.connection().execute(sql, asked):
                 path = values[0]

@@ -217,7 +217,7 @@ class _Chosen:
         file = ProcessedFile
         query = file.select(file.original_path, file.id, file.id.in_(self._matching))
         query = query.where(file.recording.is_null())
-        with self._store.reading(), no_full_collection:
+        with self._store.reading(), no_full_collection():
             rows = self._store.connection().execute(*query.sql())
             return {
                 number if path is None else str(file.original_path.python_value(path)): bool(match)

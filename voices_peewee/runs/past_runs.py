@@ -237,7 +237,7 @@ def _write(
     known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     run_ids = [plan.history["run_id"] for plan in plans if plan.has_own_id]
-    with no_full_collection, store.writing():
+    with no_full_collection(), store.writing():
         store.lock_sources(paths, run_ids)
         _refuse_known_runs(store, run_ids)
         connection, recordings = store.connection(), _recordings(store, paths, facts)

@@ -234,19 +234,19 @@ class Conditions:
 
     def git(self, column: Column, _: Any, value: Given) -> Node:
         """Compare the beginning of a commit."""
-        return self.prefix(column, self._fact(("git", "commit")), value)
+        return self._fact(("git", "commit"), self.prefix(column, ELEMENT, value))
 
     def slurm(self, _: Column, __: Any, value: Given) -> Node:
         """Compare a job, the job of an array, or a task of it, as in 100_4."""
         text = stored(_one(value))
         array, task = text.split("_", 1) if "_" in text else (text, "")
-        of_array = equals(self._fact(("slurm", "array_job_id")), array)
+        of_array = self._fact(("slurm", "array_job_id"), equals(ELEMENT, array))
         if task:
-            return both([of_array, equals(self._fact(("slurm", "array_task_id")), task)])
-        return either([of_array, equals(self._fact(("slurm", "job_id")), text)])
+            return both([of_array, self._fact(("slurm", "array_task_id"), equals(ELEMENT, task))])
+        return either([of_array, self._fact(("slurm", "job_id"), equals(ELEMENT, text))])
 
-    def _fact(self, keys: Sequence[str]) -> Node:
-        return json_order(self.node(self.listing.fields["environment"]), keys)
+    def _fact(self, keys: Sequence[str], condition: Node) -> Node:
+        return some_element(self.node(self.listing.fields["environment"]), keys, condition)
 
     def _json(self, node: Any, term: Match, value: Given) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""

@@ -138,7 +138,7 @@ class Question:
         """Return what matches as model objects."""
         model = self.listing.model
         query = self._query(model._meta.sorted_fields, (), sort, limit, offset)
-        with self.store.reading(), no_full_collection:
+        with self.store.reading(), no_full_collection():
             rows = self.store.connection().execute(*query.sql())
             return ResultList.of(mapper(model).build(rows), model)
 
