@@ -20,7 +20,10 @@ from support.wav_files import write_wav
 from voices_peewee import MODELS, DatabaseManager, VoicesError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 
-pytestmark = pytest.mark.sqlite("a server's columns take nothing else than theirs")
+pytestmark = [
+    pytest.mark.once,  # the same on every Python, and long
+    pytest.mark.sqlite("a server's columns take nothing else than theirs"),
+]
 
 ROWS = 24  # at least as many as a table has columns
 VALUES = {
