@@ -149,7 +149,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
         except BaseException as error:
             after: Store | None = vars(args[0])["_store"]
             if was_idle and after is not None:
-                after.abandon()
+                after.abandon(interrupted=not isinstance(error, Exception))
             if was_idle and not isinstance(error, Exception):
                 collect_again()
             raise
@@ -228,14 +228,18 @@ class Store:
             self.outermost.pop(threading.get_ident(), None)
         return True
 
-    def abandon(self) -> None:
+    def abandon(self, *, interrupted: bool = False) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
         while self.database.transaction_depth():
             self.database.pop_transaction()
         if self.server is None and not self.is_idle():
             self.database.rollback()
-        if not self.is_idle():  # a server's answer is still to come; the next use connects anew
-            vars(self.database)["_state"].conn.close()
+        connection = vars(self.database)["_state"].conn
+        is_unsure = interrupted and self.server is not None and connection is not None
+        # A server's answer is still to come, or its driver's statements are not there any more:
+        # the next use connects anew.
+        if is_unsure or not self.is_idle():
+            connection.close()
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do something; repeat it until the timeout where a server may soon take it."""

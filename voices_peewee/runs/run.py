@@ -274,7 +274,8 @@ class Run:
         except BaseException as error:
             self._rows = before
             if is_outermost and not isinstance(error, Exception):
-                self._store.abandon()  # an interrupt may strike between a block and its end
+                # It may strike between a block and its end.
+                self._store.abandon(interrupted=True)
             raise
 
     def _forget_unknown(self) -> None:
