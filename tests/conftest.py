@@ -84,6 +84,14 @@ def migrated(server: Server) -> str:
 
 
 @pytest.fixture
+def url(server: Server, migrated: str) -> Iterator[str]:
+    """The URL of a migrated database of the test's own."""
+    name = server.create(migrated)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of the engine that the tests run on."""
     return str(request.config.getoption("--engine"))

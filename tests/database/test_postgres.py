@@ -43,13 +43,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
-    name = server.create(migrated)
-    yield server.url(name)
-    server.drop(name)
-
-
-@pytest.fixture
 def db(url: str) -> Iterator[DatabaseManager]:
     with DatabaseManager(url) as manager:
         yield manager

@@ -26,13 +26,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
-    name = server.create(migrated)
-    yield server.url(name)
-    server.drop(name)
-
-
-@pytest.fixture
 def network(server: postgres_server.Server) -> Iterator[proxy.Proxy]:
     between = proxy.Proxy(server.sockets)
     yield between

@@ -20,13 +20,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
-    name = server.create(migrated)
-    yield server.url(name)
-    server.drop(name)
-
-
-@pytest.fixture
 def guest(server: postgres_server.Server, url: str) -> Iterator[str]:
     """The URL for somebody without rights, who has a password."""
     rules = server.data / "pg_hba.conf"

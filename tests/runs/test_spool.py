@@ -24,13 +24,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def url(server: postgres_server.Server, migrated: str) -> Iterator[str]:
-    name = server.create(migrated)
-    yield server.url(name)
-    server.drop(name)
-
-
-@pytest.fixture
 def spool(tmp_path: Path) -> Path:
     return tmp_path / "home" / ".voices" / "spool"
 

@@ -132,8 +132,7 @@ class _Report:
             "rows": list(zip(*(values for _, values in self.board.columns()), strict=True)),
             "strip": self.strip(),
             "strip_numbers": self.strip_numbers(),
-            "pairs": [_said(pair) for pair in pairs],
-            "pair_columns": _PAIR,
+            **_table_of(pairs),
             "covered": dict(_covered(pairs)),
             "notes": list(dict.fromkeys(note for pair in pairs for note in pair.notes)),
             "paired": self.paired(pairs[0]) if pairs else None,
@@ -313,6 +312,16 @@ _PAIR: Final = (
     Column("holm", "number", "p, Holm"),
     Column("verdict", "text"),
 )
+
+
+def _table_of(pairs: Sequence[Comparison]) -> dict[str, Any]:
+    """Return the table of pairs; one pair has nothing to be adjusted for."""
+    places = [place for place, one in enumerate(_PAIR) if one.name != "holm" or len(pairs) > 1]
+    rows = map(_said, pairs)
+    return {
+        "pairs": [[row[place] for place in places] for row in rows],
+        "pair_columns": [_PAIR[place] for place in places],
+    }
 
 
 def _said(pair: Comparison) -> tuple[object, ...]:

@@ -39,9 +39,13 @@ class Refused:
 
     def add(self, label: object, reason: str, place: str, column: str = "") -> None:
         """Keep what is wrong with a record."""
+        self.keep(InputError(label, reason, place=place, column=column))
+
+    def keep(self, error: InputError) -> None:
+        """Keep the error of a record."""
         self._count += 1
         if len(self._problems) < _KEPT:
-            self._problems.append(InputError(label, reason, place=place, column=column))
+            self._problems.append(error)
 
     def end(self) -> None:
         """Go on only where nothing was wrong.

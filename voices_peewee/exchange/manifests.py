@@ -27,8 +27,12 @@ FORMATS: Final = ("librimix", "speechbrain", "hf", "kaldi", "lhotse")
 _RATE: Final = re.compile(r"/wav(\d+)k/")
 _LIBRISPEECH: Final = re.compile(r"([^-_]+)-[^-_]+-[^-_]+")  # speaker-chapter-utterance
 _MIXTURE_COLUMNS: Final = (
-    "file_name", "mixture_file_name", "mix_file_name", "audio_file_name", "noisy_file_name",
-)  # fmt: skip
+    "file_name",
+    "mixture_file_name",
+    "mix_file_name",
+    "audio_file_name",
+    "noisy_file_name",
+)
 _ARCHIVE: Final = re.compile(r"\.ark(:\d+)?$")
 _PLACEHOLDER: Final = re.compile(r"\$\w+|\{\w+\}")
 _HF_FILES: Final = ("metadata.csv", "metadata.jsonl")

@@ -14,6 +14,7 @@ import peewee as pw
 from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import FEW, Store
 from voices_peewee.errors import InputError, InvalidValueError
+from voices_peewee.exchange.foreign import Refused
 from voices_peewee.exchange.matching import LOOKUP, Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, clause, open_inputs
 from voices_peewee.exchange.sources import Source
@@ -133,14 +134,8 @@ class _Import:
     ) -> None:
         self.store, self.report = store, report
         self._sources, self._tell = sources, tell
-        self._problems: list[InputError] = []
-        self._bad = 0
-
-    def refuse(self, error: InputError) -> None:
-        """Keep what is wrong with a record: the import goes on only to tell all of it."""
-        self._bad += 1
-        if len(self._problems) < _KEPT:
-            self._problems.append(error)
+        self._refused = Refused()
+        self.refuse = self._refused.keep  # the import goes on only to tell all that is wrong
 
     def run(self) -> None:
         """Import everything.
@@ -157,10 +152,7 @@ class _Import:
                 except OSError as error:
                     raise source.error(clause(error)) from error
                 self._progress()
-        if self._bad > 1:
-            raise InputError.several(self._problems, self._bad)
-        if self._problems:
-            raise self._problems[0]
+        self._refused.end()
         if self.report.is_dry_run:
             raise _TakenBackError
 

@@ -210,8 +210,11 @@ def _take(score: Score, metric: str, value: object, refused: Refused, column: st
 
 def _observed(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return what a row says of the mixture before it was processed."""
-    return {name.removeprefix("input_"): value for name, value in metrics.items()
-            if name.startswith("input_")}  # fmt: skip
+    return {
+        name.removeprefix("input_"): value
+        for name, value in metrics.items()
+        if name.startswith("input_")
+    }
 
 
 def _improve(metrics: dict[str, float], before: Mapping[str, float]) -> None:
@@ -303,8 +306,9 @@ def _improved(files: list[ResultFile]) -> list[ResultFile]:
     before = [one for one in espnet if not any(score.output for score in one.scores)]
     if len(before) == len(espnet):
         return files
-    observed = {(score.mixture, score.speaker): score.metrics
-                for one in before for score in one.scores}  # fmt: skip
+    observed = {
+        (score.mixture, score.speaker): score.metrics for one in before for score in one.scores
+    }
     for score in (score for one in espnet if one not in before for score in one.scores):
         _improve(score.metrics, observed.get((score.mixture, score.speaker), {}))
     return [one for one in files if one not in before]
@@ -313,8 +317,11 @@ def _improved(files: list[ResultFile]) -> list[ResultFile]:
 def _clean(scores: list[Score]) -> list[str]:
     """Take away what looks like a number and is none; return notes about it."""
     dropped: Counter[str] = Counter()
-    percent = {name for name in ("stoi", "estoi", "input_stoi", "input_estoi")
-               if any(score.metrics.get(name, 0) > 1 for score in scores)}  # fmt: skip
+    percent = {
+        name
+        for name in ("stoi", "estoi", "input_stoi", "input_estoi")
+        if any(score.metrics.get(name, 0) > 1 for score in scores)
+    }
     far = 0
     for score in scores:
         metrics = score.metrics

@@ -70,8 +70,10 @@ class _Values:
     def told(self, names: Iterable[str], better: Mapping[str, int]) -> dict[str, Any]:
         """Return the values of metrics, who computed them, and what of them is good."""
         values: dict[str, Any] = {name: self.metrics[name] for name in names}
-        impls = ((impl, [name for name in names_ if name in values])
-                 for impl, names_ in self.impls.items())  # fmt: skip
+        impls = (
+            (impl, [name for name in names_ if name in values])
+            for impl, names_ in self.impls.items()
+        )
         values[_IMPL] = "; ".join(f"{impl}: {', '.join(some)}" for impl, some in impls if some)
         if known := {name: better[name] for name in values if name in better}:
             values[_BETTER] = known
@@ -191,11 +193,17 @@ def _new_runs(
         if place.rows:
             continue
         name = "\0".join(("results", *map(str, asdict(model).values()), place.recording))
-        run = runs.setdefault(place.recording, {
-            **asdict(model), "source": place.recording, "start_time": told.start,
-            "run_id": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32],
-            "outputs": [], "metrics": {},
-        })  # fmt: skip
+        run = runs.setdefault(
+            place.recording,
+            {
+                **asdict(model),
+                "source": place.recording,
+                "start_time": told.start,
+                "run_id": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32],
+                "outputs": [],
+                "metrics": {},
+            },
+        )
         metrics = told.told(told.metrics, better)
         if place.output or place.speaker:
             speaker = speakers[place.speaker] if place.speaker else None
@@ -215,8 +223,9 @@ def _fill(
     """Give runs that are here what they lack, inside the transaction."""
     ids = {row.id for place in values for row in place.rows}
     column = "processing_history"
-    known = {row.processing_history_id: row
-             for row in rows_where(store, ModelPerformance, column, ids)}  # fmt: skip
+    known = {
+        row.processing_history_id: row for row in rows_where(store, ModelPerformance, column, ids)
+    }
     changed: dict[int, ModelPerformance] = {}
     runs, touched = {row.run_id for place in values for row in place.rows}, set[str]()
     for place, told in values.items():
@@ -228,8 +237,10 @@ def _fill(
                 changed[row.id] = measured
                 touched.add(row.run_id)
     store.insert_all([row for row in changed.values() if row.id is None])
-    updates = [(row.si_snri, row.sdri, dump_json(row.additional_metrics), row.id)
-               for row in changed.values()]  # fmt: skip
+    updates = [
+        (row.si_snri, row.sdri, dump_json(row.additional_metrics), row.id)
+        for row in changed.values()
+    ]
     if updates:
         store.connection().executemany(_UPDATE, updates)
     done.updated, done.unchanged = len(touched), len(runs - touched)
@@ -268,12 +279,14 @@ def _take(
     before = additional.get(_IMPL)
     values[_IMPL] = "; ".join(filter(None, [str(before or ""), values[_IMPL]]))
     values |= {_BETTER: {**additional.get(_BETTER, {}), **values.get(_BETTER, {})}}
-    nonfinite = {name: text for name, text in additional.get(NONFINITE, {}).items()
-                 if name not in fresh}  # fmt: skip
+    nonfinite = {
+        name: text for name, text in additional.get(NONFINITE, {}).items() if name not in fresh
+    }
     own = {name: value for name, value in values.items() if name not in METRIC_COLUMNS}
     own |= {NONFINITE: nonfinite, OF_THE_RUN: sorted({*run_level, *(fresh if of_run else ())})}
-    row.additional_metrics = {name: value for name, value in {**additional, **own}.items()
-                              if value not in ({}, [])}  # fmt: skip
+    row.additional_metrics = {
+        name: value for name, value in {**additional, **own}.items() if value not in ({}, [])
+    }
     for name in METRIC_COLUMNS:
         if name in values:
             setattr(row, name, values[name])

@@ -8,7 +8,7 @@ seconds, rates in Hz, SI-SNRi and SDRi in dB, memory in MB, sizes in bytes, CPU 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import peewee as pw
 
@@ -105,15 +105,6 @@ class ProcessedFile(Timestamped):
         "channels",
         "speaker_id",
     )
-
-
-def file_kind(file: Any = ProcessedFile) -> pw.Case:
-    """Return ``ProcessedFile.kind`` as an expression; ``file`` may be an alias of the model."""
-    cases = (
-        (file.recording_id.is_null(), "recording"),
-        (file.processed_path.is_null(False), "stem"),
-    )
-    return pw.Case(None, cases, "voice")
 
 
 class Environment(BaseModel):
