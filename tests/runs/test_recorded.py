@@ -192,3 +192,13 @@ def test_weights_that_only_the_run_names(db: DatabaseManager, tmp_path: Path) ->
     for path in db.pending([mix], "separation", model_type="demucs", claim=True):
         track(db, path, model_file=weights)
         assert db.execute_raw_query("SELECT count(*) AS n FROM claims") == [{"n": 0}]
+
+
+def test_tags_of_a_run_that_goes_on(db: DatabaseManager) -> None:
+    """What is said of a run while it goes on is in all of its rows when it has ended."""
+    with db.track("/mix/a.wav", "separation", tags=["old"]) as run:
+        run.output("/stems/a1.wav", si_snri=9.0)
+        db.update_run(run, tags=["new"], note="now")
+        run.output("/stems/a2.wav", si_snri=8.0)
+    rows = db.get_all(ProcessingHistory)
+    assert [(row.tags, row.note, row.status) for row in rows] == [(["new"], "now", "success")] * 2

@@ -6,7 +6,7 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -19,11 +19,12 @@ from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_cha
 from voices_peewee.runs.metrics import MINE, Metrics
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import name_of
-from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id LIMIT 1"""
+_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 # With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
 _THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
@@ -233,3 +234,22 @@ def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) ->
         speaker=speaker_id,
         **values,
     )
+
+
+def forget_unknown(
+    connection: Any, run_id: str, known: Mapping[int, int], fresh: Sequence[int]
+) -> None:
+    """Take back what a server may have committed as it went away: it is written again."""
+    history, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
+    measured.delete().where(measured.processing_history.in_(fresh)).execute()
+    mine = connection.execute(_ROWS, (run_id,)).fetchall()
+    for key, file_id in mine:
+        if known.get(key) == file_id:
+            continue
+        if key in known:
+            history.update(processed_file=known[key]).where(history.id == key).execute()
+        else:
+            history.delete().where(history.id == key).execute()
+        others = history.select(history.processed_file)
+        is_output = (file.id == file_id) & file.processed_path.is_null(False)
+        file.delete().where(is_output, file.id.not_in(others)).execute()

@@ -21,7 +21,7 @@ from voices_peewee.runs.environment import ask_environment, remember, wanted_sur
 from voices_peewee.runs.meter import Meter, Timing
 from voices_peewee.runs.metrics import Metrics, MetricWarning, measuring, performance
 from voices_peewee.runs.process import process_facts
-from voices_peewee.runs.rows import Files, Output, new_stem, own_facts
+from voices_peewee.runs.rows import Files, Output, forget_unknown, new_stem, own_facts
 from voices_peewee.runs.settings import failure, name_of
 from voices_peewee.runs.spool import Record, SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
@@ -36,9 +36,11 @@ from voices_peewee.schema.models import (
 T = TypeVar("T")
 
 # By the run's id: SQLite gives the ids of deleted rows to those of other runs.
-_END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?
+# Tags and note may have been changed meanwhile, before a further output had its row.
+_END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?,
+ (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
+  WHERE first.run_id = processing_history.run_id ORDER BY first.id LIMIT 1)
  WHERE run_id = ?"""
-_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
@@ -266,7 +268,9 @@ class Run:
             self._rows = before
             with self._store.writing_together():
                 if next(attempts):
-                    self._forget_unknown()
+                    known = {row.history_id: row.file.id for row in before}
+                    fresh = [row.history_id for row in before if not row.output]
+                    forget_unknown(self._store.connection(), self.run_id, known, fresh)
                 return action(self._store.connection())
 
         try:
@@ -277,24 +281,6 @@ class Run:
                 # It may strike between a block and its end.
                 self._store.abandon(interrupted=True)
             raise
-
-    def _forget_unknown(self) -> None:
-        """Take back what a server may have committed as it went away: it is written again."""
-        known = {row.history_id: row.file.id for row in self._rows}
-        history, file = ProcessingHistory, ProcessedFile
-        measured, fresh = ModelPerformance, [row.history_id for row in self._rows if not row.output]
-        measured.delete().where(measured.processing_history.in_(fresh)).execute()
-        mine = self._store.connection().execute(_ROWS, (self.run_id,)).fetchall()
-        for key, file_id in mine:
-            if known.get(key) == file_id:
-                continue
-            if key in known:
-                history.update(processed_file=known[key]).where(history.id == key).execute()
-            else:
-                history.delete().where(history.id == key).execute()
-            others = history.select(history.processed_file)
-            is_output = (file.id == file_id) & file.processed_path.is_null(False)
-            file.delete().where(is_output, file.id.not_in(others)).execute()
 
     def _require_open(self) -> None:
         if self._is_over:
