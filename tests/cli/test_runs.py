@@ -282,3 +282,15 @@ def test_delete_run(night: Path, tmp_path: Path) -> None:
     assert len(json.loads(run("--db", night, "list-history", "--all", "--json").out)) < before
     assert run("--db", night, "import", gone).code == 0
     assert len(json.loads(run("--db", night, "list-history", "--all", "--json").out)) == before
+
+
+def test_delete_run_that_goes_on(path: Path) -> None:
+    """That a run has not ended is said before it goes."""
+    with DatabaseManager(path).initialize() as db:
+        db.track("/mix/a.wav", "separation").__enter__()
+    done = run("--db", path, "delete-run", "1", "--yes")
+    assert (done.code, done.err) == (
+        0,
+        "it has not ended: what it still tells will be refused\n"
+        "deleted run 1, separation of 'a.wav' with 0 outputs and 0 measurements\n",
+    )

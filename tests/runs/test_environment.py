@@ -119,6 +119,19 @@ def test_a_run_says_where_it_was_made(db: DatabaseManager, repository: Path) -> 
     assert db.list_rows("performance", ["environment.git.dirty:true"]).total == 0
 
 
+def test_words_without_a_value(db: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty word finds what has none, and a group is by the fact alone."""
+    monkeypatch.setenv("SLURM_JOB_ID", "104")
+    with db.track("/mix/a.wav", "separation", model_type="A") as run:
+        run.log(si_snri=1.0)
+    forget()
+    monkeypatch.delenv("SLURM_JOB_ID")
+    track(db, "/mix/b.wav")
+    found = {word: db.list_rows("history", [word]).total for word in ("slurm:", "^slurm:")}
+    assert found == {"slurm:": 1, "^slurm:": 1}
+    assert {(row.labels[0], row.n) for row in db.leaderboard(by="slurm")} == {("104", 1), ("-", 0)}
+
+
 def test_runs_of_one_environment_share_a_row(db: DatabaseManager) -> None:
     """A second run adds no row, and another manager's finds it."""
     track(db)

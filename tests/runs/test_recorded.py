@@ -202,3 +202,24 @@ def test_tags_of_a_run_that_goes_on(db: DatabaseManager) -> None:
         run.output("/stems/a2.wav", si_snri=8.0)
     rows = db.get_all(ProcessingHistory)
     assert [(row.tags, row.note, row.status) for row in rows] == [(["new"], "now", "success")] * 2
+
+
+def test_a_run_that_is_deleted_while_it_goes_on(db: DatabaseManager) -> None:
+    """Neither its end nor a further output touches a run that got its ids, or brings it back."""
+
+    def work(*, further: bool) -> None:
+        with db.track("/mix/a.wav", "separation", model_type="A") as run:
+            run.output("/stems/a1.wav", si_snri=-1.0)
+            db.delete_run(run)
+            with db.track("/mix/b.wav", "separation", model_type="B") as other:
+                other.output("/stems/b1.wav", si_snri=7.0)
+            if further:
+                run.output("/stems/a2.wav", si_snri=-2.0)
+
+    for further in (False, True):
+        with pytest.raises(errors.NotFoundError):
+            work(further=further)
+        rows = db.get_all(ModelPerformance)
+        assert [(row.model_type, row.si_snri) for row in rows] == [("B", 7.0)]
+        assert [row.model_type for row in db.get_all(ProcessingHistory)] == ["B"]
+        db.delete_run(db.get_all(ProcessingHistory)[0])

@@ -80,7 +80,9 @@ def listen(
     is_asked = bool(models) + bool(votes) + results
     if is_asked != 1:
         raise click.UsageError("name two models or more, or use --import, or --results")
-    if models and (output is None) is not dry_run:
+    if models and output is not None and dry_run:
+        raise click.UsageError("--output and --dry-run exclude each other")
+    if models and output is None and not dry_run:
         raise click.UsageError("a test needs --output, or --dry-run")
     with manager:
         for file in votes:

@@ -279,10 +279,19 @@ def delete_run(manager: DatabaseManager, run: str, export_to: str | None, *, yes
         outputs = sum(row.processed_path is not None for row in found.rows)
         measured = sum(bool(row.metrics) for row in found.rows)
         lost = f"{plural(outputs, 'output')} and {plural(measured, 'measurement')}"
+        if votes := manager.execute_raw_query(_VOTES, (found.run_id,))[0]["votes"]:
+            lost += f", and {plural(votes, 'vote')} of listeners on them"
+        if found.status == "unfinished":
+            say("it has not ended: what it still tells will be refused")
         confirm(f"Delete {_called(found)} with {lost}?", yes=yes)
         manager.delete_run(found, export_to=export_to)
         say_exported(export_to)
         say(f"deleted {_called(found)} with {lost}")
+
+
+_VOTES: Final = """SELECT count(*) AS votes FROM listening_votes AS vote WHERE EXISTS (
+ SELECT 1 FROM processing_history AS history WHERE history.run_id = ?
+ AND history.id IN (vote.a_id, vote.b_id))"""
 
 
 def _called(run: RunDetails) -> str:

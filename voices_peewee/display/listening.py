@@ -80,8 +80,8 @@ def listen(
     store: Store, models: Sequence[str | Model], path: Path | None, wish: Wish, *, overwrite: bool
 ) -> Listening:
     """Make a listening test as ``DatabaseManager.listen`` does."""
-    if len(models) not in _MODELS:
-        raise QueryError(f"a listening test is of two to six models, not {len(models)}")
+    if (count := len({*models})) not in _MODELS:
+        raise QueryError(f"a listening test is of two to six models, not {count}")
     if wish.beside not in BESIDE:
         raise QueryError.unknown_field(wish.beside, BESIDE, "sound")
     if path is not None and path.suffix.lower() not in (".html", ".htm"):

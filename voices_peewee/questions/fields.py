@@ -61,6 +61,8 @@ def find_fields(by: str | Sequence[str]) -> tuple[Field, ...]:
 def _field(name: str) -> Field:
     if name in _SPECIAL:
         return _SPECIAL[name]
+    if name in _FACTS:
+        return _field(_FACTS[name])._replace(name=name)
     head, keys = field_path(name) or (name, ())
     column = find(LISTS["history"].fields, head.lower().replace("-", "_"))
     if (column.kind == "json") != bool(keys):
@@ -104,6 +106,8 @@ def _tags_of_run() -> Field:
     return Field("run.tag", "text", pw.SQL("run_tagged.value"), source=source)
 
 
+# Words for what is known of an environment, of which a group is by one fact.
+_FACTS: Final = {"git": "environment.git.commit", "slurm": "environment.slurm.job_id"}
 TAGS: Final = frozenset({"tag", "speaker.tag", "run.tag"})
 _RUN: Final = ProcessingHistory
 _FILE: Final = pw.fn.COALESCE(ProcessedFile.original_path, ProcessedFile.filename)

@@ -153,17 +153,16 @@ def performance(
 def measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
     """Return how to insert a measurement and how to update it, and which values an update takes.
 
-    The insert writes nothing where the history row is gone, of which id and run id come last.
+    Neither writes where the history row is gone, whose id may be another run's now: its id and
+    the run id come last, and the id once more before them in the update.
     """
     names = rows.names[1:]
     places = [at for at, name in enumerate(names) if name not in _FIXED]
     columns = rows.insert_sql.partition(" VALUES ")[0]
     changed = ", ".join(f"{names[at]} = ?" for at in places)
-    return (
-        f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({MINE})",
-        f"UPDATE model_performance SET {changed} WHERE processing_history_id = ?",  # noqa: S608
-        places,
-    )
+    insert = f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({MINE})"
+    mine = f"processing_history_id = ? AND EXISTS ({MINE})"
+    return insert, f"UPDATE model_performance SET {changed} WHERE {mine}", places  # noqa: S608
 
 
 def _scalar(value: object) -> object:

@@ -27,6 +27,7 @@ _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 # With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
+_OF_RUN: Final = "SELECT 1 FROM processing_history WHERE run_id = ? LIMIT 1"
 _THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
 _DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
  AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
@@ -126,13 +127,20 @@ class Files:
         asked = self._connection.execute(MINE, (history_id, run_id))
         return partial(_require, asked, NotFoundError("run", history_id))
 
-    def ask_recording(self, recording: ProcessedFile) -> Callable[[], None]:
-        """Ask whether a recording is there, whose id may be another's now; as ``ask_run``."""
-        if recording.original_path is None:
-            return lambda: None
-        path = ProcessedFile.original_path.db_value(recording.original_path)
-        asked = self._connection.execute(_THERE, (recording.id, path))
-        return partial(_require, asked, NotFoundError("file", recording.original_path))
+    def ask_further(self, recording: ProcessedFile, run_id: str) -> Callable[[], None]:
+        """Ask whether a recording, whose id may be another's now, and a run are there still."""
+        of_run = self._connection.execute(_OF_RUN, (run_id,))
+        asked = None
+        if recording.original_path is not None:
+            path = ProcessedFile.original_path.db_value(recording.original_path)
+            asked = self._connection.execute(_THERE, (recording.id, path))
+
+        def require() -> None:
+            if asked is not None:
+                _require(asked, NotFoundError("file", str(recording.original_path)))
+            _require(of_run, NotFoundError("run", run_id))
+
+        return require
 
     def move(
         self, run_id: str, history_id: int, before: ProcessedFile, after: ProcessedFile

@@ -237,7 +237,7 @@ class Run:
         if place < len(self._rows):
             require = files.ask_run(self._rows[place].history_id, self.run_id)
         else:
-            require = files.ask_recording(self._recording)
+            require = files.ask_further(self._recording, self.run_id)
         file = files.stem(self._recording, output, require)
         if place == len(self._rows):
             history = self._history_of(file)
@@ -395,7 +395,8 @@ class Run:
         if is_first:
             connection.execute(insert, [*values, row.history_id, self.run_id])
         else:
-            connection.execute(update, [*map(values.__getitem__, places), row.history_id])
+            mine = (row.history_id, row.history_id, self.run_id)
+            connection.execute(update, [*map(values.__getitem__, places), *mine])
 
     def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
         own = row.output.metrics if row.output else Metrics()

@@ -234,10 +234,14 @@ class Conditions:
 
     def git(self, column: Column, _: Any, value: Given) -> Node:
         """Compare the beginning of a commit."""
+        if _is_empty(value):
+            return negated(self._fact(("git", "commit"), pw.SQL("TRUE")))
         return self._fact(("git", "commit"), self.prefix(column, ELEMENT, value))
 
     def slurm(self, _: Column, __: Any, value: Given) -> Node:
         """Compare a job, the job of an array, or a task of it, as in 100_4."""
+        if _is_empty(value):
+            return negated(self._fact(("slurm", "job_id"), pw.SQL("TRUE")))
         text = stored(_one(value))
         array, task = text.split("_", 1) if "_" in text else (text, "")
         of_array = self._fact(("slurm", "array_job_id"), equals(ELEMENT, array))
