@@ -224,7 +224,7 @@ def _when(time: When | None) -> str | None:
 def _column(listing: Listing, name: str) -> Column:
     """Return a column by name; keys after a JSON column's name lead into it."""
     shown = {word: column for word, column in listing.fields.items() if not column.hidden}
-    head, keys = field_path(name) or (name, ())
+    head, keys = (name, ()) if name in listing.fields else field_path(name) or (name, ())
     if head in listing.fields and head not in shown:
         raise QueryError(f"{head} can be asked for in a query, but is no column of this list")
     field = find(shown, head, "column")
