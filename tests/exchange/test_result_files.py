@@ -19,8 +19,8 @@ from support.data_sets import (
 )
 
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.foreign import Refused
 from voices_peewee.exchange.result_files import ResultFile, read_results
+from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.roots import PathMap
 
 
@@ -162,7 +162,7 @@ def test_bad_lines(write: Any) -> None:
     assert [str(problem) for problem in caught.value.problems] == [
         f"{str(path)!r}, line 1: it has no key",
         f"{str(path)!r}, line 2: 'a@0.000-2.000' is a part of an estimate; score it whole",
-        f"{str(path)!r}, line 3: it is not a JSON object; write one a line",
+        f"{str(path)!r}, line 3: it is not valid JSON at character 1",
     ]
     path = write("a.csv", ASTEROID.replace("0.7,", "good,"))
     with pytest.raises(InputError) as caught:

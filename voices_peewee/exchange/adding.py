@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
+from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
-from voices_peewee.exchange.foreign import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import (
     changed_facts,
     recordings_by_path,
     regular_file,
+    rows_where,
     write_changes,
 )
-from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 200
 
@@ -125,3 +126,23 @@ def _changes(
     if speaker is not None and row.speaker_id != speaker:
         changes["speaker"] = speaker
     return changes
+
+
+def speakers_named(store: Store, names: Iterable[str]) -> dict[str, int]:
+    """Return the ids of speakers, inside a transaction; those that are not there are added.
+
+    Raises:
+        AmbiguousNameError: Several have one of the names.
+    """
+    wanted = {name: str(Speaker.name.db_value(name)) for name in names}
+    store.lock_speakers()
+    found: dict[str, list[int]] = {}
+    for row in rows_where(store, Speaker, "name", {*wanted.values()}):
+        found.setdefault(row.name, []).append(row.id)
+    for name, ids in found.items():
+        if len(ids) > 1:
+            raise AmbiguousNameError("speaker", name, ids)
+    fresh = dict.fromkeys(name for name in wanted.values() if name not in found)
+    added = store.insert_all([Speaker(name=name) for name in fresh])
+    known = {name: ids[0] for name, ids in found.items()} | {one.name: one.id for one in added}
+    return {name: known[composed] for name, composed in wanted.items()}

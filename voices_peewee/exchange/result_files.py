@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.foreign import (
+from voices_peewee.exchange.manifests import Here
+from voices_peewee.exchange.texts import (
     Refused,
     csv_records,
     header,
     json_records,
     number,
-    parsed,
     text_of,
+    whole_object,
 )
-from voices_peewee.exchange.manifests import Here
 from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.vocabulary import find_metric, spelled
 
@@ -150,9 +150,7 @@ def _told(text: str) -> str | None:
     """Return the format of a file, as its content tells."""
     start = text.lstrip()
     if start.startswith("{"):
-        first = parsed(start.partition("\n")[0])
-        whole = first if isinstance(first, dict) else parsed(start)
-        names = whole if isinstance(whole, dict) else {}
+        names = whole_object(start.partition("\n")[0]) or whole_object(start)
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
@@ -259,8 +257,8 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _museval(path: Path, text: str, refused: Refused) -> Iterator[Score]:
     """Yield the median over the finite frames of each target."""
-    whole = parsed(text)
-    targets = whole.get("targets") if isinstance(whole, dict) else None
+    whole = whole_object(text)
+    targets = whole.get("targets")
     if not isinstance(targets, list):
         raise InputError(path, "it has no targets, as results of museval have")
     impl = f"museval {whole.get('museval_version') or ''}".strip() + ", median of frames"

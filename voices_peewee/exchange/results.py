@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.exchange.foreign import Refused, speakers_named
+from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import read_manifest
 from voices_peewee.exchange.places import Model, Place, Places, Row
 from voices_peewee.exchange.result_files import ResultFile, read_results
+from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import rows_where
 from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics, performance
