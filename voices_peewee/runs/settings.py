@@ -29,7 +29,7 @@ def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
-    plain: dict[str, Any] = plain_json(dict(parameters or {}))
+    plain: dict[str, Any] = plain_json(dict(parameters)) if parameters else {}
     return plain
 
 
