@@ -30,7 +30,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
-_CHECKED: Final = {*METRIC_COLUMNS, NONFINITE, OF_THE_RUN}
+_CHECKED: Final = frozenset([*METRIC_COLUMNS, NONFINITE, OF_THE_RUN])
 _UPDATE: Final = """UPDATE model_performance SET si_snri = ?, sdri = ?, additional_metrics = ?
  WHERE id = ?"""
 
@@ -146,8 +146,8 @@ def _values(
             empty += 1
             continue
         try:
-            if checked := score.metrics.keys() & _CHECKED:
-                Metrics.of({name: score.metrics[name] for name in checked})
+            if not _CHECKED.isdisjoint(score.metrics):
+                Metrics.of({name: one for name, one in score.metrics.items() if name in _CHECKED})
             place = places.find(score)
         except (LookupError, InvalidValueError) as error:
             refused.add(score.file, str(error), score.place)
@@ -269,7 +269,7 @@ def _take(
     if not fresh:
         return False
     values = told.told(fresh, better, additional)
-    for name in METRIC_COLUMNS & values.keys():
+    for name in values.keys() & {*METRIC_COLUMNS}:
         setattr(row, name, values.pop(name))
     nonfinite = additional.pop(NONFINITE, {})
     if nonfinite := {name: text for name, text in nonfinite.items() if name not in fresh}:
