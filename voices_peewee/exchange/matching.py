@@ -9,61 +9,57 @@ from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import rows_where
 from voices_peewee.schema.fields import short
-from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import BaseModel, ProcessingHistory
 
 Data = dict[str, Any]
-Found = list[tuple[Typed, BaseModel | None, bool]]
 
 _TOLD: Final = 3  # values of a conflict
+_MADE: Final = ("created_at", "start_time", "voted_at")  # when a row was made
 
 
 class Rule(NamedTuple):
     """How the rows of a table are known again.
 
     Rows that have one of ``keys`` (the first that a record has) may be it; ``is_same`` decides.
-    Where its last argument is true the two were made in the same microsecond, as ``made`` tells.
     """
 
     keys: tuple[str, ...]
-    is_same: Callable[[Data, Data, bool], bool] = lambda _, __, ___: True
-    made: str = "created_at"
+    is_same: Callable[[Data, Data], bool] = lambda _, __: True
 
 
-def _is_same_file(theirs: Data, ours: Data, is_one: bool) -> bool:
+def _is_same_file(theirs: Data, ours: Data) -> bool:
     same = ["recording", "processed_path", "original_path"]
     same += [] if theirs["original_path"] else ["filename"]
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
     if len(hashes) > 1 or any(theirs[name] != ours[name] for name in same):
         return False
-    if theirs["recording"] is None or theirs["processed_path"] is not None:
-        return True
-    # A voice that was here before may have lost its speaker to the deletion that is undone.
-    return bool(theirs["speaker"] == ours["speaker"] or (is_one and ours["speaker"] is None))
+    is_voice = theirs["recording"] is not None and theirs["processed_path"] is None
+    # A voice may have lost its speaker to the deletion that is undone.
+    return not is_voice or ours["speaker"] in (theirs["speaker"], None)
 
 
 _SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_version")
 
 
-def _is_same_run(theirs: Data, ours: Data, is_one: bool) -> bool:
+def _is_same_run(theirs: Data, ours: Data) -> bool:
     if theirs["run_id"]:
         # Its first output moves a run's row from the recording to the stem.
-        has_moved = not is_one and (theirs["end_time"] is None) != (ours["end_time"] is None)
+        has_moved = (theirs["end_time"] is None) != (ours["end_time"] is None)
         return bool(theirs["processed_file"] == ours["processed_file"]) or has_moved
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
-    return is_alike and (is_one or theirs["start_time"] is None)
+    return is_alike and theirs["start_time"] in (ours["start_time"], None)
 
 
 _RULES: Final = {
     "speakers": Rule(("name",)),
     "processed_files": Rule(("processed_path", "original_path", "filename"), _is_same_file),
     "environments": Rule(("digest",)),
-    "processing_history": Rule(("run_id", "processed_file"), _is_same_run, "start_time"),
+    "processing_history": Rule(("run_id", "processed_file"), _is_same_run),
     "model_performance": Rule(("processing_history",)),
     "listening_tests": Rule(("name",)),
     "listening_votes": Rule(
         ("session",),
-        lambda theirs, ours, _: (theirs["test"], theirs["trial"]) == (ours["test"], ours["trial"]),
-        "voted_at",
+        lambda theirs, ours: (theirs["test"], theirs["trial"]) == (ours["test"], ours["trial"]),
     ),
 }
 
@@ -82,20 +78,19 @@ class Matcher:
         self._rule = _RULES[model._meta.table_name]
         self._claimed: set[int] = set()
 
-    def match(self, batch: Sequence[Typed]) -> Found:
-        """Return each record with its row, or None, and whether the two are surely one.
+    def match(self, batch: Sequence[Typed]) -> list[BaseModel | None]:
+        """Return the row that each record is, or None.
 
-        Records that were made at the same time as a row come first; a name alone decides only
-        where a single row is left that has it.
+        Records that were made at the same moment as a row come first, and are it; what they are
+        called alone decides only where a single row is left.
         """
         candidates = self._candidates(batch)
-        found: dict[int, tuple[BaseModel, bool]] = {}
-        for is_one in (True, False):
+        found: list[BaseModel | None] = [None] * len(batch)
+        for surely in (True, False):
             for place, (typed, rows) in enumerate(candidates):
-                row = None if place in found else self._choose(typed, rows, is_one=is_one)
-                if row is not None:
-                    found[place] = row, is_one
-        return [(typed, *found.get(place, (None, False))) for place, typed in enumerate(batch)]
+                if found[place] is None:
+                    found[place] = self._choose(typed, rows, surely=surely)
+        return found
 
     def _candidates(self, batch: Sequence[Typed]) -> list[tuple[Typed, list[BaseModel]]]:
         keys = [self._key(typed.data) for typed in batch]
@@ -110,17 +105,17 @@ class Matcher:
     def _key(self, told: Data) -> tuple[str, Any]:
         return next((name, told[name]) for name in self._rule.keys if told[name] is not None)
 
-    def _choose(self, typed: Typed, rows: list[BaseModel], *, is_one: bool) -> BaseModel | None:
-        made, told = self._rule.made, typed.data
+    def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
+        made = next(name for name in _MADE if name in typed.data)
         fitting = [
             row
             for row in rows
             if row.id not in self._claimed
-            and (not is_one or told[made] == row.__data__[made])
-            and self._rule.is_same(told, row.__data__, is_one)
+            and (not surely or typed.data[made] == row.__data__[made])
+            and self._rule.is_same(typed.data, row.__data__)
         ]
         same = [row for row in fitting if not differences(typed, row)]
-        if not same and len(fitting) > 1 and not is_one and not told.get("run_id"):
+        if not same and len(fitting) > 1 and not surely and not typed.data.get("run_id"):
             return None
         chosen = next(iter(same or fitting), None)
         if chosen is not None:
@@ -159,15 +154,10 @@ def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
     return f"{where}: {row._meta.table_name} {row.id} keeps its {told}{more}"
 
 
-def news_of(
-    typed: Typed, row: BaseModel, different: Sequence[str], *, is_one: bool
-) -> dict[str, Any]:
+def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str, Any]:
     """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
     theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory):
         has_ended_there = row.end_time is None and theirs["end_time"] is not None
         return {name: theirs[name] for name in different} if has_ended_there else {}
-    news = {name: theirs[name] for name in different if ours[name] in _EMPTY}
-    if news and isinstance(row, ProcessedFile) and is_one:
-        news["updated_at"] = max(theirs["updated_at"] or row.updated_at, row.updated_at)
-    return news
+    return {name: theirs[name] for name in different if ours[name] in _EMPTY}

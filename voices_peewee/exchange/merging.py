@@ -209,19 +209,19 @@ class _Scope:
         if (paths := _paths(table, batch)) and len(paths) <= FEW:
             self._store.lock_sources(paths)  # a run may record the same at this moment
         fresh: list[Typed] = []
-        for typed, row, is_one in place.matcher.match(batch):
+        for typed, row in zip(batch, place.matcher.match(batch), strict=True):
             if row is None:
                 fresh.append(typed)
             else:
-                self._merge(place, typed, row, is_one=is_one)
+                self._merge(place, typed, row)
         self._add(place, fresh)
 
-    def _merge(self, place: _Table, typed: Typed, row: BaseModel, *, is_one: bool) -> None:
+    def _merge(self, place: _Table, typed: Typed, row: BaseModel) -> None:
         """Fill in what a row lacks, and tell where the two differ."""
         counts = self._report.tables[place.name]
         self._remember(place.name, typed, row.id)
         different = differences(typed, row)
-        if news := news_of(typed, row, different, is_one=is_one):
+        if news := news_of(typed, row, different):
             place.model.update(news).where(place.model.id == row.id).execute()
             counts.updated += 1
         if left := [name for name in different if name not in news]:
