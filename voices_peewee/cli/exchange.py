@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -26,7 +28,6 @@ from voices_peewee.errors import InputError
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.exchange.merging import Imported
 
 _STATES: Final = {
     "added": "added",
@@ -108,23 +109,11 @@ def import_(
     files go when they are in the record. What is here already is not doubled. All is imported
     or nothing, and every bad record is told.
     """
-    try:
-        with manager, progress_bar("Importing") as progress:
-            done = manager.import_records(
-                list(files), table=table, dry_run=dry_run, on_progress=progress
-            )
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
-        say_some("bad", others, len(others))
-        raise
-    _say(done)
-
-
-def _say(done: Imported) -> None:
-    for note in done.notes:
-        say(f"note: {note}")
-    conflicts = sum(one.conflicts for one in done.tables.values())
-    say_some("conflict", done.conflicts, conflicts, many="conflicts")
+    with _telling_all(), manager, progress_bar("Importing") as progress:
+        done = manager.import_records(
+            list(files), table=table, dry_run=dry_run, on_progress=progress
+        )
+    _say_found(done.notes, done.conflicts, sum(one.conflicts for one in done.tables.values()))
     for table, counts in done.tables.items():
         states = {words: getattr(counts, state) for state, words in _STATES.items()}
         if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
@@ -134,6 +123,23 @@ def _say(done: Imported) -> None:
         say(f"{plural(done.changed, 'record')} {would}imported")
     else:
         say("nothing would be imported" if would else "nothing to import")
+
+
+@contextmanager
+def _telling_all() -> Iterator[None]:
+    """Say every bad record; the error itself says the first."""
+    try:
+        yield
+    except InputError as error:
+        others = [str(problem) for problem in error.problems[1:]]
+        say_some("bad", others, len(others))
+        raise
+
+
+def _say_found(notes: Sequence[str], conflicts: Sequence[str], count: int) -> None:
+    for note in notes:
+        say(f"note: {note}")
+    say_some("conflict", conflicts, count, many="conflicts")
 
 
 @command(example="voices import-results versa.jsonl --model demucs:4.0")
@@ -173,25 +179,22 @@ def import_results(
     museval. The numbers go to the model's runs of these recordings or outputs, else make runs.
     All are imported or none, and every bad row is told.
     """
-    try:
-        with manager:
-            done = manager.import_results(
-                list(paths),
-                form,
-                model=model,
-                operation_type=operation,
-                manifest=manifest,
-                path_map=roots(path_map),
-                higher_is_better=higher_is_better,
-            )
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
-        say_some("bad", others, len(others))
-        raise
-    for note in done.notes:
-        say(f"note: {note}")
-    say_some("conflict", done.conflicts, len(done.conflicts), many="conflicts")
-    counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
+    with _telling_all(), manager:
+        done = manager.import_results(
+            list(paths),
+            form,
+            model=model,
+            operation_type=operation,
+            manifest=manifest,
+            path_map=roots(path_map),
+            higher_is_better=higher_is_better,
+        )
+    _say_found(done.notes, done.conflicts, len(done.conflicts))
+    counts = {
+        f"of {operation} added": done.added,
+        "updated": done.updated,
+        "unchanged": done.unchanged,
+    }
     said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
     say(f"{done.format}: {', '.join(said) or 'no values'}")
 
