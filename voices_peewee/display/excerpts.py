@@ -10,7 +10,7 @@ from operator import mul, sub
 from typing import Any, Final
 
 from voices_peewee.errors import AudioError, MissingExtraError
-from voices_peewee.records.audio import AudioInfo
+from voices_peewee.records.audio_files import AudioInfo
 
 try:
     import av

@@ -13,13 +13,9 @@ from voices_peewee.database.store import Store
 from voices_peewee.exchange.export import Progress
 from voices_peewee.exchange.foreign import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
+from voices_peewee.records.audio_files import changed_facts, regular_file
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import (
-    changed_facts,
-    recordings_by_path,
-    regular_file,
-    write_changes,
-)
+from voices_peewee.records.sources import recordings_by_path, write_changes
 from voices_peewee.schema.models import ProcessedFile
 
 _BATCH: Final = 200

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash
-from voices_peewee.records.sources import is_gone, recordings_by_path, regular_file
+from voices_peewee.records.audio_files import content_hash, is_gone, regular_file
+from voices_peewee.records.sources import recordings_by_path
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.models import ProcessedFile
 
