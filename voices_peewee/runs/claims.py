@@ -104,12 +104,9 @@ def facts_of(text: str) -> dict[str, Any]:
 
 def is_working(process: Mapping[str, Any], until: dt.datetime) -> bool:
     """Whether a process lives; where that cannot be seen from here, whether its time is left."""
-    if not process:
-        return False
-    mine = process_facts()
-    if all(process.get(fact) == mine.get(fact) for fact in ("host", "boot", "namespace")):
-        return is_alive(dict(process))
-    return until > utc_now()
+    if process and is_here(process, since_boot=True):
+        return is_alive(process)
+    return bool(process) and until > utc_now()
 
 
 def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
