@@ -6,7 +6,7 @@ import json
 import shlex
 import sqlite3
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -109,8 +109,16 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "remove_tags": lambda db: each(lambda key: db.remove_tags(key, ["x"]), ROWS),
     "update": lambda db: [each(partial(with_row, db, db.update, model), ROWS) for model in MODELS],
     "delete": lambda db: [each(partial(with_row, db, db.delete, model), ROWS) for model in MODELS],
+    "query": lambda db: [list(one) for model in MODELS for one in _queries(db, model)],
     "check": lambda db: db.check(files=True, fix=True),
 }
+
+
+def _queries(db: DatabaseManager, model: Any) -> Iterator[Any]:
+    """Yield the ways in which Peewee gives rows."""
+    query = db.query(model)
+    yield from (query.clone(), query.dicts(), query.tuples(), query.namedtuples(), query.objects())
+    yield model.select()
 
 
 def each(call: Callable[[int], object], count: int) -> None:
