@@ -83,7 +83,6 @@ OF_A_ROW = [
 METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "get_all": lambda db: [(str(row), row._repr_html_()) for m in MODELS for row in db.get_all(m)],
     "get_by_id": lambda db: [each(partial(db.get_by_id, model), ROWS) for model in MODELS],
-    "query": lambda db: [list(db.query(model)) for model in MODELS],
     "search": lambda db: [db.search(noun) for noun in LISTS.values()],
     "list_rows": lambda db: [list(db.list_rows(noun, limit=None)) for noun in LISTS.values()],
     "html": lambda db: [db.list_rows(noun)._repr_html_() for noun in LISTS.values()],

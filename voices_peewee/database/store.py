@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.forks import current_task, require_own_task, tasks
+from voices_peewee.database.forks import current_task, filling, require_own_task, tasks
 from voices_peewee.database.mapper import collect_again
 from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
@@ -319,7 +319,7 @@ class Store:
         groups: dict[type[BaseModel], dict[int, BaseModel]] = {model: {} for model in MODELS}
         for instance in everything:
             _collect(instance, groups)
-        with self.writing():
+        with self.writing(), filling():
             for model, group in groups.items():
                 fresh = [one for one in group.values() if one.__data__.get("id") is None]
                 if len(fresh) < len(group):
