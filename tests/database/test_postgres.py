@@ -27,8 +27,10 @@ from voices_peewee import (
     Speaker,
     errors,
 )
-from voices_peewee.database.server_url import masked
+from voices_peewee.database.server_url import masked, open_server
+from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
+from voices_peewee.migrations.history import package_directory
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import RECORDED
 from voices_peewee.schema.views import VIEWS
@@ -686,6 +688,57 @@ def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
         assert [one.state for one in db.migration_status()] == ["applied"] * len(names)
         assert drift(db.database, MODELS, views=VIEWS) == []
         assert db.get_all(Speaker) == []
+    server.drop(name)
+
+
+def test_ids_beyond_32_bits(url: str, db: DatabaseManager, tmp_path: Path) -> None:
+    """Ids go on above two thousand million: runs, claims, questions, exports and imports."""
+    for model in MODELS:
+        table = model._meta.table_name
+        db.execute_raw_query(f"SELECT setval('{table}_id_seq', 2147483647)", write=True)
+    ada = db.create_speaker("Ada")
+    for source in db.pending(["/mix/1.wav"], "separation", model_type="demucs", claim=True):
+        with db.track(source, "separation", model_type="demucs") as work:
+            work.output("/out/1.wav", si_snri=1.0, speaker=ada)
+    ids = [db.query(model).first().id for model in RECORDED[:5]]
+    assert min(ids) >= 2**31
+    assert db.get_by_id(Speaker, ada.id) == ada
+    assert list(db.pending(["/mix/1.wav"], "separation", model_type="demucs")) == []
+    assert db.leaderboard()[0].n == 1
+    db.export(tmp_path / "all.jsonl")
+    db.close()
+    with DatabaseManager(tmp_path / "copy.db").initialize() as copy:
+        copy.import_records(tmp_path / "all.jsonl")
+        assert copy.get_by_id(Speaker, ada.id).name == "Ada"
+
+
+def test_a_record_with_ids_of_32_bits_gets_wider_ones(
+    server: postgres_server.Server, tmp_path: Path
+) -> None:
+    """An upgrade widens the ids of older records; somebody's view of them is named and kept."""
+    for file in package_directory().glob("00[12]_*.py"):
+        text = file.read_text("utf-8").replace("BigAutoField", "AutoField")
+        (tmp_path / file.name).write_text(text, "utf-8")
+    name = server.create()
+    older = open_server(server.url(name), 30.0)
+    migrations.upgrade(older, [tmp_path])
+    older.close_all()
+    server.execute("CREATE VIEW mine AS SELECT id FROM speakers", name)
+    manager = DatabaseManager(server.url(name))
+    with pytest.raises(errors.MigrationError) as caught:
+        manager.run_migrations(backup=False)
+    assert str(caught.value) == (
+        "migration '003_recordings' failed: cannot alter type of a column used by a view or rule\n"
+        'DETAIL:  rule _RETURN on view mine depends on column "id"; the database is as it was'
+    )
+    server.execute("DROP VIEW mine", name)
+    manager.run_migrations(backup=False)
+    assert drift(manager.database, MODELS, views=VIEWS) == []
+    (last,) = server.execute(
+        "SELECT max_value FROM pg_sequences WHERE sequencename ~ '^spea'", name
+    )
+    assert last == (2**63 - 1,)
+    manager.close()
     server.drop(name)
 
 

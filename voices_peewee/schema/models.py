@@ -338,5 +338,5 @@ def _as_it_stands(value: object) -> object:
 # Peewee would decode or convert what another program wrote, and fail.
 for _model in MODELS:
     for _field in _model._meta.sorted_fields:
-        if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.AutoField):
+        if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
             vars(_field)["python_value"] = _as_it_stands
