@@ -200,7 +200,6 @@ def check(
     help="A file, or a folder, which a / at the end makes.  "
     "[default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -208,17 +207,13 @@ def check(
     help="Afterwards keep only the newest N backups of this database there.",
 )
 @pass_manager
-def backup(
-    manager: DatabaseManager, backup_path: str | None, keep: int | None, *, overwrite: bool
-) -> None:
+def backup(manager: DatabaseManager, backup_path: str | None, keep: int | None) -> None:
     """Save a verified copy while others write.
 
     Prints the path of the copy.
     """
     with progress_bar("Backing up") as progress:
-        saved = manager.backup_database(
-            backup_path, progress=progress, keep=keep, overwrite=overwrite
-        )
+        saved = manager.backup_database(backup_path, progress=progress, keep=keep)
     write_path(saved)
 
 

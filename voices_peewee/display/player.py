@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import peewee as pw
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import FileKey, Store
 from voices_peewee.display.sounds import NOT_HERE, NOT_PLAYED, PLAYED, data_uri
 from voices_peewee.errors import AudioError
@@ -86,7 +87,8 @@ def _label(speaker: Any, model: Any, version: Any, si_snri: Any, sdri: Any) -> s
 
 def _sound(label: str, path: str, room: int) -> Sound:
     try:
-        if not os.path.isfile(path):  # noqa: PTH113 - a Path raises where a name is too long
+        # A Path raises where a name is too long; the open database is no sound.
+        if not os.path.isfile(path) or is_open_here(path):  # noqa: PTH113
             return Sound(label, path, note=NOT_HERE)
         if Path(path).suffix.lower() not in PLAYED:
             return Sound(label, path, note=NOT_PLAYED)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import peewee as pw
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.display.sounds import NOT_HERE, NOT_PLAYED, PLAYED, as_flac, data_uri
 from voices_peewee.errors import ExportError
 from voices_peewee.questions.selection import Metric, Runs, model_label
@@ -175,7 +176,7 @@ def embedded(found: Sequence[Card], room: int) -> tuple[list[Card], list[str]]:
 def _embedded(sound: Sound) -> Sound:
     path = Path(sound.path)
     try:
-        if not path.is_file():
+        if not path.is_file() or is_open_here(path):
             return replace(sound, note=NOT_HERE)
         kind = PLAYED.get(path.suffix.lower())
         smaller = as_flac(path) if kind in (None, "audio/wav") else None

@@ -86,9 +86,6 @@ class _Opener(NamedTuple):
     def _file(self, path: str) -> Source:
         if server := as_server(path):
             raise InputError(server, _FROM_SERVER)
-        # Before it is opened: closing it would drop the locks that this process holds on it.
-        if is_open_here(path):
-            raise InputError(path, "it is this database itself")
         stream = open_file(path)
         try:
             if _head(stream) != _SQLITE:
@@ -154,8 +151,11 @@ def open_file(path: str) -> BufferedReader:
     """Open a regular file.
 
     Raises:
-        InputError: It is missing, unreadable, or no regular file.
+        InputError: It is missing, unreadable, no regular file, or open as a database.
     """
+    # Closing it would drop the locks that this process holds on it.
+    if is_open_here(path):
+        raise InputError(path, "it is this database itself")
     try:
         # Looked at first: opening a named pipe that nobody writes to would block for ever.
         if stat.S_ISREG(Path(path).stat().st_mode):
