@@ -23,7 +23,7 @@ from voices_peewee.display.report_numbers import (
     of_pair,
     of_ranks,
 )
-from voices_peewee.display.report_sounds import Card, cards, embedded, linked
+from voices_peewee.display.report_sounds import Card, cards, linked, put_in
 from voices_peewee.errors import ExportError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.comparison import Comparison, compare
@@ -92,7 +92,7 @@ def report_page(store: Store, asked: Asked, folder: Path) -> str:
     if not asked.embed:
         return _page(context, linked(found, folder), "'self' file:")
     empty = _page(context, [], "data:")
-    kept, left = embedded(found, asked.max_size - len(empty.encode()) - 2_000 * len(found))
+    kept, left = put_in(found, asked.max_size - len(empty.encode()) - 2_000 * len(found))
     return _page({**context, "left_out": left}, kept, "data:")
 
 
