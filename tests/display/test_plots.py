@@ -181,11 +181,6 @@ def test_filters_choose_the_runs(
 REFUSED = [
     (["boxes"], {}, "unknown plot 'boxes'; use distribution, paired, ranks, scatter"),
     (["paired"], {}, "a paired plot is of two models, not 0"),
-    (
-        ["ranks", "demucs:4.0"],
-        {},
-        "a ranks plot is of two models or more, or of all where none is named",
-    ),
     (["ranks"], {"metric": ["a", "b"]}, "a ranks plot takes 1 metric, not 2"),
     (["scatter"], {"metric": ["a", "b"]}, "a scatter plot takes 1 metric, not 2"),
     (["distribution"], {"metric": ()}, "a distribution plot takes 1 to 4 metrics, not 0"),
@@ -249,16 +244,6 @@ def test_what_cannot_be_drawn_is_one_sentence(
     assert str(caught.value) == sentence
 
 
-def test_ranks_of_too_many_models(db: DatabaseManager) -> None:
-    """More names than an axis of ranks has room for are refused."""
-    for number in range(21):
-        add_run(db, model=f"m{number:02}", si_snri=1.0)
-    with pytest.raises(PlotError) as caught:
-        db.plot("ranks")
-    said = "21 models are too many for ranks; name those to draw, 20 at most"
-    assert str(caught.value) == said
-
-
 def test_runs_without_a_version_are_ranked_by_themselves(db: DatabaseManager) -> None:
     """Where other runs of a name have a version, those that have none are a model of their own."""
     file = recording(db, "/1.wav")
@@ -313,8 +298,11 @@ def test_one_model_and_many(db: DatabaseManager, kind: str, tmp_path: Path) -> N
             {
                 "mean ranks by SI-SNRi",
                 "8 recordings, 1 is best; a bar joins what cannot be told apart (Holm)",
-                "svoice:1.2  1.00",
-                "demucs:4.0  2.00",
+                "mean rank",
+                "svoice:1.2",
+                "demucs:4.0",
+                "1.00",
+                "2.00",
             },
         ),
         (
@@ -382,7 +370,7 @@ def test_hostile_names_are_text(db: DatabaseManager, kind: str, tmp_path: Path) 
     for suffix in (".png", ".svg"):
         db.plot(kind, *(names if kind == "paired" else ()), path=tmp_path / f"plot{suffix}")
     shown = {
-        re.sub(r" \(n = 2\)|^[AB]: |, SI-SNRi \(dB\)$|  \d\.\d\d$", "", text)
+        re.sub(r" \(n = 2\)|^[AB]: |, SI-SNRi \(dB\)$", "", text)
         for text in texts(tmp_path / "plot.svg")
     }
     assert {HOSTILE[name] for name in names} - shown == set()

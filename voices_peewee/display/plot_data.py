@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_, or_
@@ -15,7 +15,7 @@ import peewee as pw
 from voices_peewee.errors import PlotError, QueryError
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.questions.leaderboard import leaderboard
+from voices_peewee.questions.leaderboard import Leaderboard, leaderboard
 from voices_peewee.questions.ranks import Ranks
 from voices_peewee.questions.selection import (
     Metric,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 MOST_MODELS: Final = 40  # more cannot be told apart
-_MOST_RANKED: Final = 20
 _MOST_METRICS: Final = {"distribution": 4, "paired": 1, "ranks": 1, "scatter": 1}
 _USUAL: Final = ("si_snri", "sdri")
 _FILE: Final = ("duration", "sample_rate", "channels", "file_size")
@@ -114,8 +113,6 @@ def read(store: Store, kind: str, request: Request) -> tuple[Picture, list[str]]
 def _check(kind: str, request: Request) -> None:
     if kind == "paired" and len(request.models) != 2:
         raise QueryError(f"a paired plot is of two models, not {len(request.models)}")
-    if kind == "ranks" and len(request.models) == 1:
-        raise QueryError("a ranks plot is of two models or more, or of all where none is named")
     if kind != "scatter" and request.against is not None:
         raise QueryError(f"a {kind} plot is not against a column; a scatter plot is")
     most = _MOST_METRICS[kind]
@@ -125,23 +122,17 @@ def _check(kind: str, request: Request) -> None:
 
 
 def _distribution(store: Store, request: Request, metrics: list[Metric]) -> Distribution:
-    found = [(metric, _values(store, request, metric)) for metric in metrics]
-    empty = [metric.name for metric, values in found if not values]
-    if len(empty) == len(found) or (empty and request.metrics):
+    every: list[dict[str, array[float]]] = []
+    for metric in metrics:
+        every.append({})
+        for model, value in _rows(store, request, metric, once=metric.is_of_run):
+            every[-1].setdefault(model, array("d")).append(value)
+    empty = [metric.name for metric, values in zip(metrics, every, strict=True) if not values]
+    if len(empty) == len(metrics) or (empty and request.metrics):
         raise _nothing(f"a value of {' or '.join(map(repr, empty))}", request)
-    found = [(metric, values) for metric, values in found if values]
-    _refuse_too_many({model for _, values in found for model in values})
-    return Distribution(
-        [metric_axis(metric) for metric, _ in found], [values for _, values in found]
-    )
-
-
-def _values(store: Store, request: Request, metric: Metric) -> dict[str, array[float]]:
-    """Return the values by model; of what belongs to a run, one of each run."""
-    found: dict[str, array[float]] = {}
-    for model, value in _rows(store, request, metric, once=metric.is_of_run):
-        found.setdefault(model, array("d")).append(value)
-    return found
+    _refuse_too_many({model for values in every for model in values})
+    axes = [metric_axis(metric) for metric in metrics if metric.name not in empty]
+    return Distribution(axes, [values for values in every if values])
 
 
 def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
@@ -154,39 +145,35 @@ def _paired(store: Store, request: Request, metrics: list[Metric]) -> Paired:
 
 
 def _ranks(store: Store, request: Request, metrics: list[Metric]) -> Ranked:
+    name = metrics[0].name
     how: dict[str, Any] = {"higher_is_better": request.higher_is_better, "runs": request.runs}
-    models = request.models or _measured(store, metrics[0], **how)
-    if len(models) > _MOST_RANKED:
-        raise PlotError(
-            f"{len(models):,} models are too many for ranks; name those to draw, "
-            f"{_MOST_RANKED} at most"
-        )
+    models = request.models or [*measured(leaderboard(store, name, **how)).values()]
+    _refuse_too_many(models)
     if len(models) < 2:
-        raise PlotError(
-            f"nothing to plot: ranks need two models with a value of {metrics[0].name!r}, "
-            f"not {len(models)}"
-        )
-    found = compare(store, *models, metric=metrics[0].name, **how)
+        said = f"ranks need two models with a value of {name!r}, not {len(models)}"
+        raise PlotError(f"nothing to plot: {said}")
+    found = compare(store, *models, metric=name, **how)
     if isinstance(found, Comparison):
         pairs = {(found.a, found.b): found}
         found = Comparisons.of((found.a, found.b), pairs, has_baseline=False)
     if not found.ranks.n:
-        raise PlotError(
-            f"nothing to plot: no recording has a value from all of {', '.join(found.models)}; "
-            "name models that share some"
-        )
+        said = f"no recording has a value from all of {', '.join(found.models)}"
+        raise PlotError(f"nothing to plot: {said}; name models that share some")
     return Ranked(metric_axis(metrics[0]), found.ranks)
 
 
-def _measured(store: Store, metric: Metric, **how: Any) -> tuple[Model, ...]:
-    """Return the models that have a value."""
-    rows = [row for row in leaderboard(store, metric.name, **how) if row.n and row.model_type]
+def measured(board: Leaderboard) -> dict[str, Model]:
+    """Return the models of a leaderboard that have a value, by their labels, the best first."""
+    rows = [row for row in board if row.n and row.model_type]
     often = Counter(row.model_type for row in rows)
     # Without a version: the only runs of that name, or those of the name that have none.
-    return tuple(
-        (row.model_type, row.model_version or ("" if often[row.model_type] > 1 else None))
+    return {
+        row.labels[0]: (
+            str(row.model_type),
+            row.model_version or ("" if often[row.model_type] > 1 else None),
+        )
         for row in rows
-    )
+    }
 
 
 def _scatter(store: Store, request: Request, metrics: list[Metric]) -> Scatter:
@@ -273,7 +260,19 @@ def _plain(metric: Metric) -> Any:
     return value.coerce(False) if isinstance(value, pw.Function) else value
 
 
-def _refuse_too_many(models: set[str] | dict[str, Any]) -> None:
+def narrowed(runs: Runs) -> dict[str, str]:
+    """Return in words which runs are meant; nothing for all."""
+    asked = {
+        "operation": runs.operation_type,
+        "speaker": getattr(runs.speaker, "name", runs.speaker),
+        "since": runs.since,
+        "before": runs.until,
+        "only": runs.where if isinstance(runs.where, str) else " ".join(runs.where),
+    }
+    return {word: str(value) for word, value in asked.items() if value}
+
+
+def _refuse_too_many(models: Collection[Any]) -> None:
     if len(models) > MOST_MODELS:
         raise PlotError(
             f"{len(models):,} models cannot be told apart; name those to draw, "

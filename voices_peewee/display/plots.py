@@ -18,6 +18,7 @@ from voices_peewee.display.plot_data import (
     Ranked,
     Request,
     Scatter,
+    narrowed,
     read,
 )
 from voices_peewee.errors import MissingExtraError, PlotError
@@ -101,7 +102,8 @@ def plot(
         figure = PlotFigure()
         FigureCanvasAgg(figure)
         title, under = _draw(figure, picture, lambda model: _sign(model, order))
-        below = ", ".join(filter(None, (under, _about(request))))
+        asked = ", ".join(map(" ".join, narrowed(request.runs).items()))
+        below = ", ".join(filter(None, (under, fit(asked, 80))))
         figure.suptitle(f"{title}\n{below}".strip(), fontsize=10, x=0.01, ha="left")
     if path is not None:
         _save(figure, Path(path), overwrite=overwrite)
@@ -141,26 +143,11 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _about(request: Request) -> str:
-    """Return in words which runs are drawn; empty for all."""
-    runs = request.runs
-    where = runs.where if isinstance(runs.where, str) else " ".join(runs.where)
-    said = {
-        "": runs.operation_type,
-        "speaker ": getattr(runs.speaker, "name", runs.speaker),
-        "since ": runs.since,
-        "before ": runs.until,
-        "where ": where or None,
-    }
-    words = (f"{word}{value}" for word, value in said.items() if value is not None)
-    return fit(", ".join(words), 80)
-
-
 def _sign(model: str, order: Sequence[str]) -> Sign:
     """Return a model's colour and shape, the same in every picture of a record."""
-    name = model if model in order else model.partition(" ")[0]  # a side may be query words
-    versions = (at for at, known in enumerate(order) if f"{known}:".startswith(f"{name}:"))
-    place = order.index(model) if model in order else next(versions, len(order))
+    name = model.partition(" ")[0]  # a side may be query words
+    places = (at for at, known in enumerate(order) if known == name or known.startswith(f"{name}:"))
+    place = next(places, len(order))
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
 
 
@@ -288,31 +275,20 @@ def _paired(figure: Figure, picture: Paired, signs: Signs) -> tuple[str, str]:
 
 
 def _ranks(figure: Figure, picture: Ranked, signs: Signs) -> tuple[str, str]:
-    """Draw an axis of mean ranks, the names on lines below it, and bars between both."""
+    """Draw a row for each model with its mean rank, and bars over those that are alike."""
     of, count = picture.ranks, len(picture.ranks.means)
-    first = 0.5 + 0.35 * len(of.bars)  # where the names begin, in lines below the axis
-    rows = (count + 1) // 2
-    figure.set_size_inches(7.0, max(2.0, 1.0 + 0.25 * (first + rows)))
+    figure.set_size_inches(7.0, max(2.4, 1.5 + 0.3 * count))
     axes = figure.subplots()
-    axes.set(xlim=(1, count), ylim=(first + rows, 0), yticks=[], xticks=range(1, count + 1))
-    axes.xaxis.tick_top()
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.spines["top"].set_visible(True)
-    axes.grid(visible=False)
-    line: dict[str, Any] = {"clip_on": False, "zorder": 2}
     for place, (model, rank) in enumerate(of.means.items()):
-        is_left = place < rows
-        y = first + 0.5 + (place if is_left else count - 1 - place)
-        end, side = (1, "right") if is_left else (count, "left")
-        axes.plot([rank, rank, end], [0, y, y], color=_GREY, lw=0.8, **line)
-        axes.plot(rank, 0, markersize=6, **signs(model), **line)
-        name, gap = fit(model, _NAME), -6 if is_left else 6
-        how: dict[str, Any] = {"xytext": (gap, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{name}  {rank:.2f}", (end, y), ha=side, annotation_clip=False, **how)
-    for place, models in enumerate(of.bars):
-        y = 0.4 + 0.35 * place
-        ranks = [of.means[model] for model in models]
-        axes.plot(ranks, [y] * len(ranks), "o-", color="black", lw=2.5, markersize=4, **line)
+        axes.plot(rank, place, markersize=7, **signs(model), zorder=3)
+        axes.text(rank, place - 0.25, f"{rank:.2f}", fontsize=8, ha="center")
+    names = [*of.means]
+    for column, models in enumerate(of.bars, 1):
+        rows = [names.index(model) for model in models]
+        x = [count + 0.15 * column + 0.1] * len(rows)
+        axes.plot(x, rows, "o-", color="black", lw=2.5, markersize=4)
+    axes.set_yticks(range(count), [fit(model, _NAME) for model in names])
+    axes.set(ylim=(count - 0.4, -0.6), xlabel="mean rank", xticks=range(1, count + 1))
     unit = of.unit if of.n == 1 else f"{of.unit}s"
     under = f"{of.n:,} {unit}, 1 is best; a bar joins what cannot be told apart (Holm)"
     return f"mean ranks by {fit(picture.axis.name, 40)}", under
