@@ -194,9 +194,10 @@ def _scatter(store: Store, request: Request, metrics: list[Metric]) -> Scatter:
 def model_order() -> list[str]:
     """Return the models in the order of their first runs, which gives them their colours."""
     run = ProcessingHistory
-    columns = (run.model_type, run.model_version)
-    query = run.select(*columns).group_by(*columns).order_by(pw.fn.MIN(run.id))
-    return [model_label(*key) for key in query.tuples().iterator()]
+    columns, first = (run.model_type, run.model_version), pw.fn.MIN(run.id)
+    # By the operation too, since there is an index on the three.
+    query = run.select(*columns).group_by(run.operation_type, *columns).order_by(first)
+    return [*dict.fromkeys(model_label(*key) for key in query.tuples().iterator())]
 
 
 def _metric(store: Store, request: Request, name: str) -> Metric:
