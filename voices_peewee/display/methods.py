@@ -181,6 +181,7 @@ class DisplayMethods(HasStore):
         question: str | None = None,
         catch: int | None = None,
         repeat: int | None = None,
+        codec: str = "flac",
         max_size: int = 25_000_000,
         overwrite: bool = False,
         **runs: Unpack[Narrowed],
@@ -201,6 +202,7 @@ class DisplayMethods(HasStore):
             catch: Trials of a reference and its mixture, whose answer is known; None is three
                 in twenty, as far as there are references.
             repeat: Trials that come again; None is two in twenty.
+            codec: ``flac``, or ``opus``: a third of the size, which may hide small artefacts.
             max_size: How large the page may get, in bytes.
             overwrite: Replace a file that is there.
             runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
@@ -228,6 +230,7 @@ class DisplayMethods(HasStore):
             question=question or QUESTION,
             catch=catch,
             repeat=repeat,
+            codec=codec,
             max_size=max_size,
             runs=Runs(**runs),
         )

@@ -26,7 +26,7 @@ from voices_peewee.questions.counted import differing
 from voices_peewee.questions.failures import failures
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
-from voices_peewee.questions.preferences import COLUMNS, Listened, listened
+from voices_peewee.questions.preferences import Listened, listened
 from voices_peewee.questions.selection import Runs, find_metric
 from voices_peewee.rendering.plain import number
 from voices_peewee.rendering.table import Column
@@ -262,7 +262,7 @@ class _Report:
     def votes(self, test: Listened) -> Table:
         """Return what listeners preferred."""
         caption = f"Blind test {test.test}: votes for B, no preference is half a vote"
-        return Table(caption, COLUMNS, test.cells())
+        return Table(caption, test.columns(), test.cells())
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """Yield the groups of failures, with the traceback of the newest, without folders."""
