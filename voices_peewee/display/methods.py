@@ -99,8 +99,7 @@ class DisplayMethods(HasStore):
             InvalidValueError: A time cannot be read, or has no time zone.
             MissingExtraError: Matplotlib is not installed.
         """
-        from voices_peewee.display import plots
-        from voices_peewee.display.plot_data import Request
+        from voices_peewee.display.plots import Request, plot
         from voices_peewee.questions.selection import Runs
 
         metrics = (metric,) if isinstance(metric, str) else metric
@@ -111,7 +110,7 @@ class DisplayMethods(HasStore):
             higher_is_better=higher_is_better,
             runs=Runs(**runs),
         )
-        return plots.plot(self.store, kind, request, path=path, overwrite=overwrite)
+        return plot(self.store, kind, request, path=path, overwrite=overwrite)
 
     def report(
         self,

@@ -14,8 +14,8 @@ import peewee as pw
 from voices_peewee._version import __version__
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.display import report_numbers, svg
+from voices_peewee.display.labels import measured, metric_axis, model_order, narrowed
 from voices_peewee.display.pages import drawn, page, write_page
-from voices_peewee.display.plot_data import measured, metric_axis, model_order, narrowed
 from voices_peewee.display.report_numbers import Table
 from voices_peewee.display.report_sounds import Card, cards, linked, put_in
 from voices_peewee.errors import ExportError
