@@ -74,11 +74,9 @@ def test_leaderboard_across(results: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "models"),
     [
-        ([], ["svoice", "demucs"]),
         (["--model", "demucs:4.0"], ["demucs"]),
         (["--speaker", "Ada"], ["svoice", "demucs"]),
         (["--operation", "other"], []),
-        (["--since", "2024-05-07"], []),
         (["--until", "2024-05-06", "--limit", "1"], ["svoice"]),
         (["model:svoice", "--where", "path:/mix/0"], ["svoice"]),
         (["--metric", "odd", "--lower-is-better"], ["svoice", "demucs"]),
@@ -165,13 +163,6 @@ def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     assert code == 0
     assert max(map(len, seen.splitlines())) <= columns, seen
     assert seen.split() == run(*asked).out.split()
-
-
-def test_a_metric_given_as_a_word_gets_a_hint(results: Path) -> None:
-    """A bare word is looked for in names; that of a metric is said to have an option."""
-    done = run("--db", results, "leaderboard", "RTF")
-    said = "'RTF' is looked for as a word; for the metric: --metric real_time_factor"
-    assert done.err.splitlines()[0] == said
 
 
 def test_sentences_are_spelled_as_the_shell_does(results: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
+from voices_peewee.cli.values import time_bounds
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering.plain import printable, speaks_unicode
+from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -54,21 +56,13 @@ def write_rows(
 
 def write_text(text: str) -> None:
     """Write lines for people, without anything that could command a terminal."""
-    from voices_peewee.rendering.plain import wrapped
-
-    write(f"{part}\n" for line in text.split("\n") for part in wrapped(printable(line)))
+    lines = map(printable, text.split("\n"))
+    write(f"{part}\n" for line in lines for part in wrapped(line, sys.stdout))
 
 
 def write_json(value: object) -> None:
     """Write one value as JSON that a person can read too."""
     write([_dump(value, indent=2), "\n"])
-
-
-def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
-    """Write one thing as lines of name and value."""
-    from voices_peewee.rendering.plain import fact_lines
-
-    write(fact_lines(facts))
 
 
 def _json_array(objects: Iterable[str]) -> Iterator[str]:
@@ -180,33 +174,29 @@ def options(*each: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def speaker_option(about: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names a speaker."""
-    return click.option(
-        "--speaker", metavar="SPEAKER", shell_complete=completion.speakers, help=about, **more
-    )
-
-
-def model_option(about: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names a model."""
-    about = f"{about}: demucs, or demucs:4.0."
-    return click.option(
-        "--model", metavar="MODEL", shell_complete=completion.models, help=about, **more
-    )
-
-
-def operation_option(about: str, *names: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names an operation."""
-    complete = completion.operations
-    return click.option(
-        "--operation", *names, metavar="OP", shell_complete=complete, help=about, **more
-    )
-
-
-def param_option(about: str) -> Callable[[F], F]:
-    """Return the option that gives settings."""
-    about = f"{about}; may be given several times."
-    return click.option("--param", metavar="KEY=VALUE", multiple=True, help=about)
+speaker_option = partial(
+    click.option, "--speaker", metavar="SPEAKER", shell_complete=completion.speakers
+)
+tag_option = partial(
+    click.option, "--tag", metavar="TAG", multiple=True, shell_complete=completion.tags
+)
+model_option = partial(click.option, "--model", metavar="MODEL", shell_complete=completion.models)
+operation_option = partial(
+    click.option, "--operation", metavar="OP", shell_complete=completion.operations
+)
+output_option = partial(
+    click.option, "--output", "-o", type=click.Path(path_type=Path), metavar="FILE"
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+param_option = click.option(
+    "--param",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="One parameter; may be given several times.",
+)
+words_argument = click.argument(
+    "words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words
+)
 
 
 def list_options(function: F) -> F:
@@ -251,17 +241,35 @@ where_option = click.option(
     help="A query word, as the lists take them; may be given several times.",
 )
 
+
+def run_options(function: F) -> F:
+    """Give a question the options that choose runs; it gets them as its method takes them."""
+
+    @wraps(function)
+    def with_bounds(
+        *args: Any,
+        since: str | None,
+        until: str | None,
+        where: tuple[str, ...],
+        words: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> Any:
+        asked = {**kwargs, **time_bounds(since, until), "where": (*words, *where)}
+        return function(*args, **asked)
+
+    return options(
+        operation_option("operation_type", help="Only this operation."),
+        speaker_option(help="Only recordings of this speaker: a name, or id:3."),
+        since_options,
+        where_option,
+    )(with_bounds)  # type: ignore[return-value] # it takes what the options say
+
+
 filter_options = options(
-    speaker_option("Of this speaker: a name, or id:3.", multiple=True),
-    click.option(
-        "--tag",
-        metavar="TAG",
-        multiple=True,
-        shell_complete=completion.tags,
-        help="Of speakers with this tag.",
-    ),
-    model_option("Of this model", multiple=True),
-    operation_option("Of this operation: voice_separation.", multiple=True),
+    speaker_option(help="Of this speaker: a name, or id:3.", multiple=True),
+    tag_option(help="Of speakers with this tag."),
+    model_option(multiple=True, help="Of this model: demucs, or demucs:4.0."),
+    operation_option(multiple=True, help="Of this operation: voice_separation."),
     since_options,
 )
 
@@ -272,7 +280,7 @@ state_options = options(
 )
 
 _OPTIONS: Final = (
-    click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words),
+    words_argument,
     click.option(
         "--sort",
         metavar="FIELDS",

@@ -34,7 +34,11 @@ from voices_peewee.cli.output import (
     since_options,
     speaker_option,
     state_options,
+    tag_option,
     where_option,
+    write_json,
+    write_rows,
+    write_text,
 )
 from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
 from voices_peewee.rendering.table import Column
@@ -89,14 +93,13 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@operation_option("What is to be done.", required=True)
-@model_option("By which model")
-@param_option("One parameter")
+@operation_option(help="What is to be done.", required=True)
+@model_option(help="By which model: demucs, or demucs:4.0.")
+@param_option
 @click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
 @where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
-@click.option("--check", is_flag=True, help="Exit 1 if anything is left to do.")
 @pass_manager
 def pending(
     manager: DatabaseManager,
@@ -104,12 +107,10 @@ def pending(
     operation: str,
     model: str | None,
     param: tuple[str, ...],
-    model_file: str | None,
-    where: tuple[str, ...],
     *,
     nul: bool,
     as_json: bool,
-    check: bool,
+    **asked: Any,
 ) -> None:
     """Print the files that are still to be processed.
 
@@ -117,8 +118,6 @@ def pending(
     have changed since. Their paths are printed as they were given, one a line. A folder stands
     for the recordings in it. With '-' as a PATH more are read from the standard input.
     """
-    from voices_peewee.cli.output import write_rows
-
     left = 0
     with manager:
         found = manager.pending(
@@ -126,8 +125,7 @@ def pending(
             operation,
             **split_model(model),
             parameters=assignments(param, "--param"),
-            model_file=model_file,
-            where=where,
+            **asked,
         )
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
@@ -139,8 +137,6 @@ def pending(
     say(f"{plural(left, 'file')} pending{working}")
     if found.unknown:
         say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
-    if check and left:
-        click.get_current_context().exit(1)
 
 
 def sources_of(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
@@ -169,9 +165,9 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 
 @command(example="voices failures --since -7d")
-@model_option("Only this model")
-@operation_option("Only this operation: voice_separation.")
-@speaker_option("Only of this speaker: a name, or id:3.")
+@model_option(help="Only this model: demucs, or demucs:4.0.")
+@operation_option("operation_type", help="Only this operation: voice_separation.")
+@speaker_option(help="Only of this speaker: a name, or id:3.")
 @since_options
 @where_option
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
@@ -181,13 +177,12 @@ def failures(
     manager: DatabaseManager,
     view: View,
     model: str | None,
-    operation: str | None,
-    speaker: str | None,
     since: str | None,
     until: str | None,
     where: tuple[str, ...],
     *,
     cured: bool,
+    **asked: Any,
 ) -> None:
     """Group the failed runs by their error.
 
@@ -198,12 +193,11 @@ def failures(
     """
     with manager:
         found = manager.failures(
-            operation_type=operation,
-            speaker=speaker,
             where=[*where, *view.words],
             all=cured or view.limit is None,
             **split_model(model),
             **time_bounds(since, until),
+            **asked,
         )
     view = view._replace(words=())
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
@@ -221,10 +215,8 @@ def failures(
 def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
     """Show one run whole, with its outputs and its error.
 
-    RUN is an id, or a run_id or its beginning.
+    RUN is an id, or a run_id or at least its first six characters.
     """
-    from voices_peewee.cli.output import write_json, write_text
-
     with manager:
         found = manager.show_run(run)
     if as_json:
@@ -236,7 +228,7 @@ def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
 @command(example='voices update-run 1 --tag final --note "with the new window"')
 @click.argument("run")
 @click.option("--note", help="The new note; '' removes it.")
-@click.option("--tag", multiple=True, shell_complete=completion.tags, help="A tag to add.")
+@tag_option(help="A tag to add.")
 @click.option("--remove-tag", multiple=True, shell_complete=completion.tags, help="One to remove.")
 @pass_manager
 def update_run(
@@ -248,7 +240,7 @@ def update_run(
 ) -> None:
     """Change the note or the tags of a run.
 
-    RUN is an id, or a run_id or its beginning.
+    RUN is an id, or a run_id or at least its first six characters.
     """
     if note is None and not tag and not remove_tag:
         raise click.UsageError("nothing to change; give --note, --tag or --remove-tag")
@@ -256,8 +248,7 @@ def update_run(
         found = manager.show_run(run)
         changes: dict[str, Any] = {} if note is None else {"note": note}
         if tag or remove_tag:
-            tags = (name for name in (*found.tags, *tag) if name not in remove_tag)
-            changes["tags"] = list(tags)
+            changes["tags"] = [name for name in (*found.tags, *tag) if name not in remove_tag]
         manager.update_run(found, **changes)
         say(f"updated {_called(found)}")
 
@@ -271,8 +262,8 @@ def delete_run(manager: DatabaseManager, run: str, export_to: str | None, *, yes
     """Delete a run with what it measured.
 
     The stems and voices that no other run has go along; the recording and all files on the
-    disk stay. RUN is an id, or a run_id or its beginning. With --export-to all that goes is
-    written first, and 'voices import PATH' brings it back.
+    disk stay. RUN is an id, or a run_id or at least its first six characters. With --export-to
+    all that goes is written first, and 'voices import PATH' brings it back.
     """
     with manager:
         found = manager.show_run(run)

@@ -264,7 +264,7 @@ def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> I
     sample = list(islice(texts, _SAMPLE))
     if not sample:
         return
-    layout = _layout(columns, sample, _terminal_width())
+    layout = _layout(columns, sample, _terminal_width(sys.stdout))
     for line in layout.lines(layout.headings):
         yield _bold(line) + "\n"
     for row in chain(sample, texts):
@@ -275,18 +275,21 @@ def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> I
 def left_out(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the headings of the columns for which the terminal has no room."""
     sample = [row_cells(columns, row) for row in islice(rows, _SAMPLE)]
-    shown = {place.index for place in _layout(columns, sample, _terminal_width()).places}
+    shown = {place.index for place in _layout(columns, sample, _terminal_width(sys.stdout)).places}
     return [heading(column) for place, column in enumerate(columns) if place not in shown]
 
 
-def wrapped(line: str) -> list[str]:
-    """Return a line for people as lines that the terminal has room for."""
-    room = _terminal_width()
+def wrapped(line: str, stream: TextIO) -> list[str]:
+    """Return a line for people as lines that a terminal has room for; no word is broken."""
+    room = _terminal_width(stream)
     if room is None or width(line) <= room:
         return [line]
     import textwrap
 
-    return textwrap.wrap(line, max(room, 20), subsequent_indent="  ")
+    made = textwrap.TextWrapper(
+        max(room, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return made.wrap(line)
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:
@@ -304,10 +307,10 @@ def known_facts(facts: Facts) -> list[tuple[Shown, object]]:
     return [(column, value) for column, value in facts if value is not None]
 
 
-def _terminal_width() -> int | None:
+def _terminal_width(stream: TextIO) -> int | None:
     import shutil
 
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def _bold(text: str) -> str:
