@@ -106,7 +106,12 @@ def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        pytest.param(["--metadata", "room"], 2, "--metadata takes KEY=VALUE, not 'room'", id="="),
+        pytest.param(
+            ["--metadata", "room"],
+            2,
+            "Invalid value for '--metadata': 'room' is not KEY=VALUE",
+            id="=",
+        ),
         pytest.param(
             ["--speaker", "Eve"], 1, "no speaker 'Eve'; see 'voices list-speakers'", id="speaker"
         ),
@@ -244,7 +249,10 @@ def test_bad_manifest_lines_are_told(path: Path, tmp_path: Path) -> None:
             "--speaker, --metadata and --exact are for files, not a manifest",
         ),
         (["a.wav", "--path-map", "/a=/b"], "--manifest-format and --path-map need --manifest"),
-        (["--manifest", "m.csv", "--path-map", "/a"], "--path-map takes OLD=NEW, not '/a'"),
+        (
+            ["--manifest", "m.csv", "--path-map", "/a"],
+            "Invalid value for '--path-map': '/a' is not OLD=NEW",
+        ),
     ],
     ids=["nothing", "both", "others", "map alone", "no map"],
 )

@@ -117,7 +117,7 @@ def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
 
 def test_pending_refuses(night: Path) -> None:
     """A setting without a value is named."""
-    message = "--param takes KEY=VALUE, not 'x'"
+    message = "Invalid value for '--param': 'x' is not KEY=VALUE"
     done = pending(night, "/mix/a.wav", "--param", "x")
     assert done == (2, "", usage("voices pending", "[OPTIONS] PATH...", message))
 
@@ -219,7 +219,7 @@ def test_close_unfinished(night: Path) -> None:
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
     takes = "it takes a duration with its unit, as 90m, 36h or 2d"
-    message = f"--older-than {text!r} cannot be read; {takes}"
+    message = f"Invalid value for '--older-than': {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)
 

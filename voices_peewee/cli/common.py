@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from voices_peewee.cli.values import roots
 from voices_peewee.errors import InputError, QueryError, ServerBackupError, VoicesError
 from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
@@ -282,6 +283,7 @@ path_map_option = click.option(
     "--path-map",
     metavar="OLD=NEW",
     multiple=True,
+    callback=roots,
     help="Folders that are elsewhere here; may be given several times.",
 )
 

@@ -25,13 +25,12 @@ from voices_peewee.cli.common import (
 from voices_peewee.cli.output import (
     View,
     list_options,
-    model_option,
+    one_model_option,
     operation_option,
     overwrite_option,
     param_option,
     write_json,
 )
-from voices_peewee.cli.values import assignments, roots, split_model
 from voices_peewee.rendering.plain import fact_lines, printable, show, size
 from voices_peewee.rendering.table import Column
 
@@ -82,8 +81,8 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @command(example="voices status")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
-@operation_option(help="With --watch: only this operation; needed with PATHs.")
-@model_option(help="With --watch: only by this model: demucs, or demucs:4.0.")
+@operation_option("operation_type", help="With --watch: only this operation; needed with PATHs.")
+@one_model_option(help="With --watch: only by this model: demucs, or demucs:4.0.")
 @param_option
 @click.option(
     "--interval",
@@ -130,27 +129,20 @@ def _watch(
     manager: DatabaseManager,
     paths: tuple[str, ...],
     *,
-    operation: str | None,
-    model: str | None,
-    param: tuple[str, ...],
     interval: float | None,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     from voices_peewee.cli.runs import sources_of
     from voices_peewee.cli.watching import show_watch
 
-    if paths and not operation:
+    if paths and not asked["operation_type"]:
         raise click.UsageError("--watch with PATHs needs --operation")
-    if param and not paths:
+    if asked["parameters"] and not paths:
         raise click.UsageError("--param needs PATHs")
     with manager:
-        looks = manager.watch(
-            map(str, sources_of(paths, nul=False)) if paths else None,
-            operation_type=operation,
-            **split_model(model),
-            parameters=assignments(param, "--param"),
-            interval=2.0 if interval is None else interval,
-        )
+        sources = map(str, sources_of(paths, nul=False)) if paths else None
+        looks = manager.watch(sources, interval=2.0 if interval is None else interval, **asked)
         show_watch(looks, as_json=as_json)
 
 
@@ -163,7 +155,7 @@ def _watch(
 @pass_manager
 def check(
     manager: DatabaseManager,
-    path_map: tuple[str, ...],
+    path_map: dict[str, str],
     *,
     files: bool,
     fix: bool,
@@ -181,7 +173,7 @@ def check(
     if path_map and not files:
         raise click.UsageError("--path-map needs --files")
     with progress_bar("Checking", hidden=not files) as progress:
-        found = manager.check(files=files, path_map=roots(path_map), on_progress=progress)
+        found = manager.check(files=files, path_map=path_map, on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
         found = manager.check(files=files, fix=True)

@@ -21,7 +21,6 @@ from voices_peewee.cli.common import (
     write_path,
 )
 from voices_peewee.cli.output import model_option, operation_option, overwrite_option
-from voices_peewee.cli.values import roots
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -157,7 +156,7 @@ def import_results(
     model: str,
     operation: str,
     manifest: str | None,
-    path_map: tuple[str, ...],
+    path_map: dict[str, str],
     *,
     higher_is_better: bool | None,
 ) -> None:
@@ -174,7 +173,7 @@ def import_results(
             model=model,
             operation_type=operation,
             manifest=manifest,
-            path_map=roots(path_map),
+            path_map=path_map,
             higher_is_better=higher_is_better,
         )
     for note in done.notes:

@@ -28,7 +28,7 @@ from voices_peewee.cli.output import (
     speaker_option,
     state_options,
 )
-from voices_peewee.cli.values import assignments, roots
+from voices_peewee.cli.values import assignments
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.rendering.plain import absolute
 
@@ -43,6 +43,7 @@ metadata_option = click.option(
     "--metadata",
     metavar="KEY=VALUE",
     multiple=True,
+    callback=assignments,
     help="A value to record; may be given several times.",
 )
 
@@ -65,8 +66,7 @@ def add_files(
     paths: tuple[str, ...],
     manifest: str | None,
     manifest_format: str | None,
-    path_map: tuple[str, ...],
-    metadata: tuple[str, ...],
+    path_map: dict[str, str],
     **given: Any,
 ) -> None:
     """Record audio files and all that are in folders.
@@ -79,14 +79,14 @@ def add_files(
     """
     if bool(paths) == (manifest is not None):
         raise click.UsageError("name files and folders, or a manifest with --manifest")
-    if manifest is not None and (metadata or any(given.values())):
+    if manifest is not None and any(given.values()):
         raise click.UsageError("--speaker, --metadata and --exact are for files, not a manifest")
     if manifest is not None:
-        _add_manifest(manager, manifest, manifest_format, roots(path_map))
+        _add_manifest(manager, manifest, manifest_format, path_map)
     elif manifest_format or path_map:
         raise click.UsageError("--manifest-format and --path-map need --manifest")
     else:
-        _add_audio(manager, paths, metadata=assignments(metadata, "--metadata"), **given)
+        _add_audio(manager, paths, **given)
 
 
 def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -> None:
@@ -137,7 +137,7 @@ def _add_manifest(
 def update_file(
     manager: DatabaseManager,
     file: str,
-    metadata: tuple[str, ...],
+    metadata: dict[str, object],
     processed_path: str | None,
     speaker: str | None,
     *,
@@ -153,10 +153,9 @@ def update_file(
         )
     if speaker and no_speaker:
         raise click.UsageError("--speaker and --no-speaker exclude each other")
-    values = assignments(metadata, "--metadata")
     with manager, manager.atomic():
         found = manager.get_file(file)
-        changes: dict[str, Any] = {"metadata": _merged(found, values)} if values else {}
+        changes: dict[str, Any] = {"metadata": _merged(found, metadata)} if metadata else {}
         if processed_path is not None:
             changes["processed_path"] = absolute(processed_path) if processed_path else None
         if speaker or no_speaker:

@@ -12,7 +12,7 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
-from voices_peewee.cli.values import time_bounds
+from voices_peewee.cli.values import assignments, instant, model_parts, with_words
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
@@ -82,13 +82,13 @@ def _dump(value: object, indent: int | None = None) -> str:
 class View(NamedTuple):
     """What of a list is asked for, and in which form."""
 
-    words: tuple[str, ...] = ()
-    sort: str | None = None
-    limit: int | None = _SHOWN
-    offset: int = 0
-    columns: tuple[str, ...] | None = None
-    style: str = "table"
-    raw: bool = False
+    words: tuple[str, ...]
+    sort: str | None
+    limit: int | None
+    offset: int
+    columns: tuple[str, ...] | None
+    style: str
+    raw: bool
 
     def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
         """Show a list of the database, one row of which is a ``one``."""
@@ -181,6 +181,7 @@ tag_option = partial(
     click.option, "--tag", metavar="TAG", multiple=True, shell_complete=completion.tags
 )
 model_option = partial(click.option, "--model", metavar="MODEL", shell_complete=completion.models)
+one_model_option = partial(model_option, callback=model_parts, expose_value=False)
 operation_option = partial(
     click.option, "--operation", metavar="OP", shell_complete=completion.operations
 )
@@ -190,33 +191,29 @@ output_option = partial(
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 param_option = click.option(
     "--param",
+    "parameters",
     metavar="KEY=VALUE",
     multiple=True,
+    callback=assignments,
     help="One parameter; may be given several times.",
 )
-words_argument = click.argument(
-    "words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words
+words_argument = partial(
+    click.argument,
+    "words",
+    nargs=-1,
+    metavar="[QUERY]...",
+    shell_complete=completion.query_words,
 )
+where_words_argument = words_argument(callback=with_words, expose_value=False)
 
 
 def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
     @wraps(function)
-    def with_view(
-        *args: Any,
-        words: tuple[str, ...],
-        sort: str | None,
-        limit: int,
-        everything: bool,
-        offset: int,
-        columns: tuple[str, ...] | None,
-        style: str | None,
-        raw: bool,
-        **kwargs: Any,
-    ) -> Any:
-        shown = None if everything else limit
-        view = View(words, sort, shown, offset, columns, style or "table", raw)
+    def with_view(*args: Any, everything: bool, style: str | None, **kwargs: Any) -> Any:
+        kwargs |= {"style": style or "table"} | ({"limit": None} if everything else {})
+        view = View(**{name: kwargs.pop(name) for name in View.__annotations__})
         return function(*args, view=view, **kwargs)
 
     return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
@@ -233,37 +230,29 @@ since_options = options(
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
+period_options = options(
+    click.option(
+        "--since", metavar="TIME", callback=instant, help="From this time on: 2026-11, -7d."
+    ),
+    click.option("--until", metavar="TIME", callback=instant, help="Up to and with this time."),
+)
+
 where_option = click.option(
     "--where",
     metavar="QUERY",
     multiple=True,
+    callback=with_words,
     shell_complete=completion.query_words,
     help="A query word, as the lists take them; may be given several times.",
 )
 
 
-def run_options(function: F) -> F:
-    """Give a question the options that choose runs; it gets them as its method takes them."""
-
-    @wraps(function)
-    def with_bounds(
-        *args: Any,
-        since: str | None,
-        until: str | None,
-        where: tuple[str, ...],
-        words: tuple[str, ...] = (),
-        **kwargs: Any,
-    ) -> Any:
-        asked = {**kwargs, **time_bounds(since, until), "where": (*words, *where)}
-        return function(*args, **asked)
-
-    return options(
-        operation_option("operation_type", help="Only this operation."),
-        speaker_option(help="Only recordings of this speaker: a name, or id:3."),
-        since_options,
-        where_option,
-    )(with_bounds)  # type: ignore[return-value] # it takes what the options say
-
+run_options = options(
+    operation_option("operation_type", help="Only this operation."),
+    speaker_option(help="Only recordings of this speaker: a name, or id:3."),
+    period_options,
+    where_option,
+)
 
 filter_options = options(
     speaker_option(help="Of this speaker: a name, or id:3.", multiple=True),
@@ -280,7 +269,7 @@ state_options = options(
 )
 
 _OPTIONS: Final = (
-    words_argument,
+    words_argument(),
     click.option(
         "--sort",
         metavar="FIELDS",

@@ -13,17 +13,16 @@ import click
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.output import (
-    model_option,
+    one_model_option,
     options,
     output_option,
     overwrite_option,
     run_options,
-    words_argument,
+    where_words_argument,
     write_json,
     write_rows,
     write_text,
 )
-from voices_peewee.cli.values import split_model
 from voices_peewee.rendering.plain import left_out, speaks_unicode
 from voices_peewee.rendering.table import Column
 
@@ -67,7 +66,7 @@ style_options = options(
 
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
-@words_argument
+@where_words_argument
 @metric_options
 @click.option(
     "--by",
@@ -84,7 +83,7 @@ style_options = options(
     help="The means of two groupings as a table.",
 )
 @click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
-@model_option(help="Only this model: demucs, or demucs:4.0.")
+@one_model_option(help="Only this model: demucs, or demucs:4.0.")
 @run_options
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
 @style_options
@@ -93,7 +92,6 @@ def leaderboard(
     manager: DatabaseManager,
     by: str,
     pivot: str | None,
-    model: str | None,
     *,
     style: str,
     **asked: Any,
@@ -104,7 +102,7 @@ def leaderboard(
     interval is that of the mean, by Student's t; SDRi, real-time factor and memory are means.
     """
     with manager:
-        board = manager.leaderboard(by=pivot or by, **split_model(model), **asked)
+        board = manager.leaderboard(by=pivot or by, **asked)
         if pivot:
             _show_pivot(board, style)
         else:

@@ -9,7 +9,12 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, write_path
-from voices_peewee.cli.output import output_option, overwrite_option, run_options, words_argument
+from voices_peewee.cli.output import (
+    output_option,
+    overwrite_option,
+    run_options,
+    where_words_argument,
+)
 from voices_peewee.cli.questions import baseline_option, metric_options
 
 if TYPE_CHECKING:
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @command(example="voices report -o report.html --no-audio")
-@words_argument
+@where_words_argument
 @output_option(help="Where the page goes.", required=True)
 @metric_options
 @click.option(

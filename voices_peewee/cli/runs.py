@@ -28,10 +28,10 @@ from voices_peewee.cli.output import (
     View,
     filter_options,
     list_options,
-    model_option,
+    one_model_option,
     operation_option,
     param_option,
-    since_options,
+    period_options,
     speaker_option,
     state_options,
     tag_option,
@@ -40,7 +40,7 @@ from voices_peewee.cli.output import (
     write_rows,
     write_text,
 )
-from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
+from voices_peewee.cli.values import duration
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@operation_option(help="What is to be done.", required=True)
-@model_option(help="By which model: demucs, or demucs:4.0.")
+@operation_option("operation_type", help="What is to be done.", required=True)
+@one_model_option(help="By which model: demucs, or demucs:4.0.")
 @param_option
 @click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
 @where_option
@@ -104,9 +104,6 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 def pending(
     manager: DatabaseManager,
     paths: tuple[str, ...],
-    operation: str,
-    model: str | None,
-    param: tuple[str, ...],
     *,
     nul: bool,
     as_json: bool,
@@ -120,13 +117,7 @@ def pending(
     """
     left = 0
     with manager:
-        found = manager.pending(
-            sources_of(paths, nul=nul),
-            operation,
-            **split_model(model),
-            parameters=assignments(param, "--param"),
-            **asked,
-        )
+        found = manager.pending(sources_of(paths, nul=nul), **asked)
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
         else:
@@ -165,10 +156,10 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 
 @command(example="voices failures --since -7d")
-@model_option(help="Only this model: demucs, or demucs:4.0.")
+@one_model_option(help="Only this model: demucs, or demucs:4.0.")
 @operation_option("operation_type", help="Only this operation: voice_separation.")
 @speaker_option(help="Only of this speaker: a name, or id:3.")
-@since_options
+@period_options
 @where_option
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
 @list_options
@@ -176,9 +167,6 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 def failures(
     manager: DatabaseManager,
     view: View,
-    model: str | None,
-    since: str | None,
-    until: str | None,
     where: tuple[str, ...],
     *,
     cured: bool,
@@ -192,13 +180,8 @@ def failures(
     takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
-        found = manager.failures(
-            where=[*where, *view.words],
-            all=cured or view.limit is None,
-            **split_model(model),
-            **time_bounds(since, until),
-            **asked,
-        )
+        all_of_them = cured or view.limit is None
+        found = manager.failures(where=[*where, *view.words], all=all_of_them, **asked)
     view = view._replace(words=())
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
@@ -295,15 +278,15 @@ def _called(run: RunDetails) -> str:
 @click.option(
     "--older-than",
     metavar="TIME",
+    callback=duration,
     help="Only runs without a sign of life for so long, such as 90m, 36h or 2d.",
 )
 @pass_manager
-def close_unfinished(manager: DatabaseManager, older_than: str | None) -> None:
+def close_unfinished(manager: DatabaseManager, older_than: float | None) -> None:
     """Mark the runs whose process is dead as failed.
 
     A run whose process lives on this host is left alone. One of another host, or of a process
     that nobody knows, is closed only with --older-than.
     """
-    age = duration(older_than, "--older-than")
     with manager:
-        say(f"{plural(manager.close_unfinished(older_than=age), 'run')} closed")
+        say(f"{plural(manager.close_unfinished(older_than=older_than), 'run')} closed")
