@@ -340,6 +340,15 @@ def test_terminal_of_80_columns(studio: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("noun", ["speakers", "files", "history", "performance"])
+def test_terminal_of_40_columns(studio: Path, noun: str) -> None:
+    """What even narrow texts leave no room for goes from the right, and is named."""
+    code, seen = terminal("--db", studio, "list", noun, "--sort", "id", columns=40)
+    lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    assert (code, max(map(len, lines)) <= 40) == (0, True), seen
+    assert ("no room for" in seen) is (noun != "speakers")
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_no_colour_where_it_is_not_wanted(studio: Path, name: str, value: str) -> None:
     """NO_COLOR and a dumb terminal are respected; see https://no-color.org."""

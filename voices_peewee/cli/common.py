@@ -193,7 +193,7 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
         ctx.exit(1)
     except click.UsageError as error:
         # click repeats the user's words as they are
-        lines = map(printable, error.format_message().split("\n"))
+        lines = map(printable, error.format_message().replace("\n\t", " ").split("\n"))
         raise click.UsageError("\n".join(lines), error.ctx) from error
     except BrokenPipeError:
         _drop_output()

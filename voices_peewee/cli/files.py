@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +96,8 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
 
     def failed(error: AudioError) -> None:
         counts["failed"] += 1
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)  # in the place of the bar
         say(f"Error: {error}")
 
     with manager:

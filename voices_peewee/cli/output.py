@@ -42,7 +42,10 @@ def write_rows(
     if style == "table":
         from voices_peewee.rendering.plain import table_lines
 
-        write(table_lines(columns, counted()))
+        missing, lines = table_lines(columns, counted())
+        write(lines)
+        if missing:
+            say(f"no room for {', '.join(missing)}; --json has all")
     elif style == "csv":
         from voices_peewee.rendering.json_csv import csv_lines
 

@@ -23,7 +23,7 @@ from voices_peewee.cli.output import (
     write_rows,
     write_text,
 )
-from voices_peewee.rendering.plain import left_out, speaks_unicode
+from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -139,8 +139,6 @@ def _show_board(board: Leaderboard, style: str) -> None:
         rows = [*zip(*(values for _, values in columns), strict=True)]
         shown = [column for column, _ in columns]
         write_rows("table", shown, rows)
-        if missing := [name for name in left_out(shown, rows) if name.strip()]:
-            say(f"no room for {', '.join(missing)}; --json has all")
         _say_all(board.notes)
 
 
