@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import InputError
-from voices_peewee.exchange.reading import open_file
+from voices_peewee.exchange.texts import open_file
 from voices_peewee.schema.models import (
     ListeningTest,
     ListeningVote,
