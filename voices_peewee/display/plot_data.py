@@ -261,7 +261,7 @@ def _rows(
 
 
 def _conditions(store: Store, request: Request) -> list[pw.Expression]:
-    found = request.runs.conditions(store, ProcessingHistory)
+    found = request.runs.conditions(store)
     sides = [find_side(store, model) for model in request.models]
     each = [reduce(and_, side.conditions(store, request.runs)) for side in sides]
     return [*found, reduce(or_, each)] if each else found

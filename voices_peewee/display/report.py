@@ -161,7 +161,7 @@ class _Report:
         ends = (pw.fn.MIN(run.start_time), pw.fn.MAX(run.start_time))
         query = run.select(run.environment, count, *ends).group_by(run.environment)
         runs = self.asked.runs
-        if conditions := runs.conditions(self.store, run):
+        if conditions := runs.conditions(self.store):
             query = query.join(ProcessedFile).where(*conditions)
         rows: Any = list(query.tuples())
         self.runs = {environment: total for environment, total, _, _ in rows}

@@ -115,7 +115,7 @@ def _stems(
     query = query.join_from(file, Speaker, pw.JOIN.LEFT_OUTER)
     query = query.join_from(run, measured, pw.JOIN.LEFT_OUTER)
     keys = list(recordings)
-    conditions = runs.conditions(store, run)
+    conditions = runs.conditions(store)
     for column, wanted in zip((run.model_type, run.model_version), model, strict=True):
         conditions.append(column.is_null() if wanted is None else column == wanted)
     query = query.where((file.id << keys) | (file.recording << keys), run.success, *conditions)
