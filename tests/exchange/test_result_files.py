@@ -115,8 +115,13 @@ def test_espnet(tmp_path: Path) -> None:
     assert found.format == "espnet"
     assert told(found) == [
         ("line 1", "a", "", "spk2", {}),
-        ("line 1", "a", "/e/a_1.wav", "spk1",
-         {"input_si_snr": 0.1, "si_snr": 15.6, "stoi": 0.95, "si_snri": 15.5}),
+        (
+            "line 1",
+            "a",
+            "/e/a_1.wav",
+            "spk1",
+            {"input_si_snr": 0.1, "si_snr": 15.6, "stoi": 0.95, "si_snri": 15.5},
+        ),
         ("line 2", "b", "/e/b_1.wav", "spk1", {"si_snr": 14.4, "stoi": 0.005}),
     ]
     assert found.notes == [

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -22,12 +20,11 @@ from voices_peewee.cli.common import (
     write,
     write_path,
 )
-from voices_peewee.cli.output import model_option, operation_option
-from voices_peewee.cli.values import roots
-from voices_peewee.errors import InputError
+from voices_peewee.cli.output import model_option, operation_option, overwrite_option
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.exchange.merging import Imported
 
 _STATES: Final = {
     "added": "added",
@@ -51,7 +48,7 @@ _STATES: Final = {
     help="What to write.  [default: as the suffix of PATH says, else jsonl]",
 )
 @click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all.")
 @pass_manager
 def export(
@@ -109,11 +106,18 @@ def import_(
     files go when they are in the record. What is here already is not doubled. All is imported
     or nothing, and every bad record is told.
     """
-    with _telling_all(), manager, progress_bar("Importing") as progress:
+    with manager, progress_bar("Importing") as progress:
         done = manager.import_records(
             list(files), table=table, dry_run=dry_run, on_progress=progress
         )
-    _say_found(done.notes, done.conflicts, sum(one.conflicts for one in done.tables.values()))
+    _say(done)
+
+
+def _say(done: Imported) -> None:
+    for note in done.notes:
+        say(f"note: {note}")
+    conflicts = sum(one.conflicts for one in done.tables.values())
+    say_some("conflict", done.conflicts, conflicts, many="conflicts")
     for table, counts in done.tables.items():
         states = {words: getattr(counts, state) for state, words in _STATES.items()}
         if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
@@ -123,23 +127,6 @@ def import_(
         say(f"{plural(done.changed, 'record')} {would}imported")
     else:
         say("nothing would be imported" if would else "nothing to import")
-
-
-@contextmanager
-def _telling_all() -> Iterator[None]:
-    """Say every bad record; the error itself says the first."""
-    try:
-        yield
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]
-        say_some("bad", others, len(others))
-        raise
-
-
-def _say_found(notes: Sequence[str], conflicts: Sequence[str], count: int) -> None:
-    for note in notes:
-        say(f"note: {note}")
-    say_some("conflict", conflicts, count, many="conflicts")
 
 
 @command(example="voices import-results versa.jsonl --model demucs:4.0")
@@ -152,8 +139,8 @@ def _say_found(notes: Sequence[str], conflicts: Sequence[str], count: int) -> No
     ),
     help="What they are.  [default: as their content says]",
 )
-@model_option("Whose results they are", required=True)
-@operation_option("What it did.  [default: voice_separation]", default="voice_separation")
+@model_option(help="Whose results they are: demucs, or demucs:4.0.", required=True)
+@operation_option(help="What it did.  [default: voice_separation]", default="voice_separation")
 @click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
 @path_map_option
 @click.option(
@@ -169,7 +156,7 @@ def import_results(
     model: str,
     operation: str,
     manifest: str | None,
-    path_map: tuple[str, ...],
+    path_map: dict[str, str],
     *,
     higher_is_better: bool | None,
 ) -> None:
@@ -179,22 +166,21 @@ def import_results(
     museval. The numbers go to the model's runs of these recordings or outputs, else make runs.
     All are imported or none, and every bad row is told.
     """
-    with _telling_all(), manager:
+    with manager:
         done = manager.import_results(
             list(paths),
             form,
             model=model,
             operation_type=operation,
             manifest=manifest,
-            path_map=roots(path_map),
+            path_map=path_map,
             higher_is_better=higher_is_better,
         )
-    _say_found(done.notes, done.conflicts, len(done.conflicts))
-    counts = {
-        f"of {operation} added": done.added,
-        "updated": done.updated,
-        "unchanged": done.unchanged,
-    }
+    for note in done.notes:
+        say(f"note: {note}")
+    say_some("conflict", done.conflicts, many="conflicts")
+    counts = {f"of {operation} added": done.added}
+    counts |= {"updated": done.updated, "unchanged": done.unchanged}
     said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
     say(f"{done.format}: {', '.join(said) or 'no values'}")
 
@@ -226,8 +212,8 @@ def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool)
 
     with manager:
         # Here, where a missing extra is an error.
-        from voices_peewee.display.web import is_open_to_others
+        from voices_peewee.display.web import is_local
 
-        if is_open_to_others(host):
+        if not is_local(host):
             say(f"warning: everyone who reaches {host!r} can read all of this database")
         manager.serve(host=host, port=port, on_ready=ready)

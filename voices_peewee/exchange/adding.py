@@ -13,14 +13,9 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
 from voices_peewee.exchange.manifests import Entry, read_manifest
+from voices_peewee.records.audio_files import changed_facts, regular_file
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import (
-    changed_facts,
-    recordings_by_path,
-    regular_file,
-    rows_where,
-    write_changes,
-)
+from voices_peewee.records.sources import recordings_by_path, rows_where, write_changes
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 200

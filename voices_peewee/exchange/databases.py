@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from voices_peewee.database.sqlite import VoicesSqlite
-from voices_peewee.database.store import Store, Translated
+from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.tables import TABLES

@@ -11,7 +11,8 @@ from typing import Final
 import peewee as pw
 
 from voices_peewee.database.mapper import binder, mapper, stored
-from voices_peewee.database.store import FEW, Store
+from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
 from voices_peewee.exchange.matching import Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, open_inputs

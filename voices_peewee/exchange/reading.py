@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from voices_peewee.database.files import as_server, spool, spooled
-from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file
@@ -93,9 +92,6 @@ def _standard_input(table: str | None) -> Source:
 def _file(path: str, table: str | None, store: Store) -> Source:
     if server := as_server(path):
         raise InputError(server, _FROM_SERVER)
-    # Before it is opened: closing it would drop the locks that this process holds on it.
-    if is_open_here(path):
-        raise InputError(path, "it is this database itself")
     stream = open_file(path)
     try:
         if _head(stream) != _SQLITE:

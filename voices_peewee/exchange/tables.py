@@ -140,9 +140,14 @@ def _with_others(rows: dict[Model, Any]) -> list[Table]:
             _add(rows, ListeningVote, side, ProcessingHistory.id)
     _add(rows, ListeningVote, ListeningVote.test, ListeningTest.id)
     _add(rows, ListeningTest, ListeningTest.id, ListeningVote.test)
-    for side in (ListeningVote.a, ListeningVote.b):
-        _add(rows, ProcessingHistory, ProcessingHistory.id, side)
     _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
+    if (votes := rows.get(ListeningVote)) is not None:
+        # Read now: SQLite's parser has no room for queries as deep as that.
+        pairs: Any = ListeningVote.select(ListeningVote.a, ListeningVote.b).where(votes).tuples()
+        heard = {key for pair in pairs for key in pair} - {None}
+        for field in (ProcessingHistory.id, ModelPerformance.processing_history):
+            more = field.in_(heard)
+            rows[field.model] = rows[field.model] | more if field.model in rows else more
     _add(rows, file, file.id, ProcessingHistory.processed_file)
     _add(rows, file, file.id, file.recording)
     _add(rows, Environment, Environment.id, ProcessingHistory.environment)

@@ -14,6 +14,7 @@ from io import BufferedReader, StringIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import InputError
 from voices_peewee.schema.fields import short
 
@@ -64,8 +65,11 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file.
 
     Raises:
-        InputError: It is missing, unreadable, or no regular file.
+        InputError: It is missing, unreadable, no regular file, or open as a database.
     """
+    # Closing it would drop the locks that this process holds on it.
+    if is_open_here(path):
+        raise InputError(path, "it is this database itself")
     try:
         # Looked at first: opening a named pipe that nobody writes to would block for ever.
         if stat.S_ISREG(Path(path).stat().st_mode):
