@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,10 +37,7 @@ from voices_peewee.rendering.plain import absolute
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.errors import AudioError
-    from voices_peewee.records.recordings import Added
     from voices_peewee.schema.models import ProcessedFile
-
-_DUPLICATES_TOLD: Final = 10
 
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
@@ -99,12 +96,6 @@ def add_files(
         )
         for one in counted(added, "Adding"):
             outcomes[one.outcome] += 1
-            if one.duplicates and one.outcome != "unchanged":
-                outcomes["duplicates"] += 1
-                if outcomes["duplicates"] <= _DUPLICATES_TOLD:
-                    _say_duplicates(one)
-    if (more := outcomes["duplicates"] - _DUPLICATES_TOLD) > 0:
-        say(f"… and {more:,} more have the content of other files")
     states = ("added", "updated", "unchanged", "failed")
     said = [f"{outcomes[state]:,} {state}" for state in states if outcomes[state]]
     say(", ".join(said) or "no audio files found")
@@ -247,9 +238,3 @@ def _runs_of(manager: DatabaseManager, file: ProcessedFile) -> str:
             runs.add(run_id)
             measured += metrics is not None
     return f"{plural(len(runs), 'run')} and {plural(measured, 'measurement')}"
-
-
-def _say_duplicates(added: Added) -> None:
-    ids = ", ".join(map(str, added.duplicates))
-    files = f"file{'s' * (len(added.duplicates) > 1)} {ids}"
-    say(f"{added.file.original_path!r} has the same content as {files}")

@@ -189,19 +189,13 @@ def find_files(
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()
     for path in paths:
-        found = _walk(Path(path), visited, on_error) if _is_folder(path) else [os.fspath(path)]
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - False for a name that no file can have
+        found = _walk(Path(path), visited, on_error) if is_folder else [os.fspath(path)]
         for name in found:
             absolute = os.path.abspath(name)
             if absolute not in yielded:
                 yielded.add(absolute)
                 yield name
-
-
-def _is_folder(path: AnyPath) -> bool:
-    try:
-        return stat.S_ISDIR(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 def _walk(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -36,14 +36,10 @@ _SECONDS_A_BATCH: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of one recording.
-
-    ``duplicates`` are the ids of the rows that have the same content at another path.
-    """
+    """What became of one recording."""
 
     file: ProcessedFile
     outcome: Outcome
-    duplicates: tuple[int, ...]
 
 
 def add_audio(
@@ -148,7 +144,7 @@ def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> lis
         results = [_merge(one, known.get(one.path), wishes) for one in examined]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
-        return _with_duplicates(store, results)
+        return results
 
 
 def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
@@ -157,27 +153,10 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
         # The row was deleted while the file was only hashed: then read it after all.
         facts = one.facts or facts_from(probe(one.path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
-        return Added(fresh, "added", ())
+        return Added(fresh, "added")
     changed = {name for name, value in one.facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(row, {**one.facts, **wished})
     is_updated = changed > {"read_at"} or bool(wished)
-    return Added(row, "updated" if is_updated else "unchanged", ())
-
-
-def _with_duplicates(store: Store, results: Sequence[Added]) -> list[Added]:
-    hashes = {str(result.file.content_hash) for result in results}
-    same: dict[str | None, list[ProcessedFile]] = {}
-    for row in rows_where(store, ProcessedFile, "content_hash", hashes):
-        same.setdefault(row.content_hash, []).append(row)
-    return [replace(one, duplicates=tuple(_duplicates(one, same))) for one in results]
-
-
-def _duplicates(one: Added, same: Mapping[str | None, Sequence[ProcessedFile]]) -> Iterator[int]:
-    """Yield the ids of the same content elsewhere; for a new row, of what was there before it."""
-    file = one.file
-    for row in same.get(file.content_hash, ()):
-        is_later = one.outcome == "added" and row.id > file.id
-        if row.original_path != file.original_path and not is_later:
-            yield row.id
+    return Added(row, "updated" if is_updated else "unchanged")

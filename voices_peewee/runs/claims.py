@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.forks import at_fork
@@ -93,7 +94,7 @@ _held: Final[dict[tuple[str, str, str], Held]] = {}
 at_fork(after_in_child=_held.clear)  # a child has no part in its parent's claims
 
 
-def facts_of(text: str) -> dict[str, Any]:
+def facts_of(text: str | None) -> dict[str, Any]:
     """Return a process as it is stored; nothing where another program wrote what is none."""
     try:
         facts = json.loads(text or "{}")
@@ -115,13 +116,18 @@ def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
     Raises:
         InvalidValueError: It is not more than nothing, or longer than ten years.
     """
-    try:
-        length = lease if isinstance(lease, dt.timedelta) else dt.timedelta(seconds=lease)
-        if dt.timedelta(0) < length <= _LONGEST:
-            return length
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
+    length = _length(lease, _LONGEST)
+    if not length:
+        raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
+    return length
+
+
+def _length(told: dt.timedelta | float, longest: dt.timedelta) -> dt.timedelta | None:
+    """Return a time given as a timedelta or in seconds; None where it is none or too long."""
+    with suppress(TypeError, ValueError, OverflowError):
+        length = told if isinstance(told, dt.timedelta) else dt.timedelta(seconds=told)
+        return length if dt.timedelta(0) <= length <= longest else None
+    return None
 
 
 def require_no_transaction(store: Store) -> None:
@@ -277,10 +283,10 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
     with store.writing():
         connection = store.connection()
         for key, run_id, process, *heard in connection.execute(_UNFINISHED):
-            facts = ProcessingHistory.process.python_value(process)
-            times = [time for time in map(field.python_value, heard) if _is_time(time)]
+            read = map(field.python_value, heard)
+            times = [time for time in read if isinstance(time, dt.datetime)]
             if times:  # else another program wrote them, and nobody knows how old it is
-                sign = _Sign(key, facts if isinstance(facts, dict) else {}, max(times))
+                sign = _Sign(key, facts_of(process), max(times))
                 runs.setdefault(run_id, []).append(sign)
         dead = [signs for signs in runs.values() if _is_dead(signs, limit)]
         for signs in dead:
@@ -288,10 +294,6 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
             connection.executemany(_CLOSE, [(end, INTERRUPTED, sign.history_id) for sign in signs])
         clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
     return len(dead)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, dt.datetime)
 
 
 def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
@@ -305,10 +307,9 @@ def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
 
 
 def _age(older_than: dt.timedelta | float) -> dt.timedelta:
-    try:
-        age = older_than if isinstance(older_than, dt.timedelta) else dt.timedelta(0, older_than)
-        if dt.timedelta(0) <= age <= _MAX_AGE:
-            return age
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidValueError(f"older_than must be a time of 0 seconds or more, not {older_than!r}")
+    age = _length(older_than, _MAX_AGE)
+    if age is None:
+        raise InvalidValueError(
+            f"older_than must be a time of 0 seconds or more, not {older_than!r}"
+        )
+    return age

@@ -68,6 +68,11 @@ class Output:
     facts: dict[str, Any] = field(default_factory=dict)
     unknown: str | None = None
 
+    def is_at(self, row: ProcessedFile) -> bool:
+        """Whether a stem of its recording and path is its own."""
+        name = (row.metadata or {}).get("speaker")
+        return (row.speaker_id, name) == (self.speaker_id, self.unknown)
+
     def after(self, earlier: Output) -> Output:
         """Return the output, told again, with the metrics that it had before."""
         metrics = Metrics()
@@ -98,27 +103,6 @@ class RunRows:
         return performance(self.history, history_id, own, self.logged, cost, duration=duration)
 
 
-class PartKey(NamedTuple):
-    """What tells the stems and voices of a recording apart; a voice has no path."""
-
-    recording_id: int
-    path: str | None
-    speaker_id: int | None
-    unknown: str | None = None
-
-    @classmethod
-    def of(cls, row: ProcessedFile) -> PartKey:
-        """Return the key of a row."""
-        name = (row.metadata or {}).get("speaker") if row.processed_path else None
-        unknown = name if isinstance(name, str) else None
-        return cls(row.recording_id or 0, row.processed_path, row.speaker_id, unknown)
-
-    @classmethod
-    def of_output(cls, recording: ProcessedFile, output: Output) -> PartKey:
-        """Return the key of an output's row."""
-        return cls(recording.id, output.path, output.speaker_id, output.unknown)
-
-
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
@@ -138,8 +122,7 @@ class Files:
         self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
     ) -> ProcessedFile:
         """Return the row of an output, true to its file; ``known`` are those of ``find``."""
-        key = PartKey.of_output(recording, output)
-        row = next((row for row in known if PartKey.of(row) == key), None)
+        row = next((row for row in known if output.is_at(row)), None)
         if row is None:
             return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
