@@ -235,16 +235,6 @@ def test_a_file_is_yielded_after_its_batch_was_committed(
     assert seen == [2, 2, 4, 4, 5]
 
 
-def test_slow_batches_are_committed_earlier(
-    db: DatabaseManager, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When a batch takes longer than its time, what is done is committed."""
-    monkeypatch.setattr(recordings, "_SECONDS_A_BATCH", 0.0)
-    for number in range(3):
-        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
-    assert [count(path) for _ in add_all(db, tmp_path / "in")] == [1, 2, 3]
-
-
 def test_batches_say_what_changed(db: DatabaseManager, tmp_path: Path) -> None:
     """Within one batch files are added, updated or unchanged."""
     names = [write_wav(tmp_path / "in" / f"{name}.wav", value=ord(name)) for name in "abc"]

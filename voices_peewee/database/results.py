@@ -141,15 +141,7 @@ class ResultList(list[T], Generic[T]):
         return type(self)(found, self._specs, self._shown) if isinstance(index, slice) else found
 
     def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
-        """Return a pandas DataFrame, a row each; see ``DatabaseManager.to_dataframe``.
-
-        Args:
-            expand: Whether the keys of JSON columns become columns; or which columns' keys.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-            QueryError: A column of ``expand`` is unknown or holds no JSON.
-        """
+        """Return a pandas DataFrame, a row each; see ``DatabaseManager.to_dataframe``."""
         from voices_peewee.rendering.frames import frame
 
         names = [spec.name for spec in self._specs]

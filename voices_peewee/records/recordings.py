@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
-    content_hash,
     facts_from,
     find_files,
+    has_content_of,
     probe,
-    regular_file,
 )
 from voices_peewee.records.sources import (
     recordings_by_path,
@@ -30,8 +28,6 @@ from voices_peewee.schema.fields import plain_object, utc_now
 from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
-
-_SECONDS_A_BATCH: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ def add_audio_files(
     speaker: SpeakerKey | None = None,
     metadata: Mapping[str, Any] | None = None,
     exact: bool = False,
-    batch: int = 200,
+    batch: int = 50,
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
@@ -75,7 +71,6 @@ def add_audio_files(
         known = recordings_by_path(store, names)
         outputs = _outputs(store, names.keys() - known.keys() - told)
         examined: list[_Examined] = []
-        deadline = time.monotonic() + _SECONDS_A_BATCH
         for path, name in names.items():
             if path in outputs:
                 continue
@@ -83,11 +78,7 @@ def add_audio_files(
                 examined.append(_examine(name, known.get(path), exact=exact))
             except AudioError as error:
                 on_error(error)
-            if examined and time.monotonic() > deadline:
-                yield from _commit(store, examined, wishes)
-                examined, deadline = [], time.monotonic() + _SECONDS_A_BATCH
-        if examined:
-            yield from _commit(store, examined, wishes)
+        yield from _commit(store, examined, wishes)
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
@@ -127,11 +118,8 @@ class _Examined(NamedTuple):
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Examined:
     full, now = absolute(path), utc_now()
-    if row is not None and row.file_format and row.content_hash and not exact:
-        status = regular_file(path)
-        same_size = status is not None and status.st_size == row.file_size
-        if same_size and content_hash(path) == row.content_hash:
-            return _Examined(full, {})
+    if row is not None and row.file_format and not exact and has_content_of(path, row):
+        return _Examined(full, {})
     facts = facts_from(probe(path, exact=exact), now)
     return _Examined(full, {**facts, "original_path": full})
 
