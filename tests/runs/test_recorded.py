@@ -121,7 +121,7 @@ def test_a_model_file_that_cannot_be_read(db: DatabaseManager, tmp_path: Path) -
     for path, reason in ((tmp_path / "x", "No such file or directory"), (tmp_path, None)):
         with pytest.raises(errors.InvalidValueError) as caught:
             track(db, model_file=path)
-        reason = reason or "Is a directory"
+        reason = reason or "it is a directory"
         assert str(caught.value) == f"cannot read the model file {path!r}: {reason}"
     assert db.get_all(ProcessingHistory) == []
 

@@ -27,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 # What goes into such a column as it is; text only if it is ASCII, for a path's sake.
 _PLAIN: Final[dict[type[pw.Field], type]] = {
     pw.AutoField: int,
+    pw.BigAutoField: int,
     pw.BigIntegerField: int,
     pw.BooleanField: bool,
     pw.DoubleField: float,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
-from voices_peewee.database.transactions import Transactions, require_own_task
+from voices_peewee.database.transactions import Transactions, filling, require_own_task
 from voices_peewee.errors import (
     AmbiguousNameError,
     DatabaseError,
@@ -101,7 +101,7 @@ class Store(Transactions):
         groups: dict[type[BaseModel], dict[int, BaseModel]] = {model: {} for model in MODELS}
         for instance in everything:
             _collect(instance, groups)
-        with self.writing():
+        with self.writing(), filling():
             for model, group in groups.items():
                 fresh = [one for one in group.values() if one.__data__.get("id") is None]
                 if len(fresh) < len(group):

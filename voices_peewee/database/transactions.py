@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from itertools import count
 from types import TracebackType
@@ -32,6 +32,9 @@ _PAUSE = 0.2  # s before a server that went away is asked again
 _OF_ANOTHER_TASK: Final = (
     "another asyncio task of this thread is inside atomic(); await nothing there, or use threads"
 )
+_INTERRUPTED: Final = (
+    "a signal handler may not write into a transaction that it interrupted; have it set a flag"
+)
 
 
 def _current_task() -> object:
@@ -49,8 +52,22 @@ _tasks: Final[dict[int, object]] = {}  # by thread: which task its transaction b
 def require_own_task(label: str) -> None:
     """Refuse to go into the transaction of another asyncio task of this thread."""
     task = _tasks.get(threading.get_ident())
+    if task is filling:
+        raise DatabaseError(label, _INTERRUPTED)
     if task is not None and task is not _current_task():
         raise DatabaseError(label, _OF_ANOTHER_TASK)
+
+
+@contextmanager
+def filling() -> Iterator[None]:
+    """Keep signal handlers from adding rows in the middle of many, whose ids are chosen."""
+    thread = threading.get_ident()
+    task = _tasks.get(thread)
+    try:
+        _tasks[thread] = filling
+        yield
+    finally:
+        _tasks[thread] = task
 
 
 class Translated:

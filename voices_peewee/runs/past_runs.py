@@ -209,6 +209,8 @@ def _times(run: Mapping[str, Any]) -> tuple[dt.datetime, dt.datetime, float | No
 
 
 def _time(name: str, value: object) -> dt.datetime:
+    if isinstance(value, dt.datetime) and value.tzinfo is dt.UTC:
+        return value
     stored = ProcessingHistory._meta.fields[name].db_value(value)
     return dt.datetime.fromisoformat(str(stored))
 

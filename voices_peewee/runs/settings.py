@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from voices_peewee.errors import InvalidValueError
+from voices_peewee.errors import AudioError, InvalidValueError
+from voices_peewee.records.audio_files import content_hash
 from voices_peewee.schema.fields import clean_tags, dump_json, plain_name, plain_object
 from voices_peewee.schema.models import ProcessingHistory
 
@@ -92,16 +93,15 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
         return None
     try:
         facts = os.stat(path)  # noqa: PTH116 - what open takes
-        return _hash(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        return _hash(os.path.abspath(os.fsdecode(path)), facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError, TypeError, AudioError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", str(error))
         raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error
 
 
 @lru_cache(maxsize=64)
 def _hash(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - what the cache goes by
-    with open(path, "rb") as file:  # noqa: PTH123 - a path that is bytes too
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return content_hash(path)
 
 
 def failure(error: BaseException) -> str | None:

@@ -47,7 +47,7 @@ def plain_value(value: object) -> Any:
 
 def is_missing(value: object) -> bool:
     """Whether a value is pandas' NA or NaT, or NumPy's masked; none is imported for it."""
-    return any(
+    return type(value) not in _SURE and any(
         value is getattr(sys.modules.get(module), name, _NOTHING)
         for module, name in (("pandas", "NA"), ("pandas", "NaT"), ("numpy.ma", "masked"))
     )
@@ -117,6 +117,7 @@ def short(value: object) -> str:
 
 
 _NOTHING: Final = object()
+_SURE: Final = frozenset([type(None), bool, int, float, str, list, dict, dt.datetime])
 _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (os.PathLike, os.fsdecode),
     (Enum, lambda value: value.value),
@@ -196,7 +197,7 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if value is not None and not isinstance(value, Mapping):
         raise InvalidValueError(f"{name} must be a mapping, not {value!r}")
-    plain: dict[str, Any] = plain_json(dict(value or {}))
+    plain: dict[str, Any] = plain_json(dict(value)) if value else {}
     return plain
 
 
