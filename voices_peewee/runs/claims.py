@@ -88,6 +88,10 @@ class Held:
         """Delete the claim."""
         connection.execute(_END, self.claimed.key)
 
+    def place(self, store: Store) -> tuple[str, str, str]:
+        """Return where it stands among those of this process."""
+        return store.label, self.claimed.source, self.claimed.settings
+
 
 # By the record's label, the source and the settings; an iteration and a run meet here.
 _held: Final[dict[tuple[str, str, str], Held]] = {}
@@ -144,7 +148,7 @@ def claimed(
     if sources is not None:
         sql += f" AND source IN ({', '.join('?' * len(sources))})"
         values += map(_stored, sources)
-    claims = store.retrying(lambda: _read(store, sql, values))
+    claims = store.retrying(_read, store, sql, values)
     return {_source(claim.source): claim for claim in claims}
 
 
@@ -175,7 +179,7 @@ def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -
 def forget(store: Store, held: Held | None) -> None:
     """Take note that a run has ended its claim."""
     if held is not None:
-        _held.pop((store.label, *held.claimed[:2]), None)
+        _held.pop(held.place(store), None)
 
 
 class Claims:
@@ -195,13 +199,13 @@ class Claims:
             is_as_before: Asked in the same transaction, once nobody else can claim it.
         """
         held = self._new(source)
-        key = (self._store.label, *held.claimed[:2])
-        if _held.setdefault(key, held) is not held:
+        place = held.place(self._store)
+        if _held.setdefault(place, held) is not held:
             return False
         self._mine[source] = held  # before it is written: an interrupt may come in between
-        is_mine = self._store.retrying(lambda: self._write(held, dead, is_as_before))
+        is_mine = self._store.retrying(self._write, held, dead, is_as_before)
         if not is_mine:
-            del self._mine[source], _held[key]
+            del self._mine[source], _held[place]
         return is_mine
 
     def _new(self, source: Source) -> Held:
@@ -229,30 +233,25 @@ class Claims:
         """
         if os.getpid() != self._process or not self._mine:
             return
-        mine = list(self._mine.values())
-        idle = [held for held in mine if not held.has_begun and _held.get(self._key(held)) is held]
+        mine, store = list(self._mine.values()), self._store
         self._mine.clear()
+        idle = [one for one in mine if not one.has_begun and _held.get(one.place(store)) is one]
         for held in idle:
-            del _held[self._key(held)]
-        database = self._store.database
-        if not idle or database.is_closed():
+            del _held[held.place(store)]
+        if not idle or store.database.is_closed():
             return
         if is_asked:
-            self._store.retrying(lambda: self._delete(idle))
-        elif not database.in_transaction():
+            store.retrying(self._delete, idle)
+        elif not store.database.in_transaction():
             self._delete(idle)
 
     def _delete(self, idle: Sequence[Held]) -> None:
         with self._store.writing():
             self._store.connection().executemany(_END, [held.claimed.key for held in idle])
 
-    def _key(self, held: Held) -> tuple[str, str, str]:
-        return self._store.label, held.claimed.source, held.claimed.settings
-
 
 def _read(store: Store, sql: str, values: Sequence[object] = ()) -> Iterator[Claimed]:
-    with store.reading():
-        rows = store.connection().execute(sql, values).fetchall()
+    rows = store.connection().execute(sql, values).fetchall()
     return (Claimed(*row) for row in rows)
 
 

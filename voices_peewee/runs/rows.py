@@ -29,10 +29,11 @@ _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path
  ORDER BY id LIMIT 1"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
- FROM processed_files AS file JOIN processing_history AS history
- ON history.processed_file_id = file.id
+ FROM processed_files AS own
+ JOIN processed_files AS file ON file.processed_path = own.processed_path
+ JOIN processing_history AS history ON history.processed_file_id = file.id
  JOIN model_performance AS told ON told.processing_history_id = history.id
- WHERE file.processed_path = ? AND history.run_id <> ?
+ WHERE own.id = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
 # All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
@@ -197,9 +198,8 @@ class LiveRows(RunRows):
             if is_again:
                 self._forget_unknown(connection)
             rows, file = self._told(connection, self.rows, output)
-            return rows, file, connection.execute(_OTHER_RUN, (path, self.run_id))
+            return rows, file, connection.execute(_OTHER_RUN, (file.id, self.run_id))
 
-        path = ProcessedFile.processed_path.db_value(output.path)
         self.rows, file, asked = self._store.transact(write)
         other = asked.fetchone()
         return file, other and _other_run(self._store, other, self.history)
