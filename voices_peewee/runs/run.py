@@ -303,7 +303,8 @@ class Tracker:
 
     def _begin(self, source: Any) -> Run:
         weights = self._model_file
-        settings = {**self._settings, "model_hash": weights and model_hash(weights)}
+        model = None if weights is None else model_hash(weights)
+        settings = {**self._settings, "model_hash": model}
         return Run(self._owner.store, source, settings, self._speaker)
 
 
