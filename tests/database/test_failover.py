@@ -21,12 +21,7 @@ from voices_peewee import DatabaseManager, ProcessingHistory, Speaker
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
 proxy = pytest.importorskip("support.proxy", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.soak,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once, pytest.mark.soak]
 
 Pair = tuple[object, object, str]
 

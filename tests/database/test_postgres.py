@@ -37,11 +37,7 @@ from voices_peewee.schema.views import VIEWS
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture
@@ -401,15 +397,15 @@ def test_connections_end_with_their_threads(url: str, db: DatabaseManager) -> No
     assert len(db.store.server.made) == 1
 
 
-LONG = "a text is too long for its index ({})"
+MISFIT = "a value does not fit its column ({})"
 SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     (
         lambda db: db.create_speaker("a\0b"),
-        "a text holds the character NUL, which PostgreSQL cannot store",
+        MISFIT.format("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
     ),
     (
         lambda db: db.create_speaker("a", tags=["x\0"]),
-        "a text holds the character NUL, which PostgreSQL cannot store",
+        MISFIT.format("unsupported Unicode escape sequence"),
     ),
     (
         lambda db: db.create_speaker("a\ud800"),
@@ -420,19 +416,19 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     ),
     (
         lambda db: db.create_speaker("a", tags=["\ud800"]),
-        "a text holds half of a surrogate pair, which UTF-8 cannot",
+        MISFIT.format("invalid input syntax for type json"),
     ),
     (
         lambda db: db.create_speaker(os.urandom(10_000).hex()),
-        LONG.format("index row requires 20016 bytes, maximum size is 8191"),
+        MISFIT.format("index row requires 20016 bytes, maximum size is 8191"),
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
-        'a value does not fit its column (invalid input syntax for type integer: "two")',
+        MISFIT.format('invalid input syntax for type integer: "two"'),
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
-        "a number is too large for its column (bigint out of range)",
+        MISFIT.format("bigint out of range"),
     ),
 ]
 

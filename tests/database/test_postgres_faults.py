@@ -18,11 +18,7 @@ from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Spe
 from voices_peewee.runs.spool import SpoolWarning
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
