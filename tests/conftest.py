@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about files of SQLite on a server, and what wants one where there is none."""
+    """Leave out what is about SQLite on a server, and what wants a server where there is none."""
     lacking = pytest.mark.skip(reason="no PostgreSQL server is installed (apt install postgresql)")
     for item in items:
         marker = item.get_closest_marker("sqlite")
