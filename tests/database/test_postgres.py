@@ -502,13 +502,15 @@ def test_a_reader_may_only_read(url: str) -> None:
 
 @pytest.mark.usefixtures("roles")
 def test_a_writer_may_not_migrate(url: str) -> None:
-    """A writer records and deletes, and leaves the tables to their owner."""
+    """A writer records, deletes and puts rows back, and leaves the tables to their owner."""
     writer = url.replace("voices@", "gpu01@")
     with DatabaseManager(writer) as db:
         ada = db.create_speaker("Ada")
         with db.track("/a.wav", "separation", speaker=ada) as work:
             work.output("/b.wav", si_snri=1.0)
         db.delete(ada)
+        db.add_many(Speaker, [{"id": ada.id, "name": "Ada"}, {"id": 9, "name": "Bob"}])
+        assert db.create_speaker("Eve").id == 10
         with pytest.raises(errors.DatabaseError) as caught:
             db.rollback_migration(backup=False)
         assert str(caught.value) == (

@@ -294,9 +294,13 @@ _NEW_IDS: Final = (
 )
 
 
-_SKIP_IDS: Final = """SELECT setval(sequence, greatest(1, (SELECT max(id) FROM TABLE),
- pg_sequence_last_value(sequence)))
- FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence) AS own"""
+# Others take ids meanwhile, so only forward: a number of ids is taken, or far more are skipped.
+_SKIP_IDS: Final = """SELECT CASE WHEN gap > 1000 THEN setval(sequence, most)
+ ELSE nextval(sequence) END
+ FROM (SELECT sequence, most, most - coalesce(pg_sequence_last_value(sequence), 0) AS gap
+  FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence,
+   (SELECT max(id) FROM TABLE) AS most) AS own) AS ids,
+ LATERAL generate_series(1, CASE WHEN gap > 1000 THEN 1 ELSE gap END)"""
 
 
 def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
