@@ -83,7 +83,7 @@ ACTS: dict[str, Act] = {
     "as_it_is": _looked_at,
     "atomic": _in_a_block,
     "back_up_first": lambda db, _: db.back_up_first([]),
-    "backup_database": lambda db, folder: db.backup_database(folder / "b.db", overwrite=True),
+    "backup_database": lambda db, folder: db.backup_database(folder),
     "check": lambda db, _: db.check(files=True),
     "close": _reopened,
     "close_session": lambda db, _: db.close_session(),
