@@ -127,7 +127,6 @@ ACTS: dict[str, Act] = {
     "list_tags": lambda db, _: db.list_tags(),
     "listen": lambda db, _: db.listen(*PAIR, path=None),
     "listening_results": lambda db, _: db.listening_results(),
-    "migration_names": lambda db, _: db.migration_names(),
     "migration_status": lambda db, _: db.migration_status(),
     "pending": _claimed,
     "player": lambda db, folder: db.player(folder / "mix.wav"),

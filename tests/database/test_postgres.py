@@ -652,7 +652,7 @@ def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
     name = server.create()
     with DatabaseManager(server.url(name)).initialize() as db:
         db.create_speaker("Ada")
-        names = db.migration_names()
+        names = [one.name for one in db.migration_status()]
         assert db.rollback_migration(steps=len(names), backup=False) == names[::-1]
         assert db.run_migrations() == names
         assert [one.state for one in db.migration_status()] == ["applied"] * len(names)

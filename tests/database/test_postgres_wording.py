@@ -43,16 +43,6 @@ def test_a_wrong_password(guest: str) -> None:
     )
 
 
-@pytest.mark.usefixtures("guest")
-def test_no_right_to_make_tables(server: postgres_server.Server) -> None:
-    """Who may not make tables is told to ask for the role that may."""
-    name = server.create()
-    assert refusal(server.url(name).replace("voices@", "guest@")) == (
-        "permission denied for schema public; ask for the role that may do this"
-    )
-    server.drop(name)
-
-
 def test_no_schema(url: str) -> None:
     """A search path that leads nowhere is told, with how to name a schema."""
     assert refusal(f"{url}&options=-csearch_path%3Dnowhere") == (
