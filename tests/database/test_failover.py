@@ -134,7 +134,7 @@ def test_a_team_loses_and_doubles_nothing(pair: Pair, tmp_path: Path) -> None:
     time.sleep(seconds / 4)
     fail_over(primary, standby)
     network.lead_to(standby.sockets)
-    codes = [one.wait() for one in programs]
+    codes = [one.wait(600) for one in programs]
     network.close()
     assert codes == [0] * 19, [path.read_text()[-2000:] for path in tmp_path.glob("errors-*")]
     told = sum(

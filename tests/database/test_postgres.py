@@ -321,7 +321,7 @@ def test_processes_that_migrate_at_once(server: postgres_server.Server) -> None:
     )
     command = [sys.executable, "-c", script, server.url(name)]
     programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    outputs = [one.communicate()[0] for one in programs]
+    outputs = [one.communicate(timeout=120)[0] for one in programs]
     told = sorted(map(int, outputs))
     assert [count for count in told if count] == told[-1:]
     server.drop(name)
@@ -358,7 +358,7 @@ def test_what_is_read_to_be_changed_is_not_lost(url: str, db: DatabaseManager) -
     for one in programs:
         one.stdin.close()
     told = [one.stdout.read() for one in programs]
-    assert [one.wait() for one in programs] == [0] * 4
+    assert [one.wait(120) for one in programs] == [0] * 4
     for one in programs:
         one.stdout.close()
     assert sorted(told) == ["", *["DuplicateNameError\n"] * 3]
@@ -554,7 +554,7 @@ def test_imports_beside_writers(url: str, db: DatabaseManager) -> None:
         subprocess.Popen([sys.executable, "-c", text, url, name], stdin=subprocess.DEVNULL)
         for text, name in ((IMPORT, "a"), (IMPORT, "b"), (ADD, "c"), (ADD, "d"))
     ]
-    assert [one.wait() for one in programs] == [0] * 4
+    assert [one.wait(120) for one in programs] == [0] * 4
     rows = db.status()["rows"]
     assert rows["speakers"] == 1 + 400 + 1
     assert rows["processed_files"] == 400 + 10 + 5
