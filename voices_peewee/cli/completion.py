@@ -54,7 +54,6 @@ _RECORDED: Final = {
     "model": "models",
     **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
     **dict.fromkeys(("tag", "tags", "speaker.tag", "run.tag"), "tags"),
-    **dict.fromkeys(("file_format", "format"), "formats"),
 }
 _AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")
 
