@@ -12,7 +12,7 @@ import pytest
 
 from voices_peewee.display.excerpts import Part, busiest, excerpts, lag
 from voices_peewee.errors import AudioError
-from voices_peewee.records.audio import AudioInfo, probe
+from voices_peewee.records.audio_files import AudioInfo, probe
 
 RATE = 8000
 

@@ -9,9 +9,13 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
-from voices_peewee.cli.output import where_option, write_json, write_text
-from voices_peewee.cli.questions import run_options
-from voices_peewee.cli.values import time_bounds
+from voices_peewee.cli.output import (
+    output_option,
+    overwrite_option,
+    run_options,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -25,9 +29,7 @@ _CODEC: Final = "Opus takes a third, and may hide artefacts.  [default: flac]"
 
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
 @click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."
-)
+@output_option(help="Where the page goes.")
 @click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
 @click.option("--results", is_flag=True, help="Show what the votes say.")
 @click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
@@ -44,16 +46,13 @@ _CODEC: Final = "Opus takes a third, and may hide artefacts.  [default: flac]"
 @click.option("--codec", type=click.Choice(("flac", "opus")), default="flac", help=_CODEC)
 @click.option("--max-size", default=25, type=_SOME, metavar="MB", help="[default: 25]")
 @run_options
-@where_option
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @pass_manager
 def listen(
     manager: DatabaseManager,
     models: tuple[str, ...],
     output: Path | None,
     votes: tuple[str, ...],
-    since: str | None,
-    until: str | None,
     max_size: int,
     *,
     results: bool,
@@ -83,8 +82,8 @@ def listen(
         if results:
             _show_results(manager, as_json=as_json)
         if models:
-            limits = {"max_size": max_size * 1_000_000, **time_bounds(since, until)}
-            _say_test(manager.listen(*models, path=output, **limits, **wish))
+            wish["max_size"] = max_size * 1_000_000
+            _say_test(manager.listen(*models, path=output, **wish))
 
 
 def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
@@ -98,7 +97,7 @@ def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
 
 
 def _say_test(done: Any) -> None:
-    say_some("left out", done.left_out, len(done.left_out), many="left out")
+    say_some("left out", done.left_out)
     for late in done.lags:
         say(f"warning: {late}")
     if done.path is None:

@@ -9,8 +9,9 @@ from itertools import accumulate
 from operator import mul, sub
 from typing import Any, Final, NamedTuple
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import AudioError, MissingExtraError
-from voices_peewee.records.audio import AudioInfo
+from voices_peewee.records.audio_files import AudioInfo
 
 try:
     import av
@@ -108,6 +109,8 @@ def excerpts(
 
 def _filtered(path: str, steps: Sequence[tuple[str, str]]) -> Iterator[Any]:
     """Yield the frames of a sound behind filters."""
+    if is_open_here(path):
+        raise AudioError(path, "it is a database that this program has open")
     try:
         with av.open(path) as source:
             graph, sound = Graph(), source.streams.audio[0]

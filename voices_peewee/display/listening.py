@@ -19,7 +19,7 @@ from voices_peewee.errors import AudioError, ExportError, QueryError
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import SPEAKER, Own
 from voices_peewee.questions.selection import Model, Runs, Side, find_side
-from voices_peewee.records.audio import AudioInfo, probe
+from voices_peewee.records.audio_files import AudioInfo, probe
 from voices_peewee.schema.models import (
     ListeningTest,
     ProcessedFile,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import peewee as pw
 
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 
 # What browsers play, by suffix; for anything else they show a dead control.
@@ -70,7 +71,8 @@ def made(recordings: Collection[int], numbers: Iterable[Any], *conditions: Any) 
 def embedded(sound: Sound, room: int) -> Sound:
     """Return a sound with its file in it, as FLAC where that is smaller, or why it is not."""
     try:
-        if not os.path.isfile(sound.path):  # noqa: PTH113 - a Path raises where a name is too long
+        # A Path raises where a name is too long; the open database is no sound.
+        if not os.path.isfile(sound.path) or is_open_here(sound.path):  # noqa: PTH113
             return replace(sound, note=NOT_HERE)
         path = Path(sound.path)
         if path.stat().st_size > room:
