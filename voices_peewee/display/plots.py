@@ -338,7 +338,7 @@ class _Drawing:
         runs = self.request.runs
         sides = [find_side(self.store, model) for model in self.request.models]
         each = [reduce(and_, side.conditions(self.store, runs)) for side in sides]
-        found = runs.conditions(self.store, ProcessingHistory)
+        found = runs.conditions(self.store)
         return [*found, reduce(or_, each)] if each else found
 
     def _nothing(self, what: str) -> PlotError:

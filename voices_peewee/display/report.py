@@ -151,7 +151,7 @@ class _Report:
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield what the record is, and what of it was asked for."""
-        run, chosen = ProcessingHistory, self.asked.runs.conditions(self.store, ProcessingHistory)
+        run, chosen = ProcessingHistory, self.asked.runs.conditions(self.store)
         # Three questions, each of which an index answers alone.
         count, first, last = (
             _where(run.select(value), chosen).scalar()
@@ -172,7 +172,7 @@ class _Report:
 
     def environments(self) -> Table | None:
         """Return where the runs were made."""
-        run, chosen = ProcessingHistory, self.asked.runs.conditions(self.store, ProcessingHistory)
+        run, chosen = ProcessingHistory, self.asked.runs.conditions(self.store)
         used = _where(run.select(run.environment), chosen)
         every = Environment.select().where(Environment.id << used).order_by(Environment.id.desc())
         known = [one.facts for one in every if isinstance(one.facts, dict)]

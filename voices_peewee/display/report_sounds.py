@@ -81,7 +81,7 @@ def _stems(
     """Yield the stems of each model's latest successful run of each recording."""
     run, value = ProcessingHistory, metric.value
     value = value.coerce(False) if isinstance(value, pw.Function) else value
-    conditions = [run.success, *runs.conditions(store, run)]
+    conditions = [run.success, *runs.conditions(store)]
     latest: dict[tuple[Any, ...], str] = {}
     for recording, run_id, *model, speaker, path, number in made(recordings, [value], *conditions):
         if latest.setdefault((recording, *model), run_id) == run_id and path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import peewee as pw
 
 from voices_peewee.errors import QueryError
+from voices_peewee.questions.groups import Group
 from voices_peewee.questions.pairing import Matched, Paired, Units
 from voices_peewee.questions.selection import Runs, Side
 from voices_peewee.questions.shares import SURE, Vote, between, bradley_terry, preferred
-from voices_peewee.questions.sides import Sided
 from voices_peewee.questions.stats import Estimate, holm
 from voices_peewee.rendering.plain import signed
 from voices_peewee.rendering.table import Column, text_table
@@ -141,7 +142,7 @@ def listened(store: Store) -> list[Listened]:
 
 def voted(
     store: Store, sides: Sequence[Side], runs: Runs, confidence: float
-) -> dict[tuple[str, str], tuple[Sided, Paired, tuple[str, ...]]]:
+) -> dict[tuple[str, str], tuple[Group, Paired, tuple[str, ...]]]:
     """Return for each pair of sides its recordings, their preferences, and what to know of them.
 
     Raises:
@@ -157,7 +158,7 @@ def voted(
     owned = run.select(run.id).join(file)
     of_side = {}
     for side in sides:
-        chosen = [heard, *runs.conditions(store, run), *side.conditions(store, runs)]
+        chosen = [heard, *runs.conditions(store), *side.conditions(store, runs)]
         of_side[side.label] = {row.id for row in owned.where(*chosen)}
     found = {}
     for a, b in combinations(of_side, 2):
@@ -173,7 +174,7 @@ def voted(
     return found
 
 
-def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Sided, Paired, tuple[str, ...]]:
+def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Group, Paired, tuple[str, ...]]:
     of = preferred(votes, confidence)
     # The difference of both shares, B − A, is what is beyond a half, twice.
     mean, low, high = (None if end is None else 2 * end - 1 for end in of[1:4])
@@ -185,9 +186,7 @@ def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Sided, Paired, tu
         share = fmean(vote.share for vote in own)
         stems = len({vote.stems for vote in own})
         units.append(Matched(recording, None, 1 - share, share, stems))
-    file = ProcessedFile
-    paths: Any = file.select(file.id, file.original_path).where(file.id << [*by_recording])
-    side = Sided(stems={key: [] for key in by_recording}, paths=dict(paths.tuples()))
+    side = Group((), recordings=array("q", sorted(by_recording)))
     listeners = len({vote.listener for vote in votes})
     note = f"{len(votes)} votes of {listeners} listener{'s' * (listeners != 1)}"
     estimate = Estimate(len(units), mean, low, high, of.p, of.identical)
