@@ -110,7 +110,9 @@ class _Report:
         self.metric = find_metric(store, asked.metric, higher_is_better=asked.higher_is_better)
         self.axis = metric_axis(self.metric)
         self.direction: dict[str, Any] = {"higher_is_better": asked.higher_is_better, "runs": runs}
-        self.board, groups = ranked_groups(store, self.metric.name, **self.direction)
+        # As sides, so that the comparisons do not read the same runs again.
+        how: dict[str, Any] = {**self.direction, "as_sides": True}
+        self.board, groups = ranked_groups(store, self.metric.name, **how)
         self.groups = dict(zip((row.labels[0] for row in self.board), groups, strict=True))
         self.ranked = [group for group in groups if group.values]
         self._order = model_order()
@@ -219,7 +221,7 @@ class _Report:
         if len(models) + (baseline is not None) < 2:
             return []
         how: dict[str, Any] = {"metric": self.metric.name, "baseline": baseline, **self.direction}
-        found = compare(self.store, *models.values(), **how)
+        found = compare(self.store, *models.values(), known=self.groups, **how)
         return [found] if isinstance(found, Comparison) else found
 
     def paired(self, pair: Comparison) -> _Picture | None:

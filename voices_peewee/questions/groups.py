@@ -283,8 +283,11 @@ def read_groups(
     side: Side | None = None,
     *,
     by_speaker: bool = False,
+    as_sides: bool = False,
 ) -> list[Group]:
     """Return the groups of runs, or the one of a side, which has no fields.
+
+    Groups ``as_sides`` are both: their stems can be matched, and have costs.
 
     Raises:
         QueryError: A group has runs of several operations.
@@ -293,7 +296,7 @@ def read_groups(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     groups: dict[Key, Group] = {}
-    taker = _Taker(metric, side is not None, by_speaker)
+    taker = _Taker(metric, as_sides or side is not None, by_speaker)
     for key, rows in _parts(source, metric, fields, runs, side):
         if not isinstance(key[0], str):
             source.unread += len(rows)  # another program wrote an operation that is no text
