@@ -199,9 +199,13 @@ def compare(
     baseline: str | Model | None = None,
     higher_is_better: bool | None = None,
     confidence: float = 0.95,
+    known: Mapping[str, Group] | None = None,
     runs: Runs,
 ) -> Comparison | Comparisons:
-    """Compare models on the same recordings; see ``DatabaseManager.compare``."""
+    """Compare models on the same recordings; see ``DatabaseManager.compare``.
+
+    What is ``known`` of some, by their labels, is not read again.
+    """
     if unit not in UNITS:
         raise QueryError.unknown_field(unit, UNITS, "unit")
     if not 0 < confidence < 1:
@@ -215,7 +219,11 @@ def compare(
             return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source, is_of_speakers = Source(store), unit == "speaker"
-        read = [read_side(source, found, side, runs, by_speaker=is_of_speakers) for side in sides]
+        read = [
+            (known or {}).get(side.label)
+            or read_side(source, found, side, runs, by_speaker=is_of_speakers)
+            for side in sides
+        ]
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
         of_runs = (
