@@ -121,27 +121,18 @@ def html_table(
     sides = ["right" if kind_of(column).right else "left" for column in columns]
     body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
     for row in rows:
-        cells = [
-            _html(cell(column.kind, value), value)
-            for column, value in zip(columns, row, strict=True)
-        ]
+        cells = map(_html, row_cells(columns, row), row)
         body.append(_html_row("td", cells, sides))
     return _html_block(title, body, note)
 
 
 def html_facts(values: Facts, title: str = "", note: str = "") -> str:
     """Return names and values as HTML, a row each; what is None is left out."""
-    rows = [
-        _html_row(
-            "td",
-            [
-                f'<span style="opacity:0.7">{_html(heading(column))}</span>',
-                _html(cell(column.kind, value), value),
-            ],
-            ["left", "left"],
-        )
-        for column, value in known_facts(values)
-    ]
+    rows = []
+    for column, value in known_facts(values):
+        name = f'<span style="opacity:0.7">{_html(heading(column))}</span>'
+        cells = [name, _html(cell(column.kind, value), value)]
+        rows.append(_html_row("td", cells, ["left", "left"]))
     return _html_block(title, rows, note)
 
 
@@ -178,7 +169,7 @@ def _html(text: str, value: object = None) -> str:
     return f'<span title="{_escaped(chr(10).join([*pointed, *more]))}">{_escaped(short)}</span>'
 
 
-def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
+def _html_row(tag: str, cells: Iterable[str], sides: Sequence[str]) -> str:
     made = (
         f'<{tag} style="text-align:{side};{_CELL}">{text}</{tag}>'
         for text, side in zip(cells, sides, strict=True)

@@ -106,20 +106,6 @@ def read_json(text: object) -> object:
         return text
 
 
-def _as_it_stands(read: Callable[[Any], object]) -> Callable[[Any], object]:
-    def read_or_leave(value: Any) -> object:
-        try:
-            return read(value)
-        except (TypeError, ValueError, OverflowError):
-            return value
-
-    return read_or_leave
-
-
-def _read_path(name: Any) -> object:
-    return name if str(name).isascii() else ProcessedFile.filename.python_value(name)
-
-
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
@@ -129,9 +115,7 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
         **dict.fromkeys(("json", "tags"), read_json),
-        "time": _as_it_stands(field.python_value),
-        "path": _read_path,
-        "boolean": bool,
+        **dict.fromkeys(("time", "path", "boolean"), field.python_value),
     }
     options = {"expression": field, "read": readers.get(term.kind), **options}
     return Column(name or field.column_name, term.kind, term.title, words=words, **options)
