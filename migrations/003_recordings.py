@@ -221,6 +221,18 @@ ON "processing_history" ("model_type", "model_version", "model_hash")
 WHERE model_hash IS NOT NULL
 """.strip()
 
+# Indexes that no question needs as much as each new row pays for them.
+_DROPPED = (
+    ("processed_files", "file_format"),
+    ("speakers", "created_at"),
+    ("model_performance", "created_at"),
+)
+_MODEL = ("model_performance", "model_type", "model_version")
+_LEADERBOARD = """
+CREATE INDEX "model_performance_leaderboard" ON "model_performance" ("model_type", "model_version",
+ "si_snri", "sdri", "real_time_factor", "memory_usage", "processing_time", "processing_history_id")
+""".strip()
+
 _STEPS = (
     _PATHS,
     "CREATE INDEX voices_paths_path ON voices_paths (path)",
@@ -254,6 +266,23 @@ def _v_performance(duration: str, join: str = "") -> str:
     return _V_PERFORMANCE.format(duration=duration, join=join).strip()
 
 
+# Where 001 made ids of 32 bits, as it did before: two thousand million rows a table.
+_NARROW = {
+    "speakers": ("id",),
+    "processed_files": ("id", "speaker_id", "recording_id"),
+    "processing_history": ("id", "processed_file_id"),
+    "model_performance": ("id", "processing_history_id"),
+}
+
+
+def _widen_ids(migrator: Migrator) -> None:
+    """Give a server's ids and their sequences 64 bits; no view may read them meanwhile."""
+    for table, columns in _NARROW.items():
+        changes = ", ".join(f"ALTER COLUMN {column} TYPE bigint" for column in columns)
+        migrator.sql(f"ALTER TABLE {table} {changes}")
+        migrator.sql(f"ALTER SEQUENCE {table}_id_seq AS bigint")
+
+
 _MORE = """ history.tags AS tags,
  history.note AS note, history.model_hash AS model_hash, environment.facts AS environment,"""
 _ENVIRONMENT = "\n LEFT JOIN environments AS environment ON environment.id = history.environment_id"
@@ -273,6 +302,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class Environment(pw.Model):
+        id = pw.BigAutoField()
         facts = pw.JSONField()
         digest = pw.TextField(unique=True)
         created_at = pw.DateTimeField()
@@ -283,6 +313,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class Claim(pw.Model):
+        id = pw.BigAutoField()
         source = pw.TextField()
         settings = pw.TextField()
         process = pw.JSONField()
@@ -308,17 +339,23 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         note=pw.TextField(null=True),
     )
     migrator.sql(_MODEL_HASH)
+    _forget_named_indexes(migrator)
+    migrator.sql("DROP INDEX model_performance_leaderboard")
+    for index in _DROPPED:
+        migrator.drop_index(*index)
+    migrator.add_index(*_MODEL)
     for step in _STEPS:
         migrator.sql((step if isinstance(step, str) else step[engine]).strip())
     migrator.run(_tell_changes, database)
     migrator.sql("DROP TABLE voices_paths")
     migrator.sql("DROP TABLE voices_doubles")
     migrator.run(_compose_names, database)
-    migrator.sql("DROP VIEW v_runs")
+    for view in ("v_runs", "v_performance", "v_leaderboard"):
+        migrator.sql(f"DROP VIEW {view}")
+    if engine == "postgresql":
+        _widen_ids(migrator)
     migrator.sql(_v_runs(database, _MORE, _ENVIRONMENT))
-    migrator.sql("DROP VIEW v_performance")
     migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
-    migrator.sql("DROP VIEW v_leaderboard")
     migrator.sql(_V_LEADERBOARD.format(n="measurements", failed="failed_runs").strip())
     _create_listening(migrator)
 
@@ -340,9 +377,20 @@ def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -
     migrator.remove_fields("processing_history", *columns, **rebuild)
     migrator.remove_model("claims")
     migrator.remove_model("environments")
+    _forget_named_indexes(migrator)
+    migrator.drop_index(*_MODEL)
+    for index in _DROPPED:
+        migrator.add_index(*index)
+    migrator.sql(_LEADERBOARD)
     migrator.sql(_v_runs(database))
     migrator.sql(_v_performance("file.duration"))
     migrator.sql(_V_LEADERBOARD.format(n="n", failed="failures").strip())
+
+
+def _forget_named_indexes(migrator: Migrator) -> None:
+    """Put aside what ``Model.add_index`` named, for which peewee-migrate has no words."""
+    meta = migrator.orm["model_performance"]._meta
+    meta.indexes = [index for index in meta.indexes if not isinstance(index, pw.Node)]
 
 
 def _tell_changes(database: pw.Database) -> None:
@@ -384,6 +432,7 @@ def _create_listening(migrator: Migrator) -> None:
 
     @migrator.create_model
     class ListeningTest(pw.Model):
+        id = pw.BigAutoField()
         name = pw.TextField(unique=True)
         question = pw.TextField()
         plan = pw.JSONField()
@@ -395,6 +444,7 @@ def _create_listening(migrator: Migrator) -> None:
 
     @migrator.create_model
     class ListeningVote(pw.Model):
+        id = pw.BigAutoField()
         test = pw.ForeignKeyField(ListeningTest, on_delete="CASCADE")
         a = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")
         b = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")

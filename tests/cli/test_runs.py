@@ -231,6 +231,12 @@ def test_update_run(night: Path) -> None:
     run("--db", night, *["update-run", "2", "--remove-tag", "a", "--tag", "c"])
     shown = json.loads(run("--db", night, "show-run", "2", "--json").out)
     assert (shown["note"], shown["tags"]) == ("odd", ["b", "c"])
+    done = run("--db", night, "update-run", "2", "--remove-tag", "none")
+    assert (done.code, done.err.endswith(" has no tag 'none'\n"), "updated" in done.err) == (
+        0,
+        True,
+        False,
+    )
     run("--db", night, "update-run", "2", "--note", "")
     assert json.loads(run("--db", night, "show-run", "2", "--json").out)["note"] is None
     done = run("--db", night, "update-run", "2")

@@ -608,6 +608,7 @@ _SETTINGS = (
     "processing_history_operation_type_model_type_model_version "
     "(operation_type=? AND model_type=? AND model_version=?)"
 )
+_OF_MODEL = "model_performance_model_type_model_version (model_type=?)"
 _PERIOD = "processing_history_start_time (start_time>? AND start_time<?)"
 
 
@@ -617,7 +618,7 @@ _PERIOD = "processing_history_start_time (start_time>? AND start_time<?)"
     [
         ("files", "", "SCAN t1 USING COVERING INDEX processed_files_created_at"),
         ("history", "", "SCAN t1 USING COVERING INDEX processing_history_start_time"),
-        ("performance", "", "SCAN t1 USING COVERING INDEX model_performance_created_at"),
+        ("performance", "", "SCAN t1"),
         ("speakers", "", "SCAN t1 USING COVERING INDEX speakers_name"),
         (
             "files",
@@ -650,7 +651,7 @@ def test_an_index_finds_a_page(record: DatabaseManager, noun: str, words: str, s
         ("history", "speaker:id:1", [f"t2 {_SPEAKER_OF_FILE}", f"t1 {_RUNS_OF_FILE}"]),
         ("history", "run:run1", ["t1 processing_history_run_id (run_id=?)"]),
         ("history", "operation:a model:b:c", [f"t1 {_SETTINGS}"]),
-        ("performance", "model:demucs", ["t1 model_performance_leaderboard (model_type=?)"]),
+        ("performance", "model:demucs", [f"t1 {_OF_MODEL}"]),
         (
             "performance",
             "speaker:id:1",

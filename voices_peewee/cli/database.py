@@ -27,7 +27,6 @@ from voices_peewee.cli.output import (
     list_options,
     one_model_option,
     operation_option,
-    overwrite_option,
     param_option,
     write_json,
 )
@@ -199,7 +198,6 @@ def check(
     help="A file, or a folder, which a / at the end makes.  "
     "[default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
 )
-@overwrite_option
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -207,13 +205,13 @@ def check(
     help="Afterwards keep only the newest N backups of this database there.",
 )
 @pass_manager
-def backup(manager: DatabaseManager, backup_path: str | None, **wish: Any) -> None:
+def backup(manager: DatabaseManager, backup_path: str | None, keep: int | None) -> None:
     """Save a verified copy while others write.
 
     Prints the path of the copy.
     """
     with progress_bar("Backing up") as progress:
-        saved = manager.backup_database(backup_path, progress=progress, **wish)
+        saved = manager.backup_database(backup_path, progress=progress, keep=keep)
     write_path(saved)
 
 

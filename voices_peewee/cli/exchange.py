@@ -211,8 +211,8 @@ def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool)
 
     with manager:
         # Here, where a missing extra is an error.
-        from voices_peewee.display.web import is_open_to_others
+        from voices_peewee.display.web import is_local
 
-        if is_open_to_others(host):
+        if not is_local(host):
             say(f"warning: everyone who reaches {host!r} can read all of this database")
         manager.serve(host=host, port=port, on_ready=ready)

@@ -230,10 +230,14 @@ def update_run(
     with manager, manager.atomic():
         found = manager.show_run(run)
         changes: dict[str, Any] = {} if note is None else {"note": note}
-        if tag or remove_tag:
-            changes["tags"] = [name for name in (*found.tags, *tag) if name not in remove_tag]
-        manager.update_run(found, **changes)
-        say(f"updated {_called(found)}")
+        for name in set(remove_tag) - {*found.tags, *tag}:
+            say(f"{_called(found)} has no tag {name!r}")
+        tags = tuple(name for name in (*found.tags, *tag) if name not in remove_tag)
+        if tags != tuple(found.tags):
+            changes["tags"] = tags
+        if changes:
+            manager.update_run(found, **changes)
+            say(f"updated {_called(found)}")
 
 
 @command(example="voices delete-run 1 --yes")

@@ -2,7 +2,8 @@
 
 ``pending`` (with ``outcomes``, what runs came to, and ``sharing`` among workers), ``watching``,
 ``failures`` and ``run_details`` ask about runs. ``selection`` (which runs, model and
-metric), ``fields`` (what makes groups), ``counted`` (what counts once) and ``stats`` serve
-``leaderboard`` with ``pivot``, and ``comparison`` with ``sides``, ``pairing``, ``comparisons``
-(many models), ``comparison_text`` and ``gate``. ``methods`` is the door.
+metric), ``fields`` (what makes groups), ``counted`` (what counts once), ``groups`` (what was
+measured of it) and ``stats`` serve ``leaderboard`` with ``pivot``, and ``comparison`` with
+``pairing``, ``comparisons`` (many models), ``comparison_text`` and ``gate``. ``methods`` is the
+door.
 """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
 from itertools import combinations
@@ -21,7 +20,9 @@ from voices_peewee.questions.counted import (
     coverage,
     differing,
     names_of_speakers,
+    paths_of,
 )
+from voices_peewee.questions.groups import Group, read_side
 from voices_peewee.questions.pairing import UNITS, Paired, Units, pair_up
 from voices_peewee.questions.selection import (
     Metric,
@@ -31,7 +32,6 @@ from voices_peewee.questions.selection import (
     find_metric,
     find_side,
 )
-from voices_peewee.questions.sides import Sided, read_side
 from voices_peewee.questions.stats import mean, median
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema import vocabulary
@@ -60,8 +60,9 @@ class Pair(NamedTuple):
     difference: float
     stems: int
 
-
-_PAIR: Final = ("path", "speaker", "a", "b", "difference", "stems")
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return self._asdict()
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Comparison:
         """Return all of it but the units, with plain dicts for the largest differences."""
         shown = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         for name in ("largest_gains", "largest_losses"):
-            shown[name] = [dict(zip(_PAIR, pair, strict=True)) for pair in shown[name]]
+            shown[name] = [pair.to_dict() for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -213,10 +214,8 @@ def compare(
         if vocabulary.spelled(metric) == "preference":
             return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source = Source(store)
-        by_speaker = unit == "speaker"
-        read = [read_side(source, found, side, runs, by_speaker=by_speaker) for side in sides]
-        in_question = len(set().union(*(side.paths for side in read)))
+        source, is_of_speakers = Source(store), unit == "speaker"
+        read = [read_side(source, found, side, runs, by_speaker=is_of_speakers) for side in sides]
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
         of_runs = (
@@ -224,17 +223,14 @@ def compare(
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen),
         )
-        question = _Question(
-            found, unit, confidence, names_of_speakers(store), in_question, of_runs
-        )
-        labels = [side.label for side in sides]
-        places = combinations(range(len(sides)), 2)
-        answers = [
-            question.answer(labels[a], labels[b], read[a], read[b])
-            for a, b in places
-            if baseline is None or a == 0
-        ]
-    return _all(labels, answers, has_baseline=baseline is not None)
+        question = _Question.of(store, found, unit, confidence, read, of_runs)
+    by_label = list(zip((side.label for side in sides), read, strict=True))
+    answers = [
+        question.answer(a, b, own, other)
+        for (a, own), (b, other) in combinations(by_label, 2)
+        if baseline is None or own is read[0]
+    ]
+    return _all([label for label, _ in by_label], answers, has_baseline=baseline is not None)
 
 
 def _all(
@@ -256,9 +252,10 @@ def _by_votes(
         raise QueryError("votes are counted by recordings and listeners; leave the unit out")
     metric, labels = Metric("preference", True, ""), [side.label for side in sides]
     pairs = voted(store, sides, runs, confidence)
-    in_question = len(set().union(*(side.paths for side, _, _ in pairs.values())))
+    read = [side for side, _, _ in pairs.values()]
+    question = _Question.of(store, metric, unit, confidence, read, ())
     answers = [
-        _Question(metric, unit, confidence, {}, in_question, notes).answer(a, b, side, side, paired)
+        question._replace(notes=notes).answer(a, b, side, side, paired)
         for (a, b), (side, paired, notes) in pairs.items()
         if not has_baseline or a == labels[0]
     ]
@@ -279,26 +276,42 @@ class _Question(NamedTuple):
     unit: str
     confidence: float
     names: Mapping[Any, str]
+    paths: Mapping[int, Any]
     in_question: int
     notes: tuple[str, ...]
 
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        metric: Metric,
+        unit: str,
+        confidence: float,
+        sides: Sequence[Group],
+        notes: tuple[str, ...],
+    ) -> _Question:
+        """Return the question of sides, with what speakers and recordings are called."""
+        paths = paths_of(store, sorted({one for side in sides for one in side.recordings}))
+        in_question = len(set().union(*(side.asked for side in sides)))
+        names = names_of_speakers(store)
+        return cls(metric, unit, confidence, names, paths, in_question, notes)
+
     def answer(
-        self, label_a: str, label_b: str, a: Sided, b: Sided, paired: Paired | None = None
+        self, label_a: str, label_b: str, a: Group, b: Group, paired: Paired | None = None
     ) -> Comparison:
         """Return the comparison of two sides, whose units may be given."""
         metric = self.metric
         paired = paired or pair_up(a, b, self.unit, self.confidence)
-        units, paths = paired.units, ChainMap(a.paths, b.paths)
-        of_a, of_b = a.measured, b.measured
-        found = paired.estimate
-        differences = units.differences
-        order = sorted(range(len(differences)), key=differences.__getitem__)
-        ordered = [differences[place] for place in order]
+        units, found = paired.units, paired.estimate
+        of_a, of_b = set[int](), set[int]()
+        if a.recordings != b.recordings:
+            of_a, of_b = {*a.recordings}, {*b.recordings}
+        ordered = sorted(units.differences)
         smaller = bisect_left(ordered, 0.0)
         larger = len(ordered) - bisect_right(ordered, 0.0)
         wins, losses = (larger, smaller) if metric.higher_is_better else (smaller, larger)
-        below = self._pairs(paths, units, order[: min(smaller, _SHOWN)])
-        above = self._pairs(paths, units, order[::-1][: min(larger, _SHOWN)])
+        below = self._pairs(units, _ends(units.differences, ordered[: min(smaller, _SHOWN)]))
+        above = self._pairs(units, _ends(units.differences, ordered[::-1][: min(larger, _SHOWN)]))
         gains, worst = (above, below) if metric.higher_is_better else (below, above)
         return Comparison(
             a=label_a,
@@ -330,19 +343,17 @@ class _Question(NamedTuple):
             lost=len(of_a - of_b),
             gained=len(of_b - of_a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b)), *self.notes),
-            of_units=partial(self._pairs, paths, units, range(len(ordered))),
+            of_units=partial(self._pairs, units, range(len(ordered))),
             units=units,
         )
 
-    def _pairs(
-        self, paths: Mapping[int, Any], units: Units, places: Iterable[int]
-    ) -> tuple[Pair, ...]:
+    def _pairs(self, units: Units, places: Iterable[int]) -> tuple[Pair, ...]:
         """Put names for the ids of speakers, and paths as Python knows them."""
         of_speaker, names = self.unit == "speaker", self.names
         read = ProcessedFile.original_path.python_value
         return tuple(
             Pair(
-                None if of_speaker else str(read(paths[units.recordings[place]])),
+                None if of_speaker else str(read(self.paths[units.recordings[place]])),
                 names.get(units.speakers[place]),
                 units.a[place],
                 units.b[place],
@@ -353,6 +364,15 @@ class _Question(NamedTuple):
         )
 
 
+def _ends(differences: Sequence[float], ends: Sequence[float]) -> list[int]:
+    """Return the places of the differences that are so large, in their order."""
+    if not ends:
+        return []
+    least, most = min(ends), max(ends)
+    places = [place for place, one in enumerate(differences) if least <= one <= most]
+    return sorted(places, key=lambda place: abs(differences[place]), reverse=True)[: len(ends)]
+
+
 def _counted_out(paired: Paired) -> Iterable[str]:
     if paired.uneven:
         yield (f"recordings left out, since their stems cannot be matched: {paired.uneven}")
@@ -360,7 +380,7 @@ def _counted_out(paired: Paired) -> Iterable[str]:
         yield f"stems left out, since no speaker is known: {paired.nameless}"
 
 
-def _pooled(*sides: tuple[str, Sided]) -> Iterable[str]:
+def _pooled(*sides: tuple[str, Group]) -> Iterable[str]:
     for label, side in sides:
         if names := differing(side.parameters):
             yield remarks.pools(label, names)

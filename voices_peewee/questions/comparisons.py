@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.ranks import Ranks, mean_ranks
 from voices_peewee.questions.stats import holm, letters
+from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import signed
-from voices_peewee.rendering.table import (
-    Column,
-    html_table,
-    latex_table,
-    markdown_table,
-    text_table,
-)
+from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +22,8 @@ if TYPE_CHECKING:
 _NUMBERS: Final = ("mean_a", "mean_b", "mean_difference", "low", "high", "p_value", "p_adjusted")
 
 
-@dataclass(frozen=True)
-class Comparisons:
+@dataclass(frozen=True, repr=False)
+class Comparisons(Tabular):
     """Comparisons of several models, whose verdicts follow Holm's adjusted p-values.
 
     ``pairs`` maps two models, in the order given, to their comparison, which
@@ -36,6 +31,7 @@ class Comparisons:
     told apart; with a baseline there are none. Intervals are single ones.
     """
 
+    width: ClassVar[int | None] = None
     models: tuple[str, ...]
     pairs: dict[tuple[str, str], Comparison]
     letters: dict[str, str]
@@ -95,38 +91,21 @@ class Comparisons:
         rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs.values()]
         return frame(columns, iter([rows]))
 
-    def __str__(self) -> str:
-        columns, rows = self._matrix()
-        lines = [self._title, *text_table(columns, rows, None), ""]
-        lines += [f"{a} and {b}: {_said(pair)}" for (a, b), pair in self.pairs.items()]
-        return "\n".join([*lines, "", *self._notes()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        columns, rows = self._matrix()
-        return html_table(columns, rows, self._title, "; ".join(self._notes()))
-
-    def to_markdown(self) -> str:
-        """Return the matrix as GitHub's Markdown, with what a reader has to know."""
-        columns, rows = self._matrix()
-        notes = "".join(f"- {note}\n" for note in self._notes())
-        return f"{self._title}\n\n{markdown_table(columns, rows)}\n{notes}"
-
-    def to_latex(self) -> str:
-        """Return the matrix for LaTeX (booktabs)."""
-        columns, rows = self._matrix()
-        return latex_table(columns, rows, "; ".join([self._title, *self._notes()]))
+    def more(self) -> list[str]:
+        """Return the verdict of each pair."""
+        said = [f"{a} and {b}: {_said(pair)}" for (a, b), pair in self.pairs.items()]
+        return ["", *said, ""]
 
     @property
     def _any(self) -> Comparison:
         return next(iter(self.pairs.values()))
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The metric, and how to read the table."""
         return f"{comparison_text.metric(self._any)}; column - row"
 
-    def _matrix(self) -> tuple[list[Column], list[tuple[object, ...]]]:
+    def cells(self) -> Cells:
         """Return the differences with their marks: a row and a column for each model."""
         across = [model for model in self.models if any(key[1] == model for key in self.pairs)]
         down = [model for model in self.models if any(key[0] == model for key in self.pairs)]
@@ -142,7 +121,9 @@ class Comparisons:
             rows.append((model, *told, *cells))
         return columns, rows
 
-    def _notes(self) -> list[str]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know: intervals, letters and coverage."""
         some = self._any
         percent = f"{some.confidence * 100:g} %"
         counted = sum(pair.p_value is not None for pair in self.pairs.values())
@@ -159,8 +140,8 @@ class Comparisons:
                     model, pair.coverage_a if key[0] == model else pair.coverage_b
                 )
             )
-        notes += dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
-        return notes
+        every = dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
+        return (*notes, *every)
 
 
 def _cell(pair: Comparison | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +25,12 @@ STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", 
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 UNFINISHED, FAILED, DONE = range(3)
 _STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
+_PATHS: Final = """SELECT id, coalesce(original_path, filename) FROM processed_files
+ WHERE id IN ({})"""
+_LOOKUP: Final = 10_000  # recordings whose paths are asked for together
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own.
-RECORDING, STATE, START, RUN, PARAMETERS, VALUE = range(6)
+RECORDING, STATE, START, RUN, PARAMETERS, VALUE, WHOSE = range(7)
 
 
 def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
@@ -131,7 +134,8 @@ class Source:
         """
         parameters = pw.fn.NULLIF(_PARAMETERS, self._usual)
         about = (_STATE, _RUN.start_time, _RUN.run_id, parameters)
-        columns = (self.recording.alias("recording"), *about, metric.value, *more)
+        whose = SPEAKER if self._with_speakers else pw.SQL("NULL")
+        columns = (self.recording.alias("recording"), *about, metric.value, whose, *more)
         return self.select(columns, conditions)
 
     @cached_property
@@ -180,7 +184,7 @@ def conditions(store: Store, runs: Runs) -> list[Any]:
         nobody = SPEAKER.is_null() & ~_RUN.success
         return pw.Expression(speaker == SPEAKER, pw.OP.OR, nobody & Own.id.in_(theirs))
 
-    return runs.conditions(store, _RUN, of_speaker)
+    return runs.conditions(store, of_speaker)
 
 
 def check_operations(operations: Iterable[Any], what: str) -> None:
@@ -196,6 +200,15 @@ def check_operations(operations: Iterable[Any], what: str) -> None:
             "say which by operation_type",
             cli="say which by --operation",
         )
+
+
+def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:
+    """Return the paths of recordings, as they are stored, or their names."""
+    left, found = iter(recordings), dict[int, Any]()
+    while some := list(islice(left, _LOOKUP)):
+        sql = _PATHS.format(", ".join(map(str, some)))
+        found.update(store.connection().execute(sql).fetchmany(_LOOKUP))
+    return found
 
 
 def names_of_speakers(store: Store) -> dict[Any, str]:

@@ -94,7 +94,7 @@ def failures(
     **asked: Any,
 ) -> Failures:
     """Return the failed runs in groups, the most frequent first."""
-    conditions = Runs(**asked).conditions(store, ProcessingHistory)
+    conditions = Runs(**asked).conditions(store)
     whose = None if speaker is None else store.speaker(speaker)
     with store.reading():
         runs, speakers = _failed_runs(store, conditions, cures=not all)

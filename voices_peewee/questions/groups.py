@@ -1,14 +1,15 @@
-"""The recordings of each group of runs: what was measured of them, and what became of others."""
+"""The recordings of each group of runs, or side of a comparison, and what became of others."""
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, groupby, islice
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ from voices_peewee.questions.counted import (
     RUN,
     STATE,
     VALUE,
+    WHOSE,
     Row,
     Source,
     check_operations,
@@ -38,141 +40,215 @@ from voices_peewee.search.pages import read_single
 
 if TYPE_CHECKING:
     from voices_peewee.questions.fields import Field
-    from voices_peewee.questions.selection import Metric, Runs
+    from voices_peewee.questions.selection import Metric, Runs, Side
 
 Key = tuple[Any, ...]
+Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
-_KEY: Final = VALUE + 1 + len(_COSTS)  # where a row's group begins: the operation, and its fields
-_AT_ONCE: Final = 1_000  # rows that are read, and of a group that are taken, together
+_AT_ONCE: Final = 5_000  # rows that are read, and of a group that are taken, together
 _MOST_KEYS: Final = 50  # groups that are asked about one after the other
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 
 
+def _integers() -> array[int]:
+    return array("q")
+
+
+def _floats() -> array[float]:
+    return array("d")
+
+
 @dataclass(slots=True)
 class Group:
-    """The recordings of a group that have a value, in order, and what became of the others.
+    """The recordings of a group that have a value, in order, column by column.
 
-    ``unread`` counts values that are no numbers.
+    ``stems`` counts the finite ones of each, ``costs`` has NaN for what was not measured. Of a
+    side of a comparison ``whose`` has the speaker of a recording of one stem, ``several`` the
+    stems of the others. ``others`` has the state of the recordings that are not done, ``unread``
+    counts values that are no numbers.
     """
 
     key: Key
-    recordings: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    stems: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    partly: set[int] = field(default_factory=set)
-    costs: list[float] = field(default_factory=lambda: [0.0] * len(_COSTS))
-    counts: list[int] = field(default_factory=lambda: [0] * len(_COSTS))
+    recordings: array[int] = field(default_factory=_integers)
+    values: array[float] = field(default_factory=_floats)
+    stems: array[int] = field(default_factory=_integers)
+    costs: tuple[array[float], ...] = ()
+    whose: list[int | None] = field(default_factory=list)
+    several: dict[int, Sequence[Stem]] = field(default_factory=dict)
+    others: dict[int, str] = field(default_factory=dict)
     parameters: set[Any] = field(default_factory=set)
     operation: str = ""
-    in_question: int = 0
+    coverage: dict[str, int] = field(default_factory=dict)
     unread: int = 0
 
     @property
-    def coverage(self) -> dict[str, int]:
-        """How many of the recordings in question are in which state."""
-        return coverage(self.states, self.in_question)
+    def places(self) -> range:
+        """Where in a row its costs stand."""
+        return range(WHOSE + 1, WHOSE + 1 + len(self.costs))
+
+    @property
+    def asked(self) -> set[int]:
+        """The recordings of which it has a run."""
+        return {*self.recordings, *self.others}
+
+    @property
+    def partly(self) -> set[int]:
+        """The recordings of which some stems have no value."""
+        return {one for one, state in self.others.items() if state == "partly_finite"}
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many recordings are in which state."""
+        return {**Counter(self.others.values()), "done": len(self.recordings) - len(self.partly)}
+
+    def each(self) -> Iterator[Sequence[Stem]]:
+        """Yield the stems of each recording of a side."""
+        for one in zip(self.recordings, self.whose, self.values, strict=True):
+            yield self.several.get(one[0]) or (one[1:],)
 
     def mean_costs(self) -> tuple[float | None, float | None, float | None]:
         """Return the mean SDRi, real-time factor and memory of the recordings with a value."""
-        sdri, factor, memory = (
-            total / count if count else None
-            for total, count in zip(self.costs, self.counts, strict=True)
-        )
+        known = ([cost for cost in column if cost == cost] for column in self.costs)
+        sdri, factor, memory = (sum(each) / len(each) if each else None for each in known)
         return sdri, factor, memory
 
-    def take(self, rows: list[Row], metric: Metric) -> None:
+    def kept(self, recordings: Collection[int]) -> Group:
+        """Return what it has of some recordings; what became of the others stays."""
+        places = [i for i, recording in enumerate(self.recordings) if recording in recordings]
+        return self if len(places) == len(self.recordings) else self._of(places)
+
+    def in_order(self) -> Group:
+        """Return it with its recordings in order, of which some were taken out of turn."""
+        if not self.others and not self.unread:
+            return self
+        return self._of(sorted(range(len(self.recordings)), key=self.recordings.__getitem__))
+
+    def _of(self, places: Sequence[int]) -> Group:
+        def columns(*some: array[Any]) -> Iterator[array[Any]]:
+            return (array(one.typecode, map(one.__getitem__, places)) for one in some)
+
+        recordings, values, stems, *costs = columns(
+            self.recordings, self.values, self.stems, *self.costs
+        )
+        whose = [self.whose[place] for place in places] if self.whose else []
+        several = {one: self.several[one] for one in recordings if one in self.several}
+        found = replace(self, recordings=recordings, values=values, stems=stems, whose=whose)
+        return replace(found, costs=tuple(costs), several=several)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taker:
+    """Puts rows into groups; ``is_side`` keeps the stems, so that these can be matched.
+
+    What a metric says of the whole run is nobody's, and each of its speakers' ``by_speaker``.
+    """
+
+    metric: Metric
+    is_side: bool
+    by_speaker: bool
+
+    def take(self, group: Group, rows: list[Row]) -> None:
         """Take the rows of recordings, by columns where these are alike, which they mostly are."""
-        known = [row for row in rows if type(row[RECORDING]) is int]
-        self.unread += len(rows) - len(known)
-        if rows := known:
-            self._take_known(rows, metric)
+        if self._take_alike(group, rows):
+            return
+        odd = {row[RECORDING] for row in rows if row[STATE] < DONE or _is_odd(row[VALUE])}
+        self._take_each(group, [row for row in rows if row[RECORDING] in odd])
+        rows = [row for row in rows if row[RECORDING] not in odd]
+        if rows and not self._take_alike(group, rows):
+            self._take_each(group, rows)
 
-    def _take_known(self, rows: list[Row], metric: Metric) -> None:
+    def _take_alike(self, group: Group, rows: list[Row]) -> bool:
+        """Take recordings that have one alike run each; return whether they have.
+
+        That is one that succeeded, with as many stems as the others have, each with a value.
+        """
         columns = list(zip(*rows, strict=True))
-        taken = _alike(columns, metric)
-        if taken is None:
-            odd = {row[RECORDING] for row in rows if row[STATE] < DONE or _is_odd(row[VALUE])}
-            self._take_each([row for row in rows if row[RECORDING] in odd], metric)
-            rows = [row for row in rows if row[RECORDING] not in odd]
-            columns = list(zip(*rows, strict=True))
-            taken = _alike(columns, metric) if rows else None
-        if taken is None:
-            self._take_each(rows, metric)
-        else:
-            self._take_all(taken, columns)
+        recordings, values, is_of_run = columns[RECORDING], columns[VALUE], self.metric.is_of_run
+        stems = len(recordings) // len({*recordings})
+        once = recordings[::stems]
+        if min(columns[STATE]) < DONE or (None in values and not is_of_run):
+            return False
+        if len({*once}) < len(once) or (stems > 1 and not _is_one_run(columns, once, stems)):
+            return False
+        if is_of_run and stems > 1 and self.by_speaker:
+            return False
+        try:
+            numbers = array("d", _means(values, stems))
+            costs = [_or_nan(_means(columns[place], stems)) for place in group.places]
+        except TypeError:  # one of a run's stems has none, or it is no number
+            return False
+        if min(numbers) < -LARGEST or max(numbers) > LARGEST:
+            return False
+        group.recordings.extend(once)
+        group.values.extend(numbers)
+        group.stems.extend([1 if is_of_run else stems] * len(once))
+        for own, column in zip(group.costs, costs, strict=True):
+            own.extend(column)
+        self._keep_stems(group, columns, once)
+        if len(group.parameters) < _MOST_SETTINGS:
+            group.parameters.update(columns[PARAMETERS])
+        return True
 
-    def _take_all(self, taken: list[Sequence[Any]], columns: list[tuple[Any, ...]]) -> None:
-        recordings, values, *costs = taken
-        self.recordings.extend(recordings)
-        self.values.extend(values)
-        self.states["done"] += len(recordings)
-        self.stems += len(columns[VALUE]) - columns[VALUE].count(None)
-        if len(self.parameters) < _MOST_SETTINGS:
-            self.parameters.update(columns[PARAMETERS])
-        for place, (total, count) in enumerate(costs):
-            self.costs[place] += total
-            self.counts[place] += count
+    def _keep_stems(
+        self, group: Group, columns: list[tuple[Any, ...]], once: tuple[int, ...]
+    ) -> None:
+        stems, whose = len(columns[RECORDING]) // len(once), columns[WHOSE]
+        is_nobodys = self.metric.is_of_run and not self.by_speaker
+        if self.is_side:
+            group.whose.extend([None] * len(once) if stems > 1 or is_nobodys else whose)
+        if self.is_side and stems > 1 and not is_nobodys:
+            pairs = tuple(zip(whose, columns[VALUE], strict=True))
+            parts = (pairs[place::stems] for place in range(stems))
+            group.several.update(zip(once, zip(*parts, strict=True), strict=True))
 
-    def _take_each(self, rows: list[Row], metric: Metric) -> None:
+    def _take_each(self, group: Group, rows: list[Row]) -> None:
         for recording, run in in_runs(rows):
-            values = [number for row in run if (number := finite(row[VALUE])) is not None]
-            self.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
-            stems = len(values) if metric.is_of_run and values else len(run)
-            state = state_of(min(row[STATE] for row in run), len(values), stems)
-            self.states[state] += 1
-            if len(self.parameters) < _MOST_SETTINGS:
-                self.parameters.add(run[0][PARAMETERS])
-            if state == "partly_finite":
-                self.partly.add(recording)
-            if state in ("done", "partly_finite"):
-                self.stems += len(values)
-                self.recordings.append(recording)
-                self.values.append(sum(values) / len(values))
-                self._pay(run)
+            stems = [(row[WHOSE], finite(row[VALUE])) for row in run]
+            group.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
+            if self.metric.is_of_run:
+                stems = _of_run(stems, by_speaker=self.by_speaker)
+            known = [value for _, value in stems if value is not None]
+            success = min(row[STATE] for row in run)
+            state = state_of(success, len(known), len(stems))
+            if state != "done":
+                group.others[recording] = state
+            if success == DONE and len(group.parameters) < _MOST_SETTINGS:
+                group.parameters.add(run[0][PARAMETERS])
+            if success == DONE and known:
+                self._take_run(group, run, stems, known)
 
-    def _pay(self, run: list[Row]) -> None:
-        for place in range(len(_COSTS)):
-            cost = [finite(row[VALUE + 1 + place]) for row in run]
-            if known := [one for one in cost if one is not None]:
-                self.costs[place] += sum(known) / len(known)
-                self.counts[place] += 1
+    def _take_run(
+        self, group: Group, run: list[Row], stems: list[Stem], known: list[float]
+    ) -> None:
+        recording = run[0][RECORDING]
+        group.recordings.append(recording)
+        group.values.append(sum(known) / len(known))
+        group.stems.append(len(known))
+        for place, own in zip(group.places, group.costs, strict=True):
+            cost = [number for row in run if (number := finite(row[place])) is not None]
+            own.append(sum(cost) / len(cost) if cost else math.nan)
+        if self.is_side:
+            group.whose.append(stems[0][0] if len(stems) == 1 else None)
+        if self.is_side and len(stems) > 1:
+            group.several[recording] = stems
 
-    def put_in_order(self) -> None:
-        """Order the recordings, of which some were taken out of turn."""
-        if self.states["done"] < sum(self.states.values()) or self.unread:
-            order = sorted(range(len(self.recordings)), key=self.recordings.__getitem__)
-            self.recordings = array("q", map(self.recordings.__getitem__, order))
-            self.values = array("d", map(self.values.__getitem__, order))
+
+def _of_run(stems: Sequence[Stem], *, by_speaker: bool) -> list[Stem]:
+    """Return what a run measured as a whole: once, or once for each of its speakers."""
+    value = next((value for _, value in stems if value is not None), None)
+    whose = dict.fromkeys(speaker for speaker, _ in stems) if by_speaker else (None,)
+    return [] if value is None else [(speaker, value) for speaker in whose]
 
 
 def _is_odd(value: object) -> bool:
     return type(value) is not float or not -LARGEST <= value <= LARGEST
 
 
-def _alike(columns: Sequence[tuple[Any, ...]], metric: Metric) -> list[Any] | None:
-    """Return recordings, their values, and costs with their number, if each has one alike run.
-
-    That is one that succeeded, with as many stems as the others have, each with a value.
-    """
-    recordings, values = columns[RECORDING], columns[VALUE]
-    stems = len(recordings) // len({*recordings})
-    once = recordings[::stems]
-    if min(columns[STATE]) < DONE or (None in values and not metric.is_of_run):
-        return None
-    if len({*once}) < len(once) or (stems > 1 and not _is_one_run(columns, once, stems)):
-        return None
+def _or_nan(costs: Sequence[Any]) -> array[float]:
     try:
-        numbers = array("d", _means(values, stems))
-        known = [
-            [cost for cost in _means(column, stems) if cost is not None]
-            for column in columns[VALUE + 1 : _KEY]
-        ]
-        costs = [(sum(each), len(each)) for each in known]
-    except TypeError:  # one of a run's stems has none, or it is no number
-        return None
-    is_finite = min(numbers) >= -LARGEST and max(numbers) <= LARGEST
-    return [once, numbers, *costs] if is_finite else None
+        return array("d", costs)
+    except TypeError:
+        return array("d", [math.nan if cost is None else cost for cost in costs])
 
 
 def _is_one_run(columns: Sequence[tuple[Any, ...]], once: tuple[int, ...], stems: int) -> bool:
@@ -193,14 +269,22 @@ def _means(values: tuple[Any, ...], stems: int) -> Sequence[Any]:
     return [sum(each) / len(known) for each in zip(*known, strict=True)]
 
 
+def read_side(source: Source, metric: Metric, side: Side, runs: Runs, *, by_speaker: bool) -> Group:
+    """Return the runs of a side of a comparison that count."""
+    found = read_groups(source, metric, (), runs, side, by_speaker=by_speaker)
+    return found[0] if found else Group(())
+
+
 def read_groups(
     source: Source,
     metric: Metric,
     fields: Sequence[Field],
     runs: Runs,
-    only: frozenset[int] | None = None,
+    side: Side | None = None,
+    *,
+    by_speaker: bool = False,
 ) -> list[Group]:
-    """Return the groups of runs; ``only`` keeps to some recordings.
+    """Return the groups of runs, or the one of a side, which has no fields.
 
     Raises:
         QueryError: A group has runs of several operations.
@@ -209,107 +293,61 @@ def read_groups(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     groups: dict[Key, Group] = {}
-    about = [place for place, one in enumerate(fields, 1) if one.of_recording]
-    asked: defaultdict[Key, set[int]] = defaultdict(set)
-    for key, rows in _parts(source, metric, fields, runs, only):
+    taker = _Taker(metric, side is not None, by_speaker)
+    for key, rows in _parts(source, metric, fields, runs, side):
         if not isinstance(key[0], str):
             source.unread += len(rows)  # another program wrote an operation that is no text
         elif rows:
-            groups.setdefault(key, Group(key)).take(rows, metric)
-            asked[_about(key, about)].update(map(itemgetter(RECORDING), rows))
+            if key not in groups:
+                groups[key] = Group(key, costs=tuple(_floats() for _ in _costs(side)))
+            taker.take(groups[key], rows)
+    # Recordings are comparable by the operation, and by what is known of them.
+    about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))
+    asked: defaultdict[Any, set[int]] = defaultdict(set)
     for key, group in groups.items():
-        group.put_in_order()
         source.unread += group.unread
-        group.in_question = len(asked[_about(key, about)])
+        groups[key] = group = group.in_order()
         group.parameters = source.settings(group.parameters)
-    return _of_one_operation(groups)
+        asked[about(key)] |= group.asked
+    for key, group in groups.items():
+        group.coverage = coverage(group.states, len(asked[about(key)]))
+    return _of_one_operation(groups, "a group" if side is None else side.label)
+
+
+def _costs(side: Side | None) -> Sequence[str]:
+    return _COSTS if side is None else ()
 
 
 def _parts(
-    source: Source,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    only: frozenset[int] | None,
+    source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, side: Side | None
 ) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
-    costs = [ModelPerformance._meta.fields[name] for name in _COSTS]
+    costs = [ModelPerformance._meta.fields[name] for name in _costs(side)]
     columns = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
     chosen = conditions(source.store, runs)
-    keys = _few_keys(source, columns, chosen) if _are_in_index(fields, runs) else []
+    chosen += [] if side is None else side.conditions(source.store, runs)
+    is_in_index = all(one.once for one in fields) and runs.speaker is None
+    is_in_index = is_in_index and not runs.where and not (side and side.words)
+    keys = _few_keys(source, columns, chosen) if is_in_index else []
     for key in keys:  # an index finds each, and no row needs its key
         own = [
             column.is_null() if value is None else column == plain(value)
             for column, value in zip(columns, key, strict=True)
         ]
-        rows = _ordered(source, source.stems(metric, costs, [*chosen, *own]), only)
-        yield from ((key, part) for part in _whole(rows))
+        query = source.stems(metric, costs, [*chosen, *own])
+        yield from ((key, rows) for rows in _whole(source, query))
     if not keys:
-        rows = _ordered(source, source.stems(metric, [*costs, *columns], chosen), only)
-        speaker = next((n for n, one in enumerate(fields, _KEY + 1) if one.name == "speaker"), None)
-        if speaker is not None:
-            recordings = groupby(rows, itemgetter(RECORDING))
-            rows = chain.from_iterable(_of_whom(list(own), speaker) for _, own in recordings)
-        places = [n for n, one in enumerate(fields, _KEY + 1) if one.read is read_single]
-        yield from _by_group(_with_numbers(rows, places) if places else rows)
+        rows = _whole(source, source.stems(metric, [*costs, *columns], chosen))
+        yield from _by_group(rows, fields, WHOSE + 1 + len(costs))
 
 
-def _with_numbers(rows: Iterator[Row], places: Sequence[int]) -> Iterator[Row]:
-    """Make 1.0 and 1 one key, which compare alike; true is neither."""
-    for row in rows:
-        cells = list(row)
-        for place in places:
-            cells[place] = _one_number(cells[place])
-        yield tuple(cells)
-
-
-@lru_cache(maxsize=1024)
 def _one_number(text: str | None) -> str | None:
+    """Return one text for 1.0 and 1, which compare alike; true is neither."""
     values = read_json(text)
     value = values[0] if isinstance(values, list) and values else None
     if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
         return f"[{int(value)}]"
     return text
-
-
-def _are_in_index(fields: Sequence[Field], runs: Runs) -> bool:
-    return all(one.once for one in fields) and not runs.where and runs.speaker is None
-
-
-def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any]) -> list[Key]:
-    query = ProcessingHistory.select(*columns).distinct().limit(_MOST_KEYS + 1)
-    query = query.where(*conditions) if conditions else query
-    keys: list[Key] = list(source.rows(query))
-    return keys if len(keys) <= _MOST_KEYS else []
-
-
-def _ordered(source: Source, query: Any, only: frozenset[int] | None) -> Iterator[Row]:
-    # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
-    rows = iter(source.rows(query.order_by(pw.SQL("1"))))
-    return rows if only is None else (row for row in rows if row[RECORDING] in only)
-
-
-def _whole(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    rest: list[Row] = []
-    while some := list(islice(rows, _AT_ONCE)):
-        rest += some
-        whole = bisect_left(rest, rest[-1][RECORDING], key=itemgetter(RECORDING))
-        yield rest[:whole]
-        rest = rest[whole:]
-    yield rest
-
-
-def _by_group(rows: Iterator[Row]) -> Iterator[tuple[Key, list[Row]]]:
-    waiting: defaultdict[Key, list[Row]] = defaultdict(list)
-    while some := list(islice(rows, _AT_ONCE)):
-        for row in some:
-            waiting[row[_KEY:]].append(row)
-        for key, taken in waiting.items():
-            if len(taken) >= _AT_ONCE:
-                whole = bisect_left(taken, taken[-1][RECORDING], key=itemgetter(RECORDING))
-                yield key, taken[:whole]
-                del taken[:whole]
-    yield from waiting.items()
 
 
 def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:
@@ -322,18 +360,58 @@ def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:
             yield from ((*row[:place], one, *row[place + 1 :]) for one in speakers)
 
 
-def _about(key: Key, places: Sequence[int]) -> Key:
-    """Return what makes recordings comparable: the operation, and what is known of them."""
-    return (key[0], *[key[place] for place in places]) if places else key[:1]
+def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any]) -> list[Key]:
+    query = ProcessingHistory.select(*columns).distinct().limit(_MOST_KEYS + 1)
+    query = query.where(*conditions) if conditions else query
+    keys: list[Key] = list(source.rows(query))
+    return keys if len(keys) <= _MOST_KEYS else []
 
 
-def _of_one_operation(groups: Mapping[Key, Group]) -> list[Group]:
+def _whole(source: Source, query: Any) -> Iterator[list[Row]]:
+    """Yield the rows of whole recordings."""
+    rest: list[Row] = []
+    # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
+    cursor = source.rows(query.order_by(pw.SQL("1")))
+    while some := cursor.fetchmany(_AT_ONCE):
+        if type(some[-1][RECORDING]) is not int:  # another program's sort behind the others
+            known = [row for row in some if type(row[RECORDING]) is int]
+            source.unread += len(some) - len(known)
+            some = known
+        rest += some
+        whole = bisect_left(rest, rest[-1][RECORDING], key=itemgetter(RECORDING)) if rest else 0
+        yield rest[:whole]
+        rest = rest[whole:]
+    yield rest
+
+
+def _by_group(
+    parts: Iterator[list[Row]], fields: Sequence[Field], key_at: int
+) -> Iterator[tuple[Key, list[Row]]]:
+    waiting: defaultdict[Key, list[Row]] = defaultdict(list)
+    reads = [_one_number if one.read is read_single else None for one in fields]
+    speaker = next((key_at + n for n, one in enumerate(fields, 1) if one.name == "speaker"), None)
+
+    @cache
+    def key_of(operation: object, *values: Any) -> Key:
+        known = zip(reads, values, strict=True)
+        return operation, *(value if read is None else read(value) for read, value in known)
+
+    for rows in parts:
+        if speaker is not None:
+            recordings = groupby(rows, itemgetter(RECORDING))
+            rows = [row for _, own in recordings for row in _of_whom([*own], speaker)]
+        for row in rows:
+            waiting[key_of(*row[key_at:])].append(row)
+        for key in [key for key, own in waiting.items() if len(own) >= _AT_ONCE]:
+            yield key, waiting.pop(key)
+    yield from waiting.items()
+
+
+def _of_one_operation(groups: Mapping[Key, Group], what: str) -> list[Group]:
     """Return groups that are of one operation each, which then is no part of their keys."""
     found: dict[Key, Group] = {}
     for (operation, *rest), group in groups.items():
-        group.key = tuple(rest)
+        group.key, group.operation = tuple(rest), operation
         other = found.setdefault(group.key, group)
-        if other is not group:
-            check_operations({operation, other.operation}, "a group")
-        group.operation = operation
+        check_operations({operation, other.operation}, what)
     return list(found.values())

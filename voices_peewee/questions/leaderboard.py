@@ -15,17 +15,9 @@ from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
+from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
-from voices_peewee.rendering.table import (
-    ROWS,
-    Column,
-    Strong,
-    cut_note,
-    html_table,
-    latex_table,
-    markdown_table,
-    text_table,
-)
+from voices_peewee.rendering.table import Column, Strong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +83,8 @@ class LeaderboardRow:
         raise AttributeError(f"this leaderboard row has no {name!r}")
 
 
-@dataclass(frozen=True)
-class Leaderboard(Sequence[LeaderboardRow]):
+@dataclass(frozen=True, repr=False)
+class Leaderboard(Tabular, Sequence[LeaderboardRow]):
     """Groups of runs, the best mean first, those without any measurement last.
 
     ``metric_unit`` is the metric's unit; ``notes`` say what a reader has to know.
@@ -189,53 +181,25 @@ class Leaderboard(Sequence[LeaderboardRow]):
                 columns.append((shown, values))
         return columns
 
-    def __str__(self) -> str:
-        if not self.rows:
-            return f"{self.title}\nno runs"
-        return "\n".join([self.title, *text_table(*self._cells()), *self.notes])
-
-    __repr__ = __str__
-
-    def _cells(self) -> tuple[list[Column], list[tuple[object, ...]]]:
+    def cells(self) -> Cells:
+        """Return the columns and rows of the table."""
         columns = self.columns()
-        return (
-            [column for column, _ in columns],
-            list(zip(*(values for _, values in columns), strict=True)),
-        )
+        rows = zip(*(values for _, values in columns), strict=True)
+        return [column for column, _ in columns], list(rows)
 
-    def _repr_html_(self) -> str:
-        columns, rows = self._cells()
-        shown = rows[:ROWS]
-        note = cut_note(len(shown), len(rows), "group") if rows else "no runs"
-        return html_table(columns, shown, self.title, "; ".join([note, *self.notes]))
-
-    def to_markdown(self) -> str:
-        """Return a table for GitHub, the best mean bold, with what a reader has to know."""
-        columns, rows = _bold(*self._cells())
-        notes = "".join(f"\n{note}\n" for note in (self.caption, *self.notes))
-        return markdown_table(columns, rows) + notes
-
-    def to_latex(self) -> str:
-        """Return a table for LaTeX (booktabs), the best mean bold."""
-        columns, rows = _bold(*self._cells())
-        return latex_table(columns, rows, "; ".join([self.caption, *self.notes]))
+    def paper_cells(self) -> Cells:
+        """Return those of a table in a paper, whose best mean, the first, is strong."""
+        columns, rows = self.cells()
+        place = next((i for i, column in enumerate(columns) if column.name == "mean"), None)
+        if place is not None and rows:
+            best = Strong(cell(columns[place].kind, rows[0][place]))
+            rows[0] = (*rows[0][:place], best, *rows[0][place + 1 :])
+        return columns, rows
 
     @property
     def caption(self) -> str:
         """The title, what n counts, and what the interval is."""
         return f"{self.title}; n recordings; ± is the 95 % interval of the mean (Student's t)"
-
-
-def _bold(
-    columns: list[Column], rows: list[tuple[object, ...]]
-) -> tuple[list[Column], list[tuple[object, ...]]]:
-    """Return the cells of a table whose first mean, the best, is strong."""
-    place = next((i for i, column in enumerate(columns) if column.name == "mean"), None)
-    if place is None or not rows:
-        return columns, rows
-    first = list(rows[0])
-    first[place] = Strong(cell(columns[place].kind, first[place]))
-    return columns, [tuple(first), *rows[1:]]
 
 
 def _state(name: str) -> Callable[[LeaderboardRow], int | None]:
@@ -295,9 +259,8 @@ def ranked_groups(
         unread = [*remarks.of_unread(source)]
         empty = [group.key for group in groups if not group.values]
         if common:
-            shared = read_groups(source, found, fields, runs, only=remarks.in_common(groups))
-            by_key = {group.key: group for group in shared}
-            groups = [_kept_to_common(group, by_key.get(group.key)) for group in groups]
+            shared = remarks.in_common(groups)
+            groups = [group.kept(shared) for group in groups]
         chosen = conditions(store, runs)
         of_runs = [
             *remarks.of_clocks(source, found, chosen),
@@ -339,7 +302,7 @@ def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> Leader
         tuple(one.name for one in fields),
         tuple(_read(one, value, names) for one, value in zip(fields, group.key, strict=True)),
         len(group.values),
-        group.stems,
+        sum(group.stems),
         group.coverage,
         *summary[1:],
         *group.mean_costs(),
@@ -358,13 +321,6 @@ def _rank(row: LeaderboardRow, metric: Metric) -> tuple[bool, float, list[tuple[
     names = [(part is None, str(part)) for part in row.key]
     value = row.mean or 0.0
     return row.mean is None, -value if metric.higher_is_better else value, names
-
-
-def _kept_to_common(group: Group, shared: Group | None) -> Group:
-    """Return what a group has of the common recordings, and what became of all of its own."""
-    kept = shared or Group(group.key)
-    kept.in_question, kept.states = group.in_question, group.states
-    return kept
 
 
 def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str] | str:
@@ -387,14 +343,7 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
 
 def difference(a: Group, b: Group) -> Estimate:
     """Return the mean difference of two groups on the recordings whose stems both have whole."""
-    if a.recordings == b.recordings and not a.partly and not b.partly:
-        return estimate(list(map(sub, b.values, a.values)))
-    partly = a.partly | b.partly
-    others = dict(zip(a.recordings, a.values, strict=True))
-    return estimate(
-        [
-            value - others[recording]
-            for recording, value in zip(b.recordings, b.values, strict=True)
-            if recording in others and recording not in partly
-        ]
-    )
+    if a.recordings != b.recordings or a.partly or b.partly:
+        whole = ({*a.recordings} & {*b.recordings}) - a.partly - b.partly
+        a, b = a.kept(whole), b.kept(whole)
+    return estimate(list(map(sub, b.values, a.values)))

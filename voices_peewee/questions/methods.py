@@ -25,22 +25,40 @@ if TYPE_CHECKING:
     from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import ProcessingHistory
 
-    class Asked(TypedDict, total=False):
-        """What a comparison may be asked besides its models."""
+    class Narrowed(TypedDict, total=False):
+        """Which runs a question is about; ``QuestionMethods`` says what each of them is."""
 
-        metric: str
-        unit: Literal["recording", "speaker", "stem"]
         operation_type: str | None
         speaker: SpeakerKey | None
         since: Time | None
         until: Time | None
         where: str | Sequence[str]
+
+    class OfModel(Narrowed, total=False):
+        """Which runs of which model a question is about."""
+
+        model_type: str | None
+        model_version: str | None
+
+    class Asked(Narrowed, total=False):
+        """What a comparison may be asked besides its models."""
+
+        metric: str
+        unit: Literal["recording", "speaker", "stem"]
         higher_is_better: bool | None
         confidence: float
 
 
 class QuestionMethods(HasStore):
-    """The manager's methods for questions."""
+    """The manager's methods for questions.
+
+    ``failures``, ``leaderboard`` and ``compare`` may be narrowed to some runs, by keyword: to
+    those of an ``operation_type``, a ``model_type`` and ``model_version`` (a comparison names its
+    models), a ``speaker`` (an id, name or object), to those that started at ``since`` or later
+    and before ``until``, and ``where`` query words match, as in a list of the history:
+    ``"metadata.room:hall"``. Such words raise QueryError where they name no field or cannot be
+    read; a speaker NotFoundError or AmbiguousNameError; a time InvalidValueError.
+    """
 
     def pending(
         self,
@@ -159,55 +177,25 @@ class QuestionMethods(HasStore):
             interval=interval,
         )
 
-    def failures(
-        self,
-        *,
-        operation_type: str | None = None,
-        model_type: str | None = None,
-        model_version: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
-        all: bool = False,  # noqa: A002 - the word that users know from the shell
-    ) -> Failures:
+    def failures(self, *, all: bool = False, **narrowed: Unpack[OfModel]) -> Failures:  # noqa: A002 - the word that users know from the shell
         """Return the failed runs grouped by their error, the most frequent first.
 
         Errors are alike that differ in numbers, paths and addresses only. A run counts once,
-        whatever the number of its outputs. The result's ``cured`` and ``without_speaker`` count
-        the runs that were left out.
+        whatever the number of its outputs. A run is a speaker's if it is of their files, or of
+        mixtures of which the references, or else the stems of other runs, are theirs. The
+        result's ``cured`` and ``without_speaker`` count the runs that were left out.
 
         Args:
-            operation_type: Only runs of this operation.
-            model_type: Only runs of this model.
-            model_version: Only runs of this version.
-            speaker: Only runs of this speaker: of the speaker's files, or of mixtures of which
-                the references, or else the stems of other runs, are the speaker's.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words of the list ``history``, such as ``tag:noisy`` or a word that
-                stands in the error.
             all: Also runs that a later one of the same settings made good.
+            narrowed: Which runs: operation_type, model_type, model_version, speaker, since,
+                until, where, as ``QuestionMethods`` says.
 
         Raises:
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
-            QueryError: A word names no field, or its value cannot be read.
+            VoicesError: What narrows it cannot be read, as ``QuestionMethods`` says.
         """
         from voices_peewee.questions.failures import failures
 
-        return failures(
-            self.store,
-            operation_type=operation_type,
-            model_type=model_type,
-            model_version=model_version,
-            speaker=speaker,
-            since=since,
-            until=until,
-            where=where,
-            all=all,
-        )
+        return failures(self.store, all=all, **narrowed)
 
     def show_run(self, key: RunKey) -> RunDetails:
         """Return one run whole, with all its outputs.
@@ -247,15 +235,9 @@ class QuestionMethods(HasStore):
         *,
         by: str | Sequence[str] = "model",
         higher_is_better: bool | None = None,
-        operation_type: str | None = None,
-        model_type: str | None = None,
-        model_version: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
         common: bool = False,
         limit: int | None = None,
+        **narrowed: Unpack[OfModel],
     ) -> Leaderboard:
         """Rank models, or other groups of runs, by the mean of a metric over recordings.
 
@@ -269,15 +251,10 @@ class QuestionMethods(HasStore):
             by: Fields that make the groups: ``model``, ``speaker``, ``tag``, ``file``, any
                 other field, ``parameters.KEY``, ``metadata.KEY``.
             higher_is_better: The metric's direction, needed where it is not known.
-            operation_type: Only runs of this operation.
-            model_type: Only runs of this model.
-            model_version: Only runs of this version.
-            speaker: Only recordings and stems of this speaker.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words that narrow the runs, as in a list of the history.
             common: Only the recordings that all groups have a value of.
             limit: How many rows to return at most.
+            narrowed: Which runs: operation_type, model_type, model_version, speaker, since,
+                until, where, as ``QuestionMethods`` says.
 
         Returns:
             The groups, the best mean first, those without any value last.
@@ -285,32 +262,13 @@ class QuestionMethods(HasStore):
         Raises:
             QueryError: A field is unknown, no row has the metric, its direction is not known,
                 or a group has runs of several operations.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
+            VoicesError: What narrows it cannot be read, as ``QuestionMethods`` says.
         """
         from voices_peewee.questions.leaderboard import leaderboard
         from voices_peewee.questions.selection import Runs
-        from voices_peewee.schema.fields import plain_name
 
-        runs = Runs(
-            operation_type=operation_type,
-            model_type=plain_name(model_type),
-            model_version=plain_name(model_version),
-            speaker=speaker,
-            since=since,
-            until=until,
-            where=where,
-        )
-        return leaderboard(
-            self.store,
-            metric,
-            by=by,
-            higher_is_better=higher_is_better,
-            common=common,
-            limit=limit,
-            runs=runs,
-        )
+        how: dict[str, Any] = {"higher_is_better": higher_is_better, "common": common}
+        return leaderboard(self.store, metric, by=by, limit=limit, runs=Runs(**narrowed), **how)
 
     @overload
     def compare(self, a: str | Model, b: str | Model, /, **asked: Unpack[Asked]) -> Comparison: ...
@@ -334,16 +292,12 @@ class QuestionMethods(HasStore):
     def compare(
         self,
         *models: str | Model,
+        baseline: str | Model | None = None,
         metric: str = "si_snri",
         unit: Literal["recording", "speaker", "stem"] = "recording",
-        baseline: str | Model | None = None,
-        operation_type: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
         higher_is_better: bool | None = None,
         confidence: float = 0.95,
+        **narrowed: Unpack[Narrowed],
     ) -> Comparison | Comparisons:
         """Compare models on the recordings of which both have a value.
 
@@ -355,17 +309,14 @@ class QuestionMethods(HasStore):
             models: Two or more: ``"demucs:4.0"``, ``("demucs", "4.0")``, a model of any
                 version ``"demucs"``, or query words, of which the first may be a model:
                 ``"demucs:4.0 parameters.shifts:1"``.
+            baseline: A model that all others are compared with, instead of every pair.
             metric: A column of ``model_performance`` or a name in ``additional_metrics``.
             unit: What counts once: a ``recording``; a ``speaker``, where the claim is about
                 speakers that were not recorded yet; or a ``stem``.
-            baseline: A model that all others are compared with, instead of every pair.
-            operation_type: Only runs of this operation.
-            speaker: Only recordings and stems of this speaker.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words that narrow the runs, as in a list of the history.
             higher_is_better: The metric's direction, needed where it is not known.
             confidence: The share of the interval, between 0 and 1.
+            narrowed: Which runs: operation_type, speaker, since, until, where, as
+                ``QuestionMethods`` says.
 
         Returns:
             A ``Comparison`` of two models; ``Comparisons`` of more, adjusted after Holm.
@@ -373,23 +324,18 @@ class QuestionMethods(HasStore):
         Raises:
             QueryError: A model, the unit or the metric is unknown, a side has runs of several
                 operations, or no stem has a speaker where speakers count.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
+            VoicesError: What narrows it cannot be read, as ``QuestionMethods`` says.
         """
         from voices_peewee.questions.comparison import compare
         from voices_peewee.questions.selection import Runs
 
-        runs = Runs(
-            operation_type=operation_type, speaker=speaker, since=since, until=until, where=where
-        )
         return compare(
             self.store,
             *models,
+            baseline=baseline,
             metric=metric,
             unit=unit,
-            baseline=baseline,
             higher_is_better=higher_is_better,
             confidence=confidence,
-            runs=runs,
+            runs=Runs(**narrowed),
         )

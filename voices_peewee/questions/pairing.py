@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import sub
 from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
-from voices_peewee.questions.sides import Sided, Stem
+from voices_peewee.questions.groups import Group, Stem
 from voices_peewee.questions.stats import Cell, Estimate, clustered_estimate, estimate
 
 UNITS: Final = ("recording", "speaker", "stem")
@@ -73,7 +73,7 @@ class Paired(NamedTuple):
     nameless: int
 
 
-def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
+def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     """Match the stems of the recordings that both sides have a value of, and make units of them.
 
     Raises:
@@ -97,34 +97,21 @@ def pair_up(a: Sided, b: Sided, unit: str, confidence: float) -> Paired:
     return Paired(Units.of(_speakers(named)), found, stems, recordings, uneven, count - stems)
 
 
-def _match_all(a: Sided, b: Sided, *, whole: bool) -> tuple[Units, int]:
+def _match_all(a: Group, b: Group, *, whole: bool) -> tuple[Units, int]:
     """Return the stems of common recordings, or these as a whole, and how many are uneven."""
-    single = [*a.single] if a.single.keys() == b.single.keys() else [*a.single.keys() & b.single]
-    single.sort()
-    whose, values = _columns(a.single, single)
-    others, other_values = _columns(b.single, single)
-    common = a.measured & b.measured
-    if whose == others and len(single) == len(common):  # most often, and fast
-        differences = _differences(values, other_values)
-        return Units(single, whose, values, other_values, [1] * len(single), differences), 0
+    if a.recordings != b.recordings:
+        common = {*a.recordings} & {*b.recordings}
+        a, b = a.kept(common), b.kept(common)
+    if a.whose == b.whose and not a.several and not b.several:  # most often, and fast
+        differences = _differences(a.values, b.values)
+        return Units(a.recordings, a.whose, a.values, b.values, [1] * len(a.values), differences), 0
     matched: list[Matched] = []
     uneven = 0
-    for recording in sorted(common):
-        stems = _match(recording, *(_stems(side, recording) for side in (a, b)))
+    for recording, own, other in zip(a.recordings, a.each(), b.each(), strict=True):
+        stems = _match(recording, own, other)
         uneven += not stems
         matched += [_whole(stems)] if whole and stems else stems
     return Units.of(matched), uneven
-
-
-def _columns(
-    single: Mapping[int, tuple[int | None, float]], chosen: Sequence[int]
-) -> tuple[tuple[int | None, ...], tuple[float, ...]]:
-    found = tuple(zip(*map(single.__getitem__, chosen), strict=True))
-    return (found[0], found[1]) if found else ((), ())
-
-
-def _stems(side: Sided, recording: int) -> Sequence[Stem]:
-    return side.stems.get(recording) or [side.single[recording]]
 
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:

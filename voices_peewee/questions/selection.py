@@ -12,6 +12,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, as_number, inner, nodes, plain
 from voices_peewee.errors import QueryError
 from voices_peewee.schema import vocabulary
+from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import LISTS
 from voices_peewee.search.json_keys import json_path
@@ -183,18 +184,12 @@ class Runs:
     where: Words = ()
 
     def conditions(
-        self,
-        store: Store,
-        model: type[pw.Model],
-        of_speaker: Callable[[int], pw.Expression] | None = None,
+        self, store: Store, of_speaker: Callable[[int], pw.Expression] | None = None
     ) -> list[pw.Expression]:
         """Return what holds for the runs.
 
-        Args:
-            store: The open database.
-            model: The one whose columns name the model.
-            of_speaker: What holds for the rows of a speaker, where it is not that the row's
-                own file is the speaker's.
+        ``of_speaker`` says what holds for the rows of a speaker, where it is not that the row's
+        own file is the speaker's.
 
         Raises:
             QueryError: A query word names no field, or its value cannot be read.
@@ -202,11 +197,11 @@ class Runs:
             AmbiguousNameError: Several speakers have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
         """
-        run, fields = ProcessingHistory, model._meta.fields
+        run = ProcessingHistory
         wanted = {
             run.operation_type: self.operation_type,
-            fields["model_type"]: self.model_type,
-            fields["model_version"]: self.model_version,
+            run.model_type: plain_name(self.model_type),
+            run.model_version: plain_name(self.model_version),
         }
         found = [column == value for column, value in wanted.items() if value is not None]
         if self.speaker is not None:
@@ -318,7 +313,7 @@ def runs_of(store: Store, model: Model, runs: Runs) -> list[pw.Expression]:
             else run.model_version == version
         )
     if runs.operation_type is None:  # the index begins with it
-        conditions.append(run.operation_type.in_([plain(name) for name in _operations(store)]))
+        conditions.append(run.operation_type.in_([plain(name) for name in operations(store)]))
     return conditions
 
 
@@ -335,8 +330,8 @@ def _models(store: Store) -> list[tuple[str, str | None]]:
     return found
 
 
-def _operations(store: Store) -> list[str]:
-    """Return every operation: one look at the index for each, and none at the rows."""
+def operations(store: Store) -> list[str]:
+    """Return all operations: one look at the index for each, and none at the rows."""
     name, found = ProcessingHistory.operation_type, list[str]()
     while True:
         query = ProcessingHistory.select(pw.fn.MIN(name))

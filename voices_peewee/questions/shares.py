@@ -8,14 +8,13 @@ listeners or recordings, whichever are fewer.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 from operator import mul
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
-from voices_peewee.questions.stats import Estimate, t_p, t_quantile
+from voices_peewee.questions.stats import Estimate, by_t, cluster_sums, clustered
 
 SURE: Final = 0.95
 _NEWTON: Final = 30  # steps; it is there after six
@@ -71,28 +70,14 @@ def _estimate(
     ways = [way for way in both if len(set(way)) > 1]
     if not ways:
         return Estimate(len(votes), center)
-    variances = [_clustered(parts, way) for way in ways]
+    variances = [clustered(parts, way) for way in ways]
     if len(ways) == 2:
-        cells = _sums(parts, zip(*ways, strict=True))
+        cells = cluster_sums(parts, zip(*ways, strict=True)).values()
         variances.append(sum(variances) - math.fsum(map(mul, cells, cells)))
     error, freedom = math.sqrt(max(variances)), min(len(set(way)) for way in ways) - 1
     if error < _SAME:
         return Estimate(len(votes), center, center, center, identical=True)
-    margin = t_quantile((1 + confidence) / 2, freedom) * error
-    p = t_p((center - null) / error, freedom)
-    return Estimate(len(votes), center, center - margin, center + margin, p)
-
-
-def _clustered(parts: Sequence[float], keys: Sequence[Hashable]) -> float:
-    sums = _sums(parts, keys)
-    return math.fsum(map(mul, sums, sums)) * len(sums) / (len(sums) - 1)
-
-
-def _sums(parts: Sequence[float], keys: Iterable[Hashable]) -> list[float]:
-    sums: Counter[Hashable] = Counter()
-    for part, key in zip(parts, keys, strict=True):
-        sums[key] += part  # type: ignore[assignment] # a Counter adds floats as well
-    return list(map(float, sums.values()))
+    return by_t(len(votes), center, error, freedom, confidence, null)
 
 
 def bradley_terry(votes: Sequence[Vote], models: Sequence[str]) -> dict[tuple[str, str], Estimate]:

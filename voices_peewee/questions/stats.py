@@ -7,9 +7,9 @@ that are clustered in one way or in two, Holm's adjustment, and letters for what
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are none
@@ -150,8 +150,16 @@ def _estimate(
     least, most = min(values), max(values)
     if not error or most - least <= _SAME * max(abs(least), abs(most)):
         return Estimate(n, center, center, center, identical=True)
+    return by_t(n, center, error, freedom, confidence)
+
+
+def by_t(
+    n: int, center: float, error: float, freedom: int, confidence: float, null: float = 0.0
+) -> Estimate:
+    """Return the estimate of a mean with a standard error, by Student's t."""
     margin = t_quantile((1 + confidence) / 2, freedom) * error
-    return Estimate(n, center, center - margin, center + margin, t_p(center / error, freedom))
+    p = t_p((center - null) / error, freedom)
+    return Estimate(n, center, center - margin, center + margin, p)
 
 
 class Cell(NamedTuple):
@@ -170,40 +178,35 @@ def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estim
     2011), and the degrees of freedom are one less than the smaller number of speakers and
     recordings.
     """
-    by_speaker = _grouped(cells, itemgetter(0))
-    means = [math.fsum(cell.value for cell in own) / len(own) for own in by_speaker.values()]
-    by_recording = _grouped(cells, itemgetter(1))
-    units = min(len(by_speaker), len(by_recording))
+    speakers, recordings, values = zip(*cells, strict=True)
+    counts = Counter(speakers)
+    sums = cluster_sums(values, speakers)
+    means = [total / counts[key] for key, total in sums.items()]
     one_way = estimate(means, confidence)
-    if units < 2:
+    units, both = min(len(counts), len({*recordings})), [*zip(speakers, recordings, strict=True)]
+    if units < 2 or one_way.mean is None:
         return Estimate(one_way.n, one_way.mean)
-    pairs = _grouped(cells, itemgetter(0, 1))
-    if len(pairs) == len(by_recording) or one_way.mean is None:  # no recording is shared
+    if len({*both}) == len({*recordings}):  # no recording is shared
         return one_way
-    center = one_way.mean
-    weights = {speaker: 1 / (len(own) * len(means)) for speaker, own in by_speaker.items()}
-    residuals = [weights[cell.speaker] * (cell.value - center) for cell in cells]
-    parts = [
-        _cluster_variance(cells, residuals, key)
-        for key in (itemgetter(0), itemgetter(1), itemgetter(0, 1))
+    residuals = [
+        (value - one_way.mean) / (counts[speaker] * len(counts)) for speaker, _, value in cells
     ]
-    error = math.sqrt(max(parts[0], parts[0] + parts[1] - parts[2]))
-    return _estimate(means, len(means), center, error, units - 1, confidence)
+    own, other, rest = (clustered(residuals, keys) for keys in (speakers, recordings, both))
+    error = math.sqrt(max(own, own + other - rest))
+    return _estimate(means, len(means), one_way.mean, error, units - 1, confidence)
 
 
-def _grouped(cells: Sequence[Cell], key: Callable[[Cell], T]) -> dict[T, list[Cell]]:
-    found: dict[T, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(key(cell), []).append(cell)
-    return found
+def cluster_sums(values: Iterable[float], keys: Iterable[T]) -> dict[T, float]:
+    """Return the sum of the values of each key."""
+    parts: dict[T, list[float]] = {}
+    for key, value in zip(keys, values, strict=True):
+        parts.setdefault(key, []).append(value)
+    return {key: math.fsum(own) for key, own in parts.items()}
 
 
-def _cluster_variance(
-    cells: Sequence[Cell], residuals: Sequence[float], key: Callable[[Cell], Hashable]
-) -> float:
-    sums: dict[Hashable, float] = {}
-    for cell, residual in zip(cells, residuals, strict=True):
-        sums[key(cell)] = sums.get(key(cell), 0.0) + residual
+def clustered(residuals: Sequence[float], keys: Iterable[Hashable]) -> float:
+    """Return the variance of a sum whose residuals go together by their keys."""
+    sums = cluster_sums(residuals, keys)
     return math.fsum(value * value for value in sums.values()) * len(sums) / (len(sums) - 1)
 
 

@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.pending import pending
-from voices_peewee.records.sources import LOOKUP, locate
+from voices_peewee.questions.selection import Runs, operations
+from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.claims import claimed
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import digest
@@ -22,18 +24,6 @@ from voices_peewee.schema.models import ProcessingHistory
 MOST_PATIENT: Final = 86_400  # s between two looks
 # A look may take this part of the time between two looks.
 _SHARE: Final = 0.1
-_OPEN: Final = """SELECT history.run_id, recording.original_path, history.process,
- history.operation_type, history.model_type, history.model_version
- FROM processing_history AS history
- JOIN processed_files AS file ON file.id = history.processed_file_id
- JOIN processed_files AS recording ON recording.id = coalesce(file.recording_id, file.id)
- WHERE history.end_time IS NULL AND NOT history.success"""
-_NEW: Final = "SELECT DISTINCT run_id FROM processing_history WHERE id > ?"
-_HAS: Final = "SELECT 1 FROM processing_history WHERE operation_type = ? LIMIT 1"
-_OPERATIONS: Final = "SELECT DISTINCT operation_type FROM processing_history"
-_LAST: Final = "SELECT coalesce(max(id), 0) FROM processing_history"
-_OUTCOMES: Final = """SELECT run_id, min(CASE WHEN success THEN 1 ELSE 0 END)
- FROM processing_history WHERE run_id IN ({}) GROUP BY run_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +50,6 @@ class Progress:
         return self.waiting + sum(self.running.values())
 
 
-class _Open(NamedTuple):
-    """A history row without an end, as it is stored."""
-
-    run_id: str
-    path: str | None
-    process: str | None
-    operation: str
-    model: str | None
-    version: str | None
-
-    def worker(self) -> str | None:
-        """Return the process that has the run, None for one that is dead."""
-        facts = ProcessingHistory.process.python_value(self.process)
-        if not isinstance(facts, dict) or not facts:
-            return "unknown"
-        if is_here(facts) and not is_alive(facts):
-            return None
-        return _name(facts)
-
-
-def _name(facts: Mapping[str, Any]) -> str:
-    return f"{facts.get('host', 'unknown')}:{facts.get('pid', '?')}"
-
-
-def _require_operation(store: Store, operation: str, claims: bool) -> None:
-    """Refuse an operation that a record of others does not know: it would be waited for in vain."""
-    with store.reading():
-        connection = store.connection()
-        if claims or connection.execute(_HAS, (operation,)).fetchone():
-            return
-        known = [str(row[0]) for row in connection.execute(_OPERATIONS).fetchall()]
-    if known:
-        raise QueryError.unknown_field(operation, known, "operation")
-
-
 def watch(
     store: Store,
     sources: Iterable[str] | None,
@@ -114,8 +69,16 @@ def watch(
     else:
         look = _Sources(store, sources, parameters=parameters, **settings)
     if operation := settings.get("operation_type"):
-        _require_operation(store, str(plain_name(operation)), look.has_claims())
+        _require_operation(store, str(plain_name(operation)), look)
     return _looks(look, interval)
+
+
+def _require_operation(store: Store, operation: str, look: _Runs | _Sources) -> None:
+    """Refuse an operation that a record of others does not know: it would be waited for in vain."""
+    with store.reading():
+        known = operations(store)
+    if known and operation not in known and not (isinstance(look, _Sources) and look.has_claims()):
+        raise QueryError.unknown_field(operation, map(str, known), "operation")
 
 
 def _looks(look: _Runs | _Sources, interval: float) -> Iterator[Progress]:
@@ -146,12 +109,7 @@ class _Sources:
 
     patience = 0
 
-    def __init__(
-        self,
-        store: Store,
-        sources: Iterable[str],
-        **settings: Any,
-    ) -> None:
+    def __init__(self, store: Store, sources: Iterable[str], **settings: Any) -> None:
         self._left = list(dict.fromkeys(map(locate, sources)))
         self._total = len(self._left)
         self._store, self._settings = store, settings
@@ -173,59 +131,46 @@ class _Sources:
 
 
 class _Runs:
-    """Counts the runs that end while they are watched; only what is new is read."""
+    """Counts the runs that go on when it begins, and those that begin meanwhile."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        operation_type: str | None = None,
-        model_type: str | None = None,
-        model_version: str | None = None,
-    ) -> None:
+    patience = 0
+
+    def __init__(self, store: Store, **wanted: Any) -> None:
+        run = ProcessingHistory
         self._store = store
-        self._wanted = (operation_type, model_type, model_version)
-        self._seen: set[str] = set()
-        self._outcomes: dict[str, bool] = {}
+        self._wanted = Runs(**wanted).conditions(store)
         with store.reading():
-            self._last: int = store.connection().execute(_LAST).fetchone()[0]
-
-    def has_claims(self) -> bool:
-        """Whether somebody is about to begin; it is not known of which settings."""
-        return False
-
-    @property
-    def patience(self) -> int:
-        """How many looks may find nothing: between two runs of a batch nothing runs."""
-        return 1 if self._outcomes else 0
+            last = run.select(pw.fn.COALESCE(pw.fn.MAX(run.id), 0)).scalar()
+            is_open = run.end_time.is_null() & ~run.success
+            going_on = [row.run_id for row in run.select(run.run_id).where(is_open)]
+        self._watched = (run.id > last) | (run.run_id << going_on)
 
     def counts(self) -> tuple[int, int, Sequence[str | None], int]:
         """Return how many have ended well and otherwise, and who runs the others."""
+        run = ProcessingHistory
+        has_ended = pw.Case(None, [(run.end_time.is_null() & ~run.success, 0)], 1)
+        query = run.select(
+            pw.fn.MIN(has_ended),
+            pw.fn.MIN(pw.Case(None, [(run.success, 1)], 0)),
+            pw.fn.MAX(run.process.cast("TEXT")),
+        )
+        query = query.where(self._watched, *self._wanted).group_by(run.run_id)
         with self._store.reading():
-            connection = self._store.connection()
-            new = connection.execute(_NEW, (self._last,)).fetchall()
-            self._last = connection.execute(_LAST).fetchone()[0]
-        workers = {row.run_id: row.worker() for row in _open(self._store) if self._has(row)}
-        watched = self._seen | {row[0] for row in new}
-        self._end(watched - workers.keys() - self._outcomes.keys())
-        self._seen = set(workers)
-        done = sum(self._outcomes.values())
-        return done, len(self._outcomes) - done, list(workers.values()), 0
-
-    def _has(self, row: _Open) -> bool:
-        return all(want in (None, have) for want, have in zip(self._wanted, row[3:], strict=True))
-
-    def _end(self, run_ids: Iterable[str]) -> None:
-        """Note how runs ended that are unfinished no more."""
-        rest = iter(run_ids)
-        while some := list(islice(rest, LOOKUP)):
-            sql = _OUTCOMES.format(", ".join("?" * len(some)))
-            with self._store.reading():
-                rows = self._store.connection().execute(sql, some).fetchall()
-            self._outcomes.update((run_id, bool(success)) for run_id, success in rows)
+            rows = self._store.connection().execute(*query.sql()).fetchall()
+        ended = [success for has_ended, success, _ in rows if has_ended]
+        # Between two runs of a batch nothing runs.
+        self.patience = 1 if ended else 0
+        workers = [_worker(process) for has_ended, _, process in rows if not has_ended]
+        return sum(ended), len(ended) - sum(ended), workers, 0
 
 
-def _open(store: Store) -> list[_Open]:
-    """Return the runs without an end, of which an index knows."""
-    with store.reading():
-        return [_Open(*row) for row in store.connection().execute(_OPEN).fetchall()]
+def _worker(stored: str | None) -> str | None:
+    """Return the process that has a run, None for one that is dead."""
+    facts = ProcessingHistory.process.python_value(stored)
+    if not isinstance(facts, dict) or not facts:
+        return "unknown"
+    return None if is_here(facts) and not is_alive(facts) else _name(facts)
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return f"{facts.get('host', 'unknown')}:{facts.get('pid', '?')}"

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
 
+from voices_peewee.errors import InvalidValueError
+
 # Control characters, lone surrogates, line separators, marks that turn the writing direction,
 # and what XML has no place for.
 _UNSAFE: Final = (
@@ -405,3 +407,13 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """Return an absolute path, which begins with one slash: POSIX lets two of them be."""
     full = os.path.abspath(os.fspath(path))
     return full[1:] if full.startswith("//") else full
+
+
+def locate(source: object) -> str:
+    """Return the absolute path of a source or an output; a URL stays as it is."""
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"a source is a path or a ProcessedFile, not {source!r}")
+    path = os.fsdecode(source)
+    if not path:  # the working directory to abspath
+        raise InvalidValueError("a path must not be empty")
+    return path if "://" in path else absolute(path)

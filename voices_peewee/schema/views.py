@@ -52,7 +52,7 @@ FROM model_performance AS measured
  LEFT JOIN processed_files AS recording ON recording.id = file.recording_id
 """,
     # Every measurement counts, unlike in db.leaderboard(), which counts a recording once.
-    # NOT IN reads the few rows without success and leaves the rest to the covering index.
+    # NOT IN reads the few rows without success.
     "v_leaderboard": """
 SELECT model_type, model_version, max(measurements) AS measurements,
  max(failed_runs) AS failed_runs, max(mean_si_snri) AS mean_si_snri,

@@ -342,7 +342,7 @@ LISTS: Final = {
             Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
         },
         search=("file", "original_path", "processed_path", "speaker", "model"),
-        sort="-created_at",
+        sort="-id",
     ),
 }
 

@@ -1,0 +1,71 @@
+"""An answer that is a table with a title and notes: as text, HTML, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from voices_peewee.rendering.table import (
+    ROWS,
+    Column,
+    cut_note,
+    html_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
+
+Cells = tuple[Sequence[Column], list[tuple[object, ...]]]
+
+
+class Tabular:
+    """What is shown of an answer that has a title, notes and cells; text is so wide at most."""
+
+    width: ClassVar[int | None] = 80
+
+    if TYPE_CHECKING:
+
+        @property
+        def title(self) -> str: ...
+        @property
+        def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def caption(self) -> str:
+        """What stands with a table in a paper."""
+        return self.title
+
+    def cells(self) -> Cells:
+        """Return the columns and rows of the table."""
+        raise NotImplementedError
+
+    def paper_cells(self) -> Cells:
+        """Return those of a table in a paper."""
+        return self.cells()
+
+    def more(self) -> list[str]:
+        """Return what the text says between the table and the notes."""
+        return []
+
+    def __str__(self) -> str:
+        columns, rows = self.cells()
+        table = text_table(columns, rows, self.width) if rows else ["no runs"]
+        return "\n".join([self.title, *table, *self.more(), *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        columns, rows = self.cells()
+        cut = [cut_note(ROWS, len(rows), "group")] if len(rows) > ROWS else []
+        notes = [*cut, *self.notes] if rows else ["no runs"]
+        return html_table(columns, rows[:ROWS], self.title, "; ".join(notes))
+
+    def to_markdown(self) -> str:
+        """Return a table for GitHub, with what a reader has to know."""
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"{markdown_table(*self.paper_cells())}\n{self.caption}\n\n{notes}"
+
+    def to_latex(self) -> str:
+        """Return a table for LaTeX (booktabs), whose caption says what a reader has to know."""
+        caption = "; ".join([self.caption, *self.notes])
+        return latex_table(*self.paper_cells(), caption)
