@@ -19,7 +19,6 @@ from voices_peewee.rendering.plain import (
     printable,
     row_cells,
 )
-from voices_peewee.rendering.plain import Shown as Shown
 from voices_peewee.rendering.plain import heading as heading
 from voices_peewee.rendering.plain import text_table as text_table
 
@@ -32,7 +31,7 @@ class Strong(str):
     __slots__ = ()
 
 
-def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as GitHub's Markdown has it, which ends with a newline."""
     lines = [
         [_markdown(heading(column)) for column in columns],
@@ -43,7 +42,7 @@ def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -
 
 
 def _marked(
-    columns: Sequence[Shown], row: Sequence[object], escape: Callable[[str], str], mark: str
+    columns: Sequence[Column], row: Sequence[object], escape: Callable[[str], str], mark: str
 ) -> list[str]:
     """Return the cells of a row, with a mark about what is strong."""
     texts = map(escape, row_cells(columns, row))
@@ -73,7 +72,7 @@ _LATEX: Final = {
 
 
 def latex_table(
-    columns: Sequence[Shown], rows: Iterable[Sequence[object]], caption: str = ""
+    columns: Sequence[Column], rows: Iterable[Sequence[object]], caption: str = ""
 ) -> str:
     r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``."""
     sides = "".join("r" if kind_of(column).right else "l" for column in columns)
@@ -112,7 +111,7 @@ _CELL: Final = "padding:0.15em 0.7em;white-space:nowrap"  # else Jupyter's own a
 
 
 def html_table(
-    columns: Sequence[Shown],
+    columns: Sequence[Column],
     rows: Iterable[Sequence[object]],
     title: str = "",
     note: str = "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from voices_peewee.rendering.table import Shown
+    from voices_peewee.rendering.table import Column
 
 
 class Term(NamedTuple):
@@ -216,11 +216,12 @@ COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_STEM_METRICS, *_RUN_
 METRICS: Final = {term.name: term for term in (*_STEM_METRICS, *_RUN_METRICS, *_OTHER_METRICS)}
 
 
-def describe(name: str, kind: str = "text") -> Shown:
+def describe(name: str, kind: str = "text") -> Column:
     """Return what tables show of a column; of one that is unknown, its name and its kind."""
     from voices_peewee.rendering.table import Column
 
-    return COLUMNS.get(name) or Column(name, kind)
+    term = COLUMNS.get(name)
+    return Column(name, term.kind, term.title) if term else Column(name, kind)
 
 
 def spelled(name: str) -> str:

@@ -240,6 +240,7 @@ def _column(listing: Listing, name: str) -> Column:
         expression=json_value(field.expression, keys),
         order=(json_order(field.expression, keys),),
         read=read_single,
+        nullable=True,
     )
 
 
