@@ -288,10 +288,11 @@ path_map_option = click.option(
 )
 
 
-def say(message: str) -> None:
-    """Write a sentence for people to stderr, in lines that a terminal has room for."""
-    for line in wrapped(printable(message), sys.stderr):
-        click.echo(line, err=True)
+def say(*messages: str) -> None:
+    """Write sentences for people to stderr, in lines that a terminal has room for."""
+    for message in messages:
+        for line in wrapped(printable(message), sys.stderr):
+            click.echo(line, err=True)
 
 
 def say_exported(path: str | None) -> None:

@@ -60,8 +60,7 @@ def create_migration(
     """
     models = None if module is None else _models_of(module)
     write_path(manager.create_migration(name, models=models, empty=empty))
-    for note in manager.migration_notes:
-        say(note)
+    say(*manager.migration_notes)
 
 
 @command(example="voices run-migrations")
