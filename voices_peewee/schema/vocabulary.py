@@ -43,30 +43,18 @@ _COLUMNS: Final = (
     Term("processed_path", "output", "path", about="Path of the output; empty for a recording."),
     Term("file_format", "format", "text", about="Format of the audio, such as wav or flac."),
     Term("duration", "duration", "seconds", "s", (0, 1e12), about="Duration in seconds."),
-    Term(
-        "sample_rate", "rate", "hertz", "Hz", (1, 10_000_000), about="Samples a second and channel."
-    ),
+    Term("sample_rate", "rate", "hertz", "Hz", (1, 10_000_000), about="Samples a second."),
     Term("channels", "channels", "integer", "", (1, 1024), about="Number of channels."),
     Term("file_size", "size", "bytes", "bytes", (0, 2**63 - 1), about="Size in bytes."),
     Term("content_hash", "hash", "text", about="SHA-256 of the file's bytes, in hexadecimal."),
     Term("metadata", "metadata", "json", about="JSON object with anything else that is known."),
     Term("speaker_id", "speaker id", "integer", about="Whose voice it is."),
-    Term(
-        "recording_id",
-        "recording id",
-        "integer",
-        about="The recording that an output or a voice belongs to; empty for a recording.",
-    ),
+    Term("recording_id", "recording id", "integer", about="Whose output or voice it is, or empty."),
     Term("read_at", "read", "time", about="When the file's content was last read (UTC)."),
     # processing_history
     Term("processed_file_id", "file id", "integer", about="The file that it was done to."),
     Term("run_id", "run", "text", about="Groups the rows of one run: one for each output."),
-    Term(
-        "operation_type",
-        "operation",
-        "text",
-        about="What was done, such as voice_separation.",
-    ),
+    Term("operation_type", "operation", "text", about="What was done: voice_separation, say."),
     Term("model_type", "model type", "text", about="Name of the model."),
     Term("model_version", "version", "text", about="Version of the model."),
     Term("parameters", "parameters", "json", about="JSON object with the settings of the run."),
