@@ -14,37 +14,34 @@ from typing import Final
 
 import click
 
+from voices_peewee.schema.vocabulary import METRIC_COLUMNS
+
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 _FILE: Final = (
     "filename file name speaker speaker_id kind recording_id recording file_format format "
     "duration length sample_rate rate channels file_size size original_path processed_path "
-    "output content_hash hash metadata path"
+    "output content_hash hash metadata"
 )
 _RUN: Final = (
     "run_id run operation_type operation op model model_type model_version version status "
     "success start_time started end_time ended error error_message parameters params "
-    "source_hash process model_hash note environment git slurm run.tag run.tags"
+    "source_hash process model_hash note environment"
 )
-_METRICS: Final = ("si_snri", "sdri")
-_COSTS: Final = ("real_time_factor", "processing_time", "cpu_usage", "memory_usage")
-_MEASURED: Final = f"{' '.join(_METRICS + _COSTS)} rtf took cpu memory additional_metrics metrics"
-_TAGS: Final = "speaker.tag speaker.tags"
-# Query words know these; --columns and --sort do not.
-_HIDDEN: Final = {
+_MEASURED: Final = f"{' '.join(METRIC_COLUMNS)} rtf took cpu memory additional_metrics metrics"
+_COLUMNS: Final = {
+    "speakers": "id name description tags tag files created_at added updated_at changed",
+    "files": f"id {_FILE} read_at read created_at added updated_at changed",
+    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags",
+    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags",
+}
+_OF_A_RUN: Final = "path git slurm run.tag run.tags"
+_ONLY_WORDS: Final = {  # which --columns and --sort do not know
     "speakers": "speaker",
-    "files": f"path tag tags {_RUN} {_MEASURED}",
-    "history": f"path git slurm run.tag run.tags {_TAGS}",
-    "performance": f"path git slurm run.tag run.tags {_TAGS}",
+    "files": f"{_OF_A_RUN} tag tags {_RUN} {_MEASURED}",
+    **dict.fromkeys(("history", "performance"), f"{_OF_A_RUN} speaker.tag speaker.tags"),
 }
-FIELDS: Final = {
-    "speakers": "id name speaker description tags tag files created_at added updated_at changed",
-    "files": (
-        f"id {_FILE} tag tags read_at read created_at added updated_at changed {_RUN} {_MEASURED}"
-    ),
-    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags {_TAGS}",
-    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags {_TAGS}",
-}
+FIELDS: Final = {noun: f"{names} {_ONLY_WORDS[noun]}" for noun, names in _COLUMNS.items()}
 NOUNS: Final = tuple(FIELDS)
 _VALUES: Final = {
     "status": ("failed", "success", "unfinished"),
@@ -76,8 +73,8 @@ speakers = partial(_either, "speakers", ())
 models = partial(_either, "models", ())
 operations = partial(_either, "operations", ())
 tags = partial(_either, "tags", ())
-metrics = partial(_either, "metrics", (*_METRICS, *_COSTS))
-against = partial(_either, "metrics", (*_AGAINST, *_METRICS, *_COSTS))
+metrics = partial(_either, "metrics", METRIC_COLUMNS)
+against = partial(_either, "metrics", (*_AGAINST, *METRIC_COLUMNS))
 
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
@@ -129,8 +126,7 @@ def _noun(ctx: click.Context) -> str:
 def columns(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the last of several columns; ``-`` before one is for an order."""
     noun = (ctx.info_name or "").removeprefix("list-")
-    hidden = _HIDDEN.get(noun, "").split()
-    return _listed([name for name in FIELDS.get(noun, "").split() if name not in hidden], start)
+    return _listed(_COLUMNS.get(noun, "").split(), start)
 
 
 def groupings(_: click.Context, __: click.Parameter, start: str) -> list[str]:
