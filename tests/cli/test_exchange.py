@@ -240,15 +240,6 @@ def test_a_table_that_is_none(studio: Path) -> None:
     assert run("--db", studio, "import", "x.csv", "--table", "speaker") == (2, "", expected)
 
 
-def test_progress_of_an_import(studio: Path, tmp_path: Path) -> None:
-    """On a terminal a bar shows the bytes; it is gone when the import ends."""
-    (tmp_path / "s.csv").write_text("name\n" + "".join(f"s{n}\n" for n in range(5000)))
-    code, seen = terminal("--db", studio, "import", tmp_path / "s.csv")
-    assert code == 0
-    assert "Importing" in seen
-    assert seen.endswith("speakers: 5,000 added\n5,000 records imported\n")
-
-
 DELETED = [
     ("delete-speaker", "Ada", "1 'Ada'; 1 file stays, without a speaker"),
     ("delete-file", "1", "1 'a.wav' with 2 runs and 1 measurement"),
