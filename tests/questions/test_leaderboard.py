@@ -99,6 +99,8 @@ def test_no_common_recording_leaves_nobody_a_mean(db: DatabaseManager) -> None:
     """Groups that share nothing are shown without values, and a line says so."""
     measure(db, A, {"/mix/001.wav": 1.0})
     measure(db, B, {"/mix/002.wav": 2.0})
+    said = "measured on different recordings (1 each); none is common"
+    assert db.leaderboard().notes[0] == said
     board = db.leaderboard(common=True)
     assert [row.n for row in board] == [0, 0]
     assert board.notes == ("only the recordings that all have a value of: 0",)
@@ -143,6 +145,10 @@ def test_pooled_settings_are_named(db: DatabaseManager) -> None:
     assert not any("pools" in note for note in board.notes)
     assert names(board) == [(A, "2"), (B, "1"), (A, "1")]
     assert [row.key[-1] for row in board] == [2, 1, 1]
+    measure(db, A, [1.0, 2.0], hours=1, parameters={"net": {"deep": 1, "wide": 2}})
+    measure(db, A, {"/mix/002.wav": 3.0}, hours=1, parameters={"net": {"deep": 3, "wide": 4}})
+    (note, *_) = db.leaderboard(by="parameters.net.deep", where="parameters.net.deep:1..").notes
+    assert note == "parameters that differ between the groups: net.wide"
 
 
 def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voices_peewee.questions.stats import (
-    Cell,
     Estimate,
     clustered_estimate,
     estimate,
@@ -81,14 +80,14 @@ def test_the_opposite_values_have_the_opposite_interval(values: list[float]) -> 
 
 def test_speakers_who_share_no_recording_are_independent() -> None:
     """Then a speaker's mean is a unit."""
-    cells = [Cell("a", 1, 1.0), Cell("a", 2, 3.0), Cell("b", 3, 4.0), Cell("c", 4, 0.5)]
-    assert clustered_estimate(cells) == estimate([2.0, 4.0, 0.5])
+    found = clustered_estimate([1.0, 3.0, 4.0, 0.5], "aabc", [1, 2, 3, 4])
+    assert found == estimate([2.0, 4.0, 0.5])
 
 
 def test_one_speaker_has_no_interval() -> None:
     """Nor have speakers who share one recording."""
-    assert clustered_estimate([Cell("a", 1, 1.0), Cell("a", 2, 3.0)]) == Estimate(1, 2.0)
-    assert clustered_estimate([Cell("a", 1, 1.0), Cell("b", 1, 3.0)]) == Estimate(2, 2.0)
+    assert clustered_estimate([1.0, 3.0], "aa", [1, 2]) == Estimate(1, 2.0)
+    assert clustered_estimate([1.0, 3.0], "ab", [1, 1]) == Estimate(2, 2.0)
 
 
 def test_holms_adjustment() -> None:

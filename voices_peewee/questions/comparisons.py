@@ -129,7 +129,7 @@ class Comparisons(Tabular):
         counted = sum(pair.p_value is not None for pair in self.pairs.values())
         notes = [
             f"{percent} intervals are single ones (Student's t); p is Holm's, of {counted} pairs",
-            "* told apart",
+            "told apart are those with *",
         ]
         if self.letters:
             notes.append("models that share a letter cannot be told apart")

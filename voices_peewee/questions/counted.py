@@ -75,15 +75,31 @@ def finite(value: object) -> float | None:
 
 def differing(settings: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the parameters that differ between settings, which are JSON texts."""
-    read = [value for value in map(read_json, settings) if isinstance(value, dict)]
-    # What older records have of the machine there is no setting.
-    names = {name for parameters in read for name in parameters} - {"environment"}
-    missing = object()
+    read = [known for known in map(settings_of, settings) if known is not None]
+    names, missing = {name for parameters in read for name in parameters}, object()
     return tuple(
         name
         for name in sorted(names)
         if any(_differ(one.get(name, missing), read[0].get(name, missing)) for one in read)
     )
+
+
+def settings_of(text: str) -> dict[str, object] | None:
+    """Return parameters, which are a JSON text, by their names; dots lead into inner objects."""
+    value = read_json(text)
+    if not isinstance(value, dict):
+        return None
+    # What older records have of the machine there is no setting.
+    known: dict[str, object] = {}
+    left = [("", {name: one for name, one in value.items() if name != "environment"})]
+    while left:
+        prefix, inner = left.pop()
+        for name, one in inner.items():
+            if isinstance(one, dict) and one:
+                left.append((f"{prefix}{name}.", one))
+            else:
+                known[f"{prefix}{name}"] = one
+    return known
 
 
 def _differ(one: object, other: object) -> bool:

@@ -69,7 +69,8 @@ class Gate:
                 yield f"{b} is not shown to be no more than {margin} worse than {a}: {_worse(pair)}"
         if pair.lost > self.allow_lost:
             allowed = f"; --allow-lost {self.allow_lost} allows fewer" if self.allow_lost else ""
-            yield f"{b} has no value of {pair.lost} recordings that {a} has one of{allowed}"
+            lost = f"{pair.lost} recording{'s' * (pair.lost != 1)}"
+            yield f"{b} has no value of {lost} that {a} has one of{allowed}"
 
     def _remarks(self, pair: Comparison) -> Iterator[str]:
         if self.fail_if_worse is not None and pair.n and pair.worse_by is None:

@@ -226,24 +226,16 @@ _REST: Final = (
 
 
 def leaderboard(
-    store: Store,
-    metric: str = "si_snri",
-    *,
-    by: str | Sequence[str] = "model",
-    higher_is_better: bool | None = None,
-    common: bool = False,
-    limit: int | None = None,
-    runs: Runs,
+    store: Store, metric: str, *, limit: int | None = None, **asked: Any
 ) -> Leaderboard:
     """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
-    how: dict[str, Any] = {"higher_is_better": higher_is_better, "common": common}
-    board, _ = ranked_groups(store, metric, by=by, runs=runs, **how)
+    board, _ = ranked_groups(store, metric, **asked)
     return board if limit is None else board[: max(0, limit)]
 
 
 def ranked_groups(
     store: Store,
-    metric: str,
+    metric: str = "si_snri",
     *,
     by: str | Sequence[str] = "model",
     higher_is_better: bool | None = None,
@@ -343,7 +335,11 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
 
 def difference(a: Group, b: Group) -> Estimate:
     """Return the mean difference of two groups on the recordings whose stems both have whole."""
-    if a.recordings != b.recordings or a.partly or b.partly:
-        whole = ({*a.recordings} & {*b.recordings}) - a.partly - b.partly
-        a, b = a.kept(whole), b.kept(whole)
-    return estimate(list(map(sub, b.values, a.values)))
+    partly = a.partly | b.partly
+    if a.recordings == b.recordings and not partly:
+        return estimate(list(map(sub, b.values, a.values)))
+    others = dict(zip(a.recordings, a.values, strict=True))
+    both = zip(b.recordings, b.values, strict=True)
+    for one in partly & others.keys():
+        del others[one]
+    return estimate([value - others[one] for one, value in both if one in others])

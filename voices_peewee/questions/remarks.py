@@ -52,10 +52,11 @@ def of_recordings(
     elif any(group.recordings != measured[0].recordings for group in measured[1:]):
         least, most = (end(len(group.values) for group in measured) for end in (min, max))
         counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
-        yield (
-            f"measured on different recordings ({counts}); "
-            f"all have {len(in_common(measured)):,} of them, to which 'common' keeps"
+        shared = len(in_common(measured))
+        said = (
+            f"all have {shared:,} of them, to which 'common' keeps" if shared else "none is common"
         )
+        yield f"measured on different recordings ({counts}); {said}"
 
 
 def in_common(groups: Sequence[Group]) -> frozenset[int]:

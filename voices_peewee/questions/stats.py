@@ -162,15 +162,12 @@ def by_t(
     return Estimate(n, center, center - margin, center + margin, p)
 
 
-class Cell(NamedTuple):
-    """A value of one speaker in one recording."""
-
-    speaker: Hashable
-    recording: Hashable
-    value: float
-
-
-def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estimate:
+def clustered_estimate(
+    values: Sequence[float],
+    speakers: Sequence[Hashable],
+    recordings: Sequence[Hashable],
+    confidence: float = 0.95,
+) -> Estimate:
     """Return the mean of speakers' means, where a speaker counts once.
 
     Where speakers share recordings, the standard error is the larger of the one-way one and
@@ -178,7 +175,6 @@ def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estim
     2011), and the degrees of freedom are one less than the smaller number of speakers and
     recordings.
     """
-    speakers, recordings, values = zip(*cells, strict=True)
     counts = Counter(speakers)
     sums = cluster_sums(values, speakers)
     means = [total / counts[key] for key, total in sums.items()]
@@ -189,7 +185,8 @@ def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estim
     if len({*both}) == len({*recordings}):  # no recording is shared
         return one_way
     residuals = [
-        (value - one_way.mean) / (counts[speaker] * len(counts)) for speaker, _, value in cells
+        (value - one_way.mean) / (counts[speaker] * len(counts))
+        for value, speaker in zip(values, speakers, strict=True)
     ]
     own, other, rest = (clustered(residuals, keys) for keys in (speakers, recordings, both))
     error = math.sqrt(max(own, own + other - rest))
