@@ -24,7 +24,7 @@ from benchmarks.lean import LeanTuples
 from benchmarks.raw import RawTuples
 from benchmarks.voices import Voices
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.runs.tracking import Tracker
+from voices_peewee.runs.run import Tracker
 
 # The same answer as somebody would write it: the latest successful run of each recording, the
 # mean of its stems, then mean, median and spread of the recordings, and those that failed.

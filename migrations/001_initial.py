@@ -9,6 +9,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class Speaker(pw.Model):
+        id = pw.BigAutoField()
         name = pw.TextField(index=True)
         description = pw.TextField(null=True)
         tags = pw.JSONField()
@@ -22,6 +23,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class ProcessedFile(pw.Model):
+        id = pw.BigAutoField()
         filename = pw.TextField()
         original_path = pw.TextField(null=True, index=True)
         processed_path = pw.TextField(null=True, index=True)
@@ -54,6 +56,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class ProcessingHistory(pw.Model):
+        id = pw.BigAutoField()
         processed_file = pw.ForeignKeyField(ProcessedFile, on_delete="CASCADE")
         run_id = pw.TextField(index=True)
         operation_type = pw.TextField()
@@ -89,6 +92,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class ModelPerformance(pw.Model):
+        id = pw.BigAutoField()
         processing_history = pw.ForeignKeyField(ProcessingHistory, unique=True, on_delete="CASCADE")
         model_type = pw.TextField(null=True)
         model_version = pw.TextField(null=True)

@@ -266,6 +266,23 @@ def _v_performance(duration: str, join: str = "") -> str:
     return _V_PERFORMANCE.format(duration=duration, join=join).strip()
 
 
+# Where 001 made ids of 32 bits, as it did before: two thousand million rows a table.
+_NARROW = {
+    "speakers": ("id",),
+    "processed_files": ("id", "speaker_id", "recording_id"),
+    "processing_history": ("id", "processed_file_id"),
+    "model_performance": ("id", "processing_history_id"),
+}
+
+
+def _widen_ids(migrator: Migrator) -> None:
+    """Give a server's ids and their sequences 64 bits; no view may read them meanwhile."""
+    for table, columns in _NARROW.items():
+        changes = ", ".join(f"ALTER COLUMN {column} TYPE bigint" for column in columns)
+        migrator.sql(f"ALTER TABLE {table} {changes}")
+        migrator.sql(f"ALTER SEQUENCE {table}_id_seq AS bigint")
+
+
 _MORE = """ history.tags AS tags,
  history.note AS note, history.model_hash AS model_hash, environment.facts AS environment,"""
 _ENVIRONMENT = "\n LEFT JOIN environments AS environment ON environment.id = history.environment_id"
@@ -285,6 +302,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class Environment(pw.Model):
+        id = pw.BigAutoField()
         facts = pw.JSONField()
         digest = pw.TextField(unique=True)
         created_at = pw.DateTimeField()
@@ -295,6 +313,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
     @migrator.create_model
     class Claim(pw.Model):
+        id = pw.BigAutoField()
         source = pw.TextField()
         settings = pw.TextField()
         process = pw.JSONField()
@@ -331,11 +350,12 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     migrator.sql("DROP TABLE voices_paths")
     migrator.sql("DROP TABLE voices_doubles")
     migrator.run(_compose_names, database)
-    migrator.sql("DROP VIEW v_runs")
+    for view in ("v_runs", "v_performance", "v_leaderboard"):
+        migrator.sql(f"DROP VIEW {view}")
+    if engine == "postgresql":
+        _widen_ids(migrator)
     migrator.sql(_v_runs(database, _MORE, _ENVIRONMENT))
-    migrator.sql("DROP VIEW v_performance")
     migrator.sql(_v_performance("coalesce(recording.duration, file.duration)", _RECORDING))
-    migrator.sql("DROP VIEW v_leaderboard")
     migrator.sql(_V_LEADERBOARD.format(n="measurements", failed="failed_runs").strip())
     _create_listening(migrator)
 
@@ -412,6 +432,7 @@ def _create_listening(migrator: Migrator) -> None:
 
     @migrator.create_model
     class ListeningTest(pw.Model):
+        id = pw.BigAutoField()
         name = pw.TextField(unique=True)
         question = pw.TextField()
         plan = pw.JSONField()
@@ -423,6 +444,7 @@ def _create_listening(migrator: Migrator) -> None:
 
     @migrator.create_model
     class ListeningVote(pw.Model):
+        id = pw.BigAutoField()
         test = pw.ForeignKeyField(ListeningTest, on_delete="CASCADE")
         a = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")
         b = pw.ForeignKeyField(history, null=True, backref="+", on_delete="CASCADE")

@@ -175,6 +175,39 @@ def test_a_list_is_a_short_walk(tmp_path: Path) -> None:
         assert int(done.stdout.split()[-1]) <= 15
 
 
+_CHANGES = """
+import os, sys
+import voices_peewee
+from voices_peewee import DatabaseManager
+
+package, entered = os.path.dirname(voices_peewee.__file__), []
+def enter(frame, event, _):
+    name = frame.f_code.co_filename
+    if event == "call" and name.startswith(package) and entered[-1:] != [name]:
+        entered.append(name)
+
+def work(db):
+    with db.track("a.wav", "separation", model_type="demucs", parameters={"shifts": 2}) as run:
+        run.output("b.wav", si_snri=12.4, sdri=12.9)
+
+with DatabaseManager("voices.db").initialize() as db:
+    for path in ("a.wav", "b.wav"):
+        open(path, "w").write("no audio")
+    work(db)  # loads the modules
+    sys.setprofile(enter)
+    work(db)
+    sys.setprofile(None)
+print(len(entered) - 1)
+"""
+
+
+def test_a_run_is_a_short_walk(tmp_path: Path) -> None:
+    """A run with an output goes from module to module less than 75 times."""
+    command = [sys.executable, "-c", _CHANGES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert int(done.stdout) < 75
+
+
 def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     """Yield the public functions and classes of a module, and the methods of the latter."""
     for node in body:

@@ -215,7 +215,8 @@ class QueryError(VoicesError):
         from difflib import get_close_matches  # late: a slow import that only errors need
 
         names = sorted(known)
-        near = get_close_matches(field, names, n=3, cutoff=0.5)
+        near = [name for name in names if field and name.startswith(field)][:3]
+        near = near or get_close_matches(field, names, n=3, cutoff=0.5)
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
         )

@@ -19,7 +19,8 @@ from voices_peewee.database.forks import at_fork
 from voices_peewee.database.query import mapper
 from voices_peewee.database.server_url import masked, open_server
 from voices_peewee.database.sqlite import VoicesSqlite
-from voices_peewee.database.store import Store, settling
+from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import settling
 from voices_peewee.errors import (
     AlreadyConnectedError,
     DatabaseError,

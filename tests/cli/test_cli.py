@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -14,11 +13,10 @@ from pathlib import Path
 
 import click
 import pytest
-from support.cli_tools import PROGRAM, Outcome, program, run, usage
+from support.cli_tools import PROGRAM, Outcome, run, usage
 
 from voices_peewee import __version__
 from voices_peewee.cli import cli
-from voices_peewee.cli.common import VoicesGroup
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +26,10 @@ def _buffered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands() -> dict[str, click.Command]:
-    """Return every command by the words that call it."""
+    """Return every command by its name."""
     context = click.Context(cli, info_name="voices")
-    found: dict[str, click.Command] = {}
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
-        found[name] = command
-        if isinstance(command, VoicesGroup):
-            for inner in command.list_commands(context):
-                found[f"{name} {inner}"] = command.get_command(context, inner)
-    return found
+    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
 
 
 def loaded(*args: str) -> set[str]:
@@ -78,15 +69,15 @@ def test_both_modules_are_the_program(module: str) -> None:
 def test_help_of_every_command(name: str, tmp_path: Path) -> None:
     """Every command explains itself with -h and --help, shows an example and makes no file."""
     db = tmp_path / "none" / "x.db"
-    short, long = (run("--db", db, *name.split(), flag) for flag in ("-h", "--help"))
+    short, long = (run("--db", db, name, flag) for flag in ("-h", "--help"))
     assert short == long
     assert (short.code, short.err) == (0, "")
-    assert name == "list" or "\n\nExample:\n  voices " in short.out
+    assert "\n\nExample:\n  voices " in short.out
     assert max(map(len, short.out.splitlines())) <= 80
     assert not db.parent.exists()
 
 
-@pytest.mark.parametrize("name", [name for name in commands() if " " not in name])
+@pytest.mark.parametrize("name", commands())
 def test_summaries_are_those_of_the_commands(name: str) -> None:
     """The list of commands says about each what its own help says first."""
     summaries = {each: text for _, names in cli.sections.values() for each, text in names.items()}
@@ -109,6 +100,12 @@ def test_nothing_is_help() -> None:
         ),
         pytest.param(["qqq"], "no such command 'qqq'; '-h' lists them", id="far"),
         pytest.param(
+            ["list", "spekers"],
+            "no such command 'list-spekers'; did you mean 'list-speakers' or 'delete-speaker' "
+            "or 'list-files'?",
+            id="noun",
+        ),
+        pytest.param(
             ["\x1b[31mlist"],
             "no such command '\\x1b[31mlist'; did you mean 'list'?",
             id="escape",
@@ -125,22 +122,12 @@ def test_usage_error(args: list[str], message: str) -> None:
     assert run(*args) == (2, "", usage("voices", "[OPTIONS] COMMAND [ARGS]...", message))
 
 
-def test_unknown_noun() -> None:
-    """``list`` names the lists that are near."""
-    expected = usage(
-        "voices list",
-        "[OPTIONS] NOUN [ARGS]...",
-        "no such command 'file'; did you mean 'files'?",
-    )
-    assert run("list", "file") == (2, "", expected)
-
-
 READING = [
     "status",
     "list files",
     "list-migrations",
     "backup",
-    "run-migrations --check",
+    "run-migrations",
     "rollback-migration --yes",
     "add-speaker Ada",
     "add-files .",
@@ -272,29 +259,6 @@ def test_ctrl_c(path: Path) -> None:
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
     assert Outcome(child.returncode, out, err) == (130, "", "\nAborted!\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        pytest.param("voices list-sp", ["list-speakers"], id="command"),
-        pytest.param("voices list hi", ["history"], id="noun"),
-        pytest.param("voices list-files --off", ["--offset"], id="option"),
-        pytest.param("voices completion b", ["bash"], id="choice"),
-    ],
-)
-def test_completion(words: str, found: list[str], tmp_path: Path) -> None:
-    """The TAB key completes commands, nouns, options and choices, and creates nothing."""
-    env = {
-        **os.environ,
-        "_VOICES_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split()) - 1),
-        "VOICES_DB": str(tmp_path / "none.db"),
-    }
-    done = program(env=env)
-    assert done == (0, "".join(f"plain,{word}\n" for word in found), "")
-    assert not (tmp_path / "none.db").exists()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

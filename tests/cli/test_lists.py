@@ -181,19 +181,15 @@ def test_what_is_cut_off_is_said(
     ("args", "ids"),
     [
         (["list-speakers", "--tag", "female", "--tag", "studio"], [1]),
-        (["list-speakers", "^tag:female"], [2]),
         (["list-speakers", "--sort", "-name"], [2, 1]),
         (["list-files", "--speaker", "Ada", "--speaker", "id:2"], [2, 1]),
         (["list-files", "--failed"], [2]),
-        (["list-files", "--tag", "studio"], [2, 1]),
-        (["list-files", "format:wav", "b.wav"], [2]),
+        (["list-files", "--tag", "studio", "b.wav"], [2]),
         (["list-files", "--model", "demucs:4.0", "--operation", "separation"], [3, 2, 1]),
         (["list-files", "--since", "2026-11-23"], [3, 2]),
         (["list-files", "--until", "2026-11-23"], [2, 1]),
         (["list-history", "--unfinished"], [3]),
         (["list-history", "--failed", "--success"], [2, 1]),
-        (["list-history", "--model", "demucs:3"], []),
-        (["list-performance", "si_snri:10.."], [1]),
         (["list-performance", "--speaker", "Bob"], []),
     ],
 )
@@ -345,38 +341,12 @@ def test_terminal_of_80_columns(studio: Path) -> None:
 
 
 @pytest.mark.parametrize("noun", ["speakers", "files", "history", "performance"])
-@pytest.mark.parametrize("columns", [80, 200])
-def test_no_line_is_wider_than_the_terminal(path: Path, noun: str, columns: int) -> None:
-    """However long the texts are, wide characters too, no line of a table breaks."""
-    long = "very long and 声 wide " * 20
-    with DatabaseManager(path).initialize() as db:
-        speaker = Speaker(name=long, tags=[long], description=long)
-        file = ProcessedFile(
-            filename=long, speaker=speaker, file_format="wav", duration=3.0, sample_rate=192000
-        )
-        run_ = ProcessingHistory(
-            processed_file=file,
-            operation_type=long,
-            model_type=long,
-            model_version="1",
-            end_time=dt.datetime(2100, 1, 1, tzinfo=dt.UTC),
-            error_message=long,
-        )
-        measured = ModelPerformance(
-            processing_history=run_,
-            model_type=long,
-            model_version="1",
-            si_snri=-12.5,
-            sdri=-12.25,
-            real_time_factor=0.123456,
-            memory_usage=12345.678,
-            processing_time=4000.5,
-        )
-        db.add_all([speaker, file, run_, measured])
-    code, seen = terminal("--db", path, "list", noun, columns=columns)
+def test_terminal_of_40_columns(studio: Path, noun: str) -> None:
+    """What even narrow texts leave no room for goes from the right, and is named."""
+    code, seen = terminal("--db", studio, "list", noun, "--sort", "id", columns=40)
     lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
-    widths = [sum(2 if char == "声" else 1 for char in line) for line in lines]
-    assert (code, len(lines), max(widths) <= columns) == (0, 3, True), seen
+    assert (code, max(map(len, lines)) <= 40) == (0, True), seen
+    assert ("no room for" in seen) is (noun != "speakers")
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])

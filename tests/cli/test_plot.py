@@ -43,7 +43,8 @@ def test_options_narrow_down_what_is_drawn(runs: Path, tmp_path: Path) -> None:
     options = ("--lower-is-better", "--operation", "voice_separation", "-o", target)
     assert run("--db", runs, *words, *options) == (0, f"{target}\n", "")
     shown = set(texts(target))
-    assert {"odd and SI-SNRi by model", "voice_separation", "odd, lower is better"} <= shown
+    title, under = "odd and SI-SNRi by model", "operation voice_separation"
+    assert {title, under, "odd, lower is better"} <= shown
     assert "svoice:1.2" in shown
     assert "demucs:4.0" not in shown
 

@@ -74,11 +74,9 @@ def test_leaderboard_across(results: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "models"),
     [
-        ([], ["svoice", "demucs"]),
         (["--model", "demucs:4.0"], ["demucs"]),
         (["--speaker", "Ada"], ["svoice", "demucs"]),
         (["--operation", "other"], []),
-        (["--since", "2024-05-07"], []),
         (["--until", "2024-05-06", "--limit", "1"], ["svoice"]),
         (["model:svoice", "--where", "path:/mix/0"], ["svoice"]),
         (["--metric", "odd", "--lower-is-better"], ["svoice", "demucs"]),
@@ -167,13 +165,6 @@ def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     assert seen.split() == run(*asked).out.split()
 
 
-def test_a_metric_given_as_a_word_gets_a_hint(results: Path) -> None:
-    """A bare word is looked for in names; that of a metric is said to have an option."""
-    done = run("--db", results, "leaderboard", "RTF")
-    said = "'RTF' is looked for as a word; for the metric: --metric real_time_factor"
-    assert done.err.splitlines()[0] == said
-
-
 def test_sentences_are_spelled_as_the_shell_does(results: Path) -> None:
     """What to do next is an option, where Python has an argument."""
     done = run("--db", results, "leaderboard", "--metric", "odd")
@@ -216,6 +207,19 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "[OPTIONS] [QUERY]...",
             "unknown field 'speakr'; did you mean 'speaker' or 'speaker_id' or 'speaker.tag'?",
             id="by",
+        ),
+        pytest.param(
+            "leaderboard --since soon",
+            "[OPTIONS] [QUERY]...",
+            "Invalid value for '--since': 'soon' cannot be read; it takes a time, as 2026-11, "
+            "2026-11-22T10:30, today or -7d..",
+            id="time",
+        ),
+        pytest.param(
+            "leaderboard --until 2026-10 --since 2026-11",
+            "[OPTIONS] [QUERY]...",
+            "Invalid value for '--since': the end lies before the beginning",
+            id="backwards",
         ),
         pytest.param(
             "compare demucs svois",

@@ -67,12 +67,6 @@ def test_pending_with_reasons(night: Path) -> None:
     assert pending(night, "/mix/a.wav", "--json").out == "[]\n"
 
 
-def test_pending_as_a_check(night: Path) -> None:
-    """--check exits 1 when anything is left."""
-    assert pending(night, "--check", "/mix/a.wav") == (0, "", "0 files pending\n")
-    assert pending(night, "--check", "/mix/b.wav") == (1, "/mix/b.wav\n", "1 file pending\n")
-
-
 def test_pending_reads_more_paths_than_fit_a_command_line(night: Path) -> None:
     """Paths come from the standard input in the place of ``-``."""
     names = [b"%d\xff\n.wav" % number for number in range(5000)]
@@ -123,7 +117,7 @@ def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
 
 def test_pending_refuses(night: Path) -> None:
     """A setting without a value is named."""
-    message = "--param takes KEY=VALUE, not 'x'"
+    message = "Invalid value for '--param': 'x' is not KEY=VALUE"
     done = pending(night, "/mix/a.wav", "--param", "x")
     assert done == (2, "", usage("voices pending", "[OPTIONS] PATH...", message))
 
@@ -172,36 +166,15 @@ def test_cured_failures_are_shown_on_demand(night: Path) -> None:
         assert ("OSError" in done.out, done.err) == (True, "2 errors\n")
 
 
-def test_failures_on_a_narrow_terminal(night: Path) -> None:
-    """Models give way before errors, and errors before the line breaks."""
-    with DatabaseManager(night) as db:
-        db.record_run(
-            "/mix/e.wav",
-            "separation",
-            start_time=START,
-            success=False,
-            error_message="RuntimeError: out of memory again",
-            model_type="a model with quite a long name",
-        )
-    seen = [terminal("--db", night, "failures", columns=columns)[1] for columns in (80, 50)]
-    lines = [[line for line in each.splitlines() if "a m" in line] for each in seen]
-    assert lines == [
-        ["   1  RuntimeError: out of memory a…  a model with q…  2024-05-06 14:03        6"],
-        ["   1  RuntimeE…  a mod…  2024-05-06 14:03        6"],
-    ]
-
-
 @pytest.mark.parametrize(
     ("args", "errors"),
     [
-        ([], ["RuntimeError", "OSError"]),
         (["OSError"], ["OSError"]),
         (["--model", "demucs:3"], []),
         (["--operation", "other"], []),
-        (["--since", "2024-05"], ["RuntimeError", "OSError"]),
-        (["--until", "2024-05-06", "--limit", "1"], ["RuntimeError"]),
+        (["--since", "2024-05", "--until", "2024-05-06", "--limit", "1"], ["RuntimeError"]),
     ],
-    ids=["all", "word", "version", "operation", "since", "until"],
+    ids=["word", "version", "operation", "times"],
 )
 def test_failures_are_filtered(night: Path, args: list[str], errors: list[str]) -> None:
     """Every filter narrows the failures down."""
@@ -246,7 +219,7 @@ def test_close_unfinished(night: Path) -> None:
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
     takes = "it takes a duration with its unit, as 90m, 36h or 2d"
-    message = f"--older-than {text!r} cannot be read; {takes}"
+    message = f"Invalid value for '--older-than': {text!r} cannot be read; {takes}"
     expected = usage("voices close-unfinished", "[OPTIONS]", message)
     assert run("--db", night, "close-unfinished", "--older-than", text) == (2, "", expected)
 
@@ -258,6 +231,12 @@ def test_update_run(night: Path) -> None:
     run("--db", night, *["update-run", "2", "--remove-tag", "a", "--tag", "c"])
     shown = json.loads(run("--db", night, "show-run", "2", "--json").out)
     assert (shown["note"], shown["tags"]) == ("odd", ["b", "c"])
+    done = run("--db", night, "update-run", "2", "--remove-tag", "none")
+    assert (done.code, done.err.endswith(" has no tag 'none'\n"), "updated" in done.err) == (
+        0,
+        True,
+        False,
+    )
     run("--db", night, "update-run", "2", "--note", "")
     assert json.loads(run("--db", night, "show-run", "2", "--json").out)["note"] is None
     done = run("--db", night, "update-run", "2")

@@ -75,11 +75,11 @@ def test_a_batch_is_watched_to_its_end(path: Path) -> None:
     assert worker.communicate("go on\n", timeout=60)[0] == ""
     *running, last = watch.communicate(timeout=60)[0].splitlines()
     assert watch.returncode == 0
-    who = f"1 running ({os.uname().nodename}:{worker.pid})"
-    assert first == f"0 of 4 done, 0 failed, {who}, 3 waiting\n"
+    who = f"; {os.uname().nodename}:{worker.pid}"
+    assert first == f"0 of 4 done, 0 failed, 1 running, 3 waiting{who}\n"
     assert re.fullmatch(r"3 of 4 done, 1 failed, [\d,]+ an hour", last)
-    assert any(who in line for line in running)
-    assert any(re.search(r", \d waiting, [\d,]+ an hour, .* left$", line) for line in running)
+    assert all(line.endswith(who) for line in running if "running" in line)
+    assert any(re.search(r", \d waiting, [\d,]+ an hour, .* left; ", line) for line in running)
 
 
 def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:
@@ -92,7 +92,7 @@ def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:
     assert worker.communicate("go on\n", timeout=60)[0] == ""
     *_, last = watch.communicate(timeout=60)[0].splitlines()
     assert watch.returncode == 0
-    assert first == f"0 of 1 done, 0 failed, 1 running ({os.uname().nodename}:{worker.pid})\n"
+    assert first == f"0 of 1 done, 0 failed, 1 running; {os.uname().nodename}:{worker.pid}\n"
     assert re.fullmatch(r"8 of 9 done, 1 failed, [\d,]+ an hour", last)
 
 

@@ -16,9 +16,17 @@ from pathlib import Path
 import pytest
 from support.cli_tools import run
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    errors,
+)
 from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.records.audio_files import content_hash
+from voices_peewee.schema.fields import utc_now
 
 pytestmark = pytest.mark.sqlite(
     "damage, full disks and locks of one file; on a server see test_postgres_faults"
@@ -496,6 +504,41 @@ def test_an_open_database_is_no_recording(path: Path, tmp_path: Path, suffix: st
         f"cannot read {str(link)!r}: it is a database that this program has open"
     )
     assert not is_open_here(path)
+
+
+READERS = {
+    "model file": lambda db, place, _: db.record_run(
+        "a.wav", "test", start_time=utc_now(), model_file=place
+    ),
+    "pending": lambda db, place, _: db.pending(["a.wav"], "test", model_file=place),
+    "import": lambda db, place, _: db.import_records(place),
+    "results": lambda db, place, _: db.import_results(place, model="demucs"),
+    "manifest": lambda db, place, _: db.add_manifest(place),
+    "votes": lambda db, place, _: db.import_votes(place),
+    "audio": lambda db, place, _: db.add_audio(place),
+    "verify": lambda db, place, _: db.verify_backup(place),
+    "check": lambda db, _, __: db.check(files=True),
+    "player": lambda db, place, _: db.player(place),
+    "report": lambda db, _, tmp_path: db.report(tmp_path / "a.html"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_method_reads_an_open_database(path: Path, tmp_path: Path, name: str) -> None:
+    """Whatever method is given the open database as a file, its locks stay with this process."""
+    link = tmp_path / "link.wav"
+    link.symlink_to(path)
+    with DatabaseManager(path).initialize() as db:
+        for place in (link, path):
+            file = db.add(ProcessedFile(filename="a", original_path=place, file_size=1))
+            run = db.add(ProcessingHistory(processed_file=file, operation_type="x", success=True))
+            db.add(ModelPerformance(processing_history=run, model_type="demucs", si_snri=1.0))
+            with suppress(errors.VoicesError):
+                READERS[name](db, place, tmp_path)
+        # Who closes a file as the last one removes its WAL.
+        look = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT * FROM speakers')"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", look], check=True, timeout=60)
+        assert Path(f"{path}-wal").exists()
 
 
 def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:

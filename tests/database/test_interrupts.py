@@ -12,8 +12,9 @@ import pytest
 from support.databases import ask
 from support.interrupts import interrupted_at, require_a_childs_write, require_working
 
-from voices_peewee import DatabaseManager, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.database.mapper import collect_again
+from voices_peewee.errors import DatabaseError
 
 pytestmark = [
     # Python itself drops an exception that strikes inside a destructor, with this warning.
@@ -135,3 +136,28 @@ def test_an_interrupt_where_a_users_block_ends_keeps_later_rows(
         assert ask(path, f"SELECT count(*) FROM speakers WHERE id = {healed}") == [(1,)]
         place += 1
     assert place > 10
+
+
+class _Ringing:
+    """A value during whose storing a signal arrives."""
+
+    def __fspath__(self) -> str:
+        signal.raise_signal(signal.SIGUSR1)
+        return "x"
+
+
+def test_a_signal_handler_does_not_add_amid_many(path: Path, db: DatabaseManager) -> None:
+    """A handler that adds a row while many are added is told so, and nothing is written by half."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: db.add(Speaker(name="handler")))
+    many = [ProcessedFile(filename="a"), ProcessedFile(filename="b", metadata={"x": _Ringing()})]
+    try:
+        with pytest.raises(DatabaseError) as caught:
+            db.add_all([Speaker(name="one"), *many])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert str(caught.value) == (
+        f"cannot use {str(path)!r}: a signal handler may not write into a transaction that it "
+        "interrupted; have it set a flag"
+    )
+    assert (db.get_all(Speaker), db.get_all(ProcessedFile)) == ([], [])
+    require_working(db, path)

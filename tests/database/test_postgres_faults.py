@@ -300,16 +300,13 @@ def test_every_acknowledged_row_outlasts_a_kill(own: postgres_server.Server, url
     ]
     for reader in readers:
         reader.start()
-    for _ in range(2):
-        before = len(acknowledged)
-        while len(acknowledged) < before + 200:
+    for more in (200, 200, 50):
+        own.start()
+        enough = len(acknowledged) + more
+        while len(acknowledged) < enough:
+            assert {one.poll() for one in writers} == {None}
             time.sleep(0.01)
         own.kill()
-        own.start()
-    before = len(acknowledged)
-    while len(acknowledged) < before + 50:
-        time.sleep(0.01)
-    own.kill()
     for one, reader in zip(writers, readers, strict=True):
         one.kill()
         one.wait()
@@ -327,11 +324,8 @@ LOADS = [
 ]
 
 
-@pytest.mark.parametrize(("count", "seconds", "kills"), LOADS)
-def test_tracked_runs_of_many_writers_outlast_kills(
-    own: postgres_server.Server, url: str, count: int, seconds: int, kills: int
-) -> None:
-    """Writers wait for a server that is killed under them; each run they were told of is there."""
+def writing(url: str, count: int, seconds: int) -> list[subprocess.Popen[str]]:
+    """Start writers that track runs for so long."""
     with DatabaseManager(url).initialize():
         pass
     command = [sys.executable, "-W", "error", LOAD_WORKER, url]
@@ -343,18 +337,53 @@ def test_tracked_runs_of_many_writers_outlast_kills(
         assert one.stdout.readline() == "ready\n"
         one.stdin.write("go\n")
         one.stdin.flush()
-    for _ in range(kills):
-        time.sleep(seconds / (kills + 1))
-        own.kill()
-        own.start()
-    told = [len(one.communicate()[0].splitlines()) for one in writers]
-    assert [one.returncode for one in writers] == [0] * count
+    return writers
+
+
+def require_all(db: DatabaseManager, writers: list[subprocess.Popen[str]]) -> None:
+    """Each run that the writers were told of is there, once."""
+    told = [len(one.communicate(timeout=300)[0].splitlines()) for one in writers]
+    assert {one.returncode for one in writers} == {0}
     assert min(told) > 0
-    with DatabaseManager(url) as db:
+    with db:
         runs = db.query(ProcessingHistory).all()
         assert {row.status for row in runs} == {"success"}
         assert len({row.run_id for row in runs}) == len(runs) == sum(told)
         assert db.status()["rows"]["model_performance"] == sum(told)
+
+
+@pytest.mark.parametrize(("count", "seconds", "kills"), LOADS)
+def test_tracked_runs_of_many_writers_outlast_kills(
+    own: postgres_server.Server, url: str, count: int, seconds: int, kills: int
+) -> None:
+    """Writers wait for a server that is killed under them; each run they were told of is there."""
+    writers = writing(url, count, seconds)
+    for _ in range(kills):
+        time.sleep(seconds / (kills + 1))
+        own.kill()
+        own.start()
+    require_all(DatabaseManager(url), writers)
+
+
+SLOW = """
+import peewee as pw
+
+def migrate(migrator, database, *, fake=False):
+    for table in ("processed_files", "processing_history", "model_performance"):
+        migrator.add_fields(table, room=pw.TextField(null=True))
+        migrator.sql("SELECT pg_sleep(0.5)")
+"""
+
+
+def test_an_upgrade_beside_writers_loses_nothing(url: str, tmp_path: Path) -> None:
+    """Writers go on through an upgrade that changes their tables: they wait, and lose no run."""
+    (tmp_path / "001_room.py").write_text(SLOW)
+    writers = writing(url, 3, 4)
+    time.sleep(1)
+    upgraded = DatabaseManager(url, migrations_dir=tmp_path)
+    assert upgraded.run_migrations(backup=False) == ["001_room"]
+    assert {one.poll() for one in writers} == {None}  # they went on until here, and after
+    require_all(upgraded, writers)
 
 
 def test_a_forked_child_has_its_own_connection(own: postgres_server.Server, url: str) -> None:

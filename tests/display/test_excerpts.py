@@ -10,9 +10,9 @@ from pathlib import Path
 import av
 import pytest
 
-from voices_peewee.display.excerpts import excerpts
+from voices_peewee.display.excerpts import Part, busiest, excerpts, lag
 from voices_peewee.errors import AudioError
-from voices_peewee.records.audio import AudioInfo, probe
+from voices_peewee.records.audio_files import AudioInfo, probe
 
 RATE = 8000
 
@@ -45,7 +45,10 @@ def samples(data: bytes, path: Path) -> list[int]:
 def test_the_same_place_equally_loud(tmp_path: Path) -> None:
     """Two stems that differ in level only become the same sound: where something is said."""
     sounds = [burst(tmp_path / f"{level}.wav", level) for level in (20_000, 2_000)]
-    loud, quiet = (samples(data, tmp_path / "x.flac") for data in excerpts(sounds, sounds, 1.0))
+    part = busiest(sounds, sounds, 1.0)
+    assert part == Part(2.0, 1.0)
+    made = excerpts(sounds, part, [0, 0])
+    loud, quiet = (samples(data, tmp_path / "x.flac") for data in made)
     assert len(loud) == len(quiet) == RATE
     assert max(abs(a - b) for a, b in zip(loud, quiet, strict=True)) <= 3
     assert sum(sample * sample for sample in loud) / RATE > 1_000**2  # no silence
@@ -55,7 +58,7 @@ def test_the_same_place_equally_loud(tmp_path: Path) -> None:
 def test_ends_are_faded(tmp_path: Path) -> None:
     """An excerpt begins and ends at zero, so that its loop does not click."""
     sound = burst(tmp_path / "a.wav", 20_000)
-    faded = samples(excerpts([sound], [sound], 0.5)[0], tmp_path / "x.flac")
+    faded = samples(excerpts([sound], Part(2.0, 0.5), [0])[0], tmp_path / "x.flac")
     assert len(faded) == RATE // 2
     assert abs(faded[0]) < 60
     assert abs(faded[-1]) < 60
@@ -66,6 +69,45 @@ def test_the_reference_says_where(tmp_path: Path) -> None:
     """What is in focus says where the excerpt is; what is silent there is refused."""
     sounds = [burst(tmp_path / "a.wav", 20_000), burst(tmp_path / "b.wav", 20_000, second=0)]
     with pytest.raises(AudioError) as caught:
-        excerpts(sounds, sounds[:1], 1.0)
+        excerpts(sounds, busiest(sounds, sounds[:1], 1.0), [0, 0])
     said = "it is silent where the others are heard"
     assert str(caught.value) == f"cannot read {sounds[1].path!r}: {said}"
+
+
+def test_opus_is_smaller_and_as_long(tmp_path: Path) -> None:
+    """As Opus an excerpt takes less, and decodes at the same place."""
+    sound = burst(tmp_path / "a.wav", 20_000)
+    (flac,), (opus,) = (excerpts([sound], Part(1.0, 3.0), [0], codec) for codec in ("flac", "opus"))
+    (tmp_path / "x.opus").write_bytes(opus)
+    with av.open(str(tmp_path / "x.opus")) as file:
+        assert (file.format.name, file.streams.audio[0].codec.name) == ("ogg", "opus")
+        heard = [frame.to_ndarray() for frame in file.decode(audio=0)]
+    loud = [max(abs(part.min()), part.max()) > 0.01 for part in heard]
+    rate = sum(part.shape[1] for part in heard) / 3.0
+    assert rate == pytest.approx(48_000, rel=0.01)
+    assert loud.index(True) == pytest.approx(len(heard) / 3, abs=2)
+    assert len(opus) < 96_000 / 8 * 3 * 1.3
+    assert flac[:4] == b"fLaC"
+
+
+@pytest.mark.parametrize("late", [-24, 0, 40])
+def test_a_lag_is_seen(tmp_path: Path, late: int) -> None:
+    """By how many milliseconds one stem is behind another, whatever their levels are."""
+    a, b = tmp_path / "a.wav", tmp_path / "b.wav"
+    burst(a, 20_000)
+    with wave.open(str(a)) as file, wave.open(str(b), "wb") as other:
+        other.setparams(file.getparams())
+        known = array("h", file.readframes(4 * RATE))
+        shift = late * RATE // 1000
+        other.writeframes(
+            array(
+                "h", (known[max(0, k - shift)] // 3 for k in range(len(known) + min(0, shift)))
+            ).tobytes()
+        )
+    assert lag(probe(a), probe(b), Part(1.5, 2.0)) == late
+
+
+def test_what_is_not_alike_has_no_lag(tmp_path: Path) -> None:
+    """Other noise is behind nothing."""
+    a, b = (burst(tmp_path / f"{seed}.wav", 20_000, seed=seed) for seed in (1, 2))
+    assert lag(a, b, Part(1.5, 2.0)) == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import wave
 from array import array
 from pathlib import Path
@@ -107,7 +108,7 @@ def votes(page: Path, listener: str, choose: Any, *, at: str = "2026-11-28T23:00
     plan, _ = page_of(page)
     rows = []
     for place, trial in enumerate(plan["trials"], 1):
-        a, b = trial["pairs"][0]
+        a, b = trial["stems"]
         row = {"table": "listening_votes", "test": plan["test"], "listener": listener}
         row |= {"session": f"of {listener}", "trial": trial["id"], "position": place}
         row |= {"a": a, "b": b, "choice": choose(a, b), "voted_at": at}
@@ -145,7 +146,53 @@ def test_the_page_tells_no_model_and_is_the_same_twice(
     assert [test.name for test in heard.query(ListeningTest)] == [done.test]
     plan, _ = page_of(tmp_path / "one.html")
     assert plan.keys() == {"test", "trials", "sample"}
-    assert all(trial.keys() == {"id", "pairs", "x"} for trial in plan["trials"])
+    assert all(trial.keys() == {"id", "stems", "x"} for trial in plan["trials"])
+
+
+def test_the_source_of_a_page_tells_no_kind_of_trial(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Of three models, too, trials with a known answer and repeats look like all others."""
+    for place in range(4):
+        separate(heard, tmp_path, "c:3", place)
+    page = tmp_path / "t.html"
+    done = heard.listen("a:1", f"{HOSTILE}:2", "c:3", path=page, seed=3, catch=2, repeat=2)
+    plan, text = page_of(page)
+    assert len(plan["trials"]) == len(done.trials) == 8
+    tokens = [token for trial in plan["trials"] for token in (*trial["stems"], trial["x"])]
+    assert len(set(tokens)) == len(tokens) == 24
+    sounds = re.findall(r'<script id="s-(\w+)" type="text/plain">(.*?)</script>', text)
+    assert {token for token, _ in sounds} == set(tokens)
+    assert len({data for _, data in sounds}) == 24
+    (test,) = heard.query(ListeningTest)
+    pairs = [
+        {test.plan["stems"][token][2] for token in trial["stems"]}
+        for trial in plan["trials"]
+        if test.plan["trials"][trial["id"]] == "pair"
+    ]
+    assert sorted(map(sorted, pairs))[0] < sorted(map(sorted, pairs))[-1]
+    places = [
+        trial["stems"].index(right)
+        for trial in plan["trials"]
+        for right in trial["stems"]
+        if right in test.plan["right"].values()
+    ]
+    assert len(places) == 2
+
+
+def test_a_test_of_another_program_has_no_pairs(db: DatabaseManager) -> None:
+    """A plan that says nothing is a result without pairs, and what is no vote on it is none."""
+    test = db.add(ListeningTest(name="x", question="?", plan={}))
+    for trial, kind in (("t", "pair"), ("u", "wrong")):
+        vote = {"session": "s", "trial": trial, "kind": kind, "position": 1}
+        db.add(ListeningVote(test=test, listener="Eve", details={"a": "1", "b": "2"}, **vote))
+    (result,) = db.listening_results()
+    said = (
+        "1 of 1 sessions complete; no preference in 0 of 0",
+        "side A was chosen in 0 of the 0 others",
+    )
+    assert (result.pairs, result.notes) == ((), said)
+    assert str(result).startswith("test x: ?")
 
 
 def test_votes_come_in_once_and_say_what_is_preferred(
@@ -270,7 +317,9 @@ def test_a_test_that_cannot_be_is_refused(heard: DatabaseManager, tmp_path: Path
     with pytest.raises(ExportError) as wrong:
         heard.listen("a:1", other, path=tmp_path / "t.db", overwrite=True)
     assert str(wrong.value).endswith(": a listening test ends in .html")
-    with pytest.raises(ExportError, match="fewer trials, or fewer seconds, take less"):
+    with pytest.raises(
+        ExportError, match="fewer trials, fewer seconds, or the codec opus take less"
+    ):
         heard.listen("a:1", other, path=page, max_size=1000)
     for stem in tmp_path.glob(f"{sum(map(ord, 'a:1'))}_*"):
         stem.unlink()
@@ -302,6 +351,69 @@ def test_the_command(heard: DatabaseManager, path: Any, tmp_path: Path) -> None:
     status, out, err = run("--db", path, "listen", "a:1", other, "--dry-run")
     assert (status, len(out.splitlines())) == (0, 4)
     assert run("--db", path, "listen", "a:1", "--results")[0] == 2
+
+
+_EAR = """
+const Real = AudioContext, connect = AudioNode.prototype.connect;
+const decode = BaseAudioContext.prototype.decodeAudioData;
+const ear = `registerProcessor("ear", class extends AudioWorkletProcessor {
+  process([[one]]) { if (one) this.port.postMessage(one.slice()); return true; } });`;
+window.heard = []; window.decoded = [];
+window.AudioContext = class extends Real {
+  constructor(how) {
+    super(how);
+    this.audioWorklet.addModule("data:text/javascript," + encodeURIComponent(ear))
+      .then(() => {
+        window.ear = new AudioWorkletNode(this, "ear");
+        window.ear.port.onmessage = e => heard.push(e.data);
+        connect.call(window.ear, this.destination); // silent, else it is not asked for sound
+      });
+  }
+};
+AudioNode.prototype.connect = function (to, ...rest) {
+  if (to instanceof AudioDestinationNode && window.ear) connect.call(this, window.ear);
+  return connect.call(this, to, ...rest);
+};
+BaseAudioContext.prototype.decodeAudioData = function (data, ok, no) {
+  return decode.call(this, data, one => { decoded.push(one); ok(one); }, no);
+};
+"""
+
+
+@pytest.mark.once
+@needs_browser
+def test_switching_has_no_gap(heard: DatabaseManager, tmp_path: Path) -> None:
+    """What comes out is A or B at the same place, but for 10 ms after each switch."""
+    import numpy as np
+
+    path, keys = tmp_path / "t.html", "babab"
+    heard.listen("a:1", f"{HOSTILE}:2", path=path, beside="nothing", catch=0, repeat=0)
+    with opened(path, [], bypass_csp=True, script=_EAR) as page:
+        page.fill("#listener", "Eve")
+        page.select_option("#device", "headphones")
+        page.click("#start")
+        page.wait_for_timeout(1000)
+        for key in f"a{keys}":
+            page.keyboard.press(key)
+            page.wait_for_timeout(450)
+        rate = page.evaluate("decoded[0].sampleRate")
+        stems = page.evaluate("decoded.slice(0, 2).map(one => [...one.getChannelData(0)])")
+        played = np.array(page.evaluate("heard.flatMap(one => [...one])"))
+    stems = [np.array(stem)[: min(map(len, stems))] for stem in stems]
+    loud = np.flatnonzero(np.abs(played) > 1e-4)
+    first = np.flatnonzero(np.abs(stems[0]) > 1e-4)[0]
+    offsets = range(loud[0] - first - 64, loud[0] - first + 64)
+    places = np.arange(loud[0], loud[-1] - rate // 50)
+    at = {offset: stems[0][(places[:2000] - offset) % len(stems[0])] for offset in offsets}
+    offset = min(at, key=lambda one: np.abs(played[places[:2000]] - at[one]).max())
+    should = [stem[(places - offset) % len(stem)] for stem in stems]
+    off = np.min([np.abs(played[places] - one) for one in should], axis=0) > 2e-4
+    windows = np.split(
+        np.flatnonzero(off), np.flatnonzero(np.diff(np.flatnonzero(off)) > rate / 50) + 1
+    )
+    assert len(places) > 2 * rate
+    assert 1 <= len(windows) <= len(keys)
+    assert max(window[-1] - window[0] for window in windows) <= rate / 100
 
 
 @pytest.mark.once

@@ -195,7 +195,7 @@ BAD = {
         *("m.csv", "ID,duration,wav\na,-2,/a.wav\n"),
         "{path}, line 2, column 'duration': '-2' is not a finite number of 0 or more",
     ),
-    "no path": ("m.csv", "file_name,room\n,3\n", "{path}, line 2: it has no file_name"),
+    "no path": ("m.csv", "file_name,room\n,3\n", "{path}, line 2: it names no file"),
     "twice": (
         *("m.csv", "ID,wav\n1,/a.wav\n2,/a.wav\n"),
         "{path}, line 3: line 2 has the path '/a.wav' as well",

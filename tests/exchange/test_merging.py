@@ -388,7 +388,7 @@ BAD = [
 
 
 def test_all_or_nothing(db: DatabaseManager, path: Path, tmp_path: Path) -> None:
-    """Bad records are told, every one and not what only refers to one; nothing is imported."""
+    """Bad records are told by line, not what only refers to one; nothing is imported."""
     before = stored(path)
     file = tmp_path / "bad.jsonl"
     file.write_text(lines(BAD))
@@ -396,8 +396,8 @@ def test_all_or_nothing(db: DatabaseManager, path: Path, tmp_path: Path) -> None
         db.import_records(file)
     error = caught.value
     assert [str(problem) for problem in error.problems] == [
-        f"'{file}', line 3, column 'duration': 'long' is not a finite number",
         f"'{file}', line 2: a speaker needs a name",
+        f"'{file}', line 3, column 'duration': 'long' is not a finite number",
         f"'{file}', line 5, column 'speaker_id': speakers has no id 5 in the input before it",
     ]
     assert str(error) == f"{error.problems[0]}; and 2 more bad records"

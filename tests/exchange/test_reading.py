@@ -276,19 +276,6 @@ def test_it_ends_where_the_pipe_breaks(path: Path, db: DatabaseManager) -> None:
     assert stored(path) == []
 
 
-def test_an_export_of_one_table(db: DatabaseManager, tmp_path: Path) -> None:
-    """It has no end; where its name does not say that it is one table, a note tells the doubt."""
-    (tmp_path / "speakers.jsonl").write_text(EXPORTED)
-    (tmp_path / "x.jsonl").write_text(EXPORTED)
-    assert db.import_records(tmp_path / "speakers.jsonl").notes == []
-    assert db.import_records(tmp_path / "x.jsonl").notes == [
-        (
-            f"'{tmp_path}/x.jsonl' has speakers only and no counts; "
-            "if more was exported, it was cut off"
-        )
-    ]
-
-
 values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

@@ -19,8 +19,8 @@ from support.data_sets import (
 )
 
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.foreign import Refused
 from voices_peewee.exchange.result_files import ResultFile, read_results
+from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.roots import PathMap
 
 
@@ -115,7 +115,13 @@ def test_espnet(tmp_path: Path) -> None:
     assert found.format == "espnet"
     assert told(found) == [
         ("line 1", "a", "", "spk2", {}),
-        ("line 1", "a", "/e/a_1.wav", "spk1", {"si_snr": 15.6, "stoi": 0.95, "si_snri": 15.5}),
+        (
+            "line 1",
+            "a",
+            "/e/a_1.wav",
+            "spk1",
+            {"input_si_snr": 0.1, "si_snr": 15.6, "stoi": 0.95, "si_snri": 15.5},
+        ),
         ("line 2", "b", "/e/b_1.wav", "spk1", {"si_snr": 14.4, "stoi": 0.005}),
     ]
     assert found.notes == [
@@ -162,7 +168,7 @@ def test_bad_lines(write: Any) -> None:
     assert [str(problem) for problem in caught.value.problems] == [
         f"{str(path)!r}, line 1: it has no key",
         f"{str(path)!r}, line 2: 'a@0.000-2.000' is a part of an estimate; score it whole",
-        f"{str(path)!r}, line 3: it is not a JSON object; write one a line",
+        f"{str(path)!r}, line 3: it is not valid JSON at character 1",
     ]
     path = write("a.csv", ASTEROID.replace("0.7,", "good,"))
     with pytest.raises(InputError) as caught:

@@ -140,13 +140,6 @@ def test_a_gate_of_many_needs_a_baseline(path: Any) -> None:
     assert run(*asked, A) == (2, "", expected)
 
 
-def test_clusters_of_speakers_are_units_now(path: Any) -> None:
-    """The option that went names the one to use."""
-    message = "--cluster went; use --unit speaker"
-    expected = usage("voices compare", "[OPTIONS] A B [C]...", message)
-    assert run("--db", path, "compare", A, B, "--cluster", "speaker") == (2, "", expected)
-
-
 @pytest.mark.parametrize("option", ["--fail-if-worse", "--require-not-worse"])
 def test_a_margin_is_a_finite_number(path: Path, option: str) -> None:
     """A margin that a failed computation left as nan does not pass for a verdict."""

@@ -20,7 +20,7 @@ from support.shown import shown
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import InvalidValueError, QueryError
-from voices_peewee.records.audio import content_hash
+from voices_peewee.records.audio_files import content_hash
 
 OTHER = "other version or parameters"
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records import audio, audio_files
-from voices_peewee.records.audio import AudioInfo, content_hash, find_files, probe
+from voices_peewee.records.audio_files import AudioInfo, content_hash, find_files, probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
 NOT_AUDIO = "it is not audio, or its header is damaged"
@@ -526,7 +526,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
         with path.open("ab") as file:
             file.write(b"more")
 
-    after(monkeypatch, audio, "digest", grow)
+    after(monkeypatch, audio_files, "_digest", grow)
     assert refusal(path) == "cannot read PATH: it changed while it was read"
 
 
@@ -537,7 +537,7 @@ def test_a_disk_that_fails_is_named_by_the_systems_words() -> None:
         content_hash(path)
     assert str(caught.value) == "cannot read '/proc/self/mem': the system says 'Input/output error'"
     with io.FileIO(path) as file, pytest.raises(OSError, match="Input/output error") as raised:
-        audio._read_facts(path, file, exact=False)
+        audio.read_facts(path, file, exact=False)
     assert raised.value.errno == errno.EIO
 
 

@@ -17,6 +17,7 @@ from voices_peewee import (
     ProcessingHistory,
     errors,
 )
+from voices_peewee.models import ListeningTest, ListeningVote
 from voices_peewee.runs.run import OutputWarning
 
 
@@ -120,7 +121,7 @@ def test_a_model_file_that_cannot_be_read(db: DatabaseManager, tmp_path: Path) -
     for path, reason in ((tmp_path / "x", "No such file or directory"), (tmp_path, None)):
         with pytest.raises(errors.InvalidValueError) as caught:
             track(db, model_file=path)
-        reason = reason or "Is a directory"
+        reason = reason or "it is a directory"
         assert str(caught.value) == f"cannot read the model file {path!r}: {reason}"
     assert db.get_all(ProcessingHistory) == []
 
@@ -166,6 +167,22 @@ def test_the_undo_of_a_deletion(db: DatabaseManager, path: Path, tmp_path: Path)
     with pytest.raises(errors.ExportError):
         db.delete_run(run_id, export_to=tmp_path / "gone.jsonl")
     assert found(db) == 2
+
+
+def test_a_run_comes_back_with_the_votes_on_it(db: DatabaseManager, tmp_path: Path) -> None:
+    """In another record too: the runs that it was heard against have their measurements."""
+    first, second = track(db), track(db, "/mix/b.wav")
+    a, b = (db.query(ProcessingHistory).filter_by(run_id=one).first() for one in (first, second))
+    test = db.add(ListeningTest(name="night", question="which?"))
+    vote = {"test": test, "a": a, "b": b, "listener": "l", "session": "s", "trial": "t"}
+    db.add(ListeningVote(**vote, kind="pair", position=1, choice="a"))
+    db.delete_run(first, export_to=tmp_path / "gone.jsonl")
+    db.close()
+    with DatabaseManager(tmp_path / "other.db").initialize() as other:
+        other.import_records(tmp_path / "gone.jsonl")
+        assert other.status()["rows"]["listening_votes"] == 1
+        measured = sorted(row.si_snri or 0 for row in other.get_all(ModelPerformance))
+        assert measured == [8.0, 9.0, 9.0]
 
 
 def test_pending_by_the_weights(db: DatabaseManager, tmp_path: Path) -> None:

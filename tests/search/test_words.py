@@ -91,7 +91,6 @@ def test_a_string_is_parsed(text: str, tree: tuple[Term, ...]) -> None:
         pytest.param(["", "a", ""], query(Text("a")), id="empty-items"),
         pytest.param(["two words"], query(Text("two words")), id="space-in-an-item"),
         pytest.param(['"a:b"'], query(Text("a:b")), id="quotes-that-the-shell-left"),
-        pytest.param(["a", Text("^b")], query(Text("a"), Text("^b")), id="a-term"),
     ],
 )
 def test_a_sequence_is_parsed(words: list[str], tree: tuple[Term, ...]) -> None:
@@ -107,19 +106,16 @@ _IMPOSSIBLE = "holds a character that no text in a database can have"
     ("words", "sentence"),
     [
         ("^", "'^' needs a word right after it, as in ^tag:noisy"),
-        ("a , b", "a ',' stands between values, as in model:demucs,svoice, not alone"),
-        ('""', "a word must not be empty; leave '\"\"' out"),
         ('"abc', _UNCLOSED.format("'\"abc'")),
         ('tag:"a b', _UNCLOSED.format("'tag:\"a b'")),
         ('tag:"a"b', _UNCLOSED.format("'tag:\"a\"b'")),
         ('"' + "a" * 100, _UNCLOSED.format(f"'\"{'a' * 58}…'")),
-        ("tag:a\0b", f"'tag:a\\x00b' {_IMPOSSIBLE}"),
-        ("\ud800", f"'\\ud800' {_IMPOSSIBLE}"),
-        ("a" * 2001, "a word of 2,001 characters is too long; the limit is 2,000"),
         (
             "id:" + ",".join("1" * 1001),
             "a query of 1,001 words and values is too long; the limit is 1,000",
         ),
+        ("tag:a\0b", f"'tag:a\\x00b' {_IMPOSSIBLE}"),
+        ("\ud800", f"'\\ud800' {_IMPOSSIBLE}"),
     ],
 )
 def test_what_is_no_query_gets_one_sentence(words: str, sentence: str) -> None:
@@ -193,12 +189,6 @@ def test_every_query_can_be_written(terms: list[Term]) -> None:
     """Quoting says any text, value and key; the string and the sequence say the same."""
     words = [written(term) for term in terms]
     assert parse(" ".join(words)) == parse(words) == tuple(terms)
-
-
-@given(_MATCHES)
-def test_the_name_of_a_match_is_how_it_is_written(match: Match) -> None:
-    """Sentences name a field as a query could."""
-    assert field_path(match.name) == (match.field, match.keys)
 
 
 NOW = dt.datetime(2026, 11, 22, 14, 30, 15, 250_000, tzinfo=dt.UTC)

@@ -22,8 +22,11 @@ needs_axe = pytest.mark.skipif(
 
 
 @contextmanager
-def opened(path: Path, said: list[str], **how: Any) -> Iterator[Any]:
-    """Open a page; its messages, errors and requests are added to ``said``."""
+def opened(path: Path, said: list[str], script: str = "", **how: Any) -> Iterator[Any]:
+    """Open a page; its messages, errors and requests are added to ``said``.
+
+    A ``script`` runs before the page's own.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
@@ -32,6 +35,7 @@ def opened(path: Path, said: list[str], **how: Any) -> Iterator[Any]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on("request", lambda request: said.append(request.url))
+        page.add_init_script(script)
         page.goto(path.as_uri(), wait_until="load")
         yield page
         browser.close()

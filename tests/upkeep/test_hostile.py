@@ -6,7 +6,7 @@ import json
 import shlex
 import sqlite3
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,6 @@ OF_A_ROW = [
 METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "get_all": lambda db: [(str(row), row._repr_html_()) for m in MODELS for row in db.get_all(m)],
     "get_by_id": lambda db: [each(partial(db.get_by_id, model), ROWS) for model in MODELS],
-    "query": lambda db: [list(db.query(model)) for model in MODELS],
     "search": lambda db: [db.search(noun) for noun in LISTS.values()],
     "list_rows": lambda db: [list(db.list_rows(noun, limit=None)) for noun in LISTS.values()],
     "html": lambda db: [db.list_rows(noun)._repr_html_() for noun in LISTS.values()],
@@ -109,8 +108,16 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "remove_tags": lambda db: each(lambda key: db.remove_tags(key, ["x"]), ROWS),
     "update": lambda db: [each(partial(with_row, db, db.update, model), ROWS) for model in MODELS],
     "delete": lambda db: [each(partial(with_row, db, db.delete, model), ROWS) for model in MODELS],
+    "query": lambda db: [list(one) for model in MODELS for one in _queries(db, model)],
     "check": lambda db: db.check(files=True, fix=True),
 }
+
+
+def _queries(db: DatabaseManager, model: Any) -> Iterator[Any]:
+    """Yield the ways in which Peewee gives rows."""
+    query = db.query(model)
+    yield from (query.clone(), query.dicts(), query.tuples(), query.namedtuples(), query.objects())
+    yield model.select()
 
 
 def each(call: Callable[[int], object], count: int) -> None:

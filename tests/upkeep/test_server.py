@@ -39,7 +39,7 @@ def url(
     [
         (URL, URL),
         (URL.replace("@", ":se%2Fcret@"), URL),
-        (f"{URL}?max_connections=8&password=secret&sslmode=disable", f"{URL}?sslmode=disable"),
+        (f"{URL}?prepare_threshold=0&password=secret&sslmode=disable", f"{URL}?sslmode=disable"),
         (f"{URL}?prepare_threshold=0", URL),
     ],
     ids=["plain", "password", "options", "our option"],

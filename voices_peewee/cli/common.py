@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from voices_peewee.errors import QueryError, ServerBackupError, VoicesError
-from voices_peewee.rendering.plain import printable
+from voices_peewee.cli.values import roots
+from voices_peewee.errors import InputError, QueryError, ServerBackupError, VoicesError
+from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -26,8 +28,7 @@ R = TypeVar("R")
 _TOLD: Final = 20  # sentences of one kind: bad records, conflicts
 _BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
 _INTERRUPTED: Final = 130
-# A function of that name would hide a builtin, or cannot be.
-_RENAMED: Final = {"list": "list_group", "import": "import_"}
+_TAKEN: Final = {"list", "import"}  # a function of that name would hide a builtin, or cannot be
 
 
 class OutputError(VoicesError):
@@ -42,33 +43,25 @@ def pass_manager(function: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(function)
     def with_manager(*args: Any, **kwargs: Any) -> R:
-        manager = opened_late(click.get_current_context().ensure_object(dict))
-        return function(manager, *args, **kwargs)
+        options = click.get_current_context().ensure_object(dict)
+        return function(_manager(options), *args, **kwargs)
 
     return with_manager
 
 
-def opened_late(options: Mapping[str, Any]) -> DatabaseManager:
-    """Return the manager of a database, not connected yet; only now is Peewee loaded."""
-    with without_drivers(options.get("database")):
-        from voices_peewee.db_manager import DatabaseManager
-
-    return DatabaseManager(**options)
-
-
-@contextmanager
-def without_drivers(name: str | None) -> Iterator[None]:
-    """Let Peewee, imported inside for a file, load no server's driver, which takes 80 ms."""
+def _manager(options: Mapping[str, Any]) -> DatabaseManager:
+    """Return the manager; Peewee loads no server's driver for a file, which takes 80 ms."""
     from voices_peewee.database.files import is_server
 
-    is_needed = "peewee" in sys.modules or is_server(name or "")
+    is_needed = "peewee" in sys.modules or is_server(options.get("database") or "")
     hidden = {"psycopg", "psycopg2"}.difference(sys.modules) if not is_needed else set()
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None refuses the import
     try:
-        yield
+        from voices_peewee.db_manager import DatabaseManager
     finally:
         for driver in hidden:
             del sys.modules[driver]
+    return DatabaseManager(**options)
 
 
 class VoicesCommand(click.Command):
@@ -109,20 +102,14 @@ class VoicesGroup(click.Group):
 
     Args:
         sections: For each heading the module, and the commands in it with their summaries.
-        prefix: What the commands' functions are called before the command's name.
     """
 
     def __init__(
-        self,
-        *args: Any,
-        sections: Mapping[str, tuple[str, Mapping[str, str]]],
-        prefix: str = "",
-        **kwargs: Any,
+        self, *args: Any, sections: Mapping[str, tuple[str, Mapping[str, str]]], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.sections = sections
         self._modules = {name: module for module, names in sections.values() for name in names}
-        self._prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands in the order of the help."""
@@ -133,17 +120,19 @@ class VoicesGroup(click.Group):
         if cmd_name not in self._modules:
             return None
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
-        name = f"{self._prefix}{cmd_name}".replace("-", "_")
-        found: click.Command = getattr(module, _RENAMED.get(name, name))
+        name = cmd_name.replace("-", "_")
+        found: click.Command = getattr(module, f"{name}_" if name in _TAKEN else name)
         return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the words name, or say which are near."""
-        name = args[0]
-        if name not in self._modules and not name.startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(_unknown_command(name, self._modules), ctx)
+        """Find the command that the words name, or say which are near; ``list x`` is ``list-x``."""
+        if args[0] == "list" and args[1:2] and not args[1].startswith("-"):
+            args = [f"list-{args[1]}", *args[2:]]
+        is_known = args[0] in self._modules or args[0].startswith("-")
+        if not is_known and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown_command(args[0], self._modules), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -168,25 +157,27 @@ class VoicesGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
-        if ctx.parent is not None:
-            return super().invoke(ctx)
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
         with _errors_leave(ctx):
             if sys.stdout is None:
                 raise OutputError(OSError("it is closed"))
+            if isinstance(sys.stdout, TextIOWrapper):
+                # The bytes of a path that is no text come back; what an encoding lacks is spelled.
+                is_utf8 = speaks_unicode(sys.stdout)
+                sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
             result = super().invoke(ctx)
             with _output_errors():
                 sys.stdout.flush()
             return result
 
 
-def _unknown_command(name: str, known: Mapping[str, str]) -> str:
+def _unknown_command(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "'-h' lists them"
-    return printable(f"no such command {name!r}; {hint}")
+    return f"no such command {name!r}; {hint}"
 
 
 @contextmanager
@@ -196,13 +187,14 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
     except VoicesError as error:
         if isinstance(error, OutputError):
             _drop_output()
-        raise click.ClickException(printable(error)) from error
+        if isinstance(error, InputError):
+            say_some("bad", list(map(str, error.problems[1:])))  # the error says the first
+        say(f"Error: {error}")
+        ctx.exit(1)
     except click.UsageError as error:
-        lines = error.format_message().split("\n")
-        if (safe := [printable(line) for line in lines]) == lines:
-            raise
         # click repeats the user's words as they are
-        raise click.UsageError("\n".join(safe), error.ctx) from error
+        lines = map(printable, error.format_message().replace("\n\t", " ").split("\n"))
+        raise click.UsageError("\n".join(lines), error.ctx) from error
     except BrokenPipeError:
         _drop_output()
         ctx.exit(_BROKEN_PIPE)
@@ -210,8 +202,8 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
         if error.filename is not None:
             raise
         # os.getcwd, which names no file
-        message = "the working directory is gone; change into one that is there"
-        raise click.ClickException(message) from error
+        say("Error: the working directory is gone; change into one that is there")
+        ctx.exit(1)
     except KeyboardInterrupt:
         click.echo("\nAborted!", err=True)
         ctx.exit(_INTERRUPTED)
@@ -291,13 +283,15 @@ path_map_option = click.option(
     "--path-map",
     metavar="OLD=NEW",
     multiple=True,
+    callback=roots,
     help="Folders that are elsewhere here; may be given several times.",
 )
 
 
 def say(message: str) -> None:
-    """Write a sentence for people to stderr."""
-    click.echo(printable(message), err=True)
+    """Write a sentence for people to stderr, in lines that a terminal has room for."""
+    for line in wrapped(printable(message), sys.stderr):
+        click.echo(line, err=True)
 
 
 def say_exported(path: str | None) -> None:
@@ -306,12 +300,12 @@ def say_exported(path: str | None) -> None:
         say(f"what goes is in {path!r}")
 
 
-def say_some(kind: str, sentences: Sequence[str], count: int, *, many: str = "") -> None:
+def say_some(kind: str, sentences: Sequence[str], count: int = 0, *, many: str = "") -> None:
     """Write the first of many sentences to stderr, and how many more there are."""
     for sentence in sentences[:_TOLD]:
         say(f"{kind}: {sentence}")
-    if count > _TOLD:
-        say(f"… and {count - _TOLD:,} more {many or kind}")
+    if (more := max(count, len(sentences)) - _TOLD) > 0:
+        say(f"… and {more:,} more {many or kind}")
 
 
 def plural(count: int, noun: str) -> str:
@@ -325,26 +319,9 @@ def write(texts: Iterable[str]) -> None:
     """Write texts to the standard output."""
     for text in texts:
         with _output_errors():
-            _write(sys.stdout, text)
-
-
-def _write(out: TextIO, text: str) -> None:
-    """Give the bytes of a path back that is no text; spell what the encoding lacks."""
-    try:
-        out.write(text)
-    except UnicodeEncodeError:
-        out.flush()
-        try:
-            out.buffer.write(text.encode(out.encoding, "surrogateescape"))
-        except UnicodeEncodeError:
-            out.buffer.write(text.encode(out.encoding, "backslashreplace"))
+            sys.stdout.write(text)
 
 
 def write_path(path: object, *, end: str = "\n") -> None:
     """Write a path: exactly for another program, harmless on a terminal."""
     write([printable(path) if sys.stdout.isatty() else str(path), end])
-
-
-def say_error(error: VoicesError) -> None:
-    """Write an error that does not end the command to stderr."""
-    say(f"Error: {error}")

@@ -6,6 +6,8 @@ The fields stand here, so that no key press loads Peewee; a test compares them w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -59,23 +61,22 @@ _AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")
 
 def one_of(*names: str) -> Complete:
     """Return what completes words that are known beforehand."""
-    return lambda _, __, start: [name for name in names if name.startswith(start)]
+    return lambda _, __, start: list(_begin(names, start))
 
 
-def recorded(kind: str, *names: str) -> Complete:
-    """Return what completes speakers, models, … of the record, and names known beforehand."""
-    return lambda ctx, _, start: [
-        *dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)])
-    ]
+def _either(
+    kind: str, names: Iterable[str], ctx: click.Context, _: click.Parameter, start: str
+) -> list[str]:
+    """Complete names known beforehand, and what the record has of a kind."""
+    return list(dict.fromkeys([*_begin(names, start), *_recorded(ctx, kind, start)]))
 
 
-speakers = recorded("speakers")
-models = recorded("models")
-operations = recorded("operations")
-tags = recorded("tags")
-formats = recorded("formats")
-metrics = recorded("metrics", *_METRICS, *_COSTS)
-against = recorded("metrics", *_AGAINST, *_METRICS, *_COSTS)
+speakers = partial(_either, "speakers", ())
+models = partial(_either, "models", ())
+operations = partial(_either, "operations", ())
+tags = partial(_either, "tags", ())
+metrics = partial(_either, "metrics", (*_METRICS, *_COSTS))
+against = partial(_either, "metrics", (*_AGAINST, *_METRICS, *_COSTS))
 
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
@@ -85,12 +86,9 @@ def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
     options = ctx.find_object(dict) or {}
     target = options.get("database") or ctx.find_root().params.get("db")
     found: list[str] = []
-    try:
-        with glimpse(target) as record:
-            for name in getattr(record, kind)(start):
-                found.append(name)  # noqa: PERF402 - what was found before an error counts
-    except Exception:  # noqa: BLE001 - words about an error would stand in the user's command line
-        return found
+    # Words about an error would stand in the user's command line; what came before it counts.
+    with suppress(Exception), glimpse(target) as record:
+        found.extend(getattr(record, kind)(start))
     return found
 
 

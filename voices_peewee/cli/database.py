@@ -25,12 +25,12 @@ from voices_peewee.cli.common import (
 from voices_peewee.cli.output import (
     View,
     list_options,
-    model_option,
+    one_model_option,
     operation_option,
     param_option,
+    write_json,
 )
-from voices_peewee.cli.values import assignments, roots, split_model
-from voices_peewee.rendering.plain import printable
+from voices_peewee.rendering.plain import fact_lines, printable, show, size
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @command(example="voices status")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
-@operation_option("With --watch: only this operation; needed with PATHs.")
-@model_option("With --watch: only by this model")
-@param_option("With PATHs: one parameter")
+@operation_option("operation_type", help="With --watch: only this operation; needed with PATHs.")
+@one_model_option(help="With --watch: only by this model: demucs, or demucs:4.0.")
+@param_option
 @click.option(
     "--interval",
     type=float,
@@ -94,13 +94,10 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 def status(
     manager: DatabaseManager,
     paths: tuple[str, ...],
-    operation: str | None,
-    model: str | None,
-    param: tuple[str, ...],
-    interval: float | None,
     *,
     watch: bool,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Show what and how much is in the database.
 
@@ -109,18 +106,10 @@ def status(
     until none goes on. As with pending, a run counts whose model and parameters are just these.
     Ctrl-C ends it.
     """
-    from voices_peewee.cli.output import write_facts, write_json
-
     if watch:
-        if paths and not operation:
-            raise click.UsageError("--watch with PATHs needs --operation")
-        if param and not paths:
-            raise click.UsageError("--param needs PATHs")
-        asked = {**split_model(model), "parameters": assignments(param, "--param")}
-        asked |= {"operation_type": operation, "interval": 2.0 if interval is None else interval}
         _watch(manager, paths, as_json=as_json, **asked)
         return
-    if paths or operation or model or param or interval is not None:
+    if paths or any(asked.values()):
         raise click.UsageError("PATHs, --operation, --model, --param and --interval need --watch")
     with manager:
         facts = manager.status()
@@ -131,18 +120,29 @@ def status(
     facts["version"] = facts.pop("voices")  # what is counted has that name too
     facts["schema"] = f"up to date ({facts.pop('migrations')[-1]})"
     known = [(Column(name, _FACT_KINDS.get(name, "text")), facts[name]) for name in facts]
-    write_facts([*known, *((Column(name, "count"), count) for name, count in counts.items())])
+    counted = [(Column(name, "count"), count) for name, count in counts.items()]
+    write(fact_lines([*known, *counted]))
 
 
 def _watch(
-    manager: DatabaseManager, paths: tuple[str, ...], *, as_json: bool, **asked: Any
+    manager: DatabaseManager,
+    paths: tuple[str, ...],
+    *,
+    interval: float | None,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     from voices_peewee.cli.runs import sources_of
-    from voices_peewee.cli.watching import show
+    from voices_peewee.cli.watching import show_watch
 
+    if paths and not asked["operation_type"]:
+        raise click.UsageError("--watch with PATHs needs --operation")
+    if asked["parameters"] and not paths:
+        raise click.UsageError("--param needs PATHs")
     with manager:
         sources = map(str, sources_of(paths, nul=False)) if paths else None
-        show(manager.watch(sources, **asked), as_json=as_json)
+        looks = manager.watch(sources, interval=2.0 if interval is None else interval, **asked)
+        show_watch(looks, as_json=as_json)
 
 
 @command(example="voices check --files")
@@ -154,7 +154,7 @@ def _watch(
 @pass_manager
 def check(
     manager: DatabaseManager,
-    path_map: tuple[str, ...],
+    path_map: dict[str, str],
     *,
     files: bool,
     fix: bool,
@@ -169,12 +169,10 @@ def check(
     With --files --path-map recorded paths are moved first, in one transaction, where the file
     there has the content that is recorded.
     """
-    from voices_peewee.cli.output import write_json
-
     if path_map and not files:
         raise click.UsageError("--path-map needs --files")
     with progress_bar("Checking", hidden=not files) as progress:
-        found = manager.check(files=files, path_map=roots(path_map), on_progress=progress)
+        found = manager.check(files=files, path_map=path_map, on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
         found = manager.check(files=files, fix=True)
@@ -200,7 +198,6 @@ def check(
     help="A file, or a folder, which a / at the end makes.  "
     "[default: voices_backup_YYYYmmdd_HHMMSS.db beside the database]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -208,17 +205,13 @@ def check(
     help="Afterwards keep only the newest N backups of this database there.",
 )
 @pass_manager
-def backup(
-    manager: DatabaseManager, backup_path: str | None, keep: int | None, *, overwrite: bool
-) -> None:
+def backup(manager: DatabaseManager, backup_path: str | None, keep: int | None) -> None:
     """Save a verified copy while others write.
 
     Prints the path of the copy.
     """
     with progress_bar("Backing up") as progress:
-        saved = manager.backup_database(
-            backup_path, progress=progress, keep=keep, overwrite=overwrite
-        )
+        saved = manager.backup_database(backup_path, progress=progress, keep=keep)
     write_path(saved)
 
 
@@ -267,8 +260,6 @@ def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
 
 
 def _described(backup: Backup) -> str:
-    from voices_peewee.rendering.plain import show, size
-
     rows = plural(_records(backup), "record")
     return f"{rows}, {size(backup.size)}, of {show(backup.created)} UTC"
 

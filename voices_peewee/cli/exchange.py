@@ -20,9 +20,7 @@ from voices_peewee.cli.common import (
     write,
     write_path,
 )
-from voices_peewee.cli.output import model_option, operation_option
-from voices_peewee.cli.values import roots
-from voices_peewee.errors import InputError
+from voices_peewee.cli.output import model_option, operation_option, overwrite_option
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -50,7 +48,7 @@ _STATES: Final = {
     help="What to write.  [default: as the suffix of PATH says, else jsonl]",
 )
 @click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all.")
 @pass_manager
 def export(
@@ -108,15 +106,10 @@ def import_(
     files go when they are in the record. What is here already is not doubled. All is imported
     or nothing, and every bad record is told.
     """
-    try:
-        with manager, progress_bar("Importing") as progress:
-            done = manager.import_records(
-                list(files), table=table, dry_run=dry_run, on_progress=progress
-            )
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
-        say_some("bad", others, len(others))
-        raise
+    with manager, progress_bar("Importing") as progress:
+        done = manager.import_records(
+            list(files), table=table, dry_run=dry_run, on_progress=progress
+        )
     _say(done)
 
 
@@ -146,8 +139,8 @@ def _say(done: Imported) -> None:
     ),
     help="What they are.  [default: as their content says]",
 )
-@model_option("Whose results they are", required=True)
-@operation_option("What it did.  [default: voice_separation]", default="voice_separation")
+@model_option(help="Whose results they are: demucs, or demucs:4.0.", required=True)
+@operation_option(help="What it did.  [default: voice_separation]", default="voice_separation")
 @click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
 @path_map_option
 @click.option(
@@ -163,7 +156,7 @@ def import_results(
     model: str,
     operation: str,
     manifest: str | None,
-    path_map: tuple[str, ...],
+    path_map: dict[str, str],
     *,
     higher_is_better: bool | None,
 ) -> None:
@@ -173,24 +166,19 @@ def import_results(
     museval. The numbers go to the model's runs of these recordings or outputs, else make runs.
     All are imported or none, and every bad row is told.
     """
-    try:
-        with manager:
-            done = manager.import_results(
-                list(paths),
-                form,
-                model=model,
-                operation_type=operation,
-                manifest=manifest,
-                path_map=roots(path_map),
-                higher_is_better=higher_is_better,
-            )
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
-        say_some("bad", others, len(others))
-        raise
+    with manager:
+        done = manager.import_results(
+            list(paths),
+            form,
+            model=model,
+            operation_type=operation,
+            manifest=manifest,
+            path_map=path_map,
+            higher_is_better=higher_is_better,
+        )
     for note in done.notes:
         say(f"note: {note}")
-    say_some("conflict", done.conflicts, len(done.conflicts), many="conflicts")
+    say_some("conflict", done.conflicts, many="conflicts")
     counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
     said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
     say(f"{done.format}: {', '.join(said) or 'no values'}")
@@ -223,8 +211,8 @@ def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool)
 
     with manager:
         # Here, where a missing extra is an error.
-        from voices_peewee.display.web import is_open_to_others
+        from voices_peewee.display.web import is_local
 
-        if is_open_to_others(host):
+        if not is_local(host):
             say(f"warning: everyone who reaches {host!r} can read all of this database")
         manager.serve(host=host, port=port, on_ready=ready)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,7 +18,6 @@ from voices_peewee.cli.common import (
     plural,
     progress_bar,
     say,
-    say_error,
     say_exported,
     say_some,
     yes_option,
@@ -30,17 +29,24 @@ from voices_peewee.cli.output import (
     speaker_option,
     state_options,
 )
-from voices_peewee.cli.values import assignments, roots
-from voices_peewee.errors import InputError, InvalidValueError
+from voices_peewee.cli.values import assignments
+from voices_peewee.errors import InvalidValueError
 from voices_peewee.rendering.plain import absolute
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.errors import AudioError
-    from voices_peewee.records.recordings import Added
     from voices_peewee.schema.models import ProcessedFile
 
-_DUPLICATES_TOLD: Final = 10
+_OUTCOMES: Final = ("added", "updated", "unchanged", "failed")
+
+metadata_option = click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=assignments,
+    help="A value to record; may be given several times.",
+)
 
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
@@ -52,13 +58,8 @@ _DUPLICATES_TOLD: Final = 10
     help="What it is.  [default: as its content says]",
 )
 @path_map_option
-@speaker_option("Whose voice they hold: a name, or id:3.")
-@click.option(
-    "--metadata",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A value to record with each file; may be given several times.",
-)
+@speaker_option(help="Whose voice they hold: a name, or id:3.")
+@metadata_option
 @click.option("--exact", is_flag=True, help="Decode the files whole for their exact duration.")
 @pass_manager
 def add_files(
@@ -66,11 +67,8 @@ def add_files(
     paths: tuple[str, ...],
     manifest: str | None,
     manifest_format: str | None,
-    path_map: tuple[str, ...],
-    speaker: str | None,
-    metadata: tuple[str, ...],
-    *,
-    exact: bool,
+    path_map: dict[str, str],
+    **given: Any,
 ) -> None:
     """Record audio files and all that are in folders.
 
@@ -80,64 +78,53 @@ def add_files(
     FILE is a manifest of LibriMix, SpeechBrain, Hugging Face (metadata.csv or .jsonl), Lhotse,
     or a folder with Kaldi's wav.scp; its references and speakers are recorded too.
     """
-    _check_manifest(paths, manifest, others=bool(speaker or metadata or exact))
+    if bool(paths) == (manifest is not None):
+        raise click.UsageError("name files and folders, or a manifest with --manifest")
+    if manifest is not None and any(given.values()):
+        raise click.UsageError("--speaker, --metadata and --exact are for files, not a manifest")
     if manifest is not None:
-        _add_manifest(manager, manifest, manifest_format, roots(path_map))
-        return
-    if manifest_format or path_map:
+        _add_manifest(manager, manifest, manifest_format, path_map)
+    elif manifest_format or path_map:
         raise click.UsageError("--manifest-format and --path-map need --manifest")
-    outcomes: Counter[str] = Counter()
+    else:
+        _add_audio(manager, paths, **given)
+
+
+def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -> None:
+    counts: Counter[str] = Counter()
+    doubles: list[str] = []
 
     def failed(error: AudioError) -> None:
-        outcomes["failed"] += 1
-        say_error(error)
+        counts["failed"] += 1
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)  # in the place of the bar
+        say(f"Error: {error}")
 
-    values = assignments(metadata, "--metadata")
     with manager:
-        added = manager.add_audio_files(
-            paths, speaker=speaker, metadata=values, exact=exact, on_error=failed
-        )
+        added = manager.add_audio_files(paths, on_error=failed, **given)
         for one in counted(added, "Adding"):
-            outcomes[one.outcome] += 1
+            counts[one.outcome] += 1
             if one.duplicates and one.outcome != "unchanged":
-                outcomes["duplicates"] += 1
-                if outcomes["duplicates"] <= _DUPLICATES_TOLD:
-                    _say_duplicates(one)
-    if (more := outcomes["duplicates"] - _DUPLICATES_TOLD) > 0:
-        say(f"… and {more:,} more have the content of other files")
-    states = ("added", "updated", "unchanged", "failed")
-    said = [f"{outcomes[state]:,} {state}" for state in states if outcomes[state]]
+                ids = ", ".join(map(str, one.duplicates))
+                files = f"file{'s' * (len(one.duplicates) > 1)} {ids}"
+                doubles.append(f"{one.file.original_path!r} has the same content as {files}")
+    say_some("note", doubles)
+    said = [f"{counts[state]:,} {state}" for state in _OUTCOMES if counts[state]]
     say(", ".join(said) or "no audio files found")
-    if outcomes["failed"]:
+    if counts["failed"]:
         click.get_current_context().exit(1)
-
-
-def _check_manifest(paths: tuple[str, ...], manifest: str | None, *, others: bool) -> None:
-    """Refuse files beside a manifest, and neither of them."""
-    if manifest is None and not paths:
-        raise click.UsageError("name files or folders, or a manifest with --manifest")
-    if manifest is not None and (paths or others):
-        raise click.UsageError(
-            "--manifest stands for itself: no PATH, --speaker, --metadata or --exact"
-        )
 
 
 def _add_manifest(
     manager: DatabaseManager, path: str, form: str | None, path_map: dict[str, str]
 ) -> None:
-    try:
-        with manager, progress_bar("Adding") as progress:
-            done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
-    except InputError as error:
-        others = [str(problem) for problem in error.problems[1:]]  # the error says the first
-        say_some("bad", others, len(others))
-        raise
+    with manager, progress_bar("Adding") as progress:
+        done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
     for note in done.notes:
         say(f"note: {note}")
     if done.absent:
         say(f"note: {plural(done.absent, 'file')} not there; the manifest's word is taken")
-    counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
-    said = [f"{count:,} {state}" for state, count in counts.items() if count]
+    said = [f"{count:,} {state}" for state in _OUTCOMES if (count := getattr(done, state, 0))]
     if done.speakers:
         said.append(plural(done.speakers, "new speaker"))
     say(f"{done.format}: {', '.join(said) or 'nothing to add'}")
@@ -145,22 +132,15 @@ def _add_manifest(
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")
 @click.argument("file")
-@click.option(
-    "--metadata",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A value to record; may be given several times.",
-)
-@click.option("--remove-metadata", metavar="KEY", multiple=True, help="A value to forget.")
+@metadata_option
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
-@speaker_option("Whose voice it holds: a name, or id:3.")
+@speaker_option(help="Whose voice it holds: a name, or id:3.")
 @click.option("--no-speaker", is_flag=True, help="Take the speaker from it.")
 @pass_manager
 def update_file(
     manager: DatabaseManager,
     file: str,
-    metadata: tuple[str, ...],
-    remove_metadata: tuple[str, ...],
+    metadata: dict[str, object],
     processed_path: str | None,
     speaker: str | None,
     *,
@@ -170,18 +150,15 @@ def update_file(
 
     FILE is an id or a path.
     """
-    if not (metadata or remove_metadata or speaker or no_speaker) and processed_path is None:
+    if not (metadata or speaker or no_speaker) and processed_path is None:
         raise click.UsageError(
-            "nothing to change; give --metadata, --remove-metadata, --processed-path, --speaker "
-            "or --no-speaker"
+            "nothing to change; give --metadata, --processed-path, --speaker or --no-speaker"
         )
     if speaker and no_speaker:
         raise click.UsageError("--speaker and --no-speaker exclude each other")
-    values = assignments(metadata, "--metadata")
     with manager, manager.atomic():
         found = manager.get_file(file)
-        kept = _kept(found, remove_metadata)
-        changes: dict[str, Any] = {"metadata": {**kept, **values}}
+        changes: dict[str, Any] = {"metadata": _merged(found, metadata)} if metadata else {}
         if processed_path is not None:
             changes["processed_path"] = absolute(processed_path) if processed_path else None
         if speaker or no_speaker:
@@ -189,13 +166,12 @@ def update_file(
         say(f"updated {_called(manager.update(found, **changes))}")
 
 
-def _kept(file: ProcessedFile, removed: Collection[str]) -> dict[str, Any]:
-    """Return a file's metadata without some keys."""
+def _merged(file: ProcessedFile, values: dict[str, object]) -> dict[str, object]:
     metadata = file.metadata or {}
     if not isinstance(metadata, dict):  # another program wrote it
         what = f"the metadata of file {file.id} is no JSON object; see 'voices check'"
         raise InvalidValueError(what)
-    return {name: value for name, value in metadata.items() if name not in removed}
+    return metadata | values
 
 
 @command(example="voices delete-file 3 --yes")
@@ -247,9 +223,3 @@ def _runs_of(manager: DatabaseManager, file: ProcessedFile) -> str:
             runs.add(run_id)
             measured += metrics is not None
     return f"{plural(len(runs), 'run')} and {plural(measured, 'measurement')}"
-
-
-def _say_duplicates(added: Added) -> None:
-    ids = ", ".join(map(str, added.duplicates))
-    files = f"file{'s' * (len(added.duplicates) > 1)} {ids}"
-    say(f"{added.file.original_path!r} has the same content as {files}")

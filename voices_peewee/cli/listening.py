@@ -3,66 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
-from voices_peewee.cli.output import where_option, write_json, write_text
-from voices_peewee.cli.questions import run_options
-from voices_peewee.cli.values import time_bounds
+from voices_peewee.cli.output import (
+    output_option,
+    overwrite_option,
+    run_options,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
 
+_SOME: Final = click.IntRange(1)
+_ANY: Final = click.IntRange(0)
+_LONG: Final = click.FloatRange(0.5, 60)
+_BESIDE: Final = click.Choice(("mixture", "reference", "nothing"))
+_CODEC: Final = "Opus takes a third, and may hide artefacts.  [default: flac]"
+
 
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
 @click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where the page goes."
-)
+@output_option(help="Where the page goes.")
 @click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
 @click.option("--results", is_flag=True, help="Show what the votes say.")
 @click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be heard, and write nothing.")
-@click.option("--trials", default=20, type=click.IntRange(1), metavar="N", help="[default: 20]")
-@click.option(
-    "--seconds",
-    default=5.0,
-    type=click.FloatRange(0.5, 60),
-    metavar="S",
-    help="How long an excerpt is.  [default: 5]",
-)
+@click.option("--trials", default=20, type=_SOME, metavar="N", help="[default: 20]")
+@click.option("--seconds", default=5.0, type=_LONG, metavar="S", help="[default: 5]")
 @click.option("--seed", type=int, metavar="N", help="Makes the same test again.")
-@click.option(
-    "--beside",
-    type=click.Choice(("mixture", "reference", "nothing")),
-    default="mixture",
-    help="What is heard beside A and B.  [default: mixture]",
-)
+@click.option("--beside", type=_BESIDE, default="mixture", help="What X is.  [default: mixture]")
 @click.option("--question", metavar="TEXT", help="What listeners are asked.")
 @click.option(
-    "--catch",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Trials of a reference and its mixture.  [default: 3 in 20]",
+    "--catch", type=_ANY, metavar="N", help="Trials whose answer is known.  [default: 3 in 20]"
 )
-@click.option(
-    "--repeat", type=click.IntRange(0), metavar="N", help="Trials again.  [default: 2 in 20]"
-)
-@click.option("--max-size", default=25, type=click.IntRange(1), metavar="MB", help="[default: 25]")
+@click.option("--repeat", type=_ANY, metavar="N", help="Trials again.  [default: 2 in 20]")
+@click.option("--codec", type=click.Choice(("flac", "opus")), default="flac", help=_CODEC)
+@click.option("--max-size", default=25, type=_SOME, metavar="MB", help="[default: 25]")
 @run_options
-@where_option
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @pass_manager
 def listen(
     manager: DatabaseManager,
     models: tuple[str, ...],
     output: Path | None,
     votes: tuple[str, ...],
-    since: str | None,
-    until: str | None,
     max_size: int,
     *,
     results: bool,
@@ -92,8 +82,8 @@ def listen(
         if results:
             _show_results(manager, as_json=as_json)
         if models:
-            limits = {"max_size": max_size * 1_000_000, **time_bounds(since, until)}
-            _say_test(manager.listen(*models, path=output, **limits, **wish))
+            wish["max_size"] = max_size * 1_000_000
+            _say_test(manager.listen(*models, path=output, **wish))
 
 
 def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
@@ -107,7 +97,9 @@ def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
 
 
 def _say_test(done: Any) -> None:
-    say_some("left out", done.left_out, len(done.left_out), many="left out")
+    say_some("left out", done.left_out)
+    for late in done.lags:
+        say(f"warning: {late}")
     if done.path is None:
         write_text("\n".join(done.trials))
     else:

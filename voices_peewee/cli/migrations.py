@@ -21,7 +21,7 @@ from voices_peewee.cli.common import (
     yes_option,
 )
 from voices_peewee.cli.output import View, list_options
-from voices_peewee.errors import DatabaseNewerError, MigrationError
+from voices_peewee.errors import MigrationError
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -71,53 +71,35 @@ def create_migration(
     shell_complete=completion.migrations,
     help="The last migration to apply.",
 )
-@click.option("--check", is_flag=True, help="Only list what is pending; exit 1 if anything is.")
 @no_backup_option
 @pass_manager
-def run_migrations(
-    manager: DatabaseManager, to: str | None, *, check: bool, no_backup: bool
-) -> None:
+def run_migrations(manager: DatabaseManager, to: str | None, *, no_backup: bool) -> None:
     """Apply the pending migrations.
 
     All are applied or none. Prints their names.
     """
-    if check:
-        _check(manager)
-        return
     with closing(manager):
         applied = backed_up(manager.run_migrations, backup=not no_backup, to=to, create=False)
-        _say_backup(manager)
-    _print_names(applied, "applied")
+        _print_names(manager, applied, "applied")
 
 
 @command(example="voices rollback-migration --steps 1 --yes")
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many.  [default: 1]")
 @click.option(
-    "--to",
-    metavar="NAME",
-    shell_complete=completion.migrations,
-    help="The migration to go back to; it stays applied.",
+    "--steps", type=click.IntRange(min=1), metavar="N", default=1, help="How many.  [default: 1]"
 )
 @no_backup_option
 @yes_option
 @pass_manager
-def rollback_migration(
-    manager: DatabaseManager, steps: int | None, to: str | None, *, no_backup: bool, yes: bool
-) -> None:
+def rollback_migration(manager: DatabaseManager, steps: int, *, no_backup: bool, yes: bool) -> None:
     """Undo the newest migrations, with the data they hold.
 
     Prints their names.
     """
-    if steps and to:
-        raise click.UsageError("give --steps or --to, not both")
-    what = f"all migrations after {to!r}" if to else f"the newest {plural(steps or 1, 'migration')}"
+    what = f"the newest {plural(steps, 'migration')} of {manager.path!r}"
     with closing(manager):
-        confirm(f"Undo {what} of {manager.path!r}? Their columns and rows are lost.", yes=yes)
-        undone = backed_up(
-            manager.rollback_migration, backup=not no_backup, steps=steps or 1, to=to
-        )
-        _say_backup(manager)
-    _print_names(undone, "undone")
+        confirm(f"Undo {what}? Their columns and rows are lost.", yes=yes)
+        undone = backed_up(manager.rollback_migration, backup=not no_backup, steps=steps)
+        _print_names(manager, undone, "undone")
 
 
 @command(example="voices list-migrations state:pending")
@@ -132,24 +114,11 @@ def list_migrations(manager: DatabaseManager, view: View) -> None:
     view.show_records("migration", _COLUMNS, rows, default=3)
 
 
-def _check(manager: DatabaseManager) -> None:
-    states = manager.migration_status()
-    if unknown := [one.name for one in states if one.state == "unknown"]:
-        raise DatabaseNewerError(manager.path, unknown)
-    pending = [one.name for one in states if one.state == "pending"]
-    _print_names(pending, "pending")
-    if pending:
-        click.get_current_context().exit(1)
-
-
-def _print_names(names: list[str], state: str) -> None:
-    write(f"{name}\n" for name in names)
-    say(f"{plural(len(names), 'migration')} {state}")
-
-
-def _say_backup(manager: DatabaseManager) -> None:
+def _print_names(manager: DatabaseManager, names: list[str], state: str) -> None:
     if manager.upgrade_backup is not None:
         say(f"backed up first to {str(manager.upgrade_backup)!r}")
+    write(f"{name}\n" for name in names)
+    say(f"{plural(len(names), 'migration')} {state}")
 
 
 def _models_of(module: str) -> list[Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
+from voices_peewee.cli.values import assignments, instant, model_parts, with_words
 from voices_peewee.errors import QueryError
-from voices_peewee.rendering.plain import printable, speaks_unicode
+from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -40,7 +42,10 @@ def write_rows(
     if style == "table":
         from voices_peewee.rendering.plain import table_lines
 
-        write(table_lines(columns, counted()))
+        missing, lines = table_lines(columns, counted())
+        write(lines)
+        if missing:
+            say(f"no room for {', '.join(missing)}; --json has all")
     elif style == "csv":
         from voices_peewee.rendering.json_csv import csv_lines
 
@@ -54,21 +59,13 @@ def write_rows(
 
 def write_text(text: str) -> None:
     """Write lines for people, without anything that could command a terminal."""
-    from voices_peewee.rendering.plain import wrapped
-
-    write(f"{part}\n" for line in text.split("\n") for part in wrapped(printable(line)))
+    lines = map(printable, text.split("\n"))
+    write(f"{part}\n" for line in lines for part in wrapped(line, sys.stdout))
 
 
 def write_json(value: object) -> None:
     """Write one value as JSON that a person can read too."""
     write([_dump(value, indent=2), "\n"])
-
-
-def write_facts(facts: Sequence[tuple[Shown, object]]) -> None:
-    """Write one thing as lines of name and value."""
-    from voices_peewee.rendering.plain import fact_lines
-
-    write(fact_lines(facts))
 
 
 def _json_array(objects: Iterable[str]) -> Iterator[str]:
@@ -88,13 +85,13 @@ def _dump(value: object, indent: int | None = None) -> str:
 class View(NamedTuple):
     """What of a list is asked for, and in which form."""
 
-    words: tuple[str, ...] = ()
-    sort: str | None = None
-    limit: int | None = _SHOWN
-    offset: int = 0
-    columns: tuple[str, ...] | None = None
-    style: str = "table"
-    raw: bool = False
+    words: tuple[str, ...]
+    sort: str | None
+    limit: int | None
+    offset: int
+    columns: tuple[str, ...] | None
+    style: str
+    raw: bool
 
     def show_rows(self, manager: DatabaseManager, noun: str, one: str, **filters: Any) -> None:
         """Show a list of the database, one row of which is a ``one``."""
@@ -180,53 +177,46 @@ def options(*each: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-def speaker_option(about: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names a speaker."""
-    return click.option(
-        "--speaker", metavar="SPEAKER", shell_complete=completion.speakers, help=about, **more
-    )
-
-
-def model_option(about: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names a model."""
-    about = f"{about}: demucs, or demucs:4.0."
-    return click.option(
-        "--model", metavar="MODEL", shell_complete=completion.models, help=about, **more
-    )
-
-
-def operation_option(about: str, *names: str, **more: Any) -> Callable[[F], F]:
-    """Return the option that names an operation."""
-    complete = completion.operations
-    return click.option(
-        "--operation", *names, metavar="OP", shell_complete=complete, help=about, **more
-    )
-
-
-def param_option(about: str) -> Callable[[F], F]:
-    """Return the option that gives settings."""
-    about = f"{about}; may be given several times."
-    return click.option("--param", metavar="KEY=VALUE", multiple=True, help=about)
+speaker_option = partial(
+    click.option, "--speaker", metavar="SPEAKER", shell_complete=completion.speakers
+)
+tag_option = partial(
+    click.option, "--tag", metavar="TAG", multiple=True, shell_complete=completion.tags
+)
+model_option = partial(click.option, "--model", metavar="MODEL", shell_complete=completion.models)
+one_model_option = partial(model_option, callback=model_parts, expose_value=False)
+operation_option = partial(
+    click.option, "--operation", metavar="OP", shell_complete=completion.operations
+)
+output_option = partial(
+    click.option, "--output", "-o", type=click.Path(path_type=Path), metavar="FILE"
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+param_option = click.option(
+    "--param",
+    "parameters",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=assignments,
+    help="One parameter; may be given several times.",
+)
+words_argument = partial(
+    click.argument,
+    "words",
+    nargs=-1,
+    metavar="[QUERY]...",
+    shell_complete=completion.query_words,
+)
+where_words_argument = words_argument(callback=with_words, expose_value=False)
 
 
 def list_options(function: F) -> F:
     """Give a command the options of every list; it gets them as ``view``."""
 
     @wraps(function)
-    def with_view(
-        *args: Any,
-        words: tuple[str, ...],
-        sort: str | None,
-        limit: int,
-        everything: bool,
-        offset: int,
-        columns: tuple[str, ...] | None,
-        style: str | None,
-        raw: bool,
-        **kwargs: Any,
-    ) -> Any:
-        shown = None if everything else limit
-        view = View(words, sort, shown, offset, columns, style or "table", raw)
+    def with_view(*args: Any, everything: bool, style: str | None, **kwargs: Any) -> Any:
+        kwargs |= {"style": style or "table"} | ({"limit": None} if everything else {})
+        view = View(**{name: kwargs.pop(name) for name in View.__annotations__})
         return function(*args, view=view, **kwargs)
 
     return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
@@ -243,25 +233,35 @@ since_options = options(
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
+period_options = options(
+    click.option(
+        "--since", metavar="TIME", callback=instant, help="From this time on: 2026-11, -7d."
+    ),
+    click.option("--until", metavar="TIME", callback=instant, help="Up to and with this time."),
+)
+
 where_option = click.option(
     "--where",
     metavar="QUERY",
     multiple=True,
+    callback=with_words,
     shell_complete=completion.query_words,
     help="A query word, as the lists take them; may be given several times.",
 )
 
+
+run_options = options(
+    operation_option("operation_type", help="Only this operation."),
+    speaker_option(help="Only recordings of this speaker: a name, or id:3."),
+    period_options,
+    where_option,
+)
+
 filter_options = options(
-    speaker_option("Of this speaker: a name, or id:3.", multiple=True),
-    click.option(
-        "--tag",
-        metavar="TAG",
-        multiple=True,
-        shell_complete=completion.tags,
-        help="Of speakers with this tag.",
-    ),
-    model_option("Of this model", multiple=True),
-    operation_option("Of this operation: voice_separation.", multiple=True),
+    speaker_option(help="Of this speaker: a name, or id:3.", multiple=True),
+    tag_option(help="Of speakers with this tag."),
+    model_option(multiple=True, help="Of this model: demucs, or demucs:4.0."),
+    operation_option(multiple=True, help="Of this operation: voice_separation."),
     since_options,
 )
 
@@ -272,7 +272,7 @@ state_options = options(
 )
 
 _OPTIONS: Final = (
-    click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words),
+    words_argument(),
     click.option(
         "--sort",
         metavar="FIELDS",

@@ -13,17 +13,18 @@ import click
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.output import (
-    model_option,
-    operation_option,
+    one_model_option,
     options,
-    since_options,
-    speaker_option,
-    where_option,
+    output_option,
+    overwrite_option,
+    run_options,
+    where_words_argument,
+    write_json,
+    write_rows,
+    write_text,
 )
-from voices_peewee.cli.values import split_model, time_bounds
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
-from voices_peewee.schema.vocabulary import find_metric
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -56,11 +57,6 @@ baseline_option = click.option(
     shell_complete=completion.models,
     help="Compare all others with this one, not every pair.",
 )
-run_options = options(
-    operation_option("Only this operation.", "operation_type"),
-    speaker_option("Only recordings of this speaker: a name, or id:3."),
-    since_options,
-)
 style_options = options(
     click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
     click.option("--json", "style", flag_value="json", help="JSON."),
@@ -70,7 +66,7 @@ style_options = options(
 
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
-@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words)
+@where_words_argument
 @metric_options
 @click.option(
     "--by",
@@ -87,41 +83,26 @@ style_options = options(
     help="The means of two groupings as a table.",
 )
 @click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
-@model_option("Only this model")
+@one_model_option(help="Only this model: demucs, or demucs:4.0.")
 @run_options
-@where_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
 @style_options
 @pass_manager
 def leaderboard(
     manager: DatabaseManager,
-    words: tuple[str, ...],
-    where: tuple[str, ...],
     by: str,
     pivot: str | None,
-    model: str | None,
-    since: str | None,
-    until: str | None,
     *,
     style: str,
-    **filters: Any,
+    **asked: Any,
 ) -> None:
     """Rank models by a metric.
 
     A recording counts once: by the mean over the stems of its latest successful run. The
     interval is that of the mean, by Student's t; SDRi, real-time factor and memory are means.
     """
-    for word in words:
-        if metric := find_metric(word):
-            say(f"{word!r} is looked for as a word; for the metric: --metric {metric.name}")
     with manager:
-        board = manager.leaderboard(
-            by=pivot or by,
-            where=(*words, *where),
-            **split_model(model),
-            **time_bounds(since, until),
-            **filters,
-        )
+        board = manager.leaderboard(by=pivot or by, **asked)
         if pivot:
             _show_pivot(board, style)
         else:
@@ -129,8 +110,6 @@ def leaderboard(
 
 
 def _show_pivot(board: Leaderboard, style: str) -> None:
-    from voices_peewee.cli.output import write_json, write_rows
-
     table = board.pivot()
     if style == "json":
         names = [column.name for column in table.columns()]
@@ -145,9 +124,6 @@ def _show_pivot(board: Leaderboard, style: str) -> None:
 
 def _show_board(board: Leaderboard, style: str) -> None:
     """Write a leaderboard; its title, and what else has to be said, go to stderr."""
-    from voices_peewee.cli.output import write_json, write_rows
-    from voices_peewee.rendering.plain import left_out
-
     if style == "json":
         write_json(board.to_dicts())
     elif style != "table":
@@ -163,8 +139,6 @@ def _show_board(board: Leaderboard, style: str) -> None:
         rows = [*zip(*(values for _, values in columns), strict=True)]
         shown = [column for column, _ in columns]
         write_rows("table", shown, rows)
-        if missing := [name for name in left_out(shown, rows) if name.strip()]:
-            say(f"no room for {', '.join(missing)}; --json has all")
         _say_all(board.notes)
 
 
@@ -227,9 +201,7 @@ def _bar(share: float) -> str:
     metavar="N",
     help="Of A's recordings so many may have no value of B before these two exit 1.  [default: 0]",
 )
-@click.option("--cluster", hidden=True)
 @run_options
-@where_option
 @style_options
 @pass_manager
 def compare(
@@ -238,12 +210,9 @@ def compare(
     fail_if_worse: float | None,
     require_not_worse: float | None,
     allow_lost: int,
-    cluster: str | None,
-    since: str | None,
-    until: str | None,
     *,
     style: str,
-    **filters: Any,
+    **asked: Any,
 ) -> None:
     """Compare models on the recordings that they share.
 
@@ -254,12 +223,10 @@ def compare(
     """
     from voices_peewee.questions.gate import Gate
 
-    if cluster is not None:
-        raise click.UsageError(f"--cluster went; use --unit {cluster}")
     gate = Gate(fail_if_worse, require_not_worse, allow_lost)
-    gate.check(models, filters["baseline"])
+    gate.check(models, asked["baseline"])
     with manager:
-        found = manager.compare(*models, **time_bounds(since, until), **filters)
+        found = manager.compare(*models, **asked)
     _show_comparison(found, style)
     if gate.is_set:
         reasons, remarks = gate.judge(found)
@@ -269,8 +236,6 @@ def compare(
 
 
 def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
-    from voices_peewee.cli.output import write_json, write_text
-
     if style == "json":
         write_json(found.to_dict())
     elif style == "table":
@@ -282,14 +247,7 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")
 @click.argument("kind", shell_complete=completion.one_of(*_PLOTS))
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=completion.models)
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Where the picture goes; the suffix is .png, .svg or .pdf.",
-)
+@output_option(help="Where the picture goes; the suffix is .png, .svg or .pdf.", required=True)
 @click.option(
     "--metric",
     multiple=True,
@@ -307,8 +265,7 @@ def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
 )
 @direction_option
 @run_options
-@where_option
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @pass_manager
 def plot(
     manager: DatabaseManager,
@@ -316,11 +273,7 @@ def plot(
     models: tuple[str, ...],
     output: Path,
     metric: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-    *,
-    overwrite: bool,
-    **filters: Any,
+    **asked: Any,
 ) -> None:
     """Draw a plot: a distribution, paired, ranks or scatter.
 
@@ -329,7 +282,6 @@ def plot(
     scatter (a metric of each run against the duration or another number). MODELs narrow it
     down: demucs, or demucs:4.0; a paired plot is of two.
     """
-    question = {"metric": metric or None, **time_bounds(since, until), **filters}
     with manager:
-        manager.plot(kind, *models, path=output, overwrite=overwrite, **question)
+        manager.plot(kind, *models, path=output, metric=metric or None, **asked)
         write_path(output)

@@ -9,24 +9,21 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, write_path
-from voices_peewee.cli.output import where_option
-from voices_peewee.cli.questions import baseline_option, metric_options, run_options
-from voices_peewee.cli.values import time_bounds
+from voices_peewee.cli.output import (
+    output_option,
+    overwrite_option,
+    run_options,
+    where_words_argument,
+)
+from voices_peewee.cli.questions import baseline_option, metric_options
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
 
 
 @command(example="voices report -o report.html --no-audio")
-@click.argument("words", nargs=-1, metavar="[QUERY]...", shell_complete=completion.query_words)
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Where the page goes.",
-)
+@where_words_argument
+@output_option(help="Where the page goes.", required=True)
 @metric_options
 @click.option(
     "--by",
@@ -47,21 +44,10 @@ if TYPE_CHECKING:
     help="How large the page may get, with --embed.  [default: 20]",
 )
 @run_options
-@where_option
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@overwrite_option
 @pass_manager
 def report(
-    manager: DatabaseManager,
-    words: tuple[str, ...],
-    where: tuple[str, ...],
-    output: Path,
-    by: str,
-    max_size: int,
-    since: str | None,
-    until: str | None,
-    *,
-    no_audio: bool,
-    **asked: Any,
+    manager: DatabaseManager, output: Path, by: str, max_size: int, *, no_audio: bool, **asked: Any
 ) -> None:
     """Write one page to send: tables, pictures and players.
 
@@ -72,10 +58,8 @@ def report(
         done = manager.report(
             output,
             by=tuple(filter(None, by.split(","))),
-            where=(*words, *where),
             audio=not no_audio,
             max_size=max_size * 1_000_000,
-            **time_bounds(since, until),
             **asked,
         )
     write_path(done)

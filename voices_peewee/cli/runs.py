@@ -28,15 +28,19 @@ from voices_peewee.cli.output import (
     View,
     filter_options,
     list_options,
-    model_option,
+    one_model_option,
     operation_option,
     param_option,
-    since_options,
+    period_options,
     speaker_option,
     state_options,
+    tag_option,
     where_option,
+    write_json,
+    write_rows,
+    write_text,
 )
-from voices_peewee.cli.values import assignments, duration, split_model, time_bounds
+from voices_peewee.cli.values import duration
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -89,27 +93,21 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@operation_option("What is to be done.", required=True)
-@model_option("By which model")
-@param_option("One parameter")
+@operation_option("operation_type", help="What is to be done.", required=True)
+@one_model_option(help="By which model: demucs, or demucs:4.0.")
+@param_option
 @click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
 @where_option
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
-@click.option("--check", is_flag=True, help="Exit 1 if anything is left to do.")
 @pass_manager
 def pending(
     manager: DatabaseManager,
     paths: tuple[str, ...],
-    operation: str,
-    model: str | None,
-    param: tuple[str, ...],
-    model_file: str | None,
-    where: tuple[str, ...],
     *,
     nul: bool,
     as_json: bool,
-    check: bool,
+    **asked: Any,
 ) -> None:
     """Print the files that are still to be processed.
 
@@ -117,18 +115,9 @@ def pending(
     have changed since. Their paths are printed as they were given, one a line. A folder stands
     for the recordings in it. With '-' as a PATH more are read from the standard input.
     """
-    from voices_peewee.cli.output import write_rows
-
     left = 0
     with manager:
-        found = manager.pending(
-            sources_of(paths, nul=nul),
-            operation,
-            **split_model(model),
-            parameters=assignments(param, "--param"),
-            model_file=model_file,
-            where=where,
-        )
+        found = manager.pending(sources_of(paths, nul=nul), **asked)
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
         else:
@@ -139,8 +128,6 @@ def pending(
     say(f"{plural(left, 'file')} pending{working}")
     if found.unknown:
         say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
-    if check and left:
-        click.get_current_context().exit(1)
 
 
 def sources_of(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
@@ -169,10 +156,10 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 
 @command(example="voices failures --since -7d")
-@model_option("Only this model")
-@operation_option("Only this operation: voice_separation.")
-@speaker_option("Only of this speaker: a name, or id:3.")
-@since_options
+@one_model_option(help="Only this model: demucs, or demucs:4.0.")
+@operation_option("operation_type", help="Only this operation: voice_separation.")
+@speaker_option(help="Only of this speaker: a name, or id:3.")
+@period_options
 @where_option
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
 @list_options
@@ -180,14 +167,10 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 def failures(
     manager: DatabaseManager,
     view: View,
-    model: str | None,
-    operation: str | None,
-    speaker: str | None,
-    since: str | None,
-    until: str | None,
     where: tuple[str, ...],
     *,
     cured: bool,
+    **asked: Any,
 ) -> None:
     """Group the failed runs by their error.
 
@@ -197,14 +180,8 @@ def failures(
     takes them; a word without a field looks in names, paths and errors.
     """
     with manager:
-        found = manager.failures(
-            operation_type=operation,
-            speaker=speaker,
-            where=[*where, *view.words],
-            all=cured or view.limit is None,
-            **split_model(model),
-            **time_bounds(since, until),
-        )
+        all_of_them = cured or view.limit is None
+        found = manager.failures(where=[*where, *view.words], all=all_of_them, **asked)
     view = view._replace(words=())
     rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
     view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
@@ -221,10 +198,8 @@ def failures(
 def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
     """Show one run whole, with its outputs and its error.
 
-    RUN is an id, or a run_id or its beginning.
+    RUN is an id, or a run_id or at least its first six characters.
     """
-    from voices_peewee.cli.output import write_json, write_text
-
     with manager:
         found = manager.show_run(run)
     if as_json:
@@ -236,7 +211,7 @@ def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
 @command(example='voices update-run 1 --tag final --note "with the new window"')
 @click.argument("run")
 @click.option("--note", help="The new note; '' removes it.")
-@click.option("--tag", multiple=True, shell_complete=completion.tags, help="A tag to add.")
+@tag_option(help="A tag to add.")
 @click.option("--remove-tag", multiple=True, shell_complete=completion.tags, help="One to remove.")
 @pass_manager
 def update_run(
@@ -248,18 +223,21 @@ def update_run(
 ) -> None:
     """Change the note or the tags of a run.
 
-    RUN is an id, or a run_id or its beginning.
+    RUN is an id, or a run_id or at least its first six characters.
     """
     if note is None and not tag and not remove_tag:
         raise click.UsageError("nothing to change; give --note, --tag or --remove-tag")
     with manager, manager.atomic():
         found = manager.show_run(run)
         changes: dict[str, Any] = {} if note is None else {"note": note}
-        if tag or remove_tag:
-            tags = (name for name in (*found.tags, *tag) if name not in remove_tag)
-            changes["tags"] = list(tags)
-        manager.update_run(found, **changes)
-        say(f"updated {_called(found)}")
+        for name in set(remove_tag) - {*found.tags, *tag}:
+            say(f"{_called(found)} has no tag {name!r}")
+        tags = tuple(name for name in (*found.tags, *tag) if name not in remove_tag)
+        if tags != tuple(found.tags):
+            changes["tags"] = tags
+        if changes:
+            manager.update_run(found, **changes)
+            say(f"updated {_called(found)}")
 
 
 @command(example="voices delete-run 1 --yes")
@@ -271,8 +249,8 @@ def delete_run(manager: DatabaseManager, run: str, export_to: str | None, *, yes
     """Delete a run with what it measured.
 
     The stems and voices that no other run has go along; the recording and all files on the
-    disk stay. RUN is an id, or a run_id or its beginning. With --export-to all that goes is
-    written first, and 'voices import PATH' brings it back.
+    disk stay. RUN is an id, or a run_id or at least its first six characters. With --export-to
+    all that goes is written first, and 'voices import PATH' brings it back.
     """
     with manager:
         found = manager.show_run(run)
@@ -304,15 +282,15 @@ def _called(run: RunDetails) -> str:
 @click.option(
     "--older-than",
     metavar="TIME",
+    callback=duration,
     help="Only runs without a sign of life for so long, such as 90m, 36h or 2d.",
 )
 @pass_manager
-def close_unfinished(manager: DatabaseManager, older_than: str | None) -> None:
+def close_unfinished(manager: DatabaseManager, older_than: float | None) -> None:
     """Mark the runs whose process is dead as failed.
 
     A run whose process lives on this host is left alone. One of another host, or of a process
     that nobody knows, is closed only with --older-than.
     """
-    age = duration(older_than, "--older-than")
     with manager:
-        say(f"{plural(manager.close_unfinished(older_than=age), 'run')} closed")
+        say(f"{plural(manager.close_unfinished(older_than=older_than), 'run')} closed")

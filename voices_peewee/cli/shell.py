@@ -5,22 +5,25 @@ from __future__ import annotations
 import click
 
 from voices_peewee.cli import SECTIONS
-from voices_peewee.cli.common import VoicesGroup, command, write
+from voices_peewee.cli.common import command, write
 
-_LISTS = {
-    heading: (module, {name.removeprefix("list-"): summaries[name] for name in lists})
-    for heading, (module, summaries) in SECTIONS.items()
-    if (lists := [name for name in summaries if name.startswith("list-")])
-}
+_NOUNS = [
+    name.removeprefix("list-")
+    for _, summaries in SECTIONS.values()
+    for name in summaries
+    if name.startswith("list-")
+]
 
-list_group = VoicesGroup(
-    "list",
-    sections=_LISTS,
-    prefix="list_",
-    help="List speakers, files, ...: the same as list-speakers, ....\n\n"
-    "Every list takes the options of its other name.",
-    subcommand_metavar="NOUN [ARGS]...",
-)
+
+@command(example="voices list files duration:2..")
+@click.argument("noun", type=click.Choice(_NOUNS), metavar="NOUN")
+def list_(noun: str) -> None:
+    """List speakers, files, ...: the same as list-speakers, ....
+
+    NOUN is speakers, files, history, performance, tags, backups or migrations; what follows it
+    are the words and options of the other name.
+    """
+    raise click.UsageError(f"{noun!r} stands right after 'list'")
 
 
 @command(example="voices completion bash")

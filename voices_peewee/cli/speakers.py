@@ -18,15 +18,19 @@ from voices_peewee.cli.common import (
     write,
     yes_option,
 )
-from voices_peewee.cli.output import View, list_options, since_options
+from voices_peewee.cli.output import View, list_options, since_options, tag_option
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.schema.models import Speaker
 
-
 _TAG_COLUMNS: Final = (Column("tag"), Column("speakers", "count"))
+
+speaker_argument = click.argument("speaker", shell_complete=completion.speakers)
+tags_argument = click.argument(
+    "tags", nargs=-1, required=True, metavar="TAG...", shell_complete=completion.tags
+)
 
 
 @command(example='voices add-speaker "John Doe" --description "Male speaker" --tag studio')
@@ -35,26 +39,19 @@ _TAG_COLUMNS: Final = (Column("tag"), Column("speakers", "count"))
 @click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
 @click.option("--duplicate", is_flag=True, help="Add one even if the name is there already.")
 @pass_manager
-def add_speaker(
-    manager: DatabaseManager,
-    name: str,
-    description: str | None,
-    tags: tuple[str, ...],
-    *,
-    duplicate: bool,
-) -> None:
+def add_speaker(manager: DatabaseManager, name: str, **given: Any) -> None:
     """Add a speaker.
 
     Prints the new id.
     """
     with manager:
-        speaker = manager.create_speaker(name, description, tags, duplicate=duplicate)
+        speaker = manager.create_speaker(name, **given)
         say(f"added speaker {speaker.name!r}")
         write([f"{speaker.id}\n"])
 
 
 @command(example='voices update-speaker "John Doe" --description "Male speaker, baritone"')
-@click.argument("speaker", shell_complete=completion.speakers)
+@speaker_argument
 @click.option("--name", help="The new name.")
 @click.option("--description", help="The new description; '' removes it.")
 @pass_manager
@@ -65,9 +62,7 @@ def update_speaker(
 
     SPEAKER is a name, or id:3.
     """
-    changes: dict[str, Any] = {}
-    if name is not None:
-        changes["name"] = name
+    changes: dict[str, Any] = {} if name is None else {"name": name}
     if description is not None:
         changes["description"] = description or None
     if not changes:
@@ -77,7 +72,7 @@ def update_speaker(
 
 
 @command(example='voices delete-speaker "John Doe" --yes')
-@click.argument("speaker", shell_complete=completion.speakers)
+@speaker_argument
 @export_to_option
 @yes_option
 @pass_manager
@@ -100,8 +95,8 @@ def delete_speaker(
 
 
 @command(example='voices add-tags "John Doe" studio male')
-@click.argument("speaker", shell_complete=completion.speakers)
-@click.argument("tags", nargs=-1, required=True, metavar="TAG...", shell_complete=completion.tags)
+@speaker_argument
+@tags_argument
 @pass_manager
 def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Add tags to a speaker.
@@ -113,8 +108,8 @@ def add_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> N
 
 
 @command(example='voices remove-tags "John Doe" studio')
-@click.argument("speaker", shell_complete=completion.speakers)
-@click.argument("tags", nargs=-1, required=True, metavar="TAG...", shell_complete=completion.tags)
+@speaker_argument
+@tags_argument
 @pass_manager
 def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -> None:
     """Remove tags from a speaker.
@@ -135,13 +130,7 @@ def list_tags(manager: DatabaseManager, view: View) -> None:
 
 
 @command(example="voices list-speakers --tag studio --sort -name")
-@click.option(
-    "--tag",
-    metavar="TAG",
-    multiple=True,
-    shell_complete=completion.tags,
-    help="Only speakers with this tag.",
-)
+@tag_option(help="Only speakers with this tag.")
 @since_options
 @list_options
 @pass_manager

@@ -1,45 +1,46 @@
-"""What the words of a command line mean: values, durations, times and models."""
+"""What the words of a command line mean, as Click's callbacks: values, durations, times, models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from voices_peewee.rendering.plain import printable
 
-
-def assignments(texts: Sequence[str], option: str) -> dict[str, object]:
+def assignments(_: object, __: object, texts: Sequence[str]) -> dict[str, object]:
     """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
 
     A number that JSON would write otherwise, such as the version 4.10, stays text.
     """
-    values: dict[str, object] = {}
+    return {key: _json_or_text(value) for key, value in _pairs(texts, "KEY=VALUE")}
+
+
+def roots(_: object, __: object, texts: Sequence[str]) -> dict[str, str]:
+    """Read the ``OLD=NEW`` texts of ``--path-map``."""
+    return dict(_pairs(texts, "OLD=NEW"))
+
+
+def _pairs(texts: Sequence[str], form: str) -> Iterator[tuple[str, str]]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise click.UsageError(printable(f"{option} takes KEY=VALUE, not {text!r}"))
-        values[key] = _json_or_text(value)
-    return values
+            raise click.BadParameter(f"{text!r} is not {form}")
+        yield key, value
 
 
 def _json_or_text(text: str) -> object:
     import json
 
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=str)  # NaN is no number of JSON
     except (ValueError, RecursionError):
         return text
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return text if is_number and json.dumps(value) != text else value
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are no JSON
-
-
-def duration(text: str | None, option: str) -> float | None:
+def duration(_: object, __: object, text: str | None) -> float | None:
     """Read a duration such as 90m, 36h or 2d, in seconds."""
     if text is None:
         return None
@@ -49,48 +50,40 @@ def duration(text: str | None, option: str) -> float | None:
         has_unit = not text[-1:].isdigit()  # seconds, or days? it has to be said
         return number("seconds", text if has_unit else "")
     except ValueError as error:
-        raise _unreadable(option, text, "a duration with its unit, as 90m, 36h or 2d") from error
+        expected = "a duration with its unit, as 90m, 36h or 2d"
+        raise click.BadParameter(f"{text!r} cannot be read; it takes {expected}") from error
 
 
-def _unreadable(option: str, text: str, expected: str) -> click.UsageError:
-    return click.UsageError(printable(f"{option} {text!r} cannot be read; it takes {expected}"))
-
-
-def time_bounds(since: str | None, until: str | None) -> dict[str, Any]:
-    """Read ``--since`` and ``--until`` as the lists do: what they name is included."""
-    start, end = _bound("--since", since, 0), _bound("--until", until, 1)
-    if start is not None and end is not None and start >= end:
-        raise click.UsageError(printable(f"--until {until!r} lies before --since {since!r}"))
-    return {"since": start, "until": end}
-
-
-def _bound(option: str, text: str | None, end: int) -> Any:
+def instant(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    """Read ``--since`` or ``--until`` as the lists do: what they name is included."""
     if text is None:
         return None
     import datetime as dt
 
     from voices_peewee.search.words import EXPECTED, Span, times
 
+    is_end = param.name == "until"
     try:
-        return times(Span(*((text, None), (None, text))[end]), dt.datetime.now(dt.UTC))[end]
+        span = Span(None, text) if is_end else Span(text, None)
+        found = times(span, dt.datetime.now(dt.UTC))[is_end]
     except ValueError as error:
-        raise _unreadable(option, text, EXPECTED["time"]) from error
-
-
-def split_model(text: str | None) -> dict[str, Any]:
-    """Split ``demucs:4.0`` at its last colon into the arguments ``model_type, model_version``."""
-    if text is None:
-        return {}
-    model, colon, version = text.rpartition(":")
-    return {"model_type": model, "model_version": version} if colon else {"model_type": version}
-
-
-def roots(texts: Sequence[str]) -> dict[str, str]:
-    """Read the ``OLD=NEW`` texts of ``--path-map``."""
-    found: dict[str, str] = {}
-    for text in texts:
-        old, _, new = text.partition("=")
-        if not old or not new:
-            raise click.UsageError(printable(f"--path-map takes OLD=NEW, not {text!r}"))
-        found[old] = new
+        expected = EXPECTED["time"]
+        raise click.BadParameter(f"{text!r} cannot be read; it takes {expected}") from error
+    other = ctx.params.get("since" if is_end else "until")
+    if found and other and (found <= other if is_end else found >= other):
+        raise click.BadParameter("the end lies before the beginning")
     return found
+
+
+def model_parts(ctx: click.Context, _: object, text: str | None) -> None:
+    """Split ``demucs:4.0`` at its last colon into ``model_type`` and ``model_version``."""
+    model, colon, version = (text or "").rpartition(":")
+    parts = (model, version) if colon else (version or None, None)
+    ctx.params |= dict(zip(("model_type", "model_version"), parts, strict=True))
+
+
+def with_words(ctx: click.Context, _: object, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Put query words beside those that ``where`` has already."""
+    words = (*ctx.params.get("where", ()), *words)
+    ctx.params["where"] = words
+    return words

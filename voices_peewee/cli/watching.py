@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.cli.common import write
+from voices_peewee.rendering.json_csv import json_text
 from voices_peewee.rendering.plain import fit, printable
 
 if TYPE_CHECKING:
@@ -17,16 +20,17 @@ _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BACK: Final = "\r\x1b[K"
 
 
-def show(looks: Iterable[Progress], *, as_json: bool) -> None:
+def show_watch(looks: Iterable[Progress], *, as_json: bool) -> None:
     """Write how a batch gets on until nothing is left."""
     before = ""
     on_terminal = sys.stdout.isatty() and not as_json
     try:
         for look in looks:
-            line = _json(look) if as_json else printable(_sentence(look))
+            line = json_text(asdict(look)) if as_json else printable(_sentence(look))
             if line == before:
                 continue
-            write([f"{_BACK}{_fitted(line)}" if on_terminal else f"{line}\n"])
+            room = get_terminal_size().columns - 1
+            write([f"{_BACK}{fit(line, room, 'start')}" if on_terminal else f"{line}\n"])
             sys.stdout.flush()
             before = line
     finally:
@@ -34,38 +38,25 @@ def show(looks: Iterable[Progress], *, as_json: bool) -> None:
             write(["\n"])
 
 
-def _fitted(line: str) -> str:
-    from shutil import get_terminal_size
-
-    return fit(line, get_terminal_size().columns - 1, "start")
-
-
-def _json(look: Progress) -> str:
-    from dataclasses import asdict
-
-    from voices_peewee.rendering.json_csv import json_text
-
-    return json_text(asdict(look), ascii_only=False)
-
-
 def _sentence(look: Progress) -> str:
-    """Return how far a batch is, as ``12 of 400 done, 3 failed, 2 running (host:17), …``."""
+    """Return how far a batch is, as ``12 of 400 done, 3 failed, 2 running, …; host:17, …``."""
     total = look.done + look.failed + look.died + look.left
+    counts = {
+        "running": sum(look.running.values()),
+        "of dead processes": look.died,
+        "waiting": look.waiting,
+    }
     parts = [f"{look.done:,} of {total:,} done", f"{look.failed:,} failed"]
-    if look.running:
-        parts.append(f"{sum(look.running.values()):,} running ({_named(look)})")
-    if look.died:
-        parts.append(f"{look.died:,} of dead processes")
-    if look.waiting:
-        parts.append(f"{look.waiting:,} waiting")
+    parts += [f"{count:,} {state}" for state, count in counts.items() if count]
     if look.rate is not None:
         parts.append(f"{look.rate:,.0f} an hour" if look.rate >= 1 else "less than 1 an hour")
     if look.seconds_left:
         parts.append(f"{_duration(look.seconds_left)} left")
-    return ", ".join(parts)
+    return ", ".join(parts) + (f"; {_named(look)}" if look.running else "")
 
 
 def _named(look: Progress) -> str:
+    """Return who runs; it stands last, since a narrow terminal cuts it."""
     names = [name if count == 1 else f"{name} {count:,}" for name, count in look.running.items()]
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -12,41 +12,16 @@ import gc
 import os
 import select
 import sqlite3
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from voices_peewee.errors import DatabaseError
-
 if TYPE_CHECKING:
     from voices_peewee.database.sqlite import Connection
 
-_OF_ANOTHER_TASK: Final = (
-    "another asyncio task of this thread is inside atomic(); await nothing there, or use threads"
-)
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
-
-
-def current_task() -> object:
-    """Return the asyncio task that this thread is in, or None."""
-    asyncio = sys.modules.get("asyncio")
-    try:
-        return None if asyncio is None else asyncio.current_task()
-    except RuntimeError:  # no loop runs here
-        return None
-
-
-tasks: Final[dict[int, object]] = {}  # by thread: which task its transaction began in
-
-
-def require_own_task(label: str) -> None:
-    """Refuse to go into the transaction of another asyncio task of this thread."""
-    task = tasks.get(threading.get_ident())
-    if task is not None and task is not current_task():
-        raise DatabaseError(label, _OF_ANOTHER_TASK)
 
 
 class _Forks:

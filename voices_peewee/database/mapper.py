@@ -27,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 # What goes into such a column as it is; text only if it is ASCII, for a path's sake.
 _PLAIN: Final[dict[type[pw.Field], type]] = {
     pw.AutoField: int,
+    pw.BigAutoField: int,
     pw.BigIntegerField: int,
     pw.BooleanField: bool,
     pw.DoubleField: float,
@@ -69,26 +70,12 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
-    return field.name, _PLAIN.get(type(_target(field))), _to_database(field)
+    convert: Converter = dump_json if isinstance(field, JSONField) else field.db_value
+    return field.name, _PLAIN.get(type(_target(field))), convert
 
 
 def _target(field: pw.Field) -> pw.Field:
     return field.rel_field if isinstance(field, pw.ForeignKeyField) else field
-
-
-def _to_database(field: pw.Field) -> Converter:
-    slow: Converter = field.db_value
-    if isinstance(field, JSONField):
-        return dump_json
-    if isinstance(field, UTCDateTimeField):
-
-        def bind_time(value: Any) -> Any:
-            if type(value) is dt.datetime and value.tzinfo is dt.UTC:
-                return value.isoformat(" ", "microseconds")
-            return slow(value)
-
-        return bind_time
-    return slow
 
 
 def reader(field: pw.Field) -> Converter | None:
@@ -142,17 +129,20 @@ class Mapper(Generic[M]):
         meta = model._meta
         fields = meta.sorted_fields
         self.names = [field.name for field in fields]
+        self._columns = {field.name: field.column_name for field in fields}
+        self.columns = ", ".join(field.column_name for field in fields[1:])
         # Peewee wants a value for each column to write the placeholders; none is bound.
         values = dict.fromkeys(fields, pw.Value(None))
         self.insert_id_sql = _statement(model.insert(values))
         self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
-        self._insert_one_sql = self.insert_sql + (' RETURNING "id"' if self._returns_id else "")
+        self.returning = " RETURNING id" if self._returns_id else ""
         self.select_sql = model.select().sql()[0]
         self.get_sql = model.select().where(model.id == 0).sql()[0]
         self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
         self._all_binders = [binder(field) for field in fields]
         self._binders = self._all_binders[1:]
+        self._binder_of = {one[0]: one for one in self._all_binders}
         self._readers = [reader(field) for field in fields]
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
@@ -190,28 +180,33 @@ class Mapper(Generic[M]):
         rows = list(self.build(found.fetchall()))
         return rows, None if rows or spare is None else spare.fetchone()[0]
 
+    def values(self, **data: Any) -> list[Any]:
+        """Return values as the database takes them, given by the names of their fields."""
+        return stored([self._binder_of[name] for name in data], data)
+
+    def change(self, connection: Any, instance: M, changes: Mapping[str, Any]) -> None:
+        """Write changes of one row, and to its object, by the names of their fields."""
+        columns = ", ".join(f"{self._columns[name]} = ?" for name in changes)
+        sql = f"UPDATE {self.model._meta.table_name} SET {columns} WHERE id = ?"  # noqa: S608
+        connection.execute(sql, [*self.values(**changes), instance.id])
+        instance.__data__.update(changes)
+
     def insert(self, connection: Any, instance: M, key: int | None = None) -> M:
         """Insert one object and give it its id: that of ``find``, or a new one."""
-        if key is None:
-            return self.inserted(instance, self.send(connection, instance))
-        self._link(instance)
-        connection.execute(self.insert_id_sql, [key, *self.bind(instance.__data__)])
-        instance.__data__["id"] = key
-        instance._dirty.clear()
-        return instance
-
-    def send(self, connection: Any, instance: M) -> Any:
-        """Insert one object; return the cursor that ``inserted`` takes."""
         self._link(instance)
         values = self.bind(instance.__data__)
-        return connection.execute(self._insert_one_sql, values)
-
-    def inserted(self, instance: M, cursor: Any) -> M:
-        """Give an object that was inserted its id."""
-        key = cursor.fetchone()[0] if self._returns_id else cursor.lastrowid
+        if key is None:
+            key = self.key_of(connection.execute(self.insert_sql + self.returning, values))
+        else:
+            connection.execute(self.insert_id_sql, [key, *values])
         instance.__data__["id"] = key
         instance._dirty.clear()
         return instance
+
+    def key_of(self, cursor: Any) -> int:
+        """Return the id of the row that a statement with ``returning`` inserted."""
+        key: int = cursor.fetchone()[0] if self._returns_id else cursor.lastrowid
+        return key
 
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
         """Insert many objects without ids and give them theirs; needs SQLite's write lock."""

@@ -1,4 +1,4 @@
-"""PostgreSQL as an engine: the pool of connections, threads, forks and a server that went away.
+"""PostgreSQL as an engine: the connections of threads, forks and a server that went away.
 
 Only ``server_url.open_server`` imports this: it loads psycopg. ``Server`` has what
 ``sqlite.SqliteEngine`` has.
@@ -6,7 +6,6 @@ Only ``server_url.open_server`` imports this: it loads psycopg. ``Server`` has w
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -17,14 +16,13 @@ from typing import Any, Final
 
 import peewee as pw
 import psycopg
-from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.conninfo import conninfo_to_dict
 
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
 from voices_peewee.database.postgres_wording import first_line
-from voices_peewee.database.server_url import masked, split_options
-from voices_peewee.errors import DatabaseError, ServerAwayError
+from voices_peewee.database.server_url import masked, split_threshold
+from voices_peewee.errors import ServerAwayError
 
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
 _LONGEST_PAUSE: Final = 1.0
@@ -47,28 +45,12 @@ _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
 _NO_PORT: Final = "a port is a number"
 
 
-class _Closer:
-    """Gives a connection back to the pool when the thread ends that holds this."""
-
-    def __init__(self, database: Any, connection: Connection) -> None:
-        self.database, self.connection = weakref.ref(database), connection
-        self.process = os.getpid()
-        self.is_done = False
-
-    def __del__(self) -> None:
-        database = self.database()
-        if self.is_done or database is None or os.getpid() != self.process:
-            return
-        with suppress(Exception):  # the interpreter may be ending
-            database.give_back(self.connection)
-
-
-class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # playhouse: no types
+class Server(pw.PostgresqlDatabase):
     """A PostgreSQL database; each thread has a connection of its own.
 
-    Texts compare by their bytes, as in SQLite, whatever the locale. A thread's connection goes
-    back to the pool when the thread ends or closes it. One that the server has closed is
-    replaced before it is used. A forked child leaves its parent's alone and opens its own.
+    Texts compare by their bytes, as in SQLite, whatever the locale. A thread's connection is
+    closed when the thread ends or closes it. One that the server has closed is replaced before
+    it is used. A forked child leaves its parent's alone and opens its own.
     """
 
     json_methods = JSONMethods
@@ -77,14 +59,14 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self.label, self.timeout = masked(url), timeout
-        rest, own = split_options(url)
+        rest, threshold = split_threshold(url)
         parts: dict[str, Any] = conninfo_to_dict(rest)
         if not re.fullmatch(r"[0-9,]*", str(parts.get("port") or "")):
             raise ValueError(_NO_PORT)  # libpq would show it: it may be the end of a password
         self.conninfo = rest
         self.options: dict[str, Any] = {
             # To psycopg 0 would mean "at once", and None "never".
-            "prepare_threshold": own.get("prepare_threshold", 5) or None,
+            "prepare_threshold": 5 if threshold is None else threshold or None,
             "client_encoding": "UTF8",
         }
         self.options |= {
@@ -95,8 +77,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         self._state: Any
         super().__init__(
             self.label,
-            max_connections=own.get("max_connections", 0),
-            timeout=timeout,
             field_types={"DATETIME": "TIMESTAMPTZ", "TEXT": 'TEXT COLLATE "C"'},
             prefer_psycopg3=True,
         )
@@ -108,12 +88,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         while True:
             try:
                 found: bool = super().connect(reuse_if_open)
-            except MaxConnectionsExceeded as error:
-                raise DatabaseError(
-                    self.label,
-                    f"all {self._max_connections} connections of this process are in use; "
-                    "close some, or raise max_connections",
-                ) from error
             except pw.OperationalError as error:
                 left = deadline - time.monotonic()
                 if left < 0 or not self._may_return(error):
@@ -128,24 +102,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         message = str(error).lower()
         known = (*_STARTING, *(_AWAY if self._was_connected else ()))
         return any(word in message for word in known)
-
-    def _connect(self) -> Any:
-        connection = super()._connect()
-        self._state.closer = _Closer(self, connection)
-        return connection
-
-    def _close(self, conn: Any, close_conn: bool = False) -> None:
-        closer = getattr(self._state, "closer", None)
-        if closer is not None and closer.connection is conn:
-            closer.is_done = True
-        super()._close(conn, close_conn=close_conn)
-
-    def give_back(self, connection: Connection) -> None:
-        """Return the connection of a thread that has ended; undo what it did not commit."""
-        super()._close(connection, close_conn=connection.closed)
-
-    def _is_closed(self, conn: Any) -> bool:
-        return bool(conn.is_lost())
 
     def connection(self) -> Any:
         """Return this thread's connection: a new one where the server closed the last."""
@@ -162,7 +118,7 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         if not state.closed and not state.transactions and state.conn.is_lost():
             connection = state.conn
             state.reset()
-            self._close(connection, close_conn=True)
+            connection.close()
         elif not state.closed and state.conn.streams:
             state.conn.close_streams()
 
@@ -297,10 +253,6 @@ class Server(PooledDatabase, pw.PostgresqlDatabase):  # type: ignore[misc] # pla
         self.made = weakref.WeakValueDictionary()
         self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
         self._lock = threading.Lock()
-        self._pool_lock = threading.RLock()
-        self._pool_available = threading.Condition(self._pool_lock)
-        self._connections: list[Any] = []
-        self._in_use: dict[int, Any] = {}
 
     @property
     def adds_alone(self) -> bool:

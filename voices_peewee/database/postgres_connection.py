@@ -230,6 +230,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return True
         return False
 
+    def __del__(self, *_: object) -> None:
+        if self.process == os.getpid():  # the thread has ended: what it did not commit is undone
+            self.pgconn.finish()
+
     def abandon(self) -> None:
         """Forget a parent's connection in a forked child: what is sent goes nowhere."""
         with suppress(psycopg.Error, OSError):

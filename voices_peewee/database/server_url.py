@@ -15,7 +15,7 @@ HIDDEN: Final = "***"
 _LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
 _SECRETS: Final = ("password", "sslpassword", "passwd")
 _QUERY: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
-_OPTIONS: Final = ("max_connections", "prepare_threshold")
+_OPTION: Final = "prepare_threshold"  # psycopg's, not libpq's
 
 
 def masked(url: str) -> str:
@@ -37,13 +37,13 @@ def _hide(option: re.Match[str]) -> str:
     return f"{option['name']}={HIDDEN}" if name in _SECRETS else option[0]
 
 
-def split_options(url: str) -> tuple[str, dict[str, int]]:
-    """Take our own options out of a URL; return the rest, which libpq reads, and them."""
+def split_threshold(url: str) -> tuple[str, int | None]:
+    """Take the option out of a URL that libpq does not know; return the rest and its value."""
     place, mark, query = url.partition("://")[2].partition("?")
     pairs = [pair.partition("=") for pair in query.split("&")]
-    own = {name: int(value) for name, _, value in pairs if name in _OPTIONS}
-    rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
-    return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own
+    own = [int(value) for name, _, value in pairs if name == _OPTION]
+    rest = "&".join("".join(pair) for pair in pairs if pair[0] != _OPTION)
+    return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own[-1] if own else None
 
 
 _UNREADABLE: Final = (

@@ -1,26 +1,15 @@
-"""An open database as a unit of work: one writing call, one transaction."""
+"""The rows of an open database: one writing call, one transaction."""
 
 from __future__ import annotations
 
 import os
 import re
-import threading
-import time
-import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
-from functools import wraps
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-import peewee as pw
-
-from voices_peewee.database.forks import current_task, require_own_task, tasks
-from voices_peewee.database.mapper import collect_again
 from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
-from voices_peewee.database.wording import is_reported, translation
+from voices_peewee.database.transactions import Transactions, filling, require_own_task
 from voices_peewee.errors import (
     AmbiguousNameError,
     DatabaseError,
@@ -33,14 +22,12 @@ from voices_peewee.schema.fields import JSONField
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
 
 if TYPE_CHECKING:
-    from voices_peewee.database.postgres import Server
+    pass
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-FEW = 20  # locks
-_PAUSE = 0.2  # s before a server that went away is asked again
 # What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
 _READING = re.compile(
     r"\s*(explain(\s*\([^)]*\)|\s+(query|plan|analyze|verbose)\b)*\s+)?(select|with|values)\b",
@@ -53,111 +40,6 @@ SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
 
 
-class Translated:
-    """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
-
-    __slots__ = ("database", "timeout")
-
-    def __init__(self, database: object, timeout: float = 30.0) -> None:
-        self.database, self.timeout = database, timeout
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None and is_reported(error):
-            raise translation(error, self.database, self.timeout) from error
-
-
-class _Block(Generic[T]):
-    """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
-
-    __slots__ = ("__weakref__", "_block", "_giving", "_how", "_store", "_was_idle")
-
-    def __init__(
-        self,
-        store: Store,
-        giving: T,
-        block: AbstractContextManager[Any] | None = None,
-        how: tuple[str, ...] = (),
-    ) -> None:
-        self._store, self._giving, self._block, self._how = store, giving, block, how
-
-    def __enter__(self) -> T:
-        store = self._store
-        self._was_idle = store.is_settled()
-        if self._was_idle:
-            tasks[threading.get_ident()] = current_task()
-            store.outermost[threading.get_ident()] = weakref.ref(self)
-        else:
-            require_own_task(store.label)
-        try:
-            if self._block is None:
-                database = store.database
-                self._block = (
-                    database.transaction(*self._how) if self._was_idle else database.atomic()
-                )
-            self._block.__enter__()
-        except BaseException as error:
-            self._undo()
-            store.translate(error)
-            raise
-        return self._giving
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        block: Any = self._block
-        try:
-            block.__exit__(kind, error, trace)
-        except BaseException as failure:
-            self._undo()
-            if error is None or isinstance(error, Exception):
-                self._store.translate(failure)
-                raise
-            return  # the interrupt is the one to be seen
-        finally:
-            if self._was_idle:
-                self._store.outermost.pop(threading.get_ident(), None)
-                tasks.pop(threading.get_ident(), None)
-        if error is not None:
-            self._undo()
-            self._store.translate(error)
-
-    def _undo(self) -> None:
-        if self._was_idle and not self._store.is_idle():
-            self._store.abandon()
-
-
-def settling(method: Callable[P, T]) -> Callable[P, T]:
-    """Let a method of an object with a ``_store`` leave no transaction open that it began.
-
-    A ``with`` block cannot do so alone: an interrupt may strike just before its end begins.
-    """
-    if hasattr(method, "settles"):
-        return method
-
-    @wraps(method)
-    def settled(*args: P.args, **options: P.kwargs) -> T:
-        before: Store | None = vars(args[0])["_store"]
-        was_idle = before is None or before.is_settled()
-        try:
-            return method(*args, **options)
-        except BaseException as error:
-            after: Store | None = vars(args[0])["_store"]
-            if was_idle and after is not None:
-                after.abandon(interrupted=not isinstance(error, Exception))
-            if was_idle and not isinstance(error, Exception):
-                collect_again()
-            raise
-
-    vars(settled)["settles"] = True
-    return settled
-
-
 class HasStore(Protocol):
     """What a room's methods of the manager rely on: an open database."""
 
@@ -166,108 +48,8 @@ class HasStore(Protocol):
         """The open database; an error where it is not open."""
 
 
-class Store:
-    """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
-
-    def __init__(self, database: pw.Database, label: str, timeout: float) -> None:
-        self.database = database
-        self.label = label
-        self.timeout = timeout
-        self._reading = Translated(label, timeout)
-        self.outermost: dict[int, weakref.ref[_Block[Any]]] = {}  # each thread's open block
-        self.server: Server | None = None
-        self.engine: Any = database  # what sqlite.SqliteEngine says, for a server as well
-        if not isinstance(database, pw.SqliteDatabase):
-            self.server = database  # type: ignore[assignment] # the manager opens no other
-        elif not isinstance(database, VoicesSqlite):
-            self.engine = GivenSqlite(database)
-        self.connection: Callable[[], Any] = database.connection  # the driver's, of this thread
-        self.stream: Callable[[str, Any], Any] = self.engine.stream  # a cursor for many rows
-        self.close: Callable[[], None] = self.engine.close_all  # the connections of every thread
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Translate the errors of what is done inside."""
-        return self._reading
-
-    def translate(self, error: BaseException) -> None:
-        """Raise an error of the driver as ours; leave any other alone."""
-        self._reading.__exit__(type(error), error, None)
-
-    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
-        """Do what is done inside as one transaction, or as a part of the one around it."""
-        return _Block(self, giving)
-
-    def writing_together(self) -> AbstractContextManager[None]:
-        """Do what is done inside as one transaction, and wait for answers only where they are read.
-
-        What a server refuses is then raised there or at the end, not where it was asked.
-        """
-        return _Block(self, None, how=self.engine.together)
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Let every read inside see one state of the database, without the lock of writers."""
-        return _Block(self, None, self.engine.snapshot())
-
-    def is_idle(self) -> bool:
-        """Whether neither Peewee nor the driver knows of a transaction of this thread."""
-        state = vars(self.database)["_state"]  # a server may be away: connection() would wait
-        return not state.transactions and (state.conn is None or not state.conn.in_transaction)
-
-    def is_settled(self) -> bool:
-        """Whether this thread has no transaction; one that outlived its block is undone first.
-
-        A block does not see an interrupt that strikes just before its end begins: it is gone,
-        and its transaction is still there.
-        """
-        if not self.is_idle():
-            block = self.outermost.get(threading.get_ident())
-            if block is None or block() is not None:
-                return False
-            self.abandon()
-        if self.outermost:
-            self.outermost.pop(threading.get_ident(), None)
-        return True
-
-    def abandon(self, *, interrupted: bool = False) -> None:
-        """Undo what an interrupt left open that struck where a transaction begins or ends."""
-        while self.database.transaction_depth():
-            self.database.pop_transaction()
-        if self.server is None and not self.is_idle():
-            self.database.rollback()
-        connection = vars(self.database)["_state"].conn
-        is_unsure = interrupted and self.server is not None and connection is not None
-        # A server's answer is still to come, or its driver's statements are not there any more:
-        # the next use connects anew.
-        if is_unsure or not self.is_idle():
-            connection.close()
-
-    def retrying(self, action: Callable[[], T]) -> T:
-        """Do something; repeat it until the timeout where a server may soon take it."""
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return action()
-            except DatabaseError as error:
-                is_late = time.monotonic() > deadline - _PAUSE
-                if self.database.in_transaction() or is_late or not self.engine.may_pass(error):
-                    raise
-            time.sleep(_PAUSE)
-
-    def lock_speakers(self) -> None:
-        """Keep others from changing speakers by what they read, until the transaction ends."""
-        self.engine.lock("speakers")
-
-    def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
-        """Keep others from recording the same sources or runs, until the transaction ends.
-
-        Many at once lock all of them: a server has room for some thousand locks.
-        """
-        keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
-        keys += [f"run {name}" for name in names]
-        if len(keys) > FEW:
-            self.engine.lock("sources")
-        elif keys:
-            self.engine.lock(*keys, shared="sources")
+class Store(Transactions):
+    """An open database: its rows, and the speakers and files that keys name."""
 
     def read_raw(self, sql: str, params: Any) -> list[dict[str, Any]]:
         """Return the rows of a user's statement that can change neither rows nor connection."""
@@ -319,7 +101,7 @@ class Store:
         groups: dict[type[BaseModel], dict[int, BaseModel]] = {model: {} for model in MODELS}
         for instance in everything:
             _collect(instance, groups)
-        with self.writing():
+        with self.writing(), filling():
             for model, group in groups.items():
                 fresh = [one for one in group.values() if one.__data__.get("id") is None]
                 if len(fresh) < len(group):
@@ -368,8 +150,8 @@ class Store:
         if isinstance(key, Speaker):
             return key
         if isinstance(key, int):
-            found = None if _as_id(key) is None else self.get(Speaker, key)
-        elif key.startswith("id:") and (number := _as_id(key[3:])) is not None:
+            found = None if as_id(key) is None else self.get(Speaker, key)
+        elif key.startswith("id:") and (number := as_id(key[3:])) is not None:
             found = self.get(Speaker, number)
         else:
             found = self._speaker_named(key)
@@ -388,7 +170,7 @@ class Store:
         """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
-        number = _as_id(key)
+        number = as_id(key)
         if number is not None and (found := self.get(ProcessedFile, number)) is not None:
             return found
         with self.reading():
@@ -414,9 +196,11 @@ _KINDS = {
 }
 
 
-def _as_id(key: object) -> int | None:
-    """Return the id that a key can be: at most 18 digits, so that it fits into 64 bits."""
-    text = str(key) if isinstance(key, int | str) else ""
+def as_id(key: object) -> int | None:
+    """Return the id that an integer, or a text of digits, may be; else None."""
+    if isinstance(key, int):
+        return key if 0 <= key < 1 << 63 else None
+    text = key if isinstance(key, str) else ""  # of at most 18 digits, which fit into 64 bits
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from voices_peewee.display.excerpts import excerpts
+from voices_peewee.display.excerpts import CODECS, Part, busiest, excerpts, lag
 from voices_peewee.display.pages import page, write_page
 from voices_peewee.errors import AudioError, ExportError, QueryError
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import SPEAKER, Own
 from voices_peewee.questions.selection import Model, Runs, Side, find_side
-from voices_peewee.records.audio import AudioInfo, probe
+from voices_peewee.records.audio_files import AudioInfo, probe
 from voices_peewee.schema.models import (
     ListeningTest,
     ProcessedFile,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BESIDE: Final = {"mixture": "Mixture", "reference": "Reference", "nothing": ""}
 QUESTION: Final = "Which one is separated better?"
 _MODELS: Final = range(2, 7)
-_NAME: Final = 60  # letters of a listener's name
-_SPARE: Final = 0.8  # of the size of a page, what a mail's encoding leaves
+_LAG: Final = 1.0  # ms, of which a stem may be behind another before it is told
+_QUIETER: Final = 0.03  # dB, at most, that an excerpt is quieter, so that no bytes are alike
 
 
 class Stem(NamedTuple):
@@ -60,13 +60,15 @@ class Wish:
     catch: int | None = None
     repeat: int | None = None
     max_size: int = 25_000_000
+    codec: str = "flac"
     runs: Runs = field(default_factory=Runs)
 
 
 class Listening(NamedTuple):
     """A listening test: its name, its page (none if it was not written), and its trials.
 
-    ``seed`` makes the same test again; ``left_out`` says which stems cannot be heard, and why.
+    ``seed`` makes the same test again; ``left_out`` says which stems cannot be heard, and why,
+    ``lags`` which are behind another.
     """
 
     test: str
@@ -74,6 +76,7 @@ class Listening(NamedTuple):
     seed: int
     trials: tuple[str, ...]
     left_out: tuple[str, ...]
+    lags: tuple[str, ...]
 
 
 def listen(
@@ -84,6 +87,8 @@ def listen(
         raise QueryError(f"a listening test is of two to six models, not {count}")
     if wish.beside not in BESIDE:
         raise QueryError.unknown_field(wish.beside, BESIDE, "sound")
+    if wish.codec not in CODECS:
+        raise QueryError.unknown_field(wish.codec, CODECS, "codec")
     if path is not None and path.suffix.lower() not in (".html", ".htm"):
         raise ExportError(path, "a listening test ends in .html")
     with store.snapshot():
@@ -92,42 +97,40 @@ def listen(
     draft = _Draft(wish, [side.label for side in sides])
     draft.fill(stems)
     if not draft.told:
-        reasons = "; ".join(draft.left_out[:1]) or "no recording has stems of all of them"
-        raise QueryError(f"there is nothing to listen to: {reasons}")
+        reason = draft.left_out[0] if draft.left_out else "no recording has stems of all of them"
+        raise QueryError(f"there is nothing to listen to: {reason}")
     context = draft.context()
-    text = page("listen", context)
-    if path is not None and len(text.encode()) > wish.max_size:
-        size = f"{len(text.encode()) / 1e6:.1f} MB, of {wish.max_size / 1e6:g} at most"
-        raise ExportError(path, f"it would take {size}: fewer trials, or fewer seconds, take less")
+    test, text = context["plan"]["test"], page("listen", context)
+    if path is not None and (size := len(text.encode())) > wish.max_size:
+        said = f"{size / 1e6:.1f} MB, of {wish.max_size / 1e6:g} at most"
+        less = "fewer trials, fewer seconds, or the codec opus take less"
+        raise ExportError(path, f"it would take {said}: {less}")
     if path is not None:
         with store.writing():
-            draft.record(context["plan"]["test"])
+            draft.record(test)
             write_page(path, text, overwrite=overwrite)
-    told, left = tuple(draft.told), tuple(draft.left_out)
-    return Listening(context["plan"]["test"], path, wish.seed, told, left)
+    return Listening(test, path, wish.seed, *map(tuple, (draft.told, draft.left_out, draft.lags)))
 
 
 def _stems(store: Store, side: Side, runs: Runs) -> Iterator[tuple[tuple[int, Any], Stem | None]]:
     """Yield what the latest run of each recording made of each voice; None where it is unclear."""
     source, names, run = Source(store), names_of_speakers(store), ProcessingHistory
     chosen = [*conditions(store, runs), *side.conditions(store, runs), run.success]
-    columns = (source.recording, run.start_time, run.run_id, SPEAKER, Own.processed_path)
-    about = (Own.content_hash, ProcessedFile.original_path, ProcessedFile.metadata)
+    columns = (source.recording, run.run_id, SPEAKER, Own.processed_path, Own.content_hash)
+    about = (ProcessedFile.original_path, ProcessedFile.metadata)
     query = source.select((*columns, *about), [*chosen, Own.processed_path.is_null(False)])
-    latest: dict[int, tuple[Any, dict[Any, Stem | None]]] = {}
-    for recording, *rank, speaker, path, digest, mixture, metadata in source.rows(query):
-        if recording not in latest or latest[recording][0] < rank:
-            latest[recording] = (rank, {})
-        if latest[recording][0] != rank:
-            continue
-        known, voices = read_json(metadata), latest[recording][1]
-        known = known.get("references") if isinstance(known, dict) else None
-        name = names.get(speaker)
-        reference = known.get(name) if isinstance(known, dict) else None
-        reference = reference if isinstance(reference, str) else None
-        label = " · ".join(filter(None, (Path(_text(mixture)).name, name)))
-        stem = Stem(rank[1], _text(path), digest, label, _text(mixture), reference)
-        voices[speaker] = None if speaker in voices else stem
+    latest: dict[int, tuple[str, dict[Any, Stem | None]]] = {}
+    rows = source.rows(query.order_by(run.start_time.desc(), run.run_id.desc(), run.id))
+    for recording, run_id, speaker, path, digest, mixture, metadata in rows:
+        newest, voices = latest.setdefault(recording, (run_id, {}))
+        if newest == run_id:
+            name, known = names.get(speaker), read_json(metadata)
+            references = known.get("references") if isinstance(known, dict) else None
+            reference = references.get(name) if isinstance(references, dict) else None
+            reference = reference if isinstance(reference, str) else None
+            label = " · ".join(filter(None, (Path(_text(mixture)).name, name)))
+            stem = Stem(run_id, _text(path), digest, label, _text(mixture), reference)
+            voices[speaker] = None if speaker in voices else stem
     for recording, (_, voices) in sorted(latest.items()):
         yield from (((recording, speaker), stem) for speaker, stem in voices.items())
 
@@ -141,6 +144,7 @@ class _Draft:
 
     def __init__(self, wish: Wish, models: list[str]) -> None:
         self.wish, self.models, self.random = wish, models, Random(wish.seed)  # noqa: S311
+        self.pairs = list(combinations(range(len(models)), 2))
         self.sounds: dict[str, bytes] = {}
         self.stems: dict[str, tuple[str, str, int]] = {}
         self.trials: list[dict[str, Any]] = []
@@ -148,19 +152,22 @@ class _Draft:
         self.right: dict[str, str] = {}
         self.told: list[str] = []
         self.left_out: list[str] = []
+        self.lags: list[str] = []
 
     def fill(self, sides: Sequence[Mapping[tuple[int, Any], Stem | None]]) -> None:
-        """Make the trials of the voices of which all models have a stem."""
-        usable: list[Stem] = []
+        """Make the trials of the voices of which all models have a stem, a pair of these each."""
+        usable: list[tuple[Stem, Stem]] = []
+        self.random.shuffle(self.pairs)
         for key in self._order({key for side in sides for key in side}):
             stems = [side.get(key) for side in sides]
             known = [stem for stem in stems if stem is not None]
             if len(known) < len(stems):
                 self._leave_out(key, known, [stem is None for stem in stems])
-            elif len(self.told) < self.wish.trials and self._try(
-                known[0].label, self._compare, known
-            ):
-                usable.append(known[0])
+            elif len(usable) < self.wish.trials:
+                places = self.pairs[len(usable) % len(self.pairs)]
+                pair = (known[places[0]], known[places[1]])
+                if self._try(pair[0].label, self._compare, places, pair):
+                    usable.append(pair)
         self._catch_and_repeat(usable)
         self.random.shuffle(self.trials)
 
@@ -187,65 +194,72 @@ class _Draft:
         self.told.append(label)
         return True
 
-    def _catch_and_repeat(self, usable: Sequence[Stem]) -> None:
+    def _catch_and_repeat(self, usable: Sequence[tuple[Stem, Stem]]) -> None:
         catch, repeat = (
             part * len(usable) // 20 if wanted is None else wanted
             for part, wanted in ((3, self.wish.catch), (2, self.wish.repeat))
         )
-        before = len(self.trials)
-        for stem in usable:
+        for stem, _ in usable:
             if len(self.right) < catch and stem.reference is not None:
                 self._try(f"{stem.label} (reference and mixture)", self._ask_what_is_known, stem)
         if len(self.right) < (self.wish.catch or 0):
             said = f"{len(self.right)} of {self.wish.catch} trials with a known answer"
             self.left_out.append(f"{said}: no more voices have references")
-        for trial, stem in list(zip(self.trials[:before], usable, strict=True))[:repeat]:
-            self._add("repeat", trial["pairs"], trial["x"])
-            self.told.append(f"{stem.label} (again)")
+        for number, pair in enumerate(usable[:repeat]):
+            places = self.pairs[number % len(self.pairs)]
+            self._try(f"{pair[0].label} (again)", self._compare, places, pair, "repeat")
 
-    def _compare(self, stems: Sequence[Stem]) -> None:
-        """Add a trial of the models' stems of one voice."""
-        sounds = [_sound(stem.path, stem.digest) for stem in stems]
+    def _compare(
+        self, places: tuple[int, int], pair: tuple[Stem, Stem], kind: str = "pair"
+    ) -> None:
+        """Add a trial of two models' stems of one voice."""
+        sounds = [_sound(stem.path, stem.digest) for stem in pair]
         kinds = sorted({(sound.sample_rate, sound.channels) for sound in sounds}, key=str)
         if len(kinds) > 1:
             said = " and ".join(f"{rate} Hz with {count} channels" for rate, count in kinds)
-            raise AudioError(stems[0].path, f"the models' stems differ: {said}")
-        reference = stems[0].reference
+            raise AudioError(pair[0].path, f"the models' stems differ: {said}")
+        reference = pair[0].reference
         there = reference is not None and Path(reference).is_file()
         focus = [_sound(reference)] if reference is not None and there else sounds
-        tokens, x = self._heard(stems[0], sounds, focus)
-        for place, (token, stem) in enumerate(zip(tokens, stems, strict=True)):
+        part, tokens, x = self._heard(pair[0], sounds, focus)
+        for token, stem, place in zip(tokens, pair, places, strict=True):
             self.stems[token] = (stem.run_id, stem.digest or stem.path, place)
-        pairs = [self.random.sample(pair, 2) for pair in combinations(tokens, 2)]
-        self._add("pair", pairs, x)
+        self._add(kind, tokens, x)
+        late = lag(sounds[0], sounds[1], part) if kind == "pair" else 0.0
+        if abs(late) > _LAG:
+            one, other = (self.models[place] for place in places[:: 1 if late > 0 else -1])
+            self.lags.append(f"{pair[0].label}: {other} is {abs(late):g} ms behind {one}")
 
     def _ask_what_is_known(self, stem: Stem) -> None:
         """Add a trial whose answer is known: the reference beside the mixture."""
         sounds = [_sound(stem.reference or ""), _sound(stem.mixture)]
-        tokens, x = self._heard(stem, sounds, sounds[:1])
-        pairs = [self.random.sample(tokens, 2) for _ in combinations(self.models, 2)]
-        self.right[self._add("catch", pairs, x)] = tokens[0]
+        _, tokens, x = self._heard(stem, sounds, sounds[:1])
+        self.right[self._add("catch", tokens, x)] = tokens[0]
 
     def _heard(
         self, stem: Stem, sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo]
-    ) -> tuple[list[str], str | None]:
+    ) -> tuple[Part, list[str], str | None]:
         """Take excerpts of sounds, and of what is heard beside them, into the page."""
         beside = {"mixture": stem.mixture, "reference": stem.reference or ""}.get(self.wish.beside)
-        more = [] if beside is None else [_sound(beside)]
-        made = excerpts([*sounds, *more], focus, self.wish.seconds)
+        every = [*sounds, *([] if beside is None else [_sound(beside)])]
+        part = busiest(every, focus, self.wish.seconds)
+        quieter = [self.random.uniform(0, _QUIETER) for _ in every]
+        made = excerpts(every, part, quieter, self.wish.codec)
         tokens = [f"{self.random.getrandbits(40):010x}" for _ in made]
         self.sounds |= zip(tokens, made, strict=True)
-        return tokens[: len(sounds)], tokens[-1] if more else None
+        return part, tokens[:2], tokens[2] if len(tokens) > 2 else None
 
-    def _add(self, kind: str, pairs: Sequence[Sequence[str]], x: str | None) -> str:
+    def _add(self, kind: str, stems: Sequence[str], x: str | None) -> str:
         name = f"{self.random.getrandbits(40):010x}"
-        self.trials.append({"id": name, "pairs": pairs, "x": x})
+        self.trials.append({"id": name, "stems": stems, "x": x})
         self.kinds[name] = kind
         return name
 
     def context(self) -> dict[str, Any]:
         """Return what the page needs; its name is that of all that is in it."""
-        plan = {"trials": self.trials, "sample": self.trials[0]["pairs"][0][0]}
+        for trial in self.trials:  # the right one of two is not always the first
+            trial["stems"] = self.random.sample(trial["stems"], 2)
+        plan = {"trials": self.trials, "sample": self.trials[0]["stems"][0]}
         known = json.dumps([self.wish.question, plan]).encode() + b"".join(self.sounds.values())
         test = sha256(known).hexdigest()[:10]
         sounds = {token: b64encode(data).decode() for token, data in sorted(self.sounds.items())}
@@ -254,10 +268,10 @@ class _Draft:
 
     def record(self, test: str) -> None:
         """Write the test to the record, unless it is there."""
-        known = {"models": self.models, "seed": self.wish.seed, "seconds": self.wish.seconds}
-        parts = {"trials": self.kinds, "right": self.right, "stems": self.stems}
+        names = ("seed", "seconds", "beside", "codec")
+        known = {name: getattr(self.wish, name) for name in names} | {"models": self.models}
         if not ListeningTest.select().where(ListeningTest.name == test).exists():
-            plan = {**known, "beside": self.wish.beside, **parts}
+            plan = {**known, "trials": self.kinds, "right": self.right, "stems": self.stems}
             ListeningTest.create(name=test, question=self.wish.question, plan=plan)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from voices_peewee.display.dataframe import Source
@@ -19,6 +18,15 @@ if TYPE_CHECKING:
     from voices_peewee.display.plots import PlotFigure
     from voices_peewee.questions.preferences import Listened
     from voices_peewee.questions.selection import Model, Time
+
+    class Narrowed(TypedDict, total=False):
+        """Which runs are meant: of an operation, a speaker, a time, or by query words."""
+
+        operation_type: str | None
+        speaker: SpeakerKey | None
+        since: Time | None
+        until: Time | None
+        where: str | Sequence[str]
 
 
 class DisplayMethods(HasStore):
@@ -56,13 +64,9 @@ class DisplayMethods(HasStore):
         metric: str | Sequence[str] | None = None,
         against: str | None = None,
         higher_is_better: bool | None = None,
-        operation_type: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
         path: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        **runs: Unpack[Narrowed],
     ) -> PlotFigure:
         """Draw a plot with Matplotlib and return its figure, which a notebook shows.
 
@@ -82,25 +86,20 @@ class DisplayMethods(HasStore):
             against: What a scatter is against: duration, sample_rate, channels or file_size
                 of the recording, or another metric. None means the duration.
             higher_is_better: The metric's direction, needed where it is not known.
-            operation_type: Only runs of this operation.
-            speaker: Only recordings and stems of this speaker.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words that narrow the runs, as in a list of the history.
             path: Where to save the picture; its suffix says how: .png, .svg or .pdf.
             overwrite: Replace a file that is there.
+            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
+                ``until`` (before), and ``where``, query words as in a list of the history.
 
         Raises:
             QueryError: The kind, a model, a metric or a column is unknown, or does not belong
                 there.
             PlotError: There is nothing to draw, or the picture cannot be written.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
+            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
             MissingExtraError: Matplotlib is not installed.
         """
-        from voices_peewee.display import plots
-        from voices_peewee.display.plot_data import Request
+        from voices_peewee.display.plots import Request, plot
         from voices_peewee.questions.selection import Runs
 
         metrics = (metric,) if isinstance(metric, str) else metric
@@ -109,15 +108,9 @@ class DisplayMethods(HasStore):
             metrics=None if metrics is None else tuple(dict.fromkeys(metrics)),
             against=against,
             higher_is_better=higher_is_better,
-            runs=Runs(
-                operation_type=operation_type,
-                speaker=speaker,
-                since=since,
-                until=until,
-                where=where,
-            ),
+            runs=Runs(**runs),
         )
-        return plots.plot(self.store, kind, request, path=path, overwrite=overwrite)
+        return plot(self.store, kind, request, path=path, overwrite=overwrite)
 
     def report(
         self,
@@ -127,16 +120,12 @@ class DisplayMethods(HasStore):
         by: str | Sequence[str] = (),
         baseline: str | None = None,
         higher_is_better: bool | None = None,
-        operation_type: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
         hosts: bool = False,
         audio: bool = True,
         embed: bool = False,
         max_size: int = 20_000_000,
         overwrite: bool = False,
+        **runs: Unpack[Narrowed],
     ) -> Path:
         """Write one HTML page to send: tables, pictures, failures and players; return its path.
 
@@ -148,28 +137,22 @@ class DisplayMethods(HasStore):
             by: Fields whose conditions are shown, such as ``metadata.room``.
             baseline: A model that all others are compared with.
             higher_is_better: The metric's direction, needed where it is not known.
-            operation_type: Only runs of this operation.
-            speaker: Only recordings and stems of this speaker.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words that narrow the runs, as in a list of the history.
             hosts: Whether the section on environments names the hosts.
             audio: Whether there are players of the worst and the best recordings.
             embed: Put the sounds into the page, instead of links to the files.
             max_size: How large the page may get with sounds in it, in bytes.
             overwrite: Replace a file that is there.
+            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
+                ``until`` (before), and ``where``, query words as in a list of the history.
 
         Raises:
             QueryError: A field, a model or the metric is unknown, or a model has runs of
                 several operations.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
+            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
             ExportError: The path does not end in .html, or cannot be written.
             MissingExtraError: Jinja2 is not installed.
         """
-        from pathlib import Path
-
         from voices_peewee.display.report import Asked, report
         from voices_peewee.questions.selection import Runs
 
@@ -182,13 +165,7 @@ class DisplayMethods(HasStore):
             audio=audio,
             embed=embed,
             max_size=max_size,
-            runs=Runs(
-                operation_type=operation_type,
-                speaker=speaker,
-                since=since,
-                until=until,
-                where=where,
-            ),
+            runs=Runs(**runs),
         )
         return report(self.store, Path(path), asked, overwrite=overwrite)
 
@@ -203,13 +180,10 @@ class DisplayMethods(HasStore):
         question: str | None = None,
         catch: int | None = None,
         repeat: int | None = None,
+        codec: str = "flac",
         max_size: int = 25_000_000,
-        operation_type: str | None = None,
-        speaker: SpeakerKey | None = None,
-        since: Time | None = None,
-        until: Time | None = None,
-        where: str | Sequence[str] = (),
         overwrite: bool = False,
+        **runs: Unpack[Narrowed],
     ) -> Listening:
         """Write a blind listening test of stems as one HTML page, and remember what it compares.
 
@@ -227,25 +201,21 @@ class DisplayMethods(HasStore):
             catch: Trials of a reference and its mixture, whose answer is known; None is three
                 in twenty, as far as there are references.
             repeat: Trials that come again; None is two in twenty.
+            codec: ``flac``, or ``opus``: a third of the size, which may hide small artefacts.
             max_size: How large the page may get, in bytes.
-            operation_type: Only runs of this operation.
-            speaker: Only stems of this speaker.
-            since: Only runs that started then or later.
-            until: Only runs that started before.
-            where: Query words that narrow the runs, as in a list of the history.
             overwrite: Replace a file that is there.
+            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
+                ``until`` (before), and ``where``, query words as in a list of the history.
 
         Raises:
             QueryError: A model is unknown, there are not two to six, or no voice can be heard
                 from all of them.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
+            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
             InvalidValueError: A time cannot be read, or has no time zone.
             ExportError: The page would be too large, does not end in .html, or cannot be
                 written.
             MissingExtraError: Jinja2 or PyAV is not installed.
         """
-        from pathlib import Path
         from secrets import randbits
 
         from voices_peewee.display.listening import QUESTION, Wish, listen
@@ -259,14 +229,9 @@ class DisplayMethods(HasStore):
             question=question or QUESTION,
             catch=catch,
             repeat=repeat,
+            codec=codec,
             max_size=max_size,
-            runs=Runs(
-                operation_type=operation_type,
-                speaker=speaker,
-                since=since,
-                until=until,
-                where=where,
-            ),
+            runs=Runs(**runs),
         )
         place = None if path is None else Path(path)
         return listen(self.store, models, place, wish, overwrite=overwrite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest, nsmallest
 from pathlib import Path
@@ -12,36 +12,16 @@ from urllib.parse import quote
 
 import peewee as pw
 
-from voices_peewee.display.sounds import NOT_HERE, NOT_PLAYED, PLAYED, as_flac, data_uri
+from voices_peewee.display.sounds import NO_ROOM, NOT_HERE, Sound, embedded, made
 from voices_peewee.errors import ExportError
 from voices_peewee.questions.selection import Metric, Runs, model_label
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
     from voices_peewee.questions.groups import Group
 
 _WORST: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """One sound of a card: ``source`` is what a player plays, ``note`` why there is none.
-
-    ``of`` is the model that made it, and empty for what models are given.
-    """
-
-    label: str
-    path: str
-    of: str = ""
-    value: float | None = None
-    source: str = ""
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        """The file's name without its folders."""
-        return Path(self.path).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +40,6 @@ class Card:
             found.setdefault(sound.of, []).append(sound)
         return found
 
-    @property
-    def size(self) -> int:
-        """How much its players take in the page."""
-        return sum(len(sound.source) for sound in self.sounds)
-
 
 def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> list[Card]:
     """Return the cards of the worst two and the best recording of each model, the worst first.
@@ -74,19 +49,17 @@ def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> 
     found: dict[int, list[tuple[str, str, float]]] = {}
     for key, recording, why, value in _extremes(groups, metric):
         found.setdefault(recording, []).append((key, why, value))
-    sounds: dict[int, list[Sound]] = {}
-    rows = [list(_stems(store, found, group.key, metric, runs)) for group in groups]
-    for recording, sound in (one for stems in rows for one in stems):
-        sounds.setdefault(recording, []).append(sound)
+    order = {model_label(*group.key): place for place, group in enumerate(groups)}
+    sounds: dict[int, list[Sound]] = {recording: [] for recording in found}
+    for recording, sound in _stems(store, found, metric, runs):
+        if sound.of in order:
+            sounds[recording].append(sound)
     files = {file.id: file for file in ProcessedFile.select().where(ProcessedFile.id << [*found])}
-    return [
-        Card(
-            files[recording].filename,
-            reasons,
-            [*_inputs(files[recording]), *sounds.get(recording, ())],
-        )
-        for recording, reasons in found.items()
-    ]
+    made_of = {
+        key: [*_inputs(files[key]), *sorted(stems, key=lambda stem: order[stem.of])]
+        for key, stems in sounds.items()
+    }
+    return [Card(files[key].filename, reasons, made_of[key]) for key, reasons in found.items()]
 
 
 def _extremes(groups: Sequence[Group], metric: Metric) -> Iterator[tuple[str, int, str, float]]:
@@ -103,35 +76,22 @@ def _extremes(groups: Sequence[Group], metric: Metric) -> Iterator[tuple[str, in
 
 
 def _stems(
-    store: Store, recordings: Iterable[int], model: Any, metric: Metric, runs: Runs
+    store: Store, recordings: Collection[int], metric: Metric, runs: Runs
 ) -> Iterator[tuple[int, Sound]]:
-    """Yield the stems of a model's latest successful run of each recording."""
-    run, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
-    value = metric.value
+    """Yield the stems of each model's latest successful run of each recording."""
+    run, value = ProcessingHistory, metric.value
     value = value.coerce(False) if isinstance(value, pw.Function) else value
-    own = pw.fn.COALESCE(file.recording, file.id)
-    columns = (own, run.run_id, file.processed_path, Speaker.name, value)
-    query = run.select(*columns).join_from(run, file)
-    query = query.join_from(file, Speaker, pw.JOIN.LEFT_OUTER)
-    query = query.join_from(run, measured, pw.JOIN.LEFT_OUTER)
-    keys = list(recordings)
-    conditions = runs.conditions(store)
-    for column, wanted in zip((run.model_type, run.model_version), model, strict=True):
-        conditions.append(column.is_null() if wanted is None else column == wanted)
-    query = query.where((file.id << keys) | (file.recording << keys), run.success, *conditions)
-    query = query.order_by(run.start_time.desc(), run.run_id.desc(), run.id)
-    latest: dict[int, str] = {}
-    rows: Any = query.tuples()
-    for recording, run_id, path, speaker, number in rows:
-        if latest.setdefault(recording, run_id) == run_id and path is not None:
+    conditions = [run.success, *runs.conditions(store)]
+    latest: dict[tuple[Any, ...], str] = {}
+    for recording, run_id, *model, speaker, path, number in made(recordings, [value], *conditions):
+        if latest.setdefault((recording, *model), run_id) == run_id and path is not None:
             known = float(number) if isinstance(number, int | float) else None
-            label, of = speaker or "stem", model_label(*model)
-            yield recording, Sound(label, os.fsdecode(path), of, known)
+            yield recording, Sound(speaker or "stem", path, model_label(*model), known)
 
 
 def _inputs(file: ProcessedFile) -> Iterator[Sound]:
     if file.original_path is not None:
-        yield Sound("recording", os.fsdecode(file.original_path))
+        yield Sound("recording", file.original_path)
     known = file.metadata.get("references") if isinstance(file.metadata, dict) else None
     for speaker, path in known.items() if isinstance(known, dict) else ():
         if isinstance(path, str):
@@ -159,29 +119,17 @@ def _linked(sound: Sound, folder: Path) -> Sound:
     return replace(sound, source=quote(os.fsencode(way.replace(os.sep, "/"))))
 
 
-def embedded(found: Sequence[Card], room: int) -> tuple[list[Card], list[str]]:
+def put_in(found: Sequence[Card], room: int) -> tuple[list[Card], list[str]]:
     """Return the cards whose sounds have room, put into them, and the names of the others."""
     kept, left = [], []
     for card in found:
-        whole = replace(card, sounds=[_embedded(sound) for sound in card.sounds])
-        if whole.size <= room:
-            room -= whole.size
-            kept.append(whole)
-        else:
+        sounds, size = [], 0
+        for sound in card.sounds:
+            sounds.append(embedded(sound, room - size))
+            size += len(sounds[-1].source)
+        if any(sound.note == NO_ROOM for sound in sounds):
             left.append(card.name)
+        else:
+            kept.append(replace(card, sounds=sounds))
+            room -= size
     return kept, left
-
-
-def _embedded(sound: Sound) -> Sound:
-    path = Path(sound.path)
-    try:
-        if not path.is_file():
-            return replace(sound, note=NOT_HERE)
-        kind = PLAYED.get(path.suffix.lower())
-        smaller = as_flac(path) if kind in (None, "audio/wav") else None
-        if smaller is None and kind is None:
-            return replace(sound, note=NOT_PLAYED)
-        data, kind = (path.read_bytes(), kind) if smaller is None else (smaller, "audio/flac")
-    except OSError as error:
-        return replace(sound, note=f"the file cannot be read: {error.strerror}")
-    return replace(sound, source=data_uri(str(kind), data))

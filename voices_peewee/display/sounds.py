@@ -1,14 +1,22 @@
-"""Sounds for a page: what browsers play, and a file's sound as bytes."""
+"""Sounds for a page: what runs made of recordings, and files as bytes that browsers play."""
 
 from __future__ import annotations
 
 import io
+import os
 from base64 import b64encode
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import peewee as pw
+
+from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 
 # What browsers play, by suffix; for anything else they show a dead control.
-PLAYED: Final = {
+_PLAYED: Final = {
     ".aac": "audio/aac",
     ".flac": "audio/flac",
     ".m4a": "audio/mp4",
@@ -20,14 +28,69 @@ PLAYED: Final = {
 }
 NOT_HERE: Final = "there is no such file here"
 NOT_PLAYED: Final = "browsers do not play this format"
+NO_ROOM: Final = "left out, since there is no room for it"
 
 
-def data_uri(kind: str, data: bytes) -> str:
-    """Return bytes as an address that holds them."""
-    return f"data:{kind};base64,{b64encode(data).decode()}"
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One sound to listen to: ``source`` is what a player plays, ``note`` why there is none.
+
+    ``of`` is the model that made it, and empty for what models are given.
+    """
+
+    label: str
+    path: str
+    of: str = ""
+    value: float | None = None
+    source: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folders."""
+        return Path(self.path).name
 
 
-def as_flac(path: Path) -> bytes | None:
+def made(recordings: Collection[int], numbers: Iterable[Any], *conditions: Any) -> Any:
+    """Return what was made of recordings, by the newest runs first.
+
+    A row is the recording, the run, its model and version, the speaker, the stem's path, and
+    the numbers that were asked for.
+    """
+    file, run, left = ProcessedFile, ProcessingHistory, pw.JOIN.LEFT_OUTER
+    own = pw.fn.COALESCE(file.recording, file.id)
+    of_run = (run.run_id, run.model_type, run.model_version)
+    query = file.select(own, *of_run, Speaker.name, file.processed_path, *numbers)
+    query = query.join_from(file, Speaker, left).join_from(file, run, left)
+    query = query.join_from(run, ModelPerformance, left)
+    keys = list(recordings)
+    query = query.where((file.id << keys) | (file.recording << keys), *conditions)
+    return query.order_by(run.start_time.desc(), run.id).tuples()
+
+
+def embedded(sound: Sound, room: int) -> Sound:
+    """Return a sound with its file in it, as FLAC where that is smaller, or why it is not."""
+    try:
+        # A Path raises where a name is too long; the open database is no sound.
+        if not os.path.isfile(sound.path) or is_open_here(sound.path):  # noqa: PTH113
+            return replace(sound, note=NOT_HERE)
+        path = Path(sound.path)
+        if path.stat().st_size > room:
+            return replace(sound, note=NO_ROOM)
+        kind = _PLAYED.get(path.suffix.lower())
+        flac = _as_flac(path) if kind in (None, "audio/wav") else None
+        if flac is None and kind is None:
+            return replace(sound, note=NOT_PLAYED)
+        data, kind = (path.read_bytes(), kind) if flac is None else (flac, "audio/flac")
+    except OSError as error:
+        return replace(sound, note=f"the file cannot be read: {error.strerror}")
+    source = f"data:{kind};base64,{b64encode(data).decode()}"
+    if len(source) > room:
+        return replace(sound, note=NO_ROOM)
+    return replace(sound, source=source)
+
+
+def _as_flac(path: Path) -> bytes | None:
     """Return a file's sound as FLAC, or None without PyAV and where it is no audio."""
     try:
         import av

@@ -7,11 +7,10 @@ import json
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import InputError
+from voices_peewee.exchange.texts import open_file
 from voices_peewee.schema.models import (
     ListeningTest,
     ListeningVote,
@@ -23,31 +22,33 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 _NAME: Final = 60  # letters of a listener's name
+_COLUMNS: Final = ("session", "trial", "position", "choice")
+_DETAILS: Final = (
+    *("a", "b", "heard_a", "heard_b", "heard_x", "switches", "seconds", "revised", "device"),
+    "comment",
+)
 
 
 def import_votes(store: Store, source: str) -> Counter[str]:
     """Import votes as ``DatabaseManager.import_votes`` does."""
     counts: Counter[str] = Counter(added=0, updated=0, same=0)
     with store.writing():
-        reader = _Reader()
         for number, line in enumerate(_lines(source), 1):
             try:
-                counts[_keep(reader.vote(json.loads(line)))] += 1
-            except (AttributeError, TypeError, ValueError) as error:
-                raise InputError(source, str(error), place=f"line {number}") from error
+                counts[_keep(_vote(json.loads(line)))] += 1
             except KeyError as error:
                 raise InputError(source, f"it has no {error}", place=f"line {number}") from error
+            except (AttributeError, TypeError, ValueError) as error:
+                raise InputError(source, str(error), place=f"line {number}") from error
     return counts
 
 
 def _lines(source: str) -> list[str]:
     """Return the lines of votes, whose last one says how many there are."""
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        text = sys.stdin.read() if source == "-" else _text(source)
         *lines, last = [line for line in text.split("\n") if line.strip()]
         end = json.loads(last)
-    except OSError as error:
-        raise InputError(source, (error.strerror or str(error)).lower()) from error
     except ValueError as error:
         raise InputError(source, "it holds no votes, or not all of them") from error
     if end != {"table": "end", "rows": {"listening_votes": len(lines)}}:
@@ -55,74 +56,48 @@ def _lines(source: str) -> list[str]:
     return lines
 
 
-class _Reader:
-    """Reads votes: what the page's tokens mean stands in the record."""
-
-    def __init__(self) -> None:
-        self._tests: dict[str, ListeningTest] = {}
-        self._stems: dict[str, int] = {}
-
-    def vote(self, row: dict[str, Any]) -> ListeningVote:
-        """Return a vote as it is kept.
-
-        Raises:
-            KeyError: Something is missing.
-            ValueError: It is of another test, or no vote.
-        """
-        plan, sides = self._test(row["test"]).plan, [row["a"], row["b"]]
-        kind = plan["trials"].get(row["trial"])
-        if kind is None:
-            raise ValueError(f"test {row['test']} has no trial {row['trial']!r}")
-        stems: list[int | None] = [None, None]
-        if kind == "catch":
-            is_right = row["choice"] and row[row["choice"]] == plan["right"][row["trial"]]
-            kind = "right" if is_right else "wrong"
-        else:
-            stems = [self._stem(plan, token) for token in sides]
-        if row["choice"] not in ("a", "b", None):
-            raise ValueError(f"a choice is a, b or null, not {row['choice']!r}")
-        listener = unicodedata.normalize("NFC", row["listener"]).strip()[:_NAME]
-        if not listener:
-            raise ValueError("a vote needs a listener")
-        details = {key: row.get(key) for key in _DETAILS}
-        return ListeningVote(
-            test=self._tests[row["test"]],
-            a=stems[0],
-            b=stems[1],
-            kind=kind,
-            listener=listener,
-            **{name: row[name] for name in ("session", "trial", "position", "choice")},
-            details=details,
-            voted_at=dt.datetime.fromisoformat(row["voted_at"]),
-        )
-
-    def _test(self, name: str) -> ListeningTest:
-        if name not in self._tests:
-            found = ListeningTest.get_or_none(ListeningTest.name == name)
-            if found is None:
-                raise ValueError(f"there is no listening test {name!r} in this record")
-            self._tests[name] = found
-        return self._tests[name]
-
-    def _stem(self, plan: Mapping[str, Any], token: str) -> int:
-        if token not in self._stems:
-            if token not in plan["stems"]:
-                raise ValueError(f"no stem of the test is called {token!r}")
-            run_id, key, _ = plan["stems"][token]
-            run, file = ProcessingHistory, ProcessedFile
-            query = run.select(run.id).join(file).where(run.run_id == run_id)
-            known = (file.content_hash == key) | (file.processed_path == key)
-            found = query.where(known).order_by(run.id).scalar()
-            if found is None:
-                raise ValueError(f"the run {run_id} that made the stem is no longer here")
-            self._stems[token] = found
-        return self._stems[token]
+def _text(source: str) -> str:
+    with open_file(source) as stream:
+        return stream.read().decode()
 
 
-_DETAILS: Final = (
-    *("a", "b", "heard_a", "heard_b", "heard_x", "switches", "seconds", "revised", "device"),
-    "comment",
-)
+def _vote(row: dict[str, Any]) -> ListeningVote:
+    """Return a vote as it is kept; what the page's tokens mean stands in the record."""
+    test = ListeningTest.get_or_none(ListeningTest.name == row["test"])
+    if test is None:
+        raise ValueError(f"there is no listening test {row['test']!r} in this record")
+    plan, a, b = test.plan, None, None
+    kind = plan.get("trials", {}).get(row["trial"])
+    if kind is None:
+        raise ValueError(f"test {row['test']} has no trial {row['trial']!r}")
+    if row["choice"] not in ("a", "b", None):
+        raise ValueError(f"a choice is a, b or null, not {row['choice']!r}")
+    if kind == "catch":
+        is_right = row["choice"] and row[row["choice"]] == plan["right"][row["trial"]]
+        kind = "right" if is_right else "wrong"
+    else:
+        a, b = (_stem(plan["stems"], row[side]) for side in "ab")
+    listener = unicodedata.normalize("NFC", row["listener"]).strip()[:_NAME]
+    if not listener:
+        raise ValueError("a vote needs a listener")
+    moment = dt.datetime.fromisoformat(row["voted_at"])
+    known = {name: row[name] for name in _COLUMNS} | {"listener": listener, "voted_at": moment}
+    details = {name: row.get(name) for name in _DETAILS}
+    return ListeningVote(test=test, a=a, b=b, kind=kind, details=details, **known)
+
+
+def _stem(stems: dict[str, Any], token: str) -> int:
+    """Return the history row that made a stem."""
+    if token not in stems:
+        raise ValueError(f"no stem of the test is called {token!r}")
+    run_id, key, _ = stems[token]
+    run, file = ProcessingHistory, ProcessedFile
+    known = (file.content_hash == key) | (file.processed_path == key)
+    query = run.select(run.id).join(file).where(run.run_id == run_id, known)
+    found: int | None = query.order_by(run.id).scalar()
+    if found is None:
+        raise ValueError(f"the run {run_id} that made the stem is no longer here")
+    return found
 
 
 def _keep(vote: ListeningVote) -> str:

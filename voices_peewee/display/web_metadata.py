@@ -1,4 +1,4 @@
-"""What Datasette says of our tables: descriptions, order, facets and questions."""
+"""What Datasette says of our tables: descriptions, order and facets."""
 
 from __future__ import annotations
 
@@ -53,31 +53,6 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
         "sort_desc": "mean_si_snri",
     },
 }
-QUERIES: Final[dict[str, dict[str, str]]] = {
-    "errors": {
-        "title": "Errors",
-        "description": "Why did runs fail? Grouped by the first line of the error.",
-        "sql": """
-SELECT error, count(DISTINCT run_id) AS runs, max(start_time) AS latest, min(filename) AS a_file
-FROM v_runs
-WHERE status = 'failed'
-GROUP BY error
-ORDER BY runs DESC, error
-""",
-    },
-    "per_speaker": {
-        "title": "Per speaker",
-        "description": "Which model is best for a speaker? An empty name shows all.",
-        "sql": """
-SELECT speaker, model_type, model_version, count(*) AS measurements, avg(si_snri) AS mean_si_snri,
-  avg(sdri) AS mean_sdri, avg(real_time_factor) AS mean_real_time_factor
-FROM v_performance
-WHERE status = 'success' AND si_snri IS NOT NULL AND (:speaker = '' OR speaker = :speaker)
-GROUP BY speaker_id, speaker, model_type, model_version
-ORDER BY speaker, mean_si_snri DESC
-""",
-    },
-}
 
 
 def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -96,7 +71,6 @@ def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "description": "The record of voice-separation work, read-only. Times are UTC.",
         "about": "the report",
         "about_url": "/-/report",
-        "extra_css_urls": ["/voices-static/web.css"],
         "databases": {
             "voices": {
                 "title": name,
@@ -104,7 +78,6 @@ def metadata(name: str, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
                 "tables": {
                     table: {**facts, "columns": about[table]} for table, facts in TABLES.items()
                 },
-                "queries": {key: {**query, "hide_sql": True} for key, query in QUERIES.items()},
             }
         },
     }

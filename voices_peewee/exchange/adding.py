@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
+from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
-from voices_peewee.exchange.foreign import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
+from voices_peewee.records.audio_files import changed_facts, regular_file
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import (
-    changed_facts,
-    recordings_by_path,
-    regular_file,
-    write_changes,
-)
-from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.records.sources import recordings_by_path, rows_where, write_changes
+from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 200
 
@@ -54,9 +50,9 @@ def add_manifest(
     done = AddedManifest(manifest.format, notes=manifest.notes)
     names = {name for entry in manifest.entries for name in _speakers(entry)}
     with store.writing():
-        before = _count(store)
+        before = Speaker.select().count()
         speakers = speakers_named(store, sorted(names))
-        done.speakers = _count(store) - before
+        done.speakers = Speaker.select().count() - before
     left, total = iter(manifest.entries), len(manifest.entries)
     while some := list(islice(left, _BATCH)):
         _add(store, some, speakers, done)
@@ -65,14 +61,10 @@ def add_manifest(
     return done
 
 
-def _count(store: Store) -> int:
-    return int(store.connection().execute("SELECT count(*) FROM speakers").fetchone()[0])
-
-
-def _speakers(entry: Entry) -> list[str]:
+def _speakers(entry: Entry) -> Iterable[str]:
     """Return who speaks in a recording."""
-    named = [*entry.references, *entry.more.get("speakers", ())]
-    return [*named, entry.speaker] if entry.speaker else named
+    named = [*entry.references, *entry.more.get("speakers", ()), entry.speaker]
+    return filter(None, named)
 
 
 def _add(
@@ -88,40 +80,54 @@ def _add(
         fresh: list[ProcessedFile] = []
         for entry in entries:
             done.absent += "://" not in entry.path and regular_file(entry.path) is None
-            speaker = speakers[entry.speaker] if entry.speaker else None
-            row = known.get(entry.path)
+            speaker, row = speakers.get(entry.speaker or ""), known.get(entry.path)
             if row is None:
-                fresh.append(_new(entry, facts[entry.path], speaker))
+                name = os.path.basename(entry.path)  # noqa: PTH119
+                row = ProcessedFile(filename=name, original_path=entry.path)
+                changes = _changes(row, entry, facts[entry.path], speaker)
+                fresh.append(ProcessedFile(**{**row.__data__, **changes}))
                 done.added += 1
-            elif changes := _changes(row, entry, facts[entry.path], speaker):
+                continue
+            changes = _changes(row, entry, facts[entry.path], speaker)
+            if changes:
                 write_changes(row, changes)
-                done.updated += changes.keys() != {"read_at"}
-                done.unchanged += changes.keys() == {"read_at"}
-            else:
-                done.unchanged += 1
+            done.updated += not changes.keys() <= {"read_at"}
+            done.unchanged += changes.keys() <= {"read_at"}
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
-
-
-def _new(entry: Entry, facts: Mapping[str, Any], speaker: int | None) -> ProcessedFile:
-    """Return a recording's object: what its own file says goes before what the manifest says."""
-    known = {name: value for name, value in facts.items() if value is not None}
-    values = {**entry.facts, **known, "original_path": entry.path}
-    values.setdefault("filename", os.path.basename(entry.path))  # noqa: PTH119
-    return ProcessedFile(**values, metadata=entry.metadata, speaker=speaker)
 
 
 def _changes(
     row: ProcessedFile, entry: Entry, facts: Mapping[str, Any], speaker: int | None
 ) -> dict[str, Any]:
-    """Return what a row lacks or has otherwise."""
+    """Return what a row lacks or has otherwise; what the file says goes before the manifest."""
     changes = {name: value for name, value in facts.items() if getattr(row, name) != value}
     for name, value in entry.facts.items():
         if getattr(row, name) is None and changes.get(name) is None:
             changes[name] = value
-    metadata = {**(row.metadata or {}), **entry.metadata}
-    metadata["id"] = (row.metadata or {}).get("id", entry.name)  # another manifest's stays
-    if metadata != (row.metadata or {}):
+    before = row.metadata or {}
+    metadata = {**before, **entry.metadata, "id": before.get("id", entry.name)}
+    if metadata != before:  # another manifest's id stays
         changes["metadata"] = metadata
     if speaker is not None and row.speaker_id != speaker:
         changes["speaker"] = speaker
     return changes
+
+
+def speakers_named(store: Store, names: Iterable[str]) -> dict[str, int]:
+    """Return the ids of speakers, inside a transaction; those that are not there are added.
+
+    Raises:
+        AmbiguousNameError: Several have one of the names.
+    """
+    wanted = {name: str(Speaker.name.db_value(name)) for name in names}
+    store.lock_speakers()
+    found: dict[str, list[int]] = {}
+    for row in rows_where(store, Speaker, "name", {*wanted.values()}):
+        found.setdefault(row.name, []).append(row.id)
+    for name, ids in found.items():
+        if len(ids) > 1:
+            raise AmbiguousNameError("speaker", name, ids)
+    fresh = dict.fromkeys(name for name in wanted.values() if name not in found)
+    added = store.insert_all([Speaker(name=name) for name in fresh])
+    known = {name: ids[0] for name, ids in found.items()} | {one.name: one.id for one in added}
+    return {name: known[composed] for name, composed in wanted.items()}

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from voices_peewee.database.sqlite import VoicesSqlite
-from voices_peewee.database.store import Store, Translated
+from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
-from voices_peewee.exchange.sources import Refuse, Row, Source
+from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.tables import TABLES
+from voices_peewee.exchange.texts import Refused
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.history import HISTORY_TABLE
 
@@ -39,7 +41,6 @@ class Database(Source):
         DatabaseNewerError: It has migrations that are not known.
     """
 
-    unit = "id"
     is_text = True
     is_database = True
 
@@ -107,7 +108,7 @@ class Database(Source):
             database.close_all()
         return _connect(str(path), self._timeout)
 
-    def rows(self, refuse: Refuse) -> Iterator[Row]:  # noqa: ARG002 - there are no broken lines
+    def rows(self, refused: Refused) -> Iterator[Row]:  # noqa: ARG002 - there are no broken lines
         """Yield the records by table and id, recordings before their stems.
 
         Raises:
@@ -120,7 +121,7 @@ class Database(Source):
                 sql = f'SELECT {chosen} FROM "{table}" ORDER BY {order}'  # noqa: S608
                 for values in self._connection.execute(sql):
                     self._done += 1
-                    yield Row(table, values[at], dict(zip(columns, values, strict=True)))
+                    yield Row(table, f"id {values[at]}", dict(zip(columns, values, strict=True)))
         if self._facts() != self._before:
             raise self.error("it changed while it was read; try again")
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
@@ -41,24 +42,22 @@ class Exported(NamedTuple):
 def export(
     store: Store,
     target: Target,
-    tables: str | Iterable[str] | None = None,
+    tables: str | Iterable[str] | None,
     *,
-    format: str | None = None,  # noqa: A002 - what the option is called
-    overwrite: bool = False,
-    raw: bool = False,
-    progress: Progress | None = None,
+    form: str | None,
+    overwrite: bool,
+    raw: bool,
+    progress: Progress | None,
 ) -> Exported:
     """Write tables as they are at one moment; see ``ExchangeMethods.export``."""
-    form = _form(format, target)
-    parts = chosen(store, tables)
+    form, parts = _form(form, target), chosen(store, tables)
     if not parts:
         raise QueryError("name a table, or leave them out for all")
     if form == "csv" and len({part.name for part in parts}) > 1:
         raise QueryError("csv holds one table; name one")
     job = _Job(store, parts, progress)
-    if form == "csv":
-        return job.run(target, lambda stream: job.write_csv(stream, raw=raw), overwrite=overwrite)
-    return job.run(target, job.write_lines, overwrite=overwrite)
+    write = partial(job.write_csv, raw=raw) if form == "csv" else job.write_lines
+    return job.run(target, write, overwrite=overwrite)
 
 
 def export_and_delete(store: Store, instance: BaseModel, target: Target) -> Exported:
@@ -170,20 +169,17 @@ def _standard_output() -> BinaryIO:
 
 def _suffix(target: Target) -> str:
     """Return the suffix of a file's name; a stream has none."""
-    is_path = isinstance(target, str | os.PathLike) and target != STDOUT
-    return Path(os.fspath(target)).suffix.lower() if is_path else ""  # type: ignore[arg-type]
+    return Path(target).suffix.lower() if isinstance(target, str | os.PathLike) else ""
 
 
 def _form(form: str | None, target: Target) -> str:
     """Return the format: as it is named, else as the suffix says, else JSON lines."""
-    if form is not None:
-        if form not in FORMATS:
-            raise QueryError.unknown_field(form, FORMATS, "format")
-        return form
     suffix = _suffix(target)
-    if suffix[1:] not in ("", *FORMATS):
+    if form is not None and form not in FORMATS:
+        raise QueryError.unknown_field(form, FORMATS, "format")
+    if form is None and suffix[1:] not in ("", *FORMATS):
         raise QueryError(f"no format has the suffix {suffix!r}; use .jsonl or .csv")
-    return suffix[1:] or "jsonl"
+    return form or suffix[1:] or "jsonl"
 
 
 def _place(target: str | os.PathLike[str]) -> Path:

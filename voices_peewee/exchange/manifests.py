@@ -2,40 +2,78 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.foreign import (
+from voices_peewee.exchange.texts import (
     Record,
     Refused,
     csv_records,
     header,
     json_records,
-    measure,
-    parsed,
+    number,
     text_of,
+    whole_object,
 )
 from voices_peewee.records.roots import PathMap
-
-FORMATS: Final = ("librimix", "speechbrain", "hf", "kaldi", "lhotse")
+from voices_peewee.schema.fields import short
 
 _RATE: Final = re.compile(r"/wav(\d+)k/")
 _LIBRISPEECH: Final = re.compile(r"([^-_]+)-[^-_]+-[^-_]+")  # speaker-chapter-utterance
-_MIXTURE_COLUMNS: Final = (
-    "file_name",
-    "mixture_file_name",
-    "mix_file_name",
-    "audio_file_name",
-    "noisy_file_name",
-)
 _ARCHIVE: Final = re.compile(r"\.ark(:\d+)?$")
 _PLACEHOLDER: Final = re.compile(r"\$\w+|\{\w+\}")
-_HF_FILES: Final = ("metadata.csv", "metadata.jsonl")
+_FOLDER_FILES: Final = ("wav.scp", "metadata.csv", "metadata.jsonl")
+
+
+class Layout(NamedTuple):
+    """What the columns of a format are.
+
+    ``path`` names the recording (the first that is there counts), ``reference`` is the pattern of
+    those with a speaker's clean signal, ``facts`` are duration (s) or samples, rate (Hz) and
+    channels; where ``rest``, what is left is kept as metadata.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    reference: str
+    noise: str = ""
+    speaker: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    rest: bool = False
+
+
+_HF_PATHS: Final = tuple(f"{one}file_name" for one in ("", "mixture_", "mix_", "audio_", "noisy_"))
+_LAYOUTS: Final = {
+    "librimix": Layout(
+        *(("mixture_path",), "mixture_ID", r"reference (.+)", "noise_path"),
+        facts=(("samples", "length"), ("sample_rate", "rate")),
+    ),
+    "speechbrain": Layout(
+        *(("mix_wav", "wav"), "ID", r"(s\d+)_wav", "noise_wav", "spk_id"),
+        facts=(("duration", "duration"),),
+    ),
+    "hf": Layout(_HF_PATHS, "", r"(.+)_file_name", "noise_file_name", rest=True),
+    "kaldi": Layout(
+        *(("wav",), "id", r"(spk\d+)", "noise1", "utt2spk"),
+        facts=(("duration", "utt2dur"),),
+    ),
+    "lhotse": Layout(
+        *(("source",), "id", "(?!)", "", "speaker"),
+        facts=(
+            ("duration", "duration"),
+            ("sample_rate", "sampling_rate"),
+            ("channels", "channels"),
+        ),
+    ),
+}
+FORMATS: Final = (*_LAYOUTS,)
 
 
 @dataclass(slots=True)
@@ -65,33 +103,23 @@ class Entry:
 class Manifest:
     """A manifest as it was read: every entry is sound, or none is there."""
 
-    label: str
     format: str
     entries: list[Entry]
     notes: list[str]
 
 
 class Reading(NamedTuple):
-    """What the readers of all formats need: the text, and what to do with paths and faults."""
+    """What the readers of all formats need: the text, and what becomes of the rest."""
 
     path: Path
     text: str
     refused: Refused
-    skipped: dict[str, int]
-    here: Callable[[str], str]
-
-    def skip(self, reason: str) -> None:
-        """Count what is no recording of a file."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
-
-    def csv(self) -> Iterator[Record]:
-        """Yield the records of a CSV."""
-        return csv_records(self.path, self.text, self.refused)
+    skipped: Counter[str]
 
     def records(self) -> Iterator[Record]:
         """Yield the records of a CSV or of JSON lines."""
         is_json = self.text.lstrip().startswith("{")
-        return json_records(self.path, self.text, self.refused) if is_json else self.csv()
+        return (json_records if is_json else csv_records)(self.path, self.text, self.refused)
 
 
 def read_manifest(path: str | os.PathLike[str], form: str | None, paths: PathMap) -> Manifest:
@@ -109,29 +137,31 @@ def read_manifest(path: str | os.PathLike[str], form: str | None, paths: PathMap
     if form is not None and form not in FORMATS:
         raise QueryError.unknown_field(form, FORMATS, "format")
     place = _file_of(Path(path))
-    text, refused, skipped = text_of(place), Refused(), dict[str, int]()
-    form = form or _told(place, text)
+    reading = Reading(place, text_of(place), Refused(), Counter())
+    form = form or _told(place, reading.text)
     here = Here(place.parent, paths, upwards=form != "hf")
-    reading = Reading(place, text, refused, skipped, here.find)
     entries: dict[str, Entry] = {}
-    for entry in _READERS[form](reading):
-        if entry is not None and _sound(entry, reading) and entry.path in entries:
+    for record in _RECORDS[form](reading):
+        try:
+            entry = _entry(_LAYOUTS[form], record, here)
+        except InputError as error:
+            reading.refused.add(place, error.reason, record.place, error.column)
+            continue
+        if entries.setdefault(entry.path, entry) is not entry:
             reason = f"{entries[entry.path].place} has the path {entry.path!r} as well"
-            refused.add(place, reason, entry.place)
-        elif entry is not None:
-            entries[entry.path] = entry
-    refused.end()
-    notes = [f"{count:,} left out: {reason}" for reason, count in skipped.items()]
+            reading.refused.add(place, reason, record.place)
+    reading.refused.end()
+    notes = [f"{count:,} left out: {reason}" for reason, count in reading.skipped.items()]
     if not entries and not notes:
         raise InputError(place, f"it has no entry, as a manifest of the format {form} has")
-    return Manifest(str(place), form, list(entries.values()), notes)
+    return Manifest(form, list(entries.values()), notes)
 
 
 def _file_of(path: Path) -> Path:
     """Return the file that a folder's manifest is."""
     if not path.is_dir():
         return path
-    for name in ("wav.scp", *_HF_FILES):
+    for name in _FOLDER_FILES:
         if (path / name).is_file():
             return path / name
     raise InputError(path, "the folder has neither wav.scp nor metadata.csv nor metadata.jsonl")
@@ -139,15 +169,11 @@ def _file_of(path: Path) -> Path:
 
 def _told(path: Path, text: str) -> str:
     """Return the format of a manifest, as its content tells."""
-    names: Iterable[str] = header(text)
-    if text.lstrip().startswith("{"):
-        first = parsed(text.lstrip().partition("\n")[0])
-        whole = first if isinstance(first, dict) else parsed(text)
-        names = whole if isinstance(whole, dict) else ()
-        inner = next(iter(whole.values()), None) if isinstance(whole, dict) else None
-        if isinstance(inner, dict) and {"wav", "mix_wav"} & inner.keys():
-            return "speechbrain"
-    columns = set(names)
+    whole = whole_object(text.lstrip().partition("\n")[0]) or whole_object(text)
+    inner = next(iter(whole.values()), None)
+    columns = {*(whole or header(text))}
+    if isinstance(inner, dict) and {"wav", "mix_wav"} & inner.keys():
+        return "speechbrain"
     marks = {
         "librimix": "mixture_path" in columns,
         "speechbrain": "ID" in columns and bool({"wav", "mix_wav"} & columns),
@@ -167,60 +193,76 @@ class Here:
     def __init__(self, folder: Path, paths: PathMap, *, upwards: bool) -> None:
         folder = folder.absolute()
         self._bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
-        self._paths, self._last = paths, folder
+        self._paths = paths
 
     def find(self, path: str) -> str:
         """Return the absolute path; of a relative one that is nowhere, below the folder."""
         path = self._paths(path.strip())
-        if not path or "://" in path or os.path.isabs(path):  # noqa: PTH117
-            return os.path.normpath(path) if path.startswith("/") else path
-        for base in (self._last, *self._bases):
-            if os.path.lexists(base / path):
-                self._last = base
-                return os.path.normpath(base / path)
-        return os.path.normpath(self._bases[0] / path)
+        if "://" in path:
+            return path
+        bases = (base for base in self._bases if os.path.lexists(base / path))
+        return os.path.normpath(next(bases, self._bases[0]) / path)
 
 
-def _sound(entry: Entry, reading: Reading) -> bool:
-    """Whether an entry can be recorded; what is wrong with it is told."""
+def _entry(layout: Layout, record: Record, here: Here) -> Entry:
+    """Return the entry of a record.
+
+    Raises:
+        InputError: It names no file, or a number is none.
+    """
+    values = {name: value for name, value in record.values.items() if value not in (None, "")}
+    path = str(values.pop(next((name for name in layout.path if name in values), ""), ""))
+    if not path:
+        raise InputError("", "it names no file")
+    entry = Entry(record.place, str(values.pop(layout.name, Path(path).stem)), here.find(path))
     found = _PLACEHOLDER.search(entry.path)
     if found and not os.path.lexists(entry.path):
         reason = f"{found[0]!r} stands for a folder; name it: --path-map '{found[0]}=FOLDER'"
-        reading.refused.add(reading.path, reason, entry.place)
-    elif not entry.path:
-        reading.refused.add(reading.path, "it names no file", entry.place)
-    else:
-        return True
-    return False
+        raise InputError("", reason)
+    entry.facts = _facts({name: values.pop(column, None) for name, column in layout.facts}, layout)
+    for name, value in values.items():
+        part = re.fullmatch(layout.reference, name)
+        if name == layout.noise:
+            entry.more["noise"] = here.find(str(value))
+        elif part:
+            entry.references[part[1]] = here.find(str(value))
+        elif layout.rest and name.endswith("file_names") and isinstance(value, list):
+            paths = (here.find(str(one)) for one in value)
+            entry.references |= {f"s{count}": one for count, one in enumerate(paths, 1)}
+        elif layout.rest or name == "speakers":
+            entry.more[name] = value
+    if not entry.references and layout.speaker in values:
+        entry.speaker = str(values[layout.speaker])
+    return entry
 
 
-def _number(reading: Reading, record: Record, column: str) -> float | None:
-    """Return a measure in a column, None where none is told; what is none is refused."""
-    try:
-        return measure(record.values.get(column))
-    except ValueError as error:
-        reading.refused.add(reading.path, str(error), record.place, column)
-        return None
+def _facts(told: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """Return what is told of a recording: duration (s), rate (Hz) and channels."""
+    facts: dict[str, Any] = {}
+    for name, column in layout.facts:
+        try:
+            measured = number(told[name])
+        except ValueError as error:
+            raise InputError("", str(error), column=column) from error
+        if measured is None:
+            continue
+        if not (math.isfinite(measured) and measured >= 0):
+            reason = f"{short(told[name])} is not a finite number of 0 or more"
+            raise InputError("", reason, column=column)
+        facts[name] = measured if name == "duration" else int(measured)
+    samples, rate = facts.pop("samples", None), facts.get("sample_rate")
+    return facts | ({"duration": samples / rate} if samples is not None and rate else {})
 
 
-def _librimix(reading: Reading) -> Iterator[Entry]:
-    for record in reading.csv():
-        values = record.values
-        path, name = values.get("mixture_path", ""), values.get("mixture_ID", "")
-        sources = [
-            values[column]
-            for column in values
-            if re.fullmatch(r"source_\d+_path", column) and values[column]
-        ]
-        rate, length = _RATE.search(path), _number(reading, record, "length")
-        facts: dict[str, Any] = {"sample_rate": int(rate[1]) * 1000} if rate else {}
-        if rate and length is not None:  # in samples
-            facts["duration"] = length / facts["sample_rate"]
-        references = dict(
-            zip(_librispeech_speakers(name, len(sources)), map(reading.here, sources), strict=True)
-        )
-        more = {"noise": reading.here(values.get("noise_path", ""))}
-        yield Entry(record.place, name, reading.here(path), facts, references, more=more)
+def _librimix(reading: Reading) -> Iterator[Record]:
+    """Yield the rows with the folder's rate, and the references by whose they are."""
+    for place, values in reading.records():
+        rate = _RATE.search(values.get("mixture_path", ""))
+        columns = [name for name in values if re.fullmatch(r"source_\d+_path", name)]
+        sources = [one for name in columns if (one := values[name])]
+        speakers = _librispeech_speakers(values.get("mixture_ID", ""), len(sources))
+        named = {f"reference {name}": one for name, one in zip(speakers, sources, strict=True)}
+        yield Record(place, {**values, **named, "rate": int(rate[1]) * 1000 if rate else None})
 
 
 def _librispeech_speakers(name: str, count: int) -> list[str]:
@@ -232,94 +274,36 @@ def _librispeech_speakers(name: str, count: int) -> list[str]:
     return [f"s{number}" for number in range(1, count + 1)]
 
 
-def _speechbrain(reading: Reading) -> Iterator[Entry]:
-    records = list(_speechbrain_records(reading))
-    durations = [_number(reading, record, "duration") for record in records]
-    are_told = any(duration != 1.0 for duration in durations)  # a placeholder in the recipes
-    for record, duration in zip(records, durations, strict=True):
-        values = {name: str(value) for name, value in record.values.items()}
-        references = {
-            name.removesuffix("_wav"): reading.here(path)
-            for name, path in values.items()
-            if re.fullmatch(r"s\d+_wav", name) and path
-        }
-        path = values.get("mix_wav") or values.get("wav", "")
-        yield Entry(
-            record.place,
-            values.get("ID", ""),
-            reading.here(path),
-            {"duration": duration} if are_told else {},
-            references,
-            values.get("spk_id") if "mix_wav" not in values else None,
-            {"noise": reading.here(values.get("noise_wav", ""))},
-        )
-
-
-def _speechbrain_records(reading: Reading) -> Iterator[Record]:
+def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
-    whole = parsed(reading.text)
-    if not isinstance(whole, dict):
-        yield from reading.csv()
-        return
-    for name, values in whole.items():
-        if isinstance(values, dict):
-            yield Record(f"entry {name!r}", {**values, "ID": name})
-        else:
-            reading.refused.add(reading.path, "it is not a JSON object", f"entry {name!r}")
+    whole = whole_object(reading.text).items()
+    records = [Record(f"entry {name!r}", {**one, "ID": name}) for name, one in whole]
+    records = records or list(reading.records())
+    if all(number(one.values.get("duration")) == 1.0 for one in records):
+        for one in records:
+            del one.values["duration"]  # a placeholder in the recipes
+    yield from records
 
 
-def _hf(reading: Reading) -> Iterator[Entry]:
-    for record in reading.records():
-        values = {name: value for name, value in record.values.items() if value not in (None, "")}
-        mixture = next((name for name in _MIXTURE_COLUMNS if name in values), None)
-        if mixture is None:
-            reading.refused.add(reading.path, "it has no file_name", record.place)
-            continue
-        path = str(values.pop(mixture))
-        references: dict[str, str] = {}
-        more: dict[str, Any] = {}
-        for name, value in values.items():
-            if name.endswith("_file_name"):
-                part = name.removesuffix("_file_name")
-                (more if part == "noise" else references)[part] = reading.here(str(value))
-            elif name.endswith("file_names") and isinstance(value, list):
-                paths = (reading.here(str(one)) for one in value)
-                references |= {f"s{number}": one for number, one in enumerate(paths, 1)}
-            else:
-                more[name] = value
-        yield Entry(record.place, Path(path).stem, reading.here(path), {}, references, more=more)
-
-
-def _kaldi(reading: Reading) -> Iterator[Entry]:
+def _kaldi(reading: Reading) -> Iterator[Record]:
     folder = reading.path.parent
-    parts = {path.stem: _table(path) for path in sorted(folder.glob("spk[0-9]*.scp"))}
-    noise, durations = _table(folder / "noise1.scp"), _table(folder / "utt2dur")
-    speakers = {} if parts else _table(folder / "utt2spk")  # of mixtures it is a joint name
-    for number, line in enumerate(reading.text.split("\n"), 1):
+    files = [*folder.glob("spk[0-9]*.scp"), folder / "noise1.scp"]
+    files += [folder / "utt2dur", folder / "utt2spk"]
+    tables = {path.stem: _table(path) for path in sorted(files) if path.is_file()}
+    for count, line in enumerate(reading.text.split("\n"), 1):
         name, path = _split(line)
-        if not name:
-            continue
         if path.endswith("|"):
-            reading.skip("a command, which is not run")
+            reading.skipped["a command, which is not run"] += 1
         elif _ARCHIVE.search(path):
-            reading.skip("a place in an archive")
-        else:
-            record = Record(f"line {number}", {"utt2dur": durations.get(name)})
-            duration = _number(reading, record, "utt2dur")
-            yield Entry(
-                record.place,
-                name,
-                reading.here(path),
-                {} if duration is None else {"duration": duration},
-                {part: reading.here(table[name]) for part, table in parts.items() if name in table},
-                speakers.get(name),
-                {"noise": reading.here(noise.get(name, ""))},
-            )
+            reading.skipped["a place in an archive"] += 1
+        elif name:
+            told = {part: table.get(name) for part, table in tables.items()}
+            yield Record(f"line {count}", {**told, "id": name, "wav": path})
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Return a file of an id and a value a line; nothing where there is none."""
-    return dict(map(_split, text_of(path).splitlines())) if path.is_file() else {}
+    """Return a file of an id and a value a line."""
+    return dict(map(_split, text_of(path).splitlines()))
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -327,50 +311,34 @@ def _split(line: str) -> tuple[str, str]:
     return name, value.strip()
 
 
-def _lhotse(reading: Reading) -> Iterator[Entry]:
-    for record in reading.records():
-        values = record.values
+def _lhotse(reading: Reading) -> Iterator[Record]:
+    """Yield recordings, or those of cuts with who speaks in them."""
+    for place, values in reading.records():
         if "recording_id" in values:
             raise InputError(reading.path, "supervisions name no files; give recordings or cuts")
         recording = values.get("recording", values)
         sources = recording.get("sources") if isinstance(recording, dict) else None
         if not isinstance(sources, list):
-            reading.skip("a cut that is mixed on the fly, and no file")
-        elif [_kind(source) for source in sources] != ["file"]:
-            reading.skip("a recording that is no single file")
-        else:
-            yield _of_lhotse(reading, record, recording)
+            reading.skipped["a cut that is mixed on the fly, and no file"] += 1
+            continue
+        if len(sources) != 1 or sources[0].get("type") != "file":
+            reading.skipped["a recording that is no single file"] += 1
+            continue
+        voices = values.get("supervisions") or ()
+        names = list(dict.fromkeys(str(one["speaker"]) for one in voices if one.get("speaker")))
+        told = {
+            "source": sources[0].get("source"),
+            "channels": len(recording.get("channel_ids") or ()) or None,
+            "speaker": names[0] if len(names) == 1 else None,
+            "speakers": names if len(names) > 1 else None,
+        }
+        yield Record(place, {**recording, **told})
 
 
-def _kind(source: object) -> object:
-    return source.get("type") if isinstance(source, dict) else None
-
-
-def _of_lhotse(reading: Reading, record: Record, recording: dict[str, Any]) -> Entry:
-    inner = Record(record.place, recording)
-    rate = _number(reading, inner, "sampling_rate")
-    facts: dict[str, Any] = {"duration": _number(reading, inner, "duration")}
-    facts["sample_rate"] = None if rate is None else int(rate)
-    channels = recording.get("channel_ids")
-    facts["channels"] = len(channels) if isinstance(channels, list) and channels else None
-    voices = record.values.get("supervisions") or []
-    names = [str(one["speaker"]) for one in voices if isinstance(one, dict) and one.get("speaker")]
-    names = list(dict.fromkeys(names))
-    path = reading.here(str(recording["sources"][0].get("source", "")))
-    return Entry(
-        record.place,
-        str(recording.get("id", "")),
-        path,
-        {name: value for name, value in facts.items() if value is not None},
-        speaker=names[0] if len(names) == 1 else None,
-        more={"speakers": names} if len(names) > 1 else {},
-    )
-
-
-_READERS: Final[dict[str, Callable[[Reading], Iterator[Entry]]]] = {
+_RECORDS: Final[dict[str, Callable[[Reading], Iterator[Record]]]] = {
     "librimix": _librimix,
     "speechbrain": _speechbrain,
-    "hf": _hf,
+    "hf": Reading.records,
     "kaldi": _kaldi,
     "lhotse": _lhotse,
 }

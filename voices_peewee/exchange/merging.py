@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from itertools import chain
 from typing import Final
 
 import peewee as pw
 
 from voices_peewee.database.mapper import binder, mapper, stored
-from voices_peewee.database.store import FEW, Store
+from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
-from voices_peewee.exchange.foreign import Refused
-from voices_peewee.exchange.matching import LOOKUP, Matcher, conflict, differences, news_of
-from voices_peewee.exchange.reading import Input, clause, open_inputs
+from voices_peewee.exchange.matching import Matcher, conflict, differences, news_of
+from voices_peewee.exchange.reading import Input, open_inputs
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
+from voices_peewee.exchange.texts import Refused, clause
 from voices_peewee.exchange.values import Typed, Typer
+from voices_peewee.records.sources import rows_where
 from voices_peewee.schema.models import BaseModel, ProcessedFile
 
 Progress = Callable[[int, int], None]
@@ -82,27 +83,23 @@ def import_records(
 ) -> Imported:
     """Import records in one transaction; see ``ExchangeMethods.import_records``."""
     sources = open_inputs(source, table, store)
-    work = _Import(store, sources, Imported(is_dry_run=dry_run), on_progress)
+    report = Imported(is_dry_run=dry_run)
     try:
-        with _writing(store):
-            work.run()
-    except _TakenBackError:
-        pass  # the transaction is undone, or its part of the one around it
+        # What a dry run takes back is the transaction, or its part of the one around it.
+        with suppress(_TakenBackError), _writing(store):
+            _read_all(store, sources, report, on_progress)
+            if dry_run:
+                raise _TakenBackError
     finally:
         for opened in sources:
             opened.close()
-    if not dry_run and not store.database.in_transaction():
-        _forget_kept([opened.kept for opened in sources if opened.kept], work.report)
-    return work.report
-
-
-def _forget_kept(kept: Sequence[Path], report: Imported) -> None:
-    """Remove the files of kept runs that are in the record now; not where ours say otherwise."""
-    if not kept or any(counts.conflicts for counts in report.tables.values()):
-        return
-    for path in kept:
-        path.unlink(missing_ok=True)
-    report.note(f"kept runs that are in the record now, their files removed: {len(kept)}")
+    kept = [opened.kept for opened in sources if opened.kept]
+    differs = any(counts.conflicts for counts in report.tables.values())
+    if kept and not (dry_run or differs or store.database.in_transaction()):
+        for path in kept:
+            path.unlink(missing_ok=True)
+        report.note(f"kept runs that are in the record now, their files removed: {len(kept)}")
+    return report
 
 
 @contextmanager
@@ -126,61 +123,26 @@ def _writing(store: Store) -> Iterator[None]:
         connection.execute(f"PRAGMA cache_spill = {before}")
 
 
-class _Import:
-    """Reads sources in batches of one table, and keeps what was wrong."""
+def _read_all(
+    store: Store, sources: Sequence[Source], report: Imported, tell: Progress | None
+) -> None:
+    """Import all sources.
 
-    def __init__(
-        self, store: Store, sources: Sequence[Source], report: Imported, tell: Progress | None
-    ) -> None:
-        self.store, self.report = store, report
-        self._sources, self._tell = sources, tell
-        self._refused = Refused()
-        self.refuse = self._refused.keep  # the import goes on only to tell all that is wrong
-
-    def run(self) -> None:
-        """Import everything.
-
-        Raises:
-            InputError: A record is bad, or an input.
-        """
-        for group in _groups(self._sources):
-            tables = {name for source in group for name in (*source.tables, source.table) if name}
-            scope = _Scope(self, tables)
-            for source in group:
-                try:
-                    self._read(source, scope)
-                except OSError as error:
-                    raise source.error(clause(error)) from error
-                self._progress()
-        self._refused.end()
-        if self.report.is_dry_run:
-            raise _TakenBackError
-
-    def _read(self, source: Source, scope: _Scope) -> None:
-        typers = {name: Typer(model, source, self.report.note) for name, model in TABLES.items()}
-        batch: list[Typed] = []
-        present = ("", False)
-        for row in source.rows(self.refuse):
+    Raises:
+        InputError: A record is bad, or an input.
+    """
+    refused = Refused()  # where a record is bad, the rest is read to tell all that is wrong
+    for group in _groups(sources):
+        scope = _Scope(store, report, refused, group)
+        for source in group:
             try:
-                typed = typers[row.table].read(row)
-            except InputError as error:
-                self.refuse(error)
-                scope.miss(row.table, row.values.get("id"))
-                continue
-            kind = (row.table, typed.data.get("recording") is not None)
-            if kind != present or len(batch) >= _BATCH:
-                scope.write(present[0], batch)
-                self._progress()
-                batch, present = [], kind
-            batch.append(typed)
-        scope.write(present[0], batch)
-        for note in source.notes:
-            self.report.note(note)
-
-    def _progress(self) -> None:
-        if self._tell is not None:
-            pairs = [source.progress() for source in self._sources]
-            self._tell(sum(done for done, _ in pairs), sum(size for _, size in pairs))
+                for _ in scope.read(source):
+                    if tell is not None:
+                        pairs = [one.progress() for one in sources]
+                        tell(sum(done for done, _ in pairs), sum(size for _, size in pairs))
+            except OSError as error:
+                raise source.error(clause(error)) from error
+    refused.end()
 
 
 def _groups(sources: Sequence[Source]) -> list[list[Source]]:
@@ -199,25 +161,45 @@ class _Scope:
 
     A reference to a table that they have leads to a record of theirs; to another table, to a
     row of the database.
-
-    Args:
-        work: The import.
-        tables: The tables that the sources are known to have.
     """
 
-    def __init__(self, work: _Import, tables: Iterable[str]) -> None:
-        self._work, self._report = work, work.report
-        self._own, self._foreign = set(tables), set[str]()
+    def __init__(
+        self, store: Store, report: Imported, refused: Refused, group: Sequence[Source]
+    ) -> None:
+        self._store, self._report, self._refused = store, report, refused
+        self._own = set(chain(*((*one.tables, one.table) for one in group)))
+        self._foreign = set[str]()
         self._tables: dict[str, _Table] = {}
         self._ids: dict[str, dict[int, int]] = {name: {} for name in TABLES}  # theirs: ours
-        self._missed: set[tuple[str, str]] = set()
+        self._missed: set[tuple[str, str]] = set()  # what refers to these is not told as well
 
-    def miss(self, table: str, key: object) -> None:
-        """Keep that a record is bad: what refers to it is not told as well."""
+    def read(self, source: Source) -> Iterator[None]:
+        """Write a source in batches of one table, recordings or what belongs to some."""
+        typers = {name: Typer(model, source, self._report.note) for name, model in TABLES.items()}
+        batch: list[Typed] = []
+        present = ("", False)
+        for row in source.rows(self._refused):
+            try:
+                typed = typers[row.table].read(row)
+            except InputError as error:
+                self._refuse(row.table, row.values.get("id"), error)
+                continue
+            kind = (row.table, typed.data.get("recording") is not None)
+            if kind != present or len(batch) >= _BATCH:
+                self._write(present[0], batch)
+                yield
+                batch, present = [], kind
+            batch.append(typed)
+        self._write(present[0], batch)
+        for note in source.notes:
+            self._report.note(note)
+        yield
+
+    def _refuse(self, table: str, key: object, error: InputError) -> None:
+        self._refused.keep(error)
         self._missed.add((table, str(key)))
 
-    def write(self, table: str, batch: list[Typed]) -> None:
-        """Match and insert records of one table, either recordings or what belongs to some."""
+    def _write(self, table: str, batch: list[Typed]) -> None:
         if not batch:
             return
         place = self._table(table, batch[0])
@@ -225,30 +207,29 @@ class _Scope:
         if place.matcher is None:
             self._add(place, batch)
             return
-        if (paths := _paths(place.name, batch)) and len(paths) <= FEW:
-            self._work.store.lock_sources(paths)  # a run may record the same at this moment
+        if (paths := _paths(table, batch)) and len(paths) <= FEW:
+            self._store.lock_sources(paths)  # a run may record the same at this moment
         fresh: list[Typed] = []
-        for typed, row, is_one in place.matcher.match(batch):
+        for typed, row in zip(batch, place.matcher.match(batch), strict=True):
             if row is None:
                 fresh.append(typed)
             else:
-                self._merge(place, typed, row, is_one=is_one)
+                self._merge(place, typed, row)
         self._add(place, fresh)
 
-    def _merge(self, place: _Table, typed: Typed, row: BaseModel, *, is_one: bool) -> None:
+    def _merge(self, place: _Table, typed: Typed, row: BaseModel) -> None:
         """Fill in what a row lacks, and tell where the two differ."""
         counts = self._report.tables[place.name]
         self._remember(place.name, typed, row.id)
         different = differences(typed, row)
-        if news := news_of(typed, row, different, is_one=is_one):
+        if news := news_of(typed, row, different):
             place.model.update(news).where(place.model.id == row.id).execute()
             counts.updated += 1
         if left := [name for name in different if name not in news]:
             counts.conflicts += 1
             if len(self._report.conflicts) < _KEPT:
                 self._report.conflicts.append(conflict(typed, row, left))
-        if not different:
-            counts.same += 1
+        counts.same += not different
 
     def _table(self, table: str, first: Typed) -> _Table:
         """Return the state of a table, made when its first record comes."""
@@ -259,52 +240,45 @@ class _Scope:
         self._own.add(table)
         if table not in self._tables:
             has_ids = first.key is not None
-            self._tables[table] = _Table(self._work.store, TABLES[table], has_ids=has_ids)
+            self._tables[table] = _Table(self._store, TABLES[table], has_ids=has_ids)
         return self._tables[table]
 
-    def _named(self, place: _Table, batch: Sequence[Typed]) -> list[Typed]:
-        """Return the records that may be told from each other by their ids."""
-        ids, fine, now = self._ids[place.name], [], set[int]()
+    def _named(self, place: _Table, batch: Sequence[Typed]) -> Iterator[Typed]:
+        """Yield the records that may be told from each other by their ids."""
+        ids, now = self._ids[place.name], set[int]()
         for typed in batch:
-            key = typed.key
-            if key is None and place.has_ids:
-                self._refuse(place.name, typed, typed.error("it is missing", "id"))
-            elif key is not None and (key in now or key in ids):
-                reason = f"there are two records with the id {key}"
-                self._refuse(place.name, typed, typed.error(reason, "id"))
+            reason = "it is missing" if typed.key is None and place.has_ids else ""
+            if typed.key is not None and (typed.key in now or typed.key in ids):
+                reason = f"there are two records with the id {typed.key}"
+            if reason:
+                self._refuse(place.name, typed.key, typed.error(reason, "id"))
             else:
-                now.add(key or 0)
-                fine.append(typed)
-        return fine
+                now.add(typed.key or 0)
+                yield typed
 
-    def _refuse(self, table: str, typed: Typed, error: InputError) -> None:
-        self._work.refuse(error)
-        self.miss(table, typed.key)
-
-    def _linked(self, place: _Table, batch: list[Typed]) -> list[Typed]:
+    def _linked(self, place: _Table, batch: Iterable[Typed]) -> list[Typed]:
         """Put our ids in the place of the input's; leave out what refers to nothing."""
+        batch = list(batch)
         for link in place.model._meta.refs:
             parent = link.rel_model._meta.table_name
             is_ours = parent not in self._own or (parent == place.name and not place.has_ids)
             if is_ours:
                 self._look_up(place.name, link, parent, batch)
-            batch = [typed for typed in batch if self._link(place.name, typed, link, is_ours)]
+            where = "here" if is_ours else "in the input before it"
+            batch = [typed for typed in batch if self._link(place.name, typed, link, where)]
         return batch
 
-    def _link(self, table: str, typed: Typed, link: pw.ForeignKeyField, is_ours: bool) -> bool:
+    def _link(self, table: str, typed: Typed, link: pw.ForeignKeyField, where: str) -> bool:
         parent, key = link.rel_model._meta.table_name, typed.data[link.name]
-        if key is None:
-            return True
-        ours = self._ids[parent].get(key)
-        if ours is not None:
+        ours = None if key is None else self._ids[parent].get(key)
+        if key is None or ours is not None:
             typed.data[link.name] = ours
             return True
         if (parent, str(key)) in self._missed:  # the reason is told already
-            self.miss(table, typed.key)
-            return False
-        where = "here" if is_ours else "in the input before it"
-        reason = f"{parent} has no id {key} {where}"
-        self._refuse(table, typed, typed.error(reason, link.column_name))
+            self._missed.add((table, str(typed.key)))
+        else:
+            reason = f"{parent} has no id {key} {where}"
+            self._refuse(table, typed.key, typed.error(reason, link.column_name))
         return False
 
     def _look_up(
@@ -312,18 +286,16 @@ class _Scope:
     ) -> None:
         """Take ids for those of this database, where the input does not hold what they refer to."""
         ids = self._ids[parent]
-        wanted = {typed.data[link.name] for typed in batch} - {None}
-        if not (wanted := wanted - ids.keys()):
+        wanted = {typed.data[link.name] for typed in batch} - {None} - ids.keys()
+        if not wanted:
             return
         if parent != table:
             self._foreign.add(parent)
         self._report.note(
             f"{link.column_name} is an id of this database's {parent}: the input has none"
         )
-        left, key = iter(sorted(wanted)), TABLES[parent].id
-        while some := list(islice(left, LOOKUP)):
-            rows = TABLES[parent].select(key).where(key.in_(some)).tuples()
-            ids.update((found, found) for (found,) in rows.iterator())
+        found = rows_where(self._store, TABLES[parent], "id", sorted(wanted))
+        ids.update((row.id, row.id) for row in found)
 
     def _remember(self, table: str, typed: Typed, ours: int) -> None:
         if typed.key is not None:
@@ -334,18 +306,18 @@ class _Scope:
         if not batch:
             return
         try:
-            place.insert(batch)
+            keys = place.insert(batch)
         except InvalidValueError as error:
             if len(batch) == 1:
-                self._refuse(place.name, batch[0], batch[0].error(str(error)))
+                self._refuse(place.name, batch[0].key, batch[0].error(str(error)))
                 return
             middle = len(batch) // 2
             self._add(place, batch[:middle])
             self._add(place, batch[middle:])
             return
         self._report.tables[place.name].added += len(batch)
-        for typed in batch:
-            self._remember(place.name, typed, typed.data["id"])
+        for typed, key in zip(batch, keys, strict=True):
+            self._remember(place.name, typed, key)
 
 
 class _Table:
@@ -358,7 +330,7 @@ class _Table:
         self.model, self.name, self._store = model, model._meta.table_name, store
         self._binders = [binder(field) for field in model._meta.sorted_fields]
         self.has_ids = has_ids
-        self.keeps = has_ids and not self._last() and self._keep_others_out()
+        self._keeps = has_ids and not self._last() and self._keep_others_out()
         last = self._last()
         self.matcher = Matcher(store, model, last) if last else None
 
@@ -378,21 +350,27 @@ class _Table:
             connection.execute(f'LOCK TABLE "{self.name}" IN SHARE ROW EXCLUSIVE MODE')
         return bool(may_count) and not self._last()
 
-    def insert(self, batch: Sequence[Typed]) -> None:
+    def insert(self, batch: Sequence[Typed]) -> Sequence[int]:
         """Insert records, all or none; an empty table takes their ids, others give them.
 
         Raises:
             InvalidValueError: A value breaks a rule.
         """
         connection, rows = self._store.connection(), mapper(self.model)
-        if not self.keeps:
-            for typed, key in zip(batch, rows.new_ids(connection, len(batch)), strict=True):
-                typed.data["id"] = key
+        keys = [typed.key for typed in batch if typed.key is not None]
+        if not self._keeps:
+            keys = list(rows.new_ids(connection, len(batch)))
         with self._store.writing():
-            values = (stored(self._binders, typed.data) for typed in batch)
-            connection.executemany(rows.insert_id_sql, values)
-            if self.keeps:
+            connection.executemany(
+                rows.insert_id_sql,
+                (
+                    stored(self._binders, {**typed.data, **typed.assumed, "id": key})
+                    for typed, key in zip(batch, keys, strict=True)
+                ),
+            )
+            if self._keeps:
                 rows.note_ids(connection)
+        return keys
 
 
 _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id'), 'UPDATE')"
@@ -400,10 +378,9 @@ _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id
 
 def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
     """Return the paths of recordings; none of other rows."""
-    if (
-        not batch
-        or table != ProcessedFile._meta.table_name
-        or batch[0].data.get("recording") is not None
-    ):
+    if table != ProcessedFile._meta.table_name:
         return []
-    return [str(path) for one in batch if (path := one.data.get("original_path")) is not None]
+    told = (one.data for one in batch)
+    return [
+        str(one["original_path"]) for one in told if one["original_path"] and not one["recording"]
+    ]

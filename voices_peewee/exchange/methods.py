@@ -58,13 +58,7 @@ class ExchangeMethods(HasStore):
         from voices_peewee.exchange.export import export
 
         return export(
-            self.store,
-            target,
-            tables,
-            format=format,
-            overwrite=overwrite,
-            raw=raw,
-            progress=progress,
+            self.store, target, tables, form=format, overwrite=overwrite, raw=raw, progress=progress
         )
 
     def import_records(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,16 +21,20 @@ from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speake
 from voices_peewee.search.columns import read_json
 
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
-_PATH: Final = ProcessedFile.original_path
+_MANIFEST: Final = "name the manifest that has"
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """Whose results they are."""
 
     operation_type: str
     model_type: str
     model_version: str | None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a history row that say so."""
+        return dict(zip(self._fields, self, strict=True))
 
 
 class Row(NamedTuple):
@@ -59,6 +62,28 @@ class Place(NamedTuple):
     speaker: str | None = None
 
 
+class _Called:
+    """Paths by what they are called: their end, with or without its suffix, or another name."""
+
+    def __init__(self) -> None:
+        self._paths: defaultdict[str, dict[str, None]] = defaultdict(dict)
+
+    def add(self, path: str, *names: str) -> None:
+        base = os.path.basename(path)  # noqa: PTH119
+        for name in (base, os.path.splitext(base)[0], *names):  # noqa: PTH122
+            self._paths[name][path] = None
+
+    def find(self, name: str) -> list[str]:
+        if name in self._paths:
+            return [*self._paths[name]]
+        base, end = os.path.basename(name), f"/{name}"  # noqa: PTH119
+        return [
+            path
+            for path in self._paths.get(base, ())
+            if path == name or end in (path[-len(end) :], os.path.splitext(path)[0][-len(end) :])  # noqa: PTH122
+        ]
+
+
 class Places:
     """Finds what rows of results are about."""
 
@@ -67,72 +92,58 @@ class Places:
     ) -> None:
         self._store, self._model, self._roots = store, model, roots
         self._moved, self._entries = Moved(store), entries
-        self._recordings = self._read_recordings()
-        self._paths = {path: key for path, key, _ in self._recordings}
-        self._runs: defaultdict[int, defaultdict[str, list[Row]]]
-        self._runs = defaultdict(lambda: defaultdict(list))
-        self._outputs: defaultdict[str, dict[str, Row]] = defaultdict(dict)
-        self._read_runs()
-        self.several: set[int] = set()  # recordings with runs of different parameters
-
-    def _read_recordings(self) -> list[tuple[str, int, str]]:
-        """Return path, id and metadata of recordings; where several have a path, the first last."""
         file = ProcessedFile
-        query = file.select(_PATH, file.id, file.metadata.cast("TEXT"))
-        query = query.where(file.recording.is_null(), _PATH.is_null(is_null=False))
-        return [(_readable(path), *rest) for path, *rest in self._rows(query.order_by(-file.id))]
+        query = file.select(file.original_path, file.id, file.metadata.cast("TEXT"))
+        query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
+        # where several have a path, the first comes last
+        self._recordings = self._rows(query.order_by(-file.id))
+        self._paths = {path: key for path, key, _ in self._recordings}
+        self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
+        self._outputs, self._newest = _Called(), dict[str, Row]()
+        for row in self._read_runs():
+            self._runs[row.recording].setdefault(row.run_id, []).append(row)
+            if row.output is not None:
+                self._outputs.add(row.output)
+                self._newest[row.output] = row
+        self.several: set[int] = set()  # recordings with runs of different parameters
 
     def _rows(self, query: Any) -> list[tuple[Any, ...]]:
         with self._store.reading():
-            found: list[tuple[Any, ...]] = self._store.connection().execute(*query.sql()).fetchall()
-            return found
+            return list(query.tuples().iterator())
+
+    def _read_runs(self) -> Iterator[Row]:
+        """Yield the rows of the model's successful runs, the newest last."""
+        run, file = ProcessingHistory, ProcessedFile
+        recording = pw.fn.COALESCE(file.recording, file.id)
+        start = run.start_time.cast("TEXT")
+        query = run.select(
+            *(run.id, run.run_id, start, run.parameters.cast("TEXT"), recording),
+            *(file.processed_path, Speaker.name, file.metadata.cast("TEXT")),
+        )
+        query = query.join_from(run, file).join_from(file, Speaker, pw.JOIN.LEFT_OUTER)
+        for name, value in self._model.columns.items():
+            field = run._meta.fields[name]
+            query = query.where(field.is_null() if value is None else field == value)
+        rows = self._rows(query.where(run.success).order_by(start, run.id))
+        for key, run_id, began, parameters, file_id, path, speaker, metadata in rows:
+            speaker = speaker or _told(metadata, "speaker") or None
+            yield Row(key, run_id, began, parameters, file_id, path, speaker)
 
     @cached_property
-    def _names(self) -> dict[str, dict[str, None]]:
+    def _names(self) -> _Called:
         """The paths of recordings by what they are called; a manifest alone says it where given."""
-        names: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        names = _Called()
         if self._entries is not None:
             called = [(entry.path, entry.name) for entry in self._entries]
         else:
-            called = [(path, _id_in(metadata)) for path, _, metadata in self._recordings]
+            called = [(path, _told(metadata, "id")) for path, _, metadata in self._recordings]
         for path, name in called:
             folder, base = os.path.split(path)
             stem = os.path.splitext(base)[0]  # noqa: PTH122
             # MUSDB names its mixtures by their folder, or as song.stem.mp4
             title = os.path.basename(folder) if stem == "mixture" else base  # noqa: PTH119
-            for one in (base, stem, stem.removesuffix(".stem"), title, name or base):
-                names[one][path] = None
-        return dict(names)
-
-    def _read_runs(self) -> None:
-        run, file = ProcessingHistory, ProcessedFile
-        recording = pw.fn.COALESCE(file.recording, file.id)
-        query = run.select(
-            *(run.id, run.run_id, run.start_time.cast("TEXT"), run.parameters.cast("TEXT")),
-            *(recording, file.processed_path, Speaker.name, file.metadata.cast("TEXT")),
-        )
-        query = query.join_from(run, file).join_from(file, Speaker, pw.JOIN.LEFT_OUTER)
-        for name, value in asdict(self._model).items():
-            field = run._meta.fields[name]
-            query = query.where(field.is_null() if value is None else field == value)
-        for key, name, start, parameters, file_id, path, speaker, metadata in self._rows(
-            query.where(run.success)
-        ):
-            if speaker is None and '"speaker"' in str(metadata):
-                known = read_json(metadata)
-                speaker = known.get("speaker") if isinstance(known, dict) else None
-            output = None if path is None else _readable(path)
-            row = Row(key, name, start, parameters, file_id, output, speaker)
-            self._runs[row.recording][row.run_id].append(row)
-            if output is not None:
-                self._note_output(output, row)
-
-    def _note_output(self, path: str, row: Row) -> None:
-        base = os.path.basename(path)  # noqa: PTH119
-        for name in {base, os.path.splitext(base)[0]}:  # noqa: PTH122
-            known = self._outputs[name].setdefault(path, row)
-            if (known.start, known.id) < (row.start, row.id):
-                self._outputs[name][path] = row
+            names.add(path, stem.removesuffix(".stem"), title, name or base)
+        return names
 
     def find(self, score: Score) -> Place:
         """Return where a score's numbers go.
@@ -141,11 +152,12 @@ class Places:
             LookupError: It cannot be told; the message says why.
         """
         output = self._roots(score.output)
-        if output and (row := self._output(output)):
-            return Place((row,), of_run=False)
+        if output and (paths := self._outputs.find(output)):
+            if len(paths) > 1:
+                raise LookupError(f"several outputs of {self._label} are called {short(output)}")
+            return Place((self._newest[paths[0]],))
         path, speaker = self._recording(score, output)
-        key = self._paths.get(path)
-        rows = () if key is None else self._latest(key)
+        rows = self._latest(self._paths.get(path))
         if not rows:
             place = output if _is_whole(output) else None
             return Place(recording=path, output=place, speaker=speaker or None)
@@ -155,75 +167,45 @@ class Places:
             raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
         return Place(named, of_run=not speaker and not score.output)
 
-    def _output(self, name: str) -> Row | None:
-        """Return the newest row of an output: of a path, or of the last parts of one."""
-        known = self._outputs.get(os.path.basename(name), {})  # noqa: PTH119
-        if _is_whole(name):
-            return known.get(name)
-        end = f"/{name}"
-        found = {
-            path: row
-            for path, row in known.items()
-            if path.endswith(end) or os.path.splitext(path)[0].endswith(end)  # noqa: PTH122
-        }
-        if len(found) > 1:
-            raise LookupError(f"several outputs of {self._label} are called {short(name)}")
-        return next(iter(found.values()), None)
-
     def _recording(self, score: Score, output: str) -> tuple[str, str]:
         """Return the path of a score's mixture, and the speaker whose part of it this is."""
         if score.mixture:
-            return self._mixture(score.mixture), score.speaker
+            path = self._roots(score.mixture)
+            if not _is_whole(path):
+                path = self._only(self._names.find(path), score.mixture)
+            return path if path in self._paths else self._moved.find(path), score.speaker
         for name, speaker in _parts(output):
-            if name in self._names:
-                return self._one(name), speaker
+            if paths := self._names.find(name):
+                path = self._only(paths, name)
+                return path if path in self._paths else self._moved.find(path), speaker
         raise LookupError(
             f"no output of {self._label} and no recording is called {short(score.output)}; "
-            "name the manifest that has its mixture"
+            f"{_MANIFEST} its mixture"
         )
 
-    def _mixture(self, name: str) -> str:
-        path = self._roots(name)
-        if _is_whole(path):
-            return path if path in self._paths else self._moved.find(path)
-        base = os.path.basename(path)  # noqa: PTH119
-        known = self._names.get(path) or {
-            one: None for one in self._names.get(base, ()) if one.endswith(f"/{path}")
-        }
-        if not known:
-            raise LookupError(
-                f"no recording is called {short(name)}; name the manifest that has it"
-            )
-        return self._one(path, known)
+    def _only(self, paths: Sequence[str], name: str) -> str:
+        if len(paths) != 1:
+            which = "several recordings are" if paths else "no recording is"
+            raise LookupError(f"{which} called {short(name)}; {_MANIFEST} it")
+        return paths[0]
 
-    def _one(self, name: str, known: Iterable[str] | None = None) -> str:
-        first, *others = self._names[name] if known is None else known
-        if others:
-            raise LookupError(
-                f"several recordings are called {short(name)}; name the manifest that has it"
-            )
-        return first if first in self._paths else self._moved.find(first)
-
-    def _latest(self, recording: int) -> tuple[Row, ...]:
+    def _latest(self, recording: int | None) -> tuple[Row, ...]:
         """Return the rows of the latest run of a recording."""
-        runs = list(self._runs.get(recording, {}).values())
+        runs: list[list[Row]] = [*self._runs.get(recording, {}).values()]
         if len({run[0].parameters for run in runs}) > 1:
-            self.several.add(recording)
-        return tuple(max(runs, key=lambda run: max((row.start, row.id) for row in run), default=()))
+            self.several.add(runs[0][0].recording)
+        latest = max(runs, key=lambda run: (run[-1].start, run[-1].id)) if runs else ()
+        return tuple(latest)
 
     @property
     def _label(self) -> str:
-        return ":".join(filter(None, (self._model.model_type, self._model.model_version)))
+        return ":".join(filter(None, self._model[1:]))
 
 
-def _readable(path: str) -> str:
-    return path if path.isascii() else str(_PATH.python_value(path))
-
-
-def _id_in(metadata: str) -> str:
-    """Return a recording's id in its manifest."""
-    known = read_json(metadata) if '"id"' in metadata else None
-    return str(known.get("id") or "") if isinstance(known, dict) else ""
+def _told(metadata: str | None, name: str) -> str:
+    """Return a text in a file's metadata; nothing where there is none."""
+    known = read_json(metadata) if metadata and f'"{name}"' in metadata else None
+    return str(known.get(name) or "") if isinstance(known, dict) else ""
 
 
 def _is_whole(path: str) -> bool:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.foreign import (
+from voices_peewee.exchange.manifests import Here
+from voices_peewee.exchange.texts import (
     Refused,
     csv_records,
     header,
     json_records,
     number,
-    parsed,
     text_of,
+    whole_object,
 )
-from voices_peewee.exchange.manifests import Here
 from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.vocabulary import find_metric, spelled
 
@@ -108,7 +108,17 @@ def read_results(
         if not any(found):
             raise InputError(path, "no results that are known are in it")
         files += filter(None, found)
-    return _improved(files)
+    files = _with_inputs(files)
+    for score in (score for one in files for score in one.scores):
+        _improve(score.metrics)
+    return files
+
+
+def _improve(metrics: dict[str, float]) -> None:
+    """Add the improvements that a tool leaves to its readers."""
+    for name, improvement in _IMPROVED.items():
+        if name in metrics and f"input_{name}" in metrics:
+            metrics.setdefault(improvement, metrics[name] - metrics[f"input_{name}"])
 
 
 def _inside(folder: Path) -> Iterator[Path]:
@@ -150,9 +160,7 @@ def _told(text: str) -> str | None:
     """Return the format of a file, as its content tells."""
     start = text.lstrip()
     if start.startswith("{"):
-        first = parsed(start.partition("\n")[0])
-        whole = first if isinstance(first, dict) else parsed(start)
-        names = whole if isinstance(whole, dict) else {}
+        names = whole_object(start.partition("\n")[0]) or whole_object(start)
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
@@ -193,7 +201,6 @@ def _csv(path: Path, text: str, form: str, refused: Refused) -> Iterator[Score]:
         score.output, score.mixture = (name, "") if dialect.of_output else ("", name)
         for column, metric in metrics.items():
             _take(score, metric, record.values[column], refused, column)
-        _improve(score.metrics, _observed(score.metrics))
         yield score
 
 
@@ -206,22 +213,6 @@ def _take(score: Score, metric: str, value: object, refused: Refused, column: st
     else:
         if found is not None:
             score.metrics[metric] = found
-
-
-def _observed(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return what a row says of the mixture before it was processed."""
-    return {
-        name.removeprefix("input_"): value
-        for name, value in metrics.items()
-        if name.startswith("input_")
-    }
-
-
-def _improve(metrics: dict[str, float], before: Mapping[str, float]) -> None:
-    """Add the improvements that a tool leaves to its readers."""
-    for name, improvement in _IMPROVED.items():
-        if name in before and name in metrics:
-            metrics.setdefault(improvement, metrics[name] - before[name])
 
 
 def _versa(path: Path, text: str, refused: Refused) -> Iterator[Score]:
@@ -259,8 +250,8 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _museval(path: Path, text: str, refused: Refused) -> Iterator[Score]:
     """Yield the median over the finite frames of each target."""
-    whole = parsed(text)
-    targets = whole.get("targets") if isinstance(whole, dict) else None
+    whole = whole_object(text)
+    targets = whole.get("targets")
     if not isinstance(targets, list):
         raise InputError(path, "it has no targets, as results of museval have")
     impl = f"museval {whole.get('museval_version') or ''}".strip() + ", median of frames"
@@ -300,17 +291,16 @@ def _espnet(folder: Path, roots: PathMap, refused: Refused) -> Iterator[Score]:
     yield from scores.values()
 
 
-def _improved(files: list[ResultFile]) -> list[ResultFile]:
-    """Take ESPnet's scores of the mixtures, which name no estimates, from those of estimates."""
+def _with_inputs(files: list[ResultFile]) -> list[ResultFile]:
+    """Give ESPnet's estimates the scores of their mixtures, which name no estimates."""
     espnet = [one for one in files if one.format == "espnet"]
     before = [one for one in espnet if not any(score.output for score in one.scores)]
     if len(before) == len(espnet):
         return files
-    observed = {
-        (score.mixture, score.speaker): score.metrics for one in before for score in one.scores
-    }
+    inputs = {(one.mixture, one.speaker): one.metrics for file in before for one in file.scores}
     for score in (score for one in espnet if one not in before for score in one.scores):
-        _improve(score.metrics, observed.get((score.mixture, score.speaker), {}))
+        for name, value in inputs.get((score.mixture, score.speaker), {}).items():
+            score.metrics[f"input_{name}"] = value
     return [one for one in files if one not in before]
 
 

@@ -6,30 +6,31 @@ import datetime as dt
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from voices_peewee.database.store import Store
-from voices_peewee.errors import InvalidValueError
-from voices_peewee.exchange.foreign import Refused, speakers_named
+from voices_peewee.errors import InvalidValueError, QueryError
+from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import read_manifest
-from voices_peewee.exchange.places import Model, Place, Places, Row
-from voices_peewee.exchange.result_files import ResultFile, read_results
+from voices_peewee.exchange.places import Model, Place, Places
+from voices_peewee.exchange.result_files import ResultFile, Score, read_results
+from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import rows_where
 from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics, performance
 from voices_peewee.runs.past_runs import record_runs
 from voices_peewee.schema.fields import dump_json
-from voices_peewee.schema.models import ModelPerformance
+from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
-_CHECKED: Final = {*METRIC_COLUMNS, NONFINITE, OF_THE_RUN}
+_CHECKED: Final = frozenset([*METRIC_COLUMNS, NONFINITE, OF_THE_RUN])
 _UPDATE: Final = """UPDATE model_performance SET si_snri = ?, sdri = ?, additional_metrics = ?
  WHERE id = ?"""
 
@@ -58,26 +59,29 @@ class _Values:
     metrics: dict[str, float] = field(default_factory=dict)
     impls: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, metrics: Mapping[str, float], impl: str) -> Iterator[str]:
-        """Take more values; yield the names of those that were told otherwise before."""
-        for name, value in metrics.items():
+    def add(self, score: Score, where: str) -> Iterator[str]:
+        """Take more values; yield a sentence for each that was told otherwise before."""
+        names = self.impls.setdefault(score.impl, [])
+        for name, value in score.metrics.items():
             if name not in self.metrics:
                 self.metrics[name] = value
-                self.impls.setdefault(impl, []).append(name)
+                names.append(name)
             elif not _same(self.metrics[name], value):
-                yield name
+                yield f"{where}: {name} is {self.metrics[name]:g} in {self.place}"
 
-    def told(self, names: Iterable[str], better: Mapping[str, int]) -> dict[str, Any]:
+    def told(
+        self, names: Iterable[str], better: Mapping[str, int], before: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return the values of metrics, who computed them, and what of them is good."""
         values: dict[str, Any] = {name: self.metrics[name] for name in names}
-        impls = (
-            (impl, [name for name in names_ if name in values])
-            for impl, names_ in self.impls.items()
-        )
-        values[_IMPL] = "; ".join(f"{impl}: {', '.join(some)}" for impl, some in impls if some)
-        if known := {name: better[name] for name in values if name in better}:
-            values[_BETTER] = known
-        return values
+        impls = [str(before[_IMPL])] if before.get(_IMPL) else []
+        for impl, its_names in self.impls.items():
+            if some := ", ".join(name for name in its_names if name in values):
+                impls.append(f"{impl}: {some}")
+        known = {name: better[name] for name in values.keys() & better.keys()}
+        if known or _BETTER in before:
+            values[_BETTER] = {**before.get(_BETTER, {}), **known}
+        return {**values, _IMPL: "; ".join(impls)}
 
 
 def import_results(
@@ -99,7 +103,7 @@ def import_results(
     done.notes = [note for file in files for note in file.notes]
     entries = None if manifest is None else read_manifest(manifest, None, roots).entries
     places = Places(store, whose, entries, roots)
-    values = dict(_values(files, places, refused, done))
+    values = _values(files, places, refused, done)
     refused.end()
     if places.several:
         done.notes.append(
@@ -107,25 +111,34 @@ def import_results(
             "the latest run has the values"
         )
     better = _directions(values.values(), higher_is_better, done)
+    if any(not place.rows for place in values):
+        _note_operation(store, operation_type, done)
     _write(store, whose, values, better, done)
     return done
 
 
 def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
-    if not isinstance(model, str):
-        found, version = model
-    else:
+    if isinstance(model, str):
         before, colon, after = model.rpartition(":")
-        found, version = (before, after or None) if colon else (after, None)
-    if not found.strip() or not operation_type.strip():
+        model = (before, after or None) if colon else (after, None)
+    if not model[0].strip() or not operation_type.strip():
         raise InvalidValueError("results need a model, as demucs:4.0, and an operation_type")
-    return Model(operation_type, found, version)
+    return Model(operation_type, *model)
+
+
+def _note_operation(store: Store, operation: str, done: ImportedResults) -> None:
+    """Say it where new runs are of an operation that the record has not: a slip makes one too."""
+    query = ProcessingHistory.select(ProcessingHistory.operation_type).distinct()
+    with store.reading():
+        known = {row.operation_type for row in query}
+    if known and operation not in known:
+        done.notes.append(str(QueryError.unknown_field(operation, known, "operation")))
 
 
 def _values(
     files: Iterable[ResultFile], places: Places, refused: Refused, done: ImportedResults
-) -> Iterator[tuple[Place, _Values]]:
-    """Yield what is told of each place; all that is wrong with rows is refused."""
+) -> dict[Place, _Values]:
+    """Return what is told of each place; all that is wrong with rows is refused."""
     found: dict[Place, _Values] = {}
     empty = 0
     for score, time in ((score, file.time) for file in files for score in file.scores):
@@ -133,18 +146,19 @@ def _values(
             empty += 1
             continue
         try:
-            Metrics.of({name: one for name, one in score.metrics.items() if name in _CHECKED})
+            if not _CHECKED.isdisjoint(score.metrics):
+                Metrics.of({name: one for name, one in score.metrics.items() if name in _CHECKED})
             place = places.find(score)
         except (LookupError, InvalidValueError) as error:
             refused.add(score.file, str(error), score.place)
             continue
         where = f"{str(score.file)!r}, {score.place}"
-        values = found.setdefault(place, _Values(where, time))
-        for name in values.add(score.metrics, score.impl):
-            done.conflicts.append(f"{where}: {name} is {values.metrics[name]:g} in {values.place}")
+        if place not in found:
+            found[place] = _Values(where, time)
+        done.conflicts += found[place].add(score, where)
     if empty:
         done.notes.append(f"{empty:,} left out: no value at all")
-    yield from found.items()
+    return found
 
 
 def _directions(
@@ -176,41 +190,31 @@ def _write(
     names = {place.speaker for place in values if place.speaker and not place.rows}
     with store.writing():
         speakers = speakers_named(store, sorted(filter(None, names)))
-    runs = _new_runs(model, values, speakers, better)
+    runs: dict[str, dict[str, Any]] = {}
+    for place, told in values.items():
+        if not place.rows:
+            run = runs.setdefault(place.recording, _new_run(model, place.recording, told.start))
+            metrics = told.told(told.metrics, better, {})
+            if place.output or place.speaker:
+                speaker = speakers[place.speaker] if place.speaker else None
+                run["outputs"].append({**metrics, "path": place.output, "speaker": speaker})
+            else:
+                run["metrics"] = metrics
     fill = partial(_fill, store, model, values, better, done)
     done.added = record_runs(store, runs.values(), along=fill)
 
 
-def _new_runs(
-    model: Model,
-    values: Mapping[Place, _Values],
-    speakers: Mapping[str, int],
-    better: Mapping[str, int],
-) -> dict[str, dict[str, Any]]:
-    """Return the runs of recordings that have none, each with a name that tells it again."""
-    runs: dict[str, dict[str, Any]] = {}
-    for place, told in values.items():
-        if place.rows:
-            continue
-        name = "\0".join(("results", *map(str, asdict(model).values()), place.recording))
-        run = runs.setdefault(
-            place.recording,
-            {
-                **asdict(model),
-                "source": place.recording,
-                "start_time": told.start,
-                "run_id": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32],
-                "outputs": [],
-                "metrics": {},
-            },
-        )
-        metrics = told.told(told.metrics, better)
-        if place.output or place.speaker:
-            speaker = speakers[place.speaker] if place.speaker else None
-            run["outputs"].append({**metrics, "path": place.output, "speaker": speaker})
-        else:
-            run["metrics"] = metrics
-    return runs
+def _new_run(model: Model, recording: str, start: dt.datetime) -> dict[str, Any]:
+    """Return the run of a recording that has none, with a name that tells it again."""
+    name = "\0".join(("results", *map(str, model), recording))
+    return {
+        **model.columns,
+        "source": recording,
+        "start_time": start,
+        "run_id": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32],
+        "outputs": [],
+        "metrics": {},
+    }
 
 
 def _fill(
@@ -221,75 +225,58 @@ def _fill(
     done: ImportedResults,
 ) -> None:
     """Give runs that are here what they lack, inside the transaction."""
-    ids = {row.id for place in values for row in place.rows}
-    column = "processing_history"
-    known = {
-        row.processing_history_id: row for row in rows_where(store, ModelPerformance, column, ids)
-    }
+    pairs = [(row, place, told) for place, told in values.items() for row in place.rows]
+    ids = {row.id for row, _, _ in pairs}
+    measured = rows_where(store, ModelPerformance, "processing_history", ids)
+    known = {one.processing_history_id: one for one in measured}
     changed: dict[int, ModelPerformance] = {}
-    runs, touched = {row.run_id for place in values for row in place.rows}, set[str]()
-    for place, told in values.items():
-        for row in place.rows:
-            measured = known.get(row.id) or _blank(model, row)
-            known[row.id] = measured
-            conflict = partial(_conflict, done, told.place)
-            if _take(measured, told, better, conflict, of_run=place.of_run):
-                changed[row.id] = measured
-                touched.add(row.run_id)
-    store.insert_all([row for row in changed.values() if row.id is None])
+    for row, place, told in pairs:
+        if row.id not in known:
+            none = Metrics()
+            blank = performance(model.columns, row.id, none, none, none, duration=None)
+            known[row.id] = ModelPerformance(**blank)
+        if _take(known[row.id], told, better, done.conflicts, of_run=place.of_run):
+            changed[row.id] = known[row.id]
+    store.insert_all([one for one in changed.values() if one.id is None])
     updates = [
-        (row.si_snri, row.sdri, dump_json(row.additional_metrics), row.id)
-        for row in changed.values()
+        (one.si_snri, one.sdri, dump_json(one.additional_metrics), one.id)
+        for one in changed.values()
     ]
     if updates:
         store.connection().executemany(_UPDATE, updates)
-    done.updated, done.unchanged = len(touched), len(runs - touched)
-
-
-def _blank(model: Model, row: Row) -> ModelPerformance:
-    none = Metrics()
-    return ModelPerformance(**performance(asdict(model), row.id, none, none, none, duration=None))
-
-
-def _conflict(done: ImportedResults, place: str, name: str, ours: float, theirs: float) -> None:
-    done.conflicts.append(f"{place}: {name} is {theirs:g}, and {ours!r} here, which is kept")
+    touched = {row.run_id for row, _, _ in pairs if row.id in changed}
+    done.updated, done.unchanged = len(touched), len({row.run_id for row, _, _ in pairs} - touched)
 
 
 def _take(
     row: ModelPerformance,
     told: _Values,
     better: Mapping[str, int],
-    conflict: Callable[[str, Any, float], None],
+    conflicts: list[str],
     *,
     of_run: bool,
 ) -> bool:
     """Give a row what it lacks; an output's own value goes before the whole run's."""
     additional = dict(row.additional_metrics or {})
-    run_level = additional.get(OF_THE_RUN, [])
-    fresh = []
+    ours = {**additional, **{name: getattr(row, name) for name in METRIC_COLUMNS}}
+    run_level = additional.pop(OF_THE_RUN, [])
     for name, value in told.metrics.items():
-        ours = getattr(row, name) if name in METRIC_COLUMNS else additional.get(name)
-        if ours is None:
-            fresh.append(name)
-        elif not _same(ours, value) and not (of_run and name not in run_level):
-            conflict(name, ours, value)
+        is_own = of_run and name not in run_level
+        if ours.get(name) is not None and not is_own and not _same(ours[name], value):
+            kept = f"{name} is {value:g}, and {ours[name]!r} here, which is kept"
+            conflicts.append(f"{told.place}: {kept}")
+    fresh = [name for name in told.metrics if ours.get(name) is None]
     if not fresh:
         return False
-    values = told.told(fresh, better)
-    before = additional.get(_IMPL)
-    values[_IMPL] = "; ".join(filter(None, [str(before or ""), values[_IMPL]]))
-    values |= {_BETTER: {**additional.get(_BETTER, {}), **values.get(_BETTER, {})}}
-    nonfinite = {
-        name: text for name, text in additional.get(NONFINITE, {}).items() if name not in fresh
-    }
-    own = {name: value for name, value in values.items() if name not in METRIC_COLUMNS}
-    own |= {NONFINITE: nonfinite, OF_THE_RUN: sorted({*run_level, *(fresh if of_run else ())})}
-    row.additional_metrics = {
-        name: value for name, value in {**additional, **own}.items() if value not in ({}, [])
-    }
-    for name in METRIC_COLUMNS:
-        if name in values:
-            setattr(row, name, values[name])
+    values = told.told(fresh, better, additional)
+    for name in values.keys() & {*METRIC_COLUMNS}:
+        setattr(row, name, values.pop(name))
+    nonfinite = additional.pop(NONFINITE, {})
+    if nonfinite := {name: text for name, text in nonfinite.items() if name not in fresh}:
+        additional[NONFINITE] = nonfinite
+    if run_level := sorted({*run_level, *(fresh if of_run else ())}):
+        additional[OF_THE_RUN] = run_level
+    row.additional_metrics = {**additional, **values}
     return True
 
 

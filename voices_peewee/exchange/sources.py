@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.tables import TABLES, table_named
+from voices_peewee.exchange.texts import Refused, by_column, csv_rows, parse_object
 from voices_peewee.schema.fields import short
 
-Refuse = Callable[[InputError], None]
-
-_LONGEST: Final = 64 << 20  # bytes of one line; what is longer would fill the memory
+_LONGEST: Final = 64 << 20  # characters of a CSV's value
 _END: Final = "end"
 _TAIL: Final = 4096  # bytes at a file's end in which its last line is looked for
 # A CSV of ours has an apostrophe before what a spreadsheet would take for a formula.
@@ -36,24 +34,23 @@ _MARKS: Final = {
 
 
 class Row(NamedTuple):
-    """One record: its table, where it stands (a line, a row or an id), and its values."""
+    """One record: its table, where it stands (as ``line 3``), and its values."""
 
     table: str
-    number: int
+    place: str
     values: dict[str, Any]
 
 
 class Source:
-    """One input. ``rows`` gives its records, and tells ``refuse`` of the bad ones.
+    """One input. ``rows`` gives its records, and tells ``refused`` of the bad ones.
 
     Args:
         label: What it is called in messages.
-        table: The table of all its rows, or the first of several.
+        table: The table of all its rows; none where each tells its own.
         tables: The tables of an input that is complete in itself; none for a part of a whole,
             whose ids are shared with the other parts.
     """
 
-    unit = "line"
     # Whether numbers, times and JSON may be given as text.
     is_text = False
     # Whether it is the file of a database, whose paths are as they are stored.
@@ -67,7 +64,7 @@ class Source:
         self.label, self.table, self.tables = label, table, tuple(tables)
         self.notes: list[str] = []
 
-    def rows(self, refuse: Refuse) -> Iterator[Row]:
+    def rows(self, refused: Refused) -> Iterator[Row]:
         """Yield the records in order."""
         raise NotImplementedError
 
@@ -78,34 +75,38 @@ class Source:
     def close(self) -> None:
         """Close what it reads from."""
 
-    def error(self, reason: str, number: int | None = None, column: str = "") -> InputError:
+    def error(self, reason: str, place: str = "", column: str = "") -> InputError:
         """Return the error of a record, or of the whole input."""
-        place = "" if number is None else f"{self.unit} {number}"
         return InputError(self.label, reason, place=place, column=column)
+
+    def table_of(self, values: dict[str, Any]) -> str:
+        """Take the name of its table out of a record; else the table is the input's.
+
+        Raises:
+            ValueError: There is none such, or it cannot be told.
+        """
+        return table_named(values.pop("table", None) or self.table or table_like(values))
 
 
 class Records(Source):
     """Records that a program gives as mappings."""
 
-    unit = "record"
-
     def __init__(self, records: Iterable[object], table: str | None) -> None:
         super().__init__("records", table or "")
         self._records = records
 
-    def rows(self, refuse: Refuse) -> Iterator[Row]:
+    def rows(self, refused: Refused) -> Iterator[Row]:
         """Yield the records in order."""
         for number, record in enumerate(self._records, 1):
+            place = f"record {number}"
             if not isinstance(record, Mapping):
-                refuse(self.error(f"{short(record)} is not a mapping", number))
+                refused.add(self.label, f"{short(record)} is not a mapping", place)
                 continue
             values = dict(record)
             try:
-                table = table_named(values.pop("table", None) or self.table or table_like(values))
+                yield Row(self.table_of(values), place, values)
             except ValueError as error:
-                refuse(self.error(str(error), number))
-            else:
-                yield Row(table, number, values)
+                refused.add(self.label, str(error), place)
 
 
 def table_like(columns: Iterable[str]) -> str:
@@ -136,15 +137,6 @@ class _Text(Source):
         super().__init__(label, table or "")
         self._stream, self._size = stream, size
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line with its number."""
-        number = 1
-        while line := self._stream.readline(_LONGEST + 1):
-            if len(line) > _LONGEST:
-                raise self.error(f"it is longer than {_LONGEST >> 20} MB", number)
-            yield number, line.removeprefix(BOM_UTF8) if number == 1 else line
-            number += 1
-
     def progress(self) -> tuple[int, int]:
         """Return the bytes done and in all."""
         return (self._stream.tell() if self._size else 0), self._size
@@ -160,47 +152,40 @@ class JsonLines(_Text):
 
     def __init__(self, label: str, stream: BufferedReader, table: str | None, size: int) -> None:
         super().__init__(label, stream, table, size)
-        self._given, self._counts, self._is_export = table, Counter[str](), False
-        if not size:
-            return
-        self.tables = tuple(_tables_at_end(stream))
-        try:
-            value = _record(next(self._lines())[1])
-            self.table = self._table(value.pop("table", None), value)
-        except ValueError:
-            pass  # the line will be refused when its turn comes
-        stream.seek(0)
+        self._counts, self._is_export = Counter[str](), False
+        if size:
+            self.tables = tuple(_tables_at_end(stream))
 
-    def _table(self, named: object, value: dict[str, Any]) -> str:
-        return table_named(named) if named is not None else self._given or table_like(value)
-
-    def rows(self, refuse: Refuse) -> Iterator[Row]:
+    def rows(self, refused: Refused) -> Iterator[Row]:
         """Yield the records in order.
 
         Raises:
             InputError: The file was cut off or changed.
         """
         end, is_broken = None, False
-        for number, line in self._lines():
+        for number, line in enumerate(self._stream, 1):
             if line.isspace():
                 continue
+            place = f"line {number}"
             if end is not None:
-                raise self.error("it goes on after the end that an export wrote", number)
+                raise self.error("it goes on after the end that an export wrote", place)
             try:
-                value = _record(line)
-                named = value.pop("table", None)
+                values = _record(line)
+                named = values.get("table")
                 if named == _END:
-                    end = value.get("rows", {})
+                    end = values.get("rows", {})
                     continue
-                table = named if self._is_strange(named) else self._table(named, value)
+                table = str(named) if self._is_strange(named) else self.table_of(values)
             except ValueError as error:
                 is_broken = True
-                refuse(self.error(str(error), number))
+                refused.add(self.label, str(error), place)
                 continue
             self._counts[table] += 1
             if table in TABLES:
-                self._is_export = self._is_export or (named is not None and _is_whole(table, value))
-                yield Row(table, number, value)
+                self._is_export = self._is_export or (
+                    named is not None and _is_whole(table, values)
+                )
+                yield Row(table, place, values)
         if not is_broken:
             self._check(end)
 
@@ -215,16 +200,14 @@ class JsonLines(_Text):
     def _check(self, end: object) -> None:
         """Refuse an export that has not the rows that its end tells, or that lacks its end."""
         counts = self._counts
-        if end is None and self._is_export:
-            if len(counts) > 1:
+        if end is None:
+            if self._is_export and len(counts) > 1:
                 raise self.error(
                     "it was cut off: an export's last line, with its counts, is missing"
                 )
-            if table_of_file(self.label) not in counts:
-                note = "if more was exported, it was cut off"
-                self.notes.append(f"{self.label!r} has {min(counts)} only and no counts; {note}")
+            return
         wanted = end if isinstance(end, dict) else {}
-        for table in {**wanted, **counts} if end is not None else ():
+        for table in {**wanted, **counts}:
             if counts[table] != wanted.get(table, 0):
                 had = f"the export had {wanted.get(table, 0)} rows of {table}, not {counts[table]}"
                 raise self.error(f"it was cut off or changed: {had}")
@@ -242,13 +225,10 @@ def _record(line: bytes) -> dict[str, Any]:
         ValueError: It is none; the message says why.
     """
     try:
-        text = line.decode()
+        text = line.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text") from error
-    value = parse(text)
-    if isinstance(value, dict):
-        return value
-    raise ValueError("it is not a JSON object; write one a line")
+    return parse_object(text)
 
 
 def _tables_at_end(stream: BufferedReader) -> Iterable[str]:
@@ -264,27 +244,6 @@ def _tables_at_end(stream: BufferedReader) -> Iterable[str]:
     return TABLES.keys() & rows if isinstance(rows, dict) else ()
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_number)
-
-
-def parse(text: str) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValueError: It is none; the message says why.
-    """
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError("its JSON is nested too deeply, or has a number that is none") from error
-
-
 class Csv(_Text):
     """A header and one record a line, separated by commas; all values are text."""
 
@@ -294,10 +253,13 @@ class Csv(_Text):
         super().__init__(label, stream, table, size)
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
         # Bytes that are no UTF-8 are told with their column; in a path they are as they are.
-        lines = (line.decode("utf-8", "surrogateescape") for _, line in self._lines())
-        self._reader = csv.reader(lines, strict=True)
-        header = next((values for _, values in self._records()), [])
+        lines = (line.decode("utf-8", "surrogateescape") for line in stream)
+        self._rows = csv_rows(label, (line.removeprefix("\ufeff") for line in lines))
+        header = next(self._rows, ("", []))[1]
         self._columns = [_column(name) for name in header]
+        if not all(self._columns) or not len(header) == len({*self._columns}) > 0:
+            reason = f"its header {short(header)} must name every column, each once"
+            raise self.error(f"{reason}; pandas leaves out its index with index=False")
         try:
             "".join(header).encode()
             self.table = self.table or table_like(self._columns)
@@ -305,35 +267,16 @@ class Csv(_Text):
             raise self.error("it is not UTF-8 text") from error
         except ValueError as error:
             raise self.error(str(error)) from error
-        if not all(self._columns) or not len(header) == len({*self._columns}) > 0:
-            reason = f"its header {short(header)} must name every column, each once"
-            raise self.error(f"{reason}; pandas leaves out its index with index=False")
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each record with the number of its line; a line of nothing but commas is none."""
-        number = self._reader.line_num + 1
-        try:
-            for values in self._reader:
-                if any(values):
-                    yield number, values
-                number = self._reader.line_num + 1
-        except csv.Error as error:
-            raise self.error(f"it is not valid CSV ({error})", number) from error
-
-    def rows(self, refuse: Refuse) -> Iterator[Row]:
+    def rows(self, refused: Refused) -> Iterator[Row]:
         """Yield the records in order.
 
         Raises:
             InputError: The text is not valid CSV.
         """
-        columns, width = self._columns, len(self._columns)
-        for number, values in self._records():
-            if len(values) == width:
-                texts = [_unprotected(value) if value else None for value in values]
-                yield Row(self.table, number, dict(zip(columns, texts, strict=True)))
-            else:
-                reason = f"the header has {width} columns, and this record has {len(values)}"
-                refuse(self.error(reason, number))
+        for place, values in by_column(self.label, self._columns, self._rows, refused):
+            texts = {name: _unprotected(text) if text else None for name, text in values.items()}
+            yield Row(self.table, place, texts)
 
 
 def _column(name: str) -> str:

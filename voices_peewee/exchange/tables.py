@@ -50,16 +50,12 @@ def table_named(name: object) -> str:
 
 
 class Table(NamedTuple):
-    """Rows of a table in order: what selects them, and what reads their values.
-
-    ``key`` is the id by which the next rows are asked for; without one they are a stream.
-    """
+    """Rows of a table in order: what selects them, and what reads their values."""
 
     name: str
     columns: list[str]
     query: Any
     readers: Sequence[tuple[int, Reader]] = ()
-    key: pw.Field | None = None
 
     def count(self, store: Store) -> int:
         """Count the rows."""
@@ -70,28 +66,13 @@ class Table(NamedTuple):
 
     def batches(self, store: Store) -> Iterator[list[list[Any]]]:
         """Yield the rows, some at a time, with the values that JSON lacks as text."""
-        for rows in self._stream(store) if self.key is None else self._pages(store, self.key):
-            yield [self._read(row) for row in rows]
-
-    def _stream(self, store: Store) -> Iterator[list[Any]]:
         cursor = store.stream(*self.query.sql())
-        while rows := cursor.fetchmany(_BATCH):
+        while rows := [list(row) for row in cursor.fetchmany(_BATCH)]:
+            for place, read in self.readers:
+                for row in rows:
+                    if row[place] is not None:
+                        row[place] = read(row[place])
             yield rows
-
-    def _pages(self, store: Store, key: pw.Field) -> Iterator[list[Any]]:
-        rest = query = self.query.limit(_BATCH)
-        while rows := store.connection().execute(*rest.sql()).fetchall():
-            yield rows
-            if len(rows) < _BATCH:
-                return
-            rest = query.where(key > rows[-1][0])
-
-    def _read(self, row: Sequence[Any]) -> list[Any]:
-        values = list(row)
-        for place, read in self.readers:
-            if values[place] is not None:
-                values[place] = read(values[place])
-        return values
 
 
 def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
@@ -100,15 +81,14 @@ def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
     Raises:
         QueryError: One is unknown.
     """
+    every = [*_in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
     if names is None:
-        return [*_in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
+        return every
     named = {_NOUNS.get(name, name) for name in ([names] if isinstance(names, str) else names)}
-    own = own_tables(store) if named - {*TABLES} else []
-    for name in named - {*TABLES, *(table.name for table in own)}:
-        known = {*TABLES, *_NOUNS, *(table.name for table in own)}
-        raise QueryError.unknown_field(name, known, "table")
-    ours = _in_order({model: None for table, model in TABLES.items() if table in named})
-    return [*ours, *(table for table in own if table.name in named)]
+    known = [table.name for table in every]
+    for name in named.difference(known):
+        raise QueryError.unknown_field(name, {*known, *_NOUNS}, "table")
+    return [table for table in every if table.name in named]
 
 
 def own_tables(store: Store) -> list[Table]:
@@ -160,9 +140,14 @@ def _with_others(rows: dict[Model, Any]) -> list[Table]:
             _add(rows, ListeningVote, side, ProcessingHistory.id)
     _add(rows, ListeningVote, ListeningVote.test, ListeningTest.id)
     _add(rows, ListeningTest, ListeningTest.id, ListeningVote.test)
-    for side in (ListeningVote.a, ListeningVote.b):
-        _add(rows, ProcessingHistory, ProcessingHistory.id, side)
     _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
+    if (votes := rows.get(ListeningVote)) is not None:
+        # Read now: SQLite's parser has no room for queries as deep as that.
+        pairs: Any = ListeningVote.select(ListeningVote.a, ListeningVote.b).where(votes).tuples()
+        heard = {key for pair in pairs for key in pair} - {None}
+        for field in (ProcessingHistory.id, ModelPerformance.processing_history):
+            more = field.in_(heard)
+            rows[field.model] = rows[field.model] | more if field.model in rows else more
     _add(rows, file, file.id, ProcessingHistory.processed_file)
     _add(rows, file, file.id, file.recording)
     _add(rows, Environment, Environment.id, ProcessingHistory.environment)
@@ -198,34 +183,27 @@ def _part(model: Model, conditions: Iterable[Any]) -> Table:
         query = query if condition is None else query.where(condition)
     readers = [(place, read) for place, field in enumerate(fields) if (read := _reader(field))]
     columns = [field.column_name for field in fields]
-    return Table(meta.table_name, columns, query, readers, model.id)
+    return Table(meta.table_name, columns, query, readers)
 
 
 def _reader(field: pw.Field) -> Reader | None:
-    if isinstance(field, UTCDateTimeField):
-        return _time_text
-    read = reader(field)
-    return _or_as_it_is(read) if isinstance(field, JSONField) and read is not None else read
-
-
-def _or_as_it_is(read: Reader) -> Reader:
-    """Leave what another program wrote and cannot be read as it is."""
+    """Return what reads a value; what another program wrote and cannot be read is left as it is."""
+    read = _time_text if isinstance(field, UTCDateTimeField) else reader(field)
+    if read is None or not isinstance(field, JSONField | UTCDateTimeField):
+        return read
 
     def read_or_leave(value: Any) -> Any:
         try:
             return read(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return value
 
     return read_or_leave
 
 
 def _time_text(value: Any) -> Any:
-    """Return a stored time as ``2026-11-22T18:00:00.000000+00:00``; what is none as it is."""
+    """Return a stored time as ``2026-11-22T18:00:00.000000+00:00``."""
     if isinstance(value, str) and value[10:11] == " " and value[26:] == "+00:00":
         return f"{value[:10]}T{value[11:]}"
-    try:
-        time = UTCDateTimeField().python_value(value)
-    except (TypeError, ValueError, OverflowError):
-        return value
+    time = UTCDateTimeField().python_value(value)
     return time.isoformat(timespec="microseconds") if isinstance(time, dt.datetime) else value

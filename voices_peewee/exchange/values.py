@@ -6,15 +6,16 @@ import datetime as dt
 import json
 import math
 import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
 from voices_peewee.errors import InputError
-from voices_peewee.exchange.sources import Row, Source, parse
+from voices_peewee.exchange.sources import Row, Source
+from voices_peewee.exchange.texts import parse
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import ComposedField, JSONField, PathField, UTCDateTimeField, short
 from voices_peewee.schema.models import BaseModel
@@ -29,29 +30,27 @@ EXTRAS: Final = {
     "model_performance": "additional_metrics",
 }
 _LAST_ID: Final = 1 << 62  # ids above leave no room for the next ones
-_ENUM: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _ENUMS: Final = frozenset({"operation_type", "model_type"})
 _PATH_NAMES: Final = ("original_path", "processed_path")
 _PATHS: Final = PathField()
-_COMPOSED: Final = ComposedField()
 
 
 @dataclass(slots=True)
 class Typed:
-    """A record as its table takes it; the keys of ``data`` are the fields.
+    """A record as its table takes it; the keys of ``data`` are the fields, None where not told.
 
-    ``key`` is its id in the input; ``assumed`` names what the record does not say.
+    ``key`` is its id in the input; ``assumed`` are the defaults of what the record does not say.
     """
 
     source: Source
-    number: int
+    place: str
     data: dict[str, Any]
     key: int | None = None
-    assumed: tuple[str, ...] = ()
+    assumed: dict[str, Any] = field(default_factory=dict)
 
     def error(self, reason: str, column: str = "") -> InputError:
         """Return the error of the record."""
-        return self.source.error(reason, self.number, column)
+        return self.source.error(reason, self.place, column)
 
 
 class Typer:
@@ -70,13 +69,13 @@ class Typer:
         self._extras = EXTRAS.get(self._table, "")
         self._defaults: Callable[[], dict[str, Any]] = meta.get_default_dict
         self._required = [
-            field
-            for field in meta.sorted_fields
-            if not field.null and field not in meta.defaults and field.name != "id"
+            (one.name, one.column_name)
+            for one in meta.sorted_fields
+            if not one.null and one not in meta.defaults and one.name != "id"
         ]
         self._fields = {
-            field.column_name: (field.name, _kind(field), self._converter(field))
-            for field in meta.sorted_fields
+            one.column_name: (one.name, _kind(one).noun, self._converter(one))
+            for one in meta.sorted_fields
         }
 
     def read(self, row: Row) -> Typed:
@@ -86,18 +85,19 @@ class Typer:
             InputError: A value does not fit its column, or a required one is missing.
         """
         data, unknown = self._blank.copy(), {}
-        typed = Typed(self._source, row.number, data)
+        typed = Typed(self._source, row.place, data)
         for column, value in row.values.items():
             if column not in self._fields:
                 unknown[column] = value
             elif value is not None:
-                name, kind, convert = self._fields[column]
+                name, noun, convert = self._fields[column]
                 try:
                     data[name] = convert(value)
                 except (ValueError, TypeError, OverflowError) as error:
-                    raise typed.error(f"{short(value)} is not {kind.noun}", column) from error
+                    raise typed.error(f"{short(value)} is not {noun}", column) from error
         typed.key = data["id"]
-        self._keep(typed, unknown)
+        if unknown:
+            self._keep(typed, unknown)
         self._complete(typed)
         return typed
 
@@ -105,16 +105,15 @@ class Typer:
         data = typed.data
         if self._table == "processed_files":
             self._complete_file(data)
-        for field in self._required:
-            if data[field.name] is None:
-                raise typed.error("it is missing", field.column_name)
+        for name, column in self._required:
+            if data[name] is None:
+                raise typed.error("it is missing", column)
         defaults = self._defaults()
-        typed.assumed = tuple(name for name in defaults if data[name] is None)
-        data.update((name, defaults[name]) for name in typed.assumed)
+        typed.assumed = {name: one for name, one in defaults.items() if data[name] is None}
         if "start_time" in typed.assumed:
             self._note("start_time is missing in processing_history; the time of the import stands")
             if data["end_time"] is not None:
-                data["start_time"] = min(data["start_time"], data["end_time"])
+                typed.assumed["start_time"] = min(typed.assumed["start_time"], data["end_time"])
 
     def _complete_file(self, data: dict[str, Any]) -> None:
         if data["filename"] is None and data["original_path"]:
@@ -153,34 +152,31 @@ class Typer:
 
     def _converter(self, field: pw.Field) -> Convert:
         """Return what turns a record's value into a field's."""
-        kind = _kind(field)
+        kind, of_text = _kind(field), _kind(field).of_text
         if isinstance(field, UTCDateTimeField):
-            return self._time(field.name)
+            return partial(self._time, field.name)
         if isinstance(field, PathField) and self._source.is_database:
-            return lambda value: _path(_PATHS.python_value(value))
+            return lambda value: _path(field.python_value(value))
         if self._source.is_original and field.name in _ENUMS:
             return self._enum
-        if kind.of_text is None or not self._source.is_text:
+        if of_text is None or not self._source.is_text:
             return kind.convert
-        of_text, convert = kind.of_text, kind.convert
-        return lambda value: convert(of_text(value.strip()) if isinstance(value, str) else value)
+        return lambda value: kind.convert(
+            of_text(value.strip()) if isinstance(value, str) else value
+        )
 
     def _enum(self, value: Any) -> str:
         text = _text(value)
-        if not _ENUM.fullmatch(text):
-            return text
-        self._note(f"{text} is written {text.lower()}")
-        return text.lower()
+        if text.isupper():
+            self._note(f"{text} is written {text.lower()}")
+        return text.lower() if text.isupper() else text
 
-    def _time(self, name: str) -> Convert:
-        def convert(value: Any) -> dt.datetime:
-            time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
-            if time.tzinfo is None:
-                self._note(f"{name} of {self._table} has no time zone; it is taken as UTC")
-                return time.replace(tzinfo=dt.UTC)
-            return time.astimezone(dt.UTC)
-
-        return convert
+    def _time(self, name: str, value: Any) -> dt.datetime:
+        time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
+        if time.tzinfo is None:
+            self._note(f"{name} of {self._table} has no time zone; it is taken as UTC")
+            return time.replace(tzinfo=dt.UTC)
+        return time.astimezone(dt.UTC)
 
 
 class _Kind(NamedTuple):
@@ -191,16 +187,9 @@ class _Kind(NamedTuple):
     of_text: Convert | None = None
 
 
-def _integer(value: Any) -> int:
+def _integer(value: Any, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> int:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
-    if type(number) is not int or not -(1 << 63) <= number < 1 << 63:
-        raise ValueError
-    return number
-
-
-def _id(value: Any) -> int:
-    number = _integer(value)
-    if not 1 <= number <= _LAST_ID:
+    if type(number) is not int or not low <= number <= high:
         raise ValueError
     return number
 
@@ -213,9 +202,7 @@ def _number(value: Any) -> float:
 
 
 def _boolean(value: Any) -> bool:
-    if not isinstance(value, int) or value not in (0, 1):
-        raise ValueError
-    return value == 1
+    return _integer(int(value) if isinstance(value, bool) else value, 0, 1) == 1
 
 
 def _text(value: Any) -> str:
@@ -232,9 +219,9 @@ def _path(value: Any) -> str:
 
 
 def _tags(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+    if value is not None and not (
+        isinstance(value, list) and all(isinstance(tag, str) for tag in value)
+    ):
         raise TypeError
     return value
 
@@ -253,14 +240,16 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 _TAGS: Final = _Kind("a list of texts", _tags, _tags_of_text)
 _KINDS: Final[dict[type[pw.Field], _Kind]] = {
-    pw.AutoField: _Kind("an id (an integer from 1 on)", _id, parse),
+    pw.AutoField: _Kind(
+        "an id (an integer from 1 on)", lambda value: _integer(value, 1, _LAST_ID), parse
+    ),
     JSONField: _Kind("a JSON object", _object, parse),
     UTCDateTimeField: _Kind("an ISO 8601 time", _text),
     pw.BooleanField: _Kind("true or false", _boolean, lambda text: parse(text.lower())),
     pw.DoubleField: _Kind("a finite number", _number, parse),
     pw.IntegerField: _Kind("an integer of 64 bits", _integer, parse),
     PathField: _Kind("a path of text", _path),
-    ComposedField: _Kind("a text in UTF-8", lambda value: _COMPOSED.db_value(_text(value))),
+    ComposedField: _Kind("a text in UTF-8", lambda value: ComposedField().db_value(_text(value))),
     pw.TextField: _Kind("a text in UTF-8", _text),
 }
 

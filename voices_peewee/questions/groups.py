@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from itertools import groupby, islice
 from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final
@@ -50,10 +50,6 @@ _MOST_KEYS: Final = 50  # groups that are asked about one after the other
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 
 
-_integers: Final = partial(array, "q", ())
-_floats: Final = partial(array, "d", ())
-
-
 @dataclass(slots=True)
 class Group:
     """The recordings of a group that have a value, in order, column by column.
@@ -65,9 +61,9 @@ class Group:
     """
 
     key: Key
-    recordings: array[int] = field(default_factory=_integers)
-    values: array[float] = field(default_factory=_floats)
-    stems: array[int] = field(default_factory=_integers)
+    recordings: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    stems: array[int] = field(default_factory=lambda: array("q"))
     costs: tuple[array[float], ...] = ()
     whose: list[int | None] = field(default_factory=list)
     several: dict[int, Sequence[Stem]] = field(default_factory=dict)
@@ -298,7 +294,7 @@ def read_groups(
             source.unread += len(rows)  # another program wrote an operation that is no text
         elif rows:
             if key not in groups:
-                groups[key] = Group(key, costs=tuple(_floats() for _ in costs))
+                groups[key] = Group(key, costs=tuple(array("d") for _ in costs))
             taker.take(groups[key], rows)
     # Recordings are comparable by the operation, and by what is known of them.
     about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))

@@ -12,11 +12,11 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
-from voices_peewee.records import audio
+from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.sources import LOOKUP
 from voices_peewee.runs.claims import Claimed, Source, facts_of, is_working
-from voices_peewee.runs.settings import canonical, digest, model_hash, plain_parameters
-from voices_peewee.schema.fields import dump_json
+from voices_peewee.runs.settings import canonical, digest, model_hash
+from voices_peewee.schema.fields import dump_json, plain_object
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 Reason = Literal[
@@ -173,7 +173,7 @@ class Settings:
         self.model = ProcessingHistory.model_type.db_value(model_type)
         # 4.0 is stored as text
         self.version = ProcessingHistory.model_version.db_value(model_version)
-        plain = plain_parameters(parameters)
+        plain = plain_object("parameters", parameters)
         self._canonical = canonical(dump_json(plain))
         self.digest = digest(
             {
@@ -225,7 +225,7 @@ def _is_seen(place: Source, successes: list[Row], *, exact: bool) -> bool:
     if not exact and any(touched < start.timestamp() - _CLOCK_SLACK for start in starts):
         return True
     try:
-        return audio.content_hash(str(place)) in known
+        return content_hash(str(place)) in known
     except AudioError:
         return True
 

@@ -18,7 +18,7 @@ from voices_peewee.errors import InvalidValueError, QueryError, VoicesError
 from voices_peewee.questions.outcomes import Candidate, Look, Reason, S, Settings
 from voices_peewee.questions.sharing import Sharing
 from voices_peewee.records.roots import Moved
-from voices_peewee.records.sources import locate
+from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
 from voices_peewee.schema.fields import plain_name

@@ -89,17 +89,6 @@ class Preference(NamedTuple):
         return f"{said}; {known}, which {'agrees' if agree else 'disagrees'}"
 
 
-COLUMNS: Final = (
-    *(Column(name, "key", name.upper()) for name in "ab"),
-    *(Column(name, "count") for name in ("votes", "listeners", "recordings")),
-    Column("share", "number", "for B"),
-    Column("interval", "number", "95 % interval"),
-    Column("p", "number", "p, Holm"),
-    Column("gain", "number", "SI-SNRi B − A"),
-    Column("correlation", "number", "r with SI-SNRi"),
-)
-
-
 def percent(share: float) -> str:
     """Return a share for people; an interval ends where shares do."""
     return f"{min(1.0, max(0.0, share)):.0%}".replace("%", " %")
@@ -114,11 +103,24 @@ class Listened(NamedTuple):
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        table = text_table(list(COLUMNS), self.cells())
+        table = text_table(self.columns(), self.cells())
         return "\n".join([f"test {self.test}: {self.question}", *table, *self.said()])
 
+    def columns(self) -> list[Column]:
+        """Return the columns of a table of the pairs; one pair's p-value is not adjusted."""
+        return [
+            *(Column(name, "key", name.upper()) for name in "ab"),
+            Column("votes", "count"),
+            *(Column(name, "count", priority=1) for name in ("listeners", "recordings")),
+            Column("share", "number", "for B"),
+            Column("interval", "number", "95 % interval"),
+            Column("p", "number", "p, Holm" if len(self.pairs) > 1 else "p"),
+            Column("gain", "number", "SI-SNRi B − A", priority=2),
+            Column("correlation", "number", "r with SI-SNRi"),
+        ]
+
     def cells(self) -> list[tuple[object, ...]]:
-        """Return the rows of a table of the pairs."""
+        """Return the rows of that table."""
         return [pair.cells() for pair in self.pairs]
 
     def said(self) -> list[str]:
@@ -202,11 +204,6 @@ def _excluded(votes: Sequence[Vote]) -> set[str]:
     return {key for key, count in wrong.items() if count >= max(2, known[key, "right"])}
 
 
-def _models(test: ListeningTest) -> list[str]:
-    found: list[str] = test.plan.get("models", [])
-    return found
-
-
 def _votes(test: ListeningTest) -> Iterator[Vote]:
     vote, file, run = ListeningVote, ProcessedFile, ProcessingHistory
     sides = [ModelPerformance.alias() for _ in "ab"]
@@ -218,8 +215,8 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
     query = query.join_from(run, file, pw.JOIN.LEFT_OUTER)
     for own, key in zip(sides, (vote.a, vote.b), strict=True):
         query = query.join_from(vote, own, pw.JOIN.LEFT_OUTER, on=own.processing_history == key)
-    models, plan = _models(test), test.plan.get("stems", {})
-    labels = {token: models[stem[2]] for token, stem in plan.items()}
+    models, stems = test.plan.get("models", []), test.plan.get("stems", {})
+    labels = {token: models[stem[2]] for token, stem in stems.items()}
     rows: Any = query.where(vote.test == test.id).order_by(vote.id).tuples()
     for listener, recording, heard, choice, a, b, *rest in rows:
         one, other = (labels.get(heard.get(side), "") for side in "ab")
@@ -228,7 +225,7 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
 
 
 def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
-    models, out = _models(test), _excluded(votes)
+    models, out = test.plan.get("models", []), _excluded(votes)
     every = [vote for vote in votes if vote.kind == "pair"]
     kept = [vote for vote in every if vote.session not in out]
     pairs = preferences(kept, models)
@@ -249,27 +246,23 @@ def _notes(test: ListeningTest, votes: Sequence[Vote], kept: Sequence[Vote]) -> 
     yield f"{complete} of {len(sessions)} sessions complete; no preference in {ties} of {len(kept)}"
     first = sum(vote.share == 0 for vote in kept)
     yield f"side A was chosen in {first} of the {len(kept) - ties} others"
-    before = {(vote.session, *vote.stems): vote.share for vote in kept}
-    before |= {(vote.session, *vote.stems[::-1]): 1 - vote.share for vote in kept}
-    again = [
-        (vote.share, before.get((vote.session, *vote.stems)))
-        for vote in votes
-        if vote.kind == "repeat"
-    ]
-    if heard := [share == earlier for share, earlier in again if earlier is not None]:
-        yield f"the same vote again in {sum(heard)} of {len(heard)} repeats"
+    both = [one for vote in kept for one in (vote, vote.turned())]
+    before = {(vote.session, *vote.stems): vote.share for vote in both}
+    repeats = [vote for vote in votes if vote.kind == "repeat"]
+    heard = [vote for vote in repeats if (vote.session, *vote.stems) in before]
+    same = sum(vote.share == before[vote.session, *vote.stems] for vote in heard)
+    if heard:
+        yield f"the same vote again in {same} of {len(heard)} repeats"
     listeners = {vote.listener for vote in kept}
     if len(listeners) == 1:
         yield f"one listener: this is what {listeners.pop()!r} prefers"
-    elif listeners and len(_models(test)) == 2:
-        a, b = _models(test)
-        of = {
-            name: [vote.share for vote in between(kept, a, b) if vote.listener == name]
-            for name in sorted(listeners)
-        }
-        yield f"for {b}: " + ", ".join(
-            f"{name} {percent(fmean(own))} of {len(own)}" for name, own in of.items()
-        )
+    elif listeners and len(test.plan["models"]) == 2:
+        a, b = test.plan["models"]
+        of: dict[str, list[float]] = {name: [] for name in sorted(listeners)}
+        for vote in between(kept, a, b):
+            of[vote.listener].append(vote.share)
+        told = (f"{name} {percent(fmean(own))} of {len(own)}" for name, own in of.items())
+        yield f"for {b}: {', '.join(told)}"
 
 
 def preferences(votes: Sequence[Vote], models: Sequence[str]) -> tuple[Preference, ...]:

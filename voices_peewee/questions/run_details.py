@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.results import ResultList
+from voices_peewee.database.store import as_id
 from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.questions.selection import model_label
-from voices_peewee.records.sources import locate
-from voices_peewee.rendering.plain import printable
-from voices_peewee.runs.recorded import RunKey, as_id, find_run_id
+from voices_peewee.rendering.plain import locate, printable
+from voices_peewee.runs.recorded import RunKey, find_run_id
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import (
     Environment,

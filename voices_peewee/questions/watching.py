@@ -14,7 +14,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.pending import pending
 from voices_peewee.questions.selection import Runs, operations
-from voices_peewee.records.sources import locate
+from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.claims import claimed
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import digest

@@ -1,7 +1,7 @@
-"""What a recording is: format, duration, sample rate, channels, size and content hash.
+"""What a recording holds: format, duration, sample rate and channels.
 
-Files come from strangers. Nothing here waits on a named pipe, follows a playlist to another file
-or believes a number that no recording can have; each refusal is an ``AudioError`` of one sentence.
+Files come from strangers. Nothing here follows a playlist to another file or believes a number
+that no recording can have; each refusal is an ``AudioError`` of one sentence.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.errors import AudioError, MissingExtraError
-from voices_peewee.records.audio_files import AnyPath, digest, opened_file
-from voices_peewee.records.audio_files import content_hash as content_hash
-from voices_peewee.records.audio_files import find_files as find_files
-from voices_peewee.rendering.plain import absolute
 
 if TYPE_CHECKING:
     from av import AudioCodecContext, AudioStream, VideoStream
     from av.container import InputContainer
+
+AnyPath = str | os.PathLike[str]
 
 _BLOCK: Final = 1 << 16
 _MAX_RATE: Final = 10_000_000
@@ -60,41 +56,6 @@ _FORMATS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AudioInfo:
-    """The facts of one file; None stands for a fact that is not known.
-
-    ``path`` is absolute with its links kept, ``file_format`` is what the content says (not the
-    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes and
-    ``content_hash`` the SHA-256 of the bytes in hexadecimal.
-    """
-
-    filename: str
-    path: str
-    file_format: str | None
-    duration: float | None
-    sample_rate: int | None
-    channels: int | None
-    file_size: int
-    content_hash: str
-
-
-def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
-    """Read the facts of a recording, or of the first audio track of a video."""
-    full = absolute(os.fsdecode(path))
-    with opened_file(path) as (file, size):
-        if size == 0 and strict:
-            raise AudioError(path, "the file is empty")
-        sha256 = digest(file)
-        facts: tuple[str | None, float | None, int | None, int | None] = (None,) * 4
-        try:
-            facts = _read_facts(path, file, exact=exact)
-        except (AudioError, MissingExtraError):
-            if strict:
-                raise
-        return AudioInfo(Path(full).name, full, *facts, size, sha256)
-
-
 class _Bytes:
     """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
 
@@ -124,7 +85,7 @@ class _Bytes:
         return self._file.tell()
 
 
-def _read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
+def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
     """Return format, duration (s), sample rate (Hz) and channels."""
     try:
         import av

@@ -1,25 +1,37 @@
-"""Files that may be recordings: opened without waiting, hashed, and found in folders.
+"""Files that may be recordings: found in folders, opened without waiting, hashed and described.
 
-Nothing here needs PyAV or looks at what a file contains.
+``audio`` says what is inside; nothing here needs PyAV.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from voices_peewee.database.sqlite import is_open_here
-from voices_peewee.errors import AudioError
+from voices_peewee.errors import AudioError, MissingExtraError
+from voices_peewee.records import audio
+from voices_peewee.records.audio import AnyPath
+from voices_peewee.rendering.plain import absolute
+from voices_peewee.schema.fields import utc_now
+from voices_peewee.schema.models import ProcessedFile
 
-AnyPath = str | os.PathLike[str]
-
+# The columns of what a file is, in the order of AudioInfo; when that was read is the last.
+FACTS: Final = (
+    *("filename", "original_path", "file_format", "duration", "sample_rate", "channels"),
+    *("file_size", "content_hash", "read_at"),
+)
+# A file system's clock may be this much coarser than ours (s): FAT counts in twos.
+_CLOCK_SLACK: Final = 2.0
 # Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
 AUDIO_SUFFIXES: Final = frozenset(
     [
@@ -48,10 +60,121 @@ _CLAUSES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """The facts of one file; None stands for a fact that is not known.
+
+    ``path`` is absolute with its links kept, ``file_format`` is what the content says (not the
+    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes and
+    ``content_hash`` the SHA-256 of the bytes in hexadecimal.
+    """
+
+    filename: str
+    path: str
+    file_format: str | None
+    duration: float | None
+    sample_rate: int | None
+    channels: int | None
+    file_size: int
+    content_hash: str
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path or URL."""
+    return path.rstrip("/").rpartition("/")[2] or path
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file is not there any more."""
+    return bool(path) and "://" not in path and not os.path.lexists(path)
+
+
+def regular_file(path: AnyPath) -> os.stat_result | None:
+    """Return what the system knows of a regular file, None for anything else."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path is half the time
+    except (OSError, ValueError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def facts_of(path: str) -> dict[str, Any]:
+    """Return what can be known of a file at an absolute path, whatever is there."""
+    facts = {**dict.fromkeys(FACTS), "filename": file_name(path), "original_path": path}
+    if "://" in path or regular_file(path) is None:
+        return facts
+    now = utc_now()  # before it is read: what changes meanwhile is to be read again
+    try:
+        return facts_from(_probe(path, path, exact=False, strict=False), now)
+    except AudioError:
+        return facts
+
+
+def own_facts(path: str) -> dict[str, Any]:
+    """Return what an output's row says of its own file; name and path are its recording's."""
+    facts = facts_of(path)
+    del facts["filename"], facts["original_path"]
+    return facts
+
+
+def facts_from(info: AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
+    """Return what was probed by the names of the columns."""
+    return dict(zip(FACTS, (*astuple(info), read_at), strict=True))
+
+
+def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
+    """Return the facts to write: none where the row is surely true to the file."""
+    if row is None:
+        return facts_of(path)
+    if "://" in path:
+        return {}
+    status = regular_file(path)
+    if status is None or is_fresh(row, status):
+        return {}  # where the file is gone, what was known of it stays
+    if row.content_hash and row.file_size == status.st_size:
+        now = utc_now()
+        try:
+            if content_hash(path) == row.content_hash:
+                return {"read_at": now}  # no need to read it again
+        except AudioError:
+            return {}
+    return facts_of(path)
+
+
+def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
+    """Whether the file was read well after it was written, and the size fits."""
+    return (
+        row.file_size == status.st_size
+        and row.content_hash is not None
+        and row.read_at is not None
+        # a file that was copied or moved there with its old time is told by its change time
+        and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - _CLOCK_SLACK
+    )
+
+
+def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
+    """Read the facts of a recording, or of the first audio track of a video."""
+    return _probe(path, absolute(os.fsdecode(path)), exact=exact, strict=strict)
+
+
+def _probe(path: AnyPath, full: str, *, exact: bool, strict: bool) -> AudioInfo:
+    with opened_file(path) as (file, size):
+        if size == 0 and strict:
+            raise AudioError(path, "the file is empty")
+        sha256 = _digest(file)
+        facts: tuple[str | None, float | None, int | None, int | None] = (None,) * 4
+        try:
+            facts = audio.read_facts(path, file, exact=exact)
+        except (AudioError, MissingExtraError):
+            if strict:
+                raise
+        return AudioInfo(Path(full).name, full, *facts, size, sha256)
+
+
 def content_hash(path: AnyPath) -> str:
     """Return the SHA-256 (hexadecimal) of any regular file, without PyAV."""
     with opened_file(path) as (file, _):
-        return digest(file)
+        return _digest(file)
 
 
 def find_files(
@@ -161,6 +284,6 @@ def _clause(path: AnyPath, error: OSError | ValueError) -> str:
     return _CLAUSES.get(error.errno or 0, f"the system says {error.strerror!r}")
 
 
-def digest(file: FileIO) -> str:
+def _digest(file: FileIO) -> str:
     """Return the SHA-256 of what is left to read, in hexadecimal."""
     return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,19 +10,23 @@ from typing import Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records import audio
-from voices_peewee.records.sources import (
-    AnyPath,
+from voices_peewee.errors import AudioError
+from voices_peewee.records.audio import AnyPath
+from voices_peewee.records.audio_files import (
+    content_hash,
     facts_from,
-    recordings_by_path,
+    find_files,
+    probe,
     regular_file,
+)
+from voices_peewee.records.sources import (
+    recordings_by_path,
     rows_where,
     speaker_id,
     write_changes,
 )
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.fields import plain_json, utc_now
+from voices_peewee.schema.fields import plain_object, utc_now
 from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
@@ -70,7 +74,7 @@ def add_audio_files(
     """Record files and the recordings in folders; yield each once it is committed."""
     wishes, named = _wishes(store, speaker, metadata), list(paths)
     told = {absolute(path) for path in named}
-    files = iter(audio.find_files(named, on_error=on_error))
+    files = iter(find_files(named, on_error=on_error))
     while names := {absolute(name): name for name in islice(files, max(1, batch))}:
         known = recordings_by_path(store, names)
         outputs = _outputs(store, names.keys() - known.keys() - told)
@@ -115,9 +119,7 @@ class _Wishes(NamedTuple):
 def _wishes(
     store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None
 ) -> _Wishes:
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise InvalidValueError(f"metadata must be a mapping, not {metadata!r}")
-    return _Wishes(speaker_id(store, speaker), plain_json(dict(metadata or {})))
+    return _Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
 
 
 class _Examined(NamedTuple):
@@ -132,9 +134,9 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Exami
     if row is not None and row.file_format and row.content_hash and not exact:
         status = regular_file(path)
         same_size = status is not None and status.st_size == row.file_size
-        if same_size and audio.content_hash(path) == row.content_hash:
+        if same_size and content_hash(path) == row.content_hash:
             return _Examined(full, {})
-    facts = facts_from(audio.probe(path, exact=exact), now)
+    facts = facts_from(probe(path, exact=exact), now)
     return _Examined(full, {**facts, "original_path": full})
 
 
@@ -153,7 +155,7 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.
-        facts = one.facts or facts_from(audio.probe(one.path), utc_now())
+        facts = one.facts or facts_from(probe(one.path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added", ())
     changed = {name for name, value in one.facts.items() if getattr(row, name) != value}

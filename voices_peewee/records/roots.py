@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash
-from voices_peewee.records.sources import is_gone, recordings_by_path, regular_file
+from voices_peewee.records.audio_files import content_hash, is_gone, regular_file
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.models import ProcessedFile
 
@@ -57,46 +56,37 @@ class Moved:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._gone: dict[int, dict[str, str]] = {}
-        self._found: dict[str, str] = {}
 
     def find(self, source: Place) -> Place:
         """Return the path by which the record knows a recording; what it does not, stays."""
-        if not isinstance(source, str):
+        status = regular_file(source) if isinstance(source, str) else None
+        if not isinstance(source, str) or status is None or source in self._known[0]:
             return source
-        if source not in self._found:
-            self._found[source] = self._look(source)
-        return self._found[source]
-
-    def _look(self, path: str) -> str:
-        status = None if "://" in path else regular_file(path)
-        if status is None or path in self._by_size.get(status.st_size, ()):
-            return path
         gone = self._gone_of(status.st_size)
-        if not gone or recordings_by_path(self._store, [path]):
-            return path
         try:
-            return gone.get(content_hash(path), path)
+            return gone.get(content_hash(source), source) if gone else source
         except AudioError:
-            return path
+            return source
 
     @cached_property
-    def _by_size(self) -> dict[int, dict[str, str]]:
-        """The recordings with a content, each with its hash, by size."""
+    def _known(self) -> tuple[set[str], dict[int, dict[str, str]]]:
+        """The paths of recordings; by the size of its file, each with its hash."""
         file = ProcessedFile
-        query = file.select(file.file_size, file.original_path, file.content_hash)
-        query = query.where(file.recording.is_null(), file.file_size > 0)
-        query = query.where(file.original_path.is_null(is_null=False))
-        found: dict[int, dict[str, str]] = {}
+        query = file.select(file.original_path, file.file_size, file.content_hash)
+        query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
         with self._store.reading():
             rows = self._store.connection().execute(*query.sql()).fetchall()
-        for size, path, digest in rows:
-            found.setdefault(size, {})[str(file.original_path.python_value(path))] = digest
-        return found
+        paths, by_size = set[str](), dict[int, dict[str, str]]()
+        for stored, size, digest in rows:
+            path = str(file.original_path.python_value(stored))
+            paths.add(path)
+            if size and digest:
+                by_size.setdefault(size, {})[path] = digest
+        return paths, by_size
 
     def _gone_of(self, size: int) -> dict[str, str]:
-        """Return the paths that are not there any more, by their hash."""
+        """Return the paths of a size that are not there any more, by their hash."""
         if size not in self._gone:
-            known = self._by_size.get(size, {}).items()
-            gone = {digest: path for path, digest in known if digest and is_gone(path)}
-            self._gone[size] = gone
+            known = self._known[1].get(size, {}).items()
+            self._gone[size] = {digest: path for path, digest in known if is_gone(path)}
         return self._gone[size]

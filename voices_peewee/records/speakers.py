@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from typing import Any, Final
@@ -12,7 +12,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, elements, nodes, plain
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.fields import clean_tags, short
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _KEEP: Final[Any] = object()
@@ -209,12 +209,3 @@ def _tags_of(speaker: Speaker) -> list[str]:
         what = f"the tags of speaker {speaker.id} are {short(tags)}, not a list of texts"
         raise InvalidValueError(f"{what}; see 'voices check'")
     return tags
-
-
-def clean_tags(tags: Iterable[str] | str) -> list[str]:
-    """Return the tags without doubles, in their order."""
-    given: Sequence[object] = [tags] if isinstance(tags, str) else list(tags)
-    for tag in given:
-        if not isinstance(tag, str) or not tag.strip():
-            raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")
-    return list(dict.fromkeys(str(tag).strip() for tag in given))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
 
+from voices_peewee.errors import InvalidValueError
+
 # Control characters, lone surrogates, line separators, marks that turn the writing direction,
 # and what XML has no place for.
 _UNSAFE: Final = (
@@ -255,38 +257,33 @@ def text_table(
     return [*layout.lines(layout.headings), *chain.from_iterable(map(layout.lines, texts))]
 
 
-def table_lines(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table as rows come; nothing when there are no rows.
+def table_lines(
+    columns: Sequence[Shown], rows: Iterable[Sequence[object]]
+) -> tuple[list[str], Iterator[str]]:
+    """Return the headings that a terminal has no room for, and the lines as rows come.
 
-    On a terminal it has its width, as ``text_table`` says; elsewhere nothing is left out.
+    On a terminal the last columns go where even the narrowest texts leave no room; elsewhere
+    nothing is left out. Of no rows there is no heading.
     """
     texts = (row_cells(columns, row) for row in rows)
     sample = list(islice(texts, _SAMPLE))
-    if not sample:
-        return
-    layout = _layout(columns, sample, _terminal_width())
-    for line in layout.lines(layout.headings):
-        yield _bold(line) + "\n"
-    for row in chain(sample, texts):
-        for line in layout.lines(row):
-            yield line + "\n"
+    layout = _layout(columns, sample, _terminal_width(sys.stdout), may_lose=True)
+    head = map(_bold, layout.lines(layout.headings)) if sample else ()
+    lines = chain(head, chain.from_iterable(map(layout.lines, chain(sample, texts))))
+    return layout.missing if sample else [], (f"{line}\n" for line in lines)
 
 
-def left_out(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the headings of the columns for which the terminal has no room."""
-    sample = [row_cells(columns, row) for row in islice(rows, _SAMPLE)]
-    shown = {place.index for place in _layout(columns, sample, _terminal_width()).places}
-    return [heading(column) for place, column in enumerate(columns) if place not in shown]
-
-
-def wrapped(line: str) -> list[str]:
-    """Return a line for people as lines that the terminal has room for."""
-    room = _terminal_width()
+def wrapped(line: str, stream: TextIO) -> list[str]:
+    """Return a line for people as lines that a terminal has room for; no word is broken."""
+    room = _terminal_width(stream)
     if room is None or width(line) <= room:
         return [line]
     import textwrap
 
-    return textwrap.wrap(line, max(room, 20), subsequent_indent="  ")
+    made = textwrap.TextWrapper(
+        max(room, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return made.wrap(line)
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:
@@ -304,10 +301,10 @@ def known_facts(facts: Facts) -> list[tuple[Shown, object]]:
     return [(column, value) for column, value in facts if value is not None]
 
 
-def _terminal_width() -> int | None:
+def _terminal_width(stream: TextIO) -> int | None:
     import shutil
 
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def _bold(text: str) -> str:
@@ -323,6 +320,10 @@ class _Place:
     kind: str
     priority: int
     width: int
+
+    @property
+    def least(self) -> int:
+        return min(self.width, _NARROWEST) if KINDS[self.kind].yields else self.width
 
     def fitted(self, text: str) -> str:
         if self.kind != "key" and width(text) > self.width and KINDS[self.kind].yields:
@@ -349,33 +350,30 @@ class _Layout:
         return [_GAP.join([key, *rest]).rstrip()]
 
     @property
-    def excess(self) -> int:
+    def missing(self) -> list[str]:
+        shown = {place.index for place in self.places}
+        return [name for at, name in enumerate(self.headings) if at not in shown and name.strip()]
+
+    def _excess(self, *, at_least: bool = False) -> int:
+        """Return by how much the columns are too wide, as they are or at their narrowest."""
         places = self.places[1:] if self.stacked else self.places
-        taken = sum(place.width + len(_GAP) for place in places)
+        taken = sum((place.least if at_least else place.width) + len(_GAP) for place in places)
         return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
 
-    def shrink(self) -> None:
-        self._drop()
-        whole = [place.width for place in self.places]
-        self._narrow()
-        if self.excess > 0 and any(place.kind == "key" for place in self.places):
-            for place, wide in zip(self.places, whole, strict=True):
-                place.width = wide
+    def shrink(self, *, may_lose: bool) -> None:
+        """Let optional columns go, put the key in a line of its own, and narrow the texts."""
+        optional = sorted(
+            (place for place in self.places if place.priority), key=lambda place: -place.priority
+        )
+        while self._excess() > 0 and optional:
+            self.places.remove(optional.pop())
+        if self._excess(at_least=True) > 0 and any(place.kind == "key" for place in self.places):
             self.places.sort(key=lambda place: place.kind != "key")
             self.stacked = True
-            self._narrow()
-
-    def _drop(self) -> None:
-        optional = sorted(
-            (place for place in self.places if place.priority), key=lambda place: place.priority
-        )
-        while self.excess > 0 and optional:
-            self.places.remove(optional.pop(0))
-
-    def _narrow(self) -> None:
-        """Take what is too much from the widest texts; numbers and times stay whole."""
+        while may_lose and self._excess(at_least=True) > 0 and len(self.places) > 2:
+            self.places.pop()
         soft = [place for place in self.places if KINDS[place.kind].yields]
-        while self.excess > 0 and soft:
+        while self._excess() > 0 and soft:
             widest = max(soft, key=lambda place: place.width * KINDS[place.kind].yields)
             if widest.width <= _NARROWEST:
                 soft.remove(widest)
@@ -383,7 +381,13 @@ class _Layout:
                 widest.width -= 1
 
 
-def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int | None) -> _Layout:
+def _layout(
+    columns: Sequence[Shown],
+    texts: Sequence[Sequence[str]],
+    room: int | None,
+    *,
+    may_lose: bool = False,
+) -> _Layout:
     headings = [heading(column) for column in columns]
     places = [
         _Place(
@@ -395,7 +399,7 @@ def _layout(columns: Sequence[Shown], texts: Sequence[Sequence[str]], room: int 
         for index, column in enumerate(columns)
     ]
     layout = _Layout(headings, places, room)
-    layout.shrink()
+    layout.shrink(may_lose=may_lose)
     return layout
 
 
@@ -403,3 +407,13 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """Return an absolute path, which begins with one slash: POSIX lets two of them be."""
     full = os.path.abspath(os.fspath(path))
     return full[1:] if full.startswith("//") else full
+
+
+def locate(source: object) -> str:
+    """Return the absolute path of a source or an output; a URL stays as it is."""
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"a source is a path or a ProcessedFile, not {source!r}")
+    path = os.fsdecode(source)
+    if not path:  # the working directory to abspath
+        raise InvalidValueError("a path must not be empty")
+    return path if "://" in path else absolute(path)

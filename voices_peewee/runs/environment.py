@@ -6,78 +6,36 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from voices_peewee._version import __version__
-from voices_peewee.database.query import mapper
-from voices_peewee.database.store import Store
-from voices_peewee.schema.fields import dump_json
-from voices_peewee.schema.models import Environment
+from voices_peewee.schema.fields import dump_json, utc_now
 
 SWITCH: Final = "VOICES_ENVIRONMENT"
 _GIT_TIMEOUT: Final = 2.0  # s
-_FIND: Final = "SELECT id FROM environments WHERE digest = ?"
 _SLURM: Final = ("job_id", "array_job_id", "array_task_id")
 
 
 class Surroundings(NamedTuple):
-    """What is known of where this process works, and the digest that names it."""
+    """What is known of where this process works, as it is stored, with the digest of that."""
 
     facts: dict[str, Any]
+    text: str
     digest: str
+    seen_at: str
 
 
-# What a server has said, since each question costs a way there and back.
-_known: WeakKeyDictionary[Store, dict[str, int]] = WeakKeyDictionary()
-
-
-def wanted_surroundings() -> Surroundings | None:
-    """Return where this process works; None where ``$VOICES_ENVIRONMENT=0`` leaves it out."""
-    return None if os.environ.get(SWITCH) == "0" else surroundings()
-
-
-def ask_environment(
-    store: Store, connection: Any, found: Surroundings | None
-) -> Callable[[], int | None]:
-    """Ask for the row of an environment; return what tells its id, and adds it where it is new."""
-    if found is None:
-        return lambda: None
-    if known := _known.get(store, {}).get(found.digest):
-        return lambda: known
-    asked = connection.execute(_FIND, (found.digest,))
-    return lambda: _found_or_added(connection, found, asked.fetchone())
-
-
-def _found_or_added(connection: Any, found: Surroundings, row: Any) -> int:
-    if row is None:
-        rows = mapper(Environment)
-        added = Environment(facts=found.facts, digest=found.digest)
-        # Another process may add the same at this moment.
-        sql = f"{rows.insert_sql} ON CONFLICT (digest) DO NOTHING"
-        connection.execute(sql, rows.bind(added.__data__))
-        row = connection.execute(_FIND, (found.digest,)).fetchone()
-    key: int = row[0]
-    return key
-
-
-def remember(store: Store, key: int | None) -> None:
-    """Take note of the id that a server has committed."""
-    if key is not None and store.server is not None and not store.database.in_transaction():
-        _known.setdefault(store, {})[surroundings().digest] = key
-
-
-def surroundings() -> Surroundings:
+def surroundings() -> Surroundings | None:
     """Return Python, host, platform, this package's version, git, torch and the Slurm job.
 
     It is asked for once a process, and again when torch is loaded or begins to use a device.
     ``git`` holds ``commit`` and ``dirty`` (whether tracked files differ from it); it is missing
-    where there is no repository, no commit or no git.
+    where there is no repository, no commit or no git. None where ``$VOICES_ENVIRONMENT=0``
+    leaves all out.
     """
-    return _surroundings(_torch())
+    return None if os.environ.get(SWITCH) == "0" else _surroundings(_torch())
 
 
 @cache
@@ -95,7 +53,8 @@ def _surroundings(torch: tuple[str, str | None] | None) -> Surroundings:
         "voices_peewee": __version__,
         **{name: part for name, part in parts.items() if part},
     }
-    return Surroundings(facts, hashlib.sha256(dump_json(facts).encode()).hexdigest())
+    text, seen_at = dump_json(facts), utc_now().isoformat(" ", "microseconds")
+    return Surroundings(facts, text, hashlib.sha256(text.encode()).hexdigest(), seen_at)
 
 
 def _torch() -> tuple[str, str | None] | None:

@@ -12,7 +12,7 @@ from voices_peewee.runs.recorded import KEEP, RunKey
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
-    from voices_peewee.runs.tracking import Tracker
+    from voices_peewee.runs.run import Tracker
 
 
 class RunMethods(HasStore):
@@ -53,7 +53,8 @@ class RunMethods(HasStore):
             InvalidValueError: ``operation_type`` is empty, the parameters are no JSON object, a
                 tag or the note is no text; where the run begins, ``model_file`` cannot be read.
         """
-        from voices_peewee.runs.tracking import Tracker
+        from voices_peewee.runs.run import Tracker
+        from voices_peewee.runs.settings import plain_settings
 
         settings = {
             "operation_type": operation_type,
@@ -63,7 +64,7 @@ class RunMethods(HasStore):
             "tags": tags,
             "note": note,
         }
-        return Tracker(self, source, settings, speaker, model_file)
+        return Tracker(self, source, plain_settings(settings), speaker, model_file)
 
     def record_run(
         self,
@@ -167,6 +168,6 @@ class RunMethods(HasStore):
         Raises:
             InvalidValueError: ``older_than`` is not a time of 0 or more.
         """
-        from voices_peewee.runs.closing import close_unfinished
+        from voices_peewee.runs.claims import close_unfinished
 
         return close_unfinished(self.store, older_than=older_than)

@@ -31,7 +31,7 @@ NONFINITE: Final = "nonfinite"
 OF_THE_RUN: Final = "run"
 
 # A history row of a run: SQLite gives the ids of deleted rows to those of other runs.
-MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
+_MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
 _FIXED: Final = ("processing_history", "created_at")
 
 # What JSON holds as it is, once a float was seen to be finite.
@@ -150,19 +150,18 @@ def performance(
 
 
 @cache
-def measuring(rows: Mapper[ModelPerformance]) -> tuple[str, str, list[int]]:
-    """Return how to insert a measurement and how to update it, and which values an update takes.
+def measuring(rows: Mapper[ModelPerformance]) -> str:
+    """Return how to write a measurement, be it there or not.
 
-    Neither writes where the history row is gone, whose id may be another run's now: its id and
-    the run id come last, and the id once more before them in the update.
+    It writes nothing where the history row is gone, whose id may be another run's now: its id and
+    the run id come last.
     """
     names = rows.names[1:]
-    places = [at for at, name in enumerate(names) if name not in _FIXED]
-    columns = rows.insert_sql.partition(" VALUES ")[0]
-    changed = ", ".join(f"{names[at]} = ?" for at in places)
-    insert = f"{columns} SELECT {', '.join('?' * len(names))} WHERE EXISTS ({MINE})"
-    mine = f"processing_history_id = ? AND EXISTS ({MINE})"
-    return insert, f"UPDATE model_performance SET {changed} WHERE {mine}", places  # noqa: S608
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names if name not in _FIXED)
+    return (
+        f"INSERT INTO model_performance ({rows.columns}) SELECT {', '.join('?' * len(names))}"
+        f" WHERE EXISTS ({_MINE}) ON CONFLICT (processing_history_id) DO UPDATE SET {changed}"
+    )
 
 
 def _scalar(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, Final
@@ -12,21 +12,20 @@ from typing import Any, Final
 from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import InvalidValueError, QueryError
+from voices_peewee.records.audio import AnyPath
+from voices_peewee.records.audio_files import facts_of, own_facts
 from voices_peewee.records.sources import (
-    AnyPath,
     Source,
     elsewhere,
-    facts_of,
-    locate,
     recording_of,
     recordings_by_path,
     rows_where,
     speaker_id,
 )
-from voices_peewee.runs.metrics import Metrics, performance
-from voices_peewee.runs.recorded import plain_note, plain_tags
-from voices_peewee.runs.rows import Files, ManyFiles, Output, own_facts
-from voices_peewee.runs.settings import model_hash, plain_parameters, storable
+from voices_peewee.rendering.plain import locate
+from voices_peewee.runs.metrics import Metrics
+from voices_peewee.runs.rows import Files, Output, RunRows
+from voices_peewee.runs.settings import model_hash, plain_settings, storable
 from voices_peewee.schema.fields import is_missing
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -75,56 +74,68 @@ def record_runs(
     return len(_write(store, plans, along))
 
 
-@dataclass(slots=True)
-class _Plan:
+@dataclass(slots=True, eq=False)
+class _Plan(RunRows):
     """A run that was checked, and the rows that it gets."""
 
     source: str | ProcessedFile
-    speaker_id: int | None
-    history: dict[str, Any]
     has_own_id: bool
-    metrics: Metrics
     cost: Metrics
     outputs: dict[str | int | None, Output]
-    recording: ProcessedFile = field(init=False)
     histories: list[ProcessingHistory] = field(init=False)
 
-    def settle(self, source: Source) -> None:
-        """Take note of the recording, which was found or added."""
-        assert source.row is not None  # noqa: S101 - see above
-        self.recording = source.row
-        self.speaker_id = self.speaker_id or source.speaker_id or source.row.speaker_id
-
-    def files(self, files: Files) -> list[ProcessedFile]:
+    def files(self, files: _ManyFiles) -> list[ProcessedFile]:
         """Return the files that the run's history rows hang on."""
-        stems = [
-            files.stem(self.recording, output)
-            if output.path
-            else files.starting(self.recording, output.speaker_id)
-            for output in (
-                replace(one, speaker_id=one.speaker_id or self.speaker_id)
-                for one in self.outputs.values()
-            )
-        ]
-        return stems or [files.starting(self.recording, self.speaker_id)]
+        hung = []
+        for told in self.outputs.values():
+            output = replace(told, speaker_id=told.speaker_id or self.speaker_id)
+            if output.path:
+                stems = files.find(self.recording, output.path)
+                hung.append(files.stem(self.recording, output, stems))
+            else:
+                hung.append(files.starting(self.recording, output.speaker_id))
+        return hung or [files.starting(self.recording, self.speaker_id)]
 
-    def hang(self, files: Iterable[ProcessedFile]) -> None:
+    def hang(self, files: Iterable[ProcessedFile]) -> list[ProcessingHistory]:
         """Make the history rows, once the files have their ids."""
-        shared = {**self.history, "source_hash": self.recording.content_hash}
-        self.histories = [
-            # a run id and a time for each would cost more than the rest
-            ProcessingHistory(**shared, processed_file=file.id, __no_default__=True)
-            for file in files
-        ]
+        # a run id and a time for each would cost more than the rest
+        rows = [{**self.history, "processed_file": file.id} for file in files]
+        self.histories = [ProcessingHistory(**row, __no_default__=True) for row in rows]
+        return self.histories
 
-    def measures(self) -> Iterator[dict[str, Any]]:
+    def performances(self) -> Iterator[dict[str, Any]]:
         """Yield the values of the performance rows, once the history rows have their ids."""
         own = [output.metrics for output in self.outputs.values()] or [Metrics()]
-        duration = self.recording.duration
         for row, metrics in zip(self.histories, own, strict=True):
-            yield performance(
-                self.history, row.id, metrics, self.metrics, self.cost, duration=duration
-            )
+            yield self.measures(row.id, metrics, self.cost)
+
+
+class _ManyFiles(Files):
+    """Finds and adds the file rows of many runs, read and written together."""
+
+    def __init__(self, store: Store, connection: Any, recordings: Iterable[int]) -> None:
+        super().__init__(store, connection)
+        self._known: dict[tuple[int | None, str | None], list[ProcessedFile]] = {}
+        self._added: list[ProcessedFile] = []
+        for row in rows_where(store, ProcessedFile, "recording", recordings):
+            self._known.setdefault((row.recording_id, row.processed_path), []).append(row)
+
+    def write(self) -> None:
+        """Write the rows that were added."""
+        mapper(ProcessedFile).insert_objects(self._connection, self._added)
+
+    def find(self, recording: ProcessedFile, path: str | None) -> Sequence[ProcessedFile]:
+        """Return the stems of a recording at a path; its voices for None."""
+        return self._known.get((recording.id, path), ())
+
+    def _voice(self, recording: ProcessedFile, speaker_id: int) -> ProcessedFile | None:
+        voices = self.find(recording, None)
+        return next((row for row in voices if row.speaker_id == speaker_id), None)
+
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        self._known.setdefault((row.recording_id, row.processed_path), []).append(row)
+        self._added.append(row)
+        return row
 
 
 def _nonfinite(plans: Iterable[_Plan]) -> Metrics:
@@ -132,7 +143,7 @@ def _nonfinite(plans: Iterable[_Plan]) -> Metrics:
     names: dict[str, str] = {}
     for plan in plans:
         outputs = (output.metrics for output in plan.outputs.values())
-        for metrics in (plan.metrics, plan.cost, *outputs):
+        for metrics in (plan.logged, plan.cost, *outputs):
             names |= metrics.nonfinite
     return Metrics(nonfinite=names)
 
@@ -141,28 +152,22 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> _Plan:
     """Check the description of a run."""
     run = _checked(run)
     start, end, seconds = _times(run)
-    message = run["error_message"]
+    message, source = run["error_message"], run["source"]
     history = {
+        **plain_settings(run),
         "run_id": run["run_id"] or new_run_id(),
-        "operation_type": run["operation_type"],
-        "model_type": run["model_type"],
-        "model_version": run["model_version"],
-        "parameters": plain_parameters(run["parameters"]),
         "start_time": start,
         "end_time": end,
         "success": not message if run["success"] is None else bool(run["success"]),
         "error_message": None if message is None else storable(str(message)),
         "model_hash": model_hash(run["model_file"]),
-        "tags": plain_tags(run["tags"] or ()),
-        "note": plain_note(run["note"]),
     }
-    source = run["source"]
     return _Plan(
-        source=source if isinstance(source, ProcessedFile) else locate(source),
-        speaker_id=whose(run["speaker"]),
         history=history,
+        speaker_id=whose(run["speaker"]),
+        logged=Metrics.of(run["metrics"] or {}),
+        source=source if isinstance(source, ProcessedFile) else locate(source),
         has_own_id=bool(run["run_id"]),
-        metrics=Metrics.of(run["metrics"] or {}),
         cost=Metrics.of({} if seconds is None else {"processing_time": seconds}),
         outputs=_outputs(run["outputs"] or (), whose),
     )
@@ -204,6 +209,8 @@ def _times(run: Mapping[str, Any]) -> tuple[dt.datetime, dt.datetime, float | No
 
 
 def _time(name: str, value: object) -> dt.datetime:
+    if isinstance(value, dt.datetime) and value.tzinfo is dt.UTC:
+        return value
     stored = ProcessingHistory._meta.fields[name].db_value(value)
     return dt.datetime.fromisoformat(str(stored))
 
@@ -242,19 +249,19 @@ def _write(
         _refuse_known_runs(store, run_ids)
         connection, recordings = store.connection(), _recordings(store, paths, facts)
         for plan in plans:
-            plan.settle(
+            source = (
                 Source(plan.source, recordings[plan.source])
                 if isinstance(plan.source, str)
                 else recording_of(store, plan.source)
             )
-        files = ManyFiles(store, connection, {plan.recording.id for plan in plans})
+            assert source.row is not None  # noqa: S101 - it was found or added
+            plan.settle(source, source.row)
+        files = _ManyFiles(store, connection, {plan.recording.id for plan in plans})
         hung = [plan.files(files) for plan in plans]
         files.write()
-        for plan, its_files in zip(plans, hung, strict=True):
-            plan.hang(its_files)
-        rows = [row for plan in plans for row in plan.histories]
+        rows = [row for plan, its in zip(plans, hung, strict=True) for row in plan.hang(its)]
         mapper(ProcessingHistory).insert_objects(connection, rows)
-        measures = (values for plan in plans for values in plan.measures())
+        measures = (values for plan in plans for values in plan.performances())
         mapper(ModelPerformance).insert_dicts(connection, measures)
         along()
     return [plan.histories[0] for plan in plans]

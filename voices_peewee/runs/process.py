@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -37,13 +38,13 @@ def process_facts() -> dict[str, Any]:
 at_fork(after_in_child=process_facts.cache_clear)
 
 
-def is_here(process: dict[str, Any]) -> bool:
+def is_here(process: Mapping[str, Any], *, since_boot: bool = False) -> bool:
     """Whether a process of these facts belongs to this host, where this process can see it."""
-    mine = process_facts()
-    return all(process.get(fact) == mine.get(fact) for fact in ("host", "namespace"))
+    mine, facts = process_facts(), ("host", "namespace", "boot")[: 2 + since_boot]
+    return all(process.get(fact) == mine.get(fact) for fact in facts)
 
 
-def is_alive(process: dict[str, Any]) -> bool:
+def is_alive(process: Mapping[str, Any]) -> bool:
     """Whether a process that ``is_here`` still runs; true where that cannot be told."""
     pid = process.get("pid")
     if process.get("boot") != process_facts().get("boot"):

@@ -7,9 +7,10 @@ from typing import Any, Final, Protocol, cast
 
 import peewee as pw
 
-from voices_peewee.database.store import Store
-from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError
-from voices_peewee.records.speakers import clean_tags
+from voices_peewee.database.store import Store, as_id
+from voices_peewee.errors import AmbiguousNameError, NotFoundError
+from voices_peewee.runs.settings import plain_note
+from voices_peewee.schema.fields import clean_tags
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 KEEP: Final[Any] = object()
@@ -66,37 +67,13 @@ def _beginning_with(key: str) -> dict[str, int]:
     return dict(cast("list[tuple[str, int]]", list(query.tuples())))
 
 
-def as_id(key: object) -> int | None:
-    """Return the id that an integer, or a text of digits, may be; else None."""
-    if isinstance(key, int):
-        return key if 0 <= key < 1 << 63 else None
-    text = str(key)  # of at most 18 digits, which fit into 64 bits
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
-
-
-def plain_tags(tags: Iterable[str] | str) -> list[str] | None:
-    """Return the tags of a run as they are stored: none are NULL."""
-    return clean_tags(tags) or None
-
-
-def plain_note(note: str | None) -> str | None:
-    """Return a run's note as it is stored: an empty one is NULL.
-
-    Raises:
-        InvalidValueError: It is no text.
-    """
-    if note is not None and not isinstance(note, str):
-        raise InvalidValueError(f"a note is a text, not {note!r}")
-    return note or None
-
-
 def update_run(store: Store, key: RunKey, *, note: Any = KEEP, tags: Any = KEEP) -> str:
     """Change the note, the tags or both in every row of a run; return its run_id."""
     changes: dict[str, Any] = {}
     if note is not KEEP:
         changes["note"] = plain_note(note)
     if tags is not KEEP:
-        changes["tags"] = plain_tags(tags)
+        changes["tags"] = clean_tags(tags) or None
     with store.writing():
         run_id = find_run_id(store, key)
         if changes:

@@ -1,4 +1,4 @@
-"""How a run becomes rows of files, live or from elsewhere, and whose outputs these replace.
+"""How a run becomes rows, live or from elsewhere, and whose outputs these replace.
 
 A run of a recording hangs on the recording's own row, or on a voice where it has a speaker that
 is not the recording's. Each output has a stem's row. Recordings belong to no run.
@@ -6,31 +6,27 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from voices_peewee.database.query import mapper
+from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import Store
 from voices_peewee.errors import NotFoundError
-from voices_peewee.records.sources import FACTS, facts_of, rows_where, write_changes
-from voices_peewee.runs.metrics import MINE, Metrics
+from voices_peewee.records.sources import Source, settle
+from voices_peewee.runs.claims import Held
+from voices_peewee.runs.environment import Surroundings
+from voices_peewee.runs.metrics import Metrics, measuring, performance
 from voices_peewee.runs.process import is_alive, is_here
-from voices_peewee.runs.settings import name_of
+from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id LIMIT 1"""
-_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
-# With the run's id too: SQLite gives the ids of deleted rows to those of other runs.
-_MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
-_OF_RUN: Final = "SELECT 1 FROM processing_history WHERE run_id = ? LIMIT 1"
-_THERE: Final = "SELECT 1 FROM processed_files WHERE id = ? AND original_path = ?"
-_DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
- AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
  FROM processed_files AS file JOIN processing_history AS history
@@ -39,8 +35,21 @@ _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.mo
  WHERE file.processed_path = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
-# What a stem's row says of its own file; name and path are its recording's.
-_OWN_FACTS: Final = FACTS[2:]
+# All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
+_IS_THERE: Final = """SELECT 1 FROM processing_history
+ WHERE run_id = ? AND id = coalesce(?, id) LIMIT 1"""
+_MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
+_DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
+ AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
+# Tags and note may have been changed meanwhile, before a further output had its row.
+_END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?,
+ (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
+  WHERE first.run_id = processing_history.run_id ORDER BY first.id LIMIT 1)
+ WHERE run_id = ?"""
+_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
+_ENVIRONMENT: Final = """INSERT INTO environments (facts, digest, created_at)
+ SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM environments WHERE digest = ?)
+ ON CONFLICT (digest) DO NOTHING"""
 
 # Of which models it was said that their outputs are written over: once is enough for a batch.
 _said: WeakKeyDictionary[Store, set[tuple[str, str]]] = WeakKeyDictionary()
@@ -59,20 +68,34 @@ class Output:
     facts: dict[str, Any] = field(default_factory=dict)
     unknown: str | None = None
 
-    def after(self, earlier: Output | None) -> Output:
+    def after(self, earlier: Output) -> Output:
         """Return the output, told again, with the metrics that it had before."""
-        if earlier is None:
-            return self
         metrics = Metrics()
         metrics.update(earlier.metrics)
         metrics.update(self.metrics)
         return replace(self, metrics=metrics)
 
 
-def own_facts(path: str) -> dict[str, Any]:
-    """Return what the file of an output is; the slow part, without a lock."""
-    facts = facts_of(path)
-    return {name: facts[name] for name in _OWN_FACTS}
+@dataclass(slots=True, eq=False)
+class RunRows:
+    """What all rows of a run share; ``history`` and ``logged`` stand in each of them."""
+
+    history: dict[str, Any]
+    speaker_id: int | None
+    logged: Metrics
+    recording: ProcessedFile = field(init=False)
+
+    def settle(self, source: Source, recording: ProcessedFile) -> None:
+        """Take note of the recording, which was found or added."""
+        self.recording = recording
+        self.speaker_id = self.speaker_id or source.speaker_id or recording.speaker_id
+        self.history["source_hash"] = recording.content_hash
+
+    def measures(self, history_id: int, own: Metrics | None, cost: Metrics) -> dict[str, Any]:
+        """Return the values of the performance row of a history row."""
+        duration = self.recording.duration
+        own = own or Metrics()
+        return performance(self.history, history_id, own, self.logged, cost, duration=duration)
 
 
 class PartKey(NamedTuple):
@@ -90,11 +113,16 @@ class PartKey(NamedTuple):
         unknown = name if isinstance(name, str) else None
         return cls(row.recording_id or 0, row.processed_path, row.speaker_id, unknown)
 
+    @classmethod
+    def of_output(cls, recording: ProcessedFile, output: Output) -> PartKey:
+        """Return the key of an output's row."""
+        return cls(recording.id, output.path, output.speaker_id, output.unknown)
+
 
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
-    _spare: int | None = None  # the id of the next row, where ``_find`` got one
+    _spare: int | None = None  # the id of the next row, where ``find`` got one
 
     def __init__(self, store: Store, connection: Any) -> None:
         self._store, self._connection = store, connection
@@ -103,127 +131,200 @@ class Files:
         """Return what a run without outputs hangs on: the recording, or a voice of it."""
         if speaker_id is None or speaker_id == recording.speaker_id:
             return recording
-        row = self._find(PartKey(recording.id, None, speaker_id), recording.original_path)
+        row = self._voice(recording, speaker_id)
         return row or self._add(new_part(recording, speaker_id))
 
     def stem(
-        self,
-        recording: ProcessedFile,
-        output: Output,
-        require: Callable[[], None] = lambda: None,
+        self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
     ) -> ProcessedFile:
-        """Return the row of an output, true to its file; ``require`` is called before it writes."""
-        key = PartKey(recording.id, output.path, output.speaker_id, output.unknown)
-        row = self._find(key, recording.original_path)
-        require()
+        """Return the row of an output, true to its file; ``known`` are those of ``find``."""
+        key = PartKey.of_output(recording, output)
+        row = next((row for row in known if PartKey.of(row) == key), None)
         if row is None:
             return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
-            write_changes(row, output.facts)
+            changes = {**output.facts, "updated_at": utc_now()}
+            mapper(ProcessedFile).change(self._connection, row, changes)
         return row
 
-    def ask_run(self, history_id: int, run_id: str) -> Callable[[], None]:
-        """Ask whether a history row is there; return what refuses an output if it is not."""
-        asked = self._connection.execute(MINE, (history_id, run_id))
-        return partial(_require, asked, NotFoundError("run", history_id))
+    def find(self, recording: ProcessedFile, path: str) -> Sequence[ProcessedFile]:
+        """Return the stems of a recording at a path."""
+        rows = mapper(ProcessedFile)
+        values = rows.values(recording=recording.id, processed_path=path)
+        found, self._spare = rows.find(self._connection, _STEMS, values)
+        return found
 
-    def ask_further(self, recording: ProcessedFile, run_id: str) -> Callable[[], None]:
-        """Ask whether a recording, whose id may be another's now, and a run are there still."""
-        of_run = self._connection.execute(_OF_RUN, (run_id,))
-        asked = None
-        if recording.original_path is not None:
-            path = ProcessedFile.original_path.db_value(recording.original_path)
-            asked = self._connection.execute(_THERE, (recording.id, path))
+    def _voice(self, recording: ProcessedFile, speaker_id: int) -> ProcessedFile | None:
+        rows, values = mapper(ProcessedFile), (recording.id, speaker_id)
+        sql = f"{rows.select_sql} {_VOICES}"
+        found = self._connection.execute(sql, values).fetchall()
+        if not found and self._store.server is not None:  # another process may have been faster
+            self._store.lock_sources([str(recording.original_path)])
+            found = self._connection.execute(sql, values).fetchall()
+        return next(rows.build(found), None)
 
-        def require() -> None:
-            if asked is not None:
-                _require(asked, NotFoundError("file", str(recording.original_path)))
-            _require(of_run, NotFoundError("run", run_id))
+    def _add(self, row: ProcessedFile) -> ProcessedFile:
+        added: ProcessedFile = mapper(ProcessedFile).insert(self._connection, row, self._spare)
+        return added
 
-        return require
 
-    def move(
-        self, run_id: str, history_id: int, before: ProcessedFile, after: ProcessedFile
-    ) -> None:
-        """Hang a history row on another file; a part that nothing hangs on any more goes."""
-        self._connection.execute(_MOVE, (after.id, history_id, run_id))
-        if before.recording_id is not None and before.id != after.id:
-            self._store.lock_sources([str(before.original_path)])
-            self._connection.execute(_DROP, (before.id,))
+class Row(NamedTuple):
+    """A history row of a run, with the file that it hangs on; the output, where that is one's."""
 
-    def ask_other_run(self, path: str, run_id: str) -> Any:
-        """Return a cursor for ``other_run``."""
-        values = (ProcessedFile.processed_path.db_value(path), run_id)
-        return self._connection.execute(_OTHER_RUN, values)
+    file: ProcessedFile
+    history_id: int
+    output: Output | None = None
 
-    def other_run(self, asked: Any, model: str) -> str | None:
-        """Name another run, successful or going on, that has an output at the path.
 
-        None where there is none, or where that was said of the two models before.
+class Ending(NamedTuple):
+    """How a run ended: when, at which cost, and with which error."""
+
+    time: dt.datetime
+    cost: Metrics
+    message: str | None
+
+
+class LiveRows(RunRows):
+    """The rows of a run that goes on; ``rows`` are those that were committed."""
+
+    def __init__(self, store: Store, history: dict[str, Any], speaker_id: int | None) -> None:
+        super().__init__(history, speaker_id, Metrics())
+        self._store, self.run_id = store, history["run_id"]
+        self.rows: Sequence[Row] = ()
+        self.late: list[Output] = []  # outputs that a server was not there for
+
+    def begin(self, source: Source, surroundings: Surroundings | None) -> None:
+        """Write the begin of the run."""
+        self.surroundings = surroundings
+
+        def write(connection: Any, is_again: bool) -> tuple[ProcessedFile, Any]:
+            if is_again:
+                self._forget_unknown(connection)
+            self.settle(source, settle(self._store, source))
+            file = Files(self._store, connection).starting(self.recording, self.speaker_id)
+            return file, self._insert(connection, file)
+
+        file, inserted = self._store.transact(write)
+        self.rows = (Row(file, mapper(ProcessingHistory).key_of(inserted)),)
+
+    def tell(self, output: Output) -> tuple[ProcessedFile, str | None]:
+        """Write an output and its metrics; return its row, and what other run claims it."""
+
+        def write(connection: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, Any]:
+            if is_again:
+                self._forget_unknown(connection)
+            rows, file = self._told(connection, self.rows, output)
+            return rows, file, connection.execute(_OTHER_RUN, (path, self.run_id))
+
+        path = ProcessedFile.processed_path.db_value(output.path)
+        self.rows, file, asked = self._store.transact(write)
+        other = asked.fetchone()
+        return file, other and _other_run(self._store, other, self.history)
+
+    def end(self, ending: Ending, claim: Held | None) -> None:
+        """Write the end of the run, and that of its claim.
+
+        Raises:
+            NotFoundError: Somebody deleted the run.
         """
-        found = asked.fetchone()
-        if found is None:
-            return None
-        other, operation, model_type, version, success, recorder = found
-        process = ProcessingHistory.process.python_value(recorder)
-        if not success and isinstance(process, dict) and is_here(process) and not is_alive(process):
-            return None  # it died: to do its work again is no surprise
-        its_model = name_of(operation, model_type, version)
-        said = _said.setdefault(self._store, set())
-        if (model, its_model) in said:
-            return None
-        said.add((model, its_model))
-        return f"{other} ({its_model})"
 
-    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:
-        row = self._select(key)
-        if row is None and key.path is None and self._store.server is not None:
-            self._store.lock_sources([str(source)])
-            row = self._select(key)  # another process may have been faster
-        return row
+        def write(connection: Any, is_again: bool) -> tuple[Sequence[Row], Any]:
+            if is_again:
+                self._forget_unknown(connection)
+            rows = self.rows
+            for output in self.late:
+                rows, _ = self._told(connection, rows, output)
+            if claim is not None:
+                claim.end(connection)
+            measure = measuring(mapper(ModelPerformance))
+            values = [self._bound(row, ending.cost) for row in rows]
+            time = ProcessingHistory.end_time.db_value(ending.time)
+            for measured in values:
+                connection.execute(measure, measured)
+            end = (time, ending.message is None, ending.message, self.run_id)
+            return rows, connection.execute(_END, end)
 
-    def _select(self, key: PartKey) -> ProcessedFile | None:
-        stored = ProcessedFile.processed_path.db_value(key.path)
-        rows, values = mapper(ProcessedFile), (key.recording_id, stored or key.speaker_id)
-        if key.path is None:  # looked for twice: no id is taken for nothing
-            sql = f"{rows.select_sql} {_VOICES}"
-            found = list(rows.build(self._connection.execute(sql, values).fetchall()))
+        self.rows, ended = self._store.transact(write)
+        if not ended.rowcount:
+            raise NotFoundError("run", self.rows[0].history_id)
+
+    def _told(
+        self, connection: Any, rows: Sequence[Row], output: Output
+    ) -> tuple[Sequence[Row], ProcessedFile]:
+        """Write an output to its row, to the free one of the start, or to one more."""
+        paths = [row.output and row.output.path for row in rows]
+        known = paths if paths[0] else [output.path]
+        place = known.index(output.path) if output.path in known else len(rows)
+        before = rows[place] if place < len(rows) else None
+        is_there = connection.execute(_IS_THERE, (self.run_id, before and before.history_id))
+        files = Files(self._store, connection)
+        stems = files.find(self.recording, output.path)
+        if is_there.fetchone() is None:
+            raise NotFoundError("run", (before or rows[0]).history_id)
+        file = files.stem(self.recording, output, stems)
+        if before is None:
+            key = mapper(ProcessingHistory).key_of(self._insert(connection, file))
+            told = Row(file, key, output)
         else:
-            found, self._spare = rows.find(self._connection, _STEMS, values)
-        return next((row for row in found if PartKey.of(row) == key), None)
+            connection.execute(_MOVE, (file.id, before.history_id, self.run_id))
+            self._drop(connection, before.file, file)
+            told = Row(file, before.history_id, output)
+            if before.output is not None:
+                told = told._replace(output=output.after(before.output))
+        connection.execute(measuring(mapper(ModelPerformance)), self._bound(told, Metrics()))
+        return (*rows[:place], told, *rows[place + 1 :]), file
 
-    def _add(self, row: ProcessedFile) -> ProcessedFile:
-        mapper(ProcessedFile).insert(self._connection, row, self._spare)
-        return row
+    def _drop(self, connection: Any, before: ProcessedFile, file: ProcessedFile) -> None:
+        """Delete a part of the recording that nothing hangs on any more."""
+        if before.recording_id is not None and before.id != file.id:
+            self._store.lock_sources([str(before.original_path)])
+            connection.execute(_DROP, (before.id,))
+
+    def _insert(self, connection: Any, file: ProcessedFile) -> Any:
+        """Add a history row; return the cursor that tells its id."""
+        rows = mapper(ProcessingHistory)
+        values = rows.bind({**self.history, "processed_file": file.id, "success": False})
+        sql, place = _beginning(rows)
+        if here := self.surroundings:
+            connection.execute(_ENVIRONMENT, (here.text, here.digest, here.seen_at, here.digest))
+            values[place] = here.digest
+        return connection.execute(sql, values)
+
+    def _bound(self, row: Row, cost: Metrics) -> list[Any]:
+        """Return the values of ``measuring`` for a history row."""
+        values = mapper(ModelPerformance).bind(self.measured(row, cost))
+        return [*values, row.history_id, self.run_id]
+
+    def measured(self, row: Row, cost: Metrics) -> dict[str, Any]:
+        """Return the values of the performance row of a history row."""
+        own = row.output.metrics if row.output else None
+        return self.measures(row.history_id, own, cost)
+
+    def _forget_unknown(self, connection: Any) -> None:
+        """Take back what a server may have committed as it went away: it is written again."""
+        history, file = ProcessingHistory, ProcessedFile
+        known = {row.history_id: row.file.id for row in self.rows}
+        for key, file_id in connection.execute(_ROWS, (self.run_id,)).fetchall():
+            if known.get(key) == file_id:
+                continue
+            if key in known:
+                history.update(processed_file=known[key]).where(history.id == key).execute()
+            else:
+                history.delete().where(history.id == key).execute()
+            others = history.select(history.processed_file)
+            is_output = (file.id == file_id) & file.processed_path.is_null(False)
+            file.delete().where(is_output, file.id.not_in(others)).execute()
 
 
-def _require(asked: Any, gone: NotFoundError) -> None:
-    if asked.fetchone() is None:
-        raise gone
-
-
-class ManyFiles(Files):
-    """Finds and adds the file rows of many runs, read and written together."""
-
-    def __init__(self, store: Store, connection: Any, recordings: Iterable[int]) -> None:
-        super().__init__(store, connection)
-        rows = rows_where(store, ProcessedFile, "recording", recordings)
-        self._known: dict[PartKey, ProcessedFile] = {}
-        self._added: list[ProcessedFile] = []
-        for row in rows:
-            self._known.setdefault(PartKey.of(row), row)
-
-    def write(self) -> None:
-        """Write the rows that were added."""
-        mapper(ProcessedFile).insert_objects(self._connection, self._added)
-
-    def _find(self, key: PartKey, source: str | None) -> ProcessedFile | None:  # noqa: ARG002
-        return self._known.get(key)
-
-    def _add(self, row: ProcessedFile) -> ProcessedFile:
-        self._known[PartKey.of(row)] = row
-        self._added.append(row)
-        return row
+@cache
+def _beginning(rows: Mapper[ProcessingHistory]) -> tuple[str, int]:
+    """Return how to insert a history row, and which of the values names its environment."""
+    names = rows.names[1:]
+    values = dict.fromkeys(names, "?")
+    values["environment"] = "(SELECT id FROM environments WHERE digest = ?)"
+    row = ", ".join(values.values())
+    sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row})"  # noqa: S608
+    return sql + rows.returning, names.index("environment")
 
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:
@@ -244,20 +345,24 @@ def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) ->
     )
 
 
-def forget_unknown(
-    connection: Any, run_id: str, known: Mapping[int, int], fresh: Sequence[int]
-) -> None:
-    """Take back what a server may have committed as it went away: it is written again."""
-    history, file, measured = ProcessingHistory, ProcessedFile, ModelPerformance
-    measured.delete().where(measured.processing_history.in_(fresh)).execute()
-    mine = connection.execute(_ROWS, (run_id,)).fetchall()
-    for key, file_id in mine:
-        if known.get(key) == file_id:
-            continue
-        if key in known:
-            history.update(processed_file=known[key]).where(history.id == key).execute()
-        else:
-            history.delete().where(history.id == key).execute()
-        others = history.select(history.processed_file)
-        is_output = (file.id == file_id) & file.processed_path.is_null(False)
-        file.delete().where(is_output, file.id.not_in(others)).execute()
+def _other_run(store: Store, found: tuple[Any, ...], history: dict[str, Any]) -> str | None:
+    """Name another run, successful or going on, that has an output at a path of a run.
+
+    None where it has died, or where that was said of the two models before.
+    """
+    other, *names, success, recorder = found
+    process = ProcessingHistory.process.python_value(recorder) if not success else None
+    if isinstance(process, dict) and is_here(process) and not is_alive(process):
+        return None  # to do its work again is no surprise
+    its_model = _name_of(*names)
+    own = _name_of(*map(history.__getitem__, ("operation_type", "model_type", "model_version")))
+    said = _said.setdefault(store, set())
+    if (own, its_model) in said:
+        return None
+    said.add((own, its_model))
+    return f"{other} ({its_model})"
+
+
+def _name_of(operation: str, model: str | None, version: str | None) -> str:
+    """Return a model with its version, else the operation."""
+    return ":".join(map(str, filter(None, (model, version)))) or operation

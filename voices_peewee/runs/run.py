@@ -1,46 +1,39 @@
-"""One run: its rows, its metrics and its outputs, written as they become known."""
+"""Recording a run while it happens: ``track`` around a block or a function.
+
+A run is one row of history for each output, or one row without any; all share ``run_id``. What
+is known is in the database at once: the row at the start, each output when it is told, the rest
+at the end. A killed process therefore leaves an unfinished run, with the outputs it had told.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import count
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
 
-from voices_peewee.database.query import mapper
-from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError
-from voices_peewee.records.sources import AnyPath, Source, locate, look, settle, speaker_id
+from voices_peewee.database.store import HasStore, SpeakerKey, Store
+from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError, VoicesError
+from voices_peewee.records.audio import AnyPath
+from voices_peewee.records.audio_files import own_facts
+from voices_peewee.records.sources import look, speaker_id
+from voices_peewee.rendering.plain import locate
 from voices_peewee.runs import claims
-from voices_peewee.runs.environment import ask_environment, remember, wanted_surroundings
+from voices_peewee.runs.environment import surroundings
 from voices_peewee.runs.meter import Meter, Timing
-from voices_peewee.runs.metrics import Metrics, MetricWarning, measuring, performance
+from voices_peewee.runs.metrics import Metrics, MetricWarning
 from voices_peewee.runs.process import process_facts
-from voices_peewee.runs.rows import Files, Output, forget_unknown, new_stem, own_facts
-from voices_peewee.runs.settings import failure, name_of
-from voices_peewee.runs.spool import Record, SpoolWarning, kept
+from voices_peewee.runs.rows import Ending, LiveRows, Output, new_stem
+from voices_peewee.runs.settings import failure, model_hash
+from voices_peewee.runs.spool import SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
-from voices_peewee.schema.models import (
-    Environment,
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-    new_run_id,
-)
+from voices_peewee.schema.models import ProcessedFile, new_run_id
 
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
-# By the run's id: SQLite gives the ids of deleted rows to those of other runs.
-# Tags and note may have been changed meanwhile, before a further output had its row.
-_END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?,
- (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
-  WHERE first.run_id = processing_history.run_id ORDER BY first.id LIMIT 1)
- WHERE run_id = ?"""
 _TOLD_LATER: Final = "the output is written when the run ends"
 _IN_TRANSACTION: Final = (
     "this run begins inside a transaction: if that is rolled back, as by an exception that leaves "
@@ -60,24 +53,6 @@ class TransactionWarning(UserWarning):
     """A run begins inside a transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A history row of a run, with the file that it hangs on; the output, where that is one's."""
-
-    file: ProcessedFile
-    history_id: int
-    output: Output | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How a run ended: when, at which cost, and with which error."""
-
-    time: dt.datetime
-    cost: Metrics
-    message: str | None
-
-
 class Run:
     """A run that is being recorded; ``run_id`` names it, ``parameters`` are as recorded.
 
@@ -93,45 +68,49 @@ class Run:
         self,
         store: Store,
         source: AnyPath | ProcessedFile,
-        settings: dict[str, Any],
+        settings: Mapping[str, Any],
         speaker: SpeakerKey | None,
     ) -> None:
+        place = source if isinstance(source, ProcessedFile) else locate(source)
         self.run_id = new_run_id()
         self.parameters = settings["parameters"]
-        self._store, self._settings = store, settings
-        names = ("operation_type", "model_type", "model_version")
-        self._model = name_of(*map(settings.__getitem__, names))
-        self._lock = threading.RLock()  # a signal handler may log while an output is written
-        self._logged, self._warned = Metrics(), set[str]()
-        self._rows: list[_Row] = []
-        self._late: list[Output] = []  # outputs that a server was not there for
+        self._store, self._lock = store, threading.RLock()  # a signal handler may log
+        self._warned = set[str]()
         self._pid, self._is_over = os.getpid(), False
         if store.database.in_transaction():
             warnings.warn(_IN_TRANSACTION, TransactionWarning, stacklevel=4)
-        whose, found = store.retrying(lambda: (speaker_id(store, speaker), look(store, source)))
-        file, begun = self._write(lambda connection: self._begin(connection, found, whose))
-        self._rows = [_Row(file, begun().id)]
-        remember(store, self._history["environment"])
-        self._claim = claims.begin(store, self._recording, settings)
+        whose = self._store.retrying(speaker_id, store, speaker) if speaker is not None else None
+        found, here = store.retrying(look, store, place), surroundings()
+        self.start_time = utc_now()
+        history = {
+            "run_id": self.run_id,
+            **settings,
+            "start_time": self.start_time,
+            "process": process_facts(),
+        }
+        self._live = LiveRows(store, history, whose)
+        self._live.begin(found, here)
+        self._claim = claims.begin(store, self._live.recording, settings)
         self._timing, self._meter = Timing(self._require_open), Meter()
 
     @property
     def id(self) -> int:
         """The id of the first history row."""
-        return self._rows[0].history_id
+        return self._live.rows[0].history_id
 
     @property
     def file(self) -> ProcessedFile:
         """The row that the run hangs on; once an output was told, the first output's."""
-        return self._rows[0].file
+        return self._live.rows[0].file
 
     @property
     def recording(self) -> ProcessedFile:
         """The row of the recording that is processed."""
-        return self._recording
+        return self._live.recording
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {self._settings['operation_type']} of {self.file.original_path!r}>"
+        operation = self._live.history["operation_type"]
+        return f"<Run {self.id} {operation} of {self.file.original_path!r}>"
 
     def log(self, metrics: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Take note of metrics of the run; a name that was logged before gets its new value.
@@ -153,9 +132,9 @@ class Run:
         told = Metrics.of({**(metrics or {}), **named})
         with self._lock:
             self._require_open()
-            again = self._logged.names() & told.names() - self._warned
+            again = self._live.logged.names() & told.names() - self._warned
             self._warned |= again
-            self._logged.update(told)
+            self._live.logged.update(told)
         told.warn(stacklevel=2)
         for name in sorted(again):
             message = f"{name} was logged before in this run: the last value counts"
@@ -196,22 +175,21 @@ class Run:
             RuntimeError: The run is over, or another process began it.
         """
         told, place = Metrics.of(metrics), locate(path)
-        self._require_open()
         facts = own_facts(place)
         with self._lock:
             self._require_open()
             whose, unknown = self._speaker_of(speaker)
             output = Output(place, whose, told, facts, unknown)
             try:
-                file, asked = self._write(lambda connection: self._tell(connection, output))
-                other = asked()
+                file, other = self._live.tell(output)
             except DatabaseError as refused:
                 if self._store.server is None:
                     raise
-                self._late.append(output)
-                file, other = new_stem(self._recording, output), None
+                self._live.late.append(output)
+                file, other = new_stem(self.recording, output), None
                 warnings.warn(f"{refused}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
-        told.warn(stacklevel=2)
+        if told.nonfinite:
+            told.warn(stacklevel=2)
         if unknown:
             message = f"no speaker {unknown!r}: the output {place!r} is kept with the name alone"
             warnings.warn(message, SpeakerWarning, stacklevel=2)
@@ -223,96 +201,17 @@ class Run:
     def _speaker_of(self, speaker: SpeakerKey | None) -> tuple[int | None, str | None]:
         """Return the id of an output's speaker, or the name of one that is not known."""
         if speaker is None:
-            return self._speaker_id, None
+            return self._live.speaker_id, None
         try:
-            return self._store.retrying(lambda: speaker_id(self._store, speaker)), None
+            return self._store.retrying(speaker_id, self._store, speaker), None
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output
             return None, str(speaker)
-
-    def _tell(
-        self, connection: Any, output: Output
-    ) -> tuple[ProcessedFile, Callable[[], str | None]]:
-        """Write an output and its metrics; return its row, and what tells who else claims it."""
-        files, place = Files(self._store, connection), self._place(output.path)
-        if place < len(self._rows):
-            require = files.ask_run(self._rows[place].history_id, self.run_id)
-        else:
-            require = files.ask_further(self._recording, self.run_id)
-        file = files.stem(self._recording, output, require)
-        if place == len(self._rows):
-            history = self._history_of(file)
-            row = _Row(file, mapper(ProcessingHistory).insert(connection, history).id, output)
-            self._measure(connection, row, Metrics(), is_first=True)
-        else:
-            before = self._rows[place]
-            files.move(self.run_id, before.history_id, before.file, file)
-            row = replace(before, file=file, output=output.after(before.output))
-            self._measure(connection, row, Metrics(), is_first=before.output is None)
-        self._rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
-        asked = files.ask_other_run(output.path, self.run_id)
-        return file, lambda: files.other_run(asked, self._model)
-
-    def _place(self, path: str) -> int:
-        """Return where an output belongs: to its row, to the free one of the start, or behind."""
-        if self._rows[0].output is None:
-            return 0
-        paths = [row.output.path for row in self._rows if row.output]
-        return paths.index(path) if path in paths else len(paths)
-
-    def _write(self, action: Callable[[Any], T]) -> T:
-        """Do something as one transaction; where that fails, the rows are as before."""
-        before, attempts = self._rows, count()
-        is_outermost = not self._store.database.in_transaction()
-
-        def attempt() -> T:
-            self._rows = before
-            with self._store.writing_together():
-                if next(attempts):
-                    known = {row.history_id: row.file.id for row in before}
-                    fresh = [row.history_id for row in before if not row.output]
-                    forget_unknown(self._store.connection(), self.run_id, known, fresh)
-                return action(self._store.connection())
-
-        try:
-            return self._store.retrying(attempt)
-        except BaseException as error:
-            self._rows = before
-            if is_outermost and not isinstance(error, Exception):
-                # It may strike between a block and its end.
-                self._store.abandon(interrupted=True)
-            raise
 
     def _require_open(self) -> None:
         if self._is_over:
             raise RuntimeError(f"run {self.id} is over")
         if os.getpid() != self._pid:
             raise RuntimeError(f"run {self.id} belongs to the process that began it")
-
-    def _begin(
-        self, connection: Any, found: Source, whose: int | None
-    ) -> tuple[ProcessedFile, Callable[[], ProcessingHistory]]:
-        """Write the begin of the run; return what it hangs on, and what tells its history row."""
-        self._surroundings = wanted_surroundings()
-        environment = ask_environment(self._store, connection, self._surroundings)
-        self._recording = settle(self._store, found)
-        self._speaker_id = whose or found.speaker_id or self._recording.speaker_id
-        self.start_time = utc_now()
-        self._history = {
-            "run_id": self.run_id,
-            **self._settings,
-            "start_time": self.start_time,
-            "source_hash": self._recording.content_hash,
-            "process": process_facts(),
-            "environment": environment(),
-        }
-        file = Files(self._store, connection).starting(self._recording, self._speaker_id)
-        rows, history = mapper(ProcessingHistory), self._history_of(file)
-        return file, functools.partial(rows.inserted, history, rows.send(connection, history))
-
-    def _history_of(self, file: ProcessedFile) -> ProcessingHistory:
-        # Peewee's defaults would make a run id and a time for nothing.
-        values = {**self._history, "processed_file": file.id, "success": False}
-        return ProcessingHistory(**values, __no_default__=True)
 
     def finish(self, error: BaseException | None) -> None:
         """Write the end of the run; its tracker calls this."""
@@ -323,84 +222,122 @@ class Run:
         with self._lock:
             self._is_over = True
             # A clock that was set back must not make the end come before the start.
-            now = max(utc_now(), self.start_time)
-            ending = _Ending(now, cost, failure(error))
+            message = None if error is None else failure(error)
+            ending = Ending(max(utc_now(), self.start_time), cost, message)
             try:
-                ended = self._write(lambda connection: self._end(connection, ending))
-                if not ended.rowcount:
-                    raise NotFoundError("run", self.id)  # somebody deleted it
+                self._live.end(ending, self._claim)
             except DatabaseError as refused:
                 if self._store.server is None:
                     raise
-                name = f"{self.start_time:%Y%m%dT%H%M%SZ}_{self.run_id}"
-                told = kept(name, self._all(ending))
+                told = kept(self._live, ending)
                 warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
             else:
                 claims.forget(self._store, self._claim)
 
-    def _end(self, connection: Any, ending: _Ending) -> Any:
-        """Write the end of the run; return a cursor that counts its rows."""
-        for output in self._late:
-            self._tell(connection, output)
-        end = ProcessingHistory.end_time.db_value(ending.time)
-        values = (end, ending.message is None, ending.message, self.run_id)
-        ended = connection.execute(_END, values)
-        if self._claim is not None:
-            self._claim.end(connection)
-        for row in self._rows:
-            self._measure(connection, row, ending.cost, is_first=row.output is None)
-        return ended
 
-    def _all(self, ending: _Ending) -> Iterator[Record]:
-        """Yield the rows of the run as they should be, files first, the recording before all."""
-        if self._surroundings is not None:
-            facts, digest = self._surroundings
-            key = self._history["environment"]
-            yield (
-                Environment,
-                {"id": key, "facts": facts, "digest": digest, "created_at": self.start_time},
-            )
-        rows = self._with_late()
-        files = {row.file.id: row.file for row in rows if row.file.id != self._recording.id}
-        for file in (self._recording, *files.values()):
-            yield ProcessedFile, file.__data__
-        end = {
-            "end_time": ending.time,
-            "success": ending.message is None,
-            "error_message": ending.message,
-        }
-        for row in rows:
-            own = {"id": row.history_id, "processed_file": row.file.id}
-            yield ProcessingHistory, {**self._history, **end, **own}
-        for row in rows:
-            yield ModelPerformance, {"id": row.history_id, **self._measures(row, ending.cost)}
+class Tracker:
+    """Begins a run where a ``with`` block or a call of a decorated function begins."""
 
-    def _with_late(self) -> list[_Row]:
-        """Return the rows with those that outputs would have had that were never written."""
-        rows = list(self._rows)
-        for output in self._late:
-            file = new_stem(self._recording, output)
-            file.id = 1 + max(self._recording.id, *(row.file.id for row in rows))
-            if rows[0].output is None:
-                rows[0] = replace(rows[0], file=file, output=output)
-            else:
-                rows.append(_Row(file, 1 + max(row.history_id for row in rows), output))
-        return rows
+    def __init__(
+        self,
+        owner: HasStore,
+        source: AnyPath | ProcessedFile | None,
+        settings: dict[str, Any],
+        speaker: SpeakerKey | None,
+        model_file: AnyPath | None,
+    ) -> None:
+        self._settings = settings
+        self._owner, self._source = owner, source
+        self._speaker, self._model_file = speaker, model_file
+        self._run: Run | None = None
 
-    def _measure(self, connection: Any, row: _Row, cost: Metrics, *, is_first: bool) -> None:
-        """Write what was measured; nothing where somebody deleted the history row."""
-        rows = mapper(ModelPerformance)
-        insert, update, places = measuring(rows)
-        values = rows.bind(self._measures(row, cost))
-        if is_first:
-            connection.execute(insert, [*values, row.history_id, self.run_id])
-        else:
-            mine = (row.history_id, row.history_id, self.run_id)
-            connection.execute(update, [*map(values.__getitem__, places), *mine])
+    def __enter__(self) -> Run:
+        if self._source is None:
+            raise TypeError("a track block needs a source; only a decorator does without")
+        if self._run is not None:
+            raise TypeError("this track block has begun already; call track() for each run")
+        self._run = self._begin(self._source)
+        return self._run
 
-    def _measures(self, row: _Row, cost: Metrics) -> dict[str, Any]:
-        own = row.output.metrics if row.output else Metrics()
-        duration = self._recording.duration
-        return performance(
-            self._history, row.history_id, own, self._logged, cost, duration=duration
-        )
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            _end(run, error)
+
+    def __call__(self, function: F) -> F:
+        """Return the function with each of its calls recorded as a run."""
+        import inspect
+
+        is_coroutine = _is_coroutine(function)
+        parameters = inspect.signature(function).parameters
+        places = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
+        is_method = places[:1] in (["self"], ["cls"])
+        first = next(iter(places[is_method:]), "")
+
+        def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+            source = self._source
+            if source is None:
+                source = next(iter(args[is_method:]), kwargs.get(first))
+            run = self._begin(source)
+            if "run" in parameters and "run" not in places[: len(args)]:
+                kwargs.setdefault("run", run)
+            return run
+
+        @functools.wraps(function)
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            with _Block(prepare(args, kwargs)):
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def tracked_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with _Block(prepare(args, kwargs)):
+                return await function(*args, **kwargs)
+
+        return cast("F", tracked_coroutine if is_coroutine else tracked)
+
+    def _begin(self, source: Any) -> Run:
+        weights = self._model_file
+        settings = {**self._settings, "model_hash": weights and model_hash(weights)}
+        return Run(self._owner.store, source, settings, self._speaker)
+
+
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether a call returns a coroutine; a generator function is refused.
+
+    An object that is called shows what it is in its ``__call__``.
+    """
+    import inspect
+
+    forms = (function, type(function).__call__)
+    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"track cannot record the generator function {name!r}")
+    return any(map(inspect.iscoroutinefunction, forms))
+
+
+class _Block:
+    """One call of a decorated function."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        _end(self._run, error)
+
+
+def _end(run: Run, error: BaseException | None) -> None:
+    """End a run; what the user's code raised comes before what the database says."""
+    try:
+        run.finish(error)
+    except VoicesError as failure:
+        if error is None:
+            raise
+        error.add_note(f"the end of run {run.id} could not be recorded: {failure}")

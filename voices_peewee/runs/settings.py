@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.fields import dump_json, plain_json
+from voices_peewee.errors import AudioError, InvalidValueError
+from voices_peewee.records.audio_files import content_hash
+from voices_peewee.schema.fields import clean_tags, dump_json, plain_name, plain_object
 from voices_peewee.schema.models import ProcessingHistory
 
 _MAX_ERROR: Final = 100_000
@@ -21,16 +22,35 @@ _NAMES: Final = ("operation_type", "model_type", "model_version")
 _ENVIRONMENT: Final = "environment"
 
 
-def plain_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a JSON copy of the parameters, which later changes do not reach.
+def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, the tags and the note of a run as its rows have them.
 
     Raises:
-        InvalidValueError: They are no mapping or have no JSON form.
+        InvalidValueError: There is no operation, the parameters are no JSON object, or a tag or
+            the note is no text.
     """
-    if parameters is not None and not isinstance(parameters, Mapping):
-        raise InvalidValueError(f"parameters must be a mapping, not {parameters!r}")
-    plain: dict[str, Any] = plain_json(dict(parameters or {}))
-    return plain
+    note, operation = plain_note(told["note"]), plain_name(told["operation_type"])
+    if not operation or not operation.strip():
+        raise InvalidValueError("a run needs an operation_type")
+    return {
+        "operation_type": operation,
+        "model_type": told["model_type"],
+        "model_version": told["model_version"],
+        "parameters": plain_object("parameters", told["parameters"]),
+        "tags": clean_tags(told["tags"] or ()) or None,
+        "note": note,
+    }
+
+
+def plain_note(note: str | None) -> str | None:
+    """Return a run's note as it is stored: an empty one is NULL.
+
+    Raises:
+        InvalidValueError: It is no text.
+    """
+    if note is not None and not isinstance(note, str):
+        raise InvalidValueError(f"a note is a text, not {note!r}")
+    return note or None
 
 
 @lru_cache(maxsize=1024)
@@ -58,14 +78,9 @@ def digest(settings: Mapping[str, Any]) -> str:
     """Return what is the same for settings that count as the same, and for no others."""
     fields = ProcessingHistory._meta.fields
     values = [fields[name].db_value(settings.get(name)) for name in _NAMES]
-    values.append(canonical(dump_json(plain_parameters(settings.get("parameters")))))
+    values.append(canonical(dump_json(plain_object("parameters", settings.get("parameters")))))
     values.append(settings.get("model_hash"))
     return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
-
-
-def name_of(operation: str, model: str | None, version: str | None) -> str:
-    """Return a model with its version, else the operation."""
-    return ":".join(map(str, filter(None, (model, version)))) or operation
 
 
 def model_hash(path: str | os.PathLike[str] | None) -> str | None:
@@ -78,24 +93,23 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
         return None
     try:
         facts = os.stat(path)  # noqa: PTH116 - what open takes
-        return _hash(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        return _hash(os.path.abspath(os.fsdecode(path)), facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError, TypeError, AudioError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", str(error))
         raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error
 
 
 @lru_cache(maxsize=64)
 def _hash(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - what the cache goes by
-    with open(path, "rb") as file:  # noqa: PTH123 - a path that is bytes too
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return content_hash(path)
 
 
-def failure(error: BaseException | None) -> str | None:
+def failure(error: BaseException) -> str | None:
     """Return an error's type, message and traceback; None where a block ended well.
 
     ``sys.exit`` without an error ends it well.
     """
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+    if isinstance(error, SystemExit) and error.code in (None, 0):
         return None
     name = type(error).__name__
     try:

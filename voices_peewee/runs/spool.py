@@ -10,8 +10,15 @@ from typing import Any
 
 from voices_peewee.database import files
 from voices_peewee.errors import DatabaseError
+from voices_peewee.runs.rows import Ending, LiveRows, Row, new_stem
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField, dump_json
-from voices_peewee.schema.models import BaseModel
+from voices_peewee.schema.models import (
+    BaseModel,
+    Environment,
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+)
 
 Record = tuple[type[BaseModel], Mapping[str, Any]]
 
@@ -20,9 +27,10 @@ class SpoolWarning(UserWarning):
     """The server did not take what it was told; that is kept elsewhere."""
 
 
-def kept(name: str, records: Iterable[Record]) -> str:
-    """Keep records, parents first, and say where; where no file can be, the sentence has them."""
-    text = "".join(_lines(records))
+def kept(run: LiveRows, ending: Ending) -> str:
+    """Keep a run in a file and say where; where no file can be, the sentence has its rows."""
+    text = "".join(_lines(_records(run, ending)))
+    name = f"{run.history['start_time']:%Y%m%dT%H%M%SZ}_{run.run_id}"
     try:
         return f"the run is kept in {str(_write(name, text))!r}: 'voices import' adds it"
     except DatabaseError as error:
@@ -70,3 +78,35 @@ def _columns(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
             value = json.loads(dump_json(value))
         found[str(field.column_name)] = value
     return found
+
+
+def _records(run: LiveRows, ending: Ending) -> Iterator[Record]:
+    """Yield the rows of a run as they should be, files first, the recording before all."""
+    key = None
+    if place := run.surroundings:
+        key = 1
+        own = {"facts": place.facts, "digest": place.digest, "created_at": place.seen_at}
+        yield Environment, {"id": key, **own}
+    rows = _with_late(run)
+    files = {row.file.id: row.file for row in rows}
+    for file in {run.recording.id: run.recording, **files}.values():
+        yield ProcessedFile, file.__data__
+    end = {"success": ending.message is None, "error_message": ending.message}
+    shared = {**run.history, **end, "end_time": ending.time, "environment": key}
+    for row in rows:
+        yield ProcessingHistory, {**shared, "id": row.history_id, "processed_file": row.file.id}
+    for row in rows:
+        yield ModelPerformance, {"id": row.history_id, **run.measured(row, ending.cost)}
+
+
+def _with_late(run: LiveRows) -> list[Row]:
+    """Return the rows with those that outputs would have had that were never written."""
+    rows = list(run.rows)
+    for output in run.late:
+        file = new_stem(run.recording, output)
+        file.id = 1 + max(run.recording.id, *(row.file.id for row in rows))
+        if rows[0].output is None:
+            rows[0] = rows[0]._replace(file=file, output=output)
+        else:
+            rows.append(Row(file, 1 + max(row.history_id for row in rows), output))
+    return rows

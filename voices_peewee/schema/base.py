@@ -71,7 +71,7 @@ def checks(table: str) -> list[pw.Node]:
 class BaseModel(pw.Model):
     """What the models share: the proxy and an integer key."""
 
-    id = pw.AutoField()
+    id = pw.BigAutoField()
 
     if TYPE_CHECKING:
         __data__: dict[str, Any]

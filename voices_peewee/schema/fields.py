@@ -12,7 +12,7 @@ import sys
 import unicodedata
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import Enum
 from functools import partial
@@ -47,7 +47,7 @@ def plain_value(value: object) -> Any:
 
 def is_missing(value: object) -> bool:
     """Whether a value is pandas' NA or NaT, or NumPy's masked; none is imported for it."""
-    return any(
+    return type(value) not in _SURE and any(
         value is getattr(sys.modules.get(module), name, _NOTHING)
         for module, name in (("pandas", "NA"), ("pandas", "NaT"), ("numpy.ma", "masked"))
     )
@@ -117,6 +117,7 @@ def short(value: object) -> str:
 
 
 _NOTHING: Final = object()
+_SURE: Final = frozenset([type(None), bool, int, float, str, list, dict, dt.datetime])
 _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (os.PathLike, os.fsdecode),
     (Enum, lambda value: value.value),
@@ -133,6 +134,15 @@ _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 def plain_name(value: T) -> T:
     """Return a name; an enum's is its value."""
     return value.value if isinstance(value, Enum) else value
+
+
+def clean_tags(tags: Iterable[str] | str) -> list[str]:
+    """Return the tags without doubles, in their order."""
+    given: Sequence[object] = [tags] if isinstance(tags, str) else list(tags)
+    for tag in given:
+        if not isinstance(tag, str) or not tag.strip():
+            raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")
+    return list(dict.fromkeys(str(tag).strip() for tag in given))
 
 
 def _finite(value: object) -> object:
@@ -179,6 +189,18 @@ def plain_json(value: object) -> Any:
     return json.loads(dump_json(value), object_pairs_hook=_with_own_keys)
 
 
+def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a JSON copy of a mapping; nothing for None.
+
+    Raises:
+        InvalidValueError: It is no mapping or has no JSON form.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidValueError(f"{name} must be a mapping, not {value!r}")
+    plain: dict[str, Any] = plain_json(dict(value)) if value else {}
+    return plain
+
+
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -202,6 +224,8 @@ class UTCDateTimeField(pw.DateTimeField):
         Raises:
             InvalidValueError: The value is no time, or has no time zone.
         """
+        if type(value) is dt.datetime and value.tzinfo is dt.UTC:
+            return value.isoformat(" ", "microseconds")
         if value is None or isinstance(value, pw.Node):
             return value
         if isinstance(value, str):

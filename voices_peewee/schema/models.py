@@ -316,3 +316,14 @@ RECORDED: Final = (
     *(ListeningTest, ListeningVote),
 )
 MODELS: Final = (*RECORDED, Claim)  # what is being worked on is no part of the record
+
+
+def _as_it_stands(value: object) -> object:
+    return value
+
+
+# Peewee would decode or convert what another program wrote, and fail.
+for _model in MODELS:
+    for _field in _model._meta.sorted_fields:
+        if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
+            vars(_field)["python_value"] = _as_it_stands

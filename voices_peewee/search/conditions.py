@@ -153,9 +153,8 @@ class Conditions:
         return equals(node, stored(_one(value)))
 
     def format(self, _: Column, node: Any, value: Given) -> Node:
-        """Compare the whole of a text in small letters, in capitals and as given, by an index."""
-        text = stored(_one(value))
-        return either([equals(node, form) for form in sorted({text, text.lower(), text.upper()})])
+        """Compare the whole of a text in small letters or capitals."""
+        return equals(pw.fn.LOWER(node), stored(_one(value).lower()))
 
     def prefix(self, _: Column, node: Any, value: Given) -> Node:
         """Compare the beginning of a text, as an index can."""

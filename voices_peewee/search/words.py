@@ -17,13 +17,12 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 
-MAX_LENGTH: Final = 2000  # characters of one text or value: SQLite bounds its patterns
-MAX_VALUES: Final = 1000  # texts and values of one query
+_MAX_VALUES: Final = 1000  # texts and values of one query: Peewee takes minutes over 20,000
 
 
 class Value(NamedTuple):
@@ -58,8 +57,8 @@ class Match(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The field with its keys, as it is written in a query."""
-        return ".".join((self.field, *map(_written, self.keys)))
+        """The field with its keys."""
+        return ".".join((self.field, *self.keys))
 
 
 class Not(NamedTuple):
@@ -69,7 +68,7 @@ class Not(NamedTuple):
 
 
 Term = Text | Match | Not
-Words = str | Sequence[str | Term]
+Words = str | Sequence[str]
 
 _QUOTED: Final = r'"(?:[^"]|"")*"'
 _PATH: Final = rf"([A-Za-z_][\w-]*)((?:\.(?:[\w-]+|{_QUOTED}))*)"
@@ -84,12 +83,12 @@ _WORD: Final = r'(?:(?:(?<=[\^:,."])|(?<!\S))"(?:[^"]|"")*(?:"|\Z)|\S)+'
 def parse(words: Words) -> tuple[Term, ...]:
     """Return the terms of a query, one string or an item a word; all of them must be true."""
     items = re.findall(_WORD, words) if isinstance(words, str) else (word for word in words if word)
-    terms = tuple(_term(item) if isinstance(item, str) else item for item in items)
+    terms = tuple(map(_term, items))
     inner = [term.term if isinstance(term, Not) else term for term in terms]
     size = sum(len(term.values) if isinstance(term, Match) else 1 for term in inner)
-    if size > MAX_VALUES:
+    if size > _MAX_VALUES:
         raise QueryError(
-            f"a query of {size:,} words and values is too long; the limit is {MAX_VALUES:,}"
+            f"a query of {size:,} words and values is too long; the limit is {_MAX_VALUES:,}"
         )
     return terms
 
@@ -106,8 +105,6 @@ def field_path(text: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _term(word: str) -> Term:
-    if word == ",":
-        raise QueryError("a ',' stands between values, as in model:demucs,svoice, not alone")
     body = word.removeprefix("^")
     if not body:
         raise QueryError("'^' needs a word right after it, as in ^tag:noisy")
@@ -143,8 +140,6 @@ def _unquoted(text: str, word: str) -> str:
         return text
     if not re.fullmatch(_QUOTED, text):
         raise _unclosed(word)
-    if text == '""':
-        raise QueryError("a word must not be empty; leave '\"\"' out")
     return _inner(text)
 
 
@@ -152,20 +147,12 @@ def _inner(quoted: str) -> str:
     return quoted[1:-1].replace('""', '"')
 
 
-def _written(key: str) -> str:
-    return key if re.fullmatch(r"[\w-]+", key) else '"' + key.replace('"', '""') + '"'
-
-
 def _unclosed(word: str) -> QueryError:
     return QueryError(f"a quote in {_shown(word)} is not closed, or text follows it")
 
 
 def _checked(text: str, word: str) -> str:
-    """Refuse what no database can hold or compare."""
-    if len(text) > MAX_LENGTH:
-        raise QueryError(
-            f"a word of {len(text):,} characters is too long; the limit is {MAX_LENGTH:,}"
-        )
+    """Refuse what no database can hold."""
     if re.search(_IMPOSSIBLE, text):
         raise QueryError(f"{_shown(word)} holds a character that no text in a database can have")
     return text
@@ -208,24 +195,19 @@ _TIME: Final = (
 _TICK: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-UNITS: Final[dict[str, dict[str, Number]]] = {
-    "integer": {"": 1},
-    "seconds": {},
-    "number": {"": 1},
-    "decibel": {"": 1, "db": 1},
-    "percent": {"": 1, "%": 1},
-    "hertz": {"": 1, "hz": 1, "k": 1000, "khz": 1000, "mhz": 10**6},
-    "bytes": {
-        unit + suffix: size
-        for unit, size in {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}.items()
-        for suffix in ("", "b")
-    },
-    "megabytes": {"": 1, "m": 1, "mb": 1, "g": 1000, "gb": 1000, "k": 0.001, "kb": 0.001},
+_THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+# For each kind its unit, which may be left out, and what stands before that.
+UNITS: Final[dict[str, tuple[str, Mapping[str, Number]]]] = {
+    "integer": ("", {"": 1}),
+    "seconds": ("", {}),
+    "number": ("", {"": 1}),
+    "decibel": ("db", {"": 1}),
+    "percent": ("%", {"": 1}),
+    "hertz": ("hz", _THOUSANDS),
+    "bytes": ("b", _THOUSANDS),
+    "megabytes": ("b", {"": 1, "k": 0.001, "m": 1, "g": 1000}),
 }
-_TRUTH: Final = {
-    **dict.fromkeys(("yes", "true", "y", "1"), True),
-    **dict.fromkeys(("no", "false", "n", "0"), False),
-}
+_TRUTH: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 class BackwardsError(ValueError):
@@ -250,7 +232,8 @@ def number(kind: str, text: str) -> Number:
     if kind == "seconds":
         return _bounded(_duration(text))
     found = _matched(_UNIT, text)
-    factor = UNITS[kind].get(found[2].lower())
+    unit, factors = UNITS[kind]
+    factor = factors.get(found[2].lower().removesuffix(unit))
     if factor is None:
         raise ValueError(text)
     return _bounded(plain_number(found[1]) * factor)
@@ -276,8 +259,7 @@ def plain_number(text: str) -> Number:
 
 def truth(text: str) -> bool:
     """Return what yes, no, true, false, 1 and 0 say."""
-    word = text.strip().lower()
-    if word not in _TRUTH:
+    if (word := text.strip().lower()) not in _TRUTH:
         raise ValueError(text)
     return _TRUTH[word]
 

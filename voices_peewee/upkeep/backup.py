@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import os
 import re
@@ -74,7 +73,6 @@ def snapshot(
     *,
     progress: Progress | None = None,
     keep: int | None = None,
-    overwrite: bool = False,
     timeout: float = 30.0,
 ) -> Backup:
     """Copy the database as it is at this moment, while others write, and verify the copy."""
@@ -83,16 +81,11 @@ def snapshot(
     database = existing(source, timeout)
     with file_errors(BackupError, target or database.parent):
         path = _name(database, target)
-        _refuse_target(path, database, overwrite=overwrite)
-    with file_errors(BackupError, path), whole_file(path, overwrite=overwrite) as partial:
+        _refuse_target(path, database)
+    with file_errors(BackupError, path), whole_file(path) as partial:
         rows, migrations = _copy_checked(database, partial, path, progress, timeout)
         sha256, status = digest(partial), partial.stat()
-        if overwrite and (note := _note(path)):
-            note.path.unlink()  # beside the digest of an old one the new backup would be refused
-        if not overwrite:  # a digest alone does no harm, a backup alone is not listed
-            _write_note(path, sha256, database)
-    if overwrite:
-        _write_note(path, sha256, database)
+        _write_note(path, sha256, database)  # it alone does no harm, a backup alone is not listed
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
     if keep is not None:
@@ -119,17 +112,15 @@ def _name(database: Path, target: Path | None) -> Path:
     return path
 
 
-def _refuse_target(target: Path, database: Path, *, overwrite: bool) -> None:
+def _refuse_target(target: Path, database: Path) -> None:
     """Refuse early what placing would refuse after a long copy, and what would do harm."""
-    if target.exists() and target.samefile(database):
-        raise BackupError(target, "it is the database itself")
     if target in sidecars(database):
         raise BackupError(target, "the name belongs to the database")
     if name := sidecar(target):
         reason = f"{name!r} beside it would be read as part of it"
         raise BackupError(target, f"{reason}; choose another name")
     taken = next(filter(os.path.lexists, (target, note_path(target))), None)
-    if taken is not None and not overwrite:
+    if taken is not None:
         raise BackupError(target, f"there is a file {taken.name!r} already; choose another name")
 
 
@@ -175,9 +166,8 @@ def digest(path: Path) -> str:
 
 
 class _Note(NamedTuple):
-    """What stands beside a backup: in which file, its digest, and of which database it is."""
+    """What stands beside a backup: its digest, and of which database it is."""
 
-    path: Path
     sha256: str
     source: str
 
@@ -194,17 +184,10 @@ def _write_note(path: Path, sha256: str, database: Path) -> None:
 
 
 def _note(path: Path) -> _Note | None:
-    """Return what stands beside a backup, or None where nothing does that we know."""
-    real = path.resolve()
+    """Return what stands beside a backup, or None where nothing does."""
     with suppress(FileNotFoundError):
-        match = _NOTE.match(os.fsdecode(note_path(real).read_bytes()))
-        digest, source = (match[2], match[1] or "") if match else ("", "")
-        return _Note(note_path(real), digest, source)
-    beside = real.with_name(f"{real.name}.json")  # what earlier versions wrote
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        facts = json.loads(beside.read_bytes())
-        if facts["format"] == "voices-backup":
-            return _Note(beside, str(facts["sha256"]), "")
+        match = _NOTE.match(os.fsdecode(note_path(path.resolve()).read_bytes()))
+        return _Note(match[2], match[1] or "") if match else _Note("", "")
     return None
 
 
@@ -229,7 +212,7 @@ def _remove_older(newest: Backup, keep: int) -> None:
             if stat.S_ISREG(old.lstat().st_mode) and digest(old) == note.sha256:
                 # The backup goes first: a digest alone does no harm, a backup alone would stay.
                 old.unlink()
-                note.path.unlink(missing_ok=True)
+                note_path(old).unlink(missing_ok=True)
         except (BackupError, OSError) as error:
             _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
@@ -260,8 +243,8 @@ def _described(path: Path, sha256: str, source: str) -> Backup:
     return Backup(path, status.st_size, sha256, created, source, migrations, rows)
 
 
-def verify(path: Path, *, full: bool = True) -> Backup:
-    """Check a backup without changing a byte; ``full`` compares each index with its table."""
+def verify(path: Path) -> Backup:
+    """Check a backup without changing a byte."""
     with file_errors(BackupError, path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise BackupError(path, "it is not a file")
@@ -270,10 +253,10 @@ def verify(path: Path, *, full: bool = True) -> Backup:
         reason = f"{name!r} beside it says that it is in use as a database"
         raise BackupError(path, f"{reason}; close the program that uses it")
     if note is not None and note.sha256 != sha256:
-        reason = f"its digest is not that of {note.path.name!r}; it was changed"
-        raise BackupError(path, reason)
+        name = note_path(path.resolve()).name
+        raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := _first_finding(connection, full=full):
+        if finding := _first_finding(connection, full=True):
             raise BackupError(path, f"it is damaged ({finding})")
     return _described(path, sha256, "" if note is None else note.source)
 

@@ -17,7 +17,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
-from voices_peewee.records.audio import content_hash
+from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.schema.views import VIEWS

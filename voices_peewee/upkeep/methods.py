@@ -14,7 +14,7 @@ import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, spooled
-from voices_peewee.database.server_url import HIDDEN, split_options
+from voices_peewee.database.server_url import HIDDEN, split_threshold
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
 from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHistory
@@ -71,7 +71,6 @@ class UpkeepMethods(HasFile):
         *,
         progress: Callable[[int, int], None] | None = None,
         keep: int | None = None,
-        overwrite: bool = False,
     ) -> Path:
         """Write a verified copy of the database, consistent while others write; return its path.
 
@@ -80,7 +79,6 @@ class UpkeepMethods(HasFile):
                 ``voices_backup_YYYYmmdd_HHMMSS.db`` beside the database.
             progress: Called with the bytes done and the bytes in all.
             keep: Afterwards keep only so many of the backups made of this database there.
-            overwrite: Replace a file that is there.
 
         Raises:
             BackupError: The target is there already, or its folder is missing or refuses writes.
@@ -92,9 +90,7 @@ class UpkeepMethods(HasFile):
             InvalidValueError: ``keep`` is less than 1.
         """
         target = None if path is None else _target(path)
-        return snapshot(
-            self.path, target, self.timeout, progress=progress, keep=keep, overwrite=overwrite
-        ).path
+        return snapshot(self.path, target, self.timeout, progress=progress, keep=keep).path
 
     def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
         """Return the backups made of this database, newest first; nothing is verified.
@@ -272,7 +268,7 @@ def _require_file(database: str, verb: str, backup: Path | None = None) -> Path:
 
 def _command(url: str, backup: Path | None) -> str:
     """Return the call of PostgreSQL's own tool; the password is asked for, or in ~/.pgpass."""
-    bare, _ = split_options(url.replace(f":{HIDDEN}@", "@"))
+    bare, _ = split_threshold(url.replace(f":{HIDDEN}@", "@"))
     bare = re.sub(rf"\w+={re.escape(HIDDEN)}&?", "", bare).rstrip("?&")
     if backup is None:
         return f"pg_dump --format=custom --no-owner --file=voices.dump --dbname='{bare}'"

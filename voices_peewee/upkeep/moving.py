@@ -8,9 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
-from voices_peewee.records.audio import content_hash
+from voices_peewee.records.audio_files import content_hash, file_name, regular_file
 from voices_peewee.records.roots import PathMap
-from voices_peewee.records.sources import file_name, regular_file
 from voices_peewee.schema.fields import dump_json, utc_now
 from voices_peewee.schema.models import ProcessedFile
 

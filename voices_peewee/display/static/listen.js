@@ -9,15 +9,14 @@ const warn = text => { $("alert").textContent = text; $("alert").hidden = !text;
 const chosen = () => document.querySelector("[name=vote]:checked");
 const round = x => Math.round(x * 100) / 100;
 
-// Order, sides and pairs come from the test and the listener (FNV-1a, mulberry32).
+// Order and sides come from the test and the listener (FNV-1a, mulberry32).
 function hash(text) { let h = 2166136261; for (const c of new TextEncoder().encode(text)) { h ^= c; h = Math.imul(h, 16777619); } return h >>> 0; }
 function random(seed) { let a = seed; return () => { a = (a + 0x6D2B79F5) | 0; let t = Math.imul(a ^ a >>> 15, 1 | a); t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t; return ((t ^ t >>> 14) >>> 0) / 4294967296; }; }
 function shuffle(list, next) { for (let i = list.length - 1; i > 0; i--) { const j = Math.floor(next() * (i + 1)); [list[i], list[j]] = [list[j], list[i]]; } return list; }
 function arrange(listener) {
-  const next = random(hash(plan.test + ":" + listener)), first = Math.floor(next() * 720);
-  const order = shuffle(plan.trials.map((trial, i) => ({trial, pair: trial.pairs[(first + i) % trial.pairs.length]})), next);
+  const next = random(hash(plan.test + ":" + listener)), order = shuffle([...plan.trials], next);
   const sides = shuffle(order.map((_, i) => i % 2), next); // as often one way as the other
-  return order.map(({trial, pair}, i) => ({id: trial.id, a: pair[sides[i]], b: pair[1 - sides[i]], x: trial.x}));
+  return order.map(({id, stems, x}, i) => ({id, a: stems[sides[i]], b: stems[1 - sides[i]], x}));
 }
 
 // After each vote all is kept in this browser, where it keeps anything for a file.

@@ -1,0 +1,297 @@
+"""Transactions: begun, ended, done again, and undone where an interrupt struck."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+
+import peewee as pw
+
+from voices_peewee.database.mapper import collect_again
+from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
+from voices_peewee.database.wording import is_reported, translation
+from voices_peewee.errors import DatabaseError
+from voices_peewee.schema.models import ProcessedFile
+
+if TYPE_CHECKING:
+    from voices_peewee.database.postgres import Server
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+FEW = 20  # locks
+_PAUSE = 0.2  # s before a server that went away is asked again
+_OF_ANOTHER_TASK: Final = (
+    "another asyncio task of this thread is inside atomic(); await nothing there, or use threads"
+)
+_INTERRUPTED: Final = (
+    "a signal handler may not write into a transaction that it interrupted; have it set a flag"
+)
+
+
+def _current_task() -> object:
+    """Return the asyncio task that this thread is in, or None."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return None
+
+
+_tasks: Final[dict[int, object]] = {}  # by thread: which task its transaction began in
+
+
+def require_own_task(label: str) -> None:
+    """Refuse to go into the transaction of another asyncio task of this thread."""
+    task = _tasks.get(threading.get_ident())
+    if task is filling:
+        raise DatabaseError(label, _INTERRUPTED)
+    if task is not None and task is not _current_task():
+        raise DatabaseError(label, _OF_ANOTHER_TASK)
+
+
+@contextmanager
+def filling() -> Iterator[None]:
+    """Keep signal handlers from adding rows in the middle of many, whose ids are chosen."""
+    thread = threading.get_ident()
+    task = _tasks.get(thread)
+    try:
+        _tasks[thread] = filling
+        yield
+    finally:
+        _tasks[thread] = task
+
+
+class Translated:
+    """Turns the errors of Peewee and the drivers inside a ``with`` block into ours."""
+
+    __slots__ = ("database", "timeout")
+
+    def __init__(self, database: object, timeout: float = 30.0) -> None:
+        self.database, self.timeout = database, timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and is_reported(error):
+            raise translation(error, self.database, self.timeout) from error
+
+
+class _Block(Generic[T]):
+    """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
+
+    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
+
+    def __init__(
+        self,
+        store: Transactions,
+        giving: T,
+        block: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._store, self._giving, self._block = store, giving, block
+
+    def __enter__(self) -> T:
+        store = self._store
+        self._was_idle = store.is_settled()
+        if self._was_idle:
+            _tasks[threading.get_ident()] = _current_task()
+            store.outermost[threading.get_ident()] = weakref.ref(self)
+        else:
+            require_own_task(store.label)
+        try:
+            if self._block is None:
+                database = store.database
+                self._block = database.transaction() if self._was_idle else database.atomic()
+            self._block.__enter__()
+        except BaseException as error:
+            self._undo()
+            store.translate(error)
+            raise
+        return self._giving
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        block: Any = self._block
+        try:
+            block.__exit__(kind, error, trace)
+        except BaseException as failure:
+            self._undo()
+            if error is None or isinstance(error, Exception):
+                self._store.translate(failure)
+                raise
+            return  # the interrupt is the one to be seen
+        finally:
+            if self._was_idle:
+                self._store.outermost.pop(threading.get_ident(), None)
+                _tasks.pop(threading.get_ident(), None)
+        if error is not None:
+            self._undo()
+            self._store.translate(error)
+
+    def _undo(self) -> None:
+        if self._was_idle and not self._store.is_idle():
+            self._store.abandon()
+
+
+def settling(method: Callable[P, T]) -> Callable[P, T]:
+    """Let a method of an object with a ``_store`` leave no transaction open that it began.
+
+    A ``with`` block cannot do so alone: an interrupt may strike just before its end begins.
+    """
+    if hasattr(method, "settles"):
+        return method
+
+    @wraps(method)
+    def settled(*args: P.args, **options: P.kwargs) -> T:
+        before: Transactions | None = vars(args[0])["_store"]
+        was_idle = before is None or before.is_settled()
+        try:
+            return method(*args, **options)
+        except BaseException as error:
+            after: Transactions | None = vars(args[0])["_store"]
+            if was_idle and after is not None:
+                after.abandon(interrupted=not isinstance(error, Exception))
+            if was_idle and not isinstance(error, Exception):
+                collect_again()
+            raise
+
+    vars(settled)["settles"] = True
+    return settled
+
+
+class Transactions:
+    """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
+
+    def __init__(self, database: pw.Database, label: str, timeout: float) -> None:
+        self.database = database
+        self.label = label
+        self.timeout = timeout
+        self._reading = Translated(label, timeout)
+        self.outermost: dict[int, weakref.ref[_Block[Any]]] = {}  # each thread's open block
+        self.server: Server | None = None
+        self.engine: Any = database  # what sqlite.SqliteEngine says, for a server as well
+        if not isinstance(database, pw.SqliteDatabase):
+            self.server = database  # type: ignore[assignment] # the manager opens no other
+        elif not isinstance(database, VoicesSqlite):
+            self.engine = GivenSqlite(database)
+        self.connection: Callable[[], Any] = database.connection  # the driver's, of this thread
+        self.stream: Callable[[str, Any], Any] = self.engine.stream  # a cursor for many rows
+        self.close: Callable[[], None] = self.engine.close_all  # the connections of every thread
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Translate the errors of what is done inside."""
+        return self._reading
+
+    def translate(self, error: BaseException) -> None:
+        """Raise an error of the driver as ours; leave any other alone."""
+        self._reading.__exit__(type(error), error, None)
+
+    def writing(self, giving: T = None) -> AbstractContextManager[T]:  # type: ignore[assignment]
+        """Do what is done inside as one transaction, or as a part of the one around it."""
+        return _Block(self, giving)
+
+    def transact(self, action: Callable[[Any, bool], T]) -> T:
+        """Do something as one transaction; see ``retrying``.
+
+        ``action`` is given the driver's connection, and whether a server may have done it before
+        as it went away. Answers are waited for only where they are read: what a server refuses is
+        raised there or at the end.
+        """
+        attempts = count()
+        return self.retrying(lambda: self._transact(action, is_again=next(attempts) > 0))
+
+    def _transact(self, action: Callable[[Any, bool], T], *, is_again: bool) -> T:
+        was_idle, database = self.is_settled(), self.database
+        if not was_idle:
+            require_own_task(self.label)
+        try:
+            block = database.transaction(*self.engine.together) if was_idle else database.atomic()
+            with block:
+                return action(self.connection(), is_again)
+        except BaseException as error:
+            if was_idle:
+                self.abandon(interrupted=not isinstance(error, Exception))
+            raise
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let every read inside see one state of the database, without the lock of writers."""
+        return _Block(self, None, self.engine.snapshot())
+
+    def is_idle(self) -> bool:
+        """Whether neither Peewee nor the driver knows of a transaction of this thread."""
+        state = vars(self.database)["_state"]  # a server may be away: connection() would wait
+        return not state.transactions and (state.conn is None or not state.conn.in_transaction)
+
+    def is_settled(self) -> bool:
+        """Whether this thread has no transaction; one that outlived its block is undone first.
+
+        A block does not see an interrupt that strikes just before its end begins: it is gone,
+        and its transaction is still there.
+        """
+        if not self.is_idle():
+            block = self.outermost.get(threading.get_ident())
+            if block is None or block() is not None:
+                return False
+            self.abandon()
+        for noted in (self.outermost, _tasks):
+            if noted:
+                noted.pop(threading.get_ident(), None)
+        return True
+
+    def abandon(self, *, interrupted: bool = False) -> None:
+        """Undo what an interrupt left open that struck where a transaction begins or ends."""
+        while self.database.transaction_depth():
+            self.database.pop_transaction()
+        if self.server is None and not self.is_idle():
+            self.database.rollback()
+        connection = vars(self.database)["_state"].conn
+        is_unsure = interrupted and self.server is not None and connection is not None
+        # A server's answer is still to come, or its driver's statements are not there any more:
+        # the next use connects anew.
+        if is_unsure or not self.is_idle():
+            connection.close()
+
+    def retrying(self, action: Callable[..., T], *args: Any) -> T:
+        """Do something, with errors as ours; again until the timeout where a server may take it."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                try:
+                    return action(*args)
+                except BaseException as error:
+                    self.translate(error)
+                    raise
+            except DatabaseError as error:
+                is_late = time.monotonic() > deadline - _PAUSE
+                if self.database.in_transaction() or is_late or not self.engine.may_pass(error):
+                    raise
+            time.sleep(_PAUSE)
+
+    def lock_speakers(self) -> None:
+        """Keep others from changing speakers by what they read, until the transaction ends."""
+        self.engine.lock("speakers")
+
+    def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
+        """Keep others from recording the same sources or runs, until the transaction ends.
+
+        Many at once lock all of them: a server has room for some thousand locks.
+        """
+        keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
+        keys += [f"run {name}" for name in names]
+        if len(keys) > FEW:
+            self.engine.lock("sources")
+        elif keys:
+            self.engine.lock(*keys, shared="sources")

@@ -1,0 +1,221 @@
+"""Texts as records: CSV and JSON, ours and other tools', and what is refused in them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader, StringIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.errors import InputError
+from voices_peewee.schema.fields import short
+
+_GZIP: Final = b"\x1f\x8b"
+_KEPT: Final = 1000  # sentences; a file may have millions of bad lines
+
+
+class Record(NamedTuple):
+    """One record of a file: where it stands, as ``line 3``, and its values."""
+
+    place: str
+    values: dict[str, Any]
+
+
+class Refused:
+    """What is wrong with the records of files: all of it is told, and nothing is written."""
+
+    def __init__(self) -> None:
+        self._problems: list[InputError] = []
+        self._count = 0
+
+    def add(self, label: object, reason: str, place: str, column: str = "") -> None:
+        """Keep what is wrong with a record."""
+        self.keep(InputError(label, reason, place=place, column=column))
+
+    def keep(self, error: InputError) -> None:
+        """Keep the error of a record."""
+        self._count += 1
+        if len(self._problems) < _KEPT:
+            self._problems.append(error)
+
+    def end(self) -> None:
+        """Go on only where nothing was wrong.
+
+        Raises:
+            InputError: A record was refused; ``problems`` has all, by file and line.
+        """
+        if not self._problems:
+            return
+        files = list(dict.fromkeys(one.source for one in self._problems))
+        self._problems.sort(key=lambda one: (files.index(one.source), len(one.place), one.place))
+        if self._count == 1:
+            raise self._problems[0]
+        raise InputError.several(self._problems, self._count)
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file.
+
+    Raises:
+        InputError: It is missing, unreadable, no regular file, or open as a database.
+    """
+    # Closing it would drop the locks that this process holds on it.
+    if is_open_here(path):
+        raise InputError(path, "it is this database itself")
+    try:
+        # Looked at first: opening a named pipe that nobody writes to would block for ever.
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            return open(path, "rb")  # noqa: PTH123
+    except (OSError, ValueError) as error:
+        raise InputError(path, clause(error)) from error
+    raise InputError(path, "it is no file; name files, or use '-' for a pipe")
+
+
+def clause(error: OSError | ValueError) -> str:
+    """Say in one clause why the system did not give us a file."""
+    if isinstance(error, ValueError):
+        return "no file can have this name"
+    return (error.strerror or str(error)).lower()
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file, unpacked where it is packed with gzip.
+
+    Raises:
+        InputError: It cannot be read or is no text.
+    """
+    try:
+        with open_file(path) as stream:
+            data = stream.read()
+        if data.startswith(_GZIP):
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, "it is not UTF-8 text") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(path, "it is cut off or damaged") from error
+    except OSError as error:
+        raise InputError(path, clause(error)) from error
+    if not text.strip():
+        raise InputError(path, "it is empty")
+    return text
+
+
+def csv_rows(label: object, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the heading and the records, each with its place; a line of commas alone is none.
+
+    Raises:
+        InputError: It is not valid CSV.
+    """
+    reader = csv.reader(lines, strict=True)
+    number = 1
+    try:
+        for values in reader:
+            if any(values):
+                yield f"line {number}", values
+            number = reader.line_num + 1
+    except csv.Error as error:
+        reason = f"it is not valid CSV ({error})"
+        raise InputError(label, reason, place=f"line {number}") from error
+
+
+def by_column(
+    label: object, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]], refused: Refused
+) -> Iterator[Record]:
+    """Yield the records of a CSV by its columns."""
+    for place, values in rows:
+        if len(values) == len(columns):
+            yield Record(place, dict(zip(columns, values, strict=True)))
+        else:
+            reason = f"the header has {len(columns)} columns, and this record has {len(values)}"
+            refused.add(label, reason, place)
+
+
+def csv_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
+    """Yield the records of another tool's CSV; blanks around its values are nothing."""
+    rows = (
+        (place, [value.strip() for value in values])
+        for place, values in csv_rows(label, StringIO(text, newline=""))
+    )
+    yield from by_column(label, next(rows, ("", []))[1], rows, refused)
+
+
+def header(text: str) -> list[str]:
+    """Return the columns of a CSV text; a text of another kind has strange ones."""
+    try:
+        return [name.strip() for name in next(csv.reader([text.lstrip().partition("\n")[0]]), [])]
+    except csv.Error:
+        return []
+
+
+def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
+    """Yield the objects of JSON lines; NaN and Infinity, which Python writes, are numbers."""
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            if line.strip():
+                yield Record(f"line {number}", parse_object(line, json.loads))
+        except ValueError as error:
+            refused.add(label, str(error), f"line {number}")
+
+
+def whole_object(text: str) -> dict[str, Any]:
+    """Return the object that a JSON text is; an empty one where it is none."""
+    try:
+        return parse_object(text, json.loads)
+    except ValueError:
+        return {}
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_no_number).decode
+
+
+def parse(text: str, decode: Any = _STRICT) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: It is none; the message says why.
+    """
+    try:
+        return decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError("its JSON is nested too deeply, or has a number that is none") from error
+
+
+def parse_object(text: str, decode: Any = _STRICT) -> dict[str, Any]:
+    """Return the object of a JSON text.
+
+    Raises:
+        ValueError: It is none; the message says why.
+    """
+    value = parse(text, decode)
+    if isinstance(value, dict):
+        return value
+    raise ValueError("it is not a JSON object; write one a line")
+
+
+def number(value: object) -> float | None:
+    """Return a number, which may be NaN or infinite; None where nothing is written.
+
+    Raises:
+        ValueError: It is no number; the message says so.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{short(value)} is not a number") from error
