@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison, Pair
 
 FEW: Final = 6  # units
-_STATES: Final = {
-    "done": "done",
-    "partly_finite": "partly finite",
-    "not_finite": "not finite",
-    "failed": "failed",
-    "unfinished": "unfinished",
-    "not_run": "not run",
-}
 
 
 def _head(title: str) -> tuple[Column, ...]:
@@ -53,14 +45,17 @@ def verdict(of: Comparison, names: tuple[str, str] = ("A", "B")) -> str:
         return f"too few to tell: one {of.unit}, {difference}"
     if of.identical:
         return _identical(of)
-    interval = f"({signed(of.low, unit)} to {signed(of.high, unit)})"
     if of.verdict == "unclear":
         among = "unclear among so many" if of.is_unclear_among_many else "no clear difference"
-        return f"{among}: {difference} {interval}"
-    name = names[of.verdict == "better"]
-    ends = sorted((abs(of.low), abs(of.high)))
-    interval = f"({signed(ends[0], unit)} to {signed(ends[1], unit)})"
-    return f"{name} is better by {in_unit(abs(of.mean_difference), unit)} {interval}"
+        return f"{among}: {difference} ({interval(of.low, of.high, unit)})"
+    better = in_unit(abs(of.mean_difference), unit)
+    low, high = sorted((abs(of.low), abs(of.high)))
+    return f"{names[of.verdict == 'better']} is better by {better} ({interval(low, high, unit)})"
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str | None:
+    """Return from where to where, or None where there is no interval."""
+    return None if low is None else f"{signed(low, unit)} to {signed(high, unit)}"
 
 
 def _identical(of: Comparison) -> str:
@@ -112,7 +107,8 @@ def counts(of: Comparison) -> str:
 
 def covered(name: str, coverage: Mapping[str, int]) -> str:
     """Return what became of the recordings in question."""
-    parts = [f"{coverage[key]:,} {said}" for key, said in _STATES.items() if coverage[key]]
+    states = [(key.replace("_", " "), count) for key, count in coverage.items() if count]
+    parts = [f"{count:,} {state}" for state, count in states if state != "in question"]
     noun = "recording" if coverage["in_question"] == 1 else "recordings"
     return f"{name}: of {coverage['in_question']:,} {noun} in question {', '.join(parts)}"
 
@@ -145,15 +141,8 @@ def metric(of: Comparison) -> str:
 
 def _averages(of: Comparison) -> list[tuple[object, ...]]:
     unit = of.metric_unit
-    return [
-        (
-            "mean",
-            number(of.mean_a, unit),
-            number(of.mean_b, unit),
-            signed(of.mean_difference, unit),
-        ),
-        ("median", None, None, signed(of.median_difference, unit)),
-    ]
+    means = (number(of.mean_a, unit), number(of.mean_b, unit), signed(of.mean_difference, unit))
+    return [("mean", *means), ("median", None, None, signed(of.median_difference, unit))]
 
 
 def _cells(pair: Pair, of: Comparison) -> tuple[object, ...]:
@@ -192,13 +181,11 @@ def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
     """Return the two rows of a table for a paper: A, and B with its difference."""
     unit = of.metric_unit
     p = None if of.p_value is None else f"{of.p_value:.2g}"
-    interval = None
-    if of.low is not None:
-        interval = f"{signed(of.low, unit)} to {signed(of.high, unit)}"
+    ends = interval(of.low, of.high, unit)
     difference = None if of.mean_difference is None else signed(of.mean_difference, unit)
     return [
         (of.a, of.n, number(of.mean_a, unit), None, None, None),
-        (of.b, of.n, number(of.mean_b, unit), difference, interval, p),
+        (of.b, of.n, number(of.mean_b, unit), difference, ends, p),
     ]
 
 

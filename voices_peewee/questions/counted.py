@@ -14,6 +14,7 @@ import peewee as pw
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
+from voices_peewee.records.sources import LOOKUP
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
@@ -27,7 +28,6 @@ UNFINISHED, FAILED, DONE = range(3)
 _STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
 _PATHS: Final = """SELECT id, coalesce(original_path, filename) FROM processed_files
  WHERE id IN ({})"""
-_LOOKUP: Final = 10_000  # recordings whose paths are asked for together
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own.
 RECORDING, STATE, START, RUN, PARAMETERS, VALUE, WHOSE = range(7)
@@ -221,9 +221,9 @@ def check_operations(operations: Iterable[Any], what: str) -> None:
 def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:
     """Return the paths of recordings, as they are stored, or their names."""
     left, found = iter(recordings), dict[int, Any]()
-    while some := list(islice(left, _LOOKUP)):
+    while some := list(islice(left, LOOKUP)):
         sql = _PATHS.format(", ".join(map(str, some)))
-        found.update(store.connection().execute(sql).fetchmany(_LOOKUP))
+        found.update(store.connection().execute(sql).fetchmany(LOOKUP))
     return found
 
 
