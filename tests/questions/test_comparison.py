@@ -457,6 +457,7 @@ def test_words_and_filters_narrow_both_sides(db: DatabaseManager) -> None:
     assert (found.n, found.coverage_b["in_question"]) == (2, 2)
     later = db.compare(A, B, since="2026-11-02T00:00:00Z")
     assert later.coverage_a["in_question"] == 0
+    assert str(later).endswith("\nA: no recording is in question\nB: no recording is in question")
 
 
 def test_a_speaker_narrows_to_their_stems(db: DatabaseManager) -> None:

@@ -107,6 +107,8 @@ def counts(of: Comparison) -> str:
 
 def covered(name: str, coverage: Mapping[str, int]) -> str:
     """Return what became of the recordings in question."""
+    if not coverage["in_question"]:
+        return f"{name}: no recording is in question"
     states = [(key.replace("_", " "), count) for key, count in coverage.items() if count]
     parts = [f"{count:,} {state}" for state, count in states if state != "in question"]
     noun = "recording" if coverage["in_question"] == 1 else "recordings"
