@@ -15,7 +15,6 @@ from voices_peewee.questions.stats import (
     estimate,
     holm,
     letters,
-    summarize,
     t_p,
     t_quantile,
 )
@@ -49,10 +48,8 @@ def test_what_few_values_do_not_allow_is_none() -> None:
     """No mean of nothing, no interval of one, no width of identical ones."""
     assert estimate([]) == Estimate(0)
     assert estimate([2.0]) == Estimate(1, 2.0)
-    assert estimate([2.0, 2.0]) == Estimate(2, 2.0, 2.0, 2.0, None, identical=True)
-    assert estimate([0.0, 0.0]) == Estimate(2, 0.0, 0.0, 0.0, None, identical=True)
-    assert summarize([]).mean is None
-    assert summarize([2.0]).stdev is None
+    assert estimate([2.0, 2.0]) == Estimate(2, 2.0, 2.0, 2.0, None, True, 0.0)
+    assert estimate([0.0, 0.0]) == Estimate(2, 0.0, 0.0, 0.0, None, True, 0.0)
 
 
 def test_speakers_who_share_no_recording_are_independent() -> None:

@@ -279,8 +279,9 @@ class _Question(NamedTuple):
         notes: tuple[str, ...],
     ) -> _Question:
         """Return the question of sides, with what speakers and recordings are called."""
-        paths = paths_of(store, sorted({one for side in sides for one in side.recordings}))
-        in_question = len({one for side in sides for one in (*side.recordings, *side.others)})
+        measured = set[int]().union(*(side.recordings for side in sides))
+        in_question = len(measured.union(*(side.others for side in sides)))
+        paths = paths_of(store, sorted(measured))
         names = names_of_speakers(store)
         return cls(metric, unit, confidence, names, paths, in_question, notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.rendering.plain import fit, number, signed
@@ -22,11 +22,8 @@ FEW: Final = 6  # units
 
 
 def _head(title: str) -> tuple[Column, ...]:
-    numbers = (Column(name, "number", title) for name, title in _SIDES)
-    return (Column("what", "text", title), *numbers)
-
-
-_SIDES: Final = (("a", "A"), ("b", "B"), ("difference", "B - A"))
+    sides = (("a", "A"), ("b", "B"), ("difference", "B - A"))
+    return (Column("what", "text", title), *(Column(name, "number", head) for name, head in sides))
 
 
 def in_unit(value: float, unit: str) -> str:
@@ -122,11 +119,15 @@ def render(of: Comparison) -> str:
     if of.mean_difference is not None:
         lines += [*text_table(_head(" "), _averages(of)), ""]
     lines += _rests_on(of)
+    for table in _largest(of):
+        lines += ["", *text_table(*table)]
+    return "\n".join(lines)
+
+
+def _largest(of: Comparison) -> Iterator[tuple[tuple[Column, ...], list[tuple[object, ...]]]]:
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
-            head = _head(f"largest {title} of B")
-            lines += ["", *text_table(head, [_cells(pair, of) for pair in pairs])]
-    return "\n".join(lines)
+            yield _head(f"largest {title} of B"), [_cells(pair, of) for pair in pairs]
 
 
 def _rests_on(of: Comparison) -> list[str]:
@@ -158,14 +159,8 @@ def html(of: Comparison) -> str:
     """Return the same as HTML."""
     rows = _averages(of) if of.mean_difference is not None else []
     about = [f"A: {of.a}", f"B: {of.b}", metric(of)]
-    parts = [
-        html_lines(*about),
-        html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of))),
-    ]
-    for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
-        if pairs:
-            head = _head(f"largest {title} of B")
-            parts.append(html_table(head, [_cells(pair, of) for pair in pairs]))
+    averages = html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of)))
+    parts = [html_lines(*about), averages, *(html_table(*table) for table in _largest(of))]
     return f"<div>{''.join(parts)}{html_lines(*_rests_on(of))}</div>"
 
 

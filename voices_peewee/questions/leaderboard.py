@@ -14,7 +14,7 @@ from voices_peewee.questions.counted import Source, conditions, names_of_speaker
 from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
-from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
+from voices_peewee.questions.stats import Estimate, estimate, holm, letters, median
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
@@ -289,14 +289,14 @@ def ranked_groups(
 
 
 def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> LeaderboardRow:
-    summary = summarize(sorted(group.values))
+    found = estimate(group.values)
     return LeaderboardRow(
         tuple(one.name for one in fields),
         tuple(_read(one, value, names) for one, value in zip(fields, group.key, strict=True)),
         len(group.values),
         sum(group.stems),
         group.coverage,
-        *summary[1:],
+        *(found.mean, median(sorted(group.values)), found.stdev, found.low, found.high),
         *group.mean_costs(),
     )
 
