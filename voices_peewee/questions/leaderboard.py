@@ -248,31 +248,26 @@ def ranked_groups(
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source = Source(store, fields, with_speakers=runs.speaker is not None)
         groups = read_groups(source, found, fields, runs)
-        unread = [*remarks.of_unread(source)]
-        empty = [group.key for group in groups if not group.values]
-        if common:
-            shared = remarks.in_common(groups)
-            groups = [group.kept(shared) for group in groups]
+        shared = remarks.in_common(groups) if common else frozenset()
         chosen = conditions(store, runs)
         of_runs = [
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen, fields),
+            *remarks.of_unread(source),
         ]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
+    groups = [group.kept(shared) for group in groups] if common else groups
     ranked = [(_row(fields, group, names), group) for group in groups]
     ranked.sort(key=lambda pair: _rank(pair[0], found))
+    groups = [group for _, group in ranked]
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
         *remarks.of_tags(groups, fields),
-        *remarks.of_settings(labels, [group for _, group in ranked], fields),
-        *remarks.of_recordings(groups, fields, common=common),
+        *remarks.of_settings(labels, groups, fields),
+        *remarks.of_recordings(labels, groups, fields, common=common),
         *of_runs,
-        *unread,
     ]
-    if common and empty:
-        without = [" ".join(row.labels) for row, group in ranked if group.key in empty]
-        notes.append(f"no recording has a value from: {', '.join(without)}")
-    told = _letters([group for _, group in ranked], fields)
+    told = _letters(groups, fields)
     if isinstance(told, str):
         notes, told = [*notes, told], {}
     notes += [_SAME] if told else []
@@ -285,7 +280,7 @@ def ranked_groups(
         tuple(one.name for one in fields),
         tuple(notes),
     )
-    return board, [group for _, group in ranked]
+    return board, groups
 
 
 def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> LeaderboardRow:
