@@ -187,9 +187,13 @@ def compare(
     baseline: str | Model | None = None,
     higher_is_better: bool | None = None,
     confidence: float = 0.95,
+    known: Mapping[str, Group] | None = None,
     runs: Runs,
 ) -> Comparison | Comparisons:
-    """Compare models on the same recordings; see ``DatabaseManager.compare``."""
+    """Compare models on the same recordings; see ``DatabaseManager.compare``.
+
+    What is ``known`` of some, by their labels, is not read again.
+    """
     if unit not in UNITS:
         raise QueryError.unknown_field(unit, UNITS, "unit")
     if not 0 < confidence < 1:
@@ -203,7 +207,7 @@ def compare(
             found = _by_votes(store, sides, runs, unit, confidence)
         else:
             term = find_metric(store, metric, higher_is_better=higher_is_better)
-            found = _by_runs(store, sides, term, runs, unit, confidence)
+            found = _by_runs(store, sides, term, runs, unit, confidence, known or {})
         pairs = zip(combinations(sides, 2), found, strict=True)
         answers = [ask() for (a, _), ask in pairs if baseline is None or a is sides[0]]
     if len(answers) == 1:
@@ -212,11 +216,20 @@ def compare(
 
 
 def _by_runs(
-    store: Store, sides: Sequence[Side], metric: Metric, runs: Runs, unit: str, confidence: float
+    store: Store,
+    sides: Sequence[Side],
+    metric: Metric,
+    runs: Runs,
+    unit: str,
+    confidence: float,
+    known: Mapping[str, Group],
 ) -> Iterator[Callable[[], Comparison]]:
     """Compare every pair of sides by what their runs measured."""
     source, is_of_speakers = Source(store), unit == "speaker"
-    read = [read_side(source, metric, side, runs, by_speaker=is_of_speakers) for side in sides]
+    read = [
+        known.get(side.label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
+        for side in sides
+    ]
     of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
     chosen = [*conditions(store, runs), reduce(or_, of_sides)]
     notes = (

@@ -6,10 +6,10 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,8 +100,8 @@ class Group:
 
     def kept(self, recordings: Collection[int]) -> Group:
         """Return what it has of some recordings; what became of the others stays."""
-        places = [i for i, recording in enumerate(self.recordings) if recording in recordings]
-        return self if len(places) == len(self.recordings) else self._of(places)
+        chosen = list(map(recordings.__contains__, self.recordings))
+        return self if all(chosen) else self._picked(lambda column: compress(column, chosen))
 
     def in_order(self) -> Group:
         """Return it with its recordings in order, of which some were taken out of turn."""
@@ -110,13 +110,16 @@ class Group:
         return self._of(sorted(range(len(self.recordings)), key=self.recordings.__getitem__))
 
     def _of(self, places: Sequence[int]) -> Group:
+        return self._picked(lambda column: map(column.__getitem__, places))
+
+    def _picked(self, pick: Callable[[Sequence[Any]], Iterable[Any]]) -> Group:
         def columns(*some: array[Any]) -> Iterator[array[Any]]:
-            return (array(one.typecode, map(one.__getitem__, places)) for one in some)
+            return (array(one.typecode, pick(one)) for one in some)
 
         recordings, values, stems, *costs = columns(
             self.recordings, self.values, self.stems, *self.costs
         )
-        whose = [self.whose[place] for place in places] if self.whose else []
+        whose = list(pick(self.whose)) if self.whose else []
         several = {one: self.several[one] for one in recordings if one in self.several}
         found = replace(self, recordings=recordings, values=values, stems=stems, whose=whose)
         return replace(found, costs=tuple(costs), several=several)
@@ -277,8 +280,11 @@ def read_groups(
     side: Side | None = None,
     *,
     by_speaker: bool = False,
+    as_sides: bool = False,
 ) -> list[Group]:
     """Return the groups of runs, or the one of a side, which has no fields.
+
+    Groups ``as_sides`` are both: their stems can be matched, and have costs.
 
     Raises:
         QueryError: A group has runs of several operations.
@@ -287,7 +293,7 @@ def read_groups(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     groups: dict[Key, Group] = {}
-    taker = _Taker(metric, side is not None, by_speaker)
+    taker = _Taker(metric, as_sides or side is not None, by_speaker)
     costs = _COSTS if side is None else ()
     for key, rows in _parts(source, metric, fields, runs, side, costs):
         if not isinstance(key[0], str):

@@ -240,14 +240,15 @@ def ranked_groups(
     by: str | Sequence[str] = "model",
     higher_is_better: bool | None = None,
     common: bool = False,
+    as_sides: bool = False,
     runs: Runs,
 ) -> tuple[Leaderboard, list[Group]]:
-    """Return a leaderboard, and the groups of its rows."""
+    """Return a leaderboard, and the groups of its rows, ``as_sides`` for ``compare``."""
     fields = find_fields(by)
     with store.snapshot(), no_full_collection():
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source = Source(store, fields, with_speakers=runs.speaker is not None)
-        groups = read_groups(source, found, fields, runs)
+        source = Source(store, fields, with_speakers=as_sides or runs.speaker is not None)
+        groups = read_groups(source, found, fields, runs, as_sides=as_sides)
         shared = remarks.in_common(groups) if common else frozenset()
         chosen = conditions(store, runs)
         of_runs = [
