@@ -276,13 +276,12 @@ def _librispeech_speakers(name: str, count: int) -> list[str]:
 
 def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
-    whole = whole_object(reading.text).items()
-    records = [Record(f"entry {name!r}", {"ID": name, "entry": one}) for name, one in whole]
-    for place, values in records:
-        if isinstance(entry := values.pop("entry"), dict):
-            values |= entry
+    records: list[Record] = []
+    for name, values in whole_object(reading.text).items():
+        if isinstance(values, dict):
+            records.append(Record(f"entry {name!r}", {**values, "ID": name}))
         else:
-            reading.refused.add(reading.path, "it is not a JSON object", place)
+            reading.refused.add(reading.path, "it is not a JSON object", f"entry {name!r}")
     records = records or list(reading.records())
     if all(one.values.get("duration") in ("1.0", "1", 1) for one in records):
         for one in records:
