@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
 from itertools import combinations
@@ -165,30 +165,18 @@ class Comparison:
         """
         from voices_peewee.rendering.frames import frame
 
-        columns = (
-            Column("path", "path"),
-            Column("speaker"),
-            *(Column(name, "float") for name in ("a", "b", "difference")),
-            Column("stems", "integer", nullable=False),
-        )
+        numbers = (Column(name, "float") for name in ("a", "b", "difference"))
+        stems = Column("stems", "integer", nullable=False)
+        columns = (Column("path", "path"), Column("speaker"), *numbers, stems)
         made = frame(columns, iter([self.pairs]))
         about = ("a", "b", "metric", "metric_unit", "unit", "verdict", "better")
         made.attrs.update({name: getattr(self, name) for name in about})
         return made
 
-    def __str__(self) -> str:
-        return comparison_text.render(self)
-
-    def _repr_html_(self) -> str:
-        return comparison_text.html(self)
-
-    def to_markdown(self) -> str:
-        """Return the verdict and a table for GitHub."""
-        return comparison_text.markdown(self)
-
-    def to_latex(self) -> str:
-        """Return a table for LaTeX (booktabs)."""
-        return comparison_text.latex(self)
+    __str__ = comparison_text.render
+    _repr_html_ = comparison_text.html
+    to_markdown = comparison_text.markdown
+    to_latex = comparison_text.latex
 
 
 def compare(
@@ -199,9 +187,13 @@ def compare(
     baseline: str | Model | None = None,
     higher_is_better: bool | None = None,
     confidence: float = 0.95,
+    known: Mapping[str, Group] | None = None,
     runs: Runs,
 ) -> Comparison | Comparisons:
-    """Compare models on the same recordings; see ``DatabaseManager.compare``."""
+    """Compare models on the same recordings; see ``DatabaseManager.compare``.
+
+    What is ``known`` of some, by their labels, is not read again.
+    """
     if unit not in UNITS:
         raise QueryError.unknown_field(unit, UNITS, "unit")
     if not 0 < confidence < 1:
@@ -212,54 +204,58 @@ def compare(
     with store.snapshot(), no_full_collection():
         sides = _unlike([find_side(store, model) for model in everyone])
         if vocabulary.spelled(metric) == "preference":
-            return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
-        found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source, is_of_speakers = Source(store), unit == "speaker"
-        read = [read_side(source, found, side, runs, by_speaker=is_of_speakers) for side in sides]
-        of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
-        chosen = [*conditions(store, runs), reduce(or_, of_sides)]
-        of_runs = (
-            *remarks.of_unread(source),
-            *remarks.of_clocks(source, found, chosen),
-            *remarks.of_checkpoints(source, chosen),
-        )
-        question = _Question.of(store, found, unit, confidence, read, of_runs)
-    by_label = list(zip((side.label for side in sides), read, strict=True))
-    answers = [
-        question.answer(a, b, own, other)
-        for (a, own), (b, other) in combinations(by_label, 2)
-        if baseline is None or own is read[0]
-    ]
-    return _all([label for label, _ in by_label], answers, has_baseline=baseline is not None)
-
-
-def _all(
-    labels: list[str], answers: list[Comparison], *, has_baseline: bool
-) -> Comparison | Comparisons:
-    if len(labels) == 2:
+            found = _by_votes(store, sides, runs, unit, confidence)
+        else:
+            term = find_metric(store, metric, higher_is_better=higher_is_better)
+            found = _by_runs(store, sides, term, runs, unit, confidence, known or {})
+        pairs = zip(combinations(sides, 2), found, strict=True)
+        answers = [ask() for (a, _), ask in pairs if baseline is None or a is sides[0]]
+    if len(answers) == 1:
         return answers[0]
-    pairs = {(answer.a, answer.b): answer for answer in answers}
-    return Comparisons.of(labels, pairs, has_baseline=has_baseline)
+    return Comparisons.of(answers, has_baseline=baseline is not None)
+
+
+def _by_runs(
+    store: Store,
+    sides: Sequence[Side],
+    metric: Metric,
+    runs: Runs,
+    unit: str,
+    confidence: float,
+    known: Mapping[str, Group],
+) -> Iterator[Callable[[], Comparison]]:
+    """Compare every pair of sides by what their runs measured."""
+    source, is_of_speakers = Source(store), unit == "speaker"
+    read = [
+        known.get(side.label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
+        for side in sides
+    ]
+    of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
+    chosen = [*conditions(store, runs), reduce(or_, of_sides)]
+    notes = (
+        *remarks.of_unread(source),
+        *remarks.of_clocks(source, metric, chosen),
+        *remarks.of_checkpoints(source, chosen),
+    )
+    question = _Question.of(store, metric, unit, confidence, read, notes)
+    labels = (side.label for side in sides)
+    for (a, own), (b, other) in combinations(zip(labels, read, strict=True), 2):
+        yield partial(question.answer, a, b, own, other)
 
 
 def _by_votes(
-    store: Store, sides: list[Side], runs: Runs, unit: str, confidence: float, has_baseline: bool
-) -> Comparison | Comparisons:
-    """Compare models by what listeners preferred, which has its own interval."""
+    store: Store, sides: Sequence[Side], runs: Runs, unit: str, confidence: float
+) -> Iterator[Callable[[], Comparison]]:
+    """Compare every pair of sides by what listeners preferred, which has its own interval."""
     from voices_peewee.questions.preferences import voted
 
     if unit != "recording":
         raise QueryError("votes are counted by recordings and listeners; leave the unit out")
-    metric, labels = Metric("preference", True, ""), [side.label for side in sides]
     pairs = voted(store, sides, runs, confidence)
-    read = [side for side, _, _ in pairs.values()]
+    read, metric = [side for side, _, _ in pairs.values()], Metric("preference", True, "")
     question = _Question.of(store, metric, unit, confidence, read, ())
-    answers = [
-        question._replace(notes=notes).answer(a, b, side, side, paired)
-        for (a, b), (side, paired, notes) in pairs.items()
-        if not has_baseline or a == labels[0]
-    ]
-    return _all(labels, answers, has_baseline=has_baseline)
+    for (a, b), (side, paired, notes) in pairs.items():
+        yield partial(question._replace(notes=notes).answer, a, b, side, side, paired)
 
 
 def _unlike(sides: list[Side]) -> list[Side]:
@@ -291,8 +287,9 @@ class _Question(NamedTuple):
         notes: tuple[str, ...],
     ) -> _Question:
         """Return the question of sides, with what speakers and recordings are called."""
-        paths = paths_of(store, sorted({one for side in sides for one in side.recordings}))
-        in_question = len(set().union(*(side.asked for side in sides)))
+        measured = set[int]().union(*(side.recordings for side in sides))
+        in_question = len(measured.union(*(side.others for side in sides)))
+        paths = paths_of(store, sorted(measured))
         names = names_of_speakers(store)
         return cls(metric, unit, confidence, names, paths, in_question, notes)
 
