@@ -62,20 +62,6 @@ def test_add_files(path: Path, folder: Path) -> None:
     assert (added.filename, added.speaker_id, added.metadata) == ("ada.flac", 1, {"room": 3})
 
 
-def test_duplicates_are_told(path: Path, folder: Path) -> None:
-    """The same content at another path is added, and the other one named."""
-    run("--db", path, "init")
-    run("--db", path, "add-files", folder)
-    copy = folder / "copy.wav"
-    shutil.copy(folder / "bob.wav", copy)
-    told = f"note: {str(copy)!r} has the same content as file 2\n1 added, 2 unchanged\n"
-    assert run("--db", path, "add-files", folder) == (0, "", told)
-    again = folder / "again.wav"
-    shutil.copy(copy, again)
-    told = f"note: {str(again)!r} has the same content as files 2, 3\n1 added\n"
-    assert run("--db", path, "add-files", again) == (0, "", told)
-
-
 def test_bad_files_are_named_and_the_good_ones_kept(path: Path, folder: Path) -> None:
     """A file that is no audio does not stop the others, and the exit status tells."""
     run("--db", path, "init")

@@ -1,4 +1,4 @@
-"""Adding recordings: facts, updates, duplicates, batches."""
+"""Adding recordings: facts, updates, batches."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_recording_is_added_with_its_facts(
     monkeypatch.chdir(tmp_path)
     added = add(db, "a.wav", speaker="Ada", metadata={"room": Path("studio/2")})
 
-    assert (added.outcome, added.duplicates) == ("added", ())
+    assert added.outcome == "added"
     (row,) = rows(db)
     assert row == added.file
     assert facts(row) == {
@@ -167,17 +167,15 @@ def test_the_speaker_of_an_output_is_not_overwritten(db: DatabaseManager, tmp_pa
     assert [row.speaker_id for row in rows(db)] == [both.id, ada.id]
 
 
-def test_duplicates_elsewhere_are_added_and_told(db: DatabaseManager, tmp_path: Path) -> None:
-    """The same content at another path is a row of its own that names those before it."""
+def test_the_same_content_elsewhere_is_added(db: DatabaseManager, tmp_path: Path) -> None:
+    """The same content at another path is a row of its own."""
     one, two = write_wav(tmp_path / "1.wav"), write_wav(tmp_path / "2.wav")
     outcomes = [add(db, path) for path in (one, two, one)]
-    assert [(each.outcome, each.file.id, each.duplicates) for each in outcomes] == [
-        ("added", 1, ()),
-        ("added", 2, (1,)),
-        ("unchanged", 1, (2,)),
+    assert [(each.outcome, each.file.id) for each in outcomes] == [
+        ("added", 1),
+        ("added", 2),
+        ("unchanged", 1),
     ]
-    new = [write_wav(tmp_path / f"{number}.wav", 900) for number in (3, 4)]
-    assert [each.duplicates for each in add_all(db, *new)] == [(), (3,)]
 
 
 def test_bad_input_writes_nothing(db: DatabaseManager, tmp_path: Path) -> None:
@@ -237,28 +235,18 @@ def test_a_file_is_yielded_after_its_batch_was_committed(
     assert seen == [2, 2, 4, 4, 5]
 
 
-def test_slow_batches_are_committed_earlier(
-    db: DatabaseManager, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When a batch takes longer than its time, what is done is committed."""
-    monkeypatch.setattr(recordings, "_SECONDS_A_BATCH", 0.0)
-    for number in range(3):
-        write_wav(tmp_path / "in" / f"{number}.wav", value=number)
-    assert [count(path) for _ in add_all(db, tmp_path / "in")] == [1, 2, 3]
-
-
 def test_batches_say_what_changed(db: DatabaseManager, tmp_path: Path) -> None:
-    """Within one batch files are added, updated or unchanged, and doubles are told."""
+    """Within one batch files are added, updated or unchanged."""
     names = [write_wav(tmp_path / "in" / f"{name}.wav", value=ord(name)) for name in "abc"]
     list(add_all(db, *names))
     write_wav(names[1], 1600)
     shutil.copy(names[0], tmp_path / "in" / "d.wav")
     added = list(add_all(db, tmp_path / "in"))
-    assert [(one.file.filename, one.outcome, one.duplicates) for one in added] == [
-        ("a.wav", "unchanged", (4,)),
-        ("b.wav", "updated", ()),
-        ("c.wav", "unchanged", ()),
-        ("d.wav", "added", (1,)),
+    assert [(one.file.filename, one.outcome) for one in added] == [
+        ("a.wav", "unchanged"),
+        ("b.wav", "updated"),
+        ("c.wav", "unchanged"),
+        ("d.wav", "added"),
     ]
     assert [row.duration for row in rows(db)] == [0.1, 0.2, 0.1, 0.1]
 
@@ -275,12 +263,7 @@ def test_lookups_do_not_grow_with_the_files(db: DatabaseManager, tmp_path: Path)
     db.store.connection().set_trace_callback(statements.append)
     list(add_all(db, tmp_path / "in"))
     db.store.connection().set_trace_callback(None)
-    assert [text.split()[0] for text in statements] == [
-        "SELECT",
-        "BEGIN",
-        *["SELECT"] * 2,
-        "COMMIT",
-    ]
+    assert [text.split()[0] for text in statements] == ["SELECT", "BEGIN", "SELECT", "COMMIT"]
 
 
 ADD_FOLDER = """

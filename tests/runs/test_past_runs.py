@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.run_rows import files, histories, performances
 from support.wav_files import write_wav
 
 from voices_peewee import (
     DatabaseManager,
-    ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     Speaker,
@@ -29,18 +29,6 @@ from voices_peewee.runs.metrics import MetricWarning
 from voices_peewee.runs.run import OutputWarning
 
 START = dt.datetime(2026, 11, 1, 20, 0, tzinfo=dt.UTC)
-
-
-def histories(db: DatabaseManager) -> list[ProcessingHistory]:
-    return db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
-
-
-def performances(db: DatabaseManager) -> list[ModelPerformance]:
-    return db.query(ModelPerformance).order_by(ModelPerformance.id).all()
-
-
-def files(db: DatabaseManager) -> list[ProcessedFile]:
-    return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
 
 
 def columns(row: Any, *without: str) -> dict[str, Any]:
@@ -228,7 +216,7 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
     [
         (
             {"model": "demucs"},
-            "unknown key 'model'; did you mean 'model_type' or 'model_file' or 'model_version'?",
+            "unknown key 'model'; did you mean 'model_file' or 'model_type' or 'model_version'?",
         ),
         ({"source": ""}, "a recorded run needs source"),
         ({"operation_type": None}, "a recorded run needs operation_type"),

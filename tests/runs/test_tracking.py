@@ -20,11 +20,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from support.databases import ON_SERVER, ask
+from support.run_rows import files, histories, performances
 from support.wav_files import digest, write_wav
 
 from voices_peewee import (
     DatabaseManager,
-    ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
     Speaker,
@@ -43,18 +43,6 @@ def fail_after(call: Callable[[], object], error: BaseException) -> NoReturn:
     """Do something in a block, then raise."""
     call()
     raise error
-
-
-def files(db: DatabaseManager) -> list[ProcessedFile]:
-    return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
-
-
-def histories(db: DatabaseManager) -> list[ProcessingHistory]:
-    return db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
-
-
-def performances(db: DatabaseManager) -> list[ModelPerformance]:
-    return db.query(ModelPerformance).order_by(ModelPerformance.processing_history).all()
 
 
 def outputs(db: DatabaseManager) -> list[tuple[int, int, str | None, int | None]]:

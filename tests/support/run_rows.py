@@ -71,3 +71,15 @@ def add_run(
             )
         )
     return row
+
+
+def files(db: DatabaseManager) -> list[ProcessedFile]:
+    return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
+
+
+def histories(db: DatabaseManager) -> list[ProcessingHistory]:
+    return db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
+
+
+def performances(db: DatabaseManager) -> list[ModelPerformance]:
+    return db.query(ModelPerformance).order_by(ModelPerformance.processing_history).all()

@@ -19,7 +19,6 @@ from voices_peewee.cli.common import (
     progress_bar,
     say,
     say_exported,
-    say_some,
     yes_option,
 )
 from voices_peewee.cli.output import (
@@ -92,7 +91,6 @@ def add_files(
 
 def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -> None:
     counts: Counter[str] = Counter()
-    doubles: list[str] = []
 
     def failed(error: AudioError) -> None:
         counts["failed"] += 1
@@ -104,11 +102,6 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
         added = manager.add_audio_files(paths, on_error=failed, **given)
         for one in counted(added, "Adding"):
             counts[one.outcome] += 1
-            if one.duplicates and one.outcome != "unchanged":
-                ids = ", ".join(map(str, one.duplicates))
-                files = f"file{'s' * (len(one.duplicates) > 1)} {ids}"
-                doubles.append(f"{one.file.original_path!r} has the same content as {files}")
-    say_some("note", doubles)
     said = [f"{counts[state]:,} {state}" for state in _OUTCOMES if counts[state]]
     say(", ".join(said) or "no audio files found")
     if counts["failed"]:

@@ -51,15 +51,7 @@ class Query(_Select[M]):
         return ResultList.of(self.clone(), self.model)
 
     def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
-        """Run the query and return a pandas DataFrame; see ``DatabaseManager.to_dataframe``.
-
-        Args:
-            expand: Whether the keys of JSON columns become columns; or which columns' keys.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-            QueryError: A column of ``expand`` is unknown or holds no JSON.
-        """
+        """Run the query and return a pandas DataFrame; see ``DatabaseManager.to_dataframe``."""
         return query_frame(self, self.model._meta.database, expand=expand)
 
     def iterator(self, database: pw.Database | pw.DatabaseProxy | None = None) -> Iterator[M]:

@@ -22,7 +22,7 @@ from voices_peewee.errors import ExportError
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparison_text import covered
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.questions.counted import differing
+from voices_peewee.questions.counted import differing, settings_of
 from voices_peewee.questions.failures import failures
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
@@ -32,7 +32,6 @@ from voices_peewee.rendering.plain import number
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment, ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -292,7 +291,7 @@ def without_folders(text: str) -> str:
 
 
 def _values(group: Group, name: str) -> str:
-    read = [value for value in map(read_json, sorted(group.parameters)) if isinstance(value, dict)]
+    read = filter(None, map(settings_of, sorted(group.parameters)))
     found = dict.fromkeys(dump_json(one[name]) if name in one else "-" for one in read)
     more = ["…"] if len(found) > _SETTINGS else []
     return without_folders(", ".join([*list(found)[:_SETTINGS], *more]))

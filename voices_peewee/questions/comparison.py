@@ -165,30 +165,18 @@ class Comparison:
         """
         from voices_peewee.rendering.frames import frame
 
-        columns = (
-            Column("path", "path"),
-            Column("speaker"),
-            *(Column(name, "float") for name in ("a", "b", "difference")),
-            Column("stems", "integer", nullable=False),
-        )
+        numbers = (Column(name, "float") for name in ("a", "b", "difference"))
+        stems = Column("stems", "integer", nullable=False)
+        columns = (Column("path", "path"), Column("speaker"), *numbers, stems)
         made = frame(columns, iter([self.pairs]))
         about = ("a", "b", "metric", "metric_unit", "unit", "verdict", "better")
         made.attrs.update({name: getattr(self, name) for name in about})
         return made
 
-    def __str__(self) -> str:
-        return comparison_text.render(self)
-
-    def _repr_html_(self) -> str:
-        return comparison_text.html(self)
-
-    def to_markdown(self) -> str:
-        """Return the verdict and a table for GitHub."""
-        return comparison_text.markdown(self)
-
-    def to_latex(self) -> str:
-        """Return a table for LaTeX (booktabs)."""
-        return comparison_text.latex(self)
+    __str__ = comparison_text.render
+    _repr_html_ = comparison_text.html
+    to_markdown = comparison_text.markdown
+    to_latex = comparison_text.latex
 
 
 def compare(
@@ -299,8 +287,9 @@ class _Question(NamedTuple):
         notes: tuple[str, ...],
     ) -> _Question:
         """Return the question of sides, with what speakers and recordings are called."""
-        paths = paths_of(store, sorted({one for side in sides for one in side.recordings}))
-        in_question = len(set().union(*(side.asked for side in sides)))
+        measured = set[int]().union(*(side.recordings for side in sides))
+        in_question = len(measured.union(*(side.others for side in sides)))
+        paths = paths_of(store, sorted(measured))
         names = names_of_speakers(store)
         return cls(metric, unit, confidence, names, paths, in_question, notes)
 

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import compress, groupby
-from operator import itemgetter
+from itertools import compress, groupby, islice
+from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
@@ -50,14 +50,6 @@ _MOST_KEYS: Final = 50  # groups that are asked about one after the other
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 
 
-def _integers() -> array[int]:
-    return array("q")
-
-
-def _floats() -> array[float]:
-    return array("d")
-
-
 @dataclass(slots=True)
 class Group:
     """The recordings of a group that have a value, in order, column by column.
@@ -69,9 +61,9 @@ class Group:
     """
 
     key: Key
-    recordings: array[int] = field(default_factory=_integers)
-    values: array[float] = field(default_factory=_floats)
-    stems: array[int] = field(default_factory=_integers)
+    recordings: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    stems: array[int] = field(default_factory=lambda: array("q"))
     costs: tuple[array[float], ...] = ()
     whose: list[int | None] = field(default_factory=list)
     several: dict[int, Sequence[Stem]] = field(default_factory=dict)
@@ -85,11 +77,6 @@ class Group:
     def places(self) -> range:
         """Where in a row its costs stand."""
         return range(WHOSE + 1, WHOSE + 1 + len(self.costs))
-
-    @property
-    def asked(self) -> set[int]:
-        """The recordings of which it has a run."""
-        return {*self.recordings, *self.others}
 
     @property
     def partly(self) -> set[int]:
@@ -108,8 +95,7 @@ class Group:
 
     def mean_costs(self) -> tuple[float | None, float | None, float | None]:
         """Return the mean SDRi, real-time factor and memory of the recordings with a value."""
-        known = ([cost for cost in column if cost == cost] for column in self.costs)
-        sdri, factor, memory = (sum(each) / len(each) if each else None for each in known)
+        sdri, factor, memory = map(_mean_of_known, self.costs)
         return sdri, factor, memory
 
     def kept(self, recordings: Collection[int]) -> Group:
@@ -119,7 +105,7 @@ class Group:
 
     def in_order(self) -> Group:
         """Return it with its recordings in order, of which some were taken out of turn."""
-        if not self.others and not self.unread:
+        if all(map(lt, self.recordings, islice(self.recordings, 1, None))):
             return self
         return self._of(sorted(range(len(self.recordings)), key=self.recordings.__getitem__))
 
@@ -167,10 +153,10 @@ class _Taker:
         """
         columns = list(zip(*rows, strict=True))
         recordings, values, is_of_run = columns[RECORDING], columns[VALUE], self.metric.is_of_run
-        stems = len(recordings) // len({*recordings})
-        once = recordings[::stems]
         if min(columns[STATE]) < DONE or (None in values and not is_of_run):
             return False
+        stems = len(recordings) // len({*recordings})
+        once = recordings[::stems]
         if len({*once}) < len(once) or (stems > 1 and not _is_one_run(columns, once, stems)):
             return False
         if is_of_run and stems > 1 and self.by_speaker:
@@ -184,7 +170,7 @@ class _Taker:
             return False
         group.recordings.extend(once)
         group.values.extend(numbers)
-        group.stems.extend([1 if is_of_run else stems] * len(once))
+        group.stems.extend(array("q", [1 if is_of_run else stems]) * len(once))
         for own, column in zip(group.costs, costs, strict=True):
             own.extend(column)
         self._keep_stems(group, columns, once)
@@ -247,6 +233,14 @@ def _is_odd(value: object) -> bool:
     return type(value) is not float or not -LARGEST <= value <= LARGEST
 
 
+def _mean_of_known(costs: array[float]) -> float | None:
+    total, count = sum(costs), len(costs)
+    if math.isnan(total):
+        known = [cost for cost in costs if cost == cost]
+        total, count = sum(known), len(known)
+    return total / count if count else None
+
+
 def _or_nan(costs: Sequence[Any]) -> array[float]:
     try:
         return array("d", costs)
@@ -300,12 +294,13 @@ def read_groups(
     """
     groups: dict[Key, Group] = {}
     taker = _Taker(metric, as_sides or side is not None, by_speaker)
-    for key, rows in _parts(source, metric, fields, runs, side):
+    costs = _COSTS if side is None else ()
+    for key, rows in _parts(source, metric, fields, runs, side, costs):
         if not isinstance(key[0], str):
             source.unread += len(rows)  # another program wrote an operation that is no text
         elif rows:
             if key not in groups:
-                groups[key] = Group(key, costs=tuple(_floats() for _ in _costs(side)))
+                groups[key] = Group(key, costs=tuple(array("d") for _ in costs))
             taker.take(groups[key], rows)
     # Recordings are comparable by the operation, and by what is known of them.
     about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))
@@ -314,21 +309,22 @@ def read_groups(
         source.unread += group.unread
         groups[key] = group = group.in_order()
         group.parameters = source.settings(group.parameters)
-        asked[about(key)] |= group.asked
+        asked[about(key)].update(group.recordings, group.others)
     for key, group in groups.items():
         group.coverage = coverage(group.states, len(asked[about(key)]))
     return _of_one_operation(groups, "a group" if side is None else side.label)
 
 
-def _costs(side: Side | None) -> Sequence[str]:
-    return _COSTS if side is None else ()
-
-
 def _parts(
-    source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, side: Side | None
+    source: Source,
+    metric: Metric,
+    fields: Sequence[Field],
+    runs: Runs,
+    side: Side | None,
+    names: Sequence[str],
 ) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
-    costs = [ModelPerformance._meta.fields[name] for name in _costs(side)]
+    costs = [ModelPerformance._meta.fields[name] for name in names]
     columns = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
     chosen = conditions(source.store, runs)
     chosen += [] if side is None else side.conditions(source.store, runs)

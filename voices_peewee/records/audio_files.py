@@ -131,14 +131,22 @@ def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
     status = regular_file(path)
     if status is None or is_fresh(row, status):
         return {}  # where the file is gone, what was known of it stays
-    if row.content_hash and row.file_size == status.st_size:
-        now = utc_now()
-        try:
-            if content_hash(path) == row.content_hash:
-                return {"read_at": now}  # no need to read it again
-        except AudioError:
-            return {}
-    return facts_of(path)
+    now = utc_now()
+    try:
+        return {"read_at": now} if has_content_of(path, row) else facts_of(path)
+    except AudioError:
+        return {}
+
+
+def has_content_of(path: AnyPath, row: ProcessedFile) -> bool:
+    """Whether a file has the size and the hash that its row has.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    status = regular_file(path)
+    is_of_size = status is not None and status.st_size == row.file_size
+    return is_of_size and row.content_hash is not None and content_hash(path) == row.content_hash
 
 
 def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
@@ -189,19 +197,13 @@ def find_files(
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()
     for path in paths:
-        found = _walk(Path(path), visited, on_error) if _is_folder(path) else [os.fspath(path)]
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - False for a name that no file can have
+        found = _walk(Path(path), visited, on_error) if is_folder else [os.fspath(path)]
         for name in found:
             absolute = os.path.abspath(name)
             if absolute not in yielded:
                 yielded.add(absolute)
                 yield name
-
-
-def _is_folder(path: AnyPath) -> bool:
-    try:
-        return stat.S_ISDIR(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 def _walk(

@@ -52,14 +52,14 @@ class RecordMethods(SpeakerMethods):
         speaker: SpeakerKey | None = None,
         metadata: Mapping[str, Any] | None = None,
         exact: bool = False,
-        batch: int = 200,
+        batch: int = 50,
         on_error: Callable[[AudioError], None],
     ) -> Iterator[Added]:
         """Record files and the recordings in folders; yield each once it is committed.
 
-        A commit follows ``batch`` files or about two seconds of work, so that an interrupted
-        call loses no more; calling again goes on, since files that did not change are only
-        hashed. What a folder holds of the outputs of runs is left out.
+        A commit follows ``batch`` files, so that an interrupted call loses no more; calling
+        again goes on, since files that did not change are only hashed. What a folder holds of
+        the outputs of runs is left out.
 
         Args:
             paths: Files and folders.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
-    content_hash,
     facts_from,
     find_files,
+    has_content_of,
     probe,
-    regular_file,
 )
 from voices_peewee.records.sources import (
     recordings_by_path,
@@ -31,19 +29,13 @@ from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
 
-_SECONDS_A_BATCH: Final = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of one recording.
-
-    ``duplicates`` are the ids of the rows that have the same content at another path.
-    """
+    """What became of one recording."""
 
     file: ProcessedFile
     outcome: Outcome
-    duplicates: tuple[int, ...]
 
 
 def add_audio(
@@ -68,7 +60,7 @@ def add_audio_files(
     speaker: SpeakerKey | None = None,
     metadata: Mapping[str, Any] | None = None,
     exact: bool = False,
-    batch: int = 200,
+    batch: int = 50,
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
@@ -79,7 +71,6 @@ def add_audio_files(
         known = recordings_by_path(store, names)
         outputs = _outputs(store, names.keys() - known.keys() - told)
         examined: list[_Examined] = []
-        deadline = time.monotonic() + _SECONDS_A_BATCH
         for path, name in names.items():
             if path in outputs:
                 continue
@@ -87,11 +78,7 @@ def add_audio_files(
                 examined.append(_examine(name, known.get(path), exact=exact))
             except AudioError as error:
                 on_error(error)
-            if examined and time.monotonic() > deadline:
-                yield from _commit(store, examined, wishes)
-                examined, deadline = [], time.monotonic() + _SECONDS_A_BATCH
-        if examined:
-            yield from _commit(store, examined, wishes)
+        yield from _commit(store, examined, wishes)
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
@@ -131,11 +118,8 @@ class _Examined(NamedTuple):
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Examined:
     full, now = absolute(path), utc_now()
-    if row is not None and row.file_format and row.content_hash and not exact:
-        status = regular_file(path)
-        same_size = status is not None and status.st_size == row.file_size
-        if same_size and content_hash(path) == row.content_hash:
-            return _Examined(full, {})
+    if row is not None and row.file_format and not exact and has_content_of(path, row):
+        return _Examined(full, {})
     facts = facts_from(probe(path, exact=exact), now)
     return _Examined(full, {**facts, "original_path": full})
 
@@ -148,7 +132,7 @@ def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> lis
         results = [_merge(one, known.get(one.path), wishes) for one in examined]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
-        return _with_duplicates(store, results)
+        return results
 
 
 def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
@@ -157,27 +141,10 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
         # The row was deleted while the file was only hashed: then read it after all.
         facts = one.facts or facts_from(probe(one.path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
-        return Added(fresh, "added", ())
+        return Added(fresh, "added")
     changed = {name for name, value in one.facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(row, {**one.facts, **wished})
     is_updated = changed > {"read_at"} or bool(wished)
-    return Added(row, "updated" if is_updated else "unchanged", ())
-
-
-def _with_duplicates(store: Store, results: Sequence[Added]) -> list[Added]:
-    hashes = {str(result.file.content_hash) for result in results}
-    same: dict[str | None, list[ProcessedFile]] = {}
-    for row in rows_where(store, ProcessedFile, "content_hash", hashes):
-        same.setdefault(row.content_hash, []).append(row)
-    return [replace(one, duplicates=tuple(_duplicates(one, same))) for one in results]
-
-
-def _duplicates(one: Added, same: Mapping[str | None, Sequence[ProcessedFile]]) -> Iterator[int]:
-    """Yield the ids of the same content elsewhere; for a new row, of what was there before it."""
-    file = one.file
-    for row in same.get(file.content_hash, ()):
-        is_later = one.outcome == "added" and row.id > file.id
-        if row.original_path != file.original_path and not is_later:
-            yield row.id
+    return Added(row, "updated" if is_updated else "unchanged")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import Any, Final
 
 import peewee as pw
@@ -78,10 +78,7 @@ class SpeakerMethods(HasStore):
         changes = {key: value for key, value in changes.items() if value is not _KEEP}
         if "tags" in changes:
             changes["tags"] = clean_tags(changes["tags"])
-        with self.store.writing():
-            self.store.lock_speakers()
-            fresh = self._fresh(speaker)
-            return self.store.update(fresh, changes)
+        return self._change(speaker, lambda _: changes)
 
     def add_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
         """Add tags that the speaker does not have yet and return the speaker.
@@ -92,10 +89,7 @@ class SpeakerMethods(HasStore):
             InvalidValueError: A tag is no text.
         """
         new = clean_tags(tags)
-        with self.store.writing():
-            self.store.lock_speakers()
-            fresh = self._fresh(speaker)
-            return self.store.update(fresh, {"tags": clean_tags([*_tags_of(fresh), *new])})
+        return self._change(speaker, lambda old: {"tags": clean_tags([*_tags_of(old), *new])})
 
     def remove_tags(self, speaker: SpeakerKey, tags: Iterable[str] | str) -> Speaker:
         """Remove the tags that the speaker has and return the speaker.
@@ -106,11 +100,9 @@ class SpeakerMethods(HasStore):
             InvalidValueError: A tag is no text.
         """
         gone = set(clean_tags(tags))
-        with self.store.writing():
-            self.store.lock_speakers()
-            fresh = self._fresh(speaker)
-            kept = [tag for tag in _tags_of(fresh) if tag not in gone]
-            return self.store.update(fresh, {"tags": kept})
+        return self._change(
+            speaker, lambda old: {"tags": [tag for tag in _tags_of(old) if tag not in gone]}
+        )
 
     def list_tags(self) -> dict[str, int]:
         """Return every tag, in order, with the number of speakers that have it."""
@@ -137,17 +129,13 @@ class SpeakerMethods(HasStore):
         conditions = [has_tag(tag) for tag in clean_tags(tags)]
         if not conditions:
             return []
-        query = self.store.query(Speaker)
-        if match_all:
-            query = query.where(*conditions)
-        else:
-            query = query.where(reduce(or_, conditions))
-        with self.store.reading():
-            return query.order_by(Speaker.name, Speaker.id).all()
+        return self._by_name(reduce(and_ if match_all else or_, conditions))
 
     def search_speakers(self, text: str) -> list[Speaker]:
         """Return the speakers whose name or description holds a text, by name."""
-        condition = Speaker.name.contains(text) | Speaker.description.contains(text)
+        return self._by_name(Speaker.name.contains(text) | Speaker.description.contains(text))
+
+    def _by_name(self, condition: Any) -> list[Speaker]:
         with self.store.reading():
             query = self.store.query(Speaker).where(condition)
             return query.order_by(Speaker.name, Speaker.id).all()
@@ -185,10 +173,13 @@ class SpeakerMethods(HasStore):
             query = self.store.query(ProcessedFile).filter_by(speaker_id=found.id)
             return query.order_by(ProcessedFile.id).all()
 
-    def _fresh(self, speaker: SpeakerKey) -> Speaker:
-        """Return the speaker as the database has it now, not as the caller read it once."""
+    def _change(self, speaker: SpeakerKey, changes: Callable[[Speaker], dict[str, Any]]) -> Speaker:
+        """Change a speaker as the database has it now, not as the caller read it once."""
         key = speaker.id if isinstance(speaker, Speaker) else speaker
-        return self.store.speaker(key)
+        with self.store.writing():
+            self.store.lock_speakers()
+            fresh = self.store.speaker(key)
+            return self.store.update(fresh, changes(fresh))
 
 
 def has_tag(tag: str) -> pw.Node:

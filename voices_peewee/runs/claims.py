@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.forks import at_fork
@@ -87,13 +88,17 @@ class Held:
         """Delete the claim."""
         connection.execute(_END, self.claimed.key)
 
+    def place(self, store: Store) -> tuple[str, str, str]:
+        """Return where it stands among those of this process."""
+        return store.label, self.claimed.source, self.claimed.settings
+
 
 # By the record's label, the source and the settings; an iteration and a run meet here.
 _held: Final[dict[tuple[str, str, str], Held]] = {}
 at_fork(after_in_child=_held.clear)  # a child has no part in its parent's claims
 
 
-def facts_of(text: str) -> dict[str, Any]:
+def facts_of(text: str | None) -> dict[str, Any]:
     """Return a process as it is stored; nothing where another program wrote what is none."""
     try:
         facts = json.loads(text or "{}")
@@ -115,13 +120,18 @@ def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
     Raises:
         InvalidValueError: It is not more than nothing, or longer than ten years.
     """
-    try:
-        length = lease if isinstance(lease, dt.timedelta) else dt.timedelta(seconds=lease)
-        if dt.timedelta(0) < length <= _LONGEST:
-            return length
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
+    length = _length(lease, _LONGEST)
+    if not length:
+        raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
+    return length
+
+
+def _length(told: dt.timedelta | float, longest: dt.timedelta) -> dt.timedelta | None:
+    """Return a time given as a timedelta or in seconds; None where it is none or too long."""
+    with suppress(TypeError, ValueError, OverflowError):
+        length = told if isinstance(told, dt.timedelta) else dt.timedelta(seconds=told)
+        return length if dt.timedelta(0) <= length <= longest else None
+    return None
 
 
 def require_no_transaction(store: Store) -> None:
@@ -138,7 +148,7 @@ def claimed(
     if sources is not None:
         sql += f" AND source IN ({', '.join('?' * len(sources))})"
         values += map(_stored, sources)
-    claims = store.retrying(lambda: _read(store, sql, values))
+    claims = store.retrying(_read, store, sql, values)
     return {_source(claim.source): claim for claim in claims}
 
 
@@ -169,7 +179,7 @@ def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -
 def forget(store: Store, held: Held | None) -> None:
     """Take note that a run has ended its claim."""
     if held is not None:
-        _held.pop((store.label, *held.claimed[:2]), None)
+        _held.pop(held.place(store), None)
 
 
 class Claims:
@@ -189,13 +199,13 @@ class Claims:
             is_as_before: Asked in the same transaction, once nobody else can claim it.
         """
         held = self._new(source)
-        key = (self._store.label, *held.claimed[:2])
-        if _held.setdefault(key, held) is not held:
+        place = held.place(self._store)
+        if _held.setdefault(place, held) is not held:
             return False
         self._mine[source] = held  # before it is written: an interrupt may come in between
-        is_mine = self._store.retrying(lambda: self._write(held, dead, is_as_before))
+        is_mine = self._store.retrying(self._write, held, dead, is_as_before)
         if not is_mine:
-            del self._mine[source], _held[key]
+            del self._mine[source], _held[place]
         return is_mine
 
     def _new(self, source: Source) -> Held:
@@ -223,30 +233,25 @@ class Claims:
         """
         if os.getpid() != self._process or not self._mine:
             return
-        mine = list(self._mine.values())
-        idle = [held for held in mine if not held.has_begun and _held.get(self._key(held)) is held]
+        mine, store = list(self._mine.values()), self._store
         self._mine.clear()
+        idle = [one for one in mine if not one.has_begun and _held.get(one.place(store)) is one]
         for held in idle:
-            del _held[self._key(held)]
-        database = self._store.database
-        if not idle or database.is_closed():
+            del _held[held.place(store)]
+        if not idle or store.database.is_closed():
             return
         if is_asked:
-            self._store.retrying(lambda: self._delete(idle))
-        elif not database.in_transaction():
+            store.retrying(self._delete, idle)
+        elif not store.database.in_transaction():
             self._delete(idle)
 
     def _delete(self, idle: Sequence[Held]) -> None:
         with self._store.writing():
             self._store.connection().executemany(_END, [held.claimed.key for held in idle])
 
-    def _key(self, held: Held) -> tuple[str, str, str]:
-        return self._store.label, held.claimed.source, held.claimed.settings
-
 
 def _read(store: Store, sql: str, values: Sequence[object] = ()) -> Iterator[Claimed]:
-    with store.reading():
-        rows = store.connection().execute(sql, values).fetchall()
+    rows = store.connection().execute(sql, values).fetchall()
     return (Claimed(*row) for row in rows)
 
 
@@ -277,10 +282,10 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
     with store.writing():
         connection = store.connection()
         for key, run_id, process, *heard in connection.execute(_UNFINISHED):
-            facts = ProcessingHistory.process.python_value(process)
-            times = [time for time in map(field.python_value, heard) if _is_time(time)]
+            read = map(field.python_value, heard)
+            times = [time for time in read if isinstance(time, dt.datetime)]
             if times:  # else another program wrote them, and nobody knows how old it is
-                sign = _Sign(key, facts if isinstance(facts, dict) else {}, max(times))
+                sign = _Sign(key, facts_of(process), max(times))
                 runs.setdefault(run_id, []).append(sign)
         dead = [signs for signs in runs.values() if _is_dead(signs, limit)]
         for signs in dead:
@@ -288,10 +293,6 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
             connection.executemany(_CLOSE, [(end, INTERRUPTED, sign.history_id) for sign in signs])
         clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
     return len(dead)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, dt.datetime)
 
 
 def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
@@ -305,10 +306,9 @@ def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
 
 
 def _age(older_than: dt.timedelta | float) -> dt.timedelta:
-    try:
-        age = older_than if isinstance(older_than, dt.timedelta) else dt.timedelta(0, older_than)
-        if dt.timedelta(0) <= age <= _MAX_AGE:
-            return age
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidValueError(f"older_than must be a time of 0 seconds or more, not {older_than!r}")
+    age = _length(older_than, _MAX_AGE)
+    if age is None:
+        raise InvalidValueError(
+            f"older_than must be a time of 0 seconds or more, not {older_than!r}"
+        )
+    return age

@@ -14,7 +14,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
@@ -39,54 +38,41 @@ _ONE_AT_A_TIME: Final = (
 )
 
 
-@dataclass(slots=True, eq=False)
 class Meter:
     """Measures from its making until ``stop``; several may run at once, nested or in threads."""
 
-    peak: int = 0
-    gpu_peak: int = 0
-    started: float = 0.0
-    cpu: float = 0.0
-    own_peak: bool = True
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self._peak = 0
         with _lock:
             # A reset hides what the meters that run already have seen: they take note first.
-            memory = _peak_memory() if _running else 0
-            gpu = _gpu_peak(reset=True)
-            for meter in _running:
-                meter.see(memory, gpu)
-            self.own_peak = _reset_peak()
+            _take_note()
+            self._own_peak = _reset_peak()
             _running.add(self)
-        self.cpu = _cpu_seconds()
-        self.started = time.perf_counter()
+        self._cpu, self._started = _cpu_seconds(), time.perf_counter()
 
     def stop(self) -> Metrics:
         """Return what the block cost since the meter was made.
 
         ``processing_time`` in seconds, ``cpu_usage`` in percent of one core (this process and
         the children it waited for; None where no time passed), ``memory_usage`` the peak in MB;
-        ``memory_scope`` is ``process`` where the peak is not the block's own, ``gpu_memory_mb``
-        the peak that torch allocated on all devices.
+        ``memory_scope`` is ``process`` where the peak is not the block's own.
         """
-        wall = time.perf_counter() - self.started
-        cpu = max(0.0, _cpu_seconds() - self.cpu)
+        wall = time.perf_counter() - self._started
+        cpu = max(0.0, _cpu_seconds() - self._cpu)
         with _lock:
+            _running.add(self)  # a fork may have taken it out
+            _take_note()
             _running.discard(self)
-            self.see(_peak_memory(), _gpu_peak())
         usage = 100 * cpu / wall if wall > 0 else None
-        cost = Metrics(
-            {"processing_time": wall, "cpu_usage": usage, "memory_usage": self.peak / 1e6 or None}
+        memory = self._peak / 1e6 or None
+        return Metrics(
+            {"processing_time": wall, "cpu_usage": usage, "memory_usage": memory},
+            {} if self._own_peak else {"memory_scope": "process"},
         )
-        if not self.own_peak:
-            cost.additional["memory_scope"] = "process"
-        if self.gpu_peak:
-            cost.additional["gpu_memory_mb"] = self.gpu_peak / 1e6
-        return cost
 
-    def see(self, memory: int, gpu: int) -> None:
-        """Take note of the present high-water marks (bytes)."""
-        self.peak, self.gpu_peak = max(self.peak, memory), max(self.gpu_peak, gpu)
+    def see(self, memory: int) -> None:
+        """Take note of the present high-water mark (bytes)."""
+        self._peak = max(self._peak, memory)
 
 
 class Timing:
@@ -157,6 +143,13 @@ def _after_fork() -> None:
 at_fork(after_in_child=_after_fork)
 
 
+def _take_note() -> None:
+    """Let the meters that run see the present high-water mark."""
+    memory = _peak_memory() if _running else 0
+    for meter in _running:
+        meter.see(memory)
+
+
 def _reset_peak() -> bool:
     """Set the high-water mark to the present size; say whether the system lets us."""
     try:
@@ -197,20 +190,6 @@ def _cpu_seconds() -> float:
         return time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _gpu_peak(*, reset: bool = False) -> int:
-    """Return the bytes that torch had allocated at its peak, added over the devices."""
-    if (cuda := _cuda_in_use()) is None:
-        return 0
-    try:
-        devices = range(cuda.device_count())
-        peak = sum(int(cuda.max_memory_allocated(device)) for device in devices)
-        for device in devices if reset else ():
-            cuda.reset_peak_memory_stats(device)
-    except Exception:  # noqa: BLE001 - torch's trouble with a driver must not end a run
-        return 0
-    return peak
 
 
 def _synchronize() -> None:

@@ -29,10 +29,11 @@ _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path
  ORDER BY id LIMIT 1"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
- FROM processed_files AS file JOIN processing_history AS history
- ON history.processed_file_id = file.id
+ FROM processed_files AS own
+ JOIN processed_files AS file ON file.processed_path = own.processed_path
+ JOIN processing_history AS history ON history.processed_file_id = file.id
  JOIN model_performance AS told ON told.processing_history_id = history.id
- WHERE file.processed_path = ? AND history.run_id <> ?
+ WHERE own.id = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
 # All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
@@ -68,6 +69,11 @@ class Output:
     facts: dict[str, Any] = field(default_factory=dict)
     unknown: str | None = None
 
+    def is_at(self, row: ProcessedFile) -> bool:
+        """Whether a stem of its recording and path is its own."""
+        name = (row.metadata or {}).get("speaker")
+        return (row.speaker_id, name) == (self.speaker_id, self.unknown)
+
     def after(self, earlier: Output) -> Output:
         """Return the output, told again, with the metrics that it had before."""
         metrics = Metrics()
@@ -98,27 +104,6 @@ class RunRows:
         return performance(self.history, history_id, own, self.logged, cost, duration=duration)
 
 
-class PartKey(NamedTuple):
-    """What tells the stems and voices of a recording apart; a voice has no path."""
-
-    recording_id: int
-    path: str | None
-    speaker_id: int | None
-    unknown: str | None = None
-
-    @classmethod
-    def of(cls, row: ProcessedFile) -> PartKey:
-        """Return the key of a row."""
-        name = (row.metadata or {}).get("speaker") if row.processed_path else None
-        unknown = name if isinstance(name, str) else None
-        return cls(row.recording_id or 0, row.processed_path, row.speaker_id, unknown)
-
-    @classmethod
-    def of_output(cls, recording: ProcessedFile, output: Output) -> PartKey:
-        """Return the key of an output's row."""
-        return cls(recording.id, output.path, output.speaker_id, output.unknown)
-
-
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
@@ -138,8 +123,7 @@ class Files:
         self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
     ) -> ProcessedFile:
         """Return the row of an output, true to its file; ``known`` are those of ``find``."""
-        key = PartKey.of_output(recording, output)
-        row = next((row for row in known if PartKey.of(row) == key), None)
+        row = next((row for row in known if output.is_at(row)), None)
         if row is None:
             return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
@@ -214,9 +198,8 @@ class LiveRows(RunRows):
             if is_again:
                 self._forget_unknown(connection)
             rows, file = self._told(connection, self.rows, output)
-            return rows, file, connection.execute(_OTHER_RUN, (path, self.run_id))
+            return rows, file, connection.execute(_OTHER_RUN, (file.id, self.run_id))
 
-        path = ProcessedFile.processed_path.db_value(output.path)
         self.rows, file, asked = self._store.transact(write)
         other = asked.fetchone()
         return file, other and _other_run(self._store, other, self.history)

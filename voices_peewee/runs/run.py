@@ -11,7 +11,8 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -290,19 +291,20 @@ class Tracker:
 
         @functools.wraps(function)
         def tracked(*args: Any, **kwargs: Any) -> Any:
-            with _Block(prepare(args, kwargs)):
+            with _ending(prepare(args, kwargs)):
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
         async def tracked_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with _Block(prepare(args, kwargs)):
+            with _ending(prepare(args, kwargs)):
                 return await function(*args, **kwargs)
 
         return cast("F", tracked_coroutine if is_coroutine else tracked)
 
     def _begin(self, source: Any) -> Run:
         weights = self._model_file
-        settings = {**self._settings, "model_hash": weights and model_hash(weights)}
+        model = None if weights is None else model_hash(weights)
+        settings = {**self._settings, "model_hash": model}
         return Run(self._owner.store, source, settings, self._speaker)
 
 
@@ -320,17 +322,15 @@ def _is_coroutine(function: Callable[..., Any]) -> bool:
     return any(map(inspect.iscoroutinefunction, forms))
 
 
-class _Block:
-    """One call of a decorated function."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        _end(self._run, error)
+@contextmanager
+def _ending(run: Run) -> Iterator[None]:
+    """End a run with one call of a decorated function."""
+    try:
+        yield
+    except BaseException as error:
+        _end(run, error)
+        raise
+    _end(run, None)
 
 
 def _end(run: Run, error: BaseException | None) -> None:

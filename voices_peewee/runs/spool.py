@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from voices_peewee.database import files
 from voices_peewee.errors import DatabaseError
 from voices_peewee.runs.rows import Ending, LiveRows, Row, new_stem
-from voices_peewee.schema.fields import JSONField, UTCDateTimeField, dump_json
+from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import (
     BaseModel,
     Environment,
@@ -63,21 +62,9 @@ def _lines(records: Iterable[Record]) -> Iterator[str]:
     for model, data in records:
         table = str(model._meta.table_name)
         counts[table] = counts.get(table, 0) + 1
-        yield json.dumps({"table": table, **_columns(model, data)}) + "\n"
-    yield json.dumps({"table": "end", "rows": counts}) + "\n"
-
-
-def _columns(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a row by the names of its columns, as an export spells them."""
-    found = {}
-    for field in model._meta.sorted_fields:
-        value = data.get(field.name)
-        if value is not None and isinstance(field, UTCDateTimeField):
-            value = field.db_value(value)
-        elif value is not None and isinstance(field, JSONField):
-            value = json.loads(dump_json(value))
-        found[str(field.column_name)] = value
-    return found
+        row = {field.column_name: data.get(field.name) for field in model._meta.sorted_fields}
+        yield dump_json({"table": table, **row}) + "\n"
+    yield dump_json({"table": "end", "rows": counts}) + "\n"
 
 
 def _records(run: LiveRows, ending: Ending) -> Iterator[Record]:
