@@ -338,34 +338,32 @@ def test_what_has_no_right_type_stays_as_it_is(db: DatabaseManager, path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("source", "options", "sentence"),
+    ("source", "options", "kind", "sentence"),
     [
-        ("fils", {}, "unknown list or table 'fils'; did you mean 'files'?"),
-        ("files", {"expand": ["metdta"]}, "unknown column 'metdta'; did you mean 'metadata'?"),
+        ("fils", {}, QueryError, "unknown list or table 'fils'; did you mean 'files'?"),
+        (
+            "files",
+            {"expand": ["metdta"]},
+            QueryError,
+            "unknown column 'metdta'; did you mean 'metadata'?",
+        ),
         (
             "files",
             {"expand": ["duration"]},
+            QueryError,
             "duration has no keys to expand; only JSON columns have",
         ),
+        ([1], {}, TypeError, "a DataFrame is made of a query, a name or a result, not of [1]"),
+        (None, {}, TypeError, "a DataFrame is made of a query, a name or a result, not of None"),
     ],
 )
-def test_wrong_names(
-    db: DatabaseManager, source: str, options: dict[str, Any], sentence: str
+def test_what_makes_no_frame(
+    db: DatabaseManager, source: Any, options: dict[str, Any], kind: type[Exception], sentence: str
 ) -> None:
-    """An unknown name is an error that names the near ones."""
-    with pytest.raises(QueryError) as caught:
+    """An unknown name is an error that names the near ones; what holds no rows is refused."""
+    with pytest.raises(kind) as caught:
         db.to_dataframe(source, **options)
     assert str(caught.value) == sentence
-
-
-def test_what_holds_no_rows_is_refused(db: DatabaseManager) -> None:
-    """What is neither a name nor a query nor a result is a TypeError."""
-    for source in (3, None, [1], object):
-        with pytest.raises(TypeError) as caught:
-            db.to_dataframe(source)
-        assert str(caught.value) == (
-            f"a DataFrame is made of a query, a name or a result, not of {source!r}"
-        )
 
 
 def test_without_pandas_one_sentence_says_what_to_install(

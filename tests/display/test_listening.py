@@ -465,3 +465,34 @@ def test_a_page_that_is_loaded_again_goes_on(heard: DatabaseManager, tmp_path: P
     assert (vote["choice"], vote["revised"], vote["listener"]) == ("b", 1, "Eve")
     assert end == {"table": "end", "rows": {"listening_votes": 1}}
     assert set(said) == {path.as_uri()}
+
+
+@pytest.mark.once
+@needs_browser
+def test_without_a_store_the_saved_file_goes_on(heard: DatabaseManager, tmp_path: Path) -> None:
+    """Where a browser keeps nothing the page says so, and the file of the votes so far goes on."""
+    path, script = tmp_path / "t.html", "get() { throw new Error('no store'); }"
+    heard.listen("a:1", f"{HOSTILE}:2", path=path)
+    script = f"Object.defineProperty(window, 'localStorage', {{{script}}});"
+    with opened(path, [], script) as page:
+        for place in (1, 2):
+            assert page.locator("#alert").inner_text().startswith("This browser keeps nothing")
+            page.fill("#listener", "Eve")
+            page.select_option("#device", "headphones")
+            if place == 2:
+                page.click("summary >> nth=0")
+                page.set_input_files("#load", tmp_path / "votes.jsonl")
+            page.click("#start")
+            page.wait_for_timeout(500)
+            assert page.locator("#where").inner_text() == f"Comparison {place} of 4"
+            for key in ("a", "b"):
+                page.keyboard.press(key)
+                page.wait_for_timeout(1200)
+            page.keyboard.press("1")
+            page.keyboard.press("Enter")
+            page.click("#pause")
+            with page.expect_download() as download:
+                page.click("#save")
+            download.value.save_as(tmp_path / "votes.jsonl")
+            page.reload()
+    assert heard.import_votes(tmp_path / "votes.jsonl")["added"] == 2

@@ -79,6 +79,15 @@ def test_an_empty_record(path: Path, tmp_path: Path) -> None:
     assert "No successful run here has a value" in out.read_text("utf-8")
 
 
+def test_models_without_a_common_recording(db: DatabaseManager, tmp_path: Path) -> None:
+    """They have no picture of their pair, and a sentence that says why."""
+    for model, path in (("a:1", "/mix/1.wav"), ("b:1", "/mix/2.wav")):
+        measure(db, model, {path: 1.0})
+    page = db.report(tmp_path / "r.html").read_text("utf-8")
+    assert "no recording has a value from both: A has 1, B has 1" in page
+    assert page.count("<svg") == 1
+
+
 def test_players_are_links_or_put_into_the_page(db: DatabaseManager, tmp_path: Path) -> None:
     """A recording plays from its link, from the page, or not at all where there is no room."""
     path = shutil.copy(AUDIO / "bob.wav", tmp_path / "a b <1>.wav")

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from support.browser import needs_browser, opened
 from support.cli_tools import PROGRAM, program, run
 from support.run_rows import add_run
 
@@ -32,7 +33,6 @@ pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the test is about that
 HOSTILE = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>.wav'
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def fill(path: Path) -> Path:
@@ -196,31 +196,18 @@ def test_the_descriptions_are_of_true_columns(db: DatabaseManager) -> None:
         assert chosen | {*table.get("facets", ())} <= there
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: chromium)")
+@needs_browser
 def test_in_a_browser(url: str) -> None:
     """Chromium loads every page without an error or a look at the internet, and runs a query."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     said: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("console", lambda message: said.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        page.on(
-            "request",
-            lambda request: request.url.startswith((url, "data:")) or said.append(request.url),
-        )
+    with opened(url, said, viewport={"width": 1280, "height": 900}) as page:
         for name in PAGES:
             answer = page.goto(url + name, wait_until="load")
-            assert answer is not None
             assert (name, answer.status) == (name, 200)
         page.goto(f"{url}voices?sql=SELECT+mean_si_snri+FROM+v_leaderboard+LIMIT+1")
         page.get_by_role("button", name="Run SQL").click()
         assert page.locator("td.col-mean_si_snri").inner_text() == "12.33 dB"
-        browser.close()
-    assert said == []
+    assert [one for one in said if not one.startswith((url, "data:"))] == []
 
 
 def test_others_write_meanwhile_and_it_cannot(filled: Path) -> None:

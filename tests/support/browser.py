@@ -22,8 +22,8 @@ needs_axe = pytest.mark.skipif(
 
 
 @contextmanager
-def opened(path: Path, said: list[str], script: str = "", **how: Any) -> Iterator[Any]:
-    """Open a page; its messages, errors and requests are added to ``said``.
+def opened(page_at: Path | str, said: list[str], script: str = "", **how: Any) -> Iterator[Any]:
+    """Open a page, a file or a URL; its messages, errors and requests are added to ``said``.
 
     A ``script`` runs before the page's own.
     """
@@ -36,7 +36,7 @@ def opened(path: Path, said: list[str], script: str = "", **how: Any) -> Iterato
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on("request", lambda request: said.append(request.url))
         page.add_init_script(script)
-        page.goto(path.as_uri(), wait_until="load")
+        page.goto(page_at if isinstance(page_at, str) else page_at.as_uri(), wait_until="load")
         yield page
         browser.close()
 

@@ -124,7 +124,7 @@ class _Report:
         """Return what the page needs, sounds aside."""
         found = self.compared()
         pairs = list(found.pairs.values()) if isinstance(found, Comparisons) else found
-        columns = self.board.columns()
+        drawable, columns = [pair for pair in pairs if pair.n], self.board.columns()
         rows = list(zip(*(values for _, values in columns), strict=True))
         told = [*(covered(pair.a, pair.coverage_a) for pair in pairs)]
         told += [*(covered(pair.b, pair.coverage_b) for pair in pairs)]
@@ -139,7 +139,7 @@ class _Report:
             "board_notes": self.board.notes,
             "pairs": report_numbers.of_pairs(pairs) if pairs else None,
             "pair_notes": dict.fromkeys([*told, *(note for pair in pairs for note in pair.notes)]),
-            "pictures": [*map(self.paired, pairs[:1]), *self.ranks(found)],
+            "pictures": [*map(self.paired, drawable[:1]), *self.ranks(found)],
             "tests": [(test, self.votes(test)) for test in listened(self.store)],
             "conditions": [(name, self.condition(name)) for name in names],
             "failures": list(self.failures()),
@@ -223,10 +223,8 @@ class _Report:
         found = compare(self.store, *models.values(), known=self.groups, **how)
         return [found] if isinstance(found, Comparison) else found
 
-    def paired(self, pair: Comparison) -> _Picture | None:
+    def paired(self, pair: Comparison) -> _Picture:
         """Return the picture of one pair."""
-        if not pair.n:
-            return None
         a, b = map(self.colour, (pair.a, pair.b))
         points = list(zip(pair.units.a, pair.units.b, strict=True))
         colours = (a, a + 1 if a % svg.COLOURS == b % svg.COLOURS else b)

@@ -115,10 +115,12 @@ def paired(
         parts.append(_text(left - 8, float(y(tick)) + 5, f"{tick:g}", "end", "tick"))
     parts.append(_line("grid", x(x.low), y(x.low), x(x.high), y(x.high)))
     parts.append(_text(left, 13, f"B: {fit(names[1], 36)}, {label}", "start"))
-    wins = 0
+
+    def is_won(pair: tuple[float, float]) -> bool:
+        return (pair[1] > pair[0]) is higher_is_better and pair[0] != pair[1]
+
     for a, b in shown:
-        is_b = (b > a) is higher_is_better and a != b
-        wins += is_b
+        is_b = is_won((a, b))
         colour = f"pt s{colours[is_b] % COLOURS}"
         mark = _diamond(x(a), float(y(b)), colour) if is_b else _point(x(a), float(y(b)), colour)
         parts.append(mark)
@@ -127,7 +129,8 @@ def paired(
     parts.append(_text(left + size - 10, 10 + size, f"{below} is better", "end", "tick"))
     more = f", {len(shown):,} of them drawn" if len(shown) < len(pairs) else ""
     said = f"{len(pairs):,} recordings{more}; A is {names[0]}, B is {names[1]}"
-    return _svg(parts, size + 66, f"{label} of two models", f"{said}; B is better in {wins:,}")
+    wins = f"B is better in {sum(map(is_won, pairs)):,}"
+    return _svg(parts, size + 66, f"{label} of two models", f"{said}; {wins}")
 
 
 def ranks(rows: Sequence[Rank], recordings: int) -> str:

@@ -71,9 +71,7 @@ class Preference(NamedTuple):
         share, low, high = (None if end is None else percent(end) for end in self[5:8])
         interval = None if low is None else f"{low} to {high}"
         p = None if self.p_adjusted is None else f"{self.p_adjusted:.2g}"
-        r = None if self.correlation is None else f"{self.correlation:.2f} (n {self.stems})"
-        gain = None if self.gain is None else signed(self.gain, "dB")
-        return (*self[:5], share, interval, p, gain, r)
+        return (*self[:5], share, interval, p)
 
     def __str__(self) -> str:
         if self.share is None:
@@ -82,11 +80,13 @@ class Preference(NamedTuple):
         said = f"{said}: {percent(self.share)} of votes for {self.b} against {self.a}"
         if self.gain is None:
             return said
-        known = f"SI-SNRi has {signed(self.gain, 'dB')} dB for {self.b}"
-        if self.better is None or not self.gain:
-            return f"{said}; {known}"
-        agree = (self.gain > 0) is (self.better == self.b)
-        return f"{said}; {known}, which {'agrees' if agree else 'disagrees'}"
+        said = f"{said}; SI-SNRi has {signed(self.gain, 'dB')} dB for {self.b}"
+        if self.better is not None and self.gain:
+            agree = (self.gain > 0) is (self.better == self.b)
+            said += f", which {'agrees' if agree else 'disagrees'}"
+        if self.correlation is not None:
+            said += f"; both have r = {self.correlation:.2f} over {self.stems} pairs of stems"
+        return said
 
 
 def percent(share: float) -> str:
@@ -115,8 +115,6 @@ class Listened(NamedTuple):
             Column("share", "number", "for B"),
             Column("interval", "number", "95 % interval"),
             Column("p", "number", "p, Holm" if len(self.pairs) > 1 else "p"),
-            Column("gain", "number", "SI-SNRi B − A", priority=2),
-            Column("correlation", "number", "r with SI-SNRi"),
         ]
 
     def cells(self) -> list[tuple[object, ...]]:
