@@ -118,13 +118,13 @@ def backup(path: Path, rounds: int) -> dict[str, float]:
         with target.open("rb") as copy:
             os.fsync(copy.fileno())
 
+    def by_us() -> None:
+        for left in (target, target.with_name(f"{target.name}.sha256")):
+            left.unlink(missing_ok=True)
+        db.backup_database(target)
+
     with DatabaseManager(path).connect() as db:
-        times = by_turns(
-            rounds,
-            raw=by_sqlite,
-            copying=by_copying,
-            voices_peewee=lambda: db.backup_database(target, overwrite=True),
-        )
+        times = by_turns(rounds, raw=by_sqlite, copying=by_copying, voices_peewee=by_us)
     for left in path.parent.glob("copy.db*"):
         left.unlink()
     return times
@@ -248,7 +248,7 @@ def _go_through(what: str, path: Path) -> None:
             ),
             "backup": (
                 lambda: importlib.import_module("voices_peewee.upkeep.backup"),
-                lambda: db.backup_database(copy, overwrite=True),
+                lambda: db.backup_database(copy),
             ),
         }
         warm, act = ways[what]

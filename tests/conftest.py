@@ -42,13 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about files of SQLite when the engine is another."""
-    if config.getoption("--engine") == "sqlite":
-        return
+    """Leave out what is about SQLite on a server, and what wants a server where there is none."""
+    lacking = pytest.mark.skip(reason="no PostgreSQL server is installed (apt install postgresql)")
     for item in items:
         marker = item.get_closest_marker("sqlite")
-        if marker is not None:
+        if marker is not None and config.getoption("--engine") != "sqlite":
             item.add_marker(pytest.mark.skip(reason=f"SQLite only: {marker.args[0]}"))
+        if item.get_closest_marker("postgresql") and not _has_server():
+            item.add_marker(lacking)
+
+
+def _has_server() -> bool:
+    try:
+        from support.postgres_server import binaries
+    except ImportError:
+        return False
+    return binaries() is not None
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +76,7 @@ def _unbound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def server() -> Iterator[Server]:
     """A PostgreSQL server for the session; a test that needs one is skipped without."""
     postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-    if postgres_server.binaries() is None:
+    if not _has_server():
         pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
     running = postgres_server.Server()
     yield running

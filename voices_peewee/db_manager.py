@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from voices_peewee.database.query import Query
 from voices_peewee.database.results import ResultList
 from voices_peewee.display.methods import DisplayMethods
-from voices_peewee.errors import NotFoundError, VoicesError
+from voices_peewee.errors import NotFoundError
 from voices_peewee.exchange.methods import ExchangeMethods
 from voices_peewee.lifecycle import Lifecycle
 from voices_peewee.questions.methods import QuestionMethods
 from voices_peewee.records.methods import RecordMethods
 from voices_peewee.runs.methods import RunMethods
-from voices_peewee.schema.models import (
-    BaseModel,
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-    Speaker,
-)
+from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.methods import SearchMethods
 from voices_peewee.upkeep.methods import UpkeepMethods
 
@@ -154,25 +148,3 @@ class DatabaseManager(
         if not self.table_exists(name):
             raise NotFoundError("table", name)
         return [column.name for column in self.store.database.get_columns(name)]
-
-    def _repr_html_(self) -> str:
-        from voices_peewee.rendering.table import html_facts
-
-        name = f"{type(self).__name__} {self.path}"
-        if not self.is_connected:
-            note = "not connected; call connect() or initialize()"
-            return html_facts({}, title=name, note=note)
-        try:
-            with self.store.reading():
-                counts = {word: model.select().count() for word, model in _COUNTED.items()}
-        except VoicesError as error:
-            return html_facts({}, title=name, note=str(error))
-        return html_facts({word: f"{count:,}" for word, count in counts.items()}, title=name)
-
-
-_COUNTED: Final = {
-    "speakers": Speaker,
-    "files": ProcessedFile,
-    "history rows": ProcessingHistory,
-    "measurements": ModelPerformance,
-}

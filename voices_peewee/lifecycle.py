@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -65,7 +65,7 @@ class Lifecycle(MigrationMethods):
         if is_server(self.path):
             self._url, self.path = self.path, masked(self.path)
         own = [] if migrations_dir is None else [Path(os.path.abspath(migrations_dir))]
-        self._directories: list[Path] = [migrations.package_directory(), *own]
+        self.directories = [migrations.package_directory(), *own]
         self._store: Store | None = None
         self._reconnect = False
 
@@ -174,11 +174,6 @@ class Lifecycle(MigrationMethods):
         """
         return self.store.database
 
-    @property
-    def directories(self) -> Sequence[Path]:
-        """Where the migrations are: the package's, then an application's."""
-        return self._directories
-
     def back_up_first(self, _: list[str]) -> None:
         """Back up before a change of many rows; its own reader is not stopped by our lock."""
         from voices_peewee.upkeep.methods import snapshot
@@ -248,7 +243,7 @@ class Lifecycle(MigrationMethods):
             try:
                 with store.reading():
                     yield store
-                    current = not migrations.pending(store.database, self._directories)
+                    current = not migrations.pending(store.database, self.directories)
             except BaseException:
                 if self._store is None:
                     store.close()
@@ -261,7 +256,7 @@ class Lifecycle(MigrationMethods):
     def _require_current(self, store: Store) -> None:
         """Refuse a database that lacks migrations."""
         with store.reading():
-            pending = migrations.pending(store.database, self._directories)
+            pending = migrations.pending(store.database, self.directories)
         if pending and self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database starts empty; call initialize()")
         if pending:

@@ -40,10 +40,10 @@ def environment(path: Path, **settings: str) -> dict[str, str]:
 
 def tab(path: Path, line: str) -> list[str]:
     """Return what a word can become, as click is told of it."""
-    last = str(len(line.split()) - (not line.endswith(" ")))
-    done = program(env=environment(path, COMP_WORDS=line, COMP_CWORD=last))
+    done = program(env=environment(path, COMP_LINE=line, COMP_WORDBREAKS=""))
     assert (done.code, done.err) == (0, "")
-    return [found.removeprefix("plain,") for found in done.out.splitlines() if found]
+    found = [word.removeprefix("plain,") for word in done.out.splitlines() if word]
+    return [word.replace("\\", "") for word in found]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_glimpse_loads_no_peewee_and_leaves_nothing_beside_the_file(record: Pa
     before = sorted(record.parent.iterdir())
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "voices_peewee"],
-        env=environment(record, COMP_WORDS="voices list-files model:de", COMP_CWORD="2"),
+        env=environment(record, COMP_LINE="voices list-files model:de", COMP_WORDBREAKS=""),
         capture_output=True,
         text=True,
         check=True,

@@ -144,7 +144,7 @@ def test_run_to_and_steps_back(populated: Path, own: Path) -> None:
     [
         pytest.param(
             ["run-migrations", "--to", "001_initail"],
-            "there is no migration '001_initail'; did you mean '001_initial'?",
+            "there is no migration '001_initail'; see 'voices list-migrations'",
             id="to",
         ),
         pytest.param(

@@ -37,11 +37,7 @@ from voices_peewee.schema.views import VIEWS
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture
@@ -325,7 +321,7 @@ def test_processes_that_migrate_at_once(server: postgres_server.Server) -> None:
     )
     command = [sys.executable, "-c", script, server.url(name)]
     programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    outputs = [one.communicate()[0] for one in programs]
+    outputs = [one.communicate(timeout=120)[0] for one in programs]
     told = sorted(map(int, outputs))
     assert [count for count in told if count] == told[-1:]
     server.drop(name)
@@ -362,7 +358,7 @@ def test_what_is_read_to_be_changed_is_not_lost(url: str, db: DatabaseManager) -
     for one in programs:
         one.stdin.close()
     told = [one.stdout.read() for one in programs]
-    assert [one.wait() for one in programs] == [0] * 4
+    assert [one.wait(120) for one in programs] == [0] * 4
     for one in programs:
         one.stdout.close()
     assert sorted(told) == ["", *["DuplicateNameError\n"] * 3]
@@ -401,15 +397,15 @@ def test_connections_end_with_their_threads(url: str, db: DatabaseManager) -> No
     assert len(db.store.server.made) == 1
 
 
-LONG = "a text is too long for its index ({})"
+MISFIT = "a value does not fit its column ({})"
 SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     (
         lambda db: db.create_speaker("a\0b"),
-        "a text holds the character NUL, which PostgreSQL cannot store",
+        MISFIT.format("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
     ),
     (
         lambda db: db.create_speaker("a", tags=["x\0"]),
-        "a text holds the character NUL, which PostgreSQL cannot store",
+        MISFIT.format("unsupported Unicode escape sequence"),
     ),
     (
         lambda db: db.create_speaker("a\ud800"),
@@ -420,19 +416,19 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     ),
     (
         lambda db: db.create_speaker("a", tags=["\ud800"]),
-        "a text holds half of a surrogate pair, which UTF-8 cannot",
+        MISFIT.format("invalid input syntax for type json"),
     ),
     (
         lambda db: db.create_speaker(os.urandom(10_000).hex()),
-        LONG.format("index row requires 20016 bytes, maximum size is 8191"),
+        MISFIT.format("index row requires 20016 bytes, maximum size is 8191"),
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
-        'a value does not fit its column (invalid input syntax for type integer: "two")',
+        MISFIT.format('invalid input syntax for type integer: "two"'),
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
-        "a number is too large for its column (bigint out of range)",
+        MISFIT.format("bigint out of range"),
     ),
 ]
 
@@ -506,13 +502,15 @@ def test_a_reader_may_only_read(url: str) -> None:
 
 @pytest.mark.usefixtures("roles")
 def test_a_writer_may_not_migrate(url: str) -> None:
-    """A writer records and deletes, and leaves the tables to their owner."""
+    """A writer records, deletes and puts rows back, and leaves the tables to their owner."""
     writer = url.replace("voices@", "gpu01@")
     with DatabaseManager(writer) as db:
         ada = db.create_speaker("Ada")
         with db.track("/a.wav", "separation", speaker=ada) as work:
             work.output("/b.wav", si_snri=1.0)
         db.delete(ada)
+        db.add_many(Speaker, [{"id": ada.id, "name": "Ada"}, {"id": 9, "name": "Bob"}])
+        assert db.create_speaker("Eve").id == 10
         with pytest.raises(errors.DatabaseError) as caught:
             db.rollback_migration(backup=False)
         assert str(caught.value) == (
@@ -556,7 +554,7 @@ def test_imports_beside_writers(url: str, db: DatabaseManager) -> None:
         subprocess.Popen([sys.executable, "-c", text, url, name], stdin=subprocess.DEVNULL)
         for text, name in ((IMPORT, "a"), (IMPORT, "b"), (ADD, "c"), (ADD, "d"))
     ]
-    assert [one.wait() for one in programs] == [0] * 4
+    assert [one.wait(120) for one in programs] == [0] * 4
     rows = db.status()["rows"]
     assert rows["speakers"] == 1 + 400 + 1
     assert rows["processed_files"] == 400 + 10 + 5
@@ -633,7 +631,7 @@ COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
     "history": (lambda db: list(db.history("/mix/1.wav")), 3),
     "failures": (lambda db: db.failures(), 1),
     "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 2),
-    "export": (lambda db: db.export(io.BytesIO()), 12),
+    "export": (lambda db: db.export(io.BytesIO()), 33),
 }
 
 
@@ -654,7 +652,7 @@ def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
     name = server.create()
     with DatabaseManager(server.url(name)).initialize() as db:
         db.create_speaker("Ada")
-        names = db.migration_names()
+        names = [one.name for one in db.migration_status()]
         assert db.rollback_migration(steps=len(names), backup=False) == names[::-1]
         assert db.run_migrations() == names
         assert [one.state for one in db.migration_status()] == ["applied"] * len(names)

@@ -13,16 +13,13 @@ from pathlib import Path
 
 import pytest
 from support.cli_tools import run as run_command
+from support.interrupts import status_of
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
 from voices_peewee.runs.spool import SpoolWarning
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +396,7 @@ def test_a_forked_child_has_its_own_connection(own: postgres_server.Server, url:
                 status = 0
             finally:
                 os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert status_of(child) == 0
         db.create_speaker("after")
     with DatabaseManager(url) as db:
         assert [one.name for one in db.get_all(Speaker)] == ["before", "after"]

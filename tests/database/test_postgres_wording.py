@@ -12,11 +12,7 @@ from voices_peewee import DatabaseManager, errors
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
 proxy = pytest.importorskip("support.proxy", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture
@@ -45,16 +41,6 @@ def test_a_wrong_password(guest: str) -> None:
     assert refusal(guest.replace("guest@", "locked:wrong@")) == (
         "the server refuses the user or the password; see PGPASSWORD and ~/.pgpass"
     )
-
-
-@pytest.mark.usefixtures("guest")
-def test_no_right_to_make_tables(server: postgres_server.Server) -> None:
-    """Who may not make tables is told to ask for the role that may."""
-    name = server.create()
-    assert refusal(server.url(name).replace("voices@", "guest@")) == (
-        "permission denied for schema public; ask for the role that may do this"
-    )
-    server.drop(name)
 
 
 def test_no_schema(url: str) -> None:

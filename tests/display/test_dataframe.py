@@ -27,71 +27,29 @@ from voices_peewee import (
     Speaker,
 )
 from voices_peewee.errors import MissingExtraError, QueryError
-from voices_peewee.schema.vocabulary import METRIC_COLUMNS
+from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 
 TIME = "datetime64[us, UTC]"
-DTYPES = {
-    "speakers": {
-        "id": "int64",
-        **dict.fromkeys(["name", "description"], "string"),
-        "tags": "object",
-        **dict.fromkeys(["created_at", "updated_at"], TIME),
-    },
-    "processed_files": {
-        "id": "int64",
-        **dict.fromkeys(["filename", "original_path", "processed_path", "file_format"], "string"),
-        "duration": "float64",
-        **dict.fromkeys(["sample_rate", "channels"], "Int64"),
-        "metadata": "object",
-        **dict.fromkeys(["speaker_id", "file_size"], "Int64"),
-        "content_hash": "string",
-        **dict.fromkeys(["created_at", "updated_at"], TIME),
-        "recording_id": "Int64",
-        "read_at": TIME,
-    },
-    "processing_history": {
-        **dict.fromkeys(["id", "processed_file_id"], "int64"),
-        **dict.fromkeys(["run_id", "operation_type", "model_type", "model_version"], "string"),
-        "parameters": "object",
-        **dict.fromkeys(["start_time", "end_time"], TIME),
-        "success": "bool",
-        **dict.fromkeys(["error_message", "source_hash"], "string"),
-        "process": "object",
-        "environment_id": "Int64",
-        "model_hash": "string",
-        "tags": "object",
-        "note": "string",
-    },
-    "environments": {"id": "int64", "facts": "object", "digest": "string", "created_at": TIME},
-    "claims": {
-        "id": "int64",
-        **dict.fromkeys(["source", "settings"], "string"),
-        "process": "object",
-        **dict.fromkeys(["claimed_at", "expires_at"], TIME),
-    },
-    "listening_tests": {
-        "id": "int64",
-        **dict.fromkeys(["name", "question"], "string"),
-        "plan": "object",
-        "created_at": TIME,
-    },
-    "listening_votes": {
-        **dict.fromkeys(["id", "test_id"], "int64"),
-        **dict.fromkeys(["a_id", "b_id"], "Int64"),
-        **dict.fromkeys(["listener", "session", "trial", "kind"], "string"),
-        "position": "int64",
-        "choice": "string",
-        "details": "object",
-        "voted_at": TIME,
-    },
-    "model_performance": {
-        **dict.fromkeys(["id", "processing_history_id"], "int64"),
-        **dict.fromkeys(["model_type", "model_version"], "string"),
-        **dict.fromkeys(METRIC_COLUMNS, "float64"),
-        "additional_metrics": "object",
-        "created_at": TIME,
-    },
-}
+KINDS: list[tuple[tuple[type[pw.Field], ...], str]] = [
+    ((pw.BooleanField,), "bool"),
+    ((pw.IntegerField, pw.ForeignKeyField), "int64"),
+    ((pw.FloatField,), "float64"),
+    ((UTCDateTimeField,), TIME),
+    ((JSONField,), "object"),
+    ((pw.TextField,), "string"),
+]
+
+
+def of_table(model: type[pw.Model]) -> dict[str, str]:
+    """Return the dtypes of a table's columns, by the kinds of its fields."""
+    found = {}
+    for column in model._meta.sorted_fields:
+        dtype = next(dtype for kinds, dtype in KINDS if isinstance(column, kinds))
+        found[column.column_name] = "Int64" if column.null and dtype == "int64" else dtype
+    return found
+
+
+DTYPES = {model._meta.table_name: of_table(model) for model in MODELS}
 FILE_DTYPES = DTYPES["processed_files"]
 
 

@@ -98,23 +98,6 @@ def test_hostile_records(db: DatabaseManager, text: str) -> None:
         shown(value)
 
 
-def test_a_manager_shows_where_and_how_much(db: DatabaseManager, tmp_path: Path) -> None:
-    """A manager shows its path and the counts of its tables; one that is closed makes no file."""
-    add_run(db, si_snri=1.0)
-    page = shown(db)
-    assert page.words == [f"DatabaseManager {db.path}"]
-    counts = {"speakers": "0", "files": "1", "history rows": "1", "measurements": "1"}
-    assert page.rows == [list(fact) for fact in counts.items()]
-    path = tmp_path / "none.db"
-    page = shown(DatabaseManager(path))
-    assert page.rows == []
-    assert page.words == [
-        f"DatabaseManager {path}",
-        "not connected; call connect() or initialize()",
-    ]
-    assert not path.exists()
-
-
 def test_the_tutorial_has_no_outputs() -> None:
     """The notebook in the repository holds cells alone: no outputs, counts or machine's paths."""
     notebook = json.loads(TUTORIAL.read_text("utf-8"))

@@ -578,21 +578,6 @@ def test_look_ups_come_in_batches(tmp_path: Path, path: Path) -> None:
     assert len(statements) < 40
 
 
-def test_what_a_deletion_wrote_brings_it_back(db: DatabaseManager, tmp_path: Path) -> None:
-    """An import of what ``export_to`` wrote gives a speaker its files back, and a file its runs."""
-    ada = db.create_speaker("Ada", tags=["studio"])
-    file = db.add(ProcessedFile(filename="1.wav", original_path="/mix/1.wav", speaker=ada))
-    run = db.add(ProcessingHistory(processed_file=file, operation_type="x", start_time=T))
-    db.add(ModelPerformance(processing_history=run, si_snri=1.5))
-    for record in (ada, file):
-        db.delete(record, export_to=tmp_path / f"{type(record).__name__}.jsonl")
-        db.import_records(tmp_path / f"{type(record).__name__}.jsonl")
-        (found,) = db.query(ModelPerformance)
-        assert found.si_snri == 1.5
-        speaker = found.processing_history.processed_file.speaker
-        assert (speaker.name, speaker.tags) == ("Ada", ["studio"])
-
-
 @pytest.mark.parametrize("duplicate", [False, True], ids=["alone", "with a namesake"])
 def test_a_deletion_of_a_speaker_is_undone_whole(
     db: DatabaseManager, tmp_path: Path, duplicate: bool

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from voices_peewee import DatabaseManager, ProcessingHistory
 
@@ -123,30 +121,3 @@ def test_a_value_goes_through_every_way(db: DatabaseManager, tmp_path: Path) -> 
     assert first == [{"v": kept, "inside": [kept]}] * 2
     assert [type(value) for value in first[0]["v"].values()] == [*map(type, kept.values())]
     assert through(db, tmp_path) == [first, first]
-
-
-texts = st.sampled_from(LIKE_NUMBERS) | st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8
-)
-numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-
-
-@settings(
-    max_examples=3,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    st.dictionaries(
-        texts.filter(bool), texts | numbers | st.booleans() | st.none(), min_size=8, max_size=40
-    )
-)
-def test_any_parameters_go_through_every_way(
-    tmp_path: Path, path: Path, parameters: dict[str, Any]
-) -> None:
-    """Whatever texts and numbers are given, they are there, or come back, as they were."""
-    path.unlink(missing_ok=True)
-    with DatabaseManager(path).initialize() as db:
-        first = recorded(db, all=parameters)
-        assert first == [{"all": parameters}] * 2
-        assert repr(first[0]["all"]) == repr(parameters)
-        assert through(db, tmp_path) == [first, first]

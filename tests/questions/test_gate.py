@@ -58,6 +58,12 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         1,
         "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of\n",
     ),
+    "one lost": (
+        [*BASE[:5], "failed"],
+        ["--fail-if-worse", "0.5"],
+        1,
+        "svoice:1.2 has no value of 1 recording that demucs:4.0 has one of\n",
+    ),
     "lost more than allowed": (
         [*BASE[:4], "failed", None],
         ["--fail-if-worse", "0.5", "--allow-lost", "1"],

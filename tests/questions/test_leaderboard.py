@@ -40,15 +40,6 @@ def test_numbers_agree_with_scipy(db: DatabaseManager, n: int) -> None:
     )
 
 
-def test_the_latest_successful_run_of_a_recording_counts(db: DatabaseManager) -> None:
-    """A recording counts once, however often it was processed or failed since."""
-    measure(db, A, [1.0, 2.0])
-    measure(db, A, [3.0, "failed"], hours=1)
-    measure(db, A, ["unfinished"], hours=2)
-    (row,) = db.leaderboard()
-    assert (row.n, row.mean, row.coverage["failed"], row.coverage["done"]) == (2, 2.5, 0, 2)
-
-
 def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:
     """A model that survives on few recordings is seen to."""
     measure(db, A, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -99,6 +90,8 @@ def test_no_common_recording_leaves_nobody_a_mean(db: DatabaseManager) -> None:
     """Groups that share nothing are shown without values, and a line says so."""
     measure(db, A, {"/mix/001.wav": 1.0})
     measure(db, B, {"/mix/002.wav": 2.0})
+    said = "measured on different recordings (1 each); none is common"
+    assert db.leaderboard().notes[0] == said
     board = db.leaderboard(common=True)
     assert [row.n for row in board] == [0, 0]
     assert board.notes == ("only the recordings that all have a value of: 0",)
@@ -143,6 +136,10 @@ def test_pooled_settings_are_named(db: DatabaseManager) -> None:
     assert not any("pools" in note for note in board.notes)
     assert names(board) == [(A, "2"), (B, "1"), (A, "1")]
     assert [row.key[-1] for row in board] == [2, 1, 1]
+    measure(db, A, [1.0, 2.0], hours=1, parameters={"net": {"deep": 1, "wide": 2}})
+    measure(db, A, {"/mix/002.wav": 3.0}, hours=1, parameters={"net": {"deep": 3, "wide": 4}})
+    (note, *_) = db.leaderboard(by="parameters.net.deep", where="parameters.net.deep:1..").notes
+    assert note == "parameters that differ between the groups: net.wide"
 
 
 def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:
@@ -160,23 +157,6 @@ def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:
         ("enhancement", A),
         ("voice_separation", A),
     ]
-
-
-def test_numbers_of_the_run_count_once(db: DatabaseManager) -> None:
-    """A time that stands in every row of a run, or in the first alone, is one number."""
-    measure(db, A, [[4.0, 4.0, 4.0], [8.0, None], 3.0], metric="processing_time")
-    (row,) = db.leaderboard("processing_time")
-    assert (row.n, row.mean, row.coverage["partly_finite"]) == (3, 5.0, 0)
-
-
-def test_recordings_of_one_content_count_once(db: DatabaseManager) -> None:
-    """A copy under another path is the same recording."""
-    measure(db, A, {"/a.wav": 1.0, "/b.wav": 2.0})
-    measure(db, A, {"/copy/a.wav": 5.0}, hours=1)
-    for path in ("/a.wav", "/copy/a.wav"):
-        recording(db, path, content_hash="cd" * 32)
-    (row,) = db.leaderboard()
-    assert (row.n, row.mean) == (2, 3.5)
 
 
 def test_any_field_makes_groups(db: DatabaseManager) -> None:

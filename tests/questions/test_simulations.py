@@ -7,7 +7,6 @@ question through the public interface.
 from __future__ import annotations
 
 import csv
-import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -267,11 +266,3 @@ def test_ten_equal_models_are_not_told_apart(path: Path) -> None:
         )
     print(f"ten equal models: {told / count:.3f}")  # noqa: T201 - the table of the decision
     assert told / count <= 0.07 + 2 * (0.07 * 0.93 / count) ** 0.5
-
-
-def test_the_residuals_are_what_they_are_said_to_be() -> None:
-    """Real differences: mean 0, deviation 1, by recording; and plain JSON as metrics."""
-    values = [value for stems in REAL for value in stems]
-    assert abs(sum(values)) < 1e-9
-    assert 0.9 < (sum(value * value for value in values) / len(values)) ** 0.5 < 1.1
-    assert json.loads(json.dumps(values)) == values

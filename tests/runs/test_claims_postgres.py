@@ -13,11 +13,7 @@ from support.crowds import begun, ended, killed, require_each_once
 from voices_peewee import DatabaseManager
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")

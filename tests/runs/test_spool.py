@@ -16,11 +16,7 @@ from voices_peewee.runs.spool import SpoolWarning
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.once,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
 
 @pytest.fixture

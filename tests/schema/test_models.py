@@ -272,7 +272,9 @@ def test_one_performance_row_for_each_history_row(db: DatabaseManager) -> None:
 
 def test_shown_models_say_what_they_are(db: DatabaseManager) -> None:
     """A model object shows its id and what one looks for."""
-    assert repr(db.create_speaker("Ada", tags=["a"])) == "<Speaker: id=1 name='Ada' tags=['a']>"
+    assert repr(db.create_speaker("Ada", tags=["a"])) == (
+        "<Speaker: id=1 name='Ada' description=None tags=['a']>"
+    )
 
 
 def test_peewee_itself_still_works(db: DatabaseManager) -> None:

@@ -14,7 +14,6 @@ from voices_peewee.search.words import (
     EXPECTED,
     UNITS,
     BackwardsError,
-    Given,
     Match,
     Not,
     Number,
@@ -205,7 +204,7 @@ NOW = dt.datetime(2026, 11, 22, 14, 30, 15, 250_000, tzinfo=dt.UTC)
         pytest.param(Value("2..4", literal=True), "2..4", id="quoted"),
     ],
 )
-def test_ranges(value: Given, found: Span | str) -> None:
+def test_ranges(value: Value, found: Span | str) -> None:
     """Two dots make a range, unless the value was quoted."""
     assert span(value) == found
 

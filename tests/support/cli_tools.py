@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
+import signal
 import struct
 import subprocess
 import sys
@@ -61,6 +63,8 @@ def terminal(
         os.execve(sys.executable, [*PROGRAM, *map(str, args)], kept)  # noqa: S606 - after pty.fork
     seen = b""
     while True:
+        if not select.select([master], [], [], 120)[0]:
+            os.kill(pid, signal.SIGKILL)  # it waits for what nobody types
         try:
             block = os.read(master, 65536)
         except OSError:  # Linux says EIO when the other side is closed

@@ -202,7 +202,7 @@ class Workers:
         """End the program."""
         self._program.stdin.close()
         self._program.stdout.close()
-        self._program.wait()
+        self._program.wait(120)
 
 
 class Worker:
@@ -218,9 +218,9 @@ class Worker:
 
     def await_ready(self) -> None:
         """Wait until the work begins."""
+        deadline = time.monotonic() + 120
         while not self._acks.exists() or not self._acks.stat().st_size:
-            if self.process in self._workers._codes:
-                raise AssertionError("the worker ended before it began")
+            assert time.monotonic() < deadline, "the worker did not begin"
             time.sleep(0.001)
 
     def kill(self) -> list[Any]:

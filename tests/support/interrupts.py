@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -68,4 +70,16 @@ def require_a_childs_write(db: DatabaseManager) -> None:
             status = 0
         finally:
             os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+    assert status_of(child) == 0
+
+
+def status_of(child: int, patience: float = 120) -> int:
+    """Wait for a forked child; one that hangs is killed, and fails a test instead of hanging it."""
+    deadline = time.monotonic() + patience
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)

@@ -177,19 +177,6 @@ except errors.VoicesError as error:
 """
 
 
-def test_a_limit_of_size(tmp_path: Path, copies: Path) -> None:
-    """A limit that SQLite only calls an I/O error is told as one of the copy."""
-    big = make(tmp_path / "voices.db", files=3000)
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
-    call = "backup.snapshot(argv[0], argv[1] / 'a.db')"
-    assert finish(start(limited + REPORT.format(call=call), big, copies)) == (
-        0,
-        f"DatabaseError: cannot use '{copies}/a.db': disk I/O error\n",
-        "",
-    )
-    assert listing(copies) == []
-
-
 COUNTERS = """
 import sqlite3
 live = sqlite3.connect(argv[0], timeout=30, isolation_level=None)

@@ -153,7 +153,7 @@ def test_what_is_wrong(made: Path, statements: tuple[str, ...], findings: list[F
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")
 def test_a_damaged_page_is_found(path: Path) -> None:
-    """Many faults of one page are cut off and counted."""
+    """The many faults of one page are cut off."""
     with DatabaseManager(path).initialize() as db:
         db.add_all(Speaker(name=f"{number:05}") for number in range(3000))
     damage(
@@ -164,8 +164,7 @@ def test_a_damaged_page_is_found(path: Path) -> None:
     found = DatabaseManager(path).check()
     assert {one.kind for one in found} <= {"integrity", "drift"}
     assert found[0].advice == RESTORE
-    assert len([one for one in found if one.kind == "integrity"]) == 21
-    assert found[20].what.startswith("and ")
+    assert len([one for one in found if one.kind == "integrity"]) == 20
 
 
 RENEW = "put the old one back, or record the new one with 'voices add-files'"

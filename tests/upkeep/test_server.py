@@ -14,10 +14,7 @@ from voices_peewee import DatabaseManager, Speaker
 from voices_peewee.errors import ServerBackupError
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
-pytestmark = [
-    pytest.mark.postgresql,
-    pytest.mark.skipif(postgres_server.binaries() is None, reason="no PostgreSQL server here"),
-]
+pytestmark = pytest.mark.postgresql
 
 URL = "postgresql://voices@localhost:5555/voices"
 BACKUP = "pg_dump --format=custom --no-owner --file=voices.dump"

@@ -243,7 +243,8 @@ def backed_up(migrate: Callable[..., R], *, backup: bool, **options: Any) -> R:
     except ServerBackupError as error:
         if not sys.stdin.isatty():
             raise
-        confirm(f"{error}\nIs that done, so that it can go on?", yes=False)
+        say(str(error))
+        confirm("Is that done, so that it can go on?", yes=False)
     return migrate(backup=False, **options)
 
 
@@ -288,10 +289,17 @@ path_map_option = click.option(
 )
 
 
-def say(message: str) -> None:
-    """Write a sentence for people to stderr, in lines that a terminal has room for."""
-    for line in wrapped(printable(message), sys.stderr):
-        click.echo(line, err=True)
+def say(*messages: str) -> None:
+    """Write sentences for people to stderr, in lines that a terminal has room for."""
+    for message in messages:
+        for line in wrapped(printable(message), sys.stderr):
+            click.echo(line, err=True)
+
+
+def say_backup(manager: DatabaseManager) -> None:
+    """Write to stderr where the database was backed up first, if it was."""
+    if manager.upgrade_backup is not None:
+        say(f"backed up first to {str(manager.upgrade_backup)!r}")
 
 
 def say_exported(path: str | None) -> None:

@@ -8,42 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import click
+
+from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 _FILE: Final = (
     "filename file name speaker speaker_id kind recording_id recording file_format format "
     "duration length sample_rate rate channels file_size size original_path processed_path "
-    "output content_hash hash metadata path"
+    "output content_hash hash metadata"
 )
 _RUN: Final = (
     "run_id run operation_type operation op model model_type model_version version status "
     "success start_time started end_time ended error error_message parameters params "
-    "source_hash process model_hash note environment git slurm run.tag run.tags"
+    "source_hash process model_hash note environment"
 )
-_METRICS: Final = ("si_snri", "sdri")
-_COSTS: Final = ("real_time_factor", "processing_time", "cpu_usage", "memory_usage")
-_MEASURED: Final = f"{' '.join(_METRICS + _COSTS)} rtf took cpu memory additional_metrics metrics"
-_TAGS: Final = "speaker.tag speaker.tags"
-# Query words know these; --columns and --sort do not.
-_HIDDEN: Final = {
+_MEASURED: Final = f"{' '.join(METRIC_COLUMNS)} rtf took cpu memory additional_metrics metrics"
+_COLUMNS: Final = {
+    "speakers": "id name description tags tag files created_at added updated_at changed",
+    "files": f"id {_FILE} read_at read created_at added updated_at changed",
+    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags",
+    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags",
+}
+_OF_A_RUN: Final = "path git slurm run.tag run.tags"
+_ONLY_WORDS: Final = {  # which --columns and --sort do not know
     "speakers": "speaker",
-    "files": f"path tag tags {_RUN} {_MEASURED}",
-    "history": f"path git slurm run.tag run.tags {_TAGS}",
-    "performance": f"path git slurm run.tag run.tags {_TAGS}",
+    "files": f"{_OF_A_RUN} tag tags {_RUN} {_MEASURED}",
+    **dict.fromkeys(("history", "performance"), f"{_OF_A_RUN} speaker.tag speaker.tags"),
 }
-FIELDS: Final = {
-    "speakers": "id name speaker description tags tag files created_at added updated_at changed",
-    "files": (
-        f"id {_FILE} tag tags read_at read created_at added updated_at changed {_RUN} {_MEASURED}"
-    ),
-    "history": f"id file_id {_FILE} {_RUN} {_MEASURED} tag tags {_TAGS}",
-    "performance": f"id history_id {_FILE} {_RUN} {_MEASURED} created_at added tag tags {_TAGS}",
-}
+FIELDS: Final = {noun: f"{names} {_ONLY_WORDS[noun]}" for noun, names in _COLUMNS.items()}
 NOUNS: Final = tuple(FIELDS)
 _VALUES: Final = {
     "status": ("failed", "success", "unfinished"),
@@ -54,7 +52,6 @@ _RECORDED: Final = {
     "model": "models",
     **dict.fromkeys(("operation_type", "operation", "op"), "operations"),
     **dict.fromkeys(("tag", "tags", "speaker.tag", "run.tag"), "tags"),
-    **dict.fromkeys(("file_format", "format"), "formats"),
 }
 _AGAINST: Final = ("duration", "sample_rate", "channels", "file_size")
 
@@ -75,8 +72,8 @@ speakers = partial(_either, "speakers", ())
 models = partial(_either, "models", ())
 operations = partial(_either, "operations", ())
 tags = partial(_either, "tags", ())
-metrics = partial(_either, "metrics", (*_METRICS, *_COSTS))
-against = partial(_either, "metrics", (*_AGAINST, *_METRICS, *_COSTS))
+metrics = partial(_either, "metrics", METRIC_COLUMNS)
+against = partial(_either, "metrics", (*_AGAINST, *METRIC_COLUMNS))
 
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
@@ -128,8 +125,7 @@ def _noun(ctx: click.Context) -> str:
 def columns(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the last of several columns; ``-`` before one is for an order."""
     noun = (ctx.info_name or "").removeprefix("list-")
-    hidden = _HIDDEN.get(noun, "").split()
-    return _listed([name for name in FIELDS.get(noun, "").split() if name not in hidden], start)
+    return _listed(_COLUMNS.get(noun, "").split(), start)
 
 
 def groupings(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -145,12 +141,9 @@ def _listed(names: Iterable[str], start: str) -> list[str]:
 
 def migrations(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
     """Complete the name of a migration of the package, or of --migrations-dir."""
-    from voices_peewee.errors import MigrationError
-    from voices_peewee.migrations import history as files
-
-    own = ctx.find_root().params.get("migrations_dir")
-    try:
-        names = files.names([files.package_directory(), *([Path(own)] if own else [])])
-    except MigrationError:
-        return []
-    return [*_begin(names, start)]
+    package = Path(__file__).parents[1]
+    installed = package / "migration_files"  # as migrations.history says, which loads Peewee
+    packaged = installed if installed.is_dir() else package.parent / "migrations"
+    folders = filter(None, (packaged, ctx.find_root().params.get("migrations_dir")))
+    files = chain.from_iterable(Path(folder).glob("[0-9]*.py") for folder in folders)
+    return sorted(_begin((file.stem for file in files), start))

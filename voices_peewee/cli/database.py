@@ -18,6 +18,7 @@ from voices_peewee.cli.common import (
     plural,
     progress_bar,
     say,
+    say_backup,
     write,
     write_path,
     yes_option,
@@ -69,8 +70,7 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 
     with closing(manager):
         applied = backed_up(manager.run_migrations, backup=not no_backup)
-        if manager.upgrade_backup is not None:
-            say(f"backed up first to {str(manager.upgrade_backup)!r}")
+        say_backup(manager)
     say(f"{plural(len(applied), 'migration')} applied" if applied else "nothing to do")
     if kind := network_file_system(manager.path):
         say(f"{ON_NETWORK.format(kind)}; {USE_SERVER}")
@@ -176,7 +176,7 @@ def check(
     if fix and (count := sum(one.mendable for one in found)):
         confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
         found = manager.check(files=files, fix=True)
-        say(f"backed up first to {str(manager.upgrade_backup)!r}")
+        say_backup(manager)
         say(f"{plural(count - sum(one.mendable for one in found), 'time')} mended")
     if as_json:
         write_json([asdict(one) for one in found])

@@ -179,7 +179,8 @@ def import_results(
     for note in done.notes:
         say(f"note: {note}")
     say_some("conflict", done.conflicts, many="conflicts")
-    counts = {"added": done.added, "updated": done.updated, "unchanged": done.unchanged}
+    counts = {f"of {operation} added": done.added}
+    counts |= {"updated": done.updated, "unchanged": done.unchanged}
     said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
     say(f"{done.format}: {', '.join(said) or 'no values'}")
 

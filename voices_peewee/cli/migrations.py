@@ -16,6 +16,7 @@ from voices_peewee.cli.common import (
     pass_manager,
     plural,
     say,
+    say_backup,
     write,
     write_path,
     yes_option,
@@ -60,8 +61,7 @@ def create_migration(
     """
     models = None if module is None else _models_of(module)
     write_path(manager.create_migration(name, models=models, empty=empty))
-    for note in manager.migration_notes:
-        say(note)
+    say(*manager.migration_notes)
 
 
 @command(example="voices run-migrations")
@@ -115,8 +115,7 @@ def list_migrations(manager: DatabaseManager, view: View) -> None:
 
 
 def _print_names(manager: DatabaseManager, names: list[str], state: str) -> None:
-    if manager.upgrade_backup is not None:
-        say(f"backed up first to {str(manager.upgrade_backup)!r}")
+    say_backup(manager)
     write(f"{name}\n" for name in names)
     say(f"{plural(len(names), 'migration')} {state}")
 

@@ -18,7 +18,7 @@ from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.rendering.plain import Shown
+    from voices_peewee.rendering.plain import Column
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Sequence[object]
@@ -27,7 +27,7 @@ _SHOWN: Final = 50
 
 
 def write_rows(
-    style: str, columns: Sequence[Shown], rows: Iterable[Row], *, raw: bool = False
+    style: str, columns: Sequence[Column], rows: Iterable[Row], *, raw: bool = False
 ) -> int:
     """Write rows as they come, as table, json, jsonl or csv; return how many there were."""
     count = 0
@@ -110,7 +110,7 @@ class View(NamedTuple):
     def show_records(
         self,
         noun: str,
-        columns: Sequence[Shown],
+        columns: Sequence[Column],
         records: Iterable[Sequence[object]],
         *,
         default: int | None = None,
@@ -131,7 +131,7 @@ class View(NamedTuple):
 
     def _write(
         self,
-        columns: Sequence[Shown],
+        columns: Sequence[Column],
         rows: Iterable[Sequence[object]],
         count: Callable[[], int],
         noun: str,

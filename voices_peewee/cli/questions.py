@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,9 +28,9 @@ from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.questions.comparison import Comparison
-    from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
+    from voices_peewee.questions.pivot import Pivot
+    from voices_peewee.questions.tables import Tabular
 
 _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
@@ -104,47 +104,44 @@ def leaderboard(
     with manager:
         board = manager.leaderboard(by=pivot or by, **asked)
         if pivot:
-            _show_pivot(board, style)
+            table = board.pivot()
+            names = [column.name for column in table.columns()]
+            facts = [dict(zip(names, row, strict=True)) for row in table.rows()]
+            _show(table, style, lambda: facts, lambda: _show_pivot(table))
         else:
-            _show_board(board, style)
+            _show(board, style, board.to_dicts, lambda: _show_board(board))
 
 
-def _show_pivot(board: Leaderboard, style: str) -> None:
-    table = board.pivot()
+def _show(
+    found: Tabular, style: str, facts: Callable[[], object], as_text: Callable[[], None]
+) -> None:
     if style == "json":
-        names = [column.name for column in table.columns()]
-        write_json([dict(zip(names, row, strict=True)) for row in table.rows()])
+        write_json(facts())
     elif style == "table":
-        say(table.title)
-        write_rows("table", table.columns(), table.rows())
-        _say_all(table.notes)
+        as_text()
     else:
-        write([table.to_markdown() if style == "md" else table.to_latex()])
+        write([found.to_markdown() if style == "md" else found.to_latex()])
 
 
-def _show_board(board: Leaderboard, style: str) -> None:
+def _show_pivot(table: Pivot) -> None:
+    say(table.title)
+    write_rows("table", table.columns(), table.rows())
+    say(*table.notes)
+
+
+def _show_board(board: Leaderboard) -> None:
     """Write a leaderboard; its title, and what else has to be said, go to stderr."""
-    if style == "json":
-        write_json(board.to_dicts())
-    elif style != "table":
-        write([board.to_markdown() if style == "md" else board.to_latex()])
-    elif not board.rows:
-        _say_all((board.title, "no runs"))
-    else:
-        say(board.title)
-        columns = board.columns()
-        bars: list[object] = [*_bars([row.mean for row in board.rows])]
-        keys = sum(column.kind == "key" for column, _ in columns)
-        columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
-        rows = [*zip(*(values for _, values in columns), strict=True)]
-        shown = [column for column, _ in columns]
-        write_rows("table", shown, rows)
-        _say_all(board.notes)
-
-
-def _say_all(sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        say(sentence)
+    say(board.title)
+    if not board.rows:
+        say("no runs")
+        return
+    columns = board.columns()
+    bars: list[object] = [*_bars([row.mean for row in board.rows])]
+    keys = sum(column.kind == "key" for column, _ in columns)
+    columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
+    rows = zip(*(values for _, values in columns), strict=True)
+    write_rows("table", [column for column, _ in columns], rows)
+    say(*board.notes)
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:
@@ -227,21 +224,12 @@ def compare(
     gate.check(models, asked["baseline"])
     with manager:
         found = manager.compare(*models, **asked)
-    _show_comparison(found, style)
+    _show(found, style, found.to_dict, lambda: write_text(str(found)))
     if gate.is_set:
         reasons, remarks = gate.judge(found)
-        _say_all((*remarks, *reasons))
+        say(*remarks, *reasons)
         if reasons:
             click.get_current_context().exit(1)
-
-
-def _show_comparison(found: Comparison | Comparisons, style: str) -> None:
-    if style == "json":
-        write_json(found.to_dict())
-    elif style == "table":
-        write_text(str(found))
-    else:
-        write([found.to_markdown() if style == "md" else found.to_latex()])
 
 
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")

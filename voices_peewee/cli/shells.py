@@ -41,23 +41,21 @@ class VoicesBash(BashComplete):
     """Click's completion for bash, which also knows words with ``:``, ``=`` and spaces.
 
     Bash breaks a word at the first two and wants back what comes behind them, and inserts what
-    it gets as it is. So its script hands over the line; without it words are taken as click does.
+    it gets as it is. So its script hands over the line.
     """
 
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the cursor, and the one that is being written."""
-        self._line = os.environ.get("COMP_LINE")
-        if self._line is None:
-            return super().get_completion_args()
+        self._line = os.environ["COMP_LINE"]
         *args, last = split_arg_string(f"{self._line}.")  # the dot: there is always a last word
         self._start = last[:-1]
         return args[1:], self._start
 
     def format_completion(self, item: CompletionItem[str]) -> str:
         """Return a value as it goes into the line behind what bash leaves there."""
-        if self._line is None or item.type != "plain":
+        if item.type != "plain":
             return super().format_completion(item)
         option, equals, _ = self._start.partition("=")
         whole = f"{option}={item.value}" if equals and option.startswith("-") else item.value

@@ -60,11 +60,11 @@ def instant(ctx: click.Context, param: click.Parameter, text: str | None) -> Any
         return None
     import datetime as dt
 
-    from voices_peewee.search.words import EXPECTED, Span, times
+    from voices_peewee.search.words import EXPECTED, Value, times
 
     is_end = param.name == "until"
     try:
-        span = Span(None, text) if is_end else Span(text, None)
+        span = Value(f"..{text}" if is_end else f"{text}..")
         found = times(span, dt.datetime.now(dt.UTC))[is_end]
     except ValueError as error:
         expected = EXPECTED["time"]

@@ -37,10 +37,6 @@ class Glimpse:
         """Yield the names of speakers."""
         return self._distinct("speakers", "name", start)
 
-    def formats(self, start: str) -> Iterator[str]:
-        """Yield the formats of files."""
-        return self._distinct("processed_files", "file_format", start)
-
     def operations(self, start: str) -> Iterator[str]:
         """Yield the operations of runs."""
         return self._distinct(_RUNS, "operation_type", start)

@@ -172,13 +172,13 @@ class Mapper(Generic[M]):
 
     def find(self, connection: Any, condition: str, values: Any) -> tuple[list[M], int | None]:
         """Return the rows of a condition; where there are none, maybe the id of one to come."""
-        found, spare = connection.execute(f"{self.select_sql} {condition}", values), None
-        if self._returns_id and connection.is_together:  # it costs no time of its own
-            table = self.model._meta.table_name
-            sql = _SPARE_ID.format(table=table, condition=condition)
-            spare = connection.execute(sql, values)
-        rows = list(self.build(found.fetchall()))
-        return rows, None if rows or spare is None else spare.fetchone()[0]
+        sql = f"{self.select_sql} {condition}"
+        if not (self._returns_id and connection.is_together):
+            return list(self.build(connection.execute(sql, values).fetchall())), None
+        sql = _WITH_SPARE_ID.format(table=self.model._meta.table_name, select=sql)
+        found = connection.execute(sql, values).fetchall()
+        spare = found[0][0]
+        return list(self.build(row[1:] for row in found if spare is None)), spare
 
     def values(self, **data: Any) -> list[Any]:
         """Return values as the database takes them, given by the names of their fields."""
@@ -286,16 +286,21 @@ def mapper(model: type[M]) -> Mapper[M]:
     return Mapper(model)
 
 
-_SPARE_ID: Final = """SELECT nextval(pg_get_serial_sequence('"{table}"', 'id'))
- WHERE NOT EXISTS (SELECT 1 FROM "{table}" {condition})"""
+_WITH_SPARE_ID: Final = """SELECT CASE WHEN found.id IS NULL
+ THEN nextval(pg_get_serial_sequence('"{table}"', 'id')) END, found.*
+ FROM (SELECT 1) AS one LEFT JOIN ({select}) AS found ON true"""
 _NEW_IDS: Final = (
     "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
 )
 
 
-_SKIP_IDS: Final = """SELECT setval(sequence, greatest(1, (SELECT max(id) FROM TABLE),
- pg_sequence_last_value(sequence)))
- FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence) AS own"""
+# Others take ids meanwhile, so only forward: a number of ids is taken, or far more are skipped.
+_SKIP_IDS: Final = """SELECT CASE WHEN gap > 1000 THEN setval(sequence, most)
+ ELSE nextval(sequence) END
+ FROM (SELECT sequence, most, most - coalesce(pg_sequence_last_value(sequence), 0) AS gap
+  FROM (SELECT CAST(pg_get_serial_sequence('TABLE', 'id') AS regclass) AS sequence,
+   (SELECT max(id) FROM TABLE) AS most) AS own) AS ids,
+ LATERAL generate_series(1, CASE WHEN gap > 1000 THEN 1 ELSE gap END)"""
 
 
 def _given(row: Mapping[str, Any]) -> tuple[str, ...]:

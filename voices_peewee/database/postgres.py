@@ -37,8 +37,6 @@ _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet ac
 
 _TOGETHER: Final = "together"
 _READ_ONLY: Final = "25006"
-# After a switchover the old primary may only read: a new connection finds the new one.
-_STUCK: Final = (_READ_ONLY,)
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
 _PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
@@ -218,8 +216,8 @@ class Server(pw.PostgresqlDatabase):
     def may_pass(self, error: BaseException) -> bool:
         """Whether a refusal may pass; a connection that would go on refusing is closed."""
         state = _state_of(error.__cause__)
-        if state in _STUCK and not self.is_closed():
-            self._state.conn.close()
+        if state == _READ_ONLY and not self.is_closed():
+            self._state.conn.close()  # after a switchover: a new one finds the new primary
         return isinstance(error, ServerAwayError) or state in _PASSING
 
     @staticmethod

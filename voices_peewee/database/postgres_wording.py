@@ -18,8 +18,7 @@ from voices_peewee.errors import (
 from voices_peewee.schema.models import CHECKS
 
 _WAITED: Final = ("55P03", "40P01", "40001")
-_FULL: Final = ("53100",)
-_TEXT: Final = ("22021", "22P05")  # bytes that are no UTF-8; \u0000 in JSON
+_FULL: Final = "53100"
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "25P03", "57P01", "57P02", "57P03")
 _NO_ROOM: Final = "close some, or put PgBouncer before the server"
 # What to do, behind the server's own words.
@@ -42,8 +41,6 @@ _SIGNS: Final = {
     "could not translate host name": "is the host's name right?",
     "failed to resolve host": "is the host's name right?",
 }
-_BIG: Final = ("22003", "54001")
-_NUL: Final = "a text holds the character NUL, which PostgreSQL cannot store"
 
 
 def explain(error: Any, database: object, timeout: float) -> VoicesError:
@@ -53,25 +50,13 @@ def explain(error: Any, database: object, timeout: float) -> VoicesError:
         return InvalidValueError(_constraint_sentence(error, state))
     if state in _WAITED:
         return DatabaseBusyError(database, timeout)
-    if state in _FULL:
+    if state == _FULL:
         return DatabaseFullError(database)
     if state in _ADVICE:
         return DatabaseError(database, f"{first_line(error)}; {_ADVICE[state]}")
-    return _about_a_value(error, state) or _about_the_server(error, database, state)
-
-
-def _about_a_value(error: Any, state: str) -> VoicesError | None:
-    if state in _TEXT or "NUL" in str(error):
-        return InvalidValueError(_NUL)
-    if state == "22P02" and "surrogate" in _details(error):
-        return InvalidValueError("a text holds half of a surrogate pair, which UTF-8 cannot")
-    if state == "54000":
-        return InvalidValueError(f"a text is too long for its index ({first_line(error)})")
-    if state in _BIG:
-        return InvalidValueError(f"a number is too large for its column ({first_line(error)})")
-    if state.startswith("22"):
+    if isinstance(error, psycopg.DataError) or state.startswith("54"):  # too long for an index
         return InvalidValueError(f"a value does not fit its column ({first_line(error)})")
-    return None
+    return _about_the_server(error, database, state)
 
 
 def _about_the_server(error: Any, database: object, state: str) -> VoicesError:
@@ -95,11 +80,6 @@ def first_line(error: Any) -> str:
     diagnosis = getattr(error, "diag", None)
     text = getattr(diagnosis, "message_primary", None) or str(error).strip()
     return str(text.partition("\n")[0].strip().removeprefix("connection is bad: "))
-
-
-def _details(error: Any) -> str:
-    diagnosis = getattr(error, "diag", None)
-    return f"{error} {getattr(diagnosis, 'message_detail', '')}".lower()
 
 
 def _constraint_sentence(error: Any, state: str) -> str:

@@ -7,6 +7,7 @@ field what it holds, so that the answer does not depend on the values or on the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, overload
 
 import peewee as pw
@@ -59,7 +60,7 @@ def field_spec(field: pw.Field) -> Column:
 
 def model_specs(model: type[BaseModel]) -> tuple[Column, ...]:
     """Return the columns of a model, as Python has their values."""
-    return tuple(field_spec(field)._replace(read=None) for field in model._meta.sorted_fields)
+    return tuple(replace(field_spec(field), read=None) for field in model._meta.sorted_fields)
 
 
 def run_query(query: Any, database: pw.Database) -> tuple[list[Column], Batches]:
@@ -83,9 +84,9 @@ def _query_spec(
         return Column(name, "other", read=read), name
     spec = field_spec(field)
     # An outer join leaves empty what another table never has empty.
-    spec = spec._replace(nullable=spec.nullable or field.model is not model)
+    spec = replace(spec, nullable=spec.nullable or field.model is not model)
     if node.is_alias():
-        spec = spec._replace(name=name)
+        spec = replace(spec, name=name)
     return spec, f"{field.model._meta.table_name}.{spec.name}"
 
 
@@ -97,7 +98,7 @@ def _unique(specs: Iterable[tuple[Column, str]]) -> list[Column]:
         number = 2
         while name in found:
             name, number = f"{longer}_{number}", number + 1
-        found[name] = spec._replace(name=name)
+        found[name] = replace(spec, name=name)
     return list(found.values())
 
 

@@ -78,12 +78,12 @@ def _meaning(
             return DatabaseDamagedError(database, message)
         case sqlite3.SQLITE_TOOBIG:
             return InvalidValueError("a value is larger than the database can hold")
-    return DatabaseError(database, message + _ADVICE.get(code, ""))
+        case sqlite3.SQLITE_CANTOPEN:
+            return DatabaseError(database, message + _CANNOT_OPEN)
+    return DatabaseError(database, message)
 
 
-_ADVICE: Final = {
-    sqlite3.SQLITE_CANTOPEN: "; check the permissions of its folder, and how many files are open",
-}
+_CANNOT_OPEN: Final = "; check the permissions of its folder, and how many files are open"
 
 
 def _cause(error: BaseException) -> BaseException | None:

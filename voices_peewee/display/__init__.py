@@ -1,5 +1,5 @@
 """For notebooks and browsers: DataFrames, plots, Datasette.
 
-``dataframe`` (pandas), ``plot_data`` (the numbers) and ``plots`` (their pictures), ``player``
+``dataframe`` (pandas), ``plots`` (Matplotlib), ``labels`` (what things are called), ``player``
 (sound in a notebook), ``web`` with ``web_metadata`` (Datasette). ``methods`` is the door.
 """

@@ -35,18 +35,13 @@ class DisplayMethods(HasStore):
     def to_dataframe(self, source: Source, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
         """Return a pandas DataFrame of a list, a table, a query or a result.
 
-        Whole numbers are int64, or Int64 where a value may be missing; other numbers float64;
-        yes or no bool or boolean; texts string; times datetime64[us, UTC]; values of JSON
-        columns are Python's. An empty answer has the same columns and dtypes; of an expression,
-        such as a count, and of JSON keys only the values tell the dtype.
+        Columns have the dtypes of docs/notebook.md, with no rows too.
 
         Args:
-            source: A list's name (speakers, files, history, performance: what ``list_rows``
-                shows with ``whole=True``), a model or its table's name (such as
-                processed_files: the columns as they are), a query, or a result that has
-                ``to_dataframe``.
+            source: A list's name (speakers, files, history, performance), a model or its
+                table's name, a query, or a result that has ``to_dataframe``.
             expand: Whether the keys of JSON objects become columns, ``parameters.shifts``; or
-                the names of the columns whose keys do. What is no object stays in its column.
+                the names of the columns whose keys do.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -70,33 +65,26 @@ class DisplayMethods(HasStore):
     ) -> PlotFigure:
         """Draw a plot with Matplotlib and return its figure, which a notebook shows.
 
-        Only measurements of successful runs that have a finite value are drawn; what belongs
-        to a run and not to an output, such as its time, counts once a run. A model has the
-        same colour and shape in every plot of a record.
+        Finite values of successful runs are drawn; what belongs to a run and not to an output,
+        such as its time, counts once a run. A model has one colour and shape in all plots.
 
         Args:
             kind: ``distribution`` (metrics by model), ``paired`` (two models on the same
-                recordings), ``ranks`` (mean ranks of models on the recordings that all have a
-                value of, joined where they cannot be told apart) or ``scatter`` (a metric of
-                each run against another number).
+                recordings), ``ranks`` (mean ranks on the recordings that all have a value of)
+                or ``scatter`` (a metric of each run against another number).
             models: Only these, as ``demucs:4.0`` or as query words; a paired plot is of two.
-            metric: A column of ``model_performance`` or a name in ``additional_metrics``; a
-                distribution takes up to four. None means SI-SNRi, and SDRi too in a
-                distribution.
-            against: What a scatter is against: duration, sample_rate, channels or file_size
-                of the recording, or another metric. None means the duration.
+            metric: SI-SNRi (dB) if None, and SDRi too in a distribution, which takes up to four.
+            against: What a scatter is against: duration (if None), sample_rate, channels or
+                file_size of the recording, or another metric.
             higher_is_better: The metric's direction, needed where it is not known.
             path: Where to save the picture; its suffix says how: .png, .svg or .pdf.
             overwrite: Replace a file that is there.
-            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
-                ``until`` (before), and ``where``, query words as in a list of the history.
+            runs: Only these: ``operation_type``, ``speaker``, ``since``, ``until``, ``where``.
 
         Raises:
-            QueryError: The kind, a model, a metric or a column is unknown, or does not belong
-                there.
+            QueryError: The kind, a model, a metric or a column is unknown or does not belong.
             PlotError: There is nothing to draw, or the picture cannot be written.
-            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
+            NotFoundError, AmbiguousNameError, InvalidValueError: As ``leaderboard``.
             MissingExtraError: Matplotlib is not installed.
         """
         from voices_peewee.display.plots import Request, plot
@@ -142,14 +130,11 @@ class DisplayMethods(HasStore):
             embed: Put the sounds into the page, instead of links to the files.
             max_size: How large the page may get with sounds in it, in bytes.
             overwrite: Replace a file that is there.
-            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
-                ``until`` (before), and ``where``, query words as in a list of the history.
+            runs: Only these: ``operation_type``, ``speaker``, ``since``, ``until``, ``where``.
 
         Raises:
-            QueryError: A field, a model or the metric is unknown, or a model has runs of
-                several operations.
-            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
+            QueryError: A name is unknown, or a model has runs of several operations.
+            NotFoundError, AmbiguousNameError, InvalidValueError: As ``leaderboard``.
             ExportError: The path does not end in .html, or cannot be written.
             MissingExtraError: Jinja2 is not installed.
         """
@@ -198,22 +183,17 @@ class DisplayMethods(HasStore):
             seed: Makes the same test again; None takes a new one.
             beside: What is heard beside A and B: ``mixture``, ``reference`` or ``nothing``.
             question: What listeners are asked.
-            catch: Trials of a reference and its mixture, whose answer is known; None is three
-                in twenty, as far as there are references.
+            catch: Trials of a reference and its mixture; None is three in twenty.
             repeat: Trials that come again; None is two in twenty.
             codec: ``flac``, or ``opus``: a third of the size, which may hide small artefacts.
             max_size: How large the page may get, in bytes.
             overwrite: Replace a file that is there.
-            runs: Only these: ``operation_type``, ``speaker``, ``since`` (the start, or later),
-                ``until`` (before), and ``where``, query words as in a list of the history.
+            runs: Only these: ``operation_type``, ``speaker``, ``since``, ``until``, ``where``.
 
         Raises:
-            QueryError: A model is unknown, there are not two to six, or no voice can be heard
-                from all of them.
-            NotFoundError, AmbiguousNameError: No speaker, or several, have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
-            ExportError: The page would be too large, does not end in .html, or cannot be
-                written.
+            QueryError: A model is unknown, there are not two to six, or nothing can be heard.
+            NotFoundError, AmbiguousNameError, InvalidValueError: As ``leaderboard``.
+            ExportError: The page is too large, does not end in .html, or cannot be written.
             MissingExtraError: Jinja2 or PyAV is not installed.
         """
         from secrets import randbits
@@ -243,12 +223,10 @@ class DisplayMethods(HasStore):
             source: The file that the page saved; ``-`` is the standard input.
 
         Returns:
-            How many votes were ``added``, ``updated`` by a later one on the same trial of the
-            same session, and are the ``same``.
+            How many votes were ``added``, ``updated`` by later ones, and are the ``same``.
 
         Raises:
-            InputError: The file cannot be read or is not whole, or a vote is of a test, a
-                trial or a run that is not in the record.
+            InputError: The file is not whole, or a vote is of what is not in the record.
         """
         from voices_peewee.display.votes import import_votes
 

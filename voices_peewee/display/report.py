@@ -22,7 +22,7 @@ from voices_peewee.errors import ExportError
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparison_text import covered
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.questions.counted import differing
+from voices_peewee.questions.counted import differing, settings_of
 from voices_peewee.questions.failures import failures
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
@@ -32,7 +32,6 @@ from voices_peewee.rendering.plain import number
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment, ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -68,11 +67,11 @@ class Asked:
 
 
 class _Picture(NamedTuple):
-    """A picture, what it shows, and its numbers for those who do not see it."""
+    """A picture, what it shows, and its numbers where no other table has them."""
 
     svg: Markup
     about: str
-    numbers: Table
+    numbers: Table | None = None
 
 
 def report(store: Store, path: Path, asked: Asked, *, overwrite: bool) -> Path:
@@ -110,7 +109,9 @@ class _Report:
         self.metric = find_metric(store, asked.metric, higher_is_better=asked.higher_is_better)
         self.axis = metric_axis(self.metric)
         self.direction: dict[str, Any] = {"higher_is_better": asked.higher_is_better, "runs": runs}
-        self.board, groups = ranked_groups(store, self.metric.name, **self.direction)
+        # As sides, so that the comparisons do not read the same runs again.
+        how: dict[str, Any] = {**self.direction, "as_sides": True}
+        self.board, groups = ranked_groups(store, self.metric.name, **how)
         self.groups = dict(zip((row.labels[0] for row in self.board), groups, strict=True))
         self.ranked = [group for group in groups if group.values]
         self._order = model_order()
@@ -198,19 +199,15 @@ class _Report:
 
     def strip(self) -> _Picture | None:
         """Return the picture of the leaderboard."""
-        values = {name: sorted(own.values) for name, own in self.groups.items() if own.values}
-        shown = [row for row in self.board if row.n][:_MODELS]
-        if not shown:
-            return None
-        label, unit = self.axis.label, self.metric.unit
         rows = [
-            svg.Row(name, self.colour(name), values[name], row.low, row.high)
-            for name, row in ((row.labels[0], row) for row in shown)
-        ]
-        about = "Diamond: mean. Bar: its 95 % interval. Box: middle half. Points: recordings."
-        some = {row.label: row.values for row in rows}
-        numbers = report_numbers.of_values(some, f"{label} of recordings", unit)
-        return _Picture(drawn(svg.strip(rows, label, unit)), about, numbers)
+            svg.Row(row.labels[0], self.colour(row.labels[0]), group.values, row.low, row.high)
+            for row, group in zip(self.board, self.groups.values(), strict=True)
+            if row.n
+        ][:_MODELS]
+        if not rows:
+            return None
+        about = "Diamond: mean. Bar: its 95 % interval. Points: recordings."
+        return _Picture(drawn(svg.strip(rows, self.axis.label, self.metric.unit)), about)
 
     def compared(self) -> Comparisons | list[Comparison]:
         """Compare all pairs of models, or the baseline or the best with each other one."""
@@ -223,23 +220,20 @@ class _Report:
         if len(models) + (baseline is not None) < 2:
             return []
         how: dict[str, Any] = {"metric": self.metric.name, "baseline": baseline, **self.direction}
-        found = compare(self.store, *models.values(), **how)
+        found = compare(self.store, *models.values(), known=self.groups, **how)
         return [found] if isinstance(found, Comparison) else found
 
     def paired(self, pair: Comparison) -> _Picture | None:
         """Return the picture of one pair."""
         if not pair.n:
             return None
-        unit, (a, b) = self.metric.unit, map(self.colour, (pair.a, pair.b))
+        a, b = map(self.colour, (pair.a, pair.b))
         points = list(zip(pair.units.a, pair.units.b, strict=True))
         colours = (a, a + 1 if a % svg.COLOURS == b % svg.COLOURS else b)
         how = {"higher_is_better": pair.higher_is_better}
         made = svg.paired(points, (pair.a, pair.b), colours, self.axis.label, **how)
-        values = {pair.a: pair.units.a, pair.b: pair.units.b, "B − A": pair.units.differences}
-        caption = f"{self.axis.label} of the recordings that both have"
         about = "a point is a recording; above the line B has the higher value."
-        numbers = report_numbers.of_values(values, caption, unit)
-        return _Picture(drawn(made), f"{pair.a} and {pair.b}: {about}", numbers)
+        return _Picture(drawn(made), f"{pair.a} and {pair.b}: {about}")
 
     def ranks(self, found: Comparisons | list[Comparison]) -> Iterator[_Picture]:
         """Yield the picture of mean ranks, where every pair was compared."""
@@ -297,7 +291,7 @@ def without_folders(text: str) -> str:
 
 
 def _values(group: Group, name: str) -> str:
-    read = [value for value in map(read_json, sorted(group.parameters)) if isinstance(value, dict)]
+    read = filter(None, map(settings_of, sorted(group.parameters)))
     found = dict.fromkeys(dump_json(one[name]) if name in one else "-" for one in read)
     more = ["…"] if len(found) > _SETTINGS else []
     return without_folders(", ".join([*list(found)[:_SETTINGS], *more]))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from voices_peewee.display.svg import quarters
 from voices_peewee.questions.comparison_text import verdict
 from voices_peewee.questions.comparisons import Comparisons
-from voices_peewee.rendering.plain import number, show, signed
+from voices_peewee.rendering.plain import show, signed
 from voices_peewee.rendering.table import Column
 
-_NAMED = 3  # Slurm jobs, or hosts, of an environment that are named
+_PLACES: Final = 50  # environments
 
 
 class Table(NamedTuple):
@@ -22,26 +21,11 @@ class Table(NamedTuple):
     rows: Sequence[tuple[object, ...]]
 
 
-def _columns(*names: str) -> list[Column]:
-    first, *others = names
-    return [Column(first, "key"), *(Column(name, "number") for name in others)]
-
-
-def of_values(values: Mapping[str, Sequence[float]], caption: str, unit: str) -> Table:
-    """Return how many values each has, and what lies between their quarters."""
-    columns = _columns("of", "n", "least", "first quarter", "median", "third quarter", "most")
-    rows = [
-        (name, f"{len(own):,}", *(number(value, unit) for value in quarters(sorted(own))))
-        for name, own in values.items()
-    ]
-    return Table(caption, columns, rows)
-
-
 def of_ranks(found: Comparisons) -> Table:
     """Return the mean ranks, with the letters of what cannot be told apart."""
     means, letters = found.ranks.means, found.letters
     rows = [(model, f"{rank:.2f}", letters[model]) for model, rank in means.items()]
-    columns = [*_columns("model", "mean rank"), Column("same", "text")]
+    columns = [Column("model", "key"), Column("mean rank", "number"), Column("same", "text")]
     return Table("Mean ranks; models that share a letter cannot be told apart", columns, rows)
 
 
@@ -67,25 +51,14 @@ def of_pairs(pairs: Sequence[Any]) -> Table:
 
 
 def of_environments(every: Iterable[Any], *, hosts: bool) -> Table | None:
-    """Return where runs were made: one row for all that differ in host and Slurm job only.
+    """Return where runs were made, each way of these once; ``hosts`` says whether they are named.
 
-    Args:
-        every: What is known of each environment, the newest first.
-        hosts: Whether hosts are named.
+    ``every`` is what is known of each environment, the newest first.
     """
-    jobs: dict[tuple[str, ...], tuple[dict[str, None], dict[str, None]]] = {}
-    for facts in every:
-        key = tuple(_made(facts))
-        slurm = facts.get("slurm") or {}
-        names = (slurm.get("array_job_id") or slurm.get("job_id"), facts.get("host"))
-        for found, name in zip(jobs.setdefault(key, ({}, {})), names, strict=True):
-            found.update({show(name): None} if name else {})
-    if not jobs:
-        return None
-    rows = [(*key, *map(_few, found[: 1 + hosts])) for key, found in jobs.items()]
-    titles = ("Python", "voices-peewee", "git commit", "torch", "device", "Slurm jobs", "hosts")
-    columns = [Column(name, "text") for name in titles[: 6 + hosts]]
-    return Table("Where the runs were made", columns, rows)
+    titles = ["Python", "voices-peewee", "git commit", "torch", "device", *["host"][:hosts]]
+    rows = dict.fromkeys(tuple(_made(facts))[: len(titles)] for facts in every)
+    columns = [Column(name, "text") for name in titles]
+    return Table("Where the runs were made", columns, [*rows][:_PLACES]) if rows else None
 
 
 def _made(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -95,9 +68,4 @@ def _made(facts: Mapping[str, Any]) -> Iterator[str]:
     yield show(git.get("commit"))[:10] + (" with changes" if git.get("dirty") else "")
     yield show(torch.get("version"))
     yield show(torch.get("device"))
-
-
-def _few(names: Mapping[str, None]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
-    return ", ".join(shown[:_NAMED]) + more
+    yield show(facts.get("host"))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from voices_peewee.questions.stats import mean, median
+from voices_peewee.questions.stats import mean
 from voices_peewee.rendering.plain import fit, number, printable
 
 COLOURS: Final = 7
@@ -70,7 +70,7 @@ def _axis(values: Iterable[float], start: float, end: float) -> _Axis:
 
 
 def strip(rows: Sequence[Row], label: str, unit: str) -> str:
-    """Draw the values of each model, their quartiles, and the mean with its interval.
+    """Draw the values of each model, and the mean with its interval.
 
     Args:
         rows: The models, each with one value at least, in the order from top to bottom.
@@ -88,11 +88,6 @@ def strip(rows: Sequence[Row], label: str, unit: str) -> str:
         parts += [_text(_LEFT - 10, y + 5, row.label, "end")]
         parts.append(f'<g class="s{row.colour % COLOURS}">')
         parts += [_point(x(value), y + _shift(i), "pt") for i, value in enumerate(values)]
-        if len(row.values) >= 5:
-            _, near, _, far, _ = quarters(sorted(row.values))
-            wide = _n(float(x(far)) - float(x(near)))
-            box = f'x="{x(near)}" y="{_n(y - 12)}" width="{wide}" height="24"'
-            parts.append(f'<rect class="box" {box}/>')
         if row.low is not None and row.high is not None:
             parts.append(_line("iv", x(row.low), y, x(row.high), y))
         parts += [_diamond(x(center), y), "</g>"]
@@ -157,12 +152,6 @@ def ranks(rows: Sequence[Rank], recordings: int) -> str:
     said = "; ".join(f"{row.label}: {row.mean:.2f}, {row.letters}" for row in chosen)
     title = f"Mean ranks on {recordings:,} recordings; a bar joins what cannot be told apart"
     return _svg(parts, bottom + 44, title, said)
-
-
-def quarters(ordered: Sequence[float]) -> tuple[float, float, float, float, float]:
-    """Return the least of ordered values, the quartiles with the median, and the largest."""
-    near, far = (ordered[round(share * (len(ordered) - 1))] for share in (0.25, 0.75))
-    return ordered[0], near, median(ordered) or 0.0, far, ordered[-1]
 
 
 def _places(count: int, most: int) -> list[int]:

@@ -7,51 +7,40 @@ from typing import Any, Final
 
 from voices_peewee.schema.vocabulary import COLUMNS
 
+
+def _table(description: str, *facets: str, sort_desc: str = "id", **more: Any) -> dict[str, Any]:
+    return {"description": description, "facets": [*facets], "sort_desc": sort_desc, **more}
+
+
+_MODEL: Final = ("model_type", "model_version")
 # Facets count rows within a time limit: these columns have an index or few rows.
 TABLES: Final[dict[str, dict[str, Any]]] = {
-    "speakers": {"description": "A voice.", "label_column": "name", "sort": "name"},
-    "processed_files": {
-        "description": "A recording, one output (stem) made from it, or one voice in it.",
-        "label_column": "filename",
-        "sort_desc": "id",
-        "facets": ["file_format", "speaker_id"],
-    },
-    "processing_history": {
-        "description": "One operation on one file; a run has a row for each output.",
-        "label_column": "operation_type",
-        "sort_desc": "id",
-        "facets": ["operation_type", "model_type"],
-    },
-    "environments": {
-        "description": "Where runs were made: Python, host, git commit, torch, Slurm job.",
-        "sort_desc": "id",
-    },
-    "claims": {"description": "Who works on which recording.", "sort_desc": "id", "hidden": True},
-    "model_performance": {
-        "description": "What one row of the history measured.",
-        "sort_desc": "id",
-        "facets": ["model_type", "model_version"],
-    },
-    "listening_tests": {
-        "description": "A blind listening test.",
-        "label_column": "name",
-        "sort_desc": "id",
-    },
-    "listening_votes": {"description": "A listener's vote on two stems.", "sort_desc": "id"},
-    "v_runs": {
-        "description": "The history with file, speaker and status; a run has a row an output.",
-        "sort_desc": "start_time",
-        "facets": ["status", "operation_type", "model_type"],
-    },
-    "v_performance": {
-        "description": "Every measurement with its file, speaker, model and status.",
-        "sort_desc": "id",
-        "facets": ["model_type", "model_version"],
-    },
-    "v_leaderboard": {
-        "description": "Measurements and failed runs of models: the highest mean SI-SNRi first.",
-        "sort_desc": "mean_si_snri",
-    },
+    "speakers": _table("A voice.", label_column="name"),
+    "processed_files": _table(
+        "A recording, one output (stem) made from it, or one voice in it.",
+        *("file_format", "speaker_id"),
+        label_column="filename",
+    ),
+    "processing_history": _table(
+        "One operation on one file; a run has a row for each output.",
+        *("operation_type", "model_type"),
+        label_column="operation_type",
+    ),
+    "environments": _table("Where runs were made: Python, host, git commit, torch, Slurm job."),
+    "claims": _table("Who works on which recording.", hidden=True),
+    "model_performance": _table("What one row of the history measured.", *_MODEL),
+    "listening_tests": _table("A blind listening test.", label_column="name"),
+    "listening_votes": _table("A listener's vote on two stems."),
+    "v_runs": _table(
+        "The history with file, speaker and status; a run has a row an output.",
+        *("status", "operation_type", "model_type"),
+        sort_desc="start_time",
+    ),
+    "v_performance": _table("Every measurement with its file, speaker, model and status.", *_MODEL),
+    "v_leaderboard": _table(
+        "Measurements and failed runs of models: the highest mean SI-SNRi first.",
+        sort_desc="mean_si_snri",
+    ),
 }
 
 

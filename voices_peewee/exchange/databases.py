@@ -59,16 +59,14 @@ class Database(Source):
                 self._require_original(columns)
             elif self._missing(ours, known):
                 folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="voices-import-"))
-                self._connection = self._newer(Path(folder, "voices.db"), ours)
-                opened.callback(self._connection.close)
+                newer = self._newer(Path(folder, "voices.db"), ours)
+                self._connection = opened.enter_context(closing(newer))
                 columns = self._tables()
             self._columns = {name: columns[name] for name in TABLES if name in columns}
-            self._total = sum(map(self._count, self._columns))
+            counts = [f'SELECT count(*) AS n FROM "{name}"' for name in self._columns]  # noqa: S608
+            sql = f"SELECT sum(n) FROM ({' UNION ALL '.join(counts)})"  # noqa: S608
+            self._total = self._connection.execute(sql).fetchone()[0]
             self._opened = opened.pop_all()
-
-    def _count(self, table: str) -> int:
-        count: int = self._connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608
-        return count
 
     def _tables(self) -> dict[str, list[str]]:
         """Return the columns of each table, in small letters: SQLite tells no others apart."""

@@ -8,20 +8,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from voices_peewee.database.files import as_server
 from voices_peewee.database.sqlite import is_open_here
-from voices_peewee.database.store import Store, kind_of
-from voices_peewee.errors import ExportError, NotFoundError, QueryError
-from voices_peewee.exchange.tables import Table, around, around_run, chosen
+from voices_peewee.database.store import Store
+from voices_peewee.errors import ExportError, QueryError
+from voices_peewee.exchange.tables import Table, chosen
 from voices_peewee.rendering.json_csv import csv_lines, harmless
-from voices_peewee.runs.recorded import drop_run
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.upkeep.whole_files import file_errors, whole_file
-
-if TYPE_CHECKING:
-    from voices_peewee.schema.models import BaseModel
 
 Progress = Callable[[int, int], None]
 Target = str | os.PathLike[str] | BinaryIO
@@ -60,24 +56,10 @@ def export(
     return job.run(target, write, overwrite=overwrite)
 
 
-def export_and_delete(store: Store, instance: BaseModel, target: Target) -> Exported:
-    """Write a record and what its deletion takes along or changes, then delete it, or neither."""
-    with store.writing():
-        if instance.id is None or store.get(type(instance), instance.id) is None:
-            raise NotFoundError(kind_of(instance), instance.id)
-        return _export_first(store, around(instance), target, lambda: store.delete(instance))
-
-
-def export_and_drop_run(store: Store, run_id: str, target: Target) -> Exported:
-    """Write a run, then delete it, or neither."""
-    with store.writing():
-        return _export_first(store, around_run(run_id), target, lambda: drop_run(store, run_id))
-
-
-def _export_first(
+def export_first(
     store: Store, parts: Sequence[Table], target: Target, delete: Callable[[], None]
 ) -> Exported:
-    """Write what goes to a new file, inside the transaction of its deletion."""
+    """Write what goes to a new file and delete it, in one transaction, or neither."""
     if target == STDOUT or _suffix(target) not in ("", ".jsonl"):
         reason = "what is deleted is written as JSON lines, to a file that ends with .jsonl"
         raise ExportError(target, reason)
@@ -87,7 +69,8 @@ def _export_first(
         job.write_lines(stream)
         delete()
 
-    return job.run(target, write_and_delete)
+    with store.writing():
+        return job.run(target, write_and_delete)
 
 
 class _Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from voices_peewee.database.store import HasStore
@@ -206,9 +207,11 @@ class ExchangeMethods(HasStore):
         if export_to is None:
             self.store.delete(instance)
             return
-        from voices_peewee.exchange.export import export_and_delete
+        from voices_peewee.exchange.export import export_first
+        from voices_peewee.exchange.tables import around
 
-        export_and_delete(self.store, instance, export_to)
+        delete = partial(self.store.delete, instance)
+        export_first(self.store, around(instance), export_to, delete)
 
     def delete_run(self, run: RunKey, *, export_to: str | os.PathLike[str] | None = None) -> None:
         """Delete a run with its measurements, and the stems and voices that no other run has.
@@ -232,9 +235,11 @@ class ExchangeMethods(HasStore):
             if export_to is None:
                 drop_run(self.store, run_id)
                 return
-            from voices_peewee.exchange.export import export_and_drop_run
+            from voices_peewee.exchange.export import export_first
+            from voices_peewee.exchange.tables import around_run
 
-            export_and_drop_run(self.store, run_id, export_to)
+            drop = partial(drop_run, self.store, run_id)
+            export_first(self.store, around_run(run_id), export_to, drop)
 
     def delete_speaker(
         self, speaker: SpeakerKey, *, export_to: str | os.PathLike[str] | None = None

@@ -90,6 +90,16 @@ class ResultFile:
     notes: list[str]
 
 
+class Reading(NamedTuple):
+    """A file, or a folder of ESPnet, on its way to scores."""
+
+    path: Path
+    text: str
+    format: str
+    roots: PathMap
+    refused: Refused
+
+
 def read_results(
     paths: Iterable[str | os.PathLike[str]], form: str | None, roots: PathMap, refused: Refused
 ) -> list[ResultFile]:
@@ -136,14 +146,13 @@ def _read(
     path: Path, form: str | None, roots: PathMap, refused: Refused, *, is_named: bool
 ) -> ResultFile | None:
     """Read one file, or ESPnet's folder; None for what lies in a folder and is something else."""
-    text = ""
     try:
-        text = text if path.is_dir() else text_of(path)
-        told = "espnet" if path.is_dir() else _told(text)
+        text = "" if path.is_dir() else text_of(path)
     except InputError:
         if is_named:
             raise
         return None
+    told = "espnet" if path.is_dir() else _told(text)
     if not is_named and (told is None or form not in (None, told)):
         return None
     told = form or told
@@ -151,7 +160,7 @@ def _read(
         raise InputError(path, f"its format cannot be told; name it: {', '.join(FORMATS)}")
     if (told == "espnet") != path.is_dir():
         raise InputError(path, "espnet's results are a folder with files such as SDR_spk1")
-    scores = list(_scores(path, told, text, roots, refused))
+    scores = list(_READERS.get(told, _csv)(Reading(path, text, told, roots, refused)))
     time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
     return ResultFile(told, time, scores, _clean(scores))
 
@@ -171,36 +180,29 @@ def _told(text: str) -> str | None:
     return next((form for form, one in DIALECTS.items() if one.marks <= columns), None)
 
 
-def _scores(path: Path, form: str, text: str, roots: PathMap, refused: Refused) -> Iterator[Score]:
-    if form == "espnet":
-        return _espnet(path, roots, refused)
-    reader = {"versa": _versa, "museval": _museval}.get(form)
-    return reader(path, text, refused) if reader else _csv(path, text, form, refused)
-
-
 def canonical(name: str) -> str:
     """Return a metric's name in the vocabulary, else in its spelling."""
     term = find_metric(name)
     return spelled(name) if term is None else term.name
 
 
-def _csv(path: Path, text: str, form: str, refused: Refused) -> Iterator[Score]:
-    dialect, columns = DIALECTS[form], header(text)
+def _csv(file: Reading) -> Iterator[Score]:
+    dialect, columns = DIALECTS[file.format], header(file.text)
     about = next((name for name in dialect.about if name in columns), None)
     if about is None:
         names = " or ".join(map(repr, dialect.about))
-        raise InputError(path, f"no column says what a row is about: it has no {names}")
+        raise InputError(file.path, f"no column says what a row is about: it has no {names}")
     others = [name for name in columns if name not in ("", about) and not name.endswith("_path")]
     metrics = {name: canonical(name) for name in dialect.metrics or others if name in columns}
-    for record in csv_records(path, text, refused):
-        name = record.values[about].strip()
+    for record in csv_records(file.path, file.text, file.refused):
+        name = record.values[about]
         if about == "snt_id" and name in _MEANS:
             continue
-        impl = record.values.get("model") if form == "nisqa" else None
-        score = Score(path, record.place, impl or dialect.impl)
+        impl = record.values.get("model") if file.format == "nisqa" else None
+        score = Score(file.path, record.place, impl or dialect.impl)
         score.output, score.mixture = (name, "") if dialect.of_output else ("", name)
         for column, metric in metrics.items():
-            _take(score, metric, record.values[column], refused, column)
+            _take(score, metric, record.values[column], file.refused, column)
         yield score
 
 
@@ -215,17 +217,18 @@ def _take(score: Score, metric: str, value: object, refused: Refused, column: st
             score.metrics[metric] = found
 
 
-def _versa(path: Path, text: str, refused: Refused) -> Iterator[Score]:
+def _versa(file: Reading) -> Iterator[Score]:
     """Yield a score for each key; of a key that is there again, the later line counts."""
     scores: dict[str, Score] = {}
-    for record in json_records(path, text, refused):
+    for record in json_records(file.path, file.text, file.refused):
         key = record.values.pop("key", None)
         if not isinstance(key, str) or not key:
-            refused.add(path, "it has no key", record.place)
+            file.refused.add(file.path, "it has no key", record.place)
         elif _CHUNK.search(key):
-            refused.add(path, f"{key!r} is a part of an estimate; score it whole", record.place)
+            reason = f"{key!r} is a part of an estimate; score it whole"
+            file.refused.add(file.path, reason, record.place)
         else:
-            score = scores.setdefault(key, Score(path, record.place, "VERSA", output=key))
+            score = scores.setdefault(key, Score(file.path, record.place, "VERSA", output=key))
             score.metrics |= _versa_metrics(record.values)
     yield from scores.values()
 
@@ -248,9 +251,9 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def _museval(path: Path, text: str, refused: Refused) -> Iterator[Score]:
+def _museval(file: Reading) -> Iterator[Score]:
     """Yield the median over the finite frames of each target."""
-    whole = whole_object(text)
+    path, whole = file.path, whole_object(file.text)
     targets = whole.get("targets")
     if not isinstance(targets, list):
         raise InputError(path, "it has no targets, as results of museval have")
@@ -266,16 +269,16 @@ def _museval(path: Path, text: str, refused: Refused) -> Iterator[Score]:
                 if finite := list(filter(math.isfinite, values)):
                     score.metrics[canonical(kind)] = statistics.median(finite)
         except (TypeError, KeyError, ValueError):
-            refused.add(path, "it has no name, or no frames with metrics", f"target {count}")
+            file.refused.add(path, "it has no name, or no frames with metrics", f"target {count}")
             continue
         score.speaker = score.speaker.removesuffix(".wav")
         yield score
 
 
-def _espnet(folder: Path, roots: PathMap, refused: Refused) -> Iterator[Score]:
+def _espnet(file: Reading) -> Iterator[Score]:
     """Yield the scores of each utterance and speaker, from a file for each metric and speaker."""
-    here, scores = Here(folder, roots, upwards=True), dict[tuple[str, str], Score]()
-    for path in sorted(folder.iterdir()):
+    here, scores = Here(file.path, file.roots, upwards=True), dict[tuple[str, str], Score]()
+    for path in sorted(file.path.iterdir()):
         table = _SCORES.fullmatch(path.name)
         for count, line in enumerate(text_of(path).splitlines() if table else (), 1):
             name, _, value = line.strip().partition(" ")
@@ -287,8 +290,11 @@ def _espnet(folder: Path, roots: PathMap, refused: Refused) -> Iterator[Score]:
                 score.output = here.find(value)
             else:
                 score.file, score.place = path, f"line {count}"
-                _take(score, canonical(table[1]), value.strip(), refused)
+                _take(score, canonical(table[1]), value.strip(), file.refused)
     yield from scores.values()
+
+
+_READERS: Final = {"versa": _versa, "museval": _museval, "espnet": _espnet}
 
 
 def _with_inputs(files: list[ResultFile]) -> list[ResultFile]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.exchange.adding import speakers_named
@@ -113,7 +114,8 @@ def import_results(
     better = _directions(values.values(), higher_is_better, done)
     if any(not place.rows for place in values):
         _note_operation(store, operation_type, done)
-    _write(store, whose, values, better, done)
+    with no_full_collection():
+        _write(store, whose, values, better, done)
     return done
 
 

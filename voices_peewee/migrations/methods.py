@@ -17,9 +17,7 @@ from voices_peewee.schema.models import MODELS
 class CanMigrate(Protocol):
     """What migrations rely on: where they are, and opening the database as it is."""
 
-    @property
-    def directories(self) -> Sequence[Path]:
-        """Where the migrations are: the package's, then an application's."""
+    directories: Sequence[Path]  # where the migrations are: the package's, then an application's
 
     def as_it_is(self) -> AbstractContextManager[Store]:
         """Give the open database, or open it for a look, whatever its migrations are."""
@@ -80,10 +78,6 @@ class MigrationMethods(CanMigrate):
             return migrations.rollback(
                 store.database, self.directories, steps=steps, to=to, before=before
             )
-
-    def migration_names(self) -> list[str]:
-        """Return the names of every migration that this manager knows, in order."""
-        return migrations.names(self.directories)
 
     def migration_status(self) -> list[migrations.MigrationState]:
         """Return every migration with its state; reads only.

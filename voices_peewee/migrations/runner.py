@@ -143,13 +143,7 @@ def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "mi
     listed = list(known)
     if name in listed:
         return listed.index(name)
-    from difflib import get_close_matches  # late: a slow import that only errors need
-
-    near = get_close_matches(name, listed, n=3, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(map(repr, near))}?" if near else "see 'voices list-migrations'"
-    )
-    raise MigrationError(f"there is no {what} {name!r}; {hint}")
+    raise MigrationError(f"there is no {what} {name!r}; see 'voices list-migrations'")
 
 
 def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:

@@ -165,30 +165,18 @@ class Comparison:
         """
         from voices_peewee.rendering.frames import frame
 
-        columns = (
-            Column("path", "path"),
-            Column("speaker"),
-            *(Column(name, "float") for name in ("a", "b", "difference")),
-            Column("stems", "integer", nullable=False),
-        )
+        numbers = (Column(name, "float") for name in ("a", "b", "difference"))
+        stems = Column("stems", "integer", nullable=False)
+        columns = (Column("path", "path"), Column("speaker"), *numbers, stems)
         made = frame(columns, iter([self.pairs]))
         about = ("a", "b", "metric", "metric_unit", "unit", "verdict", "better")
         made.attrs.update({name: getattr(self, name) for name in about})
         return made
 
-    def __str__(self) -> str:
-        return comparison_text.render(self)
-
-    def _repr_html_(self) -> str:
-        return comparison_text.html(self)
-
-    def to_markdown(self) -> str:
-        """Return the verdict and a table for GitHub."""
-        return comparison_text.markdown(self)
-
-    def to_latex(self) -> str:
-        """Return a table for LaTeX (booktabs)."""
-        return comparison_text.latex(self)
+    __str__ = comparison_text.render
+    _repr_html_ = comparison_text.html
+    to_markdown = comparison_text.markdown
+    to_latex = comparison_text.latex
 
 
 def compare(
@@ -199,9 +187,13 @@ def compare(
     baseline: str | Model | None = None,
     higher_is_better: bool | None = None,
     confidence: float = 0.95,
+    known: Mapping[str, Group] | None = None,
     runs: Runs,
 ) -> Comparison | Comparisons:
-    """Compare models on the same recordings; see ``DatabaseManager.compare``."""
+    """Compare models on the same recordings; see ``DatabaseManager.compare``.
+
+    What is ``known`` of some, by their labels, is not read again.
+    """
     if unit not in UNITS:
         raise QueryError.unknown_field(unit, UNITS, "unit")
     if not 0 < confidence < 1:
@@ -215,7 +207,11 @@ def compare(
             return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
         found = find_metric(store, metric, higher_is_better=higher_is_better)
         source, is_of_speakers = Source(store), unit == "speaker"
-        read = [read_side(source, found, side, runs, by_speaker=is_of_speakers) for side in sides]
+        read = [
+            (known or {}).get(side.label)
+            or read_side(source, found, side, runs, by_speaker=is_of_speakers)
+            for side in sides
+        ]
         of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
         chosen = [*conditions(store, runs), reduce(or_, of_sides)]
         of_runs = (
@@ -291,8 +287,9 @@ class _Question(NamedTuple):
         notes: tuple[str, ...],
     ) -> _Question:
         """Return the question of sides, with what speakers and recordings are called."""
-        paths = paths_of(store, sorted({one for side in sides for one in side.recordings}))
-        in_question = len(set().union(*(side.asked for side in sides)))
+        measured = set[int]().union(*(side.recordings for side in sides))
+        in_question = len(measured.union(*(side.others for side in sides)))
+        paths = paths_of(store, sorted(measured))
         names = names_of_speakers(store)
         return cls(metric, unit, confidence, names, paths, in_question, notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from voices_peewee.rendering.plain import fit, number, signed
@@ -19,22 +19,11 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison, Pair
 
 FEW: Final = 6  # units
-_STATES: Final = {
-    "done": "done",
-    "partly_finite": "partly finite",
-    "not_finite": "not finite",
-    "failed": "failed",
-    "unfinished": "unfinished",
-    "not_run": "not run",
-}
 
 
 def _head(title: str) -> tuple[Column, ...]:
-    numbers = (Column(name, "number", title) for name, title in _SIDES)
-    return (Column("what", "text", title), *numbers)
-
-
-_SIDES: Final = (("a", "A"), ("b", "B"), ("difference", "B - A"))
+    sides = (("a", "A"), ("b", "B"), ("difference", "B - A"))
+    return (Column("what", "text", title), *(Column(name, "number", head) for name, head in sides))
 
 
 def in_unit(value: float, unit: str) -> str:
@@ -53,14 +42,17 @@ def verdict(of: Comparison, names: tuple[str, str] = ("A", "B")) -> str:
         return f"too few to tell: one {of.unit}, {difference}"
     if of.identical:
         return _identical(of)
-    interval = f"({signed(of.low, unit)} to {signed(of.high, unit)})"
     if of.verdict == "unclear":
         among = "unclear among so many" if of.is_unclear_among_many else "no clear difference"
-        return f"{among}: {difference} {interval}"
-    name = names[of.verdict == "better"]
-    ends = sorted((abs(of.low), abs(of.high)))
-    interval = f"({signed(ends[0], unit)} to {signed(ends[1], unit)})"
-    return f"{name} is better by {in_unit(abs(of.mean_difference), unit)} {interval}"
+        return f"{among}: {difference} ({interval(of.low, of.high, unit)})"
+    better = in_unit(abs(of.mean_difference), unit)
+    low, high = sorted((abs(of.low), abs(of.high)))
+    return f"{names[of.verdict == 'better']} is better by {better} ({interval(low, high, unit)})"
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str | None:
+    """Return from where to where, or None where there is no interval."""
+    return None if low is None else f"{signed(low, unit)} to {signed(high, unit)}"
 
 
 def _identical(of: Comparison) -> str:
@@ -112,7 +104,10 @@ def counts(of: Comparison) -> str:
 
 def covered(name: str, coverage: Mapping[str, int]) -> str:
     """Return what became of the recordings in question."""
-    parts = [f"{coverage[key]:,} {said}" for key, said in _STATES.items() if coverage[key]]
+    if not coverage["in_question"]:
+        return f"{name}: no recording is in question"
+    states = [(key.replace("_", " "), count) for key, count in coverage.items() if count]
+    parts = [f"{count:,} {state}" for state, count in states if state != "in question"]
     noun = "recording" if coverage["in_question"] == 1 else "recordings"
     return f"{name}: of {coverage['in_question']:,} {noun} in question {', '.join(parts)}"
 
@@ -124,11 +119,15 @@ def render(of: Comparison) -> str:
     if of.mean_difference is not None:
         lines += [*text_table(_head(" "), _averages(of)), ""]
     lines += _rests_on(of)
+    for table in _largest(of):
+        lines += ["", *text_table(*table)]
+    return "\n".join(lines)
+
+
+def _largest(of: Comparison) -> Iterator[tuple[tuple[Column, ...], list[tuple[object, ...]]]]:
     for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
         if pairs:
-            head = _head(f"largest {title} of B")
-            lines += ["", *text_table(head, [_cells(pair, of) for pair in pairs])]
-    return "\n".join(lines)
+            yield _head(f"largest {title} of B"), [_cells(pair, of) for pair in pairs]
 
 
 def _rests_on(of: Comparison) -> list[str]:
@@ -145,15 +144,8 @@ def metric(of: Comparison) -> str:
 
 def _averages(of: Comparison) -> list[tuple[object, ...]]:
     unit = of.metric_unit
-    return [
-        (
-            "mean",
-            number(of.mean_a, unit),
-            number(of.mean_b, unit),
-            signed(of.mean_difference, unit),
-        ),
-        ("median", None, None, signed(of.median_difference, unit)),
-    ]
+    means = (number(of.mean_a, unit), number(of.mean_b, unit), signed(of.mean_difference, unit))
+    return [("mean", *means), ("median", None, None, signed(of.median_difference, unit))]
 
 
 def _cells(pair: Pair, of: Comparison) -> tuple[object, ...]:
@@ -167,14 +159,8 @@ def html(of: Comparison) -> str:
     """Return the same as HTML."""
     rows = _averages(of) if of.mean_difference is not None else []
     about = [f"A: {of.a}", f"B: {of.b}", metric(of)]
-    parts = [
-        html_lines(*about),
-        html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of))),
-    ]
-    for title, pairs in (("gains", of.largest_gains), ("losses", of.largest_losses)):
-        if pairs:
-            head = _head(f"largest {title} of B")
-            parts.append(html_table(head, [_cells(pair, of) for pair in pairs]))
+    averages = html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of)))
+    parts = [html_lines(*about), averages, *(html_table(*table) for table in _largest(of))]
     return f"<div>{''.join(parts)}{html_lines(*_rests_on(of))}</div>"
 
 
@@ -192,13 +178,11 @@ def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
     """Return the two rows of a table for a paper: A, and B with its difference."""
     unit = of.metric_unit
     p = None if of.p_value is None else f"{of.p_value:.2g}"
-    interval = None
-    if of.low is not None:
-        interval = f"{signed(of.low, unit)} to {signed(of.high, unit)}"
+    ends = interval(of.low, of.high, unit)
     difference = None if of.mean_difference is None else signed(of.mean_difference, unit)
     return [
         (of.a, of.n, number(of.mean_a, unit), None, None, None),
-        (of.b, of.n, number(of.mean_b, unit), difference, interval, p),
+        (of.b, of.n, number(of.mean_b, unit), difference, ends, p),
     ]
 
 

@@ -129,7 +129,7 @@ class Comparisons(Tabular):
         counted = sum(pair.p_value is not None for pair in self.pairs.values())
         notes = [
             f"{percent} intervals are single ones (Student's t); p is Holm's, of {counted} pairs",
-            "* told apart",
+            "told apart are those with *",
         ]
         if self.letters:
             notes.append("models that share a letter cannot be told apart")
@@ -147,16 +147,15 @@ class Comparisons(Tabular):
 def _cell(pair: Comparison | None) -> str | None:
     if pair is None:
         return None
-    unit = pair.metric_unit
     if pair.mean_difference is None:
         return "none common"
-    mark = "*" if pair.better else ""
+    difference = signed(pair.mean_difference, pair.metric_unit)
     if pair.low is None:
-        return signed(pair.mean_difference, unit)
+        return difference
     if pair.identical:
-        return f"{signed(pair.mean_difference, unit)} (identical)"
-    interval = f"({signed(pair.low, unit)} to {signed(pair.high, unit)})"
-    return f"{signed(pair.mean_difference, unit)}{mark} {interval}"
+        return f"{difference} (identical)"
+    interval = comparison_text.interval(pair.low, pair.high, pair.metric_unit)
+    return f"{difference}{'*' if pair.better else ''} ({interval})"
 
 
 def _said(pair: Comparison) -> str:

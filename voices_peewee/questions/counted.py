@@ -14,6 +14,7 @@ import peewee as pw
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
+from voices_peewee.records.sources import LOOKUP
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
@@ -27,7 +28,6 @@ UNFINISHED, FAILED, DONE = range(3)
 _STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
 _PATHS: Final = """SELECT id, coalesce(original_path, filename) FROM processed_files
  WHERE id IN ({})"""
-_LOOKUP: Final = 10_000  # recordings whose paths are asked for together
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own.
 RECORDING, STATE, START, RUN, PARAMETERS, VALUE, WHOSE = range(7)
@@ -75,15 +75,31 @@ def finite(value: object) -> float | None:
 
 def differing(settings: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the parameters that differ between settings, which are JSON texts."""
-    read = [value for value in map(read_json, settings) if isinstance(value, dict)]
-    # What older records have of the machine there is no setting.
-    names = {name for parameters in read for name in parameters} - {"environment"}
-    missing = object()
+    read = [known for known in map(settings_of, settings) if known is not None]
+    names, missing = {name for parameters in read for name in parameters}, object()
     return tuple(
         name
         for name in sorted(names)
         if any(_differ(one.get(name, missing), read[0].get(name, missing)) for one in read)
     )
+
+
+def settings_of(text: str) -> dict[str, object] | None:
+    """Return parameters, which are a JSON text, by their names; dots lead into inner objects."""
+    value = read_json(text)
+    if not isinstance(value, dict):
+        return None
+    # What older records have of the machine there is no setting.
+    known: dict[str, object] = {}
+    left = [("", {name: one for name, one in value.items() if name != "environment"})]
+    while left:
+        prefix, inner = left.pop()
+        for name, one in inner.items():
+            if isinstance(one, dict) and one:
+                left.append((f"{prefix}{name}.", one))
+            else:
+                known[f"{prefix}{name}"] = one
+    return known
 
 
 def _differ(one: object, other: object) -> bool:
@@ -205,9 +221,9 @@ def check_operations(operations: Iterable[Any], what: str) -> None:
 def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:
     """Return the paths of recordings, as they are stored, or their names."""
     left, found = iter(recordings), dict[int, Any]()
-    while some := list(islice(left, _LOOKUP)):
+    while some := list(islice(left, LOOKUP)):
         sql = _PATHS.format(", ".join(map(str, some)))
-        found.update(store.connection().execute(sql).fetchmany(_LOOKUP))
+        found.update(store.connection().execute(sql).fetchmany(LOOKUP))
     return found
 
 

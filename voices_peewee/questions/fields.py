@@ -85,25 +85,15 @@ def _kind(column: Column) -> str:
     return column.kind if column.kind in ("integer", "boolean", "time", "path") else "text"
 
 
-def _tags() -> Field:
-    """Return the speaker's tags, of which each makes a group of its own."""
-    listed = nodes("CASE WHEN", Speaker.tags, "= '[]' OR", Speaker.id, "IS NULL")
+def _tags(name: str, tags: pw.Field, alias: str) -> Field:
+    """Return tags, of which each makes a group of its own; none of them is a group too."""
+    none = nodes("CASE WHEN", tags, "IS NULL OR", tags, "= '[]' THEN '[null]'")
     # What another program wrote and is no JSON would end the whole query.
-    readable = ("WHEN json_valid(", Speaker.tags, ") THEN", Speaker.tags, "ELSE '[null]'")
-    sqlite = nodes("json_each(", listed, "THEN '[null]'", *readable, "END) AS tagged")
-    server = nodes("jsonb_array_elements_text(", listed, "THEN '[null]' ELSE", Speaker.tags)
-    source = ByEngine(sqlite, nodes(server, "END) AS tagged(value)"))
-    return Field("tag", "text", pw.SQL("tagged.value"), of_recording=True, source=source)
-
-
-def _tags_of_run() -> Field:
-    """Return the run's own tags, of which each makes a group of its own."""
-    tags = ProcessingHistory.tags
-    listed = nodes("CASE WHEN", tags, "IS NULL THEN '[null]' ELSE", tags, "END)")
-    sqlite = nodes("json_each(", listed, "AS run_tagged")
-    server = nodes("jsonb_array_elements_text(", listed, "AS run_tagged(value)")
-    source = ByEngine(sqlite, server)
-    return Field("run.tag", "text", pw.SQL("run_tagged.value"), source=source)
+    readable = ("WHEN json_valid(", tags, ") THEN", tags, "ELSE '[null]'")
+    sqlite = nodes("json_each(", none, *readable, f"END) AS {alias}")
+    server = nodes("jsonb_array_elements_text(", none, "ELSE", tags, f"END) AS {alias}(value)")
+    source, of_speaker = ByEngine(sqlite, server), tags.model is Speaker
+    return Field(name, "text", pw.SQL(f"{alias}.value"), of_recording=of_speaker, source=source)
 
 
 # Words for what is known of an environment, of which a group is by one fact.
@@ -123,7 +113,6 @@ _SPECIAL: Final = {
         of_recording=True,
         read=lambda path: str(ProcessedFile.original_path.python_value(path)),
     ),
-    "tag": _tags(),
-    "speaker.tag": _tags()._replace(name="speaker.tag"),
-    "run.tag": _tags_of_run(),
+    **{name: _tags(name, Speaker.tags, "tagged") for name in ("tag", "speaker.tag")},
+    "run.tag": _tags("run.tag", _RUN.tags, "run_tagged"),
 }

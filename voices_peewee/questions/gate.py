@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.comparison import Comparison
-from voices_peewee.questions.comparison_text import with_value
+from voices_peewee.questions.comparison_text import interval, with_value
 from voices_peewee.questions.comparisons import Comparisons
 from voices_peewee.rendering.plain import signed
 
@@ -69,7 +69,8 @@ class Gate:
                 yield f"{b} is not shown to be no more than {margin} worse than {a}: {_worse(pair)}"
         if pair.lost > self.allow_lost:
             allowed = f"; --allow-lost {self.allow_lost} allows fewer" if self.allow_lost else ""
-            yield f"{b} has no value of {pair.lost} recordings that {a} has one of{allowed}"
+            lost = f"{pair.lost} recording{'s' * (pair.lost != 1)}"
+            yield f"{b} has no value of {lost} that {a} has one of{allowed}"
 
     def _remarks(self, pair: Comparison) -> Iterator[str]:
         if self.fail_if_worse is not None and pair.n and pair.worse_by is None:
@@ -86,5 +87,6 @@ def _margin(pair: Comparison, margin: float) -> str:
 
 
 def _worse(pair: Comparison) -> str:
-    low, high = (signed(end, pair.metric_unit) for end in pair.worse_by or ())
-    return f"worse by {low}" if pair.identical else f"worse by {low} to {high}"
+    low, high = pair.worse_by or (0.0, 0.0)
+    ends = interval(low, high, pair.metric_unit)
+    return f"worse by {signed(low, pair.metric_unit) if pair.identical else ends}"

@@ -6,11 +6,11 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
+from itertools import compress, groupby, islice
+from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
@@ -50,14 +50,6 @@ _MOST_KEYS: Final = 50  # groups that are asked about one after the other
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 
 
-def _integers() -> array[int]:
-    return array("q")
-
-
-def _floats() -> array[float]:
-    return array("d")
-
-
 @dataclass(slots=True)
 class Group:
     """The recordings of a group that have a value, in order, column by column.
@@ -69,9 +61,9 @@ class Group:
     """
 
     key: Key
-    recordings: array[int] = field(default_factory=_integers)
-    values: array[float] = field(default_factory=_floats)
-    stems: array[int] = field(default_factory=_integers)
+    recordings: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    stems: array[int] = field(default_factory=lambda: array("q"))
     costs: tuple[array[float], ...] = ()
     whose: list[int | None] = field(default_factory=list)
     several: dict[int, Sequence[Stem]] = field(default_factory=dict)
@@ -85,11 +77,6 @@ class Group:
     def places(self) -> range:
         """Where in a row its costs stand."""
         return range(WHOSE + 1, WHOSE + 1 + len(self.costs))
-
-    @property
-    def asked(self) -> set[int]:
-        """The recordings of which it has a run."""
-        return {*self.recordings, *self.others}
 
     @property
     def partly(self) -> set[int]:
@@ -108,29 +95,31 @@ class Group:
 
     def mean_costs(self) -> tuple[float | None, float | None, float | None]:
         """Return the mean SDRi, real-time factor and memory of the recordings with a value."""
-        known = ([cost for cost in column if cost == cost] for column in self.costs)
-        sdri, factor, memory = (sum(each) / len(each) if each else None for each in known)
+        sdri, factor, memory = map(_mean_of_known, self.costs)
         return sdri, factor, memory
 
     def kept(self, recordings: Collection[int]) -> Group:
         """Return what it has of some recordings; what became of the others stays."""
-        places = [i for i, recording in enumerate(self.recordings) if recording in recordings]
-        return self if len(places) == len(self.recordings) else self._of(places)
+        chosen = list(map(recordings.__contains__, self.recordings))
+        return self if all(chosen) else self._picked(lambda column: compress(column, chosen))
 
     def in_order(self) -> Group:
         """Return it with its recordings in order, of which some were taken out of turn."""
-        if not self.others and not self.unread:
+        if all(map(lt, self.recordings, islice(self.recordings, 1, None))):
             return self
         return self._of(sorted(range(len(self.recordings)), key=self.recordings.__getitem__))
 
     def _of(self, places: Sequence[int]) -> Group:
+        return self._picked(lambda column: map(column.__getitem__, places))
+
+    def _picked(self, pick: Callable[[Sequence[Any]], Iterable[Any]]) -> Group:
         def columns(*some: array[Any]) -> Iterator[array[Any]]:
-            return (array(one.typecode, map(one.__getitem__, places)) for one in some)
+            return (array(one.typecode, pick(one)) for one in some)
 
         recordings, values, stems, *costs = columns(
             self.recordings, self.values, self.stems, *self.costs
         )
-        whose = [self.whose[place] for place in places] if self.whose else []
+        whose = list(pick(self.whose)) if self.whose else []
         several = {one: self.several[one] for one in recordings if one in self.several}
         found = replace(self, recordings=recordings, values=values, stems=stems, whose=whose)
         return replace(found, costs=tuple(costs), several=several)
@@ -164,10 +153,10 @@ class _Taker:
         """
         columns = list(zip(*rows, strict=True))
         recordings, values, is_of_run = columns[RECORDING], columns[VALUE], self.metric.is_of_run
-        stems = len(recordings) // len({*recordings})
-        once = recordings[::stems]
         if min(columns[STATE]) < DONE or (None in values and not is_of_run):
             return False
+        stems = len(recordings) // len({*recordings})
+        once = recordings[::stems]
         if len({*once}) < len(once) or (stems > 1 and not _is_one_run(columns, once, stems)):
             return False
         if is_of_run and stems > 1 and self.by_speaker:
@@ -181,7 +170,7 @@ class _Taker:
             return False
         group.recordings.extend(once)
         group.values.extend(numbers)
-        group.stems.extend([1 if is_of_run else stems] * len(once))
+        group.stems.extend(array("q", [1 if is_of_run else stems]) * len(once))
         for own, column in zip(group.costs, costs, strict=True):
             own.extend(column)
         self._keep_stems(group, columns, once)
@@ -244,6 +233,14 @@ def _is_odd(value: object) -> bool:
     return type(value) is not float or not -LARGEST <= value <= LARGEST
 
 
+def _mean_of_known(costs: array[float]) -> float | None:
+    total, count = sum(costs), len(costs)
+    if math.isnan(total):
+        known = [cost for cost in costs if cost == cost]
+        total, count = sum(known), len(known)
+    return total / count if count else None
+
+
 def _or_nan(costs: Sequence[Any]) -> array[float]:
     try:
         return array("d", costs)
@@ -283,8 +280,11 @@ def read_groups(
     side: Side | None = None,
     *,
     by_speaker: bool = False,
+    as_sides: bool = False,
 ) -> list[Group]:
     """Return the groups of runs, or the one of a side, which has no fields.
+
+    Groups ``as_sides`` are both: their stems can be matched, and have costs.
 
     Raises:
         QueryError: A group has runs of several operations.
@@ -293,13 +293,14 @@ def read_groups(
         InvalidValueError: A time cannot be read, or has no time zone.
     """
     groups: dict[Key, Group] = {}
-    taker = _Taker(metric, side is not None, by_speaker)
-    for key, rows in _parts(source, metric, fields, runs, side):
+    taker = _Taker(metric, as_sides or side is not None, by_speaker)
+    costs = _COSTS if side is None else ()
+    for key, rows in _parts(source, metric, fields, runs, side, costs):
         if not isinstance(key[0], str):
             source.unread += len(rows)  # another program wrote an operation that is no text
         elif rows:
             if key not in groups:
-                groups[key] = Group(key, costs=tuple(_floats() for _ in _costs(side)))
+                groups[key] = Group(key, costs=tuple(array("d") for _ in costs))
             taker.take(groups[key], rows)
     # Recordings are comparable by the operation, and by what is known of them.
     about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))
@@ -308,21 +309,22 @@ def read_groups(
         source.unread += group.unread
         groups[key] = group = group.in_order()
         group.parameters = source.settings(group.parameters)
-        asked[about(key)] |= group.asked
+        asked[about(key)].update(group.recordings, group.others)
     for key, group in groups.items():
         group.coverage = coverage(group.states, len(asked[about(key)]))
     return _of_one_operation(groups, "a group" if side is None else side.label)
 
 
-def _costs(side: Side | None) -> Sequence[str]:
-    return _COSTS if side is None else ()
-
-
 def _parts(
-    source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, side: Side | None
+    source: Source,
+    metric: Metric,
+    fields: Sequence[Field],
+    runs: Runs,
+    side: Side | None,
+    names: Sequence[str],
 ) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
-    costs = [ModelPerformance._meta.fields[name] for name in _costs(side)]
+    costs = [ModelPerformance._meta.fields[name] for name in names]
     columns = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
     chosen = conditions(source.store, runs)
     chosen += [] if side is None else side.conditions(source.store, runs)

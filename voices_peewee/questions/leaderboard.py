@@ -14,7 +14,7 @@ from voices_peewee.questions.counted import Source, conditions, names_of_speaker
 from voices_peewee.questions.fields import Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
-from voices_peewee.questions.stats import Estimate, estimate, holm, letters, summarize
+from voices_peewee.questions.stats import Estimate, estimate, holm, letters, median
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
@@ -226,61 +226,49 @@ _REST: Final = (
 
 
 def leaderboard(
+    store: Store, metric: str, *, limit: int | None = None, **asked: Any
+) -> Leaderboard:
+    """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
+    board, _ = ranked_groups(store, metric, **asked)
+    return board if limit is None else board[: max(0, limit)]
+
+
+def ranked_groups(
     store: Store,
     metric: str = "si_snri",
     *,
     by: str | Sequence[str] = "model",
     higher_is_better: bool | None = None,
     common: bool = False,
-    limit: int | None = None,
-    runs: Runs,
-) -> Leaderboard:
-    """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
-    how: dict[str, Any] = {"higher_is_better": higher_is_better, "common": common}
-    board, _ = ranked_groups(store, metric, by=by, runs=runs, **how)
-    return board if limit is None else board[: max(0, limit)]
-
-
-def ranked_groups(
-    store: Store,
-    metric: str,
-    *,
-    by: str | Sequence[str] = "model",
-    higher_is_better: bool | None = None,
-    common: bool = False,
+    as_sides: bool = False,
     runs: Runs,
 ) -> tuple[Leaderboard, list[Group]]:
-    """Return a leaderboard, and the groups of its rows."""
+    """Return a leaderboard, and the groups of its rows, ``as_sides`` for ``compare``."""
     fields = find_fields(by)
     with store.snapshot(), no_full_collection():
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source = Source(store, fields, with_speakers=runs.speaker is not None)
-        groups = read_groups(source, found, fields, runs)
-        unread = [*remarks.of_unread(source)]
-        empty = [group.key for group in groups if not group.values]
-        if common:
-            shared = remarks.in_common(groups)
-            groups = [group.kept(shared) for group in groups]
+        source = Source(store, fields, with_speakers=as_sides or runs.speaker is not None)
+        groups = read_groups(source, found, fields, runs, as_sides=as_sides)
+        shared = remarks.in_common(groups) if common else frozenset()
         chosen = conditions(store, runs)
         of_runs = [
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen, fields),
+            *remarks.of_unread(source),
         ]
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
+    groups = [group.kept(shared) for group in groups] if common else groups
     ranked = [(_row(fields, group, names), group) for group in groups]
     ranked.sort(key=lambda pair: _rank(pair[0], found))
+    groups = [group for _, group in ranked]
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
         *remarks.of_tags(groups, fields),
-        *remarks.of_settings(labels, [group for _, group in ranked], fields),
-        *remarks.of_recordings(groups, fields, common=common),
+        *remarks.of_settings(labels, groups, fields),
+        *remarks.of_recordings(labels, groups, fields, common=common),
         *of_runs,
-        *unread,
     ]
-    if common and empty:
-        without = [" ".join(row.labels) for row, group in ranked if group.key in empty]
-        notes.append(f"no recording has a value from: {', '.join(without)}")
-    told = _letters([group for _, group in ranked], fields)
+    told = _letters(groups, fields)
     if isinstance(told, str):
         notes, told = [*notes, told], {}
     notes += [_SAME] if told else []
@@ -293,18 +281,18 @@ def ranked_groups(
         tuple(one.name for one in fields),
         tuple(notes),
     )
-    return board, [group for _, group in ranked]
+    return board, groups
 
 
 def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> LeaderboardRow:
-    summary = summarize(sorted(group.values))
+    found = estimate(group.values)
     return LeaderboardRow(
         tuple(one.name for one in fields),
         tuple(_read(one, value, names) for one, value in zip(fields, group.key, strict=True)),
         len(group.values),
         sum(group.stems),
         group.coverage,
-        *summary[1:],
+        *(found.mean, median(sorted(group.values)), found.stdev, found.low, found.high),
         *group.mean_costs(),
     )
 
@@ -343,7 +331,11 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
 
 def difference(a: Group, b: Group) -> Estimate:
     """Return the mean difference of two groups on the recordings whose stems both have whole."""
-    if a.recordings != b.recordings or a.partly or b.partly:
-        whole = ({*a.recordings} & {*b.recordings}) - a.partly - b.partly
-        a, b = a.kept(whole), b.kept(whole)
-    return estimate(list(map(sub, b.values, a.values)))
+    partly = a.partly | b.partly
+    if a.recordings == b.recordings and not partly:
+        return estimate(list(map(sub, b.values, a.values)))
+    others = dict(zip(a.recordings, a.values, strict=True))
+    both = zip(b.recordings, b.values, strict=True)
+    for one in partly & others.keys():
+        del others[one]
+    return estimate([value - others[one] for one, value in both if one in others])

@@ -267,8 +267,8 @@ class QuestionMethods(HasStore):
         from voices_peewee.questions.leaderboard import leaderboard
         from voices_peewee.questions.selection import Runs
 
-        how: dict[str, Any] = {"higher_is_better": higher_is_better, "common": common}
-        return leaderboard(self.store, metric, by=by, limit=limit, runs=Runs(**narrowed), **how)
+        how: dict[str, Any] = {"by": by, "higher_is_better": higher_is_better, "common": common}
+        return leaderboard(self.store, metric, limit=limit, runs=Runs(**narrowed), **how)
 
     @overload
     def compare(self, a: str | Model, b: str | Model, /, **asked: Unpack[Asked]) -> Comparison: ...

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.groups import Group, Stem
-from voices_peewee.questions.stats import Cell, Estimate, clustered_estimate, estimate
+from voices_peewee.questions.stats import Estimate, clustered_estimate, estimate
 
 UNITS: Final = ("recording", "speaker", "stem")
 _ROUNDING: Final = 1e-12  # of the larger value: a difference that is no larger is none
@@ -91,8 +91,7 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
             cli="count recordings: --unit recording",
         )
     of_each = Units.of(named)
-    cells = list(map(Cell, of_each.speakers, of_each.recordings, of_each.differences))
-    found = clustered_estimate(cells, confidence)
+    found = clustered_estimate(of_each.differences, *of_each[1::-1], confidence)
     recordings, stems = len({*of_each.recordings}), sum(of_each.stems)
     return Paired(Units.of(_speakers(named)), found, stems, recordings, uneven, count - stems)
 

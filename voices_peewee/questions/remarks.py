@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import peewee as pw
 
+from voices_peewee.questions.comparison_text import with_value
 from voices_peewee.questions.counted import Source, differing
 from voices_peewee.questions.fields import TAGS, Field
 from voices_peewee.questions.groups import Group
@@ -40,22 +41,27 @@ def of_settings(
 
 
 def of_recordings(
-    groups: Sequence[Group], fields: Sequence[Field], *, common: bool
+    labels: Sequence[str], groups: Sequence[Group], fields: Sequence[Field], *, common: bool
 ) -> Iterator[str]:
-    """Say where the groups were measured on different recordings."""
+    """Say where the groups were measured on different recordings, and what is common."""
     measured = [group for group in groups if group.values]
-    if any(one.of_recording for one in fields) or len(groups) < 2:
-        return
-    if common:
+    is_of_runs = len(groups) > 1 and not any(one.of_recording for one in fields)
+    if common and is_of_runs:
         count = len(measured[0].values) if measured else 0
         yield f"only the recordings that all have a value of: {count:,}"
-    elif any(group.recordings != measured[0].recordings for group in measured[1:]):
+    pairs = zip(labels, groups, strict=True)
+    without = [label for label, group in pairs if not with_value(group.coverage)]
+    if common and without:
+        yield f"no recording has a value from: {', '.join(without)}"
+    differ = any(group.recordings != measured[0].recordings for group in measured[1:])
+    if differ and is_of_runs and not common:
         least, most = (end(len(group.values) for group in measured) for end in (min, max))
         counts = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
-        yield (
-            f"measured on different recordings ({counts}); "
-            f"all have {len(in_common(measured)):,} of them, to which 'common' keeps"
+        shared = len(in_common(measured))
+        said = (
+            f"all have {shared:,} of them, to which 'common' keeps" if shared else "none is common"
         )
+        yield f"measured on different recordings ({counts}); {said}"
 
 
 def in_common(groups: Sequence[Group]) -> frozenset[int]:

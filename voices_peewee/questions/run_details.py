@@ -207,10 +207,7 @@ def _history(condition: pw.Expression) -> list[ProcessingHistory]:
     query = run.select(run, ProcessedFile, Speaker, Environment).join(ProcessedFile)
     query = query.join(Speaker, pw.JOIN.LEFT_OUTER).where(condition)
     query = query.join_from(run, Environment, pw.JOIN.LEFT_OUTER)
-    try:
-        rows = list(query.order_by(run.start_time, run.id))
-    except ValueError as error:  # what another program wrote
-        raise InvalidValueError(f"a run cannot be read: {error}; see 'voices check'") from error
+    rows = list(query.order_by(run.start_time, run.id))
     found: dict[int, list[ModelPerformance]] = {}
     for one in measured.select().where(measured.processing_history.in_(chosen.select(run.id))):
         found[one.processing_history_id] = [one]

@@ -42,11 +42,6 @@ class Metric:
     keys: tuple[str, ...] = ()
 
     @property
-    def column(self) -> bool:
-        """Whether ``model_performance`` has a column of that name."""
-        return not self.keys
-
-    @property
     def is_of_run(self) -> bool:
         """Whether it is always the whole run's, however many outputs that has."""
         return self.name in vocabulary.RUN_LEVEL
@@ -83,7 +78,7 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     if term is not None and term.name in vocabulary.METRIC_COLUMNS:
         return _metric(term.name, (), higher_is_better)
     ways = dict.fromkeys([tuple(name.split(".")), (name,)])
-    keys = next((way for way in ways if _is_recorded(store, way)), None)
+    keys = next((way for way in ways if _recorded(store, way) is not None), None)
     if keys is None:
         names = _recorded_names(store)
         keys = next(((other,) for other in names if _is_same(name, other)), None)
@@ -91,17 +86,10 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
             raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
         name = keys[0]
     if higher_is_better is None and vocabulary.find_metric(name) is None:
-        higher_is_better = _told_direction(store, name)
+        # It may have been told when results were imported.
+        told = _recorded(store, ("higher_is_better", name))
+        higher_is_better = None if told is None else bool(told)
     return _metric(name, keys, higher_is_better)
-
-
-def _told_direction(store: Store, name: str) -> bool | None:
-    """Return the direction that was told when results with a metric were imported."""
-    keys = ("higher_is_better", name)
-    query = ModelPerformance.select(_inner_value(keys)).where(_is_number(keys)).limit(1)
-    with store.reading():
-        found = store.connection().execute(*query.sql()).fetchone()
-    return None if found is None else bool(found[0])
 
 
 def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
@@ -138,10 +126,12 @@ def _is_number(keys: Sequence[str]) -> pw.Expression:
     return _inner_value(keys).between(-LARGEST, LARGEST)
 
 
-def _is_recorded(store: Store, keys: Sequence[str]) -> bool:
-    query = ModelPerformance.select(pw.SQL("1")).where(_is_number(keys)).limit(1)
+def _recorded(store: Store, keys: Sequence[str]) -> float | None:
+    """Return a number that a row has in ``additional_metrics``."""
+    query = ModelPerformance.select(_inner_value(keys)).where(_is_number(keys)).limit(1)
     with store.reading():
-        return store.connection().execute(*query.sql()).fetchone() is not None
+        found = store.connection().execute(*query.sql()).fetchone()
+    return None if found is None else found[0]
 
 
 _NAMES: Final = """

@@ -101,8 +101,7 @@ def bradley_terry(votes: Sequence[Vote], models: Sequence[str]) -> dict[tuple[st
         ]
         logits = _estimate(votes, strength[b] - strength[a], 0.0, parts, SURE)
         mean, low, high = (None if end is None else _logistic(end) for end in logits[1:4])
-        p, identical = logits[4:]
-        found[models[a], models[b]] = Estimate(logits.n, mean, low, high, p, identical)
+        found[models[a], models[b]] = logits._replace(mean=mean, low=low, high=high)
     return found
 
 

@@ -17,21 +17,6 @@ _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are
 T = TypeVar("T", bound=Hashable)
 
 
-class Summary(NamedTuple):
-    """What a group of values comes to; ``stdev`` is the sample's (n − 1).
-
-    ``low`` and ``high`` bound the 95 % interval of the mean (Student's t). What the number of
-    values does not allow is None.
-    """
-
-    n: int
-    mean: float | None = None
-    median: float | None = None
-    stdev: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean, or None of nothing."""
     if len(values) == 1:
@@ -45,20 +30,6 @@ def median(ordered: Sequence[float]) -> float | None:
         return None
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def summarize(ordered: Sequence[float]) -> Summary:
-    """Summarize sorted values."""
-    center = mean(ordered)
-    if center is None:
-        return Summary(0)
-    n, middle = len(ordered), median(ordered)
-    if n < 2:
-        return Summary(n, center, middle)
-    squares = math.fsum([(off := value - center) * off for value in ordered])
-    stdev = math.sqrt(squares / (n - 1))
-    margin = t_quantile(0.975, n - 1) * stdev / math.sqrt(n)
-    return Summary(n, center, middle, stdev, center - margin, center + margin)
 
 
 @lru_cache(maxsize=1024)
@@ -123,7 +94,8 @@ class Estimate(NamedTuple):
     """The mean of so many units; ``low`` … ``high`` and ``p`` by the same Student's t.
 
     ``identical`` says that all units have one value: the interval has no width, which is no
-    certainty, and there is no p-value. What the number of units does not allow is None.
+    certainty, and there is no p-value. ``stdev`` is the sample's (n − 1) of independent units.
+    What the number of units does not allow is None.
     """
 
     n: int
@@ -132,6 +104,7 @@ class Estimate(NamedTuple):
     high: float | None = None
     p: float | None = None
     identical: bool = False
+    stdev: float | None = None
 
 
 def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -139,9 +112,9 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     n, center = len(values), mean(values)
     if center is None or n < 2:
         return Estimate(n, center)
-    spread = math.fsum([(off := value - center) * off for value in values])
-    error = math.sqrt(spread / (n - 1) / n)
-    return _estimate(values, n, center, error, n - 1, confidence)
+    squares = math.fsum([(off := value - center) * off for value in values])
+    error, stdev = math.sqrt(squares / (n - 1) / n), math.sqrt(squares / (n - 1))
+    return _estimate(values, n, center, error, n - 1, confidence)._replace(stdev=stdev)
 
 
 def _estimate(
@@ -162,15 +135,12 @@ def by_t(
     return Estimate(n, center, center - margin, center + margin, p)
 
 
-class Cell(NamedTuple):
-    """A value of one speaker in one recording."""
-
-    speaker: Hashable
-    recording: Hashable
-    value: float
-
-
-def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estimate:
+def clustered_estimate(
+    values: Sequence[float],
+    speakers: Sequence[Hashable],
+    recordings: Sequence[Hashable],
+    confidence: float = 0.95,
+) -> Estimate:
     """Return the mean of speakers' means, where a speaker counts once.
 
     Where speakers share recordings, the standard error is the larger of the one-way one and
@@ -178,7 +148,6 @@ def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estim
     2011), and the degrees of freedom are one less than the smaller number of speakers and
     recordings.
     """
-    speakers, recordings, values = zip(*cells, strict=True)
     counts = Counter(speakers)
     sums = cluster_sums(values, speakers)
     means = [total / counts[key] for key, total in sums.items()]
@@ -189,7 +158,8 @@ def clustered_estimate(cells: Sequence[Cell], confidence: float = 0.95) -> Estim
     if len({*both}) == len({*recordings}):  # no recording is shared
         return one_way
     residuals = [
-        (value - one_way.mean) / (counts[speaker] * len(counts)) for speaker, _, value in cells
+        (value - one_way.mean) / (counts[speaker] * len(counts))
+        for value, speaker in zip(values, speakers, strict=True)
     ]
     own, other, rest = (clustered(residuals, keys) for keys in (speakers, recordings, both))
     error = math.sqrt(max(own, own + other - rest))

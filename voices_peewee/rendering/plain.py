@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
 from voices_peewee.errors import InvalidValueError
 
@@ -188,23 +188,8 @@ def cell(kind: str, value: object) -> str:
         return show(value)
 
 
-class Shown(Protocol):
-    """A column as the lists describe it: ``kind`` is what its values are."""
-
-    @property
-    def name(self) -> str:
-        """What scripts call it."""
-
-    @property
-    def kind(self) -> str:
-        """One of ``plain.KINDS``."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-
-
-class Column(NamedTuple):
+@dataclass(frozen=True)
+class Column:
     """A column of a table.
 
     Args:
@@ -224,28 +209,28 @@ class Column(NamedTuple):
     read: Callable[[Any], Any] | None = None
 
 
-Facts = Mapping[str, object] | Iterable[tuple[Shown, object]]
+Facts = Mapping[str, object] | Iterable[tuple[Column, object]]
 
 
-def heading(column: Shown) -> str:
+def heading(column: Column) -> str:
     """Return what stands above a column: its title and its unit."""
     title = column.title or column.name.replace("_", " ")
     unit = kind_of(column).unit
     return printable(f"{title} {unit}" if unit else title)
 
 
-def kind_of(column: Shown) -> Kind:
+def kind_of(column: Column) -> Kind:
     """Return how the values of a column are shown."""
     return KINDS.get(column.kind, KINDS["text"])
 
 
-def row_cells(columns: Sequence[Shown], row: Sequence[object]) -> list[str]:
+def row_cells(columns: Sequence[Column], row: Sequence[object]) -> list[str]:
     """Return the values of a row as they are shown."""
     return [cell(column.kind, value) for column, value in zip(columns, row, strict=True)]
 
 
 def text_table(
-    columns: Sequence[Shown], rows: Iterable[Sequence[object]], width: int | None = 80
+    columns: Sequence[Column], rows: Iterable[Sequence[object]], width: int | None = 80
 ) -> list[str]:
     """Return the lines of a table, the heading first.
 
@@ -258,7 +243,7 @@ def text_table(
 
 
 def table_lines(
-    columns: Sequence[Shown], rows: Iterable[Sequence[object]]
+    columns: Sequence[Column], rows: Iterable[Sequence[object]]
 ) -> tuple[list[str], Iterator[str]]:
     """Return the headings that a terminal has no room for, and the lines as rows come.
 
@@ -294,7 +279,7 @@ def fact_lines(facts: Facts) -> Iterator[str]:
         yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
 
 
-def known_facts(facts: Facts) -> list[tuple[Shown, object]]:
+def known_facts(facts: Facts) -> list[tuple[Column, object]]:
     """Return the facts that are known, each with its column."""
     if isinstance(facts, Mapping):
         facts = [(Column(name, title=name), value) for name, value in facts.items()]
@@ -382,7 +367,7 @@ class _Layout:
 
 
 def _layout(
-    columns: Sequence[Shown],
+    columns: Sequence[Column],
     texts: Sequence[Sequence[str]],
     room: int | None,
     *,
@@ -393,7 +378,7 @@ def _layout(
         _Place(
             index,
             column.kind if column.kind in KINDS else "text",
-            getattr(column, "priority", 0),
+            column.priority,
             max(width(row[index]) for row in (headings, *texts)),
         )
         for index, column in enumerate(columns)

@@ -19,7 +19,6 @@ from voices_peewee.rendering.plain import (
     printable,
     row_cells,
 )
-from voices_peewee.rendering.plain import Shown as Shown
 from voices_peewee.rendering.plain import heading as heading
 from voices_peewee.rendering.plain import text_table as text_table
 
@@ -32,7 +31,7 @@ class Strong(str):
     __slots__ = ()
 
 
-def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as GitHub's Markdown has it, which ends with a newline."""
     lines = [
         [_markdown(heading(column)) for column in columns],
@@ -43,7 +42,7 @@ def markdown_table(columns: Sequence[Shown], rows: Iterable[Sequence[object]]) -
 
 
 def _marked(
-    columns: Sequence[Shown], row: Sequence[object], escape: Callable[[str], str], mark: str
+    columns: Sequence[Column], row: Sequence[object], escape: Callable[[str], str], mark: str
 ) -> list[str]:
     """Return the cells of a row, with a mark about what is strong."""
     texts = map(escape, row_cells(columns, row))
@@ -73,7 +72,7 @@ _LATEX: Final = {
 
 
 def latex_table(
-    columns: Sequence[Shown], rows: Iterable[Sequence[object]], caption: str = ""
+    columns: Sequence[Column], rows: Iterable[Sequence[object]], caption: str = ""
 ) -> str:
     r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``."""
     sides = "".join("r" if kind_of(column).right else "l" for column in columns)
@@ -98,7 +97,7 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 def _latex(text: str) -> str:
     # A minus is one where a number begins.
-    text = re.sub(r"^-(?=[0-9.])", "\N{MINUS SIGN}", text)
+    text = re.sub(r"(?<![^\s(])-(?=[0-9.])", "\N{MINUS SIGN}", text)
     shown = "".join(_LATEX.get(char, char) for char in text)
     return shown.replace("\N{MINUS SIGN}", "$-$")
 
@@ -112,7 +111,7 @@ _CELL: Final = "padding:0.15em 0.7em;white-space:nowrap"  # else Jupyter's own a
 
 
 def html_table(
-    columns: Sequence[Shown],
+    columns: Sequence[Column],
     rows: Iterable[Sequence[object]],
     title: str = "",
     note: str = "",
@@ -121,27 +120,18 @@ def html_table(
     sides = ["right" if kind_of(column).right else "left" for column in columns]
     body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
     for row in rows:
-        cells = [
-            _html(cell(column.kind, value), value)
-            for column, value in zip(columns, row, strict=True)
-        ]
+        cells = map(_html, row_cells(columns, row), row)
         body.append(_html_row("td", cells, sides))
     return _html_block(title, body, note)
 
 
 def html_facts(values: Facts, title: str = "", note: str = "") -> str:
     """Return names and values as HTML, a row each; what is None is left out."""
-    rows = [
-        _html_row(
-            "td",
-            [
-                f'<span style="opacity:0.7">{_html(heading(column))}</span>',
-                _html(cell(column.kind, value), value),
-            ],
-            ["left", "left"],
-        )
-        for column, value in known_facts(values)
-    ]
+    rows = []
+    for column, value in known_facts(values):
+        name = f'<span style="opacity:0.7">{_html(heading(column))}</span>'
+        cells = [name, _html(cell(column.kind, value), value)]
+        rows.append(_html_row("td", cells, ["left", "left"]))
     return _html_block(title, rows, note)
 
 
@@ -178,7 +168,7 @@ def _html(text: str, value: object = None) -> str:
     return f'<span title="{_escaped(chr(10).join([*pointed, *more]))}">{_escaped(short)}</span>'
 
 
-def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
+def _html_row(tag: str, cells: Iterable[str], sides: Sequence[str]) -> str:
     made = (
         f'<{tag} style="text-align:{side};{_CELL}">{text}</{tag}>'
         for text, side in zip(cells, sides, strict=True)

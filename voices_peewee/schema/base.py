@@ -100,7 +100,7 @@ class BaseModel(pw.Model):
                 setattr(self, name, value)
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+        return " ".join(f"{name}={getattr(self, name)!r}" for name in self.glance())
 
     def _repr_html_(self) -> str:
         from voices_peewee.rendering.table import html_facts
@@ -112,10 +112,9 @@ class BaseModel(pw.Model):
 
     @classmethod
     def glance(cls) -> tuple[str, ...]:
-        """Return the names of the columns that a table of many rows shows."""
+        """Return the names of the columns that a table of many rows, and a repr, shows."""
         return cls._columns or tuple(field.column_name for field in cls._meta.sorted_fields)
 
-    _shown: ClassVar[tuple[str, ...]] = ("id",)
     _columns: ClassVar[tuple[str, ...]] = ()  # () means all
 
 

@@ -47,7 +47,6 @@ class Speaker(Timestamped):
         table_name = "speakers"
         constraints = checks("speakers")
 
-    _shown = ("id", "name", "tags")
     _columns = ("id", "name", "description", "tags")
 
 
@@ -95,7 +94,6 @@ class ProcessedFile(Timestamped):
             return "recording"
         return "voice" if self.processed_path is None else "stem"
 
-    _shown = ("id", "filename", "duration", "sample_rate", "channels")
     _columns = (
         "id",
         "filename",
@@ -179,7 +177,6 @@ class ProcessingHistory(BaseModel):
             return "success"
         return "unfinished" if self.end_time is None else "failed"
 
-    _shown = ("id", "operation_type", "model_type", "model_version", "status")
     _columns = (
         *("id", "processed_file_id", "operation_type", "model_type", "model_version", "status"),
         *("start_time", "error_message"),
@@ -235,7 +232,6 @@ class ModelPerformance(BaseModel):
         constraints = checks("model_performance")
         indexes = ((("model_type", "model_version"), False),)
 
-    _shown = ("id", "model_type", "model_version", "si_snri", "sdri", "real_time_factor")
     _columns = (
         *("id", "processing_history_id", "model_type", "model_version", "si_snri", "sdri"),
         *("real_time_factor", "processing_time"),
@@ -274,7 +270,6 @@ class ListeningTest(BaseModel):
     class Meta:
         table_name = "listening_tests"
 
-    _shown = ("id", "name", "question")
     _columns = ("id", "name", "question", "created_at")
 
 
@@ -307,7 +302,6 @@ class ListeningVote(BaseModel):
         constraints = checks("listening_votes")
         indexes = ((("test", "session", "trial"), True),)
 
-    _shown = ("id", "listener", "trial", "choice")
     _columns = ("id", "test_id", "listener", "a_id", "b_id", "kind", "choice", "voted_at")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from voices_peewee.rendering.table import Shown
+    from voices_peewee.rendering.table import Column
 
 
 class Term(NamedTuple):
@@ -43,30 +43,18 @@ _COLUMNS: Final = (
     Term("processed_path", "output", "path", about="Path of the output; empty for a recording."),
     Term("file_format", "format", "text", about="Format of the audio, such as wav or flac."),
     Term("duration", "duration", "seconds", "s", (0, 1e12), about="Duration in seconds."),
-    Term(
-        "sample_rate", "rate", "hertz", "Hz", (1, 10_000_000), about="Samples a second and channel."
-    ),
+    Term("sample_rate", "rate", "hertz", "Hz", (1, 10_000_000), about="Samples a second."),
     Term("channels", "channels", "integer", "", (1, 1024), about="Number of channels."),
     Term("file_size", "size", "bytes", "bytes", (0, 2**63 - 1), about="Size in bytes."),
     Term("content_hash", "hash", "text", about="SHA-256 of the file's bytes, in hexadecimal."),
     Term("metadata", "metadata", "json", about="JSON object with anything else that is known."),
     Term("speaker_id", "speaker id", "integer", about="Whose voice it is."),
-    Term(
-        "recording_id",
-        "recording id",
-        "integer",
-        about="The recording that an output or a voice belongs to; empty for a recording.",
-    ),
+    Term("recording_id", "recording id", "integer", about="Whose output or voice it is, or empty."),
     Term("read_at", "read", "time", about="When the file's content was last read (UTC)."),
     # processing_history
     Term("processed_file_id", "file id", "integer", about="The file that it was done to."),
     Term("run_id", "run", "text", about="Groups the rows of one run: one for each output."),
-    Term(
-        "operation_type",
-        "operation",
-        "text",
-        about="What was done, such as voice_separation.",
-    ),
+    Term("operation_type", "operation", "text", about="What was done: voice_separation, say."),
     Term("model_type", "model type", "text", about="Name of the model."),
     Term("model_version", "version", "text", about="Version of the model."),
     Term("parameters", "parameters", "json", about="JSON object with the settings of the run."),
@@ -216,11 +204,12 @@ COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_STEM_METRICS, *_RUN_
 METRICS: Final = {term.name: term for term in (*_STEM_METRICS, *_RUN_METRICS, *_OTHER_METRICS)}
 
 
-def describe(name: str, kind: str = "text") -> Shown:
+def describe(name: str, kind: str = "text") -> Column:
     """Return what tables show of a column; of one that is unknown, its name and its kind."""
     from voices_peewee.rendering.table import Column
 
-    return COLUMNS.get(name) or Column(name, kind)
+    term = COLUMNS.get(name)
+    return Column(name, term.kind, term.title) if term else Column(name, kind)
 
 
 def spelled(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import peewee as pw
 
 from voices_peewee.errors import QueryError
+from voices_peewee.rendering.plain import Column as Shown
 from voices_peewee.schema.models import (
     BaseModel,
     Environment,
@@ -33,41 +34,28 @@ class Step(NamedTuple):
     always: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Column:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Column(Shown):
     """A column of a list, or a field that only query words know.
 
     Args:
-        name: What it is called in ``--columns``, ``--sort``, JSON and query words.
-        kind: What the values are, and in which unit: one of the table's kinds.
-        title: What people call it.
         expression: What is selected.
         words: Other names for it.
         match: How a value is compared with it, where the kind does not tell.
         sources: The models whose tables it needs beside the list's own.
         order: What it is sorted by, where that is not the expression.
-        read: Turns a stored value, never NULL, into Python's.
         hidden: Whether it is for query words only.
         asked_of: Where a list of files looks for it: ``run`` in the runs of a file; ``voice``
             there too, where something else is asked of them; ``row`` in the row.
     """
 
-    name: str
-    kind: str
-    title: str
     expression: Any
     words: tuple[str, ...] = ()
     match: str = ""
     sources: tuple[Any, ...] = ()
     order: tuple[pw.ColumnBase, ...] = ()
-    read: Callable[[Any], object] | None = None
     hidden: bool = False
     asked_of: str = "row"
-
-    @property
-    def nullable(self) -> bool:
-        """Whether a value may be missing."""
-        return bool(self.sources) or may_be_null(self.expression)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,16 +94,6 @@ def read_json(text: object) -> object:
         return text
 
 
-def _as_it_stands(read: Callable[[Any], object]) -> Callable[[Any], object]:
-    def read_or_leave(value: Any) -> object:
-        try:
-            return read(value)
-        except (TypeError, ValueError, OverflowError):
-            return value
-
-    return read_or_leave
-
-
 def _read_path(name: Any) -> object:
     return name if str(name).isascii() else ProcessedFile.filename.python_value(name)
 
@@ -129,20 +107,25 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
         **dict.fromkeys(("json", "tags"), read_json),
-        "time": _as_it_stands(field.python_value),
+        **dict.fromkeys(("time", "boolean"), field.python_value),
         "path": _read_path,
-        "boolean": bool,
     }
-    options = {"expression": field, "read": readers.get(term.kind), **options}
+    options = {
+        "expression": field,
+        "read": readers.get(term.kind),
+        "nullable": may_be_null(field),
+        **options,
+    }
     return Column(name or field.column_name, term.kind, term.title, words=words, **options)
 
 
 def _id(field: pw.Field, name: str) -> Column:
-    return Column(name, "integer", name.replace("_", " "), field)
+    title = name.replace("_", " ")
+    return Column(name, "integer", title, nullable=may_be_null(field), expression=field)
 
 
 def _text(name: str, expression: Any, **options: Any) -> Column:
-    return Column(name, "text", name, expression, **options)
+    return Column(name, "text", name, expression=expression, **options)
 
 
 def _model_columns(model: Any) -> tuple[Column, ...]:
@@ -165,7 +148,7 @@ _SPEAKER: Final = (
     _text("speaker", Speaker.name, match="speaker", hidden=True),
     _column(Speaker.description),
     _column(Speaker.tags, "tag"),
-    Column("files", "integer", "files", pw.NodeList((_FILES_OF,))),
+    Column("files", "integer", "files", expression=pw.NodeList((_FILES_OF,))),
     _column(Speaker.created_at, "added", "since"),
     _column(Speaker.updated_at, "changed"),
 )
@@ -213,7 +196,7 @@ _MODEL: Final = frozenset({"model", "model_type", "model_version"})
 _OF_RUNS: Final = (
     _column(ProcessingHistory.model_hash, match="prefix"),
     _column(ProcessingHistory.note),
-    Column("environment", "json", "environment", _ENVIRONMENT, read=read_json),
+    Column("environment", "json", "environment", expression=_ENVIRONMENT, read=read_json),
     _text("git", _ENVIRONMENT, match="git", hidden=True),
     _text("slurm", _ENVIRONMENT, match="slurm", hidden=True),
 )
@@ -260,6 +243,7 @@ _BESIDE_A_RUN: Final[dict[str, dict[str, Any]]] = {
 
 def _of(source: Model, columns: Iterable[Column], **changes: Any) -> list[Column]:
     """Return columns that need another table."""
+    changes["nullable"] = True
     return [replace(column, sources=column.sources or (source,), **changes) for column in columns]
 
 

@@ -17,7 +17,7 @@ from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speake
 from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
 from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
-from voices_peewee.search.words import Given, Match, Not, Span, Term, Value
+from voices_peewee.search.words import Match, Not, Span, Term, Value
 
 Node = Any  # an expression of Peewee
 
@@ -111,7 +111,7 @@ class Conditions:
         column = self._field(term)
         return either([self._compare(column, term, value) for value in term.values])
 
-    def _compare(self, column: Column, term: Match, value: Given) -> Node:
+    def _compare(self, column: Column, term: Match, value: Value) -> Node:
         """Compare a column with one value, as its kind or its own rule says."""
         how = column.match or column.kind
         node: Any = None if how in _BY_OTHER_COLUMNS else self.node(column)
@@ -122,10 +122,10 @@ class Conditions:
                 return self._json(node, term, value)
             return getattr(self, _METHODS.get(how, how))(column, node, value)
         except words.BackwardsError as error:
-            raise QueryError(f"{term.name} {_one(value)!r} ends before it begins") from error
+            raise QueryError(f"{term.name} {value.text!r} ends before it begins") from error
         except ValueError as error:
             expected = words.EXPECTED[how]
-            sentence = f"{term.name} {_one(value)!r} cannot be read; it takes {expected}"
+            sentence = f"{term.name} {value.text!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
     def node(self, column: Column) -> Node:
@@ -142,106 +142,106 @@ class Conditions:
             return some_element(node, (), contains(ELEMENT, text))
         return contains(node, stored(text))
 
-    def text(self, _: Column, node: Any, value: Given) -> Node:
+    def text(self, _: Column, node: Any, value: Value) -> Node:
         """Look for a part of a text; case does not matter."""
         if _is_empty(value):
             return either([node.is_null(), equals(node, "")])
-        return contains(node, stored(_one(value)))
+        return contains(node, stored(value.text))
 
-    def exact(self, _: Column, node: Any, value: Given) -> Node:
+    def exact(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the whole of a text."""
-        return equals(node, stored(_one(value)))
+        return equals(node, stored(value.text))
 
-    def format(self, _: Column, node: Any, value: Given) -> Node:
+    def format(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the whole of a text in small letters or capitals."""
-        return equals(pw.fn.LOWER(node), stored(_one(value).lower()))
+        return equals(pw.fn.LOWER(node), stored(value.text.lower()))
 
-    def prefix(self, _: Column, node: Any, value: Given) -> Node:
+    def prefix(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the beginning of a text, as an index can."""
-        text = stored(_one(value))
+        text = stored(value.text)
         return both([node >= plain(text), node < plain(text + "\U0010ffff")])
 
-    def either_path(self, column: Column, _: Any, value: Given) -> Node:
+    def either_path(self, column: Column, _: Any, value: Value) -> Node:
         """Look into the original and the processed path."""
         paths = [self.listing.fields[name] for name in ("original_path", "processed_path")]
         found = [self.text(column, self.node(path), value) for path in paths]
         return both(found) if _is_empty(value) else either(found)
 
-    def number(self, column: Column, node: Any, value: Given) -> Node:
+    def number(self, column: Column, node: Any, value: Value) -> Node:
         """Compare a number with a number or a range, both ends included."""
         found = words.span(value)
         if isinstance(found, str):
             return equals(node, words.number(column.kind, found))
         return _between(node, *words.numbers(column.kind, found))
 
-    def time(self, _: Column, node: Any, value: Given) -> Node:
+    def time(self, _: Column, node: Any, value: Value) -> Node:
         """Compare a time with a period."""
         start, end = words.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
-    def boolean(self, _: Column, node: Any, value: Given) -> Node:
+    def boolean(self, _: Column, node: Any, value: Value) -> Node:
         """Compare with yes or no."""
-        return node if words.truth(_one(value)) else negated(node)
+        return node if words.truth(value.text) else negated(node)
 
-    def named(self, column: Column, _: Any, value: Given) -> Node:
+    def named(self, column: Column, _: Any, value: Value) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
-        name = _one(value).strip().lower()
+        name = value.text.strip().lower()
         if name not in _NAMED[column.match]:
             raise ValueError(name)
         return _NAMED[column.match][name]
 
-    def model(self, column: Column, _: Any, value: Given) -> Node:
+    def model(self, column: Column, _: Any, value: Value) -> Node:
         """Compare a model, or a model and its version after the last colon."""
         model_type, version = column.order
-        text = stored(_one(value))
+        text = stored(value.text)
         name, colon, after = text.rpartition(":")
-        if not colon or _is_literal(value):
+        if not colon or value.literal:
             return equals(model_type, text)
         same_version = equals(version, after) if after else version.is_null()
         return both([equals(model_type, name), same_version])
 
-    def speaker(self, _: Column, __: Any, value: Given) -> Node:
+    def speaker(self, _: Column, __: Any, value: Value) -> Node:
         """Compare a speaker's id, or look for a part of the name."""
         own = self.listing.model is Speaker
         key = Speaker.id if own else self.node(self.listing.fields["speaker_id"])
-        text = _one(value)
+        text = value.text
         if _is_empty(value):
             return key.is_null()
-        if text.startswith("id:") and not _is_literal(value):
+        if text.startswith("id:") and not value.literal:
             return equals(key, words.number("integer", text.removeprefix("id:")))
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
-    def tags(self, _: Column, node: Any, value: Given) -> Node:
+    def tags(self, _: Column, node: Any, value: Value) -> Node:
         """Look for a whole tag."""
         found = some_element(node, (), _tag(value))
         return negated(found) if _is_empty(value) else found
 
-    def speaker_tags(self, _: Column, __: Any, value: Given) -> Node:
+    def speaker_tags(self, _: Column, __: Any, value: Value) -> Node:
         """Look for a whole tag of the speaker."""
         key = self.node(self.listing.fields["speaker_id"])
         tagged = some_element(Speaker.tags, (), _tag(value))
         found = key.in_(Speaker.select(Speaker.id).where(tagged))
         return negated(found) if _is_empty(value) else found
 
-    def any_tag(self, column: Column, node: Any, value: Given) -> Node:
+    def any_tag(self, column: Column, node: Any, value: Value) -> Node:
         """Look for a whole tag of the run or of its speaker."""
         tags = [self.tags(column, node, value), self.speaker_tags(column, None, value)]
         return both(tags) if _is_empty(value) else either(tags)
 
-    def git(self, column: Column, _: Any, value: Given) -> Node:
+    def git(self, column: Column, _: Any, value: Value) -> Node:
         """Compare the beginning of a commit."""
         if _is_empty(value):
             return negated(self._fact(("git", "commit"), pw.SQL("TRUE")))
         return self._fact(("git", "commit"), self.prefix(column, ELEMENT, value))
 
-    def slurm(self, _: Column, __: Any, value: Given) -> Node:
+    def slurm(self, _: Column, __: Any, value: Value) -> Node:
         """Compare a job, the job of an array, or a task of it, as in 100_4."""
         if _is_empty(value):
             return negated(self._fact(("slurm", "job_id"), pw.SQL("TRUE")))
-        text = stored(_one(value))
+        text = stored(value.text)
         array, task = text.split("_", 1) if "_" in text else (text, "")
         of_array = self._fact(("slurm", "array_job_id"), equals(ELEMENT, array))
         if task:
@@ -251,7 +251,7 @@ class Conditions:
     def _fact(self, keys: Sequence[str], condition: Node) -> Node:
         return some_element(self.node(self.listing.fields["environment"]), keys, condition)
 
-    def _json(self, node: Any, term: Match, value: Given) -> Node:
+    def _json(self, node: Any, term: Match, value: Value) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""
         if _is_empty(value) and term.keys:
             return json_order(node, term.keys).is_null()
@@ -307,19 +307,11 @@ def stored(text: str) -> str:
 def _names_parts(terms: Iterable[Term]) -> bool:
     """Whether a query asks for stems or voices."""
     kinds = [term for term in terms if isinstance(term, Match) and term.field == "kind"]
-    return any(_one(value).strip().lower() != "recording" for one in kinds for value in one.values)
+    return any(value.text.strip().lower() != "recording" for one in kinds for value in one.values)
 
 
-def _one(value: Given) -> str:
-    return f"{value.low or ''}..{value.high or ''}" if isinstance(value, Span) else value.text
-
-
-def _is_empty(value: Given) -> bool:
-    return isinstance(value, Value) and not value.text and not value.literal
-
-
-def _is_literal(value: Given) -> bool:
-    return isinstance(value, Value) and value.literal
+def _is_empty(value: Value) -> bool:
+    return not value.text and not value.literal
 
 
 def both(conditions: Sequence[Any]) -> Node:
@@ -390,11 +382,11 @@ def _all_cases(letter: str) -> str:
     return "".join(sorted(form for form in forms if len(form) == 1))
 
 
-def _tag(value: Given) -> Node:
-    return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(_one(value)))
+def _tag(value: Value) -> Node:
+    return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(value.text))
 
 
-def _element(value: Given) -> Node:
+def _element(value: Value) -> Node:
     """Compare one JSON element: numbers as numbers, texts as texts, true and false."""
     found = words.span(value)
     if isinstance(found, Span):
@@ -402,7 +394,7 @@ def _element(value: Given) -> Node:
         in_range = both([_IS_NUMBER, _between(element_number(), *bounds)])
         return pw.SQL("je.type <> 'null'") if bounds == (None, None) else in_range
     fits = [both([pw.SQL("je.type = 'text'"), equals(ELEMENT, stored(found))])]
-    if _is_literal(value):
+    if value.literal:
         return fits[0]
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))

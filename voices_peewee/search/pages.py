@@ -28,7 +28,7 @@ from voices_peewee.search.columns import (
 )
 from voices_peewee.search.conditions import Conditions, find, join
 from voices_peewee.search.json_keys import json_order, json_value
-from voices_peewee.search.words import Match, Span, Term, Value, Words, field_path, parse, text_term
+from voices_peewee.search.words import Match, Term, Value, Words, field_path, parse, text_term
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +203,7 @@ def _filters_to_words(
     terms: list[Term] = [Match("tag", (Value(text),)) for text in _each(tag)]
     terms += [Match(name, tuple(map(Value, texts))) for name, texts in any_of.items() if texts]
     if since or until:
-        terms.append(Match("since", (Span(_when(since), _when(until)),)))
+        terms.append(Match("since", (Value(f"{_when(since)}..{_when(until)}"),)))
     return terms
 
 
@@ -215,10 +215,10 @@ def _each(given: Any) -> Sequence[Any]:
     return (given,) if is_one else tuple(given)
 
 
-def _when(time: When | None) -> str | None:
+def _when(time: When | None) -> str:
     if isinstance(time, dt.datetime):
         return time.isoformat(timespec="microseconds")
-    return time.isoformat() if isinstance(time, dt.date) else time
+    return time.isoformat() if isinstance(time, dt.date) else time or ""
 
 
 def _column(listing: Listing, name: str) -> Column:
@@ -240,6 +240,7 @@ def _column(listing: Listing, name: str) -> Column:
         expression=json_value(field.expression, keys),
         order=(json_order(field.expression, keys),),
         read=read_single,
+        nullable=True,
     )
 
 

@@ -39,9 +39,6 @@ class Span(NamedTuple):
     high: str | None
 
 
-Given = Value | Span
-
-
 class Text(NamedTuple):
     """A text that is looked for in names and paths."""
 
@@ -52,7 +49,7 @@ class Match(NamedTuple):
     """A field that has any of the values; ``keys`` lead into a JSON field."""
 
     field: str
-    values: tuple[Given, ...]
+    values: tuple[Value, ...]
     keys: tuple[str, ...] = ()
 
     @property
@@ -214,10 +211,8 @@ class BackwardsError(ValueError):
     """A range whose end lies before its beginning."""
 
 
-def span(value: Given) -> Span | str:
+def span(value: Value) -> Span | str:
     """Return the range that a value is (``2..4``, ``2..``, ``..4``, ``..``), or its text."""
-    if isinstance(value, Span):
-        return value
     low, dots, high = value.text.partition("..")
     if not dots or value.literal:
         return value.text
@@ -264,7 +259,7 @@ def truth(text: str) -> bool:
     return _TRUTH[word]
 
 
-def times(value: Given, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
+def times(value: Value, now: dt.datetime) -> tuple[dt.datetime | None, dt.datetime | None]:
     """Return the first instant that a value means and the first after it; None is no bound.
 
     ``2026-11`` is a month, ``2026-11-22T10`` an hour, ``today`` a day; ``-7d`` alone is the

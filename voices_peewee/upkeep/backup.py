@@ -276,13 +276,7 @@ def database_errors(
     database: Path, timeout: float, target: Path | None = None
 ) -> AbstractContextManager[None]:
     """Turn SQLite's errors into ours; ``target`` is the copy that is being written."""
-
-    def meaning(error: Exception) -> VoicesError:
-        # Beyond a quota SQLite says no more than that: it is the copy that did not fit.
-        is_target = target is not None and code_of(error) == sqlite3.SQLITE_IOERR
-        return translation(error, target if is_target else database, timeout, target=target)
-
-    return _explained(meaning)
+    return _explained(lambda error: translation(error, database, timeout, target=target))
 
 
 def _backup_errors(path: Path) -> AbstractContextManager[None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import peewee as pw
 
@@ -17,10 +17,10 @@ from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, 
 from voices_peewee.database.server_url import HIDDEN, split_threshold
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
+from voices_peewee.migrations.methods import MigrationMethods
 from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHistory
 
 if TYPE_CHECKING:
-    from voices_peewee.migrations.runner import MigrationState
     from voices_peewee.records.roots import Roots
     from voices_peewee.upkeep.backup import Backup
     from voices_peewee.upkeep.check import Finding
@@ -33,37 +33,12 @@ class Restored(NamedTuple):
     restored: Backup
 
 
-class HasFile(HasStore, Protocol):
-    """What backups rely on: where the database is, and bringing it up to date."""
+class UpkeepMethods(MigrationMethods, HasStore):
+    """The manager's methods for backups and for the state of the database."""
 
     path: str
     timeout: float
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the database is open."""
-
-    @property
-    def directories(self) -> Sequence[Path]:
-        """Where the migrations are: the package's, then an application's."""
-
-    def as_it_is(self) -> AbstractContextManager[Store]:
-        """Give the open database, or open it for a look, whatever its migrations are."""
-
-    def back_up_first(self, _: list[str]) -> None:
-        """Back up before a change of many rows."""
-
-    def migration_status(self) -> list[MigrationState]:
-        """Return every migration with its state."""
-
-    def run_migrations(
-        self, *, to: str | None = None, backup: bool = True, create: bool = True
-    ) -> list[str]:
-        """Apply the pending migrations."""
-
-
-class UpkeepMethods(HasFile):
-    """The manager's methods for backups and for the state of the database."""
+    _store: Store | None
 
     def backup_database(
         self,
@@ -146,7 +121,7 @@ class UpkeepMethods(HasFile):
 
         source = _path(path)
         database = _require_file(self.path, "restore into", source)
-        if self.is_connected and self.store.database.in_transaction():
+        if self._store is not None and self._store.database.in_transaction():
             reason = "a restore is no part of a transaction; leave the block of atomic() first"
             raise DatabaseError(self.path, reason)
         done = restore(
