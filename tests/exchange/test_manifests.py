@@ -205,6 +205,14 @@ BAD = {
         "{path}, line 2: it is not a JSON object; write one a line",
     ),
     "two": ("m.csv", "ID,wav\n1\n2\n", f"{{path}}, line 2: {SHORT}; and 1 more bad record"),
+    "entry": (
+        *("m.json", '{"a": {"wav": "/a.wav"}, "b": 3}'),
+        "{path}, entry 'b': it is not a JSON object",
+    ),
+    "no recording": (
+        *("m.jsonl", '{"id": "x", "recording": 3}\n'),
+        "{path}, line 1: it is no recording and no cut",
+    ),
     "supervisions": (
         *("m.jsonl", '{"recording_id": "x"}\n'),
         f"{ALL}supervisions name no files; give recordings or cuts",

@@ -204,6 +204,16 @@ def test_what_cannot_be_told_is_refused(db: DatabaseManager, write: Any) -> None
     ]
 
 
+def test_bad_rows_are_told_in_their_order(db: DatabaseManager, write: Any) -> None:
+    """What a row says and what it is about are told together, by line."""
+    assert refusals(db, write("a.csv", "snt_id,sdr,pesq\n0,1,2\n1,x,2\n2,3,2\n")) == [
+        "it, line 2: no recording is called '0'; name the manifest that has it",
+        "it, line 3, column 'sdr': 'x' is not a number",
+        "it, line 3: no recording is called '1'; name the manifest that has it",
+        "it, line 4: no recording is called '2'; name the manifest that has it",
+    ]
+
+
 def test_a_direction_that_is_told_is_known(db: DatabaseManager, write: Any) -> None:
     """Questions about a metric that the vocabulary lacks take the direction of the import."""
     record(db, "/d/mix/a.wav", *[{"path": f"/e/a_s{n}.wav"} for n in (1, 2)])

@@ -281,8 +281,7 @@ class _Drawing:
             raise PlotError(f"nothing to plot: {said}")
         found = self._compare(*models)
         if isinstance(found, Comparison):
-            pairs = {(found.a, found.b): found}
-            found = Comparisons.of((found.a, found.b), pairs, has_baseline=False)
+            found = Comparisons.of([found], has_baseline=False)
         of, names = found.ranks, [*found.ranks.means]
         if not of.n:
             said = f"no recording has a value from all of {', '.join(found.models)}"

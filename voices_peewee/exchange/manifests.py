@@ -256,7 +256,7 @@ def _facts(told: dict[str, Any], layout: Layout) -> dict[str, Any]:
 
 def _librimix(reading: Reading) -> Iterator[Record]:
     """Yield the rows with the folder's rate, and the references by whose they are."""
-    for place, values in reading.records():
+    for place, values in csv_records(reading.path, reading.text, reading.refused):
         rate = _RATE.search(values.get("mixture_path", ""))
         columns = [name for name in values if re.fullmatch(r"source_\d+_path", name)]
         sources = [one for name in columns if (one := values[name])]
@@ -276,10 +276,14 @@ def _librispeech_speakers(name: str, count: int) -> list[str]:
 
 def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
-    whole = whole_object(reading.text).items()
-    records = [Record(f"entry {name!r}", {**one, "ID": name}) for name, one in whole]
+    records: list[Record] = []
+    for name, values in whole_object(reading.text).items():
+        if isinstance(values, dict):
+            records.append(Record(f"entry {name!r}", {**values, "ID": name}))
+        else:
+            reading.refused.add(reading.path, "it is not a JSON object", f"entry {name!r}")
     records = records or list(reading.records())
-    if all(number(one.values.get("duration")) == 1.0 for one in records):
+    if all(one.values.get("duration") in ("1.0", "1", 1) for one in records):
         for one in records:
             del one.values["duration"]  # a placeholder in the recipes
     yield from records
@@ -316,23 +320,29 @@ def _lhotse(reading: Reading) -> Iterator[Record]:
     for place, values in reading.records():
         if "recording_id" in values:
             raise InputError(reading.path, "supervisions name no files; give recordings or cuts")
-        recording = values.get("recording", values)
-        sources = recording.get("sources") if isinstance(recording, dict) else None
-        if not isinstance(sources, list):
-            reading.skipped["a cut that is mixed on the fly, and no file"] += 1
-            continue
-        if len(sources) != 1 or sources[0].get("type") != "file":
-            reading.skipped["a recording that is no single file"] += 1
-            continue
-        voices = values.get("supervisions") or ()
-        names = list(dict.fromkeys(str(one["speaker"]) for one in voices if one.get("speaker")))
-        told = {
-            "source": sources[0].get("source"),
-            "channels": len(recording.get("channel_ids") or ()) or None,
-            "speaker": names[0] if len(names) == 1 else None,
-            "speakers": names if len(names) > 1 else None,
-        }
-        yield Record(place, {**recording, **told})
+        try:
+            recording = values.get("recording", values)
+            sources = recording.get("sources")
+            if not isinstance(sources, list):
+                reading.skipped["a cut that is mixed on the fly, and no file"] += 1
+            elif [one.get("type") for one in sources] != ["file"]:
+                reading.skipped["a recording that is no single file"] += 1
+            else:
+                yield Record(place, {**recording, **_of_lhotse(values, recording)})
+        except (AttributeError, TypeError, KeyError):
+            reading.refused.add(reading.path, "it is no recording and no cut", place)
+
+
+def _of_lhotse(values: dict[str, Any], recording: dict[str, Any]) -> dict[str, Any]:
+    """Return where a recording is, and who speaks in it."""
+    voices = values.get("supervisions") or ()
+    names = list(dict.fromkeys(str(one["speaker"]) for one in voices if one.get("speaker")))
+    return {
+        "source": recording["sources"][0].get("source"),
+        "channels": len(recording.get("channel_ids") or ()) or None,
+        "speaker": names[0] if len(names) == 1 else None,
+        "speakers": names if len(names) > 1 else None,
+    }
 
 
 _RECORDS: Final[dict[str, Callable[[Reading], Iterator[Record]]]] = {

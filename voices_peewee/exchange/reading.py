@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -46,9 +46,10 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
     opened: list[Source] = []
     try:
         for one in _listed(inputs):
-            opened.append(_open(one, named, store))
-            is_kept = isinstance(one, Path) and one.parent == spool()
-            opened[-1].kept = one if is_kept else None
+            kept = spooled() if _is_spool(one) else [None]
+            for path in kept:
+                opened.append(_open(path or one, named, store))
+                opened[-1].kept = path
     except BaseException:
         for source in opened:
             source.close()
@@ -56,18 +57,20 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
     return opened
 
 
-def _listed(inputs: Input) -> Iterator[Any]:
-    """Yield the inputs one by one; mappings are the records of a single one."""
-    if not isinstance(inputs, Iterable | os.PathLike):
+def _listed(inputs: Input) -> Iterable[Any]:
+    """Return the inputs one by one; mappings are the records of a single one."""
+    if isinstance(inputs, str | os.PathLike):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
         raise TypeError(f"an input is a path, a file or an iterable, not {inputs!r}")
-    are_paths = isinstance(inputs, Sequence) and not isinstance(inputs, str) and len(inputs) > 0
-    if are_paths and all(isinstance(one, str | os.PathLike) for one in cast("Any", inputs)):
-        for one in cast("Any", inputs):
-            yield from _listed(one)
-    elif isinstance(inputs, str | os.PathLike) and Path(inputs).absolute() == spool():
-        yield from spooled()  # the runs that a server did not take
-    else:
-        yield inputs
+    is_list = isinstance(inputs, Sequence) and len(inputs) > 0
+    are_paths = is_list and all(isinstance(one, str | os.PathLike) for one in inputs)
+    return inputs if are_paths else [inputs]
+
+
+def _is_spool(one: object) -> bool:
+    """Whether the folder is named that holds the runs that a server did not take."""
+    return isinstance(one, str | os.PathLike) and Path(one).absolute() == spool()
 
 
 def _open(one: Any, table: str | None, store: Store) -> Source:

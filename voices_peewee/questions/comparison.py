@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
 from itertools import combinations
@@ -204,58 +204,58 @@ def compare(
     with store.snapshot(), no_full_collection():
         sides = _unlike([find_side(store, model) for model in everyone])
         if vocabulary.spelled(metric) == "preference":
-            return _by_votes(store, sides, runs, unit, confidence, baseline is not None)
-        found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source, is_of_speakers = Source(store), unit == "speaker"
-        read = [
-            (known or {}).get(side.label)
-            or read_side(source, found, side, runs, by_speaker=is_of_speakers)
-            for side in sides
-        ]
-        of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
-        chosen = [*conditions(store, runs), reduce(or_, of_sides)]
-        of_runs = (
-            *remarks.of_unread(source),
-            *remarks.of_clocks(source, found, chosen),
-            *remarks.of_checkpoints(source, chosen),
-        )
-        question = _Question.of(store, found, unit, confidence, read, of_runs)
-    by_label = list(zip((side.label for side in sides), read, strict=True))
-    answers = [
-        question.answer(a, b, own, other)
-        for (a, own), (b, other) in combinations(by_label, 2)
-        if baseline is None or own is read[0]
-    ]
-    return _all([label for label, _ in by_label], answers, has_baseline=baseline is not None)
-
-
-def _all(
-    labels: list[str], answers: list[Comparison], *, has_baseline: bool
-) -> Comparison | Comparisons:
-    if len(labels) == 2:
+            found = _by_votes(store, sides, runs, unit, confidence)
+        else:
+            term = find_metric(store, metric, higher_is_better=higher_is_better)
+            found = _by_runs(store, sides, term, runs, unit, confidence, known or {})
+        pairs = zip(combinations(sides, 2), found, strict=True)
+        answers = [ask() for (a, _), ask in pairs if baseline is None or a is sides[0]]
+    if len(answers) == 1:
         return answers[0]
-    pairs = {(answer.a, answer.b): answer for answer in answers}
-    return Comparisons.of(labels, pairs, has_baseline=has_baseline)
+    return Comparisons.of(answers, has_baseline=baseline is not None)
+
+
+def _by_runs(
+    store: Store,
+    sides: Sequence[Side],
+    metric: Metric,
+    runs: Runs,
+    unit: str,
+    confidence: float,
+    known: Mapping[str, Group],
+) -> Iterator[Callable[[], Comparison]]:
+    """Compare every pair of sides by what their runs measured."""
+    source, is_of_speakers = Source(store), unit == "speaker"
+    read = [
+        known.get(side.label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
+        for side in sides
+    ]
+    of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
+    chosen = [*conditions(store, runs), reduce(or_, of_sides)]
+    notes = (
+        *remarks.of_unread(source),
+        *remarks.of_clocks(source, metric, chosen),
+        *remarks.of_checkpoints(source, chosen),
+    )
+    question = _Question.of(store, metric, unit, confidence, read, notes)
+    labels = (side.label for side in sides)
+    for (a, own), (b, other) in combinations(zip(labels, read, strict=True), 2):
+        yield partial(question.answer, a, b, own, other)
 
 
 def _by_votes(
-    store: Store, sides: list[Side], runs: Runs, unit: str, confidence: float, has_baseline: bool
-) -> Comparison | Comparisons:
-    """Compare models by what listeners preferred, which has its own interval."""
+    store: Store, sides: Sequence[Side], runs: Runs, unit: str, confidence: float
+) -> Iterator[Callable[[], Comparison]]:
+    """Compare every pair of sides by what listeners preferred, which has its own interval."""
     from voices_peewee.questions.preferences import voted
 
     if unit != "recording":
         raise QueryError("votes are counted by recordings and listeners; leave the unit out")
-    metric, labels = Metric("preference", True, ""), [side.label for side in sides]
     pairs = voted(store, sides, runs, confidence)
-    read = [side for side, _, _ in pairs.values()]
+    read, metric = [side for side, _, _ in pairs.values()], Metric("preference", True, "")
     question = _Question.of(store, metric, unit, confidence, read, ())
-    answers = [
-        question._replace(notes=notes).answer(a, b, side, side, paired)
-        for (a, b), (side, paired, notes) in pairs.items()
-        if not has_baseline or a == labels[0]
-    ]
-    return _all(labels, answers, has_baseline=has_baseline)
+    for (a, b), (side, paired, notes) in pairs.items():
+        yield partial(question._replace(notes=notes).answer, a, b, side, side, paired)
 
 
 def _unlike(sides: list[Side]) -> list[Side]:

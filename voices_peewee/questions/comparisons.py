@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from voices_peewee.questions import comparison_text
@@ -38,20 +39,18 @@ class Comparisons(Tabular):
     baseline: str | None
 
     @classmethod
-    def of(
-        cls,
-        models: Sequence[str],
-        pairs: Mapping[tuple[str, str], Comparison],
-        *,
-        has_baseline: bool,
-    ) -> Comparisons:
+    def of(cls, answers: Sequence[Comparison], *, has_baseline: bool) -> Comparisons:
         """Adjust the p-values of comparisons for their number."""
-        known = [key for key, pair in pairs.items() if pair.p_value is not None]
-        adjusted = dict(zip(known, holm([pairs[key].p_value or 0.0 for key in known]), strict=True))
-        made = {key: replace(pair, p_adjusted=adjusted.get(key)) for key, pair in pairs.items()}
+        known = [answer.p_value for answer in answers if answer.p_value is not None]
+        adjusted = iter(holm(known))
+        made = {
+            (one.a, one.b): replace(one, p_adjusted=None if one.p_value is None else next(adjusted))
+            for one in answers
+        }
+        models = tuple(dict.fromkeys(chain.from_iterable(made)))
         apart = [key for key, pair in made.items() if pair.better is not None]
         told = {} if has_baseline else letters(models, apart)
-        return cls(tuple(models), made, told, models[0] if has_baseline else None)
+        return cls(models, made, told, models[0] if has_baseline else None)
 
     @cached_property
     def ranks(self) -> Ranks:
