@@ -340,7 +340,7 @@ class no_full_collection:  # noqa: N801 - a block, as suppress is one
             gc.set_threshold(*_usual)
 
     def __del__(self) -> None:
-        if self in _inside:
+        if gc.get_threshold()[2] == _NEVER:  # maybe an interrupt struck in the end itself
             self.__exit__()
 
 
