@@ -24,7 +24,7 @@ _SOME: Final = click.IntRange(1)
 _ANY: Final = click.IntRange(0)
 _LONG: Final = click.FloatRange(0.5, 60)
 _BESIDE: Final = click.Choice(("mixture", "reference", "nothing"))
-_CODEC: Final = "Opus takes a third, and may hide artefacts.  [default: flac]"
+_CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 
 
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")

@@ -185,7 +185,7 @@ class DisplayMethods(HasStore):
             question: What listeners are asked.
             catch: Trials of a reference and its mixture; None is three in twenty.
             repeat: Trials that come again; None is two in twenty.
-            codec: ``flac``, or ``opus``: a third of the size, which may hide small artefacts.
+            codec: ``flac``, or ``opus`` (96 kbit/s), which may hide small artefacts.
             max_size: How large the page may get, in bytes.
             overwrite: Replace a file that is there.
             runs: Only these: ``operation_type``, ``speaker``, ``since``, ``until``, ``where``.
