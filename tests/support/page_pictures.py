@@ -1,4 +1,4 @@
-"""Makes docs/report.png and docs/listen_*.png of the example record: the pages in a browser."""
+"""Makes docs/report*.png and docs/listen_*.png of the example record: the pages in a browser."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def main() -> None:
         with DatabaseManager(record).connect() as db:
             test = Path(folder, "test.html")
             db.listen("ica:1.0", "mask:1.0", path=test, seconds=2, seed=1)
-        with opened(stems / "report.html", [], viewport={"width": 900, "height": 1035}) as page:
-            page.screenshot(path=DOCS / "report.png")
         for name, screen in SCREENS.items():
+            viewport = {**screen["viewport"], "height": 1035}
+            with opened(stems / "report.html", [], **{**screen, "viewport": viewport}) as page:
+                page.screenshot(path=DOCS / f"report_{name}.png".replace("_light", ""))
             with opened(test, [], **screen) as page:
                 page.fill("#listener", "Eve")
                 page.select_option("#device", "headphones")
