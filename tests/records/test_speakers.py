@@ -12,6 +12,7 @@ COMPOSED, DECOMPOSED = "Jos\N{LATIN SMALL LETTER E WITH ACUTE}", "Jose\N{COMBINI
 def test_a_name_is_the_same_however_it_is_composed(db: DatabaseManager) -> None:
     """Accents may be written as one character or two: it is one speaker."""
     speaker = db.create_speaker(DECOMPOSED)
+    assert speaker.name == COMPOSED
     assert speaker.id == db.get_speaker(COMPOSED).id == db.get_speaker(DECOMPOSED).id
     assert [row.name for row in db.get_all(Speaker)] == [COMPOSED]
 

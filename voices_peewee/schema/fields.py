@@ -285,8 +285,15 @@ class NameField(pw.TextField):
         return value
 
 
+class _Composed(pw.FieldAccessor):
+    def __set__(self, instance: pw.Model, value: object) -> None:
+        super().__set__(instance, self.field.db_value(value))
+
+
 class ComposedField(pw.TextField):
     """Text that is the same however its accents are written (Unicode NFC)."""
+
+    accessor_class = _Composed
 
     def db_value(self, value: object) -> object:
         """Return composed text."""
