@@ -88,6 +88,16 @@ def test_a_run_id_is_the_same_on_every_machine(write: Any, tmp_path: Path) -> No
     assert ids[0] == ids[1]
 
 
+def test_a_run_gets_the_costs_that_it_lacks(db: DatabaseManager, write: Any) -> None:
+    """Every metric with a column is written into a run that is here; again, nothing."""
+    record(db, "/d/mix/a.wav")
+    path = write("test_metrics.csv", "snt_id,sdr_i,si-snr_i,rtf\na.wav,2,4,0.5\n")
+    assert load(db, path, format="tdanet").updated == 1
+    (row,) = db.query(ModelPerformance)
+    assert (row.si_snri, row.sdri, row.real_time_factor) == (4.0, 2.0, 0.5)
+    assert load(db, path, format="tdanet").unchanged == 1
+
+
 def test_outputs_get_what_they_lack(db: DatabaseManager, write: Any) -> None:
     """Estimates are found by their names; values that are here stay, and a conflict is told."""
     outputs = [{"path": f"/e/a_s{n}.wav", "si_snri": 9.0 + n, "pesq": 1.0} for n in (1, 2)]

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
 from voices_peewee.schema.fields import PathField, UTCDateTimeField
 from voices_peewee.schema.models import CHECKS, ListeningTest
+from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
 
 
 class Shift(enum.Enum):
@@ -244,6 +245,13 @@ NONSENSE = {
     "ck_listening_votes_choice": VOTE.format("pair", "c"),
     "ck_listening_votes_kind": VOTE.format("odd", "a"),
 }
+
+
+def test_a_bound_has_a_sentence() -> None:
+    """What a metric's column must be is said by its CHECK, which a run's block shows."""
+    bounded = {name for name in METRIC_COLUMNS if COLUMNS[name].bounds is not None}
+    assert bounded
+    assert {f"ck_model_performance_{name}" for name in bounded} <= CHECKS.keys()
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -35,7 +35,8 @@ def player(store: Store, key: FileKey) -> Player:
     """Return players as ``DatabaseManager.player`` does."""
     file = store.file(key)
     with store.reading():
-        recording = store.file(file.recording_id or file.id)
+        known = file.recording_id if isinstance(file.recording_id, int) else file.id
+        recording = store.get(ProcessedFile, known) or file
         labels = dict(_labels(recording))
     if not any(map(os.path.isfile, labels)):
         place = file.original_path or file.filename

@@ -32,8 +32,8 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
 _CHECKED: Final = frozenset([*METRIC_COLUMNS, NONFINITE, OF_THE_RUN])
-_UPDATE: Final = """UPDATE model_performance SET si_snri = ?, sdri = ?, additional_metrics = ?
- WHERE id = ?"""
+_WRITTEN: Final = " = ?, ".join((*METRIC_COLUMNS, "additional_metrics"))
+_UPDATE: Final = f"UPDATE model_performance SET {_WRITTEN} = ? WHERE id = ?"  # noqa: S608
 
 
 @dataclass
@@ -241,7 +241,11 @@ def _fill(
             changed[row.id] = known[row.id]
     store.insert_all([one for one in changed.values() if one.id is None])
     updates = [
-        (one.si_snri, one.sdri, dump_json(one.additional_metrics), one.id)
+        (
+            *(getattr(one, name) for name in METRIC_COLUMNS),
+            dump_json(one.additional_metrics),
+            one.id,
+        )
         for one in changed.values()
     ]
     if updates:

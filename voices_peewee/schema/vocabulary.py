@@ -201,7 +201,7 @@ _OTHER_METRICS: Final = (  # well-known ones of additional_metrics
 RUN_LEVEL: Final = tuple(term.name for term in _RUN_METRICS)
 METRIC_COLUMNS: Final = (*(term.name for term in _STEM_METRICS), *RUN_LEVEL)
 COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_STEM_METRICS, *_RUN_METRICS)}
-METRICS: Final = {term.name: term for term in (*_STEM_METRICS, *_RUN_METRICS, *_OTHER_METRICS)}
+METRICS: Final = {term.name: term for term in (*_OTHER_METRICS, *_STEM_METRICS, *_RUN_METRICS)}
 
 
 def describe(name: str, kind: str = "text") -> Column:
