@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,23 @@ def test_a_transaction_may_be_rolled_back_by_hand(db: DatabaseManager) -> None:
         transaction.commit()
         db.create_speaker("Dan")
     assert [one.name for one in db.get_all(Speaker)] == ["Bob", "Dan"]
+
+
+@pytest.mark.sqlite("another program holds the file's lock")
+def test_a_transaction_that_could_not_begin_leaves_no_mark(path: Path) -> None:
+    """After a lock that was waited for in vain, Peewee's own transaction keeps all of its rows."""
+    with (
+        DatabaseManager(path, timeout=0.1).initialize() as db,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(errors.DatabaseBusyError), db.atomic():
+            db.create_speaker("refused")
+        other.execute("ROLLBACK")
+        with db.database.atomic():
+            Speaker.create(name="first")
+            db.create_speaker("second")
+        assert [one.name for one in db.get_all(Speaker)] == ["first", "second"]
 
 
 def test_speaker_functions(db: DatabaseManager) -> None:

@@ -492,3 +492,15 @@ def test_stems_of_many_recordings_are_averaged(db: DatabaseManager) -> None:
     ]
     assert board[0].mean == pytest.approx(sum(means) / 700, rel=1e-12)
     assert board[0].coverage["done"] == 700
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_what_outputs_measured_of_their_run_is_their_mean(
+    db: DatabaseManager, failed: bool
+) -> None:
+    """Where outputs have costs of their own a run counts with their mean, whatever failed."""
+    if failed:
+        db.record_run("/1.wav", "sep", start_time="2026-01-01T00:00Z", error_message="boom")
+    outputs = [{"path": f"/o/{cost}.wav", "processing_time": cost} for cost in (1.0, 3.0)]
+    db.record_run("/1.wav", "sep", start_time="2026-01-02T00:00Z", outputs=outputs)
+    assert [row.mean for row in db.leaderboard(metric="processing_time")] == [2.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,12 @@ def test_what_is_no_tag_or_note(
 
 
 def test_a_model_file(db: DatabaseManager, tmp_path: Path) -> None:
-    """Runs keep the hash of the weights, also of weights that change between two runs."""
+    """Runs keep the hash of the weights, also where others come with their size and time."""
     weights = tmp_path / "model.ckpt"
     hashes = []
-    for content in (b"one", b"other"):
+    for content in (b"one", b"two"):
         weights.write_bytes(content)
+        os.utime(weights, (1_700_000_000, 1_700_000_000))
         hashes.append(hashlib.sha256(content).hexdigest())
         track(db, model_file=weights)
     assert [row.model_hash for row in db.get_all(ProcessingHistory)] == [

@@ -102,18 +102,19 @@ class _Block(Generic[T]):
     def __enter__(self) -> T:
         store = self._store
         self._was_idle = store.is_settled()
+        if self._block is None:
+            database = store.database
+            self._block = database.transaction() if self._was_idle else database.atomic()
         if self._was_idle:
             _tasks[threading.get_ident()] = _current_task()
-            store.outermost[threading.get_ident()] = weakref.ref(self)
+            store.outermost[threading.get_ident()] = weakref.ref(self), weakref.ref(self._block)
         else:
             require_own_task(store.label)
         try:
-            if self._block is None:
-                database = store.database
-                self._block = database.transaction() if self._was_idle else database.atomic()
             self._block.__enter__()
         except BaseException as error:
             self._undo()
+            self._forget()
             store.translate(error)
             raise
         return self._giving
@@ -134,12 +135,15 @@ class _Block(Generic[T]):
                 raise
             return  # the interrupt is the one to be seen
         finally:
-            if self._was_idle:
-                self._store.outermost.pop(threading.get_ident(), None)
-                _tasks.pop(threading.get_ident(), None)
+            self._forget()
         if error is not None:
             self._undo()
             self._store.translate(error)
+
+    def _forget(self) -> None:
+        if self._was_idle:
+            self._store.outermost.pop(threading.get_ident(), None)
+            _tasks.pop(threading.get_ident(), None)
 
     def _undo(self) -> None:
         if self._was_idle and not self._store.is_idle():
@@ -180,7 +184,7 @@ class Transactions:
         self.label = label
         self.timeout = timeout
         self._reading = Translated(label, timeout)
-        self.outermost: dict[int, weakref.ref[_Block[Any]]] = {}  # each thread's open block
+        self.outermost: dict[int, tuple[weakref.ref[_Block[Any]], weakref.ref[Any]]] = {}  # open
         self.server: Server | None = None
         self.engine: Any = database  # what sqlite.SqliteEngine says, for a server as well
         if not isinstance(database, pw.SqliteDatabase):
@@ -242,8 +246,11 @@ class Transactions:
         and its transaction is still there.
         """
         if not self.is_idle():
-            block = self.outermost.get(threading.get_ident())
-            if block is None or block() is not None:
+            block, begun = self.outermost.get(threading.get_ident(), (None, None))
+            first = next(iter(vars(self.database)["_state"].transactions), None)
+            # Another transaction than the block's was begun since, by Peewee itself.
+            is_another = begun is not None and first is not None and first is not begun()
+            if block is None or block() is not None or is_another:
                 return False
             self.abandon()
         for noted in (self.outermost, _tasks):

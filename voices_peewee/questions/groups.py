@@ -224,7 +224,8 @@ class _Taker:
 
 def _of_run(stems: Sequence[Stem], *, by_speaker: bool) -> list[Stem]:
     """Return what a run measured as a whole: once, or once for each of its speakers."""
-    value = next((value for _, value in stems if value is not None), None)
+    known = [value for _, value in stems if value is not None]
+    value = sum(known) / len(known) if known else None  # outputs may have their own
     whose = dict.fromkeys(speaker for speaker, _ in stems) if by_speaker else (None,)
     return [] if value is None else [(speaker, value) for speaker in whose]
 

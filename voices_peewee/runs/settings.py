@@ -93,14 +93,16 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
         return None
     try:
         facts = os.stat(path)  # noqa: PTH116 - what open takes
-        return _hash(os.path.abspath(os.fsdecode(path)), facts.st_size, facts.st_mtime_ns)
+        name = os.path.abspath(os.fsdecode(path))
+        # The change time too: what tar or rsync puts there keeps the other one.
+        return _hash(name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     except (OSError, ValueError, TypeError, AudioError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", str(error))
         raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error
 
 
 @lru_cache(maxsize=64)
-def _hash(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - what the cache goes by
+def _hash(path: str, *facts: int) -> str:  # noqa: ARG001 - what the cache goes by
     return content_hash(path)
 
 
