@@ -97,11 +97,11 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
     ),
     (
         "a trigger on our tables in capitals",
-        ("CREATE TRIGGER tc AFTER INSERT ON SPEAKERS BEGIN DELETE FROM processed_files; END",),
+        ("CREATE TRIGGER t AFTER INSERT ON SPEAKERS BEGIN DELETE FROM processed_files; END",),
         [
             Finding(
                 "trigger",
-                "trigger 'tc' changes what is written to table 'SPEAKERS', and no migration made it",
+                "trigger 't' changes what is written to table 'SPEAKERS', and no migration made it",
                 "look at it, and drop it or write it into a migration of --migrations-dir",
             )
         ],
