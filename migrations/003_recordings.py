@@ -60,8 +60,10 @@ WHERE content_hash IS NULL AND id IN (SELECT recording_id FROM voices_paths)
 _METADATA = {
     "sqlite": """
 UPDATE processed_files SET metadata = (
- SELECT json_group_object(key, json(coalesce(metadata -> fullkey, json_quote(value)))) FROM (
-  SELECT item.key, item.value, item.fullkey, file.metadata,
+ SELECT json_group_object(key, json(coalesce(metadata -> fullkey, CASE
+  WHEN type IN ('true', 'false') THEN type WHEN type IN ('object', 'array') THEN value
+  ELSE json_quote(value) END))) FROM (
+  SELECT item.key, item.value, item.type, item.fullkey, file.metadata,
    row_number() OVER (PARTITION BY item.key ORDER BY file.id) AS place
   FROM processed_files AS file, json_each(file.metadata) AS item
   WHERE file.original_path = processed_files.original_path AND json_type(file.metadata) = 'object')

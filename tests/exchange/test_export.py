@@ -185,6 +185,18 @@ def test_csv(studio: DatabaseManager) -> None:
     assert (first[1], first[8]) == ("\\udcff.wav", '{"x": [1, null, {"y": 1e-07}]}')
 
 
+@pytest.mark.parametrize("text", ["10 %\r100 %", "10 %\r", "\r", "a\r\nb\n"])
+def test_a_carriage_return_comes_back_from_csv(
+    db: DatabaseManager, tmp_path: Path, text: str
+) -> None:
+    """A text with a carriage return is read from raw CSV as it was written."""
+    ada = db.add(Speaker(name="Ada", description=text))
+    db.export(tmp_path / "speakers.csv", "speakers", raw=True)
+    db.delete(ada)
+    db.import_records(tmp_path / "speakers.csv")
+    assert [one.description for one in db.get_all(Speaker)] == [text]
+
+
 STRANGE = [
     ("tags", "not json", "not json"),
     ("tags", "[NaN, 1e999]", ["nan", "inf"]),

@@ -154,17 +154,21 @@ REBUILD_IN_SQL = """
 
 
 @pytest.mark.parametrize(
-    ("extra", "left"),
-    [("", ["t_log"]), ('migrator.sql("DROP TRIGGER IF EXISTS t_log")', [])],
-    ids=["unnamed", "named"],
+    ("table", "extra", "left"),
+    [
+        ("log", "", ["t_log"]),
+        ("LOG", "", ["t_log"]),
+        ("log", 'migrator.sql("DROP TRIGGER IF EXISTS t_log")', []),
+    ],
+    ids=["unnamed", "capitals", "named"],
 )
 def test_a_trigger_that_falls_in_sql_returns(
-    database: pw.SqliteDatabase, directory: Path, extra: str, left: list[str]
+    database: pw.SqliteDatabase, directory: Path, table: str, extra: str, left: list[str]
 ) -> None:
     """A trigger lost with a table rebuilt in SQL returns, unless the migration names it."""
-    objects = """
+    objects = f"""
         migrator.sql("CREATE TABLE log (text TEXT)")
-        migrator.sql("CREATE TRIGGER t_log AFTER INSERT ON log BEGIN SELECT 1; END")
+        migrator.sql("CREATE TRIGGER t_log AFTER INSERT ON {table} BEGIN SELECT 1; END")
     """
     write(directory, "102_objects", objects)
     migrations.upgrade(database, [directory])

@@ -302,6 +302,37 @@ def test_every_link_of_a_chained_ogg_is_measured(tmp_path: Path, codec: str) -> 
     assert probe(one).duration == pytest.approx(4.0, abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["mix_ada_bob.ogg", "mix_ada_bob.opus"])
+def test_links_of_one_serial_are_measured(tmp_path: Path, name: str) -> None:
+    """An Ogg behind itself, with one serial number throughout, lasts twice as long."""
+    path, data = tmp_path / name, (EXAMPLES / name).read_bytes()
+    path.write_bytes(data)
+    once = probe(path).duration
+    path.write_bytes(data * 2)
+    assert once is not None
+    assert probe(path).duration == pytest.approx(2 * once, abs=0.03)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(
+    ("container", "codec"), [("matroska", "flac"), ("webm", "libopus"), ("asf", "mp2")]
+)
+def test_a_late_start_is_no_part_of_the_length(
+    tmp_path: Path, container: str, codec: str, exact: bool
+) -> None:
+    """Two seconds of sound whose times begin at two seconds last two, not four."""
+    first, late = tmp_path / "first", tmp_path / "late"
+    encode(str(first), container, codec, rate=48000)
+    with av.open(str(first)) as source, av.open(str(late), "w", format=container) as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None and packet.time_base is not None:
+                packet.pts = packet.dts = packet.dts + int(2 / packet.time_base)
+                packet.stream = stream
+                output.mux(packet)
+    assert probe(late, exact=exact).duration == pytest.approx(2.0, abs=0.05)
+
+
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
 @pytest.mark.parametrize(("frames", "duration"), [(0, 0.0), (1, 1 / 8000)])
 def test_no_frame_and_one_frame_are_audio(

@@ -136,6 +136,35 @@ def test_an_older_record_gets_its_recordings(
     )
 
 
+QUOTED = {
+    'a "b"': True,
+    'c"d': {"x": [1, None]},
+    '"': [1, "1"],
+    'n"': None,
+    't"': '{"x": 1}',
+    'r"': 0.1,
+    'f"': False,
+    'i"': 1,
+    "back\\slash": True,
+    "dot.ted": False,
+}
+
+
+def test_metadata_keep_their_types_under_any_key(older: DatabaseManager, path: Path | str) -> None:
+    """Truths, objects and texts that look like them stay so, also under a key with a quote."""
+    with other_program(path) as connection:
+        mark = "%s" if ON_SERVER else "?"
+        sql = f"UPDATE processed_files SET metadata = {mark} WHERE id = 2"
+        connection.execute(sql, (json.dumps(QUOTED),))
+        connection.commit()
+    older.run_migrations(to=LAST, backup=False)
+    with older.initialize() as db:
+        merged = db.get_file("/mix/1.wav").metadata
+    assert json.dumps(merged, sort_keys=True) == json.dumps(
+        QUOTED | {"room": "hall", "take": 1}, sort_keys=True
+    )
+
+
 def test_every_run_and_measurement_stays(older: DatabaseManager, path: Path | str) -> None:
     """Nothing but the file of a history row changes, and its speaker stays; back and forth too."""
     before = [ask(path, sql) for sql in (HISTORY, MEASURED, OF_SPEAKERS)]

@@ -96,6 +96,17 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         ],
     ),
     (
+        "a trigger on our tables in capitals",
+        ("CREATE TRIGGER t AFTER INSERT ON SPEAKERS BEGIN DELETE FROM processed_files; END",),
+        [
+            Finding(
+                "trigger",
+                "trigger 't' changes what is written to table 'SPEAKERS', and no migration made it",
+                "look at it, and drop it or write it into a migration of --migrations-dir",
+            )
+        ],
+    ),
+    (
         "a view and a trigger beside ours",
         (
             "CREATE VIEW mine AS SELECT name FROM speakers",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +143,53 @@ def test_triggers_of_ones_own_migrations(path: Path, tmp_path: Path) -> None:
     db.close()
     with pytest.raises(DatabaseNewerError):
         DatabaseManager(tmp_path / "other.db").restore(saved)
+
+
+# Kills the program when a file has its name and has not lost the hidden one yet.
+KILL = """
+import os, signal, sys
+from voices_peewee import DatabaseManager
+from voices_peewee.upkeep import whole_files
+
+def kill(folder):
+    if os.path.exists(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+whole_files._sync_folder = kill
+db = DatabaseManager(sys.argv[3 if sys.argv[1] == "restore" else 2])
+db.restore(sys.argv[2]) if sys.argv[1] == "restore" else db.backup_database(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("method", ["restore", "backup"])
+def test_a_kill_between_two_names(path: Path, copies: Path, method: str) -> None:
+    """What a program that was killed had just placed can be used, and its hidden name goes."""
+    with DatabaseManager(path).initialize() as db:
+        db.add(Speaker(name="Ada"))
+        saved, new = db.backup_database(copies / "saved.db"), copies / "new.db"
+    source = saved if method == "restore" else path
+    command = [sys.executable, "-c", KILL, method, str(source), str(new)]
+    done = subprocess.run(command, check=False)
+    assert (done.returncode, new.stat().st_nlink) == (-signal.SIGKILL, 2)
+    with DatabaseManager(new).connect() as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+    assert (new.stat().st_nlink, [*copies.glob(".*")]) == (1, [])
+
+
+def test_a_hidden_name_of_another_file_stays(database: Path) -> None:
+    """Neither another file's hidden name goes, nor that under which a file is opened itself."""
+    other = database.with_name(f".voices-01234567-1-{'0' * 16}.partial")
+    other.write_text("half")
+    second = database.with_name("second.db")
+    second.hardlink_to(database)
+    with pytest.raises(DatabaseError, match="hard link"):
+        DatabaseManager(database).connect()
+    assert other.read_text() == "half"
+    other.unlink()
+    second.rename(other)
+    with pytest.raises(DatabaseError, match="hard link"):
+        DatabaseManager(other).connect()
+    assert other.samefile(database)
 
 
 def test_a_stranger_is_not_replaced(database: Path, copies: Path) -> None:

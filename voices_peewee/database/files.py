@@ -1,7 +1,7 @@
 """Which database is meant, and what lies there: whether it is a database, and ours.
 
-Nothing here opens a database to use it, nothing that is there is changed, and no Peewee is
-loaded: the TAB key asks too.
+Nothing here opens a database to use it, nothing that is there is changed (only the second name
+goes that a killed restore or backup left), and no Peewee is loaded: the TAB key asks too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,13 +94,27 @@ def inspect(path: str) -> str:
         raise NotVoicesError(path, "it is not a file")
     if not os.access(path, os.R_OK):
         raise DatabaseError(path, "permission denied")
-    if found.st_nlink > 1:
+    if found.st_nlink > 1 and not _is_alone(path, found):
         raise DatabaseError(path, _LINKED)
     if os.path.realpath(path) in _mount_points():
         raise DatabaseError(path, _MOUNTED)
     return "file" if found.st_size else "empty"
 
 
+def _is_alone(path: str, found: os.stat_result) -> bool:
+    """Remove the name under which a killed restore or backup wrote the file; tell if that was all.
+
+    It is of no use to a living one either, once the file has its name.
+    """
+    real = Path(os.path.realpath(path))
+    for one in real.parent.glob(_PARTIAL):
+        with suppress(OSError):
+            if one != real and os.path.samestat(one.lstat(), found):
+                one.unlink()
+    return real.stat().st_nlink == 1
+
+
+_PARTIAL: Final = f".voices-{'[0-9a-f]' * 8}-*-{'[0-9a-f]' * 16}.partial"  # see whole_files
 _LINKED: Final = (
     "the file has a second name (a hard link), under which others would write past it; "
     "remove that name, or copy the file and use the copy"

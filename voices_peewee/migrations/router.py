@@ -107,10 +107,10 @@ class SafeRouter(Router):
 
         A migration that wants a trigger gone, or writes it anew, says its name.
         """
-        present, tables = self._triggers(), self.database.get_tables()
+        present, tables = self._triggers(), {one.lower() for one in self.database.get_tables()}
         for name, (table, sql) in triggers.items():
             named = re.search(rf"\b{re.escape(name)}\b", source)
-            if name not in present and table in tables and not named:
+            if name not in present and table.lower() in tables and not named:
                 run_sql(self.database, sql)
 
 

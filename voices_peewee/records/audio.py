@@ -43,6 +43,9 @@ _STATED: Final = frozenset(
 # A FLAC that is smaller than this part of its samples may have been cut short.
 _LEAST_OF_PCM: Final = 0.3
 _OGG_PAGE: Final = 65_307  # bytes, at most
+_OGG_HEAD: Final = 27  # bytes, before the table of its segments
+# Demuxers whose headers state when the audio ends or how long it is: programs do either.
+_ENDS: Final = frozenset({"asf", "matroska,webm"})
 _OPUS_RATE: Final = 48_000
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
@@ -252,7 +255,10 @@ def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
     """Whether what the header states can be the whole file; else its samples are to be counted."""
     name, codec = container.format.name, stream.codec_context
     if name == "ogg":
-        return codec.name != "flac" and _first_and_last_serial_agree(file)
+        is_one = _first_and_last_serial_agree(file) and not _is_chained(file)
+        return codec.name != "flac" and is_one
+    if name in _ENDS and (container.start_time or 0) > 0:
+        return False
     stated = _stated_duration(container, stream)
     if stated is None:
         return True
@@ -278,6 +284,20 @@ def _first_and_last_serial_agree(file: FileIO) -> bool:
     end = os.pread(number, _OGG_PAGE, max(0, size - _OGG_PAGE))
     last = end[end.rfind(b"OggS") :][14:18]
     return last == os.pread(number, 4, 14)
+
+
+def _is_chained(file: FileIO) -> bool:
+    """Whether a stream of an Ogg begins behind the pages of others (RFC 3533, 6)."""
+    number, place, has_begun = file.fileno(), 0, False
+    while (page := os.pread(number, _OGG_HEAD + 255, place)).startswith(b"OggS"):
+        if len(page) < _OGG_HEAD:
+            break
+        is_first = bool(page[5] & 2)
+        if is_first and has_begun:
+            return True
+        has_begun = has_begun or not is_first
+        place += _OGG_HEAD + page[26] + sum(page[_OGG_HEAD : _OGG_HEAD + page[26]])
+    return False
 
 
 def _packets_duration(container: InputContainer, stream: AudioStream) -> float:

@@ -14,6 +14,7 @@ from voices_peewee.rendering.plain import printable
 # What json.dumps leaves as it is and a terminal may obey, or UTF-8 cannot hold.
 _LEFT: Final = "[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # some spreadsheets read wide letters too
+_CRLF: Final = "\r\n"
 _NUMBER: Final = r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?"
 
 
@@ -64,7 +65,7 @@ def csv_lines(
     import csv
 
     line = _Line()
-    writer = csv.writer(line, lineterminator="\n")
+    writer = csv.writer(line)  # its line ends have a CR: before Python 3.13 others quote no CR
     writer.writerow(columns)
     yield line.text
     for row in rows:
@@ -78,7 +79,7 @@ class _Line:
     text = ""
 
     def write(self, text: str) -> int:
-        self.text = text
+        self.text = f"{text.removesuffix(_CRLF)}\n"
         return len(text)
 
 

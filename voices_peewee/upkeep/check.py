@@ -197,7 +197,7 @@ def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     for one in foreign(held, directories, applied):
         if one.kind == "view":
             yield Finding("note", f"view {one.name!r} is not of the package", "it may stay")
-        elif one.table not in ours:
+        elif one.table.lower() not in ours:  # SQLite keeps the spelling of CREATE TRIGGER
             what = f"trigger {one.name!r} on table {one.table!r} is not of the package"
             yield Finding("note", what, "it may stay")
         else:
