@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peewee as pw
 import pytest
 
@@ -501,3 +502,22 @@ def test_a_pickled_manager_connects_by_itself(path: Path) -> None:
     assert not copy.is_connected
     assert [one.name for one in copy.get_all(Speaker)] == ["Ada"]
     copy.close()
+
+
+def test_numpys_integers_are_ids(db: DatabaseManager) -> None:
+    """An id out of a DataFrame finds what Python's integer finds."""
+    speaker, key = db.create_speaker("Ada"), np.int64(1)
+    file = db.add(ProcessedFile(filename="a.wav"))
+    assert db.get_by_id(Speaker, key) == speaker == db.get_speaker(key)
+    assert db.get_file(key) == file
+
+
+@pytest.mark.parametrize("key", [float("nan"), b"1", [1], np.array([1, 2])])
+def test_what_is_no_key_is_not_found(db: DatabaseManager, key: Any) -> None:
+    """What is neither an id nor a name nor an object names nothing, with one sentence."""
+    db.create_speaker("Ada")
+    assert db.get_by_id(Speaker, key) is None
+    with pytest.raises(errors.NotFoundError, match=r"^no speaker "):
+        db.get_speaker(key)
+    with pytest.raises(errors.NotFoundError, match=r"^no file "):
+        db.get_file(key)

@@ -421,6 +421,27 @@ def test_a_device_that_fails_before_a_part_leaves_it_free(db: DatabaseManager, c
 # Which process
 
 
+def test_a_lock_that_an_interrupt_left_held_keeps_nobody_out() -> None:
+    """Meters of every thread go on after a while, and the next ones at once."""
+    meter._lock.acquire()
+    before = time.monotonic()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(lambda: Meter().stop()).result(20)
+    patient = time.monotonic()
+    Meter().stop()
+    assert patient - before < 5
+    assert time.monotonic() - patient < 0.5
+
+
+def test_a_meter_that_is_never_stopped_is_forgotten() -> None:
+    """A run that an interrupt ended without a measurement leaves no meter behind."""
+    before = len(meter._running)
+    begun = Meter()
+    assert len(meter._running) == before + 1
+    del begun
+    assert len(meter._running) == before
+
+
 @LINUX
 def test_a_process_is_told_from_every_other() -> None:
     """Host, id, start, boot and namespace are those that the system tells."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.databases import stored
 from support.wav_files import write_wav
@@ -242,3 +243,17 @@ def test_a_run_that_is_deleted_while_it_goes_on(db: DatabaseManager) -> None:
         assert [(row.model_type, row.si_snri) for row in rows] == [("B", 7.0)]
         assert [row.model_type for row in db.get_all(ProcessingHistory)] == ["B"]
         db.delete_run(db.get_all(ProcessingHistory)[0])
+
+
+def test_numpys_integers_name_a_run(db: DatabaseManager) -> None:
+    """An id out of a DataFrame is one to ``show_run`` and ``update_run``."""
+    run_id, key = track(db), np.int64(1)
+    assert db.show_run(key).run_id == run_id
+    assert db.update_run(key, note="best") == run_id
+
+
+@pytest.mark.parametrize("key", [float("nan"), b"1", [1], None])
+def test_what_is_no_key_names_no_run(db: DatabaseManager, key: Any) -> None:
+    """What is neither an id nor a run_id nor a run is not found, with one sentence."""
+    with pytest.raises(errors.NotFoundError, match=r"^no run "):
+        db.show_run(key)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from support.databases import ON_SERVER, ask
+from support.interrupts import interrupted_at
 from support.run_rows import files, histories, performances
 from support.wav_files import digest, write_wav
 
@@ -492,6 +493,23 @@ def test_each_output_has_its_rows(db: DatabaseManager, tmp_path: Path) -> None:
     assert None not in measured.pop()
 
 
+@pytest.mark.parametrize("key", [np.int64(9), float("nan"), b"Ada", ["Ada"]])
+def test_a_speaker_that_is_no_key_does_not_lose_an_output(db: DatabaseManager, key: Any) -> None:
+    """The output is kept as with an unknown name, whatever was given for a speaker."""
+    with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning):
+        run.output("/1.wav", speaker=key)
+    assert files(db)[-1].metadata == {"speaker": str(key)}
+
+
+def test_numpys_integers_name_the_speaker_of_a_run(db: DatabaseManager) -> None:
+    """A speaker's id out of a DataFrame is one to ``track``, ``output`` and ``record_run``."""
+    key: Any = np.int64(db.create_speaker("Ada").id)
+    with db.track("mix.wav", SEPARATION, speaker=key) as run:
+        run.output("/1.wav", speaker=key)
+    db.record_run("b.wav", SEPARATION, start_time=utc_now(), speaker=key)
+    assert [row.processed_file.speaker_id for row in histories(db)] == [1, 1]
+
+
 def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None:
     """The output is kept with the name in its metadata, and a warning on the user's line."""
     with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning) as caught:
@@ -665,6 +683,64 @@ def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) ->
     ends = {(row.run_id, row.status) for row in histories(db)}
     assert len(ends) == 60
     assert "failed" in {status for _, status in ends}
+
+
+TWICE = """
+import os, signal, sqlite3, sys, threading, time
+from voices_peewee import DatabaseManager, ProcessingHistory
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+db = DatabaseManager("voices.db", timeout=20).initialize()
+other = sqlite3.connect("voices.db", isolation_level=None, check_same_thread=False)
+
+def strike_twice():
+    for _ in range(2):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    other.execute("COMMIT")
+
+def pending():
+    return db.pending(["a.wav"], "separation", claim=True)
+
+try:
+    for source in pending():
+        with db.track(source, "separation"):
+            other.execute("BEGIN IMMEDIATE")
+            threading.Thread(target=strike_twice).start()
+            time.sleep(20)
+except KeyboardInterrupt as error:
+    print(type(error.__context__).__name__)
+print(*[row.status for row in db.get_all(ProcessingHistory)], len(list(pending())))
+"""
+
+
+@pytest.mark.sqlite("holds the file's lock")
+def test_ctrl_c_twice_leaves_no_unfinished_run(tmp_path: Path) -> None:
+    """A second Ctrl-C, while the end waits for a lock, still ends the run and its claim."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert (done.stdout.split(), done.stderr) == (["KeyboardInterrupt", "failed", "1"], "")
+
+
+@pytest.mark.sqlite("psycopg's own steps are not proof against an interrupt at any call")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_begin_that_is_interrupted_leaves_no_unfinished_run(db: DatabaseManager) -> None:
+    """Wherever Ctrl-C strikes while a run begins, what is written of it is a failed run."""
+
+    def begin() -> None:
+        Run(db.store, "a.wav", settings, None)
+
+    settings = {**db.track("a.wav", SEPARATION)._settings, "model_hash": None}
+    begin()  # what is compiled and imported once
+    db.execute_raw_query("DELETE FROM processing_history", write=True)
+    place = 1
+    while interrupted_at(place, begin):
+        place += 1
+    ends = [row.status for row in histories(db)]
+    # The last was not struck, one was as it had begun; Python drops what strikes a destructor.
+    assert ends.count("failed") > 9 * ends.count("unfinished") > 0
 
 
 # When the end cannot be written

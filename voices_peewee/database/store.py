@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -75,6 +76,8 @@ class Store(Transactions):
 
     def get(self, model: type[M], key: int) -> M | None:
         """Return the row with an id, or None."""
+        if not isinstance(key := plain(key), int | float | str):
+            return None
         with self.reading():
             return mapper(model).get(self.connection(), key)
 
@@ -149,12 +152,12 @@ class Store(Transactions):
         """Return a speaker by id (``id:3`` as text), object or name."""
         if isinstance(key, Speaker):
             return key
+        found, key = None, plain(key)
         if isinstance(key, int):
             found = None if as_id(key) is None else self.get(Speaker, key)
-        elif key.startswith("id:") and (number := as_id(key[3:])) is not None:
-            found = self.get(Speaker, number)
-        else:
-            found = self._speaker_named(key)
+        elif isinstance(key, str):
+            number = as_id(key[3:]) if key.startswith("id:") else None
+            found = self._speaker_named(key) if number is None else self.get(Speaker, number)
         if found is None:
             raise NotFoundError("speaker", key)
         return found
@@ -170,11 +173,13 @@ class Store(Transactions):
         """Return a recording by its path, or any file by id or object."""
         if isinstance(key, ProcessedFile):
             return key
-        number = as_id(key)
+        number = as_id(key := plain(key))
         if number is not None and (found := self.get(ProcessedFile, number)) is not None:
             return found
+        if not isinstance(key, str | os.PathLike):
+            raise NotFoundError("file", key)
         with self.reading():
-            path = absolute(key) if not isinstance(key, int) else ""
+            path = absolute(key)
             rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
         if len(rows) > 1:
             raise AmbiguousNameError("file", str(key), [row.id for row in rows])
@@ -194,6 +199,14 @@ _KINDS = {
     "ProcessingHistory": "run",
     "ModelPerformance": "model",
 }
+
+
+def plain(key: Any) -> Any:
+    """Return a key as it is, but an integer of NumPy or pandas as one of Python."""
+    try:
+        return operator.index(key)
+    except TypeError:
+        return key
 
 
 def as_id(key: object) -> int | None:

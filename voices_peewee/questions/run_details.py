@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.results import ResultList
-from voices_peewee.database.store import as_id
+from voices_peewee.database.store import as_id, plain
 from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.questions.selection import model_label
 from voices_peewee.rendering.plain import locate, printable
@@ -178,7 +178,7 @@ def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
 
 def _same_recording(store: Store, key: FileKey) -> pw.Expression:
     """Return the condition for the recording's row, its stems, its voices and rows of its path."""
-    file, number = ProcessedFile, as_id(key)
+    file, number = ProcessedFile, as_id(key := plain(key))
     row: ProcessedFile | None = key if isinstance(key, file) else None
     if number is not None:
         row = file.get_or_none(file.id == number)

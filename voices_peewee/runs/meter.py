@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _HAS_RESOURCE: Final = "resource" in globals()
 _STATUS: Final = "/proc/self/status"
 _CLEAR_REFS: Final = "/proc/self/clear_refs"
 _RESET_PEAK: Final = b"5"
+_PATIENCE: Final = 1.0  # s that one waits for a lock that is held for some 0.1 ms
 _ONE_AT_A_TIME: Final = (
     "this run is being timed already: its timing() blocks may neither nest nor overlap in threads"
 )
@@ -43,11 +45,11 @@ class Meter:
 
     def __init__(self) -> None:
         self._peak = 0
-        with _lock:
+        with _locked():
             # A reset hides what the meters that run already have seen: they take note first.
             _take_note()
             self._own_peak = _reset_peak()
-            _running.add(self)
+            _running[id(self)] = self
         self._cpu, self._started = _cpu_seconds(), time.perf_counter()
 
     def stop(self) -> Metrics:
@@ -59,10 +61,10 @@ class Meter:
         """
         wall = time.perf_counter() - self._started
         cpu = max(0.0, _cpu_seconds() - self._cpu)
-        with _lock:
-            _running.add(self)  # a fork may have taken it out
+        with _locked():
+            _running[id(self)] = self  # a fork may have taken it out
             _take_note()
-            _running.discard(self)
+            _running.pop(id(self), None)
         usage = 100 * cpu / wall if wall > 0 else None
         memory = self._peak / 1e6 or None
         return Metrics(
@@ -130,7 +132,21 @@ class Timing:
 
 
 _lock = threading.Lock()
-_running: set[Meter] = set()
+_running: weakref.WeakValueDictionary[int, Meter] = weakref.WeakValueDictionary()
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other threads out; a lock that an interrupt kept from being released is replaced."""
+    global _lock  # noqa: PLW0603 - as above
+    lock = _lock
+    if not lock.acquire(timeout=_PATIENCE):
+        _lock = lock = threading.Lock()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _after_fork() -> None:
@@ -146,8 +162,9 @@ at_fork(after_in_child=_after_fork)
 def _take_note() -> None:
     """Let the meters that run see the present high-water mark."""
     memory = _peak_memory() if _running else 0
-    for meter in _running:
-        meter.see(memory)
+    for known in _running.valuerefs():  # a copy: another thread may change it after all
+        if meter := known():
+            meter.see(memory)
 
 
 def _reset_peak() -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, cast
 
 import peewee as pw
 
-from voices_peewee.database.store import Store, as_id
+from voices_peewee.database.store import Store, as_id, plain
 from voices_peewee.errors import AmbiguousNameError, NotFoundError
 from voices_peewee.runs.settings import plain_note
 from voices_peewee.schema.fields import clean_tags
@@ -35,7 +35,9 @@ def find_run_id(store: Store, key: RunKey) -> str:
         NotFoundError: There is no such run.
         AmbiguousNameError: Several runs begin like that.
     """
-    if not isinstance(key, int | str):
+    if not isinstance(key := plain(key), int | str):
+        if not hasattr(key, "run_id"):
+            raise NotFoundError("run", key)
         key = str(key.run_id)
     run, number = ProcessingHistory, as_id(key)
     with store.reading():

@@ -191,6 +191,12 @@ class LiveRows(RunRows):
         file, inserted = self._store.transact(write)
         self.rows = (Row(file, mapper(ProcessingHistory).key_of(inserted)),)
 
+    def has_begun(self) -> bool:
+        """Whether the begin is in the database, even where an interrupt hid that."""
+        with self._store.reading():
+            asked = self._store.connection().execute(_IS_THERE, (self.run_id, None))
+            return asked.fetchone() is not None
+
     def tell(self, output: Output) -> tuple[ProcessedFile, str | None]:
         """Write an output and its metrics; return its row, and what other run claims it."""
 

@@ -12,7 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -90,9 +90,23 @@ class Run:
             "process": process_facts(),
         }
         self._live = LiveRows(store, history, whose)
-        self._live.begin(found, here)
-        self._claim = claims.begin(store, self._live.recording, settings)
-        self._timing, self._meter = Timing(self._require_open), Meter()
+        try:
+            self._live.begin(found, here)
+            self._claim = claims.begin(store, self._live.recording, settings)
+            self._timing, self._meter = Timing(self._require_open), Meter()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                with suppress(Exception):
+                    self._give_up(error, settings)
+            raise
+
+    def _give_up(self, error: BaseException, settings: Mapping[str, Any]) -> None:
+        """End a run whose begin was interrupted, and that nobody else would end."""
+        if self._live.has_begun():
+            claim = claims.begin(self._store, self._live.recording, settings)
+            time = max(utc_now(), self.start_time)
+            self._live.end(Ending(time, Metrics(), failure(error)), claim)
+            claims.forget(self._store, claim)
 
     @property
     def id(self) -> int:
@@ -341,3 +355,8 @@ def _end(run: Run, error: BaseException | None) -> None:
         if error is None:
             raise
         error.add_note(f"the end of run {run.id} could not be recorded: {failure}")
+    except BaseException as struck:
+        if not isinstance(struck, Exception):  # Ctrl-C again: nobody else would end the run
+            with suppress(Exception):
+                run.finish(error)
+        raise
