@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from support.databases import ON_SERVER, ask
-from support.interrupts import interrupted_at
 from support.run_rows import files, histories, performances
 from support.wav_files import digest, write_wav
 
@@ -724,23 +723,20 @@ def test_ctrl_c_twice_leaves_no_unfinished_run(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["KeyboardInterrupt", "failed", "1"], "")
 
 
-@pytest.mark.sqlite("psycopg's own steps are not proof against an interrupt at any call")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_begin_that_is_interrupted_leaves_no_unfinished_run(db: DatabaseManager) -> None:
-    """Wherever Ctrl-C strikes while a run begins, what is written of it is a failed run."""
+@pytest.mark.parametrize("name", ["Meter", "Timing", "claims.begin"])
+def test_a_begin_that_is_interrupted_leaves_no_unfinished_run(
+    db: DatabaseManager, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where Ctrl-C strikes once the begin of a run is written, the run has failed."""
 
-    def begin() -> None:
-        Run(db.store, "a.wav", settings, None)
+    def strike(*_: object) -> NoReturn:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
 
-    settings = {**db.track("a.wav", SEPARATION)._settings, "model_hash": None}
-    begin()  # what is compiled and imported once
-    db.execute_raw_query("DELETE FROM processing_history", write=True)
-    place = 1
-    while interrupted_at(place, begin):
-        place += 1
-    ends = [row.status for row in histories(db)]
-    # The last was not struck, one was as it had begun; Python drops what strikes a destructor.
-    assert ends.count("failed") > 9 * ends.count("unfinished") > 0
+    monkeypatch.setattr(f"voices_peewee.runs.run.{name}", strike)
+    with pytest.raises(KeyboardInterrupt), db.track("a.wav", SEPARATION):
+        pass
+    assert [row.status for row in histories(db)] == ["failed"]
 
 
 # When the end cannot be written
