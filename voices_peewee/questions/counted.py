@@ -15,7 +15,13 @@ from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.records.sources import LOOKUP
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import (
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    hash_key,
+)
 from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
@@ -177,8 +183,10 @@ def _twins(store: Store) -> Any:
     """
     hashed = ProcessedFile.content_hash
     some = pw.fn.COUNT(pw.SQL("*")) > 1
+    is_known, key = hashed.is_null(is_null=False), hash_key(hashed)
     # An index alone answers this; mostly there are none, and no join is needed.
-    twice = ProcessedFile.select(hashed).where(hashed.is_null(is_null=False))
+    alike = ProcessedFile.select(key).where(is_known).group_by(key).having(some)
+    twice = ProcessedFile.select(hashed).where(is_known, key.in_(alike))
     twice = twice.group_by(hashed).having(some)
     if store.connection().execute(*twice.limit(1).sql()).fetchone() is None:
         return None

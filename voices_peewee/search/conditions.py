@@ -13,7 +13,7 @@ import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.errors import QueryError
-from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker, hash_key
 from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
 from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
@@ -159,7 +159,9 @@ class Conditions:
     def prefix(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the beginning of a text, as an index can."""
         text = stored(value.text)
-        return both([node >= plain(text), node < plain(text + "\U0010ffff")])
+        if node is not ProcessedFile.content_hash:
+            return _begins(node, text)
+        return both([_begins(hash_key(node), text[:8]), _begins(node, text)])
 
     def either_path(self, column: Column, _: Any, value: Value) -> Node:
         """Look into the original and the processed path."""
@@ -336,6 +338,10 @@ def _balanced(operator: str, conditions: Sequence[Any]) -> Node:
 def negated(node: Node) -> Node:
     """Return what is true where a node is false or NULL: what is empty is "not x"."""
     return nodes("((", node, ") IS NOT TRUE)")
+
+
+def _begins(node: Any, text: str) -> Node:
+    return both([node >= plain(text), node < plain(text + "\U0010ffff")])
 
 
 def equals(node: Node, value: object) -> Node:
