@@ -102,10 +102,20 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
 def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
-    rows = list(rows_where(store, ProcessedFile, "content_hash", {*hashes.values()} - {None}))
+    rows = list(_of_content(store, {*hashes.values()} - {None}))
     gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
     known = {row.content_hash: row for row in reversed(gone)}
     return {path: known[digest] for path, digest in hashes.items() if digest in known}
+
+
+def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
+    """Yield the rows that may have one of the hashes: the digits that the index holds agree."""
+    digest, left = ProcessedFile.content_hash, iter(digests)
+    while some := [one[:8] for one in islice(left, LOOKUP)]:
+        is_alike = digest.is_null(is_null=False) & hash_key(digest).in_(some)
+        with store.reading():
+            rows = store.query(ProcessedFile).where(is_alike).order_by(ProcessedFile.id).all()
+        yield from rows
 
 
 def _recording(store: Store, path: str) -> tuple[ProcessedFile | None, int | None]:
@@ -127,13 +137,5 @@ def rows_where(store: Store, model: type[M], column: str, values: Iterable[objec
     field, iterator = model._meta.fields[column], iter(values)
     while some := list(islice(iterator, LOOKUP)):
         with store.reading():
-            rows = store.query(model).where(_is_one_of(field, some)).order_by(model.id).all()
+            rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
         yield from rows
-
-
-def _is_one_of(field: Any, values: list[Any]) -> Any:
-    """Say that a column has one of some values, in words that its index can serve."""
-    found = field.in_(values)
-    if field is ProcessedFile.content_hash:
-        return found & hash_key(field).in_([value[:8] for value in values])
-    return found
