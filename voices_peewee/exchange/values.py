@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import peewee as pw
 
@@ -17,7 +17,15 @@ from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.texts import parse
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.fields import ComposedField, JSONField, PathField, UTCDateTimeField, short
+from voices_peewee.schema.fields import (
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+    plain_name,
+    plain_tags,
+    short,
+)
 from voices_peewee.schema.models import BaseModel
 
 Convert = Callable[[Any], Any]
@@ -223,7 +231,7 @@ def _tags(value: Any) -> list[str] | None:
         isinstance(value, list) and all(isinstance(tag, str) for tag in value)
     ):
         raise TypeError
-    return value
+    return cast("list[str] | None", plain_tags(value))
 
 
 def _tags_of_text(text: str) -> Any:
@@ -249,7 +257,7 @@ _KINDS: Final[dict[type[pw.Field], _Kind]] = {
     pw.DoubleField: _Kind("a finite number", _number, parse),
     pw.IntegerField: _Kind("an integer of 64 bits", _integer, parse),
     PathField: _Kind("a path of text", _path),
-    ComposedField: _Kind("a text in UTF-8", lambda value: ComposedField().db_value(_text(value))),
+    NameField: _Kind("a text in UTF-8", lambda value: plain_name(_text(value))),
     pw.TextField: _Kind("a text in UTF-8", _text),
 }
 

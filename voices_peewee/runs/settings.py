@@ -34,8 +34,8 @@ def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidValueError("a run needs an operation_type")
     return {
         "operation_type": operation,
-        "model_type": told["model_type"],
-        "model_version": told["model_version"],
+        "model_type": plain_name(told["model_type"]),
+        "model_version": plain_name(told["model_version"]),
         "parameters": plain_object("parameters", told["parameters"]),
         "tags": clean_tags(told["tags"] or ()) or None,
         "note": note,
