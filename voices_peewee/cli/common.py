@@ -110,6 +110,9 @@ class VoicesGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.sections = sections
         self._modules = {name: module for module, names in sections.values() for name in names}
+        self._summaries = {
+            name: text for _, names in sections.values() for name, text in names.items()
+        }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands in the order of the help."""
@@ -122,6 +125,7 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = cmd_name.replace("-", "_")
         found: click.Command = getattr(module, f"{name}_" if name in _TAKEN else name)
+        found.help = found.help or self._summaries[cmd_name]  # python -OO has no docstrings
         return found
 
     def resolve_command(
@@ -149,8 +153,7 @@ class VoicesGroup(click.Group):
 
         found = [
             CompletionItem(name, help=summary)
-            for _, summaries in self.sections.values()
-            for name, summary in summaries.items()
+            for name, summary in self._summaries.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)

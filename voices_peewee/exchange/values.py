@@ -15,7 +15,7 @@ import peewee as pw
 
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
-from voices_peewee.exchange.texts import parse
+from voices_peewee.exchange.texts import TwiceError, parse
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import (
     JSONField,
@@ -101,6 +101,8 @@ class Typer:
                 name, noun, convert = self._fields[column]
                 try:
                     data[name] = convert(value)
+                except TwiceError as error:
+                    raise typed.error(str(error), column) from error
                 except (ValueError, TypeError, OverflowError) as error:
                     raise typed.error(f"{short(value)} is not {noun}", column) from error
         typed.key = data["id"]

@@ -109,9 +109,10 @@ def _hash(path: str, *facts: int) -> str:  # noqa: ARG001 - what the cache goes 
 def failure(error: BaseException) -> str | None:
     """Return an error's type, message and traceback; None where a block ended well.
 
-    ``sys.exit`` without an error ends it well.
+    ``sys.exit`` ends it well where the process then tells the system so: 0, None, and False,
+    which is 0; but not 0.0, which is printed as an error.
     """
-    if isinstance(error, SystemExit) and error.code in (None, 0):
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None) and not error.code:
         return None
     name = type(error).__name__
     try:
