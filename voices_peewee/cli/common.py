@@ -72,6 +72,11 @@ class VoicesCommand(click.Command):
         self.example = example
         self.params.append(_late_db())
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words, or print the help that they ask for."""
+        with _output_errors():
+            return super().make_context(*args, **kwargs)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example below the options."""
         with formatter.section("Example"):
@@ -158,6 +163,11 @@ class VoicesGroup(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words before the command, or print what they ask for."""
+        with _errors_leave(click.Context(self)), _output_errors():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
         if sys.stderr is None:
@@ -216,7 +226,7 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
 def _output_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, FileNotFoundError):
         raise
     except OSError as error:
         raise OutputError(error) from error
