@@ -75,7 +75,7 @@ def embedded(sound: Sound, room: int) -> Sound:
     """Return a sound with its file in it, as FLAC where that is smaller, or why it is not."""
     try:
         # A Path raises where a name is too long; the open database is no sound.
-        if not os.path.isfile(sound.path) or is_open_here(sound.path):  # noqa: PTH113
+        if not os.path.isfile(sound.path) or is_open_here(sound.path):
             return replace(sound, note=NOT_HERE)
         path = Path(sound.path)
         if path.stat().st_size > room:

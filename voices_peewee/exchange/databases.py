@@ -145,7 +145,7 @@ class Database(Source):
 
 def _is_still(path: str) -> bool:
     """Whether a file in WAL mode lies alone: opening it would put a -wal and a -shm beside it."""
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         file.seek(_MODE_AT)
         is_wal = file.read(1) == b"\x02"
     return is_wal and not os.path.lexists(f"{path}-wal")

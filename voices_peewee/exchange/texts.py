@@ -75,7 +75,7 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         # Looked at first: opening a named pipe that nobody writes to would block for ever.
         if stat.S_ISREG(Path(path).stat().st_mode):
-            return open(path, "rb")  # noqa: PTH123
+            return open(path, "rb")
     except (OSError, ValueError) as error:
         raise InputError(path, clause(error)) from error
     raise InputError(path, "it is no file; name files, or use '-' for a pipe")

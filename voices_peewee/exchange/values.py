@@ -127,11 +127,11 @@ class Typer:
 
     def _complete_file(self, data: dict[str, Any]) -> None:
         if data["filename"] is None and data["original_path"]:
-            data["filename"] = os.path.basename(data["original_path"])  # noqa: PTH119
+            data["filename"] = os.path.basename(data["original_path"])
         if data["id"] is not None:  # another record's: it stays as it is there
             return
         for name in _PATH_NAMES:
-            if data[name] and not os.path.isabs(data[name]):  # noqa: PTH117
+            if data[name] and not os.path.isabs(data[name]):
                 data[name] = absolute(data[name])
                 self._note(f"relative paths in {name} are those of the current directory")
 

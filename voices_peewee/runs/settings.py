@@ -92,7 +92,7 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
     if path is None:
         return None
     try:
-        facts = os.stat(path)  # noqa: PTH116 - what open takes
+        facts = os.stat(path)
         name = os.path.abspath(os.fsdecode(path))
         # The change time too: what tar or rsync puts there keeps the other one.
         return _hash(name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
