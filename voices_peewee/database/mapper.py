@@ -19,7 +19,7 @@ import peewee as pw
 
 from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
 from voices_peewee.schema.models import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,7 +70,7 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
-    convert: Converter = dump_json if isinstance(field, JSONField) else field.db_value
+    convert: Converter = field.text if isinstance(field, JSONField) else field.db_value
     return field.name, _PLAIN.get(type(_target(field))), convert
 
 

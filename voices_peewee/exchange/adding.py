@@ -82,7 +82,7 @@ def _add(
             done.absent += "://" not in entry.path and regular_file(entry.path) is None
             speaker, row = speakers.get(entry.speaker or ""), known.get(entry.path)
             if row is None:
-                name = os.path.basename(entry.path)  # noqa: PTH119
+                name = os.path.basename(entry.path)
                 row = ProcessedFile(filename=name, original_path=entry.path)
                 changes = _changes(row, entry, facts[entry.path], speaker)
                 fresh.append(ProcessedFile(**{**row.__data__, **changes}))

@@ -169,7 +169,7 @@ def _file_of(path: Path) -> Path:
 
 def _told(path: Path, text: str) -> str:
     """Return the format of a manifest, as its content tells."""
-    whole = whole_object(text.lstrip().partition("\n")[0]) or whole_object(text)
+    whole = whole_object(path, text.lstrip().partition("\n")[0]) or whole_object(path, text)
     inner = next(iter(whole.values()), None)
     columns = {*(whole or header(text))}
     if isinstance(inner, dict) and {"wav", "mix_wav"} & inner.keys():
@@ -277,7 +277,7 @@ def _librispeech_speakers(name: str, count: int) -> list[str]:
 def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
     records: list[Record] = []
-    for name, values in whole_object(reading.text).items():
+    for name, values in whole_object(reading.path, reading.text).items():
         if isinstance(values, dict):
             records.append(Record(f"entry {name!r}", {**values, "ID": name}))
         else:

@@ -152,7 +152,7 @@ def _read(
         if is_named:
             raise
         return None
-    told = "espnet" if path.is_dir() else _told(text)
+    told = "espnet" if path.is_dir() else _told(path, text)
     if not is_named and (told is None or form not in (None, told)):
         return None
     told = form or told
@@ -165,11 +165,11 @@ def _read(
     return ResultFile(told, time, scores, _clean(scores))
 
 
-def _told(text: str) -> str | None:
+def _told(path: Path, text: str) -> str | None:
     """Return the format of a file, as its content tells."""
     start = text.lstrip()
     if start.startswith("{"):
-        names = whole_object(start.partition("\n")[0]) or whole_object(start)
+        names = whole_object(path, start.partition("\n")[0]) or whole_object(path, start)
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
@@ -253,7 +253,7 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _museval(file: Reading) -> Iterator[Score]:
     """Yield the median over the finite frames of each target."""
-    path, whole = file.path, whole_object(file.text)
+    path, whole = file.path, whole_object(file.path, file.text)
     targets = whole.get("targets")
     if not isinstance(targets, list):
         raise InputError(path, "it has no targets, as results of museval have")

@@ -63,7 +63,11 @@ def record_runs(
 
     ``along`` is done in the same transaction.
     """
-    whose = cache(partial(speaker_id, store))  # one question for each name
+    named = cache(partial(speaker_id, store))  # one question for each name
+
+    def whose(key: SpeakerKey | None) -> int | None:
+        return named(key) if isinstance(key, str | int) else speaker_id(store, key)
+
     plans: list[_Plan] = []
     for position, run in enumerate(runs, 1):
         try:
