@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Integral, Real
 from typing import Any, Final, TypeVar, cast
 
@@ -224,6 +224,12 @@ _ENCODE: Final = json.JSONEncoder(
 ).encode
 
 
+@lru_cache(maxsize=64)
+def _utc_text(time: dt.datetime) -> str:
+    """Return how a time is stored; the rows of a batch share theirs."""
+    return time.isoformat(" ", "microseconds")
+
+
 class UTCDateTimeField(pw.DateTimeField):
     """A time that is stored in UTC at fixed width, so that text order is time order."""
 
@@ -234,7 +240,7 @@ class UTCDateTimeField(pw.DateTimeField):
             InvalidValueError: The value is no time, or has no time zone.
         """
         if type(value) is dt.datetime and value.tzinfo is dt.UTC:
-            return value.isoformat(" ", "microseconds")
+            return _utc_text(value)
         if value is None or isinstance(value, pw.Node):
             return value
         if isinstance(value, str):
