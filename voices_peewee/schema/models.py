@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -112,7 +112,7 @@ class ProcessedFile(Timestamped):
     )
 
 
-def hash_key(digest: pw.Node) -> pw.Node:
+def hash_key(digest: pw.Node) -> Any:
     """Return the digits of a content hash that its index holds: few rows have the same."""
     return pw.fn.SUBSTR(digest, pw.SQL("1"), pw.SQL("8"))
 
