@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,6 +191,20 @@ def test_raw_queries_only_read(filled: DatabaseManager, tmp_path: Path, sql: str
         filled.execute_raw_query(sql)
     assert (tables(filled), filled.status()["rows"], sorted(tmp_path.rglob("*.db"))) == before
     assert filled.create_speaker("still writable").id
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["/* how many */", "-- how many\n", " /**/\n--\n\t", "explain /* it */ ", "(", "/* a /* b */"],
+)
+def test_comments_before_a_raw_query(filled: DatabaseManager, before: str) -> None:
+    """A query as it comes out of a file is one, but nothing hides behind a comment."""
+    is_fine = before not in ("(", "/* a /* b */")
+    with nullcontext() if is_fine else pytest.raises(errors.QueryError, match="only SELECT"):
+        assert filled.execute_raw_query(f"{before}SELECT 1 AS a")
+    for sql in (f"{before}DELETE FROM speakers", f"{before}/* SELECT */ PRAGMA foreign_keys = 0"):
+        with pytest.raises(errors.QueryError):
+            filled.execute_raw_query(sql)
 
 
 COMMANDS = [
