@@ -19,6 +19,7 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
 )
 from voices_peewee.schema.models import BaseModel
@@ -47,6 +48,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     JSONField: "json",
     NameField: "text",
     PathField: "path",
+    TagsField: "json",
     UTCDateTimeField: "time",
 }
 

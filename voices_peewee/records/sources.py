@@ -12,7 +12,7 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import NotFoundError
 from voices_peewee.records.audio_files import changed_facts, facts_of, is_gone
 from voices_peewee.schema.fields import utc_now
-from voices_peewee.schema.models import BaseModel, ProcessedFile
+from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -105,10 +105,20 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
 def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
-    rows = list(rows_where(store, ProcessedFile, "content_hash", {*hashes.values()} - {None}))
+    rows = list(_of_content(store, {*hashes.values()} - {None}))
     gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
     known = {row.content_hash: row for row in reversed(gone)}
     return {path: known[digest] for path, digest in hashes.items() if digest in known}
+
+
+def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
+    """Yield the rows that may have one of the hashes: the digits that the index holds agree."""
+    digest, left = ProcessedFile.content_hash, iter(digests)
+    while some := [one[:8] for one in islice(left, LOOKUP)]:
+        is_alike = digest.is_null(is_null=False) & hash_key(digest).in_(some)
+        with store.reading():
+            rows = store.query(ProcessedFile).where(is_alike).order_by(ProcessedFile.id).all()
+        yield from rows
 
 
 def _recording(connection: Any, path: str) -> ProcessedFile | None:
@@ -127,8 +137,8 @@ def write_changes(steps: Any, row: ProcessedFile, changes: Mapping[str, Any]) ->
 
 def rows_where(store: Store, model: type[M], column: str, values: Iterable[object]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
-    field, iterator = model._meta.fields[column], iter(values)
+    iterator = iter(values)
     while some := list(islice(iterator, LOOKUP)):
         with store.reading():
-            rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
+            rows = mapper(model).among(store.connection(), column, some)
         yield from rows

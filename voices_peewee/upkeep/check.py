@@ -40,7 +40,8 @@ _ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM pr
  WHERE (original_path, id) > (?, ?) AND recording_id IS NULL
  ORDER BY original_path, id LIMIT ?"""
 _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
- WHERE (processed_path, id) > (?, ?) ORDER BY processed_path, id LIMIT ?"""
+ WHERE processed_path IS NOT NULL AND (processed_path, id) > (?, ?)
+ ORDER BY processed_path, id LIMIT ?"""
 
 
 @dataclass(frozen=True)
