@@ -476,7 +476,7 @@ def test_a_value_that_cannot_be_converted_is_named(parents: DatabaseManager) -> 
     values = {"processed_file": 1, "operation_type": "x", "success": NoBool()}
     with pytest.raises(errors.InvalidValueError) as caught:
         parents.add_many(ProcessingHistory, [values])
-    assert str(caught.value) == "success cannot be NoBool()"
+    assert str(caught.value) == "success must be true or false, not NoBool()"
     assert ProcessingHistory.select().count() == 1
 
 
