@@ -130,7 +130,11 @@ class Store(Transactions):
         for name, value in changes.items():
             if name not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(name, known)))
+            if name == "id":
+                raise InvalidValueError("a row keeps its id")
             setattr(instance, name, value)
+        changed = {name: instance.__data__.get(name) for name in instance._dirty}
+        mapper(type(instance)).values(**changed)  # refuses what does not fit
         # A JSON value may have been changed in place, which Peewee cannot see.
         only = [
             field
