@@ -33,9 +33,27 @@ def _is_same_file(theirs: Data, ours: Data) -> bool:
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
     if len(hashes) > 1 or any(theirs[name] != ours[name] for name in same):
         return False
-    is_voice = theirs["recording"] is not None and theirs["processed_path"] is None
-    # A voice may have lost its speaker to the deletion that is undone.
-    return not is_voice or ours["speaker"] in (theirs["speaker"], None)
+    return theirs["recording"] is None or _is_same_part(theirs, ours)
+
+
+def _is_same_part(theirs: Data, ours: Data) -> bool:
+    """Whether a stem or voice is the same speaker's, or the same row with a changed speaker.
+
+    The runs of two records may have written other speakers to one path: each has its own stem.
+    """
+    if _whose(theirs) == _whose(ours):
+        return True
+    is_same_row = theirs["created_at"] == ours["created_at"]
+    if theirs["processed_path"] is None:
+        # A voice may have lost its speaker to the deletion that is undone.
+        return is_same_row and ours["speaker"] is None
+    tells_nobody = theirs["created_at"] is None and _whose(theirs) == (None, None)
+    return is_same_row or tells_nobody
+
+
+def _whose(file: Data) -> tuple[Any, Any]:
+    metadata = file["metadata"]
+    return file["speaker"], metadata.get("speaker") if isinstance(metadata, dict) else None
 
 
 _SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_version")
