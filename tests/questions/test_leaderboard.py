@@ -367,6 +367,7 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
         "svoice:1.2  3  a                    6.17   3.13    6.00  1.26",
         "demucs:4.0  2  a         3       1  3.00  12.71    3.00  1.41",
         ("measured on different recordings (2 to 3); all have 2 of them, to which 'common' keeps"),
+        "recordings of which not all have values of as many stems: 1",
         "groups that share a letter cannot be told apart (Holm, common recordings)",
     ]
     assert "svoice:1.2" in board._repr_html_()

@@ -269,6 +269,7 @@ def ranked_groups(
         *remarks.of_models(labels, groups, models),
         *remarks.of_settings(labels, groups, fields),
         *remarks.of_recordings(labels, groups, fields, common=common),
+        *([] if any(one.of_recording for one in fields) else remarks.of_stems(groups)),
         *of_runs,
     ]
     told = _letters(groups, fields)

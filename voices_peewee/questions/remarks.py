@@ -96,6 +96,21 @@ def of_recordings(
         yield f"measured on different recordings ({counts}); {said}"
 
 
+def of_stems(groups: Sequence[Group]) -> Iterator[str]:
+    """Say of how many recordings not all groups have as many stems with a value."""
+    measured = [group for group in groups if group.values]
+    seen: dict[int, int] = {}
+    uneven: set[int] = set()
+    if all(group.stems == measured[0].stems for group in measured):
+        return
+    for group in measured:
+        for recording, count in zip(group.recordings, group.stems, strict=True):
+            if seen.setdefault(recording, count) != count:
+                uneven.add(recording)
+    if uneven:
+        yield f"recordings of which not all have values of as many stems: {len(uneven):,}"
+
+
 def in_common(groups: Sequence[Group]) -> frozenset[int]:
     """Return the recordings that all groups with values have a value of."""
     kept = [set(group.recordings) for group in groups if group.values]
