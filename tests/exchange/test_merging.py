@@ -622,3 +622,26 @@ def test_one_path_of_other_speakers_has_a_stem_for_each(
         means = {row.key: row.mean for row in db.leaderboard(by=("model_type", "speaker"))}
     expected = {("b", name): {"Ada": 10.0, "Bob": 5.0, None: 1.0}[name] for name in theirs}
     assert means == {("a", "Ada"): 10.0, ("a", "Bob"): 5.0, **expected}
+
+
+@pytest.mark.parametrize("order", ["012", "02", "12", "0122", "0102", "2012", "120"])
+def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: str) -> None:
+    """Exports that were made while a run went on lead to one and the same record."""
+    exports = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    with DatabaseManager(tmp_path / "d.db").initialize() as db:
+        with db.track("/m/2.wav", "separation", model_type="a") as run:
+            db.export(exports[0])
+            run.output("/o/2a.wav", si_snri=1)
+            db.export(exports[1])
+            run.output("/o/2b.wav", si_snri=2)
+        db.export(exports[2])
+    with DatabaseManager(tmp_path / "e.db").initialize() as other:
+        for number in map(int, order):
+            told = other.import_records(exports[number])
+            assert told.conflicts == []
+        rows = other.search("history", sort="id")
+        found = [
+            (row.processed_file.processed_path, row.status, row.model_performance.si_snri)
+            for row in rows
+        ]
+    assert found == [("/o/2a.wav", "success", 1.0), ("/o/2b.wav", "success", 2.0)]
