@@ -424,7 +424,7 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
-        MISFIT.format('invalid input syntax for type integer: "two"'),
+        "channels must be a whole number, not 'two'",
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+import peewee as pw
+
 from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.transactions import Transactions, filling, require_own_task
@@ -150,10 +152,17 @@ class Store(Transactions):
 
     def delete(self, instance: BaseModel) -> None:
         """Delete one object's row; what depends on it goes along."""
+        kind = kind_of(instance)
         with self.writing():
-            deleted = instance.id is not None and instance.delete_instance()
+            try:
+                deleted = instance.id is not None and instance.delete_instance()
+            except pw.IntegrityError as error:
+                if "foreign key" not in str(error).lower():  # what a trigger says stays
+                    raise
+                what = f"{kind} {instance.id} is referred to by rows of an application's own table"
+                raise InvalidValueError(f"{what}; delete those first") from error
             if not deleted:
-                raise NotFoundError(kind_of(instance), instance.id)
+                raise NotFoundError(kind, instance.id)
 
     def speaker(self, key: SpeakerKey) -> Speaker:
         """Return a speaker by id (``id:3`` as text), object or name."""
