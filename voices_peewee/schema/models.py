@@ -8,7 +8,7 @@ seconds, rates in Hz, SI-SNRi and SDRi in dB, memory in MB, sizes in bytes, CPU 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -107,7 +107,7 @@ class ProcessedFile(Timestamped):
     )
 
 
-def hash_key(digest: pw.Node) -> pw.Node:
+def hash_key(digest: Any) -> Any:
     """Return the digits of a content hash that its index holds: few rows have the same."""
     return pw.fn.SUBSTR(digest, pw.SQL("1"), pw.SQL("8"))
 
