@@ -432,11 +432,15 @@ def test_pages_do_not_overlap(record: DatabaseManager) -> None:
     assert [page.total for page in pages] == [3, 3, 3]
 
 
-@pytest.mark.parametrize(("limit", "offset"), [(-1, 0), (1, -1)])
-def test_negative_bounds_are_a_mistake(record: DatabaseManager, limit: int, offset: int) -> None:
-    """A program that asks for less than nothing is told."""
-    with pytest.raises(ValueError, match=r"^limit -?1 and offset -?[01] must not be negative$"):
-        record.list_rows("files", limit=limit, offset=offset)
+@pytest.mark.parametrize("value", [-1, 1.5, float("nan"), "3"], ids=str)
+@pytest.mark.parametrize("name", ["limit", "offset"])
+def test_bounds_are_whole_numbers(record: DatabaseManager, name: str, value: Any) -> None:
+    """A program that asks for less than nothing, or for a part of a row, is told."""
+    methods = [record.list_rows, record.search] + [record.leaderboard] * (name == "limit")
+    for method in methods:
+        with pytest.raises(ValueError, match="whole number") as caught:
+            method(*(["files"] if method != record.leaderboard else []), **{name: value})
+        assert str(caught.value) == f"{name} must be a whole number of 0 or more, not {value!r}"
 
 
 def test_records_are_model_objects(record: DatabaseManager) -> None:

@@ -19,7 +19,7 @@ import peewee as pw
 
 from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
 from voices_peewee.schema.models import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,7 +70,7 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
-    convert: Converter = dump_json if isinstance(field, JSONField) else field.db_value
+    convert: Converter = field.text if isinstance(field, JSONField) else field.db_value
     return field.name, _PLAIN.get(type(_target(field))), convert
 
 
@@ -166,6 +166,13 @@ class Mapper(Generic[M]):
         row = connection.execute(self.get_sql, (key,)).fetchone()
         return None if row is None else next(self.build((row,)))
 
+    def among(self, connection: Any, name: str, values: Sequence[object]) -> list[M]:
+        """Return the rows that have one of the values in a field, by their ids."""
+        column, convert = self._columns[name], self._binder_of[name][2]
+        marks = ", ".join("?" * len(values))
+        sql = f"{self.select_sql} WHERE {column} IN ({marks}) ORDER BY id"
+        return list(self.build(connection.execute(sql, [*map(convert, values)]).fetchall()))
+
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
         """Return the parameters of ``insert_sql`` for the values of one object."""
         return stored(self._binders, data)
@@ -210,13 +217,21 @@ class Mapper(Generic[M]):
 
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
         """Insert many objects without ids and give them theirs; needs SQLite's write lock."""
-        if not instances:
-            return
-        keys = self.new_ids(connection, len(instances))
-        connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
-        for key, instance in zip(keys, instances, strict=True):
-            instance.__data__["id"] = key
+        for instance in instances:
+            self._link(instance)
+        self.insert_new(connection, [instance.__data__ for instance in instances])
+        for instance in instances:
             instance._dirty.clear()
+
+    def insert_new(self, connection: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert many mappings of all field names, as ``insert_objects`` does objects."""
+        if not rows:
+            return
+        keys, binders = self.new_ids(connection, len(rows)), self._binders
+        values = ([key, *stored(binders, row)] for key, row in zip(keys, rows, strict=True))
+        connection.executemany(self.insert_id_sql, values)
+        for key, row in zip(keys, rows, strict=True):
+            row["id"] = key
 
     def new_ids(self, connection: Any, count: int) -> Sequence[int]:
         """Return the ids of rows to come; they are nobody else's while the transaction lasts."""
@@ -226,14 +241,6 @@ class Mapper(Generic[M]):
             return [key for (key,) in rows]
         last = connection.execute(f'SELECT max(id) FROM "{table}"').fetchone()[0] or 0  # noqa: S608
         return range(last + 1, last + 1 + count)
-
-    def _numbered(self, instances: list[M], keys: Iterable[int]) -> Iterator[list[Any]]:
-        binders = self._binders
-        for key, instance in zip(keys, instances, strict=True):
-            self._link(instance)
-            values = stored(binders, instance.__data__)
-            values.insert(0, key)
-            yield values
 
     def insert_dicts(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> int:
         """Insert many mappings of field names to values; return how many."""

@@ -249,7 +249,7 @@ class Server(pw.PostgresqlDatabase):
         for connection in list(self.made.values()):
             connection.abandon()
         self.made = weakref.WeakValueDictionary()
-        self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
+        self._state = pw._ConnectionLocal()
         self._lock = threading.Lock()
 
     @property

@@ -20,6 +20,7 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
 )
 from voices_peewee.schema.models import BaseModel
@@ -48,6 +49,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     JSONField: "json",
     NameField: "text",
     PathField: "path",
+    TagsField: "json",
     UTCDateTimeField: "time",
 }
 

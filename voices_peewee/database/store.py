@@ -29,10 +29,13 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Blanks and comments; of one inside another SQLite and PostgreSQL think differently.
+_GAP = r"(?:\s|--[^\n]*\n|/\*(?:(?!/\*|\*/).)*\*/)"
 # What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
 _READING = re.compile(
-    r"\s*(explain(\s*\([^)]*\)|\s+(query|plan|analyze|verbose)\b)*\s+)?(select|with|values)\b",
-    re.IGNORECASE,
+    rf"{_GAP}*(explain({_GAP}*\([^)]*\)|{_GAP}+(query|plan|analyze|verbose)\b)*{_GAP}+)?"
+    r"(select|with|values)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _WRITES = "this statement would change the database; pass write=True to allow it"
 _OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True"

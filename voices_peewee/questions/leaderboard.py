@@ -18,6 +18,7 @@ from voices_peewee.questions.stats import Estimate, estimate, holm, letters, med
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
+from voices_peewee.search.pages import count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,7 +231,7 @@ def leaderboard(
 ) -> Leaderboard:
     """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
     board, _ = ranked_groups(store, metric, **asked)
-    return board if limit is None else board[: max(0, limit)]
+    return board if limit is None else board[: count_of("limit", limit)]
 
 
 def ranked_groups(

@@ -236,11 +236,12 @@ def find_model(store: Store, model: str | Model) -> Model:
     Raises:
         QueryError: No run is by this model.
     """
-    found = parse_model(model) if isinstance(model, str) else model
+    name, version = parse_model(model) if isinstance(model, str) else model
+    found = plain_name(name), plain_name(version)
     if _has_runs(store, found):
         return found
     if isinstance(model, str) and _has_runs(store, (model, None)):
-        return model, None  # the colon is a part of its name
+        return plain_name(model), None  # the colon is a part of its name
     known = {model_label(*key) for key in _models(store)}
     if not known:
         raise QueryError(f"unknown model {model_label(*found)!r}; no run names a model")

@@ -134,8 +134,8 @@ def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
 
 def rows_where(store: Store, model: type[M], column: str, values: Iterable[object]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
-    field, iterator = model._meta.fields[column], iter(values)
+    iterator = iter(values)
     while some := list(islice(iterator, LOOKUP)):
         with store.reading():
-            rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
+            rows = mapper(model).among(store.connection(), column, some)
         yield from rows

@@ -12,12 +12,13 @@ import sys
 import unicodedata
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Integral, Real
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import peewee as pw
 
@@ -132,8 +133,16 @@ _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 
 def plain_name(value: T) -> T:
-    """Return a name; an enum's is its value."""
-    return value.value if isinstance(value, Enum) else value
+    """Return a name as it is compared: an enum's value, with composed accents (Unicode NFC)."""
+    name = value.value if isinstance(value, Enum) else value
+    if isinstance(name, str) and not name.isascii():
+        return cast("T", unicodedata.normalize("NFC", name))
+    return cast("T", name)
+
+
+def plain_tags(value: object) -> object:
+    """Return tags as they are compared; what are none stay as they are."""
+    return list(map(plain_name, value)) if isinstance(value, list | tuple | Set) else value
 
 
 def clean_tags(tags: Iterable[str] | str) -> list[str]:
@@ -142,7 +151,7 @@ def clean_tags(tags: Iterable[str] | str) -> list[str]:
     for tag in given:
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")
-    return list(dict.fromkeys(str(tag).strip() for tag in given))
+    return list(dict.fromkeys(plain_name(str(tag)).strip() for tag in given))
 
 
 def _finite(value: object) -> object:
@@ -215,6 +224,12 @@ _ENCODE: Final = json.JSONEncoder(
 ).encode
 
 
+@lru_cache(maxsize=64)
+def _utc_text(time: dt.datetime) -> str:
+    """Return how a time is stored; the rows of a batch share theirs."""
+    return time.isoformat(" ", "microseconds")
+
+
 class UTCDateTimeField(pw.DateTimeField):
     """A time that is stored in UTC at fixed width, so that text order is time order."""
 
@@ -225,7 +240,7 @@ class UTCDateTimeField(pw.DateTimeField):
             InvalidValueError: The value is no time, or has no time zone.
         """
         if type(value) is dt.datetime and value.tzinfo is dt.UTC:
-            return value.isoformat(" ", "microseconds")
+            return _utc_text(value)
         if value is None or isinstance(value, pw.Node):
             return value
         if isinstance(value, str):
@@ -262,8 +277,10 @@ class UTCDateTimeField(pw.DateTimeField):
 class JSONField(pw.JSONField):
     """JSON that also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
 
+    text = staticmethod(dump_json)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dumps": dump_json, **kwargs})
+        super().__init__(**{"dumps": self.text, **kwargs})
 
     def python_value(self, value: object) -> Any:
         """Return the value of a JSON text; what is none stays as another program wrote it."""
@@ -273,8 +290,43 @@ class JSONField(pw.JSONField):
             return value
 
 
+class TagsField(JSONField):
+    """A JSON list of texts, which are the same however their accents are written."""
+
+    @staticmethod
+    def text(value: object) -> str:
+        """Return the JSON text of tags."""
+        return dump_json(plain_tags(value))
+
+
+def exact_integer(name: str, value: Any) -> int:
+    """Return the integer that a value is; nothing is cut."""
+    with suppress(TypeError, ValueError, OverflowError):
+        number = int(value)
+        if isinstance(value, str | bytes) or number == value:
+            return number
+    raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+
+
+def exact_boolean(name: str, value: Any) -> bool:
+    """Return whether a value is true; of texts, each would be."""
+    with suppress(InvalidValueError):
+        if not isinstance(value, str | bytes) and (number := exact_integer(name, value)) in (0, 1):
+            return number == 1
+    raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
+
+
+def exact_text(name: str, value: Any) -> str:
+    """Return the text that a value is, of a number its digits; a list is none."""
+    if isinstance(value, Collection) and not isinstance(value, str | bytes):
+        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
+    if isinstance(value, str):
+        return value
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 class NameField(pw.TextField):
-    """Text that also takes an enum, by its value."""
+    """Text that is the same however its accents are written; also an enum, by its value."""
 
     def db_value(self, value: object) -> object:
         """Return text that a database can hold."""
@@ -287,23 +339,13 @@ class NameField(pw.TextField):
 
 class _Composed(pw.FieldAccessor):
     def __set__(self, instance: pw.Model, value: object) -> None:
-        super().__set__(instance, self.field.db_value(value))
+        super().__set__(instance, plain_name(value))
 
 
-class ComposedField(pw.TextField):
-    """Text that is the same however its accents are written (Unicode NFC)."""
+class ComposedField(NameField):
+    """A name that an object, too, has composed."""
 
     accessor_class = _Composed
-
-    def db_value(self, value: object) -> object:
-        """Return composed text."""
-        if isinstance(value, str) and not value.isascii():
-            return unicodedata.normalize("NFC", value)
-        return value
-
-    def python_value(self, value: object) -> object:
-        """Return the value as it stands."""
-        return value
 
 
 class PathField(pw.TextField):

@@ -8,6 +8,7 @@ seconds, rates in Hz, SI-SNRi and SDRi in dB, memory in MB, sizes in bytes, CPU 
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
@@ -21,7 +22,11 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
+    exact_boolean,
+    exact_integer,
+    exact_text,
     utc_now,
 )
 
@@ -36,7 +41,7 @@ class Speaker(Timestamped):
 
     name = ComposedField(index=True)
     description = pw.TextField(null=True)
-    tags = JSONField(default=list)
+    tags = TagsField(default=list)
     created_at = UTCDateTimeField(default=utc_now)
     updated_at = UTCDateTimeField(default=utc_now)
 
@@ -107,7 +112,7 @@ class ProcessedFile(Timestamped):
     )
 
 
-def hash_key(digest: Any) -> Any:
+def hash_key(digest: pw.Node) -> Any:
     """Return the digits of a content hash that its index holds: few rows have the same."""
     return pw.fn.SUBSTR(digest, pw.SQL("1"), pw.SQL("8"))
 
@@ -169,7 +174,7 @@ class ProcessingHistory(BaseModel):
         Environment, backref="runs", null=True, index=False, on_delete="SET NULL"
     )
     model_hash = pw.TextField(null=True)
-    tags = JSONField(null=True)
+    tags = TagsField(null=True)
     note = pw.TextField(null=True)
 
     if TYPE_CHECKING:
@@ -333,8 +338,16 @@ def _as_it_stands(value: object) -> object:
     return value
 
 
-# Peewee would decode or convert what another program wrote, and fail.
+_EXACT: Final = (
+    (pw.IntegerField, exact_integer),
+    (pw.BooleanField, exact_boolean),
+    (pw.TextField, exact_text),
+)
 for _model in MODELS:
     for _field in _model._meta.sorted_fields:
+        # Peewee would cut what it is given to what fits, or take any text for true.
+        if exact := next((one for kind, one in _EXACT if isinstance(_field, kind)), None):
+            vars(_field)["adapt"] = partial(exact, _field.column_name)
+        # And it would decode or convert what another program wrote, and fail.
         if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
             vars(_field)["python_value"] = _as_it_stands

@@ -13,6 +13,7 @@ import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.errors import QueryError
+from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker, hash_key
 from voices_peewee.search import words
 from voices_peewee.search.columns import LISTS, Column, Listing
@@ -150,7 +151,7 @@ class Conditions:
 
     def exact(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the whole of a text."""
-        return equals(node, stored(value.text))
+        return equals(node, _name(value.text))
 
     def format(self, _: Column, node: Any, value: Value) -> Node:
         """Compare the whole of a text in small letters or capitals."""
@@ -197,7 +198,7 @@ class Conditions:
     def model(self, column: Column, _: Any, value: Value) -> Node:
         """Compare a model, or a model and its version after the last colon."""
         model_type, version = column.order
-        text = stored(value.text)
+        text = _name(value.text)
         name, colon, after = text.rpartition(":")
         if not colon or value.literal:
             return equals(model_type, text)
@@ -313,6 +314,10 @@ def stored(text: str) -> str:
     return text if text.isascii() else str(ProcessedFile.filename.db_value(text))
 
 
+def _name(text: str) -> str:
+    return plain_name(stored(text))
+
+
 def _names_parts(terms: Iterable[Term]) -> bool:
     """Whether a query asks for stems or voices."""
     kinds = [term for term in terms if isinstance(term, Match) and term.field == "kind"]
@@ -396,7 +401,7 @@ def _all_cases(letter: str) -> str:
 
 
 def _tag(value: Value) -> Node:
-    return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, stored(value.text))
+    return pw.SQL("TRUE") if _is_empty(value) else equals(ELEMENT, _name(value.text))
 
 
 def _element(value: Value) -> Node:
