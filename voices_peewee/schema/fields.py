@@ -227,7 +227,7 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _ENCODE: Final = json.JSONEncoder(
-    default=plain_value, allow_nan=False, separators=(",", ":")
+    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
 
 
