@@ -139,6 +139,7 @@ class Mapper(Generic[M]):
         self.returning = " RETURNING id" if self._returns_id else ""
         self.columns_sql = ", ".join(f'"t1".{column}' for column in columns)
         self.select_sql = f'SELECT {self.columns_sql} FROM "{meta.table_name}" AS "t1"'  # noqa: S608
+        self.get_sql = f"{self.select_sql} WHERE id = ?"
         self._all_binders = [binder(field) for field in fields]
         self._binders = self._all_binders[1:]
         self._binder_of = {one[0]: one for one in self._all_binders}
