@@ -36,7 +36,7 @@ _PLAIN: Final[dict[type[pw.Field], type]] = {
     NameField: str,
     PathField: str,
 }
-_PARSE: Final = json.JSONDecoder().raw_decode
+_SCAN: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
 
 Converter = Callable[[Any], Any]
 # A value's key, the type with which it is bound as it is, and what else converts it. A plain
@@ -97,8 +97,8 @@ def _json_reader(slow: Converter) -> Converter:
         if text == "{}":
             return {}
         try:
-            value, end = _PARSE(text)
-        except (TypeError, ValueError, RecursionError):
+            value, end = _SCAN(text, 0)
+        except (TypeError, ValueError, RecursionError, StopIteration):
             return slow(text)
         return value if end == len(text) else slow(text)
 
@@ -139,21 +139,22 @@ class Mapper(Generic[M]):
         self.returning = " RETURNING id" if self._returns_id else ""
         self.columns_sql = ", ".join(f'"t1".{column}' for column in columns)
         self.select_sql = f'SELECT {self.columns_sql} FROM "{meta.table_name}" AS "t1"'  # noqa: S608
+        self.get_sql = f"{self.select_sql} WHERE id = ?"
         self._all_binders = [binder(field) for field in fields]
         self._binders = self._all_binders[1:]
         self._binder_of = {one[0]: one for one in self._all_binders}
-        self._readers = [reader(field) for field in fields]
+        self._read = [(field.name, read) for field in fields if (read := reader(field))]
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
         """Yield an instance for each row."""
-        new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
-        empty = dict.fromkeys(names)
+        new, model, names, readers = self.model.__new__, self.model, self.names, self._read
         for row in rows:
-            data = empty.copy()
-            for name, read, value in zip(names, readers, row):  # noqa: B905 - strict is slow
-                data[name] = value if read is None or value is None else read(value)
+            data = dict(zip(names, row))  # noqa: B905 - strict is slow
+            for name, read in readers:
+                if (value := data[name]) is not None:
+                    data[name] = read(value)
             instance = new(model)
             instance.__data__ = data
             instance._dirty = set()
@@ -162,7 +163,8 @@ class Mapper(Generic[M]):
 
     def get(self, connection: Any, key: int) -> M | None:
         """Return the instance with an id, or None."""
-        return next(iter(self.where(connection, "WHERE id = ?", (key,))), None)
+        row = connection.execute(self.get_sql, (key,)).fetchone()
+        return None if row is None else next(self.build((row,)))
 
     def among(self, connection: Any, name: str, values: Sequence[object]) -> list[M]:
         """Return the rows that have one of the values in a field, by their ids."""
@@ -288,7 +290,7 @@ class Mapper(Generic[M]):
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""
-        for name in self._foreign if instance.__rel__ else ():
+        for name in self._foreign:
             related = instance.__rel__.get(name)
             if related is not None and related.id is None:
                 yield related

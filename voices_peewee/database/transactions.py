@@ -273,9 +273,9 @@ class Transactions:
             if block is None or block() is not None or is_another:
                 return False
             self.abandon()
-        for noted in (self.outermost, _tasks):
-            if noted:
-                noted.pop(threading.get_ident(), None)
+        if self.outermost or _tasks:
+            self.outermost.pop(threading.get_ident(), None)
+            _tasks.pop(threading.get_ident(), None)
         return True
 
     def abandon(self, *, interrupted: bool = False) -> None:

@@ -257,6 +257,7 @@ def ranked_groups(
             *remarks.of_checkpoints(source, chosen, fields),
             *remarks.of_unread(source),
         ]
+        models = remarks.models_of(source, chosen, fields)
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
     groups = [group.kept(shared) for group in groups] if common else groups
     ranked = [(_row(fields, group, names), group) for group in groups]
@@ -265,8 +266,10 @@ def ranked_groups(
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
         *remarks.of_tags(groups, fields),
+        *remarks.of_models(labels, groups, models),
         *remarks.of_settings(labels, groups, fields),
         *remarks.of_recordings(labels, groups, fields, common=common),
+        *([] if any(one.of_recording for one in fields) else remarks.of_stems(groups)),
         *of_runs,
     ]
     told = _letters(groups, fields)

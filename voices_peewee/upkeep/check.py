@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
 from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
-from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
+from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError, migrating
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio_files import content_hash
@@ -145,7 +145,7 @@ def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
         if state.state == "applied":
             continue
         if state.state == "pending":
-            advice = "run 'voices run-migrations'"
+            advice = f"run {migrating(next(iter(directories[1:]), None))}"
         else:
             advice = "upgrade voices-peewee, or name the directory that has it: --migrations-dir"
         yield Finding("migrations", f"migration {state.name!r} is {state.state}", advice)
