@@ -1244,7 +1244,7 @@ HERE = process_facts()
         ({**HERE, "host": "elsewhere"}, 0, 1),
         ({**HERE, "namespace": 1}, 0, 1),
         (None, 0, 1),
-        (["not", "ours"], 0, 1),
+        ({"not": "ours"}, 0, 1),
     ],
     ids=[
         *("dead", "nonsense", "pid used again", "before the boot", "alive"),
