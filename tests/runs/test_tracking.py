@@ -314,7 +314,7 @@ def test_a_source_that_two_processes_find_new_has_one_row(db: DatabaseManager) -
     """Whoever comes second uses the row that the first has written since it looked."""
     both = [look(db.store, "/mix.wav") for _ in range(2)]
     with db.atomic():
-        rows = [settle(db.store, source) for source in both]
+        rows = [settle(db.store, db.store.steps(), source) for source in both]
     assert [row.id for row in rows] == [1, 1]
 
 

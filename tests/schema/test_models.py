@@ -311,6 +311,17 @@ def test_peewee_itself_still_works(db: DatabaseManager) -> None:
         ("success", 2, "success must be true or false, not 2"),
         ("success", 0.5, "success must be true or false, not 0.5"),
         ("model_type", {"demucs"}, "model_type must be a text, not {'demucs'}"),
+        ("file_format", float("nan"), "file_format must be a text, not nan"),
+        ("filename", np.array([1]), "filename must be a text, not array([1])"),
+        ("sample_rate", True, "sample_rate must be a whole number, not True"),
+        ("speaker", "1", "id must be a whole number, not '1'"),
+        ("metadata", ["hall"], "metadata must be a mapping, not ['hall']"),
+        ("parameters", "shifts", "parameters must be a mapping, not 'shifts'"),
+        ("tags", "studio", "tags must be a list of texts, not 'studio'"),
+        ("tags", [1], "tags must be a list of texts, not [1]"),
+        ("filename", np.int64(84), "84"),
+        ("model_version", pd.NA, None),
+        ("model_type", np.float32("nan"), None),
         ("sample_rate", 8000.0, 8000),
         ("sample_rate", np.float64(8000), 8000),
         ("sample_rate", "8000", 8000),
@@ -326,17 +337,18 @@ def test_what_is_stored_is_what_was_given(
     file = db.add(ProcessedFile(filename="a.wav"))
     model = ProcessedFile if column in ProcessedFile._meta.combined else ProcessingHistory
     values = {"filename": "b.wav"} if model is ProcessedFile else {"operation_type": "separation"}
-    values |= {column: value} if model is ProcessedFile else {column: value, "processed_file": file}
+    values |= {} if model is ProcessedFile else {"processed_file": file}
 
     def changed() -> int:
-        row = db.add(model(**{**values, column: None if model is ProcessedFile else 0}))
+        row = db.add(model(**values))
         setattr(row, column, value)
         return db.update(row).id
 
+    asked = values | {column: value}
     ways = [
-        lambda: db.add(model(**values)).id,
-        lambda: db.add_all([model(**values)])[0].id,
-        lambda: model.create(**values).id,
+        lambda: db.add(model(**asked)).id,
+        lambda: db.add_all([model(**asked)])[0].id,
+        lambda: model.create(**asked).id,
         changed,
     ]
     for write in ways:

@@ -664,7 +664,7 @@ def test_an_index_finds_a_page(record: DatabaseManager, noun: str, words: str, s
 def test_an_index_counts(
     record: DatabaseManager, noun: str, words: str, indexes: list[str]
 ) -> None:
-    """Counting what matches reads the tables that words need by indexes, mostly these alone."""
+    """Counting reads what the words need by indexes, and mostly these alone."""
     page = record.list_rows(noun, words, limit=0)
     (plan,) = plans(record, lambda: page.total)
     found = [step.removeprefix("SEARCH ").replace("USING COVERING INDEX ", "") for step in plan]

@@ -6,7 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
@@ -42,6 +42,7 @@ _READING = re.compile(
 _WRITES = "this statement would change the database; pass write=True to allow it"
 _OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True"
 
+_KEYS: Final = (int, float, str)
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
 
@@ -81,7 +82,7 @@ class Store(Transactions):
 
     def get(self, model: type[M], key: int) -> M | None:
         """Return the row with an id, or None."""
-        if not isinstance(key := plain(key), int | float | str):
+        if type(key) is not int and not isinstance(key := plain(key), _KEYS):
             return None
         with self.reading():
             return mapper(model).get(self.connection(), key)
@@ -94,7 +95,8 @@ class Store(Transactions):
                 self.engine.prepare()
             else:
                 require_own_task(self.label)
-            is_alone = instance.__data__.get("id") is None and not any(rows.unsaved(instance))
+            has_id = instance.__data__.get("id") is not None
+            is_alone = not has_id and not (instance.__rel__ and any(rows.unsaved(instance)))
             if is_alone and self.engine.adds_alone:
                 saved: M = rows.insert(connection, instance)
                 return saved
@@ -132,7 +134,11 @@ class Store(Transactions):
         for name, value in changes.items():
             if name not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(name, known)))
+            if name == "id":
+                raise InvalidValueError("a row keeps its id")
             setattr(instance, name, value)
+        changed = {name: instance.__data__.get(name) for name in instance._dirty}
+        mapper(type(instance)).values(**changed)  # refuses what does not fit
         # A JSON value may have been changed in place, which Peewee cannot see.
         only = [
             field

@@ -90,7 +90,7 @@ def _add(
                 continue
             changes = _changes(row, entry, facts[entry.path], speaker)
             if changes:
-                write_changes(row, changes)
+                write_changes(store.steps(), row, changes)
             done.updated += not changes.keys() <= {"read_at"}
             done.unchanged += changes.keys() <= {"read_at"}
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)

@@ -116,7 +116,7 @@ def import_results(
         )
     better = _directions(values.values(), higher_is_better, done)
     if any(not place.rows for place in values):
-        _note_operation(store, operation_type, done)
+        _note_slips(store, whose, done)
     with no_full_collection():
         _write(store, whose, values, better, done)
     return done
@@ -131,13 +131,20 @@ def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
     return Model(operation_type, *model)
 
 
-def _note_operation(store: Store, operation: str, done: ImportedResults) -> None:
-    """Say it where new runs are of an operation that the record has not: a slip makes one too."""
-    query = ProcessingHistory.select(ProcessingHistory.operation_type).distinct()
+def _note_slips(store: Store, model: Model, done: ImportedResults) -> None:
+    """Say where new runs are of an operation that the record has not, or lack the version."""
+    run = ProcessingHistory
+    query = run.select(run.operation_type, run.model_type, run.model_version).distinct()
     with store.reading():
-        known = {row.operation_type for row in query}
-    if known and operation not in known:
-        done.notes.append(str(QueryError.unknown_field(operation, known, "operation")))
+        known: set[tuple[Any, ...]] = {*query.tuples().iterator()}
+    operations = {operation for operation, _, _ in known}
+    if known and model.operation_type not in operations:
+        error = QueryError.unknown_field(model.operation_type, operations, "operation")
+        done.notes.append(str(error))
+    versions = {version for _, name, version in known if name == model.model_type}
+    if model.model_version is None and versions and None not in versions:
+        names = [f"{model.model_type}:{version}" for version in versions]
+        done.notes.append(str(QueryError.unknown_field(model.model_type, names, "model")))
 
 
 def _values(

@@ -111,8 +111,8 @@ class Plan(RunRows):
 class _ManyFiles(Files):
     """Finds and adds the file rows of many runs, read and written together."""
 
-    def __init__(self, store: Store, connection: Any, recordings: Iterable[int]) -> None:
-        super().__init__(store, connection)
+    def __init__(self, store: Store, recordings: Iterable[int]) -> None:
+        super().__init__(store, store.steps())
         self._known: dict[tuple[int | None, str | None], list[ProcessedFile]] = {}
         self._added: list[ProcessedFile] = []
         for row in rows_where(store, ProcessedFile, "recording", recordings):
@@ -120,7 +120,7 @@ class _ManyFiles(Files):
 
     def write(self) -> None:
         """Write the rows that were added."""
-        mapper(ProcessedFile).insert_objects(self._connection, self._added)
+        mapper(ProcessedFile).insert_objects(self._store.connection(), self._added)
 
     def find(self, recording: ProcessedFile, path: str | None) -> Sequence[ProcessedFile]:
         """Return the stems of a recording at a path; its voices for None."""
@@ -254,7 +254,7 @@ def write_runs(
             )
             assert source.row is not None  # noqa: S101 - it was found or added
             plan.settle(source, source.row)
-        files = _ManyFiles(store, connection, {plan.recording.id for plan in plans})
+        files = _ManyFiles(store, {plan.recording.id for plan in plans})
         hung = [plan.files(files) for plan in plans]
         files.write()
         rows = [row for plan, its in zip(plans, hung, strict=True) for row in plan.hang(its)]

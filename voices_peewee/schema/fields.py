@@ -133,11 +133,18 @@ _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 
 def plain_name(value: T) -> T:
-    """Return a name as it is compared: an enum's value, with composed accents (Unicode NFC)."""
+    """Return a name as it is compared: an enum's value, with composed accents (Unicode NFC).
+
+    What stands for no value in a DataFrame (NaN, NA) is None.
+    """
     name = value.value if isinstance(value, Enum) else value
-    if isinstance(name, str) and not name.isascii():
-        return cast("T", unicodedata.normalize("NFC", name))
-    return cast("T", name)
+    if isinstance(name, str):
+        return cast("T", name if name.isascii() else unicodedata.normalize("NFC", name))
+    return cast("T", None if _is_nothing(name) else name)
+
+
+def _is_nothing(value: object) -> bool:
+    return is_missing(value) or (isinstance(value, Real) and bool(value != value))
 
 
 def plain_tags(value: object) -> object:
@@ -220,7 +227,7 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _ENCODE: Final = json.JSONEncoder(
-    default=plain_value, allow_nan=False, separators=(",", ":")
+    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
 
 
@@ -275,12 +282,28 @@ class UTCDateTimeField(pw.DateTimeField):
 
 
 class JSONField(pw.JSONField):
-    """JSON that also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
+    """A JSON object; it also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
 
-    text = staticmethod(dump_json)
+    dumped = staticmethod(dump_json)  # what a query compares with is no object
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dumps": self.text, **kwargs})
+        super().__init__(**{"dumps": self.dumped, **kwargs})
+
+    def text(self, value: object) -> str:
+        """Return the JSON text of what a row shall have.
+
+        Raises:
+            InvalidValueError: It is no object.
+        """
+        if not isinstance(value, Mapping):
+            raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
+        return dump_json(value)
+
+    def db_value(self, value: object) -> Any:
+        """Return what the database is given; refuses what ``text`` refuses."""
+        if value is not None and not isinstance(value, pw.Node):
+            self.text(value)
+        return super().db_value(value)  # type: ignore[no-untyped-call] # the stubs
 
     def python_value(self, value: object) -> Any:
         """Return the value of a JSON text; what is none stays as another program wrote it."""
@@ -294,35 +317,55 @@ class TagsField(JSONField):
     """A JSON list of texts, which are the same however their accents are written."""
 
     @staticmethod
-    def text(value: object) -> str:
-        """Return the JSON text of tags."""
+    def dumped(value: object) -> str:
+        """Return the JSON text of what is compared with tags."""
         return dump_json(plain_tags(value))
+
+    def text(self, value: object) -> str:
+        """Return the JSON text of tags.
+
+        Raises:
+            InvalidValueError: They are no list of texts.
+        """
+        tags = plain_tags(value)
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidValueError(f"{self.name} must be a list of texts, not {short(value)}")
+        return dump_json(tags)
 
 
 def exact_integer(name: str, value: Any) -> int:
     """Return the integer that a value is; nothing is cut."""
     with suppress(TypeError, ValueError, OverflowError):
         number = int(value)
-        if isinstance(value, str | bytes) or number == value:
+        if not isinstance(value, bool) and (isinstance(value, str | bytes) or number == value):
             return number
     raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
 
 
+def exact_id(name: str, value: Any) -> int:
+    """Return the id that a value is; a text would be a name."""
+    if isinstance(value, str | bytes):
+        raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+    return exact_integer(name, value)
+
+
 def exact_boolean(name: str, value: Any) -> bool:
     """Return whether a value is true; of texts, each would be."""
-    with suppress(InvalidValueError):
-        if not isinstance(value, str | bytes) and (number := exact_integer(name, value)) in (0, 1):
-            return number == 1
+    with suppress(TypeError, ValueError):
+        if not isinstance(value, str | bytes) and value in (0, 1):
+            return bool(value)
     raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
 
 
 def exact_text(name: str, value: Any) -> str:
-    """Return the text that a value is, of a number its digits; a list is none."""
-    if isinstance(value, Collection) and not isinstance(value, str | bytes):
-        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
+    """Return the text that a value is, of a number its digits; a list or no value is none."""
     if isinstance(value, str):
         return value
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Collection) or _is_nothing(value) or getattr(value, "shape", None):
+        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
+    return str(value)
 
 
 class NameField(pw.TextField):
@@ -358,9 +401,12 @@ class PathField(pw.TextField):
 
     def db_value(self, value: object) -> object:
         """Return text that a database can hold."""
+        if value is None or isinstance(value, pw.Node):
+            return value
         if isinstance(value, os.PathLike | bytes):
             value = os.fsdecode(value)
-        if not isinstance(value, str) or value.isascii():
+        value = exact_text(getattr(self, "name", "a path"), value)
+        if value.isascii():
             return value
         if re.search(_PRIVATE, value):
             value = re.sub(_PRIVATE, _bytes_of, value)

@@ -25,6 +25,7 @@ from voices_peewee.schema.fields import (
     TagsField,
     UTCDateTimeField,
     exact_boolean,
+    exact_id,
     exact_integer,
     exact_text,
     utc_now,
@@ -339,6 +340,7 @@ def _as_it_stands(value: object) -> object:
 
 
 _EXACT: Final = (
+    (pw.BigAutoField, exact_id),
     (pw.IntegerField, exact_integer),
     (pw.BooleanField, exact_boolean),
     (pw.TextField, exact_text),
