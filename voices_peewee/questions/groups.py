@@ -27,6 +27,7 @@ from voices_peewee.questions.counted import (
     conditions,
     coverage,
 )
+from voices_peewee.questions.selection import operations
 from voices_peewee.questions.taking import Taker
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.search.columns import read_json
@@ -241,6 +242,8 @@ def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:
 
 
 def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any]) -> list[Key]:
+    if len(columns) == 1 and len(names := operations(source.store)) == 1:
+        return [(names[0],)]
     query = ProcessingHistory.select(*columns).distinct().limit(_MOST_KEYS + 1)
     query = query.where(*conditions) if conditions else query
     keys: list[Key] = list(source.rows(query))
