@@ -8,10 +8,10 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from functools import cache
 from itertools import compress, groupby, islice, repeat
-from operator import and_, itemgetter, lt
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from operator import itemgetter, lt
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -37,12 +37,11 @@ if TYPE_CHECKING:
     from voices_peewee.questions.fields import Field
     from voices_peewee.questions.selection import Metric, Runs, Side
 
-T = TypeVar("T")
 Key = tuple[Any, ...]
 Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
 _AT_ONCE: Final = 5_000  # rows that are read, and of a group that are taken, together
-_MOST_KEYS: Final = 16  # groups that a row has the number of, and not what they are called
+_MOST_KEYS: Final = 50  # groups that are asked about one after the other
 
 
 @dataclass(slots=True)
@@ -194,32 +193,16 @@ def _parts(
     is_few = all(one.once for one in fields) and runs.speaker is None
     is_few = is_few and not runs.where and not (side and side.words)
     keys = _few_keys(source, columns, chosen) if is_few else []
-    if keys and runs.operation_type is None and chosen:  # the index begins with it
-        chosen += [columns[0] << [plain(name) for name in {key[0] for key in keys}]]
-    if len(keys) == 1:
-        rows = _whole(source, source.stems(metric, costs, chosen))
-        yield from zip(repeat(keys[0]), rows)
-    elif keys:
-        number = _number_of(columns, keys)
-        rows = _whole(source, source.stems(metric, [*costs, number], chosen))
-        yield from ((keys[place], own) for place, own in _split(rows, itemgetter(-1)))
-    else:
+    for key in keys:  # an index finds each, and no row needs its key
+        own = [
+            column.is_null() if value is None else column == plain(value)
+            for column, value in zip(columns, key, strict=True)
+        ]
+        rows = _whole(source, source.stems(metric, costs, [*chosen, *own]))
+        yield from zip(repeat(key), rows)
+    if not keys:
         rows = _whole(source, source.stems(metric, [*costs, *columns], chosen))
         yield from _by_group(rows, fields, WHOSE + 1 + len(costs))
-
-
-def _number_of(columns: Sequence[Any], keys: Sequence[Key]) -> Any:
-    """Return the place of a row's key among the keys."""
-    telling = [place for place in range(len(columns)) if len({key[place] for key in keys}) > 1]
-
-    def is_key(key: Key) -> Any:
-        return reduce(and_, (_is(columns[place], key[place]) for place in telling))
-
-    return pw.Case(None, [(is_key(key), pw.SQL(str(place))) for place, key in enumerate(keys)])
-
-
-def _is(column: Any, value: object) -> Any:
-    return column.is_null() if value is None else column == plain(value)
 
 
 def _one_number(text: str | None) -> str | None:
@@ -282,16 +265,10 @@ def _by_group(
         recordings = groupby(rows, itemgetter(RECORDING))
         return [row for _, own in recordings for row in _of_whom([*own], place)]
 
-    parts = parts if speaker is None else (told(rows, speaker) for rows in parts)
-    return _split(parts, lambda row: key_of(*row[key_at:]))
-
-
-def _split(parts: Iterable[list[Row]], read: Callable[[Row], T]) -> Iterator[tuple[T, list[Row]]]:
-    """Yield rows by what is read of them, many at once."""
-    waiting: defaultdict[T, list[Row]] = defaultdict(list)
-    for rows in parts:
+    waiting: defaultdict[Key, list[Row]] = defaultdict(list)
+    for rows in parts if speaker is None else (told(rows, speaker) for rows in parts):
         for row in rows:
-            waiting[read(row)].append(row)
+            waiting[key_of(*row[key_at:])].append(row)
         for key in [key for key, own in waiting.items() if len(own) >= _AT_ONCE]:
             yield key, waiting.pop(key)
     yield from waiting.items()
