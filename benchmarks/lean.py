@@ -48,14 +48,14 @@ def create(path: Path, source: Path) -> Path:
         for table, columns in TABLES.items():
             kinds = ", ".join(f"{name} {_REFERENCES.get(name, '')}" for name in columns)
             connection.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, {kinds})")
+            for name in {*columns} & {*_INDEXED}:  # before the rows, as a record in use grows
+                connection.execute(f"CREATE INDEX {table}_{name} ON {table} ({name})")
         connection.execute("ATTACH ? AS source", (str(source),))
         connection.execute("BEGIN")
         for table, columns in TABLES.items():
             names = ", ".join(("id", *columns))
             sql = f"INSERT INTO {table} ({names}) SELECT {names} FROM source.{table} ORDER BY id"
             connection.execute(sql)
-            for name in {*columns} & {*_INDEXED}:
-                connection.execute(f"CREATE INDEX {table}_{name} ON {table} ({name})")
         connection.execute("COMMIT")
         connection.execute("DETACH source")
         connection.execute("ANALYZE")

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _say(f"{work.key}. {work.title}")
             results.append(arena.run(work, everyone))
         lines = [*report.machine(size), *report.ratios(results)]
-        if not options.only:
+        if options.only:
+            lines += report.lean(results, ())
+        else:
             lines += _extras(folder, size, results, quick=options.quick)
     finally:
         shutil.rmtree(folder)

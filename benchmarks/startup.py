@@ -10,7 +10,7 @@ import compileall
 import os
 import statistics
 import subprocess
-import sysconfig
+import sys
 import time
 import venv
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Final
 
 import voices_peewee
 
+# Where a .pth file says so, packages lie elsewhere than in this environment's own folder.
 _PATHS: Final = (
     Path(voices_peewee.__file__).parent.parent,
-    *map(sysconfig.get_path, ("purelib", "platlib")),
+    *(path for path in sys.path if path.endswith("-packages")),
 )
 _VOICES: Final = ("-c", "from voices_peewee.cli import main; main()")  # as the script does
 COMMANDS: Final[dict[str, tuple[tuple[str, ...], float | None]]] = {

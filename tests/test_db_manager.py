@@ -393,7 +393,7 @@ RECORD_SENTENCES: list[Any] = [
     ),
     pytest.param(
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
-        "channels must lie between 1 and 1024",
+        "channels must be a whole number, not 'two'",
         marks=WORDS,
     ),
     (
@@ -521,3 +521,22 @@ def test_what_is_no_key_is_not_found(db: DatabaseManager, key: Any) -> None:
         db.get_speaker(key)
     with pytest.raises(errors.NotFoundError, match=r"^no file "):
         db.get_file(key)
+
+
+@pytest.mark.parametrize("name", ["speaker", "file"])
+def test_what_an_application_refers_to_is_not_deleted(db: DatabaseManager, name: str) -> None:
+    """The sentence says who refers to whom, and the row stays."""
+    row = db.create_speaker("Ada") if name == "speaker" else db.add(ProcessedFile(filename="a"))
+    table = row._meta.table_name
+    for sql in (
+        f"CREATE TABLE app (own BIGINT REFERENCES {table} (id))",
+        f"INSERT INTO app VALUES ({row.id})",
+    ):
+        db.execute_raw_query(sql, write=True)
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.delete(row)
+    said = f"{name} 1 is referred to by rows of an application's own table; delete those first"
+    assert str(caught.value) == said
+    assert db.get_by_id(type(row), row.id) is not None
+    db.execute_raw_query("DROP TABLE app", write=True)
+    db.delete(row)

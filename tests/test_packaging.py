@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import zipapp
 import zipfile
 from pathlib import Path
 
@@ -95,3 +98,50 @@ def test_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path:
             check=True,
         )
         assert done.stdout == "voices, version 0.1.0\n"
+
+
+def test_a_zip_file_works(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """From a zipapp, and with ``-OO``, commands and pages work as they do when installed."""
+    _, wheel = built
+    app, own = tmp_path / "app", tmp_path / "tmp"
+    environment = {**os.environ, "PYTHONPATH": "", "TMPDIR": str(own)}
+    own.mkdir()
+    shutil.unpack_archive(wheel, app, "zip")
+    needed = ["click", "jinja2", "markupsafe", "peewee", "peewee_migrate", "playhouse"]
+    for name in needed:
+        found = Path(str(importlib.util.find_spec(name).origin))
+        if found.name == "__init__.py":
+            shutil.copytree(found.parent, app / name, ignore=shutil.ignore_patterns("*.so"))
+        else:
+            shutil.copy(found, app)
+    (app / "__main__.py").write_text("from voices_peewee.cli import main\nmain()\n")
+    zipapp.create_archive(app, tmp_path / "voices.pyz")
+
+    def voices(*words: str) -> str:
+        command = [sys.executable, "-SOO", tmp_path / "voices.pyz", "--db", "x.db", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    voices("init")
+    assert voices("add-speaker", "Ada") == "1\n"
+    assert "Ada" in voices("list", "speakers")
+    voices("check")
+    assert "\n  List files.\n" in voices("list-files", "--help")
+    assert Path(tmp_path, voices("backup").strip()).is_file()
+    code = """
+import sys
+sys.path.insert(0, "voices.pyz")
+from voices_peewee import DatabaseManager
+with DatabaseManager("x.db").connect() as db:
+    with db.track("a.wav", "separation", model_type="demucs") as run:
+        run.log(si_snri=1.0)
+    print(db.report("r.html"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-SOO", "-c", code], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert (done.stdout, done.stderr) == (b"r.html\n", b"")
+    assert [*own.iterdir()] == []

@@ -137,15 +137,23 @@ class MigrationError(VoicesError):
     """A migration cannot be made, read, applied or rolled back; the database is as before."""
 
 
-class PendingMigrationsError(MigrationError):
-    """The database lacks migrations that this code needs."""
+def migrating(directory: object | None) -> str:
+    """Return the command that migrates, with an application's own directory if there is one."""
+    option = "" if directory is None else f"--migrations-dir {directory} "
+    return f"'voices {option}run-migrations'"
 
-    def __init__(self, database: object, names: Sequence[str]) -> None:
+
+class PendingMigrationsError(MigrationError):
+    """The database lacks migrations; ``directory`` is an application's own, where it has one."""
+
+    def __init__(
+        self, database: object, names: Sequence[str], directory: object | None = None
+    ) -> None:
         self.names = tuple(names)
         plural = "" if len(names) == 1 else "s"
         super().__init__(
             f"{str(database)!r} lacks {len(names)} migration{plural} ({', '.join(names)}); "
-            "run 'voices run-migrations'"
+            f"run {migrating(directory)}"
         )
 
 

@@ -260,7 +260,7 @@ class Lifecycle(MigrationMethods):
         if pending and self.path == MEMORY:
             raise DatabaseError(self.path, "an in-memory database starts empty; call initialize()")
         if pending:
-            raise PendingMigrationsError(self.path, pending)
+            raise PendingMigrationsError(self.path, pending, *self.directories[1:])
 
     def _share(self) -> bool:
         """Use the store that another manager has open on the same database."""

@@ -191,7 +191,10 @@ def test_reader_that_goes_away(crowd: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["list-speakers --json --all", "list-speakers --limit 1", "init"],
+    [
+        *("list-speakers --json --all", "list-speakers --limit 1", "init"),
+        *("--help", "--version", "list-speakers --help"),
+    ],
 )
 def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     """Output that cannot be written is an error, not a traceback."""

@@ -305,6 +305,9 @@ def test_import_results(path: Path, tmp_path: Path) -> None:
     assert wrong == Outcome(0, "", f"{note}{near}{told}")
     told = "versa: 1 run of voice_separation added\n"
     assert run("--db", path, *args) == Outcome(0, "", f"{note}{told}")
+    near = "note: unknown model 'demucs'; did you mean 'demucs:4.0'?\n"
+    wrong = run("--db", path, *args[:3], "demucs")
+    assert wrong == Outcome(0, "", f"{note}{near}{told}")
     assert run("--db", path, *args) == Outcome(0, "", f"{note}versa: 1 run unchanged\n")
     scores.write_text('{"key": "a_s1.wav", "pesq": 1.9}\n')
     conflict = f"conflict: '{scores}', line 1: pesq is 1.9, and 1.7 here, which is kept\n"

@@ -70,7 +70,8 @@ def test_life_of_a_migration(populated: Path, own: Path) -> None:
     """A pending migration is refused, found, applied and undone; data is backed up before."""
     args = ["--db", populated, "--migrations-dir", own]
     lacks = (
-        f"Error: {str(populated)!r} lacks 1 migration (101_language); run 'voices run-migrations'\n"
+        f"Error: {str(populated)!r} lacks 1 migration (101_language); "
+        f"run 'voices --migrations-dir {own} run-migrations'\n"
     )
     assert run(*args, "list-speakers") == (1, "", lacks)
     assert "language" not in columns(populated)

@@ -71,6 +71,14 @@ def test_leaderboard_across(results: Path) -> None:
     assert run(*asked, "--md").out.startswith("| speaker | svoice | demucs:4.0 |\n| --- |")
 
 
+def test_groupings_add_up(results: Path) -> None:
+    """``--by`` given twice is one list with a comma."""
+    asked = ("--db", results, "leaderboard", "--md", "--by")
+    twice = run(*asked, "model", "--by", "speaker")
+    assert twice == run(*asked, "model,speaker")
+    assert twice.out.startswith("| model | speaker |")
+
+
 @pytest.mark.parametrize(
     ("args", "models"),
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.cli_tools import PROGRAM, run, terminal, usage
+from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessingHistory
 from voices_peewee.errors import InvalidValueError
@@ -23,6 +24,11 @@ from voices_peewee.runs.process import process_facts
 def _record(path: Path) -> None:
     with DatabaseManager(path).initialize():
         pass
+
+
+def mixtures(folder: Path, count: int) -> list[str]:
+    """Make files that wait for a model."""
+    return [str(write_wav(folder / f"{number}.wav")) for number in range(count)]
 
 
 DEAD = {**process_facts(), "pid": 2**22 + 1}
@@ -67,9 +73,9 @@ def watching(path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
 ASKED = ("--operation", "separation", "--model", "demucs:4.0", "--interval", "0.1")
 
 
-def test_a_batch_is_watched_to_its_end(path: Path) -> None:
+def test_a_batch_is_watched_to_its_end(path: Path, tmp_path: Path) -> None:
     """Lines say what is done, failed, running by whom and waiting, and end when nothing is left."""
-    names = [f"/mix/{number}.wav" for number in range(4)]
+    names = mixtures(tmp_path, 4)
     worker = begun(path, names, is_held=True)
     watch, first = watching(path, *names, *ASKED)
     assert worker.communicate("go on\n", timeout=60)[0] == ""
@@ -141,6 +147,13 @@ def test_an_operation_that_no_run_has_is_not_waited_for(path: Path, paths: list[
     assert done == (2, "", usage("voices status", "[OPTIONS] [PATH]...", message))
 
 
+def test_a_file_that_is_nowhere_is_not_waited_for(path: Path) -> None:
+    """A misspelt path is one sentence, however many runs the record has."""
+    done = run("--db", path, "status", "--watch", "/mix/one.wav", "--operation", "separation")
+    reason = "there is no such file, and the record knows none there"
+    assert done == (1, "", f"Error: cannot read '/mix/one.wav': {reason}\n")
+
+
 def test_what_is_claimed_or_run_with_these_parameters_is_running(path: Path) -> None:
     """A claimed recording counts as running; a run with other parameters does not."""
     words = ["--operation", "separation", "--param", "shifts=2", "--json", "--interval", "0"]
@@ -173,9 +186,9 @@ def test_json_is_an_object_a_look(path: Path) -> None:
     }
 
 
-def test_a_terminal_has_one_line_that_moves(path: Path) -> None:
+def test_a_terminal_has_one_line_that_moves(path: Path, tmp_path: Path) -> None:
     """On a terminal the line is written anew in its place, and fits."""
-    names = [f"/mix/{number}.wav" for number in range(2)]
+    names = mixtures(tmp_path, 2)
     worker = begun(path, names, is_held=True)
     assert worker.stdin is not None
     threading.Timer(5, worker.stdin.close).start()
@@ -189,10 +202,10 @@ def test_a_terminal_has_one_line_that_moves(path: Path) -> None:
     assert max(map(len, lines)) < 40
 
 
-def test_ctrl_c_ends_a_watch(path: Path) -> None:
+def test_ctrl_c_ends_a_watch(path: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it with one word and status 130, and nothing else is harmed."""
     child = subprocess.Popen(
-        [*PROGRAM, "--db", str(path), "status", "--watch", "/mix/1.wav", *ASKED],
+        [*PROGRAM, "--db", str(path), "status", "--watch", *mixtures(tmp_path, 1), *ASKED],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -210,7 +223,7 @@ def test_ctrl_c_ends_a_watch(path: Path) -> None:
         (["--watch", "a.wav"], "--watch with PATHs needs --operation"),
         (["--watch", "--param", "a=1"], "--param needs PATHs"),
         (["a.wav"], "PATHs, --operation, --model, --param and --interval need --watch"),
-        (["--interval", "2"], "PATHs, --operation, --model, --param and --interval need --watch"),
+        (["--interval", "0"], "PATHs, --operation, --model, --param and --interval need --watch"),
     ],
     ids=["operation", "param", "watch", "interval"],
 )

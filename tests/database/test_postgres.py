@@ -424,7 +424,7 @@ SENTENCES: list[tuple[Callable[[DatabaseManager], object], str]] = [
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", channels="two")),
-        MISFIT.format('invalid input syntax for type integer: "two"'),
+        "channels must be a whole number, not 'two'",
     ),
     (
         lambda db: db.add(ProcessedFile(filename="a", file_size=1 << 70)),
@@ -598,8 +598,8 @@ def test_a_stream_that_is_dropped_leaves_nothing_on_the_server(db: DatabaseManag
     assert len(list(db.list_rows("speakers", limit=None))) == 3000
 
 
-def round_trips(db: DatabaseManager, act: Callable[[], object], folder: Path) -> int:
-    """Return how often an act waits for the server, as libpq's own trace tells it."""
+def sent(db: DatabaseManager, act: Callable[[], object], folder: Path) -> list[bytes]:
+    """Return what an act sends to the server, as libpq's own trace names it."""
     link = db.store.connection().pgconn
     with (folder / "trace").open("w+b") as file:
         link.trace(file.fileno())
@@ -607,10 +607,14 @@ def round_trips(db: DatabaseManager, act: Callable[[], object], folder: Path) ->
         act()
         link.untrace()
         file.seek(0)
-        sent = [line.split(b"\t")[2].strip() for line in file if line.startswith(b"F\t")]
+        return [line.split(b"\t")[2].strip() for line in file if line.startswith(b"F\t")]
+
+
+def round_trips(told: list[bytes]) -> int:
+    """Return how often somebody waits for the server."""
     # psycopg sends a Flush right behind a Sync: that is no further wait.
-    flushes = [one for before, one in pairwise(sent) if one == b"Flush" and before != b"Sync"]
-    return sent.count(b"Sync") + sent.count(b"Query") + len(flushes)
+    flushes = [one for before, one in pairwise(told) if one == b"Flush" and before != b"Sync"]
+    return told.count(b"Sync") + told.count(b"Query") + len(flushes)
 
 
 def record(db: DatabaseManager, source: str) -> None:
@@ -644,7 +648,19 @@ def test_a_server_is_asked_seldom(
     db.record_runs(RUNS)
     with db.track("/mix/0.wav", "separation"):  # a process asks once for its environment
         pass
-    assert round_trips(db, lambda: act(db), tmp_path) == count
+    assert round_trips(sent(db, lambda: act(db), tmp_path)) == count
+
+
+@pytest.mark.parametrize(("source", "count"), [("/mix/1.wav", 5), ("/mix/new.wav", 9)])
+def test_a_run_is_few_statements(
+    db: DatabaseManager, tmp_path: Path, source: str, count: int
+) -> None:
+    """Begin, output and end are one statement each, prepared when they are first sent."""
+    db.record_runs(RUNS)
+    with db.track("/mix/0.wav", "separation"):  # the first one adds its environment
+        pass
+    told = sent(db, lambda: record(db, source), tmp_path)
+    assert sum(one.startswith((b"Execute", b"Query")) for one in told) == count
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

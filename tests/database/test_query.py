@@ -61,8 +61,8 @@ documents = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-# NULL is refused in these columns; a JSON null inside is not.
-filled = documents.filter(lambda value: value is not None)
+objects = st.dictionaries(texts, documents, max_size=3)
+tags = st.lists(texts, max_size=3)
 
 
 def ordered(values: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
         {"name": names},
         optional={
             "description": st.none() | texts,
-            "tags": filled | st.lists(texts, max_size=3),
+            "tags": tags,
             "created_at": times | times.map(dt.datetime.isoformat),
             "updated_at": times,
         },
@@ -93,7 +93,7 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "duration": st.none() | numbers,
             "sample_rate": st.none() | st.integers(1, 10**7),
             "channels": st.none() | st.integers(1, 1024) | st.just("2"),
-            "metadata": filled,
+            "metadata": objects,
             "speaker": st.sampled_from([None, 1]),
             "file_size": st.none() | st.integers(0, (1 << 63) - 1),
             "content_hash": st.none() | texts,
@@ -107,24 +107,24 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "run_id": texts,
             "model_type": st.none() | texts,
             "model_version": st.none() | texts,
-            "parameters": filled,
+            "parameters": objects,
             "start_time": times,
             "end_time": st.none() | times,
             "success": st.booleans() | st.integers(0, 1),
             "error_message": st.none() | texts,
             "source_hash": st.none() | texts,
-            "process": documents,
+            "process": st.none() | objects,
             "model_hash": st.none() | texts,
-            "tags": documents,
+            "tags": st.none() | tags,
             "note": st.none() | texts,
         },
     ).map(ordered),
-    Environment: st.fixed_dictionaries({"facts": filled, "digest": texts, "created_at": times}),
+    Environment: st.fixed_dictionaries({"facts": objects, "digest": texts, "created_at": times}),
     Claim: st.fixed_dictionaries(
         {
             "source": texts,
             "settings": texts,
-            "process": filled,
+            "process": objects,
             "claimed_at": times,
             "expires_at": times,
         }
@@ -140,12 +140,12 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "memory_usage": st.none() | numbers,
             "processing_time": st.none() | numbers,
             "real_time_factor": st.none() | numbers,
-            "additional_metrics": filled,
+            "additional_metrics": objects,
             "created_at": times,
         },
     ),
     ListeningTest: st.fixed_dictionaries(
-        {"name": texts, "question": texts, "plan": filled, "created_at": times}
+        {"name": texts, "question": texts, "plan": objects, "created_at": times}
     ),
     ListeningVote: st.fixed_dictionaries(
         {
@@ -156,7 +156,7 @@ VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
             "kind": st.sampled_from(["pair", "repeat", "right", "wrong"]),
             "position": st.integers(1, 99),
             "choice": st.sampled_from(["a", "b", None]),
-            "details": filled,
+            "details": objects,
             "voted_at": times,
         }
     ),
@@ -476,7 +476,7 @@ def test_a_value_that_cannot_be_converted_is_named(parents: DatabaseManager) -> 
     values = {"processed_file": 1, "operation_type": "x", "success": NoBool()}
     with pytest.raises(errors.InvalidValueError) as caught:
         parents.add_many(ProcessingHistory, [values])
-    assert str(caught.value) == "success cannot be NoBool()"
+    assert str(caught.value) == "success must be true or false, not NoBool()"
     assert ProcessingHistory.select().count() == 1
 
 

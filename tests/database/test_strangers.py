@@ -12,9 +12,9 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner
@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.cli_tools import run
 from support.databases import ON_SERVER
+from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker, errors
 from voices_peewee.cli import cli
@@ -192,6 +193,20 @@ def test_raw_queries_only_read(filled: DatabaseManager, tmp_path: Path, sql: str
     assert filled.create_speaker("still writable").id
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["/* how many */", "-- how many\n", " /**/\n--\n\t", "explain /* it */ ", "(", "/* a /* b */"],
+)
+def test_comments_before_a_raw_query(filled: DatabaseManager, before: str) -> None:
+    """A query as it comes out of a file is one, but nothing hides behind a comment."""
+    is_fine = before not in ("(", "/* a /* b */")
+    with nullcontext() if is_fine else pytest.raises(errors.QueryError, match="only SELECT"):
+        assert filled.execute_raw_query(f"{before}SELECT 1 AS a")
+    for sql in (f"{before}DELETE FROM speakers", f"{before}/* SELECT */ PRAGMA foreign_keys = 0"):
+        with pytest.raises(errors.QueryError):
+            filled.execute_raw_query(sql)
+
+
 COMMANDS = [
     ["add-speaker"],
     ["add-tags", "Ada"],
@@ -256,6 +271,48 @@ def test_stored_text_commands_nothing(db: DatabaseManager, stored: str) -> None:
     (cell,) = list(csv.reader(io.StringIO(text)))[1]
     number = re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", cell, re.IGNORECASE)
     assert number or not cell.startswith(("=", "+", "-", "@"))
+
+
+STRANGE: Final = [b"\x1b]0;a\x07.wav", b"\xe9.wav", "\u202e\x9b.wav".encode(), b"\xff\x1b[2m.wav"]
+WORDS: Final = "x\x1b[2m\u202e"
+PRINTED: Final = [
+    *(["list", noun] for noun in ("speakers", "files", "history", "performance")),
+    *(
+        ["leaderboard"],
+        ["leaderboard", "--by", f"parameters.{WORDS}"],
+        ["compare", f"{WORDS}a", "b"],
+    ),
+    *(["failures"], ["list-tags"], ["show-run", "1"], ["pending", "--operation", WORDS, "x.wav"]),
+    *(["check", "--files"], ["status"], ["export"], ["export", "files", "--format", "csv"]),
+    *(["verify-backup", STRANGE[3]], ["import", STRANGE[3]], ["update-file", STRANGE[3] + b"x"]),
+    *(["show-run", WORDS], ["list-files", WORDS + ":x"], ["leaderboard", "--metric", WORDS]),
+]
+STYLES: Final = ["", "--json", "--jsonl", "--csv", "--md", "--latex"]
+
+
+def test_strange_names_reach_no_output(db: DatabaseManager, tmp_path: Path) -> None:
+    """Every command in every style prints names with ESC, or that are no UTF-8, harmlessly."""
+    ada = db.create_speaker(WORDS, tags=[WORDS])
+    for place in (tmp_path / os.fsdecode(name) for name in STRANGE):
+        write_wav(place)
+        for model in (f"{WORDS}a", "b"):
+            settings = {"model_type": model, "parameters": {WORDS: WORDS}, "tags": [WORDS]}
+            with db.track(place, WORDS, speaker=ada, note=WORDS, **settings) as run:
+                run.output(f"{place}.{model}.wav", si_snri=3.0, **{WORDS: 1.0})
+        with suppress(ValueError), db.track(place, WORDS):
+            raise ValueError(str(place))
+    for command in PRINTED:
+        for style in STYLES:
+            words = [*command, *[style] * bool(style)]
+            done = CliRunner().invoke(cli, ["--db", db.path, *map(os.fsdecode, words)])
+            assert done.exit_code in (0, 1, 2), words
+            assert not CONTROL.search(done.output_bytes.decode()), words
+    pages = [db.report(tmp_path / "r.html").read_text("utf-8")]
+    shown = [db.show_run(1), db.leaderboard(), db.compare(f"{WORDS}a", "b"), db.failures()]
+    shown += [db.get_all(ProcessedFile), db.list_rows("files"), db.player(1)]
+    pages += [text for one in shown for text in (str(one), repr(one))]
+    pages += [one._repr_html_() for one in shown[1:]]
+    assert not any(CONTROL.search(page.encode().decode()) for page in pages)
 
 
 def test_new_files_are_for_their_owner(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,30 @@ def test_nothing_to_hear(db: DatabaseManager, original: str | None) -> None:
     )
     with pytest.raises(NotFoundError):
         db.player(99)
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [
+        ("pcm_u8", "audio/flac"),
+        ("pcm_s16le", "audio/flac"),
+        ("pcm_s24le", "audio/flac"),
+        ("pcm_s32le", "audio/wav"),
+        ("pcm_f32le", "audio/wav"),
+    ],
+)
+def test_a_sound_keeps_its_bits(db: DatabaseManager, tmp_path: Path, codec: str, kind: str) -> None:
+    """What is put into a page is the same to the last bit: as FLAC, or as the WAV that it was."""
+    path = tmp_path / "a.wav"
+    noise = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "anoisesrc=duration=0.2"]
+    subprocess.run([*noise, "-c:a", codec, path], check=True)
+    page = db.player(db.add_audio(path))._repr_html_()
+    ((found, data),) = re.findall(r'src="data:(audio/[^;]+);base64,([^"]+)"', page)
+    held = tmp_path / "held"
+    held.write_bytes(base64.b64decode(data))
+
+    def samples(file: Path) -> bytes:
+        raw = ["ffmpeg", "-v", "error", "-i", file, "-f", "s32le", "-"]
+        return subprocess.run(raw, check=True, capture_output=True).stdout
+
+    assert (found, samples(held)) == (kind, samples(path))

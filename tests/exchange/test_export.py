@@ -8,6 +8,7 @@ import datetime as dt
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -561,3 +562,53 @@ def test_deletions_are_one_transaction_with_what_is_around(
         delete_and_stop()
     assert studio.get_speaker("Ada").id == 1
     assert (tmp_path / "gone.jsonl").read_text().startswith('{"table": "speakers", "id": 1,')
+
+
+@pytest.mark.sqlite("FTS is SQLite's")
+def test_what_modules_of_sqlite_keep_is_no_table_of_the_record(
+    db: DatabaseManager, path: Path, tmp_path: Path
+) -> None:
+    """A search index is exported as its rows, and where its module is missing not at all."""
+    db.create_speaker("Ada")
+    db.execute_raw_query("CREATE VIRTUAL TABLE notes USING fts5(body)", write=True)
+    db.execute_raw_query("CREATE TABLE notes_of_mine (body)", write=True)
+    db.execute_raw_query("INSERT INTO notes VALUES ('hello')", write=True)
+    rows = db.export(tmp_path / "out.jsonl").rows
+    assert [name for name in rows if name not in TABLES] == ["notes", "notes_of_mine"]
+    assert db.check() == []
+    db.close()
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA writable_schema = ON")
+        other.execute("UPDATE sqlite_master SET sql = replace(sql, 'fts5', 'gone')")
+    with DatabaseManager(path).connect() as again:
+        rows = again.export(tmp_path / "again.jsonl").rows
+        assert [name for name in rows if name not in TABLES] == ["notes_of_mine"]
+        assert again.check() == []
+    with DatabaseManager(tmp_path / "new.db").initialize() as new:
+        assert new.import_records(path).tables["speakers"].added == 1
+
+
+@pytest.mark.sqlite("reads a file of its own")
+def test_strange_names_of_an_applications_tables(
+    db: DatabaseManager, path: Path, tmp_path: Path
+) -> None:
+    """Whatever an application calls its tables and columns, the record goes out and comes in."""
+    db.create_speaker("Ada")
+    for sql in (
+        'CREATE TABLE "end" ("rows")',
+        """INSERT INTO "end" VALUES ('{"speakers": 7}')""",
+        'CREATE TABLE "a ""b" ("table", "x y")',
+        """INSERT INTO "a ""b" VALUES ('speakers', 1)""",
+    ):
+        db.execute_raw_query(sql, write=True)
+    out = tmp_path / "out.jsonl"
+    db.export(out)
+    assert json.loads(out.read_text().splitlines()[1]) == {
+        "table": 'a "b',
+        'a "b.table': "speakers",
+        "x y": 1,
+    }
+    db.close()
+    for source in (out, path):
+        with DatabaseManager(tmp_path / f"{source.name}.db").initialize() as new:
+            assert new.import_records(source).tables["speakers"].added == 1

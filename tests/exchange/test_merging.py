@@ -596,3 +596,52 @@ def test_a_deletion_of_a_speaker_is_undone_whole(
     assert [(row["id"], row["created_at"]) for row in after] == [
         (row["id"], row["created_at"]) for row in before
     ]
+
+
+@pytest.mark.parametrize("theirs", [("Bob", "Ada"), ("Bob", None), (None, "Ada"), (None, None)])
+def test_one_path_of_other_speakers_has_a_stem_for_each(
+    tmp_path: Path, theirs: tuple[str | None, str | None]
+) -> None:
+    """Where the outputs of another record's runs are swapped, its numbers stay its speakers'."""
+
+    def filled(name: str, model: str, order: tuple[str | None, ...]) -> Path:
+        with DatabaseManager(tmp_path / name).initialize() as db:
+            for speaker in ("Ada", "Bob"):
+                db.create_speaker(speaker)
+            with db.track("/m/0.wav", "separation", model_type=model) as run:
+                for number, speaker in enumerate(order):
+                    value = {"Ada": 10.0, "Bob": 5.0, None: 1.0}[speaker]
+                    run.output(f"/o/{number}.wav", speaker=speaker, si_snri=value)
+        return tmp_path / name
+
+    other = filled("y.db", "b", theirs)
+    with DatabaseManager(filled("x.db", "a", ("Ada", "Bob"))).connect() as db:
+        for added in (True, False):
+            told = db.import_records(other)
+            assert (told.conflicts, told.changed > 0) == ([], added)
+        means = {row.key: row.mean for row in db.leaderboard(by=("model_type", "speaker"))}
+    expected = {("b", name): {"Ada": 10.0, "Bob": 5.0, None: 1.0}[name] for name in theirs}
+    assert means == {("a", "Ada"): 10.0, ("a", "Bob"): 5.0, **expected}
+
+
+@pytest.mark.parametrize("order", ["012", "02", "12", "0122", "0102", "2012", "120"])
+def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: str) -> None:
+    """Exports that were made while a run went on lead to one and the same record."""
+    exports = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    with DatabaseManager(tmp_path / "d.db").initialize() as db:
+        with db.track("/m/2.wav", "separation", model_type="a") as run:
+            db.export(exports[0])
+            run.output("/o/2a.wav", si_snri=1)
+            db.export(exports[1])
+            run.output("/o/2b.wav", si_snri=2)
+        db.export(exports[2])
+    with DatabaseManager(tmp_path / "e.db").initialize() as other:
+        for number in map(int, order):
+            told = other.import_records(exports[number])
+            assert told.conflicts == []
+        rows = other.search("history", sort="id")
+        found = [
+            (row.processed_file.processed_path, row.status, row.model_performance.si_snri)
+            for row in rows
+        ]
+    assert found == [("/o/2a.wav", "success", 1.0), ("/o/2b.wav", "success", 2.0)]

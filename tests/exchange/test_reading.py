@@ -46,6 +46,36 @@ HOSTILE: dict[str, tuple[str, str | bytes, str]] = {
         '{"a": ' + "[" * 100_000,
         "FILE, line 1: its JSON is nested too deeply, or has a number that is none",
     ),
+    "a key twice": (
+        "x.jsonl",
+        '{"name": "a", "name": "b"}\n',
+        "FILE, line 1: it has the key 'name' twice",
+    ),
+    "an inner key twice": (
+        "x.jsonl",
+        '{"original_path": "/a", "metadata": {"x": 1, "x": 2}}\n',
+        "FILE, line 1: it has the key 'x' twice",
+    ),
+    "a key twice in CSV": (
+        "x.csv",
+        'original_path,metadata\n/a,"{""x"": 1, ""x"": 2}"\n',
+        "FILE, line 2, column 'metadata': it has the key 'x' twice",
+    ),
+    "semicolons": (
+        "speakers.csv",
+        "name;description\nAda;a, b\n",
+        "cannot import FILE: its columns are separated by ';'; write commas",
+    ),
+    "quotes and semicolons": (
+        "x.csv",
+        '"name";"description"\nAda;x\n',
+        "cannot import FILE: its columns are separated by ';'; write commas",
+    ),
+    "tabs": (
+        "x.csv",
+        "name\tdescription\nAda\tx\n",
+        r"cannot import FILE: its columns are separated by '\t'; write commas",
+    ),
     "binary": ("x.jsonl", gzip.compress(b"{}", mtime=0), "FILE, line 1: it is not UTF-8 text"),
     "empty": ("x.jsonl", "", "cannot import FILE: it is empty"),
     "no such table": (

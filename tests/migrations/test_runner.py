@@ -50,6 +50,17 @@ def test_applying_twice_changes_nothing(database: pw.SqliteDatabase, path: Path)
     assert [file.read_bytes() for file in files] == before
 
 
+def test_an_upgrade_says_how_far_it_is(database: pw.SqliteDatabase) -> None:
+    """After each step of a migration is told how many are done, and how many it has."""
+    told: list[tuple[int, int]] = []
+    done = migrations.upgrade(
+        database, [PACKAGE], on_progress=lambda step, total: told.append((step, total))
+    )
+    ends = [total for step, total in told if step == total]
+    assert len(ends) == len(done)
+    assert told == [(step, total) for total in ends for step in range(1, total + 1)]
+
+
 def test_rollback_of_everything_leaves_an_empty_database(database: pw.SqliteDatabase) -> None:
     """Back to the beginning, not even the history table stays; and forth again works."""
     names = migrations.upgrade(database, [PACKAGE])

@@ -207,6 +207,9 @@ def test_recordings_of_one_content_count_once(db: DatabaseManager) -> None:
     found = db.compare(A, B)
     assert [(pair.a, pair.b) for pair in found.pairs] == [(1.0, 9.0), (2.0, 3.0), (3.0, 5.0)]
     assert found.coverage_a["in_question"] == 3
+    recording(db, "/elsewhere/000.wav", content_hash="ab" * 31 + "cd")
+    assert db.compare(A, B).n == 3
+    assert db.compare(A, B).pairs[0].b == 2.0
 
 
 def test_the_latest_successful_run_counts(db: DatabaseManager) -> None:

@@ -167,6 +167,8 @@ CURES: dict[str, tuple[dict[str, Any], bool]] = {
         {"hours": 1, "run": {"parameters": {"a": 1, "environment": {"host": "x"}, "b": 2}}},
         True,
     ),
+    "1 and 1.0, in another order": ({"hours": 1, "run": {"parameters": {"b": 2.0, "a": 1}}}, True),
+    "a text": ({"hours": 1, "run": {"parameters": {"a": "1", "b": 2}}}, False),
     "no model": ({"hours": 1, "model": None}, False),
     "before": ({"hours": -1}, False),
     "another model": ({"hours": 1, "model": "svoice:1.2"}, False),

@@ -10,6 +10,7 @@ from support.cli_tools import run, usage
 from support.measured import measure
 
 from voices_peewee import DatabaseManager
+from voices_peewee.questions.gate import Gate
 
 A, B = "demucs:4.0", "svoice:1.2"
 BASE = [10.0, 12.0, 9.0, 11.0, 10.5, 12.5]
@@ -56,20 +57,20 @@ GATES: dict[str, tuple[Any, list[str], int, str]] = {
         [*BASE[:4], "failed", None],
         ["--fail-if-worse", "0.5"],
         1,
-        "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of\n",
+        "svoice:1.2 lacks values that demucs:4.0 has, in 2 recordings\n",
     ),
     "one lost": (
         [*BASE[:5], "failed"],
         ["--fail-if-worse", "0.5"],
         1,
-        "svoice:1.2 has no value of 1 recording that demucs:4.0 has one of\n",
+        "svoice:1.2 lacks values that demucs:4.0 has, in 1 recording\n",
     ),
     "lost more than allowed": (
         [*BASE[:4], "failed", None],
         ["--fail-if-worse", "0.5", "--allow-lost", "1"],
         1,
         (
-            "svoice:1.2 has no value of 2 recordings that demucs:4.0 has one of; --allow-lost 1 "
+            "svoice:1.2 lacks values that demucs:4.0 has, in 2 recordings; --allow-lost 1 "
             "allows fewer\n"
         ),
     ),
@@ -150,3 +151,23 @@ def test_a_margin_is_a_finite_number(path: Path, option: str) -> None:
         2,
         usage("voices compare", "[OPTIONS] A B [C]...", "a margin is a finite number, not nan"),
     )
+
+
+def test_a_model_that_gives_up_on_a_stem_does_not_pass(db: DatabaseManager) -> None:
+    """A stem that one model did not make is counted, whatever the other stems say."""
+    measure(db, A, [{"Ada": 10.0 + n, "Bob": float(n)} for n in range(4)])
+    measure(db, B, [{"Ada": 10.0 + n} for n in range(4)])
+    found = db.compare(A, B)
+    assert "recordings in which B lacks a stem that A has: 4" in found.notes
+    assert (found.lost, found.coverage_b["done"], found.coverage_b["partly_finite"]) == (4, 0, 4)
+    assert (found.coverage_a["done"], found.n, found.stems) == (4, 4, 4)
+    back = db.compare(B, A)
+    assert (back.lost, back.gained) == (0, 4)
+    assert "recordings in which A lacks a stem that B has: 4" in back.notes
+    reasons, _ = Gate(require_not_worse=0.1).judge(found)
+    assert reasons == [f"{B} lacks values that {A} has, in 4 recordings"]
+    assert Gate(require_not_worse=0.1, allow_lost=4).judge(found)[0] == []
+    said = "recordings of which not all have values of as many stems: 4"
+    assert said in db.leaderboard().notes
+    assert said in db.leaderboard(common=True).notes
+    assert said not in db.leaderboard(by=("model", "speaker")).notes

@@ -17,6 +17,7 @@ from support.measured import measure, recording, speaker
 from voices_peewee import DatabaseManager, ModelPerformance, Speaker
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.leaderboard import Leaderboard
+from voices_peewee.runs.metrics import MetricWarning
 
 A, B = "demucs:4.0", "svoice:1.2"
 
@@ -140,6 +141,33 @@ def test_pooled_settings_are_named(db: DatabaseManager) -> None:
     measure(db, A, {"/mix/002.wav": 3.0}, hours=1, parameters={"net": {"deep": 3, "wide": 4}})
     (note, *_) = db.leaderboard(by="parameters.net.deep", where="parameters.net.deep:1..").notes
     assert note == "parameters that differ between the groups: net.wide"
+
+
+def test_pooled_models_are_named(db: DatabaseManager) -> None:
+    """Groups that mix models say so, as with parameters; those of one model do not."""
+    for model in (A, B):
+        measure(db, model, [1.0, 2.0], tags=["night"])
+    said = f"night pools the runs of several models: {A}, {B}"
+    assert said in db.leaderboard(by="run.tag").notes
+    assert f"2 groups pool the runs of several models: {A}, {B}" in db.leaderboard(by="file").notes
+    measure(db, "demucs:5.0", {"/mix/002.wav": 3.0})
+    said = f"demucs pools the runs of several models: {A}, demucs:5.0"
+    assert said in db.leaderboard(by="model_type").notes
+    for by, where in (("model", ""), ("run.tag", f"model:{A}")):
+        assert not any("models" in note for note in db.leaderboard(by=by, where=where).notes)
+
+
+@pytest.mark.parametrize("name", ["pesq", "PESQ", "loudness"])
+def test_a_metric_that_was_never_finite_is_known(db: DatabaseManager, name: str) -> None:
+    """Of a metric without any finite value it is said how many were not."""
+    for value in (float("nan"), float("inf")):
+        told = {"source": f"/{value}.wav", "start_time": "2026-01-01T00:00Z"}
+        with pytest.warns(MetricWarning):
+            db.record_run(
+                operation_type="separation", metrics={"pesq": value, "loudness": value}, **told
+            )
+    (row,) = db.leaderboard(name, higher_is_better=True)
+    assert (row.n, row.coverage["not_finite"]) == (0, 2)
 
 
 def test_several_operations_in_a_group_are_refused(db: DatabaseManager) -> None:
@@ -339,6 +367,7 @@ def test_the_text_is_a_table(db: DatabaseManager) -> None:
         "svoice:1.2  3  a                    6.17   3.13    6.00  1.26",
         "demucs:4.0  2  a         3       1  3.00  12.71    3.00  1.41",
         ("measured on different recordings (2 to 3); all have 2 of them, to which 'common' keeps"),
+        "recordings of which not all have values of as many stems: 1",
         "groups that share a letter cannot be told apart (Holm, common recordings)",
     ]
     assert "svoice:1.2" in board._repr_html_()

@@ -755,3 +755,16 @@ def test_a_list_behind_samples_without_end_is_no_audio(
         if size == 0:
             pytest.skip("the standard library believes that there is none")
     assert probe(path, exact=exact).duration == 1.0
+
+
+@pytest.mark.parametrize("size", [10, 5000], ids=str)
+def test_a_tag_before_a_wav_is_refused(tmp_path: Path, size: int) -> None:
+    """An ID3 tag before RIFF, which no reader passes over, is one sentence and never an MP3."""
+    path = tmp_path / "a.wav"
+    length = bytes([0, 0, size >> 7, size & 127])
+    path.write_bytes(b"ID3\x04\0\0" + length + bytes(size) + wav_bytes(frames=80_000))
+    for exact in (False, True):
+        with pytest.raises(AudioError) as caught:
+            probe(path, exact=exact)
+        assert str(caught.value) == f"cannot read {str(path)!r}: {NOT_AUDIO}"
+    assert audio_files.facts_of(str(path))["duration"] is None

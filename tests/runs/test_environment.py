@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from voices_peewee import DatabaseManager, Environment
+from voices_peewee import DatabaseManager, Environment, ProcessingHistory
 from voices_peewee._version import __version__
 from voices_peewee.runs import environment
 
@@ -200,3 +200,13 @@ def test_time(repository: Path) -> None:
     environment.surroundings()
     assert time.perf_counter() - start < 0.05
     assert repository
+
+
+def test_an_environment_that_went_is_written_again(db: DatabaseManager) -> None:
+    """Where an older record took the place of this one, the next run still has its environment."""
+    for _ in range(2):
+        with db.track("/in.wav", "separation"):
+            pass
+        assert db.query(ProcessingHistory).filter_by(environment=None).count() == 0
+        db.execute_raw_query("DELETE FROM environments", write=True)
+        db.execute_raw_query("DELETE FROM processing_history", write=True)

@@ -385,3 +385,15 @@ def test_recorded_runs_are_filed_as_tracked_ones(db: DatabaseManager) -> None:
             assert rows_below(db, folder) == wanted
 
     check()
+
+
+@pytest.mark.parametrize("speaker", [["Ada"], {"Ada"}, {"name": "Ada"}, 1.5], ids=repr)
+def test_what_names_no_speaker_is_one_sentence(db: DatabaseManager, speaker: object) -> None:
+    """A speaker that is no name, id or object is refused alike by one run and by many."""
+    told = {"source": "a.wav", "operation_type": "separation", "start_time": "2026-01-01T00Z"}
+    for wrong in ({"speaker": speaker}, {"outputs": [{"speaker": speaker}]}):
+        for record in (lambda run: db.record_run(**run), lambda run: db.record_runs([told, run])):
+            with pytest.raises(errors.NotFoundError) as caught:
+                record({**told, **wrong})
+            assert str(caught.value) == f"no speaker {speaker!r}; see 'voices list-speakers'"
+    assert db.get_all(ProcessedFile) == []

@@ -148,6 +148,9 @@ class UnprintableError(Exception):
         (RuntimeError("two\nlines"), "RuntimeError: two"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (SystemExit(3), "SystemExit: 3"),
+        (SystemExit(True), "SystemExit: True"),
+        (SystemExit(0.0), "SystemExit: 0.0"),
+        (SystemExit(""), "SystemExit"),
         (GeneratorExit(), "GeneratorExit"),
         (asyncio.CancelledError(), "CancelledError"),
         (UnprintableError(), "UnprintableError: (its message cannot be shown)"),
@@ -311,7 +314,7 @@ def test_a_source_that_two_processes_find_new_has_one_row(db: DatabaseManager) -
     """Whoever comes second uses the row that the first has written since it looked."""
     both = [look(db.store, "/mix.wav") for _ in range(2)]
     with db.atomic():
-        rows = [settle(db.store, source) for source in both]
+        rows = [settle(db.store, db.store.steps(), source) for source in both]
     assert [row.id for row in rows] == [1, 1]
 
 
@@ -523,9 +526,10 @@ def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None
     assert [row.status for row in histories(db)] == ["success"]
 
 
-@pytest.mark.parametrize("code", [None, 0])
+@pytest.mark.parametrize("code", [None, 0, False])
 def test_leaving_the_program_well_is_success(db: DatabaseManager, code: int | None) -> None:
-    """``sys.exit()`` without an error in a block ends the run as done."""
+    """A run is done where the process tells the system so: ``sys.exit(False)`` is status 0."""
+    assert subprocess.run([sys.executable, "-c", f"exit({code})"]).returncode == 0
     with pytest.raises(SystemExit), db.track("mix.wav", SEPARATION):
         sys.exit(code)
     assert [(row.status, row.error_message) for row in histories(db)] == [("success", None)]
@@ -721,6 +725,37 @@ def test_ctrl_c_twice_leaves_no_unfinished_run(tmp_path: Path) -> None:
         [sys.executable, "-c", TWICE], capture_output=True, text=True, cwd=tmp_path, timeout=60
     )
     assert (done.stdout.split(), done.stderr) == (["KeyboardInterrupt", "failed", "1"], "")
+
+
+LOST = """
+import sys
+from voices_peewee import DatabaseManager
+from voices_peewee.runs.run import Run
+
+def strike(frame, event, _):
+    if event == "return" and frame.f_code is Run.__init__.__code__:
+        raise KeyboardInterrupt
+
+db = DatabaseManager("voices.db").connect()
+sys.setprofile(strike)
+with db.track("a.wav", "voice_separation"):
+    pass
+"""
+
+
+@pytest.mark.sqlite("another process writes to the file")
+def test_a_run_that_nobody_could_end_is_free_with_its_process(path: Path) -> None:
+    """Where an interrupt leaves a run unfinished after all, its process's end frees it at once."""
+    with DatabaseManager(path).initialize() as db:
+        done = subprocess.run(
+            [sys.executable, "-c", LOST], capture_output=True, text=True, cwd=path.parent
+        )
+        assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+        assert [row.status for row in histories(db)] == ["unfinished"]
+        source = str(path.parent / "a.wav")
+        assert list(db.pending([source], SEPARATION, claim=True)) == [source]
+        assert db.close_unfinished() == 1
+        assert [row.status for row in histories(db)] == ["failed"]
 
 
 @pytest.mark.parametrize("name", ["Meter", "Timing", "claims.begin"])

@@ -296,3 +296,66 @@ def test_peewee_itself_still_works(db: DatabaseManager) -> None:
     big = ProcessedFile.metadata["room"]["size"].as_int() > 5
     assert [file.filename for file in ProcessedFile.select().where(big)] == ["b"]
     assert json.loads(json.dumps(ada.tags)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("sample_rate", 8000.5, "sample_rate must be a whole number, not 8000.5"),
+        ("sample_rate", "8000.5", "sample_rate must be a whole number, not '8000.5'"),
+        ("channels", float("nan"), "channels must be a whole number, not nan"),
+        ("file_size", [1], "file_size must be a whole number, not [1]"),
+        ("speaker_id", 1.5, "id must be a whole number, not 1.5"),
+        ("file_format", ["wav"], "file_format must be a text, not ['wav']"),
+        ("success", "False", "success must be true or false, not 'False'"),
+        ("success", 2, "success must be true or false, not 2"),
+        ("success", 0.5, "success must be true or false, not 0.5"),
+        ("model_type", {"demucs"}, "model_type must be a text, not {'demucs'}"),
+        ("file_format", float("nan"), "file_format must be a text, not nan"),
+        ("filename", np.array([1]), "filename must be a text, not array([1])"),
+        ("sample_rate", True, "sample_rate must be a whole number, not True"),
+        ("speaker", "1", "id must be a whole number, not '1'"),
+        ("metadata", ["hall"], "metadata must be a mapping, not ['hall']"),
+        ("parameters", "shifts", "parameters must be a mapping, not 'shifts'"),
+        ("tags", "studio", "tags must be a list of texts, not 'studio'"),
+        ("tags", [1], "tags must be a list of texts, not [1]"),
+        ("filename", np.int64(84), "84"),
+        ("model_version", pd.NA, None),
+        ("model_type", np.float32("nan"), None),
+        ("sample_rate", 8000.0, 8000),
+        ("sample_rate", np.float64(8000), 8000),
+        ("sample_rate", "8000", 8000),
+        ("success", np.bool_(True), True),
+        ("model_version", 4.5, "4.5"),
+    ],
+    ids=repr,
+)
+def test_what_is_stored_is_what_was_given(
+    db: DatabaseManager, column: str, value: object, expected: object
+) -> None:
+    """Nothing is cut to fit and no text is taken for true, whoever writes: one sentence says so."""
+    file = db.add(ProcessedFile(filename="a.wav"))
+    model = ProcessedFile if column in ProcessedFile._meta.combined else ProcessingHistory
+    values = {"filename": "b.wav"} if model is ProcessedFile else {"operation_type": "separation"}
+    values |= {} if model is ProcessedFile else {"processed_file": file}
+
+    def changed() -> int:
+        row = db.add(model(**values))
+        setattr(row, column, value)
+        return db.update(row).id
+
+    asked = values | {column: value}
+    ways = [
+        lambda: db.add(model(**asked)).id,
+        lambda: db.add_all([model(**asked)])[0].id,
+        lambda: model.create(**asked).id,
+        changed,
+    ]
+    for write in ways:
+        if isinstance(expected, str) and " " in expected:
+            with pytest.raises(errors.InvalidValueError) as caught:
+                write()
+            assert str(caught.value) == expected
+        else:
+            found = getattr(db.get_by_id(model, write()), column)
+            assert (found, type(found)) == (expected, type(expected))

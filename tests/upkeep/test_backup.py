@@ -227,7 +227,7 @@ def test_two_at_once(database: Path, copies: Path) -> None:
             process.stdin.write("go\n")
             process.stdin.flush()
         told = sorted(finish(process) for process in pair)
-    reason = "it is there already; choose another name or overwrite it (--overwrite)"
+    reason = "it is there already; choose another name"
     loser = f"BackupError: backup '{target}': {reason}\n"
     assert told == [(0, "", ""), (0, loser, "")]
     verify(target)

@@ -163,7 +163,10 @@ db.restore(sys.argv[2]) if sys.argv[1] == "restore" else db.backup_database(sys.
 
 @pytest.mark.parametrize("method", ["restore", "backup"])
 def test_a_kill_between_two_names(path: Path, copies: Path, method: str) -> None:
-    """What a program that was killed had just placed can be used, and its hidden name goes."""
+    """What a killed program had just placed can be used; the next file there ends its hidden name.
+
+    Looking removes nothing.
+    """
     with DatabaseManager(path).initialize() as db:
         db.add(Speaker(name="Ada"))
         saved, new = db.backup_database(copies / "saved.db"), copies / "new.db"
@@ -173,6 +176,8 @@ def test_a_kill_between_two_names(path: Path, copies: Path, method: str) -> None
     assert (done.returncode, new.stat().st_nlink) == (-signal.SIGKILL, 2)
     with DatabaseManager(new).connect() as db:
         assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+        assert (new.stat().st_nlink, len([*copies.glob(".*")])) == (2, 1)
+        db.export(copies / "out.jsonl")
     assert (new.stat().st_nlink, [*copies.glob(".*")]) == (1, [])
 
 

@@ -167,7 +167,7 @@ def test_a_file_system_without_links_is_served(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("there.txt", "it is there already; choose another name or overwrite it (--overwrite)"),
+        ("there.txt", "it is there already; choose another name"),
         ("no/file.txt", "it cannot be read or written (no such file or directory)"),
     ],
 )

@@ -72,6 +72,11 @@ class VoicesCommand(click.Command):
         self.example = example
         self.params.append(_late_db())
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words, or print the help that they ask for."""
+        with _output_errors():
+            return super().make_context(*args, **kwargs)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example below the options."""
         with formatter.section("Example"):
@@ -110,6 +115,9 @@ class VoicesGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.sections = sections
         self._modules = {name: module for module, names in sections.values() for name in names}
+        self._summaries = {
+            name: text for _, names in sections.values() for name, text in names.items()
+        }
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands in the order of the help."""
@@ -122,6 +130,7 @@ class VoicesGroup(click.Group):
         module = import_module(f"voices_peewee.cli.{self._modules[cmd_name]}")
         name = cmd_name.replace("-", "_")
         found: click.Command = getattr(module, f"{name}_" if name in _TAKEN else name)
+        found.help = found.help or self._summaries[cmd_name]  # python -OO has no docstrings
         return found
 
     def resolve_command(
@@ -149,11 +158,15 @@ class VoicesGroup(click.Group):
 
         found = [
             CompletionItem(name, help=summary)
-            for _, summaries in self.sections.values()
-            for name, summary in summaries.items()
+            for name, summary in self._summaries.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words before the command, or print what they ask for."""
+        with _errors_leave(click.Context(self)), _output_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
@@ -213,7 +226,7 @@ def _errors_leave(ctx: click.Context) -> Iterator[None]:
 def _output_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, FileNotFoundError):
         raise
     except OSError as error:
         raise OutputError(error) from error

@@ -109,7 +109,7 @@ def status(
     if watch:
         _watch(manager, paths, as_json=as_json, **asked)
         return
-    if paths or any(asked.values()):
+    if paths or asked.pop("interval") is not None or any(asked.values()):
         raise click.UsageError("PATHs, --operation, --model, --param and --interval need --watch")
     with manager:
         facts = manager.status()

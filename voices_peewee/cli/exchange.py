@@ -20,7 +20,12 @@ from voices_peewee.cli.common import (
     write,
     write_path,
 )
-from voices_peewee.cli.output import model_option, operation_option, overwrite_option
+from voices_peewee.cli.output import (
+    direction_option,
+    model_option,
+    operation_option,
+    overwrite_option,
+)
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -143,11 +148,7 @@ def _say(done: Imported) -> None:
 @operation_option(help="What it did.  [default: voice_separation]", default="voice_separation")
 @click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
 @path_map_option
-@click.option(
-    "--higher-is-better/--lower-is-better",
-    default=None,
-    help="The direction of metrics whose direction is not known.",
-)
+@direction_option
 @pass_manager
 def import_results(
     manager: DatabaseManager,

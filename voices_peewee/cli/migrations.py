@@ -15,6 +15,7 @@ from voices_peewee.cli.common import (
     confirm,
     pass_manager,
     plural,
+    progress_bar,
     say,
     say_backup,
     write,
@@ -79,7 +80,9 @@ def run_migrations(manager: DatabaseManager, to: str | None, *, no_backup: bool)
     All are applied or none. Prints their names.
     """
     with closing(manager):
-        applied = backed_up(manager.run_migrations, backup=not no_backup, to=to, create=False)
+        with progress_bar("Migrating") as progress:
+            options = {"to": to, "create": False, "on_progress": progress}
+            applied = backed_up(manager.run_migrations, backup=not no_backup, **options)
         _print_names(manager, applied, "applied")
 
 

@@ -191,6 +191,11 @@ operation_option = partial(
 output_option = partial(
     click.option, "--output", "-o", type=click.Path(path_type=Path), metavar="FILE"
 )
+direction_option = click.option(
+    "--higher-is-better/--lower-is-better",
+    default=None,
+    help="The direction of a metric where it is not known.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 param_option = click.option(
     "--param",

@@ -13,6 +13,7 @@ import click
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.output import (
+    direction_option,
     one_model_option,
     options,
     output_option,
@@ -23,6 +24,7 @@ from voices_peewee.cli.output import (
     write_rows,
     write_text,
 )
+from voices_peewee.cli.values import joined
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
@@ -36,11 +38,6 @@ _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
-direction_option = click.option(
-    "--higher-is-better/--lower-is-better",
-    default=None,
-    help="The direction of a metric where it is not known.",
-)
 metric_options = options(
     click.option(
         "--metric",
@@ -70,7 +67,9 @@ style_options = options(
 @metric_options
 @click.option(
     "--by",
-    default="model",
+    default=("model",),
+    multiple=True,
+    callback=joined,
     metavar="FIELDS",
     shell_complete=completion.groupings,
     help="What makes the groups: model, speaker, tag, file, any other field, parameters.KEY, "

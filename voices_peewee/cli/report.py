@@ -16,6 +16,7 @@ from voices_peewee.cli.output import (
     where_words_argument,
 )
 from voices_peewee.cli.questions import baseline_option, metric_options
+from voices_peewee.cli.values import joined
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 @metric_options
 @click.option(
     "--by",
-    default="",
+    multiple=True,
+    callback=joined,
     metavar="FIELDS",
     shell_complete=completion.groupings,
     help="Conditions, such as metadata.room.",

@@ -274,7 +274,7 @@ _VOTES: Final = """SELECT count(*) AS votes FROM listening_votes AS vote WHERE E
 
 def _called(run: RunDetails) -> str:
     """Return a run as questions name it: its id, what was done, and to which recording."""
-    recording = os.path.basename(run.original_path or "") or "a recording"  # noqa: PTH119
+    recording = os.path.basename(run.original_path or "") or "a recording"
     return f"run {run.rows[0].history_id}, {run.operation_type} of {recording!r}"
 
 

@@ -21,6 +21,11 @@ def roots(_: object, __: object, texts: Sequence[str]) -> dict[str, str]:
     return dict(_pairs(texts, "OLD=NEW"))
 
 
+def joined(_: object, __: object, texts: Sequence[str]) -> str:
+    """Read an option that may be given several times as one list with commas."""
+    return ",".join(texts)
+
+
 def _pairs(texts: Sequence[str], form: str) -> Iterator[tuple[str, str]]:
     for text in texts:
         key, equals, value = text.partition("=")

@@ -1,7 +1,7 @@
 """Which database is meant, and what lies there: whether it is a database, and ours.
 
-Nothing here opens a database to use it, nothing that is there is changed (only the second name
-goes that a killed restore or backup left), and no Peewee is loaded: the TAB key asks too.
+Nothing here opens a database to use it, nothing that is there is changed, and no Peewee is
+loaded: the TAB key asks too.
 """
 
 from __future__ import annotations
@@ -102,19 +102,28 @@ def inspect(path: str) -> str:
 
 
 def _is_alone(path: str, found: os.stat_result) -> bool:
-    """Remove the name under which a killed restore or backup wrote the file; tell if that was all.
+    """Whether a file's other names are those under which a killed restore or backup wrote it.
 
-    It is of no use to a living one either, once the file has its name.
+    Nobody opens it by such a name, and the next file that is written beside it removes them.
     """
-    real = Path(os.path.realpath(path))
-    for one in real.parent.glob(_PARTIAL):
+    real, hidden = Path(os.path.realpath(path)), 0
+    for one in real.parent.iterdir():
         with suppress(OSError):
-            if one != real and os.path.samestat(one.lstat(), found):
-                one.unlink()
-    return real.stat().st_nlink == 1
+            is_hidden = one != real and is_partial(one.name) is not None
+            hidden += is_hidden and os.path.samestat(one.lstat(), found)
+    return found.st_nlink == 1 + hidden
 
 
-_PARTIAL: Final = f".voices-{'[0-9a-f]' * 8}-*-{'[0-9a-f]' * 16}.partial"  # see whole_files
+PARTIAL: Final = ".voices-{}-{}-{}.partial"  # of the host, the process, and chance
+
+
+def is_partial(name: str) -> re.Match[str] | None:
+    """Match the name of a file that is being written, with its ``host`` and ``pid``."""
+    parts = ("(?P<host>[0-9a-f]{8})", r"(?P<pid>\d+)", "[0-9a-f]{16}")
+    pattern = PARTIAL.replace(".", r"\.").format(*parts)
+    return re.fullmatch(f"{pattern}(-wal|-shm|-journal)?", name)
+
+
 _LINKED: Final = (
     "the file has a second name (a hard link), under which others would write past it; "
     "remove that name, or copy the file and use the copy"

@@ -19,7 +19,7 @@ import peewee as pw
 
 from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField, dump_json
+from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
 from voices_peewee.schema.models import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,7 +36,7 @@ _PLAIN: Final[dict[type[pw.Field], type]] = {
     NameField: str,
     PathField: str,
 }
-_PARSE: Final = json.JSONDecoder().raw_decode
+_SCAN: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
 
 Converter = Callable[[Any], Any]
 # A value's key, the type with which it is bound as it is, and what else converts it. A plain
@@ -70,7 +70,7 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
-    convert: Converter = dump_json if isinstance(field, JSONField) else field.db_value
+    convert: Converter = field.text if isinstance(field, JSONField) else field.db_value
     return field.name, _PLAIN.get(type(_target(field))), convert
 
 
@@ -97,8 +97,8 @@ def _json_reader(slow: Converter) -> Converter:
         if text == "{}":
             return {}
         try:
-            value, end = _PARSE(text)
-        except (TypeError, ValueError, RecursionError):
+            value, end = _SCAN(text, 0)
+        except (TypeError, ValueError, RecursionError, StopIteration):
             return slow(text)
         return value if end == len(text) else slow(text)
 
@@ -131,30 +131,30 @@ class Mapper(Generic[M]):
         self.names = [field.name for field in fields]
         self._columns = {field.name: field.column_name for field in fields}
         self.columns = ", ".join(field.column_name for field in fields[1:])
-        # Peewee wants a value for each column to write the placeholders; none is bound.
-        values = dict.fromkeys(fields, pw.Value(None))
-        self.insert_id_sql = _statement(model.insert(values))
-        self.insert_sql = _statement(model.insert({field: values[field] for field in fields[1:]}))
+        # As Peewee writes them, which takes a millisecond for each.
+        columns = [f'"{field.column_name}"' for field in fields]
+        self.insert_id_sql = _insertion(meta.table_name, columns)
+        self.insert_sql = _insertion(meta.table_name, columns[1:])
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
         self.returning = " RETURNING id" if self._returns_id else ""
-        self.select_sql = model.select().sql()[0]
-        self.get_sql = model.select().where(model.id == 0).sql()[0]
-        self.columns_sql = self.select_sql.partition(" FROM ")[0].removeprefix("SELECT ")
+        self.columns_sql = ", ".join(f'"t1".{column}' for column in columns)
+        self.select_sql = f'SELECT {self.columns_sql} FROM "{meta.table_name}" AS "t1"'  # noqa: S608
+        self.get_sql = f"{self.select_sql} WHERE id = ?"
         self._all_binders = [binder(field) for field in fields]
         self._binders = self._all_binders[1:]
         self._binder_of = {one[0]: one for one in self._all_binders}
-        self._readers = [reader(field) for field in fields]
+        self._read = [(field.name, read) for field in fields if (read := reader(field))]
         self._defaulted = {field.name for field in meta.defaults}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
         """Yield an instance for each row."""
-        new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
-        empty = dict.fromkeys(names)
+        new, model, names, readers = self.model.__new__, self.model, self.names, self._read
         for row in rows:
-            data = empty.copy()
-            for name, read, value in zip(names, readers, row):  # noqa: B905 - strict is slow
-                data[name] = value if read is None or value is None else read(value)
+            data = dict(zip(names, row))  # noqa: B905 - strict is slow
+            for name, read in readers:
+                if (value := data[name]) is not None:
+                    data[name] = read(value)
             instance = new(model)
             instance.__data__ = data
             instance._dirty = set()
@@ -163,20 +163,42 @@ class Mapper(Generic[M]):
 
     def get(self, connection: Any, key: int) -> M | None:
         """Return the instance with an id, or None."""
-        rows = connection.execute(self.get_sql, (key,)).fetchall()
-        return next(self.build(rows), None)
+        row = connection.execute(self.get_sql, (key,)).fetchone()
+        return None if row is None else next(self.build((row,)))
+
+    def among(self, connection: Any, name: str, values: Sequence[object]) -> list[M]:
+        """Return the rows that have one of the values in a field, by their ids."""
+        column, convert = self._columns[name], self._binder_of[name][2]
+        marks = ", ".join("?" * len(values))
+        condition = f"WHERE {column} IN ({marks}) ORDER BY id"
+        return self.where(connection, condition, [*map(convert, values)])
 
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
         """Return the parameters of ``insert_sql`` for the values of one object."""
         return stored(self._binders, data)
 
-    def find(self, connection: Any, condition: str, values: Any) -> tuple[list[M], int | None]:
-        """Return the rows of a condition; where there are none, maybe the id of one to come."""
+    def where(self, connection: Any, condition: str, values: Any) -> list[M]:
+        """Return the rows of a condition."""
         sql = f"{self.select_sql} {condition}"
-        if not (self._returns_id and connection.is_together):
-            return list(self.build(connection.execute(sql, values).fetchall())), None
-        sql = _WITH_SPARE_ID.format(table=self.model._meta.table_name, select=sql)
-        found = connection.execute(sql, values).fetchall()
+        return list(self.build(connection.execute(sql, values).fetchall()))
+
+    def find(
+        self, steps: Any, condition: str, values: Any, base: tuple[str, Any] | None = None
+    ) -> tuple[list[M], int | None] | None:
+        """Return the rows of a condition; where there are none, maybe the id of one to come.
+
+        None where ``base``, a question with its values, has no answer.
+        """
+        if not steps.gives_ids:
+            if base and steps.execute(*base).fetchone() is None:
+                return None
+            return self.where(steps, condition, values), None
+        sql = f"{self.select_sql} {condition}"
+        first, given = base or ("SELECT 1", ())
+        sql = _WITH_SPARE_ID.format(table=self.model._meta.table_name, base=first, select=sql)
+        found = steps.ask(sql, [*given, *values]).fetchall()
+        if not found:
+            return None
         spare = found[0][0]
         return list(self.build(row[1:] for row in found if spare is None)), spare
 
@@ -184,21 +206,21 @@ class Mapper(Generic[M]):
         """Return values as the database takes them, given by the names of their fields."""
         return stored([self._binder_of[name] for name in data], data)
 
-    def change(self, connection: Any, instance: M, changes: Mapping[str, Any]) -> None:
+    def change(self, steps: Any, instance: M, changes: Mapping[str, Any]) -> None:
         """Write changes of one row, and to its object, by the names of their fields."""
         columns = ", ".join(f"{self._columns[name]} = ?" for name in changes)
         sql = f"UPDATE {self.model._meta.table_name} SET {columns} WHERE id = ?"  # noqa: S608
-        connection.execute(sql, [*self.values(**changes), instance.id])
+        steps.add(sql, [*self.values(**changes), instance.id])
         instance.__data__.update(changes)
 
-    def insert(self, connection: Any, instance: M, key: int | None = None) -> M:
+    def insert(self, steps: Any, instance: M, key: int | None = None) -> M:
         """Insert one object and give it its id: that of ``find``, or a new one."""
         self._link(instance)
         values = self.bind(instance.__data__)
         if key is None:
-            key = self.key_of(connection.execute(self.insert_sql + self.returning, values))
+            key = self.key_of(steps.execute(self.insert_sql + self.returning, values))
         else:
-            connection.execute(self.insert_id_sql, [key, *values])
+            steps.add(self.insert_id_sql, [key, *values])
         instance.__data__["id"] = key
         instance._dirty.clear()
         return instance
@@ -210,13 +232,21 @@ class Mapper(Generic[M]):
 
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
         """Insert many objects without ids and give them theirs; needs SQLite's write lock."""
-        if not instances:
-            return
-        keys = self.new_ids(connection, len(instances))
-        connection.executemany(self.insert_id_sql, self._numbered(instances, keys))
-        for key, instance in zip(keys, instances, strict=True):
-            instance.__data__["id"] = key
+        for instance in instances:
+            self._link(instance)
+        self.insert_new(connection, [instance.__data__ for instance in instances])
+        for instance in instances:
             instance._dirty.clear()
+
+    def insert_new(self, connection: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert many mappings of all field names, as ``insert_objects`` does objects."""
+        if not rows:
+            return
+        keys, binders = self.new_ids(connection, len(rows)), self._binders
+        values = ([key, *stored(binders, row)] for key, row in zip(keys, rows, strict=True))
+        connection.executemany(self.insert_id_sql, values)
+        for key, row in zip(keys, rows, strict=True):
+            row["id"] = key
 
     def new_ids(self, connection: Any, count: int) -> Sequence[int]:
         """Return the ids of rows to come; they are nobody else's while the transaction lasts."""
@@ -226,14 +256,6 @@ class Mapper(Generic[M]):
             return [key for (key,) in rows]
         last = connection.execute(f'SELECT max(id) FROM "{table}"').fetchone()[0] or 0  # noqa: S608
         return range(last + 1, last + 1 + count)
-
-    def _numbered(self, instances: list[M], keys: Iterable[int]) -> Iterator[list[Any]]:
-        binders = self._binders
-        for key, instance in zip(keys, instances, strict=True):
-            self._link(instance)
-            values = stored(binders, instance.__data__)
-            values.insert(0, key)
-            yield values
 
     def insert_dicts(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> int:
         """Insert many mappings of field names to values; return how many."""
@@ -268,7 +290,7 @@ class Mapper(Generic[M]):
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""
-        for name in self._foreign if instance.__rel__ else ():
+        for name in self._foreign:
             related = instance.__rel__.get(name)
             if related is not None and related.id is None:
                 yield related
@@ -288,7 +310,7 @@ def mapper(model: type[M]) -> Mapper[M]:
 
 _WITH_SPARE_ID: Final = """SELECT CASE WHEN found.id IS NULL
  THEN nextval(pg_get_serial_sequence('"{table}"', 'id')) END, found.*
- FROM (SELECT 1) AS one LEFT JOIN ({select}) AS found ON true"""
+ FROM ({base}) AS base LEFT JOIN ({select}) AS found ON true"""
 _NEW_IDS: Final = (
     "SELECT nextval(pg_get_serial_sequence(?, 'id')) FROM generate_series(1, CAST(? AS integer))"
 )
@@ -308,9 +330,9 @@ def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(key for key in row if key != "id" or row[key] is not None)
 
 
-def _statement(query: pw.ModelInsert) -> str:
-    """Return the SQL of an INSERT without what Peewee would have it return."""
-    return str(query.sql()[0]).partition(" RETURNING ")[0]
+def _insertion(table: str, columns: Sequence[str]) -> str:
+    places = ", ".join("?" * len(columns))
+    return f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({places})'  # noqa: S608
 
 
 class no_full_collection:  # noqa: N801 - a block, as suppress is one

@@ -19,7 +19,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from voices_peewee.database.forks import forks
-from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods, for_psycopg
+from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
+from voices_peewee.database.postgres_spelling import for_psycopg
+from voices_peewee.database.postgres_together import Together
 from voices_peewee.database.postgres_wording import first_line
 from voices_peewee.database.server_url import masked, split_threshold
 from voices_peewee.errors import ServerAwayError
@@ -131,20 +133,25 @@ class Server(pw.PostgresqlDatabase):
         return not self.is_closed() and bool(self._state.conn.in_transaction)
 
     def begin(self, isolation_level: Any = None) -> None:
-        """Begin a transaction; one of ``together`` sends what nobody waits for with the rest."""
+        """Begin a transaction; one of ``together`` begins when it must."""
+        connection = self.connection()
         if isolation_level == _TOGETHER:
-            self.connection().begin_together()
-            isolation_level = None
-        super().begin(isolation_level)
-        if wait := self.connection().lock_timeout:
-            self.connection().execute(f"SET LOCAL lock_timeout = {wait}")
+            connection.together = Together(connection)
+        if not connection.together:
+            super().begin(isolation_level)
+        if wait := connection.lock_timeout:
+            connection.execute(f"SET LOCAL lock_timeout = {wait}")
 
     def commit(self) -> None:
         """Commit; what was sent together may be refused only now."""
         connection = self._state.conn
+        together: Together | None = connection.together
         try:
-            super().commit()
-            connection.end_together()
+            if together is None or together.has_begun:
+                super().commit()
+            connection.together = None
+            if together is not None:
+                together.end()
         except pw.OperationalError as error:
             if not connection.closed:
                 raise
@@ -156,9 +163,11 @@ class Server(pw.PostgresqlDatabase):
         """Roll back, unless the connection is gone: its error is the one to be seen."""
         if self.is_closed():
             return
-        with suppress(pw.PeeweeException):
-            self._state.conn.end_together()
-        if not self._state.conn.closed:
+        connection = self._state.conn
+        together, connection.together = connection.together, None
+        if together is not None:
+            together.undo()
+        if connection.in_transaction:
             with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
 
@@ -249,7 +258,7 @@ class Server(pw.PostgresqlDatabase):
         for connection in list(self.made.values()):
             connection.abandon()
         self.made = weakref.WeakValueDictionary()
-        self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
+        self._state = pw._ConnectionLocal()
         self._lock = threading.Lock()
 
     @property

@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import select
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from functools import lru_cache
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import peewee as pw
@@ -24,10 +22,11 @@ from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
+from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
+from voices_peewee.database.postgres_together import Together
 from voices_peewee.errors import DatabaseError
 
 # peewee-stubs lack these.
-_peewee_errors: Final = vars(pw)["__exception_wrapper__"]
 _AnyJSON: Any = vars(pw)["BaseJSONMethods"]
 _PeeweesJSON: Any = vars(pw)["PostgresqlJSONMethods"]
 
@@ -47,27 +46,6 @@ _SILENT: Final = "it has not answered for {:g} s"
 _NOT_UTF8: Final = (
     "its encoding is {}; make one with \"CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'\""
 )
-
-
-_PIECE: Final = re.compile(
-    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
-    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
-    re.DOTALL | re.VERBOSE,
-)
-
-
-@lru_cache(maxsize=256)
-def for_psycopg(sql: str) -> str:
-    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match["place"]:
-            return "%s"
-        if match["name"]:
-            return f"%({match['name']})s"
-        return match.group().replace("%", "%%")
-
-    return _PIECE.sub(replace, sql)
 
 
 class _Text(Loader):
@@ -111,8 +89,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.streams: list[str] = []
-        self._together = ExitStack()
-        self.is_together = False
+        self.known = set[tuple[object, ...]]()  # what ``together`` has sent before
+        self.together: Together | None = None  # the transaction that goes on
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for the server; one that says nothing may be frozen."""
@@ -153,11 +131,17 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """Whether a transaction is open."""
         return self.pgconn.transaction_status not in (_IDLE, TransactionStatus.UNKNOWN)
 
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """Return a cursor; where a transaction was to begin, it begins."""
+        if self.together is not None:
+            self.together.begin()
+        return super().cursor(*args, **options)
+
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Run a statement, its values as ``?`` or as ``%s``."""
         if params and "?" in query and "%s" not in query:
             query = for_psycopg(query)
-        with _peewee_errors:
+        with peewee_errors:
             return super().execute(query, params or None, **options)
 
     def executemany(self, query: str, rows: Iterable[Any]) -> Written:
@@ -165,14 +149,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         cursor, rest, count = self.cursor(), iter(rows), 0
         sql = for_psycopg(query) if "%s" not in query else query
         while batch := list(itertools.islice(rest, _BATCH)):
-            with _peewee_errors:
+            with peewee_errors:
                 cursor.executemany(sql, batch)
             count += cursor.rowcount
         return Written(count)
 
     def dicts(self, query: str, params: Any = None) -> list[dict[str, Any]]:
         """Return the rows of one statement; without values, ``execute`` takes several at once."""
-        with _peewee_errors:
+        with peewee_errors:
             return list(self.cursor(row_factory=dict_row).stream(query, params or None))
 
     def stream(self, query: str, params: Any = None) -> Any:
@@ -184,7 +168,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if self.prepare_threshold is None and not self.in_transaction:
             return self.execute(query, params)
         cursor = _Stream(self, f"voices_{os.urandom(6).hex()}", withhold=not self.in_transaction)
-        with _peewee_errors:
+        with peewee_errors:
             cursor.execute(query, params or None)
         return cursor
 
@@ -196,17 +180,6 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
         else:
             self.execute(statement)
-
-    def begin_together(self) -> None:
-        """Wait for an answer only where it is read, until ``end_together``."""
-        self._together.enter_context(self.pipeline())
-        self.is_together = True
-
-    def end_together(self) -> None:
-        """Wait for the answers that nobody has read; raise the first error among them."""
-        self.is_together = False
-        with _peewee_errors:
-            self._together.close()
 
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""

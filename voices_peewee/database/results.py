@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, overload
 
 import peewee as pw
@@ -19,6 +20,7 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
 )
 from voices_peewee.schema.models import BaseModel
@@ -47,6 +49,7 @@ _KINDS: Final[dict[type[pw.Field], str]] = {
     JSONField: "json",
     NameField: "text",
     PathField: "path",
+    TagsField: "json",
     UTCDateTimeField: "time",
 }
 
@@ -58,6 +61,7 @@ def field_spec(field: pw.Field) -> Column:
     return Column(field.column_name, kind, nullable=bool(field.null), read=reader(field))
 
 
+@cache
 def model_specs(model: type[BaseModel]) -> tuple[Column, ...]:
     """Return the columns of a model, as Python has their values."""
     return tuple(replace(field_spec(field), read=None) for field in model._meta.sorted_fields)

@@ -59,7 +59,7 @@ def identity(path: str | os.PathLike[str]) -> Identity | None:
 def status(path: str | os.PathLike[str]) -> os.stat_result | None:
     """Return what the system says of a file, or None where there is none."""
     try:
-        return os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and each write pays
+        return os.stat(path)
     except (OSError, ValueError):  # a name with NUL is no file
         return None
 
@@ -425,5 +425,5 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def forget(self) -> None:
         """Begin anew in a forked child, which has closed the connections."""
         self._forked = True
-        self._state = pw._ConnectionLocal()  # noqa: SLF001 - Peewee has no public way
+        self._state = pw._ConnectionLocal()
         self._lock = threading.Lock()

@@ -6,7 +6,9 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+
+import peewee as pw
 
 from voices_peewee.database.query import Query, mapper
 from voices_peewee.database.results import as_dicts
@@ -29,14 +31,18 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Blanks and comments; of one inside another SQLite and PostgreSQL think differently.
+_GAP = r"(?:\s|--[^\n]*\n|/\*(?:(?!/\*|\*/).)*\*/)"
 # What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
 _READING = re.compile(
-    r"\s*(explain(\s*\([^)]*\)|\s+(query|plan|analyze|verbose)\b)*\s+)?(select|with|values)\b",
-    re.IGNORECASE,
+    rf"{_GAP}*(explain({_GAP}*\([^)]*\)|{_GAP}+(query|plan|analyze|verbose)\b)*{_GAP}+)?"
+    r"(select|with|values)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _WRITES = "this statement would change the database; pass write=True to allow it"
 _OTHERS = "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True"
 
+_KEYS: Final = (int, float, str)
 SpeakerKey = int | str | Speaker
 FileKey = int | str | os.PathLike[str] | ProcessedFile
 
@@ -76,7 +82,7 @@ class Store(Transactions):
 
     def get(self, model: type[M], key: int) -> M | None:
         """Return the row with an id, or None."""
-        if not isinstance(key := plain(key), int | float | str):
+        if type(key) is not int and not isinstance(key := plain(key), _KEYS):
             return None
         with self.reading():
             return mapper(model).get(self.connection(), key)
@@ -89,7 +95,8 @@ class Store(Transactions):
                 self.engine.prepare()
             else:
                 require_own_task(self.label)
-            is_alone = instance.__data__.get("id") is None and not any(rows.unsaved(instance))
+            has_id = instance.__data__.get("id") is not None
+            is_alone = not has_id and not (instance.__rel__ and any(rows.unsaved(instance)))
             if is_alone and self.engine.adds_alone:
                 saved: M = rows.insert(connection, instance)
                 return saved
@@ -127,7 +134,11 @@ class Store(Transactions):
         for name, value in changes.items():
             if name not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(name, known)))
+            if name == "id":
+                raise InvalidValueError("a row keeps its id")
             setattr(instance, name, value)
+        changed = {name: instance.__data__.get(name) for name in instance._dirty}
+        mapper(type(instance)).values(**changed)  # refuses what does not fit
         # A JSON value may have been changed in place, which Peewee cannot see.
         only = [
             field
@@ -143,10 +154,17 @@ class Store(Transactions):
 
     def delete(self, instance: BaseModel) -> None:
         """Delete one object's row; what depends on it goes along."""
+        kind = kind_of(instance)
         with self.writing():
-            deleted = instance.id is not None and instance.delete_instance()
+            try:
+                deleted = instance.id is not None and instance.delete_instance()
+            except pw.IntegrityError as error:
+                if "foreign key" not in str(error).lower():  # what a trigger says stays
+                    raise
+                what = f"{kind} {instance.id} is referred to by rows of an application's own table"
+                raise InvalidValueError(f"{what}; delete those first") from error
             if not deleted:
-                raise NotFoundError(kind_of(instance), instance.id)
+                raise NotFoundError(kind, instance.id)
 
     def speaker(self, key: SpeakerKey) -> Speaker:
         """Return a speaker by id (``id:3`` as text), object or name."""

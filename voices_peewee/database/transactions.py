@@ -28,6 +28,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 FEW = 20  # locks
+_TOGETHER: Final = "together"  # what a server's connection calls the steps of its transaction
 _PAUSE = 0.2  # s before a server that went away is asked again
 _OF_ANOTHER_TASK: Final = (
     "another asyncio task of this thread is inside atomic(); await nothing there, or use threads"
@@ -176,6 +177,19 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
     return settled
 
 
+class Steps:
+    """The statements of a transaction, which are done as they come.
+
+    ``add`` takes a statement that sees nothing of the others and that none of them sees,
+    ``execute`` does anything. A server's are ``postgres_together.Together``.
+    """
+
+    gives_ids = False  # of rows to come
+
+    def __init__(self, connection: Any) -> None:
+        self.execute = self.add = connection.execute
+
+
 class Transactions:
     """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
 
@@ -210,9 +224,9 @@ class Transactions:
     def transact(self, action: Callable[[Any, bool], T]) -> T:
         """Do something as one transaction; see ``retrying``.
 
-        ``action`` is given the driver's connection, and whether a server may have done it before
-        as it went away. Answers are waited for only where they are read: what a server refuses is
-        raised there or at the end.
+        ``action`` is given its ``steps``, and whether a server may have done it before as it went
+        away. Answers are waited for only where they are read: what a server refuses is raised
+        there or at the end.
         """
         attempts = count()
         return self.retrying(lambda: self._transact(action, is_again=next(attempts) > 0))
@@ -222,13 +236,19 @@ class Transactions:
         if not was_idle:
             require_own_task(self.label)
         try:
+            steps = Steps(self.connection())
             block = database.transaction(*self.engine.together) if was_idle else database.atomic()
             with block:
-                return action(self.connection(), is_again)
+                return action(getattr(self.connection(), _TOGETHER, None) or steps, is_again)
         except BaseException as error:
             if was_idle:
                 self.abandon(interrupted=not isinstance(error, Exception))
             raise
+
+    def steps(self) -> Any:
+        """Return what runs the statements of a transaction; see ``Steps``."""
+        connection = self.connection()
+        return getattr(connection, _TOGETHER, None) or Steps(connection)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
@@ -253,9 +273,9 @@ class Transactions:
             if block is None or block() is not None or is_another:
                 return False
             self.abandon()
-        for noted in (self.outermost, _tasks):
-            if noted:
-                noted.pop(threading.get_ident(), None)
+        if self.outermost or _tasks:
+            self.outermost.pop(threading.get_ident(), None)
+            _tasks.pop(threading.get_ident(), None)
         return True
 
     def abandon(self, *, interrupted: bool = False) -> None:

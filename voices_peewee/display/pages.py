@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +16,12 @@ from voices_peewee.rendering.table import heading
 from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 except ImportError as error:
     raise MissingExtraError("writing a page", "report") from error
 
-_HERE: Final = Path(__file__).parent
+_HERE: Final = resources.files(__package__)
 
 
 def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
@@ -42,7 +43,7 @@ def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
         ]
     )
     environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
+        loader=PackageLoader(__package__),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -75,13 +76,16 @@ def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
         ExportError: There is a file already, or the folder is missing or refuses writes.
         DatabaseFullError: The disk is full.
     """
-    with file_errors(ExportError, path), whole_file(path, overwrite=overwrite, mode=0o666) as part:
+    with (
+        file_errors(ExportError, path, replaces=True),
+        whole_file(path, overwrite=overwrite, mode=0o666) as part,
+    ):
         part.write_text(text, "utf-8", newline="\n")
     return path
 
 
 def _read(name: str) -> str:
-    return (_HERE / name).read_text("utf-8")
+    return _HERE.joinpath(name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

@@ -26,6 +26,9 @@ _PLAYED: Final = {
     ".wav": "audio/wav",
     ".webm": "audio/webm",
 }
+# FFmpeg's samples of at most 16 bits, and what in a WAV has more than the 24 of a FLAC.
+_NARROW: Final = frozenset(["u8", "u8p", "s16", "s16p"])
+_WIDER: Final = ("pcm_s32", "pcm_s64", "pcm_f")
 NOT_HERE: Final = "there is no such file here"
 NOT_PLAYED: Final = "browsers do not play this format"
 NO_ROOM: Final = "left out, since there is no room for it"
@@ -72,13 +75,13 @@ def embedded(sound: Sound, room: int) -> Sound:
     """Return a sound with its file in it, as FLAC where that is smaller, or why it is not."""
     try:
         # A Path raises where a name is too long; the open database is no sound.
-        if not os.path.isfile(sound.path) or is_open_here(sound.path):  # noqa: PTH113
+        if not os.path.isfile(sound.path) or is_open_here(sound.path):
             return replace(sound, note=NOT_HERE)
         path = Path(sound.path)
         if path.stat().st_size > room:
             return replace(sound, note=NO_ROOM)
         kind = _PLAYED.get(path.suffix.lower())
-        flac = _as_flac(path) if kind in (None, "audio/wav") else None
+        flac = _as_flac(path, exactly=kind is not None) if kind in (None, "audio/wav") else None
         if flac is None and kind is None:
             return replace(sound, note=NOT_PLAYED)
         data, kind = (path.read_bytes(), kind) if flac is None else (flac, "audio/flac")
@@ -90,8 +93,11 @@ def embedded(sound: Sound, room: int) -> Sound:
     return replace(sound, source=source)
 
 
-def _as_flac(path: Path) -> bytes | None:
-    """Return a file's sound as FLAC, or None without PyAV and where it is no audio."""
+def _as_flac(path: Path, *, exactly: bool) -> bytes | None:
+    """Return a file's sound as FLAC of 16 or 24 bits.
+
+    None without PyAV, where it is no audio, and where it has more bits, if all shall be kept.
+    """
     try:
         import av
     except ImportError:
@@ -100,7 +106,11 @@ def _as_flac(path: Path) -> bytes | None:
     try:
         with av.open(str(path)) as source, av.open(out, "w", format="flac") as target:
             sound = source.streams.audio[0]
+            if exactly and sound.codec_context.name.startswith(_WIDER):
+                return None
             stream = target.add_stream("flac", rate=sound.rate, layout=sound.layout.name)
+            is_narrow = sound.format.name in _NARROW
+            stream.format = av.AudioFormat("s16" if is_narrow else "s32")  # which is 24 bits
             for frame in source.decode(sound):
                 frame.pts = None
                 target.mux(stream.encode(frame))

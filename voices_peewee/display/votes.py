@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import sys
 import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import InputError
-from voices_peewee.exchange.texts import open_file
+from voices_peewee.exchange.texts import open_file, parse
 from voices_peewee.schema.models import (
     ListeningTest,
     ListeningVote,
@@ -35,7 +34,7 @@ def import_votes(store: Store, source: str) -> Counter[str]:
     with store.writing():
         for number, line in enumerate(_lines(source), 1):
             try:
-                counts[_keep(_vote(json.loads(line)))] += 1
+                counts[_keep(_vote(parse(line)))] += 1
             except KeyError as error:
                 raise InputError(source, f"it has no {error}", place=f"line {number}") from error
             except (AttributeError, TypeError, ValueError) as error:
@@ -48,7 +47,7 @@ def _lines(source: str) -> list[str]:
     try:
         text = sys.stdin.read() if source == "-" else _text(source)
         *lines, last = [line for line in text.split("\n") if line.strip()]
-        end = json.loads(last)
+        end = parse(last)
     except ValueError as error:
         raise InputError(source, "it holds no votes, or not all of them") from error
     if end != {"table": "end", "rows": {"listening_votes": len(lines)}}:

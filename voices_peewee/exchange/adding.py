@@ -18,7 +18,7 @@ from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import recordings_by_path, rows_where, write_changes
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
-_BATCH: Final = 200
+_BATCH: Final = 500
 
 
 @dataclass
@@ -82,15 +82,15 @@ def _add(
             done.absent += "://" not in entry.path and regular_file(entry.path) is None
             speaker, row = speakers.get(entry.speaker or ""), known.get(entry.path)
             if row is None:
-                name = os.path.basename(entry.path)  # noqa: PTH119
+                name = os.path.basename(entry.path)
                 row = ProcessedFile(filename=name, original_path=entry.path)
-                changes = _changes(row, entry, facts[entry.path], speaker)
-                fresh.append(ProcessedFile(**{**row.__data__, **changes}))
+                row.__data__ |= _changes(row, entry, facts[entry.path], speaker)
+                fresh.append(row)
                 done.added += 1
                 continue
             changes = _changes(row, entry, facts[entry.path], speaker)
             if changes:
-                write_changes(row, changes)
+                write_changes(store.steps(), row, changes)
             done.updated += not changes.keys() <= {"read_at"}
             done.unchanged += changes.keys() <= {"read_at"}
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)

@@ -23,6 +23,7 @@ from voices_peewee.migrations.history import HISTORY_TABLE
 # The tables that the original module has too.
 _ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
+_COLUMNS: Final = "SELECT * FROM pragma_table_info(?)"
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
@@ -69,10 +70,12 @@ class Database(Source):
             self._opened = opened.pop_all()
 
     def _tables(self) -> dict[str, list[str]]:
-        """Return the columns of each table, in small letters: SQLite tells no others apart."""
-        execute = self._connection.execute
+        """Return the tables with the columns of ours, in small letters, as SQLite compares them."""
+        execute, ours = self._connection.execute, {*TABLES, HISTORY_TABLE}
         return {
-            name.lower(): [row[1].lower() for row in execute(f'PRAGMA table_info("{name}")')]
+            name.lower(): [row[1].lower() for row in execute(_COLUMNS, (name,))]
+            if name.lower() in ours
+            else []
             for (name,) in execute(_NAMES).fetchall()
         }
 
@@ -142,7 +145,7 @@ class Database(Source):
 
 def _is_still(path: str) -> bool:
     """Whether a file in WAL mode lies alone: opening it would put a -wal and a -shm beside it."""
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         file.seek(_MODE_AT)
         is_wal = file.read(1) == b"\x02"
     return is_wal and not os.path.lexists(f"{path}-wal")

@@ -82,9 +82,12 @@ class _Job:
         self._total = 0
 
     def run(
-        self, target: Target, write: Callable[[BinaryIO], None], *, overwrite: bool = False
+        self, target: Target, write: Callable[[BinaryIO], None], *, overwrite: bool | None = None
     ) -> Exported:
-        """Write to a stream, or to a file that appears when it is whole."""
+        """Write to a stream, or to a file that appears when it is whole.
+
+        ``overwrite`` is None where nobody can ask for it.
+        """
         if target == STDOUT:
             target = _standard_output()
         if not isinstance(target, str | os.PathLike):
@@ -92,8 +95,8 @@ class _Job:
             return Exported(self._rows, None)
         path = _place(target)
         with (
-            file_errors(ExportError, path),
-            whole_file(path, overwrite=overwrite) as partial,
+            file_errors(ExportError, path, replaces=overwrite is not None),
+            whole_file(path, overwrite=bool(overwrite)) as partial,
             partial.open("wb") as stream,
         ):
             self._run(stream, write)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.fields import short
 
 _RATE: Final = re.compile(r"/wav(\d+)k/")
+_SOURCE: Final = re.compile(r"source_\d+_path")
 _LIBRISPEECH: Final = re.compile(r"([^-_]+)-[^-_]+-[^-_]+")  # speaker-chapter-utterance
 _ARCHIVE: Final = re.compile(r"\.ark(:\d+)?$")
 _PLACEHOLDER: Final = re.compile(r"\$\w+|\{\w+\}")
@@ -169,7 +171,7 @@ def _file_of(path: Path) -> Path:
 
 def _told(path: Path, text: str) -> str:
     """Return the format of a manifest, as its content tells."""
-    whole = whole_object(text.lstrip().partition("\n")[0]) or whole_object(text)
+    whole = whole_object(path, text.lstrip().partition("\n")[0]) or whole_object(path, text)
     inner = next(iter(whole.values()), None)
     columns = {*(whole or header(text))}
     if isinstance(inner, dict) and {"wav", "mix_wav"} & inner.keys():
@@ -194,14 +196,23 @@ class Here:
         folder = folder.absolute()
         self._bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
         self._paths = paths
+        self._folders: dict[str, list[str]] = {}
 
     def find(self, path: str) -> str:
         """Return the absolute path; of a relative one that is nowhere, below the folder."""
         path = self._paths(path.strip())
         if "://" in path:
             return path
-        bases = (base for base in self._bases if os.path.lexists(base / path))
-        return os.path.normpath(next(bases, self._bases[0]) / path)
+        folder, name = os.path.split(path)
+        if folder not in self._folders:  # most of a manifest's paths are in a few folders
+            first, *others = dict.fromkeys(os.path.normpath(base / folder) for base in self._bases)
+            self._folders[folder] = [first, *filter(os.path.isdir, others)]
+        first, *others = (
+            os.path.normpath(f"{one.rstrip('/')}/{name}") for one in self._folders[folder]
+        )
+        if not others or os.path.lexists(first):
+            return first
+        return next(filter(os.path.lexists, others), first)
 
 
 def _entry(layout: Layout, record: Record, here: Here) -> Entry:
@@ -214,18 +225,19 @@ def _entry(layout: Layout, record: Record, here: Here) -> Entry:
     path = str(values.pop(next((name for name in layout.path if name in values), ""), ""))
     if not path:
         raise InputError("", "it names no file")
-    entry = Entry(record.place, str(values.pop(layout.name, Path(path).stem)), here.find(path))
+    name = values.pop(layout.name) if layout.name in values else Path(path).stem
+    entry = Entry(record.place, str(name), here.find(path))
     found = _PLACEHOLDER.search(entry.path)
     if found and not os.path.lexists(entry.path):
         reason = f"{found[0]!r} stands for a folder; name it: --path-map '{found[0]}=FOLDER'"
         raise InputError("", reason)
     entry.facts = _facts({name: values.pop(column, None) for name, column in layout.facts}, layout)
     for name, value in values.items():
-        part = re.fullmatch(layout.reference, name)
+        speaker = _speaker_of(layout.reference, name)
         if name == layout.noise:
             entry.more["noise"] = here.find(str(value))
-        elif part:
-            entry.references[part[1]] = here.find(str(value))
+        elif speaker:
+            entry.references[speaker] = here.find(str(value))
         elif layout.rest and name.endswith("file_names") and isinstance(value, list):
             paths = (here.find(str(one)) for one in value)
             entry.references |= {f"s{count}": one for count, one in enumerate(paths, 1)}
@@ -234,6 +246,13 @@ def _entry(layout: Layout, record: Record, here: Here) -> Entry:
     if not entry.references and layout.speaker in values:
         entry.speaker = str(values[layout.speaker])
     return entry
+
+
+@lru_cache(maxsize=4096)
+def _speaker_of(pattern: str, column: str) -> str | None:
+    """Return whose clean signal a column has."""
+    found = re.fullmatch(pattern, column)
+    return found and found[1]
 
 
 def _facts(told: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -258,8 +277,7 @@ def _librimix(reading: Reading) -> Iterator[Record]:
     """Yield the rows with the folder's rate, and the references by whose they are."""
     for place, values in csv_records(reading.path, reading.text, reading.refused):
         rate = _RATE.search(values.get("mixture_path", ""))
-        columns = [name for name in values if re.fullmatch(r"source_\d+_path", name)]
-        sources = [one for name in columns if (one := values[name])]
+        sources = [one for name, one in values.items() if one and _SOURCE.fullmatch(name)]
         speakers = _librispeech_speakers(values.get("mixture_ID", ""), len(sources))
         named = {f"reference {name}": one for name, one in zip(speakers, sources, strict=True)}
         yield Record(place, {**values, **named, "rate": int(rate[1]) * 1000 if rate else None})
@@ -277,7 +295,7 @@ def _librispeech_speakers(name: str, count: int) -> list[str]:
 def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
     records: list[Record] = []
-    for name, values in whole_object(reading.text).items():
+    for name, values in whole_object(reading.path, reading.text).items():
         if isinstance(values, dict):
             records.append(Record(f"entry {name!r}", {**values, "ID": name}))
         else:

@@ -9,7 +9,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import rows_where
 from voices_peewee.schema.fields import short
-from voices_peewee.schema.models import BaseModel, ProcessingHistory
+from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
 
 Data = dict[str, Any]
 
@@ -33,9 +33,27 @@ def _is_same_file(theirs: Data, ours: Data) -> bool:
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
     if len(hashes) > 1 or any(theirs[name] != ours[name] for name in same):
         return False
-    is_voice = theirs["recording"] is not None and theirs["processed_path"] is None
-    # A voice may have lost its speaker to the deletion that is undone.
-    return not is_voice or ours["speaker"] in (theirs["speaker"], None)
+    return theirs["recording"] is None or _is_same_part(theirs, ours)
+
+
+def _is_same_part(theirs: Data, ours: Data) -> bool:
+    """Whether a stem or voice is the same speaker's, or the same row with a changed speaker.
+
+    The runs of two records may have written other speakers to one path: each has its own stem.
+    """
+    if _whose(theirs) == _whose(ours):
+        return True
+    is_same_row = theirs["created_at"] == ours["created_at"]
+    if theirs["processed_path"] is None:
+        # A voice may have lost its speaker to the deletion that is undone.
+        return is_same_row and ours["speaker"] is None
+    tells_nobody = theirs["created_at"] is None and _whose(theirs) == (None, None)
+    return is_same_row or tells_nobody
+
+
+def _whose(file: Data) -> tuple[Any, Any]:
+    metadata = file["metadata"]
+    return file["speaker"], metadata.get("speaker") if isinstance(metadata, dict) else None
 
 
 _SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_version")
@@ -43,9 +61,7 @@ _SETTINGS: Final = ("processed_file", "operation_type", "model_type", "model_ver
 
 def _is_same_run(theirs: Data, ours: Data) -> bool:
     if theirs["run_id"]:
-        # Its first output moves a run's row from the recording to the stem.
-        has_moved = (theirs["end_time"] is None) != (ours["end_time"] is None)
-        return bool(theirs["processed_file"] == ours["processed_file"]) or has_moved
+        return bool(theirs["processed_file"] == ours["processed_file"])
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
     return is_alike and theirs["start_time"] in (ours["start_time"], None)
 
@@ -106,23 +122,42 @@ class Matcher:
         return next((name, told[name]) for name in self._rule.keys if told[name] is not None)
 
     def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
-        made = next(name for name in _MADE if name in typed.data)
-        fitting = [
-            row
-            for row in rows
-            if row.id not in self._claimed
-            and (not surely or typed.data[made] == row.__data__[made])
-            and self._rule.is_same(typed.data, row.__data__)
-        ]
+        free = (row for row in rows if row.id not in self._claimed)
+        fitting = [row for row in free if self._fits(typed.data, row.__data__, surely=surely)]
         same = [row for row in fitting if not differences(typed, row)]
         if not same and len(fitting) > 1 and not surely and not typed.data.get("run_id"):
             return None
         chosen = next(iter(same or fitting), None)
         if chosen is not None:
             self._claimed.add(chosen.id)
+            if self._has_moved(typed.data, chosen.__data__, here=True):
+                typed.data["processed_file"] = chosen.__data__["processed_file"]
         return chosen
 
+    def _fits(self, theirs: Data, ours: Data, *, surely: bool) -> bool:
+        made = next(name for name in _MADE if name in theirs)
+        if surely and theirs[made] != ours[made]:
+            return False
+        if self._rule.is_same(theirs, ours):
+            return True
+        sides = (False, True)
+        return not surely and any(self._has_moved(theirs, ours, here=here) for here in sides)
 
+    def _has_moved(self, theirs: Data, ours: Data, *, here: bool) -> bool:
+        """Whether the row of a run that goes on is at its first output already, here or there.
+
+        It hung on the recording, or a voice, before.
+        """
+        if not theirs.get("run_id") or None not in (theirs["end_time"], ours["end_time"]):
+            return False
+        before, after = (theirs, ours) if here else (ours, theirs)
+        if before["processed_file"] == after["processed_file"]:
+            return False
+        file = self._store.get(ProcessedFile, before["processed_file"])
+        return file is not None and file.processed_path is None
+
+
+_MOVED: Final = frozenset({"processed_file"})
 _EMPTY: Final[tuple[object, ...]] = (None, [], {})
 _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 
@@ -158,6 +193,7 @@ def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str,
     """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
     theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory):
-        has_ended_there = row.end_time is None and theirs["end_time"] is not None
-        return {name: theirs[name] for name in different} if has_ended_there else {}
+        # Of two that go on the other one is further at most by its first output.
+        names = different if theirs["end_time"] is not None else _MOVED & {*different}
+        return {} if row.end_time is not None else {name: theirs[name] for name in names}
     return {name: theirs[name] for name in different if ours[name] in _EMPTY}

@@ -69,18 +69,18 @@ class _Called:
         self._paths: defaultdict[str, dict[str, None]] = defaultdict(dict)
 
     def add(self, path: str, *names: str) -> None:
-        base = os.path.basename(path)  # noqa: PTH119
-        for name in (base, os.path.splitext(base)[0], *names):  # noqa: PTH122
+        base = os.path.basename(path)
+        for name in (base, os.path.splitext(base)[0], *names):
             self._paths[name][path] = None
 
     def find(self, name: str) -> list[str]:
         if name in self._paths:
             return [*self._paths[name]]
-        base, end = os.path.basename(name), f"/{name}"  # noqa: PTH119
+        base, end = os.path.basename(name), f"/{name}"
         return [
             path
             for path in self._paths.get(base, ())
-            if path == name or end in (path[-len(end) :], os.path.splitext(path)[0][-len(end) :])  # noqa: PTH122
+            if path == name or end in (path[-len(end) :], os.path.splitext(path)[0][-len(end) :])
         ]
 
 
@@ -139,9 +139,9 @@ class Places:
             called = [(path, _told(metadata, "id")) for path, _, metadata in self._recordings]
         for path, name in called:
             folder, base = os.path.split(path)
-            stem = os.path.splitext(base)[0]  # noqa: PTH122
+            stem = os.path.splitext(base)[0]
             # MUSDB names its mixtures by their folder, or as song.stem.mp4
-            title = os.path.basename(folder) if stem == "mixture" else base  # noqa: PTH119
+            title = os.path.basename(folder) if stem == "mixture" else base
             names.add(path, stem.removesuffix(".stem"), title, name or base)
         return names
 
@@ -209,7 +209,7 @@ def _told(metadata: str | None, name: str) -> str:
 
 
 def _is_whole(path: str) -> bool:
-    return os.path.isabs(path) or "://" in path  # noqa: PTH117
+    return os.path.isabs(path) or "://" in path
 
 
 def _parts(output: str) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +43,11 @@ class Score:
     output: str = ""
     speaker: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The row in messages."""
+        return f"{str(self.file)!r}, {self.place}"
 
 
 class Dialect(NamedTuple):
@@ -77,6 +83,7 @@ _SCORES: Final = re.compile(r"([A-Za-z0-9_]+)_(spk\d+)")
 _COUNTS: Final = re.compile(r"(.+)_(wer|cer|per)_(equal|delete|insert|replace)")
 _CHUNK: Final = re.compile(r"@\d+\.\d+-\d+\.\d+$")
 _IMPROVED: Final = {"si_sdr": "si_sdri", "sdr": "sdri", "si_snr": "si_snri"}
+_FAILED: Final = 1e-5  # what STOI is where nothing but silence is left; PESQ is 0 or less
 _FAR: Final = 80  # dB; what is beyond comes of a silent or a perfect estimate
 
 
@@ -152,7 +159,7 @@ def _read(
         if is_named:
             raise
         return None
-    told = "espnet" if path.is_dir() else _told(text)
+    told = "espnet" if path.is_dir() else _told(path, text)
     if not is_named and (told is None or form not in (None, told)):
         return None
     told = form or told
@@ -165,11 +172,11 @@ def _read(
     return ResultFile(told, time, scores, _clean(scores))
 
 
-def _told(text: str) -> str | None:
+def _told(path: Path, text: str) -> str | None:
     """Return the format of a file, as its content tells."""
     start = text.lstrip()
     if start.startswith("{"):
-        names = whole_object(start.partition("\n")[0]) or whole_object(start)
+        names = whole_object(path, start.partition("\n")[0]) or whole_object(path, start)
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
@@ -180,6 +187,7 @@ def _told(text: str) -> str | None:
     return next((form for form, one in DIALECTS.items() if one.marks <= columns), None)
 
 
+@lru_cache(maxsize=1024)
 def canonical(name: str) -> str:
     """Return a metric's name in the vocabulary, else in its spelling."""
     term = find_metric(name)
@@ -253,7 +261,7 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _museval(file: Reading) -> Iterator[Score]:
     """Yield the median over the finite frames of each target."""
-    path, whole = file.path, whole_object(file.text)
+    path, whole = file.path, whole_object(file.path, file.text)
     targets = whole.get("targets")
     if not isinstance(targets, list):
         raise InputError(path, "it has no targets, as results of museval have")
@@ -340,6 +348,9 @@ def _is_none(name: str, value: float) -> str:
     """Say why a number is none: not finite, or what a tool writes where it failed."""
     if not math.isfinite(value):
         return str(value)
+    if value > _FAILED:
+        return ""
     kind = name.removeprefix("input_").partition("_")[0]
-    failed = (kind == "pesq" and value <= 0) or (kind in ("stoi", "estoi") and value in (0, 1e-5))
+    is_stoi = kind in ("stoi", "estoi") and value in (0, _FAILED)
+    failed = is_stoi or (kind == "pesq" and value <= 0)
     return f"{value:g}, which says that it failed" if failed else ""

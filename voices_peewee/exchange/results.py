@@ -19,10 +19,13 @@ from voices_peewee.exchange.manifests import read_manifest
 from voices_peewee.exchange.places import Model, Place, Places
 from voices_peewee.exchange.result_files import ResultFile, Score, read_results
 from voices_peewee.exchange.texts import Refused
+from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import rows_where
+from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics, performance
-from voices_peewee.runs.past_runs import record_runs
+from voices_peewee.runs.past_runs import Plan, write_runs
+from voices_peewee.runs.rows import Output
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric
@@ -53,14 +56,14 @@ class ImportedResults:
 
 @dataclass(slots=True)
 class _Values:
-    """What is told of one place, with who computed it, and where it was first told."""
+    """What is told of one place, with who computed it, and by which row it was first told."""
 
-    place: str
+    first: Score
     start: dt.datetime
     metrics: dict[str, float] = field(default_factory=dict)
     impls: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, score: Score, where: str) -> Iterator[str]:
+    def add(self, score: Score) -> Iterator[str]:
         """Take more values; yield a sentence for each that was told otherwise before."""
         names = self.impls.setdefault(score.impl, [])
         for name, value in score.metrics.items():
@@ -68,7 +71,7 @@ class _Values:
                 self.metrics[name] = value
                 names.append(name)
             elif not _same(self.metrics[name], value):
-                yield f"{where}: {name} is {self.metrics[name]:g} in {self.place}"
+                yield f"{score.where}: {name} is {self.metrics[name]:g} in {self.first.where}"
 
     def told(
         self, names: Iterable[str], better: Mapping[str, int], before: Mapping[str, Any]
@@ -113,7 +116,7 @@ def import_results(
         )
     better = _directions(values.values(), higher_is_better, done)
     if any(not place.rows for place in values):
-        _note_operation(store, operation_type, done)
+        _note_slips(store, whose, done)
     with no_full_collection():
         _write(store, whose, values, better, done)
     return done
@@ -128,13 +131,20 @@ def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
     return Model(operation_type, *model)
 
 
-def _note_operation(store: Store, operation: str, done: ImportedResults) -> None:
-    """Say it where new runs are of an operation that the record has not: a slip makes one too."""
-    query = ProcessingHistory.select(ProcessingHistory.operation_type).distinct()
+def _note_slips(store: Store, model: Model, done: ImportedResults) -> None:
+    """Say where new runs are of an operation that the record has not, or lack the version."""
+    run = ProcessingHistory
+    query = run.select(run.operation_type, run.model_type, run.model_version).distinct()
     with store.reading():
-        known = {row.operation_type for row in query}
-    if known and operation not in known:
-        done.notes.append(str(QueryError.unknown_field(operation, known, "operation")))
+        known: set[tuple[Any, ...]] = {*query.tuples().iterator()}
+    operations = {operation for operation, _, _ in known}
+    if known and model.operation_type not in operations:
+        error = QueryError.unknown_field(model.operation_type, operations, "operation")
+        done.notes.append(str(error))
+    versions = {version for _, name, version in known if name == model.model_type}
+    if model.model_version is None and versions and None not in versions:
+        names = [f"{model.model_type}:{version}" for version in versions]
+        done.notes.append(str(QueryError.unknown_field(model.model_type, names, "model")))
 
 
 def _values(
@@ -154,10 +164,9 @@ def _values(
         except (LookupError, InvalidValueError) as error:
             refused.add(score.file, str(error), score.place)
             continue
-        where = f"{str(score.file)!r}, {score.place}"
         if place not in found:
-            found[place] = _Values(where, time)
-        done.conflicts += found[place].add(score, where)
+            found[place] = _Values(score, time)
+        done.conflicts += found[place].add(score)
     if empty:
         done.notes.append(f"{empty:,} left out: no value at all")
     return found
@@ -189,34 +198,31 @@ def _write(
     done: ImportedResults,
 ) -> None:
     """Write everything in one transaction, behind the names of new speakers."""
-    names = {place.speaker for place in values if place.speaker and not place.rows}
+    fresh = {place: told for place, told in values.items() if not place.rows}
     with store.writing():
-        speakers = speakers_named(store, sorted(filter(None, names)))
-    runs: dict[str, dict[str, Any]] = {}
-    for place, told in values.items():
-        if not place.rows:
-            run = runs.setdefault(place.recording, _new_run(model, place.recording, told.start))
-            metrics = told.told(told.metrics, better, {})
-            if place.output or place.speaker:
-                speaker = speakers[place.speaker] if place.speaker else None
-                run["outputs"].append({**metrics, "path": place.output, "speaker": speaker})
-            else:
-                run["metrics"] = metrics
-    fill = partial(_fill, store, model, values, better, done)
-    done.added = record_runs(store, runs.values(), along=fill)
+        speakers = speakers_named(store, sorted({one.speaker for one in fresh if one.speaker}))
+    runs: dict[str, Plan] = {}
+    for place, told in fresh.items():
+        if place.recording not in runs:
+            runs[place.recording] = _new_run(model, place.recording, told.start)
+        run, metrics = runs[place.recording], Metrics.of(told.told(told.metrics, better, {}))
+        if place.output or place.speaker:
+            path, speaker = place.output or "", speakers.get(place.speaker or "")
+            facts = own_facts(path) if path else {}
+            run.outputs[path or speaker] = Output(path, speaker, metrics, facts)
+        else:
+            run.logged = metrics
+    write_runs(store, [*runs.values()], partial(_fill, store, model, values, better, done))
+    done.added = len(runs)
 
 
-def _new_run(model: Model, recording: str, start: dt.datetime) -> dict[str, Any]:
+def _new_run(model: Model, recording: str, start: dt.datetime) -> Plan:
     """Return the run of a recording that has none, with a name that tells it again."""
     name = "\0".join(("results", *map(str, model), recording))
-    return {
-        **model.columns,
-        "source": recording,
-        "start_time": start,
-        "run_id": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32],
-        "outputs": [],
-        "metrics": {},
-    }
+    run_id = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    times = {"start_time": start, "end_time": start}
+    history = {**model.columns, "run_id": run_id, "parameters": {}, "success": True, **times}
+    return Plan(history, None, Metrics(), locate(recording), True, Metrics(), {})
 
 
 def _fill(
@@ -264,14 +270,14 @@ def _take(
 ) -> bool:
     """Give a row what it lacks; an output's own value goes before the whole run's."""
     additional = dict(row.additional_metrics or {})
-    ours = {**additional, **{name: getattr(row, name) for name in METRIC_COLUMNS}}
-    run_level = additional.pop(OF_THE_RUN, [])
+    run_level, fresh = additional.pop(OF_THE_RUN, []), []
     for name, value in told.metrics.items():
-        is_own = of_run and name not in run_level
-        if ours.get(name) is not None and not is_own and not _same(ours[name], value):
-            kept = f"{name} is {value:g}, and {ours[name]!r} here, which is kept"
-            conflicts.append(f"{told.place}: {kept}")
-    fresh = [name for name in told.metrics if ours.get(name) is None]
+        ours = row.__data__[name] if name in METRIC_COLUMNS else additional.get(name)
+        if ours is None:
+            fresh.append(name)
+        elif not _same(ours, value) and not (of_run and name not in run_level):
+            kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
+            conflicts.append(f"{told.first.where}: {kept}")
     if not fresh:
         return False
     values = told.told(fresh, better, additional)

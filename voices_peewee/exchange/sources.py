@@ -162,7 +162,8 @@ class JsonLines(_Text):
         Raises:
             InputError: The file was cut off or changed.
         """
-        end, is_broken = None, False
+        end: dict[str, Any] | None = None
+        is_broken = False
         for number, line in enumerate(self._stream, 1):
             if line.isspace():
                 continue
@@ -172,8 +173,8 @@ class JsonLines(_Text):
             try:
                 values = _record(line)
                 named = values.get("table")
-                if named == _END:
-                    end = values.get("rows", {})
+                if named == _END and isinstance(values.get("rows"), dict):
+                    end = values["rows"]
                     continue
                 table = str(named) if self._is_strange(named) else self.table_of(values)
             except ValueError as error:
@@ -197,7 +198,7 @@ class JsonLines(_Text):
             self.notes.append(f"{named} is a table of an application's own; it is left out")
         return True
 
-    def _check(self, end: object) -> None:
+    def _check(self, end: dict[str, Any] | None) -> None:
         """Refuse an export that has not the rows that its end tells, or that lacks its end."""
         counts = self._counts
         if end is None:
@@ -206,10 +207,9 @@ class JsonLines(_Text):
                     "it was cut off: an export's last line, with its counts, is missing"
                 )
             return
-        wanted = end if isinstance(end, dict) else {}
-        for table in {**wanted, **counts}:
-            if counts[table] != wanted.get(table, 0):
-                had = f"the export had {wanted.get(table, 0)} rows of {table}, not {counts[table]}"
+        for table in {**end, **counts}:
+            if counts[table] != end.get(table, 0):
+                had = f"the export had {end.get(table, 0)} rows of {table}, not {counts[table]}"
                 raise self.error(f"it was cut off or changed: {had}")
 
 

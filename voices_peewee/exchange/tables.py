@@ -99,18 +99,43 @@ def own_tables(store: Store) -> list[Table]:
         if store.server is not None:
             schema = store.connection().execute("SELECT current_schema()").fetchone()[0]
         ours = {*TABLES, Claim._meta.table_name, "schema_migrations"}
-        return [
-            _own_table(database, name, schema)
-            for name in sorted(database.get_tables(schema))
-            if name not in ours and not name.startswith("sqlite_")
-        ]
+        names = database.get_tables(schema) if schema else _plain_tables(database)
+        plain = (name for name in sorted({*names} - ours) if not name.startswith("sqlite_"))
+        return [_own_table(database, name, schema) for name in plain]
+
+
+_TABLES: Final = """SELECT name, sql LIKE 'CREATE VIRTUAL %' FROM sqlite_master
+ WHERE type = 'table'"""
+# What FTS3 to FTS5 and R*Tree call the tables in which they keep what a virtual one shows.
+_KEPT: Final = (
+    *("config", "content", "data", "docsize", "idx", "segdir", "segments", "stat"),
+    *("node", "parent", "rowid"),
+)
+
+
+def _plain_tables(database: pw.Database) -> set[str]:
+    """Return the tables of a file without those that a virtual one is kept in.
+
+    And without a virtual table that nobody can read here, since its module is missing.
+    """
+    found = dict(database.connection().execute(_TABLES).fetchall())
+    hidden = set[str]()
+    for virtual in (name for name, is_virtual in found.items() if is_virtual):
+        hidden |= {f"{virtual}_{end}" for end in _KEPT}
+        try:
+            database.get_columns(virtual)
+        except pw.OperationalError:
+            hidden.add(virtual)
+    return found.keys() - hidden
 
 
 def _own_table(database: pw.Database, name: str, schema: str | None) -> Table:
     columns = [column.name for column in database.get_columns(name, schema)]
     keys = database.get_primary_keys(name, schema) or columns[:1]
     table = pw.Table(name, columns).bind(database)
-    return Table(name, columns, table.select().order_by(*(pw.Column(table, key) for key in keys)))
+    # "table" is what a line of an export calls its table.
+    titles = [f"{name}.table" if column == "table" else column for column in columns]
+    return Table(name, titles, table.select().order_by(*(pw.Column(table, key) for key in keys)))
 
 
 def around(instance: BaseModel) -> list[Table]:

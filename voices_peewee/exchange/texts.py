@@ -7,10 +7,12 @@ import gzip
 import json
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader, StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -73,7 +75,7 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     try:
         # Looked at first: opening a named pipe that nobody writes to would block for ever.
         if stat.S_ISREG(Path(path).stat().st_mode):
-            return open(path, "rb")  # noqa: PTH123
+            return open(path, "rb")
     except (OSError, ValueError) as error:
         raise InputError(path, clause(error)) from error
     raise InputError(path, "it is no file; name files, or use '-' for a pipe")
@@ -113,9 +115,13 @@ def csv_rows(label: object, lines: Iterable[str]) -> Iterator[tuple[str, list[st
     """Yield the heading and the records, each with its place; a line of commas alone is none.
 
     Raises:
-        InputError: It is not valid CSV.
+        InputError: It is not valid CSV, or separated by something else than commas.
     """
-    reader = csv.reader(lines, strict=True)
+    lines = iter(lines)
+    first = next(lines, "")
+    if (other := re.search("[;\t|]", first)) and "," not in first:
+        raise InputError(label, f"its columns are separated by {other[0]!r}; write commas")
+    reader = csv.reader(chain([first], lines), strict=True)
     number = 1
     try:
         for values in reader:
@@ -161,15 +167,21 @@ def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]
     for number, line in enumerate(text.split("\n"), 1):
         try:
             if line.strip():
-                yield Record(f"line {number}", parse_object(line, json.loads))
+                yield Record(f"line {number}", parse_object(line, _LOOSE))
         except ValueError as error:
             refused.add(label, str(error), f"line {number}")
 
 
-def whole_object(text: str) -> dict[str, Any]:
-    """Return the object that a JSON text is; an empty one where it is none."""
+def whole_object(label: object, text: str) -> dict[str, Any]:
+    """Return the object that a JSON text is; an empty one where it is none.
+
+    Raises:
+        InputError: It has one key twice.
+    """
     try:
-        return parse_object(text, json.loads)
+        return parse_object(text, _LOOSE)
+    except TwiceError as error:
+        raise InputError(label, str(error)) from error
     except ValueError:
         return {}
 
@@ -178,7 +190,20 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-_STRICT: Final = json.JSONDecoder(parse_constant=_no_number).decode
+class TwiceError(ValueError):
+    """An object has one key twice: readers would keep the one or the other."""
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise TwiceError(f"it has the key {short(twice)} twice")
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_no_doubles).decode
+_LOOSE: Final = json.JSONDecoder(object_pairs_hook=_no_doubles).decode
 
 
 def parse(text: str, decode: Any = _STRICT) -> Any:
@@ -189,6 +214,8 @@ def parse(text: str, decode: Any = _STRICT) -> Any:
     """
     try:
         return decode(text)
+    except TwiceError:
+        raise
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
     except (RecursionError, ValueError) as error:

@@ -9,15 +9,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import peewee as pw
 
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
-from voices_peewee.exchange.texts import parse
+from voices_peewee.exchange.texts import TwiceError, parse
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.fields import ComposedField, JSONField, PathField, UTCDateTimeField, short
+from voices_peewee.schema.fields import (
+    JSONField,
+    NameField,
+    PathField,
+    UTCDateTimeField,
+    plain_name,
+    plain_tags,
+    short,
+)
 from voices_peewee.schema.models import BaseModel
 
 Convert = Callable[[Any], Any]
@@ -93,6 +101,8 @@ class Typer:
                 name, noun, convert = self._fields[column]
                 try:
                     data[name] = convert(value)
+                except TwiceError as error:
+                    raise typed.error(str(error), column) from error
                 except (ValueError, TypeError, OverflowError) as error:
                     raise typed.error(f"{short(value)} is not {noun}", column) from error
         typed.key = data["id"]
@@ -117,11 +127,11 @@ class Typer:
 
     def _complete_file(self, data: dict[str, Any]) -> None:
         if data["filename"] is None and data["original_path"]:
-            data["filename"] = os.path.basename(data["original_path"])  # noqa: PTH119
+            data["filename"] = os.path.basename(data["original_path"])
         if data["id"] is not None:  # another record's: it stays as it is there
             return
         for name in _PATH_NAMES:
-            if data[name] and not os.path.isabs(data[name]):  # noqa: PTH117
+            if data[name] and not os.path.isabs(data[name]):
                 data[name] = absolute(data[name])
                 self._note(f"relative paths in {name} are those of the current directory")
 
@@ -223,7 +233,7 @@ def _tags(value: Any) -> list[str] | None:
         isinstance(value, list) and all(isinstance(tag, str) for tag in value)
     ):
         raise TypeError
-    return value
+    return cast("list[str] | None", plain_tags(value))
 
 
 def _tags_of_text(text: str) -> Any:
@@ -249,7 +259,7 @@ _KINDS: Final[dict[type[pw.Field], _Kind]] = {
     pw.DoubleField: _Kind("a finite number", _number, parse),
     pw.IntegerField: _Kind("an integer of 64 bits", _integer, parse),
     PathField: _Kind("a path of text", _path),
-    ComposedField: _Kind("a text in UTF-8", lambda value: ComposedField().db_value(_text(value))),
+    NameField: _Kind("a text in UTF-8", lambda value: plain_name(_text(value))),
     pw.TextField: _Kind("a text in UTF-8", _text),
 }
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,7 +32,24 @@ def package_directory() -> Path:
     """Return the directory of this package's own migrations."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
-    return installed if installed.is_dir() else package.parent / "migrations"
+    if package.is_dir():
+        return installed if installed.is_dir() else package.parent / "migrations"
+    return _unpacked()
+
+
+def _unpacked() -> Path:
+    """Copy the migrations out of the zip file that the package runs from, while it runs."""
+    folder, owner = Path(tempfile.mkdtemp(prefix="voices-migrations-")), os.getpid()
+
+    @atexit.register
+    def remove() -> None:
+        if os.getpid() == owner:  # and no child of it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    for file in resources.files("voices_peewee.migration_files").iterdir():
+        if NAME.fullmatch(file.name):
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
 
 
 def is_installed(directory: Path) -> bool:

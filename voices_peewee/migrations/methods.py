@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +36,12 @@ class MigrationMethods(CanMigrate):
     """What the last migration that was created leaves to be written by hand."""
 
     def run_migrations(
-        self, *, to: str | None = None, backup: bool = True, create: bool = True
+        self,
+        *,
+        to: str | None = None,
+        backup: bool = True,
+        create: bool = True,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
         """Apply the pending migrations, connect and return the names that were applied.
 
@@ -45,6 +50,7 @@ class MigrationMethods(CanMigrate):
                 to date stays connected.
             backup: Back a populated database up first.
             create: Create the database when there is none.
+            on_progress: Called with how many steps of a migration are done, and how many it has.
 
         Raises:
             DatabaseMissingError: There is no database and ``create`` is false.
@@ -57,7 +63,9 @@ class MigrationMethods(CanMigrate):
             if to is None and not migrations.pending(store.database, self.directories):
                 return []
             before = self.back_up_first if backup else None
-            return migrations.upgrade(store.database, self.directories, to=to, before=before)
+            return migrations.upgrade(
+                store.database, self.directories, to=to, before=before, on_progress=on_progress
+            )
 
     def rollback_migration(
         self, *, steps: int = 1, to: str | None = None, backup: bool = True

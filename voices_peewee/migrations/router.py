@@ -43,6 +43,7 @@ class SafeRouter(Router):
             database, Path(), migrate_table=history_table, migrator_class=_SafeMigrator
         )
         self.paths = paths
+        self.on_step: Callable[[int, int], None] | None = None
 
     @property
     def todo(self) -> list[str]:
@@ -92,6 +93,7 @@ class SafeRouter(Router):
                 migrator.__ops__ = []
                 return name
             triggers = self._triggers()
+            migrator.on_step = self.on_step  # type: ignore[attr-defined] # it is a _SafeMigrator
             super().run_one(name, migrator, fake=False, downgrade=downgrade)
             self._restore(triggers, self.paths[name].read_text("utf-8"))
         return name
@@ -173,6 +175,13 @@ class _PostgresOperations(stock.PostgresqlMigrator):
         return super().drop_column(table, column, **options)
 
 
+def _telling(tell: Callable[[int, int], None], done: int, total: int) -> Callable[[], None]:
+    def told() -> None:  # peewee-migrate asks for its name
+        tell(done, total)
+
+    return told
+
+
 class _SafeMigrator(stock.Migrator):
     """peewee-migrate's words, without what loses values or fails on this package's models."""
 
@@ -180,6 +189,17 @@ class _SafeMigrator(stock.Migrator):
         super().__init__(database)
         on_file = isinstance(database, pw.SqliteDatabase)
         self.__migrator__ = (_SqliteOperations if on_file else _PostgresOperations)(database)
+
+    on_step: Callable[[int, int], None] | None = None
+
+    def __call__(self) -> None:
+        """Do all steps of a migration; tell after each how many of them are done."""
+        if tell := self.on_step:
+            steps = self.__ops__
+            self.__ops__ = []
+            for done, step in enumerate(steps, 1):
+                self.__ops__ += [step, _telling(tell, done, len(steps))]
+        super().__call__()  # type: ignore[no-untyped-call]
 
     def add_default(self, model: Any, name: str, default: Any) -> Any:
         """Refuse: the stock one writes the default over every row's value."""

@@ -37,11 +37,13 @@ def upgrade(
     *,
     to: str | None = None,
     before: Callable[[list[str]], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Apply the pending migrations, up to and with ``to``, as one transaction; return their names.
 
     ``before`` is called with the names once the lock is held and before the first change,
-    unless the database is new.
+    unless the database is new; ``on_progress`` with the steps of a migration that are done, and
+    how many it has.
     """
     paths = find(directories)
     wanted = list(paths) if to is None else list(paths)[: _position(to, paths) + 1]
@@ -57,7 +59,9 @@ def upgrade(
             before(todo)
         if todo:
             with checked(database):
-                _router(database, paths).run(todo[-1])
+                router = _router(database, paths)
+                router.on_step = on_progress
+                router.run(todo[-1])
     return todo
 
 

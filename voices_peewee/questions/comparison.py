@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
@@ -335,10 +336,10 @@ class _Question(NamedTuple):
             ties=len(ordered) - larger - smaller,
             largest_gains=gains,
             largest_losses=worst,
-            coverage_a=coverage(a.states, self.in_question),
-            coverage_b=coverage(b.states, self.in_question),
-            lost=len(of_a - of_b),
-            gained=len(of_b - of_a),
+            coverage_a=_coverage(a, paired.short_a, self.in_question),
+            coverage_b=_coverage(b, paired.short_b, self.in_question),
+            lost=len(of_a - of_b) + len(paired.short_b),
+            gained=len(of_b - of_a) + len(paired.short_a),
             notes=(*_counted_out(paired), *_pooled((label_a, a), (label_b, b)), *self.notes),
             of_units=partial(self._pairs, units, range(len(ordered))),
             units=units,
@@ -370,7 +371,18 @@ def _ends(differences: Sequence[float], ends: Sequence[float]) -> list[int]:
     return sorted(places, key=lambda place: abs(differences[place]), reverse=True)[: len(ends)]
 
 
+def _coverage(side: Group, short: frozenset[int], in_question: int) -> dict[str, int]:
+    """Return what became of the recordings; where a stem is missing, one is partly finite."""
+    states, missing = Counter(side.states), len(short - side.partly)
+    states["done"] -= missing
+    states["partly_finite"] += missing
+    return coverage(states, in_question)
+
+
 def _counted_out(paired: Paired) -> Iterable[str]:
+    for name, other, short in (("A", "B", paired.short_a), ("B", "A", paired.short_b)):
+        if short:
+            yield f"recordings in which {name} lacks a stem that {other} has: {len(short):,}"
     if paired.uneven:
         yield (f"recordings left out, since their stems cannot be matched: {paired.uneven}")
     if paired.nameless:

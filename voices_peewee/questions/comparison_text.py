@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from voices_peewee.rendering.plain import fit, number, signed
+from voices_peewee.rendering.plain import fit, number, printable, signed
 from voices_peewee.rendering.table import (
     Column,
     html_lines,
@@ -188,9 +188,9 @@ def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
 
 def markdown(of: Comparison) -> str:
     """Return the verdict, a table and what it rests on, as GitHub's Markdown."""
-    notes = "\n".join(f"- {line}" for line in [*certainty(of), *_rests_on(of)])
-    head = f"{metric(of)}: **{verdict(of)}**\n\nA is {of.a}, B is {of.b}.\n\n"
-    return f"{head}{markdown_table(_PAPER, paper_rows(of))}\n{notes}\n"
+    notes = "".join(f"- {printable(line)}\n" for line in [*certainty(of), *_rests_on(of)])
+    head = f"{metric(of)}: **{verdict(of)}**", "", f"A is {of.a}, B is {of.b}.", "", ""
+    return "\n".join(map(printable, head)) + f"{markdown_table(_PAPER, paper_rows(of))}\n{notes}"
 
 
 def latex(of: Comparison) -> str:

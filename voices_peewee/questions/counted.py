@@ -16,7 +16,13 @@ from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.records.sources import LOOKUP
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import (
+    ModelPerformance,
+    ProcessedFile,
+    ProcessingHistory,
+    Speaker,
+    hash_key,
+)
 from voices_peewee.search.columns import read_json
 
 if TYPE_CHECKING:
@@ -205,8 +211,13 @@ def _twins(store: Store) -> Any:
     """
     hashed = ProcessedFile.content_hash
     some = pw.fn.COUNT(pw.SQL("*")) > 1
-    # An index alone answers this; mostly there are none, and no join is needed.
-    twice = ProcessedFile.select(hashed).where(hashed.is_null(is_null=False))
+    is_known, key = hashed.is_null(is_null=False), hash_key(hashed)
+    # An index alone answers this; mostly there are none, and no join is needed. It is asked for
+    # ids: before 3.41 SQLite would read the row for a key that it gives out.
+    alike = ProcessedFile.select(pw.fn.MIN(ProcessedFile.id)).where(is_known)
+    alike = alike.group_by(key).having(some)
+    keys = ProcessedFile.select(key).where(ProcessedFile.id.in_(alike))
+    twice = ProcessedFile.select(hashed).where(is_known, key.in_(keys))
     twice = twice.group_by(hashed).having(some)
     if store.connection().execute(*twice.limit(1).sql()).fetchone() is None:
         return None

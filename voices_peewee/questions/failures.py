@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import peewee as pw
 
-from voices_peewee.database.dialects import ByEngine, nodes
+from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.database.results import ResultList
 from voices_peewee.questions.outcomes import moment
 from voices_peewee.questions.selection import Runs, model_label
 from voices_peewee.rendering.table import Column
+from voices_peewee.runs.settings import canonical
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 
@@ -83,7 +84,10 @@ class _Run(NamedTuple):
     filename: str | None
     metadata: str | None
     owner: int | None
-    cured: int
+    cured: bool
+
+
+_BETWEEN: Final = "\x1e"  # of the parameters of several runs, in none of which it is
 
 
 def failures(
@@ -116,7 +120,7 @@ def _failed_runs(
         *(run.id, run.run_id, run.model_type, run.model_version, run.start_time),
         *(_first_line(run.error_message), recording.id, recording.original_path),
         *(recording.filename, recording.metadata, recording.speaker),
-        *(_is_cured(recording) if cures else pw.SQL("0"), file.speaker),
+        *(run.parameters, _cures(recording) if cures else pw.SQL("NULL"), file.speaker),
     )
     query = run.select(*columns).join(file)
     query = query.join(recording, on=recording.id == pw.fn.COALESCE(file.recording, file.id))
@@ -124,14 +128,26 @@ def _failed_runs(
     runs: dict[str, _Run] = {}
     speakers: dict[str, set[int]] = {}
     for row in store.connection().execute(*query.order_by(run.start_time.desc(), run.id).sql()):
-        runs.setdefault(row[1], _Run(*row[:-1]))
+        if row[1] not in runs:
+            runs[row[1]] = _Run(*(*row[:-3], _is_cured(*row[-3:-1])))
         if row[-1] is not None:
             speakers.setdefault(row[1], set()).add(row[-1])
     return list(runs.values()), speakers
 
 
-def _is_cured(recording: Any) -> pw.Function:
-    """Whether a later run of the same settings on the recording succeeded as a whole."""
+def _is_cured(parameters: object, later: object) -> bool:
+    """Whether one of the later parameters is the same, as ``pending`` compares them."""
+    if not isinstance(later, str):
+        return bool(later)  # a server has compared them
+    own = canonical(str(parameters))
+    return any(canonical(one) == own for one in later.split(_BETWEEN))
+
+
+def _cures(recording: Any) -> ByEngine:
+    """Return the parameters of the later runs on the recording that succeeded as a whole.
+
+    A server, whose JSON compares as ``pending`` does, tells whether one has the same.
+    """
     run, later, other = ProcessingHistory, ProcessingHistory.alias(), ProcessingHistory.alias()
     file = ProcessedFile.alias()
     stems = file.select(file.id).where(file.recording == recording.id)
@@ -145,10 +161,11 @@ def _is_cured(recording: Any) -> pw.Function:
         later.operation_type.concat("") == run.operation_type,
         _same(later.model_type, run.model_type),
         _same(later.model_version, run.model_version),
-        _same(_settings(later.parameters), _settings(run.parameters)),
         ~pw.fn.EXISTS(failed),
     )
-    return pw.fn.EXISTS(query)
+    same = nodes(_settings(later.parameters), "=", _settings(run.parameters))
+    texts = query.select(pw.fn.GROUP_CONCAT(later.parameters, plain(_BETWEEN)))
+    return ByEngine(nodes(texts), pw.fn.EXISTS(query.where(same)))
 
 
 def _same(a: Any, b: Any) -> ByEngine:
@@ -156,13 +173,10 @@ def _same(a: Any, b: Any) -> ByEngine:
     return ByEngine(nodes(a, "IS", b), nodes(a, "IS NOT DISTINCT FROM", b))
 
 
-def _settings(parameters: pw.Field) -> ByEngine:
-    """Return parameters without the environment that ``track`` may add to an object."""
-    json, kind = pw.fn.json_remove(parameters, "$.environment"), pw.fn.jsonb_typeof(parameters)
-    return ByEngine(
-        pw.Case(None, [(pw.fn.json_valid(parameters), json)], parameters),
-        pw.Case(None, [(kind == "object", nodes(parameters, "- 'environment'"))], parameters),
-    )
+def _settings(parameters: pw.Field) -> pw.ColumnBase:
+    """Return a server's parameters without the environment that ``track`` may add to an object."""
+    kind = pw.fn.jsonb_typeof(parameters)
+    return pw.Case(None, [(kind == "object", nodes(parameters, "- 'environment'"))], parameters)
 
 
 def _first_line(text: pw.Field) -> pw.ColumnBase:

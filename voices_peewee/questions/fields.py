@@ -10,7 +10,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, nodes
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.columns import LISTS, Column
+from voices_peewee.search.columns import LISTS, Column, read_json
 from voices_peewee.search.conditions import find
 from voices_peewee.search.json_keys import json_order, json_value
 from voices_peewee.search.pages import read_single
@@ -116,3 +116,18 @@ _SPECIAL: Final = {
     **{name: _tags(name, Speaker.tags, "tagged") for name in ("tag", "speaker.tag")},
     "run.tag": _tags("run.tag", _RUN.tags, "run_tagged"),
 }
+
+
+def read_key(fields: Sequence[Field], values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the key of a group whose fields have values as they are stored."""
+    known = zip(fields, values, strict=True)
+    return tuple(_one_number(one) if own.read is read_single else one for own, one in known)
+
+
+def _one_number(text: str | None) -> str | None:
+    """Return one text for 1.0 and 1, which compare alike; true is neither."""
+    values = read_json(text)
+    value = values[0] if isinstance(values, list) and values else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+        return f"[{int(value)}]"
+    return text

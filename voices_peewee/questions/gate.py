@@ -70,7 +70,7 @@ class Gate:
         if pair.lost > self.allow_lost:
             allowed = f"; --allow-lost {self.allow_lost} allows fewer" if self.allow_lost else ""
             lost = f"{pair.lost} recording{'s' * (pair.lost != 1)}"
-            yield f"{b} has no value of {lost} that {a} has one of{allowed}"
+            yield f"{b} lacks values that {a} has, in {lost}{allowed}"
 
     def _remarks(self, pair: Comparison) -> Iterator[str]:
         if self.fail_if_worse is not None and pair.n and pair.worse_by is None:

@@ -27,14 +27,12 @@ from voices_peewee.questions.counted import (
     conditions,
     coverage,
 )
+from voices_peewee.questions.fields import Field, read_key
 from voices_peewee.questions.selection import operations
 from voices_peewee.questions.taking import Taker
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
-from voices_peewee.search.columns import read_json
-from voices_peewee.search.pages import read_single
 
 if TYPE_CHECKING:
-    from voices_peewee.questions.fields import Field
     from voices_peewee.questions.selection import Metric, Runs, Side
 
 Key = tuple[Any, ...]
@@ -205,15 +203,6 @@ def _parts(
         yield from _by_group(rows, fields, WHOSE + 1 + len(costs))
 
 
-def _one_number(text: str | None) -> str | None:
-    """Return one text for 1.0 and 1, which compare alike; true is neither."""
-    values = read_json(text)
-    value = values[0] if isinstance(values, list) and values else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
-        return f"[{int(value)}]"
-    return text
-
-
 def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:
     """Give what failed, which hangs on the recording, to the speakers of its stems."""
     speakers = {row[place] for row in rows} - {None}
@@ -253,13 +242,11 @@ def _whole(source: Source, query: Any) -> Iterator[list[Row]]:
 def _by_group(
     parts: Iterator[list[Row]], fields: Sequence[Field], key_at: int
 ) -> Iterator[tuple[Key, list[Row]]]:
-    reads = [_one_number if one.read is read_single else None for one in fields]
     speaker = next((key_at + n for n, one in enumerate(fields, 1) if one.name == "speaker"), None)
 
     @cache
     def key_of(operation: object, *values: Any) -> Key:
-        known = zip(reads, values, strict=True)
-        return operation, *(value if read is None else read(value) for read, value in known)
+        return operation, *read_key(fields, values)
 
     def told(rows: list[Row], place: int) -> list[Row]:
         recordings = groupby(rows, itemgetter(RECORDING))

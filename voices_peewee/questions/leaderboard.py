@@ -18,6 +18,7 @@ from voices_peewee.questions.stats import Estimate, estimate, holm, letters, med
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
+from voices_peewee.search.pages import count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,7 +232,7 @@ def leaderboard(
 ) -> Leaderboard:
     """Rank models, or other groups of runs; see ``DatabaseManager.leaderboard``."""
     board, _ = ranked_groups(store, metric, **asked)
-    return board if limit is None else board[: max(0, limit)]
+    return board if limit is None else board[: count_of("limit", limit)]
 
 
 def ranked_groups(
@@ -257,6 +258,7 @@ def ranked_groups(
             *remarks.of_checkpoints(source, chosen, fields),
             *remarks.of_unread(source),
         ]
+        models = remarks.models_of(source, chosen, fields)
         names = names_of_speakers(store) if any(one.name == "speaker" for one in fields) else {}
     groups = [group.kept(shared) for group in groups] if common else groups
     ranked = [(_row(fields, group, names), group) for group in groups]
@@ -265,8 +267,10 @@ def ranked_groups(
     labels = [" ".join(row.labels) for row, _ in ranked]
     notes = [
         *remarks.of_tags(groups, fields),
+        *remarks.of_models(labels, groups, models),
         *remarks.of_settings(labels, groups, fields),
         *remarks.of_recordings(labels, groups, fields, common=common),
+        *([] if any(one.of_recording for one in fields) else remarks.of_stems(groups)),
         *of_runs,
     ]
     told = _letters(groups, fields)

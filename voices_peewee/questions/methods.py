@@ -158,6 +158,8 @@ class QuestionMethods(HasStore):
         Raises:
             InvalidValueError: ``operation_type`` is missing beside ``sources``, ``parameters``
                 stand without them, the interval is no time to wait, or what ``pending`` refuses.
+            QueryError: The record has runs, but none of the operation.
+            AudioError: At a path is no file, and the record knows none there.
         """
         from voices_peewee.questions.watching import MOST_PATIENT, watch
 

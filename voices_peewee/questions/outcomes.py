@@ -235,7 +235,7 @@ def _touched(path: str) -> float | None:
     if "://" in path:
         return None
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path is half the time
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
     return max(status.st_mtime, status.st_ctime) if stat.S_ISREG(status.st_mode) else None

@@ -61,8 +61,9 @@ def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
 class Paired(NamedTuple):
     """The units of a comparison, and what was counted on the way.
 
-    ``uneven`` counts recordings whose stems could not be matched, ``nameless`` stems that no
-    speaker is known of where speakers count.
+    ``short_a`` and ``short_b`` are the recordings in which a side lacks a speaker's stem that the
+    other one has; ``uneven`` counts recordings whose stems could not be matched, ``nameless``
+    stems that no speaker is known of where speakers count.
     """
 
     units: Units
@@ -71,6 +72,8 @@ class Paired(NamedTuple):
     recordings: int
     uneven: int
     nameless: int
+    short_a: frozenset[int] = frozenset()
+    short_b: frozenset[int] = frozenset()
 
 
 def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
@@ -80,10 +83,10 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
         QueryError: Speakers count, and no stem has one.
     """
     units, uneven = _match_all(a, b, whole=unit == "recording")
-    count = sum(units.stems)
+    count, short = sum(units.stems), (_lacking(a, b), _lacking(b, a))
     if unit != "speaker":
-        recordings = len({*units.recordings})
-        return Paired(units, estimate(units.differences, confidence), count, recordings, uneven, 0)
+        found = estimate(units.differences, confidence)
+        return Paired(units, found, count, len({*units.recordings}), uneven, 0, *short)
     named = [one for one in units.rows() if one.speaker is not None]
     if count and not named:
         raise QueryError(
@@ -93,7 +96,21 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     of_each = Units.of(named)
     found = clustered_estimate(of_each.differences, *of_each[1::-1], confidence)
     recordings, stems = len({*of_each.recordings}), sum(of_each.stems)
-    return Paired(Units.of(_speakers(named)), found, stems, recordings, uneven, count - stems)
+    of_speakers = Units.of(_speakers(named))
+    return Paired(of_speakers, found, stems, recordings, uneven, count - stems, *short)
+
+
+def _lacking(side: Group, other: Group) -> frozenset[int]:
+    """Return the recordings in which a side lacks a speaker's stem that the other one has."""
+    if side.whose == other.whose and not side.several and not other.several:
+        return frozenset()
+    own = dict(zip(side.recordings, side.each(), strict=True))
+    found = set()
+    for recording, stems in zip(other.recordings, other.each(), strict=True):
+        mine, theirs = _by_speaker(own.get(recording, ())), _by_speaker(stems)
+        if mine and theirs and theirs.keys() - mine.keys():
+            found.add(recording)
+    return frozenset(found)
 
 
 def _match_all(a: Group, b: Group, *, whole: bool) -> tuple[Units, int]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.questions.comparison_text import with_value
 from voices_peewee.questions.counted import Source, differing
-from voices_peewee.questions.fields import TAGS, Field
-from voices_peewee.questions.groups import Group
+from voices_peewee.questions.fields import MODEL, TAGS, Field, read_key
+from voices_peewee.questions.groups import Group, Key
 from voices_peewee.questions.selection import Metric, model_label
 from voices_peewee.schema.models import ProcessingHistory
 
 _TIMES: Final = frozenset({"processing_time", "real_time_factor", "cpu_usage"})
+_NAMED: Final = 6  # models
 _TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
 
 
@@ -40,6 +41,37 @@ def of_settings(
         yield f"parameters that differ between the groups: {', '.join(others)}"
 
 
+def models_of(
+    source: Source, conditions: Sequence[Any], fields: Sequence[Field]
+) -> dict[Key, set[str]]:
+    """Return the models of each group's successful runs; none where groups are of one each."""
+    found: dict[Key, set[str]] = {}
+    if {*MODEL} <= {one.name for one in fields}:
+        return found
+    run = ProcessingHistory
+    columns = (*(one.expression for one in fields), run.model_type, run.model_version)
+    query = source.select(columns, [*conditions, run.success]).distinct()
+    for *values, model, version in source.rows(query):
+        key = read_key(fields, values)
+        found.setdefault(key, set()).add(model_label(model, version))
+    return found
+
+
+def of_models(
+    labels: Sequence[str], groups: Sequence[Group], models: Mapping[Key, set[str]]
+) -> Iterator[str]:
+    """Say where groups pool the runs of several models."""
+    pairs = zip(labels, groups, strict=True)
+    pooling = {label: own for label, group in pairs if len(own := models.get(group.key, ())) > 1}
+    if pooling:
+        what = (
+            f"{next(iter(pooling))} pools" if len(pooling) == 1 else f"{len(pooling):,} groups pool"
+        )
+        names = sorted(set().union(*pooling.values()))
+        more = ", …" if len(names) > _NAMED else ""
+        yield f"{what} the runs of several models: {', '.join(names[:_NAMED])}{more}"
+
+
 def of_recordings(
     labels: Sequence[str], groups: Sequence[Group], fields: Sequence[Field], *, common: bool
 ) -> Iterator[str]:
@@ -62,6 +94,21 @@ def of_recordings(
             f"all have {shared:,} of them, to which 'common' keeps" if shared else "none is common"
         )
         yield f"measured on different recordings ({counts}); {said}"
+
+
+def of_stems(groups: Sequence[Group]) -> Iterator[str]:
+    """Say of how many recordings not all groups have as many stems with a value."""
+    measured = [group for group in groups if group.values]
+    seen: dict[int, int] = {}
+    uneven: set[int] = set()
+    if all(group.stems == measured[0].stems for group in measured):
+        return
+    for group in measured:
+        for recording, count in zip(group.recordings, group.stems, strict=True):
+            if seen.setdefault(recording, count) != count:
+                uneven.add(recording)
+    if uneven:
+        yield f"recordings of which not all have values of as many stems: {len(uneven):,}"
 
 
 def in_common(groups: Sequence[Group]) -> frozenset[int]:

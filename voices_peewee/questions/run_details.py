@@ -230,7 +230,7 @@ def _lines(of: RunDetails) -> list[str]:
         "ended": "-" if of.end_time is None else _shown_time(of.end_time),
         **{f"parameter {name}": _json(value) for name, value in of.parameters.items()},
     }
-    lines = [f"{name}: {printable(text)}" for name, text in facts.items() if text]
+    lines = [printable(f"{name}: {text}") for name, text in facts.items() if text]
     for row in of.rows:
         whose = "" if row.speaker is None else f" ({row.speaker})"
         lines += ["", printable(f"{row.history_id}: {row.processed_path or '(no output)'}{whose}")]

@@ -134,20 +134,25 @@ def _recorded(store: Store, keys: Sequence[str]) -> float | None:
     return None if found is None else found[0]
 
 
+# Of what was never finite the name alone is kept.
 _NAMES: Final = """
-SELECT DISTINCT entry.key
-FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
-     json_each(CASE WHEN json_valid(newest.additional_metrics)
-                    THEN newest.additional_metrics END) AS entry
-WHERE entry.type IN ('integer', 'real')
+WITH newest AS (SELECT CASE WHEN json_valid(additional_metrics) THEN additional_metrics END
+                AS metrics FROM model_performance ORDER BY id DESC LIMIT ?)
+SELECT entry.key FROM newest, json_each(metrics) AS entry WHERE entry.type IN ('integer', 'real')
+UNION
+SELECT entry.key FROM newest, json_each(metrics, '$.nonfinite') AS entry
+WHERE entry.path = '$.nonfinite' AND typeof(entry.key) = 'text'
 """
 
 
 _NAMES_ON_SERVER: Final = """
-SELECT DISTINCT entry.key
-FROM (SELECT additional_metrics FROM model_performance ORDER BY id DESC LIMIT ?) AS newest,
-     jsonb_each(newest.additional_metrics) AS entry
+WITH newest AS (SELECT additional_metrics AS metrics FROM model_performance
+                ORDER BY id DESC LIMIT ?)
+SELECT entry.key FROM newest, jsonb_each(metrics) AS entry
 WHERE jsonb_typeof(entry.value) = 'number'
+UNION
+SELECT entry.key FROM newest, jsonb_each(
+ CASE jsonb_typeof(metrics -> 'nonfinite') WHEN 'object' THEN metrics -> 'nonfinite' END) AS entry
 """
 
 
@@ -236,11 +241,12 @@ def find_model(store: Store, model: str | Model) -> Model:
     Raises:
         QueryError: No run is by this model.
     """
-    found = parse_model(model) if isinstance(model, str) else model
+    name, version = parse_model(model) if isinstance(model, str) else model
+    found = plain_name(name), plain_name(version)
     if _has_runs(store, found):
         return found
     if isinstance(model, str) and _has_runs(store, (model, None)):
-        return model, None  # the colon is a part of its name
+        return plain_name(model), None  # the colon is a part of its name
     known = {model_label(*key) for key in _models(store)}
     if not known:
         raise QueryError(f"unknown model {model_label(*found)!r}; no run names a model")

@@ -11,9 +11,11 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.database.store import Store
-from voices_peewee.errors import QueryError
+from voices_peewee.errors import AudioError, QueryError
 from voices_peewee.questions.pending import pending
 from voices_peewee.questions.selection import Runs, operations
+from voices_peewee.records.audio_files import is_gone
+from voices_peewee.records.sources import recordings_by_path
 from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.claims import claimed
 from voices_peewee.runs.process import is_alive, is_here
@@ -62,6 +64,7 @@ def watch(
 
     Raises:
         QueryError: The record has runs, but none of the operation.
+        AudioError: A recording is neither there nor in the record, nor claimed.
     """
     look: _Runs | _Sources
     if sources is None:
@@ -70,6 +73,8 @@ def watch(
         look = _Sources(store, sources, parameters=parameters, **settings)
     if operation := settings.get("operation_type"):
         _require_operation(store, str(plain_name(operation)), look)
+    if isinstance(look, _Sources):
+        look.require_known()
     return _looks(look, interval)
 
 
@@ -117,6 +122,14 @@ class _Sources:
     def has_claims(self) -> bool:
         """Whether somebody is about to begin, or works on something."""
         return bool(claimed(self._store, digest(self._settings)))
+
+    def require_known(self) -> None:
+        """Refuse a path at which nothing is, and that nobody works on: it would wait for ever."""
+        gone = list(filter(is_gone, self._left))
+        claims = claimed(self._store, digest(self._settings)) if gone else ()
+        known = {*recordings_by_path(self._store, gone), *claims}
+        if strange := next((path for path in gone if path not in known), None):
+            raise AudioError(strange, "there is no such file, and the record knows none there")
 
     def counts(self) -> tuple[int, int, Sequence[str | None], int]:
         """Return how many are done, failed, by whom run (None: by the dead), and waiting."""

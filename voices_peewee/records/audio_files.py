@@ -92,7 +92,7 @@ def is_gone(path: str) -> bool:
 def regular_file(path: AnyPath) -> os.stat_result | None:
     """Return what the system knows of a regular file, None for anything else."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path is half the time
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
@@ -197,7 +197,7 @@ def find_files(
     yielded: set[str] = set()
     visited: set[tuple[int, int]] = set()
     for path in paths:
-        is_folder = os.path.isdir(path)  # noqa: PTH112 - False for a name that no file can have
+        is_folder = os.path.isdir(path)
         found = _walk(Path(path), visited, on_error) if is_folder else [os.fspath(path)]
         for name in found:
             absolute = os.path.abspath(name)

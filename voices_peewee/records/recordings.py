@@ -129,13 +129,14 @@ def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> lis
     with store.writing():
         store.lock_sources([one.path for one in examined])
         known = recordings_by_path(store, [one.path for one in examined])
-        results = [_merge(one, known.get(one.path), wishes) for one in examined]
+        steps = store.steps()
+        results = [_merge(steps, one, known.get(one.path), wishes) for one in examined]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
         return results
 
 
-def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
+def _merge(steps: Any, one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.
@@ -145,6 +146,6 @@ def _merge(one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
     changed = {name for name, value in one.facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
-        write_changes(row, {**one.facts, **wished})
+        write_changes(steps, row, {**one.facts, **wished})
     is_updated = changed > {"read_at"} or bool(wished)
     return Added(row, "updated" if is_updated else "unchanged")

@@ -12,7 +12,7 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import NotFoundError
 from voices_peewee.records.audio_files import changed_facts, facts_of, is_gone
 from voices_peewee.schema.fields import utc_now
-from voices_peewee.schema.models import BaseModel, ProcessedFile
+from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,7 +41,7 @@ def look(store: Store, source: str | ProcessedFile) -> Source:
     if isinstance(source, ProcessedFile):
         found = recording_of(store, source)
     else:
-        found = Source(source, _recording(store, source)[0])
+        found = Source(source, _recording(store.connection(), source))
         if found.row is None:
             facts = facts_of(source)
             row = elsewhere(store, {source: facts}).get(source)
@@ -66,17 +66,20 @@ def _present(store: Store, file: ProcessedFile) -> ProcessedFile:
     return row
 
 
-def settle(store: Store, source: Source) -> ProcessedFile:
+def settle(store: Store, steps: Any, source: Source) -> ProcessedFile:
     """Write what ``look`` found, inside a transaction; return the recording's row."""
     row, spare = source.row, None
     if row is None and source.path is not None:  # another process may have been faster
         store.lock_sources([source.path])
-        row, spare = _recording(store, source.path)
+        rows = mapper(ProcessedFile)
+        values = rows.values(original_path=source.path)
+        found, spare = rows.find(steps, _AT_PATH, values) or ((), None)
+        row = next(iter(found), None)
     if row is None:
         row = ProcessedFile(**source.facts)
-        mapper(ProcessedFile).insert(store.connection(), row, spare)
+        mapper(ProcessedFile).insert(steps, row, spare)
     elif source.facts:
-        write_changes(row, source.facts)
+        write_changes(steps, row, source.facts)
     return row
 
 
@@ -102,30 +105,40 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
 def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
-    rows = list(rows_where(store, ProcessedFile, "content_hash", {*hashes.values()} - {None}))
+    rows = list(_of_content(store, {*hashes.values()} - {None}))
     gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
     known = {row.content_hash: row for row in reversed(gone)}
     return {path: known[digest] for path, digest in hashes.items() if digest in known}
 
 
-def _recording(store: Store, path: str) -> tuple[ProcessedFile | None, int | None]:
-    """Return the recording at a path; where there is none, maybe the id of its row to come."""
+def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
+    """Yield the rows that may have one of the hashes: the digits that the index holds agree."""
+    digest, left = ProcessedFile.content_hash, iter(digests)
+    while some := [one[:8] for one in islice(left, LOOKUP)]:
+        is_alike = digest.is_null(is_null=False) & hash_key(digest).in_(some)
+        with store.reading():
+            rows = store.query(ProcessedFile).where(is_alike).order_by(ProcessedFile.id).all()
+        yield from rows
+
+
+def _recording(connection: Any, path: str) -> ProcessedFile | None:
+    """Return the recording at a path."""
     rows = mapper(ProcessedFile)
-    found, spare = rows.find(store.connection(), _AT_PATH, rows.values(original_path=path))
-    return (found[0] if found else None), spare
+    found = rows.where(connection, _AT_PATH, rows.values(original_path=path))
+    return next(iter(found), None)
 
 
-def write_changes(row: ProcessedFile, changes: Mapping[str, Any]) -> None:
+def write_changes(steps: Any, row: ProcessedFile, changes: Mapping[str, Any]) -> None:
     """Write changes of one row, and to its object; that it was read again is no change."""
     is_only_read = changes.keys() == {"read_at"}
     changes = {**changes, "updated_at": row.updated_at if is_only_read else utc_now()}
-    mapper(ProcessedFile).change(ProcessedFile._meta.database.connection(), row, changes)
+    mapper(ProcessedFile).change(steps, row, changes)
 
 
 def rows_where(store: Store, model: type[M], column: str, values: Iterable[object]) -> Iterator[M]:
     """Yield the rows that have one of the values in a column, by id within 500 values."""
-    field, iterator = model._meta.fields[column], iter(values)
+    iterator = iter(values)
     while some := list(islice(iterator, LOOKUP)):
         with store.reading():
-            rows = store.query(model).where(field.in_(some)).order_by(model.id).all()
+            rows = mapper(model).among(store.connection(), column, some)
         yield from rows

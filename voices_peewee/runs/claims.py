@@ -84,9 +84,9 @@ class Held:
     def __init__(self, claimed: Claimed) -> None:
         self.claimed, self.has_begun = claimed, False
 
-    def end(self, connection: Any) -> None:
+    def end(self, steps: Any) -> None:
         """Delete the claim."""
-        connection.execute(_END, self.claimed.key)
+        steps.add(_END, self.claimed.key)
 
     def place(self, store: Store) -> tuple[str, str, str]:
         """Return where it stands among those of this process."""
@@ -222,7 +222,7 @@ class Claims:
                 return False
             if is_as_before():
                 return True
-            held.end(connection)
+            held.end(self._store.steps())
             return False
 
     def close(self, *, is_asked: bool = True) -> None:

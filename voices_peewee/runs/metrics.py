@@ -86,7 +86,9 @@ class Metrics:
 
     def update(self, later: Metrics) -> None:
         """Take over later metrics; a name that was there gets its new value."""
-        for name in later.names():
+        if not (later.columns or later.additional or later.nonfinite):
+            return
+        for name in self.names() & later.names():
             for values in (self.columns, self.additional, self.nonfinite):
                 values.pop(name, None)
         self.columns |= later.columns

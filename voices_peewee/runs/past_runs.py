@@ -26,7 +26,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.rows import Files, Output, RunRows
 from voices_peewee.runs.settings import model_hash, plain_settings, storable
-from voices_peewee.schema.fields import is_missing
+from voices_peewee.schema.fields import is_missing, utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
     ProcessedFile,
@@ -50,39 +50,39 @@ def record_run(store: Store, run: Mapping[str, Any]) -> ProcessingHistory:
     """Record a run that happened elsewhere; return its first history row."""
     plan = _plan(run, partial(speaker_id, store))
     _nonfinite([plan]).warn(_CALLER)
-    return _write(store, [plan])[0]
+    write_runs(store, [plan])
+    history = ProcessingHistory(**plan.histories[0], __no_default__=True)
+    history._dirty.clear()
+    return history
 
 
-def record_runs(
-    store: Store,
-    runs: Iterable[Mapping[str, Any]],
-    *,
-    along: Callable[[], None] = lambda: None,
-) -> int:
-    """Record many runs in one transaction, all or none; return how many.
+def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
+    """Record many runs in one transaction, all or none; return how many."""
+    named = cache(partial(speaker_id, store))  # one question for each name
 
-    ``along`` is done in the same transaction.
-    """
-    whose = cache(partial(speaker_id, store))  # one question for each name
-    plans: list[_Plan] = []
+    def whose(key: SpeakerKey | None) -> int | None:
+        return named(key) if isinstance(key, str | int) else speaker_id(store, key)
+
+    plans: list[Plan] = []
     for position, run in enumerate(runs, 1):
         try:
             plans.append(_plan(run, whose))
         except InvalidValueError as error:
             raise InvalidValueError(f"run {position}: {error}") from error
     _nonfinite(plans).warn(_CALLER)
-    return len(_write(store, plans, along))
+    write_runs(store, plans)
+    return len(plans)
 
 
 @dataclass(slots=True, eq=False)
-class _Plan(RunRows):
+class Plan(RunRows):
     """A run that was checked, and the rows that it gets."""
 
     source: str | ProcessedFile
     has_own_id: bool
     cost: Metrics
     outputs: dict[str | int | None, Output]
-    histories: list[ProcessingHistory] = field(init=False)
+    histories: list[dict[str, Any]] = field(init=False)
 
     def files(self, files: _ManyFiles) -> list[ProcessedFile]:
         """Return the files that the run's history rows hang on."""
@@ -96,25 +96,23 @@ class _Plan(RunRows):
                 hung.append(files.starting(self.recording, output.speaker_id))
         return hung or [files.starting(self.recording, self.speaker_id)]
 
-    def hang(self, files: Iterable[ProcessedFile]) -> list[ProcessingHistory]:
+    def hang(self, files: Iterable[ProcessedFile]) -> list[dict[str, Any]]:
         """Make the history rows, once the files have their ids."""
-        # a run id and a time for each would cost more than the rest
-        rows = [{**self.history, "processed_file": file.id} for file in files]
-        self.histories = [ProcessingHistory(**row, __no_default__=True) for row in rows]
+        self.histories = [{**self.history, "processed_file": file.id} for file in files]
         return self.histories
 
     def performances(self) -> Iterator[dict[str, Any]]:
         """Yield the values of the performance rows, once the history rows have their ids."""
         own = [output.metrics for output in self.outputs.values()] or [Metrics()]
         for row, metrics in zip(self.histories, own, strict=True):
-            yield self.measures(row.id, metrics, self.cost)
+            yield self.measures(row["id"], metrics, self.cost)
 
 
 class _ManyFiles(Files):
     """Finds and adds the file rows of many runs, read and written together."""
 
-    def __init__(self, store: Store, connection: Any, recordings: Iterable[int]) -> None:
-        super().__init__(store, connection)
+    def __init__(self, store: Store, recordings: Iterable[int]) -> None:
+        super().__init__(store, store.steps())
         self._known: dict[tuple[int | None, str | None], list[ProcessedFile]] = {}
         self._added: list[ProcessedFile] = []
         for row in rows_where(store, ProcessedFile, "recording", recordings):
@@ -122,7 +120,7 @@ class _ManyFiles(Files):
 
     def write(self) -> None:
         """Write the rows that were added."""
-        mapper(ProcessedFile).insert_objects(self._connection, self._added)
+        mapper(ProcessedFile).insert_objects(self._store.connection(), self._added)
 
     def find(self, recording: ProcessedFile, path: str | None) -> Sequence[ProcessedFile]:
         """Return the stems of a recording at a path; its voices for None."""
@@ -138,7 +136,7 @@ class _ManyFiles(Files):
         return row
 
 
-def _nonfinite(plans: Iterable[_Plan]) -> Metrics:
+def _nonfinite(plans: Iterable[Plan]) -> Metrics:
     """Collect what is not finite, for one warning."""
     names: dict[str, str] = {}
     for plan in plans:
@@ -148,7 +146,7 @@ def _nonfinite(plans: Iterable[_Plan]) -> Metrics:
     return Metrics(nonfinite=names)
 
 
-def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> _Plan:
+def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> Plan:
     """Check the description of a run."""
     run = _checked(run)
     start, end, seconds = _times(run)
@@ -162,7 +160,7 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> _Plan:
         "error_message": None if message is None else storable(str(message)),
         "model_hash": model_hash(run["model_file"]),
     }
-    return _Plan(
+    return Plan(
         history=history,
         speaker_id=whose(run["speaker"]),
         logged=Metrics.of(run["metrics"] or {}),
@@ -236,10 +234,10 @@ def _outputs(
     return checked
 
 
-def _write(
-    store: Store, plans: list[_Plan], along: Callable[[], None] = lambda: None
-) -> list[ProcessingHistory]:
-    """Write all runs in one transaction; return the first history row of each."""
+def write_runs(
+    store: Store, plans: Sequence[Plan], along: Callable[[], None] = lambda: None
+) -> None:
+    """Write all runs in one transaction, and what is done ``along`` with them."""
     paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
@@ -256,15 +254,14 @@ def _write(
             )
             assert source.row is not None  # noqa: S101 - it was found or added
             plan.settle(source, source.row)
-        files = _ManyFiles(store, connection, {plan.recording.id for plan in plans})
+        files = _ManyFiles(store, {plan.recording.id for plan in plans})
         hung = [plan.files(files) for plan in plans]
         files.write()
         rows = [row for plan, its in zip(plans, hung, strict=True) for row in plan.hang(its)]
-        mapper(ProcessingHistory).insert_objects(connection, rows)
+        mapper(ProcessingHistory).insert_new(connection, rows)
         measures = (values for plan in plans for values in plan.performances())
         mapper(ModelPerformance).insert_dicts(connection, measures)
         along()
-    return [plan.histories[0] for plan in plans]
 
 
 def _recordings(
@@ -274,7 +271,9 @@ def _recordings(
     known = recordings_by_path(store, paths)
     facts = {path: facts.get(path) or facts_of(path) for path in paths if path not in known}
     known |= elsewhere(store, facts)
-    added = {path: ProcessedFile(**one) for path, one in facts.items() if path not in known}
+    times: dict[str, Any] = dict.fromkeys(("created_at", "updated_at"), utc_now())
+    fresh = {path: one for path, one in facts.items() if path not in known}
+    added = {path: ProcessedFile(**one, **times) for path, one in fresh.items()}
     mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
     return known | added
 

@@ -29,11 +29,10 @@ _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path
  ORDER BY id LIMIT 1"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
- FROM processed_files AS own
- JOIN processed_files AS file ON file.processed_path = own.processed_path
+ FROM processed_files AS file
  JOIN processing_history AS history ON history.processed_file_id = file.id
  JOIN model_performance AS told ON told.processing_history_id = history.id
- WHERE own.id = ? AND history.run_id <> ?
+ WHERE file.processed_path = ? AND history.run_id <> ?
  AND (history.success OR history.end_time IS NULL)
  ORDER BY history.success DESC, history.id DESC LIMIT 1"""
 # All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
@@ -51,9 +50,12 @@ _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_i
 _ENVIRONMENT: Final = """INSERT INTO environments (facts, digest, created_at)
  SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM environments WHERE digest = ?)
  ON CONFLICT (digest) DO NOTHING"""
+_SURROUND: Final = """UPDATE processing_history
+ SET environment_id = (SELECT id FROM environments WHERE digest = ?) WHERE run_id = ?"""
 
 # Of which models it was said that their outputs are written over: once is enough for a batch.
 _said: WeakKeyDictionary[Store, set[tuple[str, str]]] = WeakKeyDictionary()
+_noted: WeakKeyDictionary[Store, str] = WeakKeyDictionary()  # the environment that is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,10 @@ class RunRows:
 class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
-    _spare: int | None = None  # the id of the next row, where ``find`` got one
+    _spare: int | None = None  # the id of the next row, where ``at`` got one
 
-    def __init__(self, store: Store, connection: Any) -> None:
-        self._store, self._connection = store, connection
+    def __init__(self, store: Store, steps: Any) -> None:
+        self._store, self._steps = store, steps
 
     def starting(self, recording: ProcessedFile, speaker_id: int | None) -> ProcessedFile:
         """Return what a run without outputs hangs on: the recording, or a voice of it."""
@@ -122,33 +124,38 @@ class Files:
     def stem(
         self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
     ) -> ProcessedFile:
-        """Return the row of an output, true to its file; ``known`` are those of ``find``."""
+        """Return the row of an output, true to its file; ``known`` are those that are there."""
         row = next((row for row in known if output.is_at(row)), None)
         if row is None:
             return self._add(new_stem(recording, output))
         if output.facts.get("read_at"):  # where the file is gone, what was known of it stays
             changes = {**output.facts, "updated_at": utc_now()}
-            mapper(ProcessedFile).change(self._connection, row, changes)
+            mapper(ProcessedFile).change(self._steps, row, changes)
         return row
 
-    def find(self, recording: ProcessedFile, path: str) -> Sequence[ProcessedFile]:
-        """Return the stems of a recording at a path."""
+    def at(
+        self, recording: ProcessedFile, path: str, base: tuple[str, Any]
+    ) -> Sequence[ProcessedFile] | None:
+        """Return the stems of a recording at a path; None where ``base`` has no answer."""
         rows = mapper(ProcessedFile)
         values = rows.values(recording=recording.id, processed_path=path)
-        found, self._spare = rows.find(self._connection, _STEMS, values)
-        return found
+        self.path = values[-1]  # as it is stored
+        found = rows.find(self._steps, _STEMS, values, base)
+        if found is None:
+            return None
+        stems, self._spare = found
+        return stems
 
     def _voice(self, recording: ProcessedFile, speaker_id: int) -> ProcessedFile | None:
         rows, values = mapper(ProcessedFile), (recording.id, speaker_id)
-        sql = f"{rows.select_sql} {_VOICES}"
-        found = self._connection.execute(sql, values).fetchall()
+        found = rows.where(self._steps, _VOICES, values)
         if not found and self._store.server is not None:  # another process may have been faster
             self._store.lock_sources([str(recording.original_path)])
-            found = self._connection.execute(sql, values).fetchall()
-        return next(rows.build(found), None)
+            found = rows.where(self._steps, _VOICES, values)
+        return next(iter(found), None)
 
     def _add(self, row: ProcessedFile) -> ProcessedFile:
-        added: ProcessedFile = mapper(ProcessedFile).insert(self._connection, row, self._spare)
+        added: ProcessedFile = mapper(ProcessedFile).insert(self._steps, row, self._spare)
         return added
 
 
@@ -181,15 +188,27 @@ class LiveRows(RunRows):
         """Write the begin of the run."""
         self.surroundings = surroundings
 
-        def write(connection: Any, is_again: bool) -> tuple[ProcessedFile, Any]:
+        def write(steps: Any, is_again: bool) -> tuple[ProcessedFile, Any]:
             if is_again:
-                self._forget_unknown(connection)
-            self.settle(source, settle(self._store, source))
-            file = Files(self._store, connection).starting(self.recording, self.speaker_id)
-            return file, self._insert(connection, file)
+                self._forget_unknown(steps)
+            self.settle(source, settle(self._store, steps, source))
+            file = Files(self._store, steps).starting(self.recording, self.speaker_id)
+            return file, self._insert(steps, file)
 
         file, inserted = self._store.transact(write)
-        self.rows = (Row(file, mapper(ProcessingHistory).key_of(inserted)),)
+        rows = mapper(ProcessingHistory)
+        key, is_bare = inserted.fetchone() if rows.returning else (inserted.lastrowid, False)
+        self.rows = (Row(file, key),)
+        if is_bare and surroundings:  # somebody put an older record in its place
+            _noted.pop(self._store, None)
+            self._store.transact(self._surround)
+        if surroundings:
+            _noted[self._store] = surroundings.digest
+
+    def _surround(self, steps: Any, _: bool) -> None:
+        """Add the environment to the row of the begin."""
+        self._note_surroundings(steps)
+        steps.execute(_SURROUND, (self.surroundings and self.surroundings.digest, self.run_id))
 
     def has_begun(self) -> bool:
         """Whether the begin is in the database, even where an interrupt hid that."""
@@ -200,11 +219,12 @@ class LiveRows(RunRows):
     def tell(self, output: Output) -> tuple[ProcessedFile, str | None]:
         """Write an output and its metrics; return its row, and what other run claims it."""
 
-        def write(connection: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, Any]:
+        def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, Any]:
             if is_again:
-                self._forget_unknown(connection)
-            rows, file = self._told(connection, self.rows, output)
-            return rows, file, connection.execute(_OTHER_RUN, (file.id, self.run_id))
+                self._forget_unknown(steps)
+            files = Files(self._store, steps)
+            rows, file = self._told(steps, files, self.rows, output)
+            return rows, file, steps.add(_OTHER_RUN, (files.path, self.run_id))
 
         self.rows, file, asked = self._store.transact(write)
         other = asked.fetchone()
@@ -217,83 +237,88 @@ class LiveRows(RunRows):
             NotFoundError: Somebody deleted the run.
         """
 
-        def write(connection: Any, is_again: bool) -> tuple[Sequence[Row], Any]:
+        time = ProcessingHistory.end_time.db_value(ending.time)
+        end = (time, ending.message is None, ending.message, self.run_id)
+
+        def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], Any]:
             if is_again:
-                self._forget_unknown(connection)
+                self._forget_unknown(steps)
             rows = self.rows
             for output in self.late:
-                rows, _ = self._told(connection, rows, output)
+                rows, _ = self._told(steps, Files(self._store, steps), rows, output)
             if claim is not None:
-                claim.end(connection)
-            measure = measuring(mapper(ModelPerformance))
-            values = [self._bound(row, ending.cost) for row in rows]
-            time = ProcessingHistory.end_time.db_value(ending.time)
-            for measured in values:
-                connection.execute(measure, measured)
-            end = (time, ending.message is None, ending.message, self.run_id)
-            return rows, connection.execute(_END, end)
+                claim.end(steps)
+            for row in rows:
+                self._measure(steps, row, ending.cost)
+            return rows, steps.add(_END, end)
 
         self.rows, ended = self._store.transact(write)
         if not ended.rowcount:
             raise NotFoundError("run", self.rows[0].history_id)
 
     def _told(
-        self, connection: Any, rows: Sequence[Row], output: Output
+        self, steps: Any, files: Files, rows: Sequence[Row], output: Output
     ) -> tuple[Sequence[Row], ProcessedFile]:
         """Write an output to its row, to the free one of the start, or to one more."""
         paths = [row.output and row.output.path for row in rows]
         known = paths if paths[0] else [output.path]
         place = known.index(output.path) if output.path in known else len(rows)
         before = rows[place] if place < len(rows) else None
-        is_there = connection.execute(_IS_THERE, (self.run_id, before and before.history_id))
-        files = Files(self._store, connection)
-        stems = files.find(self.recording, output.path)
-        if is_there.fetchone() is None:
+        is_there = (_IS_THERE, (self.run_id, before and before.history_id))
+        stems = files.at(self.recording, output.path, is_there)
+        if stems is None:
             raise NotFoundError("run", (before or rows[0]).history_id)
         file = files.stem(self.recording, output, stems)
         if before is None:
-            key = mapper(ProcessingHistory).key_of(self._insert(connection, file))
+            key = mapper(ProcessingHistory).key_of(self._insert(steps, file))
             told = Row(file, key, output)
         else:
-            connection.execute(_MOVE, (file.id, before.history_id, self.run_id))
-            self._drop(connection, before.file, file)
+            steps.add(_MOVE, (file.id, before.history_id, self.run_id))
+            self._drop(steps, before.file, file)
             told = Row(file, before.history_id, output)
             if before.output is not None:
                 told = told._replace(output=output.after(before.output))
-        connection.execute(measuring(mapper(ModelPerformance)), self._bound(told, Metrics()))
+        self._measure(steps, told, Metrics())
         return (*rows[:place], told, *rows[place + 1 :]), file
 
-    def _drop(self, connection: Any, before: ProcessedFile, file: ProcessedFile) -> None:
+    def _drop(self, steps: Any, before: ProcessedFile, file: ProcessedFile) -> None:
         """Delete a part of the recording that nothing hangs on any more."""
         if before.recording_id is not None and before.id != file.id:
             self._store.lock_sources([str(before.original_path)])
-            connection.execute(_DROP, (before.id,))
+            steps.execute(_DROP, (before.id,))
 
-    def _insert(self, connection: Any, file: ProcessedFile) -> Any:
+    def _note_surroundings(self, steps: Any) -> None:
+        """Add the environment; where a statement is dear, only once."""
+        here = self.surroundings
+        if here and not (steps.gives_ids and _noted.get(self._store) == here.digest):
+            steps.execute(_ENVIRONMENT, (here.text, here.digest, here.seen_at, here.digest))
+
+    def _insert(self, steps: Any, file: ProcessedFile) -> Any:
         """Add a history row; return the cursor that tells its id."""
         rows = mapper(ProcessingHistory)
         values = rows.bind({**self.history, "processed_file": file.id, "success": False})
         sql, place = _beginning(rows)
         if here := self.surroundings:
-            connection.execute(_ENVIRONMENT, (here.text, here.digest, here.seen_at, here.digest))
+            self._note_surroundings(steps)
             values[place] = here.digest
-        return connection.execute(sql, values)
+        return steps.add(sql, values)
 
-    def _bound(self, row: Row, cost: Metrics) -> list[Any]:
-        """Return the values of ``measuring`` for a history row."""
-        values = mapper(ModelPerformance).bind(self.measured(row, cost))
-        return [*values, row.history_id, self.run_id]
+    def _measure(self, steps: Any, row: Row, cost: Metrics) -> None:
+        """Write the performance row of a history row."""
+        rows = mapper(ModelPerformance)
+        values = [*rows.bind(self.measured(row, cost)), row.history_id, self.run_id]
+        steps.add(measuring(rows), values)
 
     def measured(self, row: Row, cost: Metrics) -> dict[str, Any]:
         """Return the values of the performance row of a history row."""
         own = row.output.metrics if row.output else None
         return self.measures(row.history_id, own, cost)
 
-    def _forget_unknown(self, connection: Any) -> None:
+    def _forget_unknown(self, steps: Any) -> None:
         """Take back what a server may have committed as it went away: it is written again."""
         history, file = ProcessingHistory, ProcessedFile
         known = {row.history_id: row.file.id for row in self.rows}
-        for key, file_id in connection.execute(_ROWS, (self.run_id,)).fetchall():
+        for key, file_id in steps.execute(_ROWS, (self.run_id,)).fetchall():
             if known.get(key) == file_id:
                 continue
             if key in known:
@@ -313,7 +338,9 @@ def _beginning(rows: Mapper[ProcessingHistory]) -> tuple[str, int]:
     values["environment"] = "(SELECT id FROM environments WHERE digest = ?)"
     row = ", ".join(values.values())
     sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row})"  # noqa: S608
-    return sql + rows.returning, names.index("environment")
+    if rows.returning:
+        sql += f"{rows.returning}, environment_id IS NULL"
+    return sql, names.index("environment")
 
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:

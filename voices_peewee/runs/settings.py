@@ -34,8 +34,8 @@ def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidValueError("a run needs an operation_type")
     return {
         "operation_type": operation,
-        "model_type": told["model_type"],
-        "model_version": told["model_version"],
+        "model_type": plain_name(told["model_type"]),
+        "model_version": plain_name(told["model_version"]),
         "parameters": plain_object("parameters", told["parameters"]),
         "tags": clean_tags(told["tags"] or ()) or None,
         "note": note,
@@ -92,7 +92,7 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
     if path is None:
         return None
     try:
-        facts = os.stat(path)  # noqa: PTH116 - what open takes
+        facts = os.stat(path)
         name = os.path.abspath(os.fsdecode(path))
         # The change time too: what tar or rsync puts there keeps the other one.
         return _hash(name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
@@ -109,9 +109,10 @@ def _hash(path: str, *facts: int) -> str:  # noqa: ARG001 - what the cache goes 
 def failure(error: BaseException) -> str | None:
     """Return an error's type, message and traceback; None where a block ended well.
 
-    ``sys.exit`` without an error ends it well.
+    ``sys.exit`` ends it well where the process then tells the system so: 0, None, and False,
+    which is 0; but not 0.0, which is printed as an error.
     """
-    if isinstance(error, SystemExit) and error.code in (None, 0):
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None) and not error.code:
         return None
     name = type(error).__name__
     try:

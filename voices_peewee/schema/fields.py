@@ -12,12 +12,13 @@ import sys
 import unicodedata
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Integral, Real
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import peewee as pw
 
@@ -132,8 +133,23 @@ _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 
 def plain_name(value: T) -> T:
-    """Return a name; an enum's is its value."""
-    return value.value if isinstance(value, Enum) else value
+    """Return a name as it is compared: an enum's value, with composed accents (Unicode NFC).
+
+    What stands for no value in a DataFrame (NaN, NA) is None.
+    """
+    name = value.value if isinstance(value, Enum) else value
+    if isinstance(name, str):
+        return cast("T", name if name.isascii() else unicodedata.normalize("NFC", name))
+    return cast("T", None if _is_nothing(name) else name)
+
+
+def _is_nothing(value: object) -> bool:
+    return is_missing(value) or (isinstance(value, Real) and bool(value != value))
+
+
+def plain_tags(value: object) -> object:
+    """Return tags as they are compared; what are none stay as they are."""
+    return list(map(plain_name, value)) if isinstance(value, list | tuple | Set) else value
 
 
 def clean_tags(tags: Iterable[str] | str) -> list[str]:
@@ -142,7 +158,7 @@ def clean_tags(tags: Iterable[str] | str) -> list[str]:
     for tag in given:
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")
-    return list(dict.fromkeys(str(tag).strip() for tag in given))
+    return list(dict.fromkeys(plain_name(str(tag)).strip() for tag in given))
 
 
 def _finite(value: object) -> object:
@@ -211,8 +227,14 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _ENCODE: Final = json.JSONEncoder(
-    default=plain_value, allow_nan=False, separators=(",", ":")
+    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
+
+
+@lru_cache(maxsize=64)
+def _utc_text(time: dt.datetime) -> str:
+    """Return how a time is stored; the rows of a batch share theirs."""
+    return time.isoformat(" ", "microseconds")
 
 
 class UTCDateTimeField(pw.DateTimeField):
@@ -225,7 +247,7 @@ class UTCDateTimeField(pw.DateTimeField):
             InvalidValueError: The value is no time, or has no time zone.
         """
         if type(value) is dt.datetime and value.tzinfo is dt.UTC:
-            return value.isoformat(" ", "microseconds")
+            return _utc_text(value)
         if value is None or isinstance(value, pw.Node):
             return value
         if isinstance(value, str):
@@ -260,10 +282,28 @@ class UTCDateTimeField(pw.DateTimeField):
 
 
 class JSONField(pw.JSONField):
-    """JSON that also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
+    """A JSON object; it also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
+
+    dumped = staticmethod(dump_json)  # what a query compares with is no object
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dumps": dump_json, **kwargs})
+        super().__init__(**{"dumps": self.dumped, **kwargs})
+
+    def text(self, value: object) -> str:
+        """Return the JSON text of what a row shall have.
+
+        Raises:
+            InvalidValueError: It is no object.
+        """
+        if not isinstance(value, Mapping):
+            raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
+        return dump_json(value)
+
+    def db_value(self, value: object) -> Any:
+        """Return what the database is given; refuses what ``text`` refuses."""
+        if value is not None and not isinstance(value, pw.Node):
+            self.text(value)
+        return super().db_value(value)  # type: ignore[no-untyped-call] # the stubs
 
     def python_value(self, value: object) -> Any:
         """Return the value of a JSON text; what is none stays as another program wrote it."""
@@ -273,8 +313,63 @@ class JSONField(pw.JSONField):
             return value
 
 
+class TagsField(JSONField):
+    """A JSON list of texts, which are the same however their accents are written."""
+
+    @staticmethod
+    def dumped(value: object) -> str:
+        """Return the JSON text of what is compared with tags."""
+        return dump_json(plain_tags(value))
+
+    def text(self, value: object) -> str:
+        """Return the JSON text of tags.
+
+        Raises:
+            InvalidValueError: They are no list of texts.
+        """
+        tags = plain_tags(value)
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise InvalidValueError(f"{self.name} must be a list of texts, not {short(value)}")
+        return dump_json(tags)
+
+
+def exact_integer(name: str, value: Any) -> int:
+    """Return the integer that a value is; nothing is cut."""
+    with suppress(TypeError, ValueError, OverflowError):
+        number = int(value)
+        if not isinstance(value, bool) and (isinstance(value, str | bytes) or number == value):
+            return number
+    raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+
+
+def exact_id(name: str, value: Any) -> int:
+    """Return the id that a value is; a text would be a name."""
+    if isinstance(value, str | bytes):
+        raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+    return exact_integer(name, value)
+
+
+def exact_boolean(name: str, value: Any) -> bool:
+    """Return whether a value is true; of texts, each would be."""
+    with suppress(TypeError, ValueError):
+        if not isinstance(value, str | bytes) and value in (0, 1):
+            return bool(value)
+    raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
+
+
+def exact_text(name: str, value: Any) -> str:
+    """Return the text that a value is, of a number its digits; a list or no value is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Collection) or _is_nothing(value) or getattr(value, "shape", None):
+        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
+    return str(value)
+
+
 class NameField(pw.TextField):
-    """Text that also takes an enum, by its value."""
+    """Text that is the same however its accents are written; also an enum, by its value."""
 
     def db_value(self, value: object) -> object:
         """Return text that a database can hold."""
@@ -287,23 +382,13 @@ class NameField(pw.TextField):
 
 class _Composed(pw.FieldAccessor):
     def __set__(self, instance: pw.Model, value: object) -> None:
-        super().__set__(instance, self.field.db_value(value))
+        super().__set__(instance, plain_name(value))
 
 
-class ComposedField(pw.TextField):
-    """Text that is the same however its accents are written (Unicode NFC)."""
+class ComposedField(NameField):
+    """A name that an object, too, has composed."""
 
     accessor_class = _Composed
-
-    def db_value(self, value: object) -> object:
-        """Return composed text."""
-        if isinstance(value, str) and not value.isascii():
-            return unicodedata.normalize("NFC", value)
-        return value
-
-    def python_value(self, value: object) -> object:
-        """Return the value as it stands."""
-        return value
 
 
 class PathField(pw.TextField):
@@ -316,9 +401,12 @@ class PathField(pw.TextField):
 
     def db_value(self, value: object) -> object:
         """Return text that a database can hold."""
+        if value is None or isinstance(value, pw.Node):
+            return value
         if isinstance(value, os.PathLike | bytes):
             value = os.fsdecode(value)
-        if not isinstance(value, str) or value.isascii():
+        value = exact_text(getattr(self, "name", "a path"), value)
+        if value.isascii():
             return value
         if re.search(_PRIVATE, value):
             value = re.sub(_PRIVATE, _bytes_of, value)

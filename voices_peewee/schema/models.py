@@ -8,7 +8,8 @@ seconds, rates in Hz, SI-SNRi and SDRi in dB, memory in MB, sizes in bytes, CPU 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
@@ -21,7 +22,12 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
+    exact_boolean,
+    exact_id,
+    exact_integer,
+    exact_text,
     utc_now,
 )
 
@@ -36,7 +42,7 @@ class Speaker(Timestamped):
 
     name = ComposedField(index=True)
     description = pw.TextField(null=True)
-    tags = JSONField(default=list)
+    tags = TagsField(default=list)
     created_at = UTCDateTimeField(default=utc_now)
     updated_at = UTCDateTimeField(default=utc_now)
 
@@ -61,7 +67,7 @@ class ProcessedFile(Timestamped):
 
     filename = PathField()
     original_path = PathField(null=True, index=True)
-    processed_path = PathField(null=True, index=True)
+    processed_path = PathField(null=True)
     file_format = pw.TextField(null=True)
     duration = pw.DoubleField(null=True)
     sample_rate = pw.IntegerField(null=True)
@@ -71,10 +77,12 @@ class ProcessedFile(Timestamped):
         Speaker, backref="processed_files", null=True, on_delete="SET NULL"
     )
     file_size = pw.BigIntegerField(null=True)
-    content_hash = pw.TextField(null=True, index=True)
+    content_hash = pw.TextField(null=True)
     created_at = UTCDateTimeField(default=utc_now, index=True)
     updated_at = UTCDateTimeField(default=utc_now)
-    recording = pw.ForeignKeyField("self", backref="outputs", null=True, on_delete="CASCADE")
+    recording = pw.ForeignKeyField(
+        "self", backref="outputs", null=True, index=False, on_delete="CASCADE"
+    )
     read_at = UTCDateTimeField(null=True)
 
     if TYPE_CHECKING:
@@ -102,6 +110,22 @@ class ProcessedFile(Timestamped):
         "sample_rate",
         "channels",
         "speaker_id",
+    )
+
+
+def hash_key(digest: pw.Node) -> Any:
+    """Return the digits of a content hash that its index holds: few rows have the same."""
+    return pw.fn.SUBSTR(digest, pw.SQL("1"), pw.SQL("8"))
+
+
+# A recording has none of the first two; 64 digits would be a key as long as all others together.
+for _name, _key in (
+    ("processed_path", ProcessedFile.processed_path),
+    ("recording_id", ProcessedFile.recording),
+    ("content_hash", hash_key(pw.SQL("content_hash"))),
+):
+    ProcessedFile.add_index(
+        _key, where=pw.SQL(f"{_name} IS NOT NULL"), name=f"processed_files_{_name}"
     )
 
 
@@ -151,7 +175,7 @@ class ProcessingHistory(BaseModel):
         Environment, backref="runs", null=True, index=False, on_delete="SET NULL"
     )
     model_hash = pw.TextField(null=True)
-    tags = JSONField(null=True)
+    tags = TagsField(null=True)
     note = pw.TextField(null=True)
 
     if TYPE_CHECKING:
@@ -230,7 +254,6 @@ class ModelPerformance(BaseModel):
     class Meta:
         table_name = "model_performance"
         constraints = checks("model_performance")
-        indexes = ((("model_type", "model_version"), False),)
 
     _columns = (
         *("id", "processing_history_id", "model_type", "model_version", "si_snri", "sdri"),
@@ -316,8 +339,17 @@ def _as_it_stands(value: object) -> object:
     return value
 
 
-# Peewee would decode or convert what another program wrote, and fail.
+_EXACT: Final = (
+    (pw.BigAutoField, exact_id),
+    (pw.IntegerField, exact_integer),
+    (pw.BooleanField, exact_boolean),
+    (pw.TextField, exact_text),
+)
 for _model in MODELS:
     for _field in _model._meta.sorted_fields:
+        # Peewee would cut what it is given to what fits, or take any text for true.
+        if exact := next((one for kind, one in _EXACT if isinstance(_field, kind)), None):
+            vars(_field)["adapt"] = partial(exact, _field.column_name)
+        # And it would decode or convert what another program wrote, and fail.
         if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
             vars(_field)["python_value"] = _as_it_stands

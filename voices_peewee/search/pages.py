@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
@@ -17,6 +19,7 @@ from voices_peewee.database.results import ResultList
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
+from voices_peewee.schema.fields import short
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.columns import (
     LISTS,
@@ -95,6 +98,18 @@ class Page:
         return html_table(self.columns, first, note=cut_note(len(first), self.total))
 
 
+def count_of(name: str, value: Any, least: int = 0) -> int:
+    """Return a count that a method is given.
+
+    Raises:
+        ValueError: It is no whole number, or less than the least.
+    """
+    with suppress(TypeError):
+        if (count := operator.index(value)) >= least:
+            return count
+    raise ValueError(f"{name} must be a whole number of {least} or more, not {short(value)}")
+
+
 def matching(store: Store, noun: str, words: Words) -> Any:
     """Return a select of the ids of the rows that match, to be used inside another query."""
     question = Question(store, noun, words)
@@ -151,8 +166,8 @@ class Question:
         offset: int,
     ) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
-        if offset < 0 or (limit or 0) < 0:
-            raise ValueError(f"limit {limit} and offset {offset} must not be negative")
+        offset = count_of("offset", offset)
+        limit = None if limit is None else count_of("limit", limit)
         keys = list(_sort_keys(self.listing, sort or self.listing.sort))
         order = list(_order(self.listing, keys))
         order_sources = {source for column, _ in keys for source in column.sources}

@@ -76,7 +76,7 @@ def snapshot(
     timeout: float = 30.0,
 ) -> Backup:
     """Copy the database as it is at this moment, while others write, and verify the copy."""
-    if keep is not None and keep < 1:
+    if keep is not None and (not isinstance(keep, int) or keep < 1):
         raise InvalidValueError(f"keep must be 1 or more backups, not {keep}")
     database = existing(source, timeout)
     with file_errors(BackupError, target or database.parent):

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
 from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
-from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError
+from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError, migrating
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import Drift, drift
 from voices_peewee.records.audio_files import content_hash
@@ -40,7 +40,8 @@ _ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM pr
  WHERE (original_path, id) > (?, ?) AND recording_id IS NULL
  ORDER BY original_path, id LIMIT ?"""
 _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
- WHERE (processed_path, id) > (?, ?) ORDER BY processed_path, id LIMIT ?"""
+ WHERE processed_path IS NOT NULL AND (processed_path, id) > (?, ?)
+ ORDER BY processed_path, id LIMIT ?"""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
         if state.state == "applied":
             continue
         if state.state == "pending":
-            advice = "run 'voices run-migrations'"
+            advice = f"run {migrating(next(iter(directories[1:]), None))}"
         else:
             advice = "upgrade voices-peewee, or name the directory that has it: --migrations-dir"
         yield Finding("migrations", f"migration {state.name!r} is {state.state}", advice)

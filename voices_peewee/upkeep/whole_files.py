@@ -13,6 +13,7 @@ from errno import EDQUOT, EFBIG, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM
 from pathlib import Path
 from typing import Final
 
+from voices_peewee.database.files import PARTIAL, is_partial
 from voices_peewee.errors import BackupError, DatabaseError, DatabaseFullError, ExportError
 
 Kind = type[BackupError | DatabaseError | ExportError]
@@ -20,9 +21,6 @@ Kind = type[BackupError | DatabaseError | ExportError]
 _DAY: Final = 86_400.0  # seconds
 _FULL: Final = (ENOSPC, EDQUOT, EFBIG)
 _NO_LINKS: Final = (EPERM, EOPNOTSUPP, ENOSYS)
-_PARTIAL: Final = re.compile(
-    r"\.voices-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{16}\.partial(-wal|-shm|-journal)?"
-)
 
 
 @contextmanager
@@ -37,7 +35,7 @@ def whole_file(
     if not overwrite and os.path.lexists(target):
         raise FileExistsError(f"there is something at {str(target)!r} already")
     _remove_leftovers(target.parent)
-    name = f".voices-{_host()}-{os.getpid()}-{os.urandom(8).hex()}.partial"
+    name = PARTIAL.format(_host(), os.getpid(), os.urandom(8).hex())
     partial = target.with_name(name)
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
@@ -92,8 +90,7 @@ def _host() -> str:
 def _remove_leftovers(folder: Path) -> None:
     """Remove what killed programs left unfinished in a folder."""
     for path in folder.iterdir():
-        match = _PARTIAL.fullmatch(path.name)
-        if match and _is_left(path, match):
+        if (match := is_partial(path.name)) and _is_left(path, match):
             with suppress(OSError):  # another user's file, or gone meanwhile
                 path.unlink()
 
@@ -109,14 +106,16 @@ def _is_left(path: Path, match: re.Match[str]) -> bool:
 
 
 @contextmanager
-def file_errors(kind: Kind, path: Path) -> Iterator[None]:
-    """Turn the system's refusals into one sentence about ``path``."""
+def file_errors(kind: Kind, path: Path, *, replaces: bool = False) -> Iterator[None]:
+    """Turn the system's refusals into one sentence about ``path``.
+
+    ``replaces`` says whether the caller can be told to overwrite what is there.
+    """
     try:
         yield
     except FileExistsError as error:
-        raise kind(
-            path, "it is there already; choose another name or overwrite it (--overwrite)"
-        ) from error
+        hint = " or overwrite it (--overwrite)" if replaces else ""
+        raise kind(path, f"it is there already; choose another name{hint}") from error
     except OSError as error:
         if error.errno in _FULL:
             raise DatabaseFullError(path) from error

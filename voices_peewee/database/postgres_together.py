@@ -1,0 +1,111 @@
+"""A transaction on a server that costs few statements and few waits.
+
+It begins when it must: what is read before anything is written needs no transaction, and
+statements that were added go as one, which is a transaction by itself where it is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import peewee as pw
+import psycopg
+
+from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
+
+
+class Later:
+    """What an added statement returns, if it is the last of those that go along."""
+
+    cursor: Any = None
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+
+    def __getattr__(self, name: str) -> Any:
+        if self.cursor is None:
+            self._together.begin()
+        return getattr(self.cursor, name)
+
+
+class Together:
+    """The statements of one transaction, as ``sqlite.Steps`` has them."""
+
+    gives_ids = True
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self.has_begun = connection, False
+        self._added: dict[str, tuple[Sequence[Any], Later]] = {}
+        self._pipeline = ExitStack()
+        self.execute = connection.execute  # which begins
+
+    def ask(self, sql: str, values: Sequence[Any]) -> Any:
+        """Run a SELECT, outside of the transaction where nothing was written yet."""
+        if self._added:
+            self.begin()
+        return self._send(sql, values)
+
+    def add(self, sql: str, values: Sequence[Any]) -> Later:
+        """Take a statement that may go as one with those before and after it.
+
+        The parts see the database as it was before all of them. The same one twice goes apart:
+        the texts are few, and each is prepared.
+        """
+        if sql in self._added:
+            self.begin()
+        self._added[sql] = values, (later := Later(self))
+        return later
+
+    def begin(self) -> None:
+        """Begin on the server, unless that is done, and send what was added."""
+        if not self.has_begun:
+            self.has_begun = True
+            self._pipeline.enter_context(self._connection.pipeline())
+            self._send("BEGIN")
+        self._send_added()
+
+    def end(self) -> None:
+        """Send what is left, and wait for the answers that nobody has read."""
+        self._send_added()
+        with peewee_errors:
+            self._pipeline.close()
+
+    def undo(self) -> None:
+        """Forget what was not sent, and whatever the server says of the rest."""
+        self._added.clear()
+        with suppress(pw.PeeweeException), peewee_errors:
+            self._pipeline.close()
+
+    def _send_added(self) -> None:
+        if self._added:
+            parts, self._added = self._added, {}
+            values = [*chain.from_iterable(values for values, _ in parts.values())]
+            *_, (_, last) = parts.values()
+            last.cursor = self._send(_fused(tuple(parts)), values)
+
+    def _send(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """Run a statement, prepared; for the first time both go as one."""
+        connection, known = self._connection, self._connection.known
+        cursor = psycopg.Cursor(connection)  # connection.cursor() would begin
+        form = (sql, *map(type, values))  # what psycopg prepares by
+        is_new = not self.has_begun and form not in known
+        known.add(form)
+        with peewee_errors, connection.pipeline() if is_new else nullcontext():
+            return cursor.execute(_spelled(sql), values or None, prepare=True)
+
+
+@lru_cache(maxsize=64)
+def _fused(parts: tuple[str, ...]) -> str:
+    """Return one statement that does what several do, and returns what the last one does."""
+    *others, last = parts
+    before = [f"part_{place} AS ({_spelled(part)})" for place, part in enumerate(others)]
+    return f"WITH {', '.join(before)} {_spelled(last)}" if before else last
+
+
+def _spelled(sql: str) -> str:
+    """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
+    return sql if "%s" in sql else for_psycopg(sql)
