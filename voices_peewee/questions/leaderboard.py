@@ -177,7 +177,7 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
         columns.append((Column("n", "count"), [row.n for row in self.rows]))
         for column in _REST:
             values = [column.read(row) for row in self.rows] if column.read else []
-            if any(value is not None for value in values):
+            if column.name != self.metric and any(value is not None for value in values):
                 kind = number if column.kind == "metric" else column.kind
                 shown = Column(column.name, kind, column.title, column.priority)
                 columns.append((shown, values))
