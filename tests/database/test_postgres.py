@@ -13,10 +13,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.cli_tools import run
 from support.databases import Databases
+from support.interrupts import interrupted_at
 
 from voices_peewee import (
     MODELS,
@@ -31,6 +33,7 @@ from voices_peewee.database.server_url import masked, open_server
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.drift import drift
 from voices_peewee.migrations.history import package_directory
+from voices_peewee.runs.spool import SpoolWarning
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import RECORDED
 from voices_peewee.schema.views import VIEWS
@@ -619,7 +622,7 @@ def round_trips(told: list[bytes]) -> int:
 
 def record(db: DatabaseManager, source: str) -> None:
     with db.track(source, "separation", model_type="demucs") as work:
-        work.output("/out/1.wav", si_snri=1.0)
+        work.output(f"/out{source}", si_snri=1.0)
 
 
 RUNS = [
@@ -661,6 +664,60 @@ def test_a_run_is_few_statements(
         pass
     told = sent(db, lambda: record(db, source), tmp_path)
     assert sum(one.startswith((b"Execute", b"Query")) for one in told) == count
+
+
+@pytest.mark.parametrize(("good", "refused"), [(0, 2), (0, 4), (1, 2), (2, 3), (4, 4)])
+def test_refused_ends_leave_a_connection_that_works(url: str, good: int, refused: int) -> None:
+    """However many ends were refused, the next runs of the thread are recorded as ever."""
+    with DatabaseManager(url, timeout=0.3) as db, psycopg.connect(url) as other:
+        for number in range(good):
+            record(db, f"/good/{number}.wav")
+        for number in range(refused):
+            tracker = db.track(f"/refused/{number}.wav", "separation")
+            with pytest.warns(SpoolWarning), tracker:
+                other.execute("LOCK TABLE model_performance")
+            other.rollback()
+        for number in range(6):
+            record(db, f"/after/{number}.wav")
+        assert db.status()["unfinished"] == refused
+
+
+LEFT = {
+    "an answer": lambda link: link.send_query(b"SELECT 1"),
+    "a pipeline": lambda link: link.enter_pipeline_mode(),
+    "a pipeline and what was sent": lambda link: (
+        link.enter_pipeline_mode(),
+        link.send_query_params(b"SELECT 1", None),
+    ),
+}
+
+
+@pytest.mark.parametrize("leave", LEFT.values(), ids=LEFT)
+def test_what_an_interrupt_leaves_in_the_driver_is_dropped(
+    db: DatabaseManager, leave: Callable[[Any], object]
+) -> None:
+    """A connection that Ctrl-C left in the middle of an answer is replaced at its next use."""
+    record(db, "/1.wav")
+    for act in (lambda: record(db, "/2.wav"), lambda: db.create_speaker("Ada"), db.leaderboard):
+        leave(db.store.connection().pgconn)
+        act()
+    leave(db.store.connection().pgconn)
+    with db.atomic():
+        db.create_speaker("Bob")
+    assert db.status()["unfinished"] == 0
+    assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob"]
+
+
+def test_an_interrupt_anywhere_in_a_run_leaves_a_connection_that_works(
+    db: DatabaseManager,
+) -> None:
+    """Wherever Ctrl-C strikes in a run, the next one of the thread is recorded."""
+    record(db, "/first.wav")
+    place, is_struck = 1, True
+    while is_struck:
+        is_struck = interrupted_at(place, lambda: record(db, "/struck.wav"))
+        record(db, f"/{place}.wav")
+        place += 7
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

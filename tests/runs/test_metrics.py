@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.databases import NO_ROOM_FOR, ON_SERVER
+from support.databases import ON_SERVER
 
 from voices_peewee import (
     DatabaseManager,
@@ -258,7 +258,7 @@ def test_what_is_no_number_of_the_unit_is_refused(name: str, value: Any) -> None
 # On a server, floats from 1e16 on come back as integers.
 LARGEST = 1e15 if ON_SERVER else None
 NUMBERS = st.floats(LARGEST and -LARGEST, LARGEST, allow_nan=False, allow_infinity=False)
-CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters=NO_ROOM_FOR)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 NAMES = st.text(CHARACTERS, min_size=1).filter(
     lambda name: name not in {"nonfinite", "run", *METRIC_COLUMNS}
 )
@@ -295,3 +295,38 @@ def test_keys_that_are_one_in_json_are_refused(db: DatabaseManager) -> None:
         pass
     assert str(caught.value) == "two keys are '1' in JSON, whose keys are texts"
     assert db.get_all(ProcessedFile) == []
+
+
+UNFIT = {
+    "NUL": ({"x": "a\0"}, "'x'"),
+    "half a pair": ({"x": [{"k": "\udcff"}]}, "'x'"),
+    "a key": ({"x": {"a\0": 2}}, "'x'"),
+    "a name": ({"a\0": 1}, r"'a\x00'"),
+}
+
+
+@pytest.mark.parametrize(("told", "name"), UNFIT.values(), ids=UNFIT)
+def test_a_text_that_one_engine_cannot_keep_is_refused_where_it_is_told(
+    db: DatabaseManager, told: dict[str, object], name: str
+) -> None:
+    """NUL and half a surrogate pair in a metric are refused at once; the run goes on and ends."""
+    said = (
+        f"the metric {name} has the character NUL or half a surrogate pair, which cannot be stored"
+    )
+    with db.track("/a", "x") as run:
+        for act in (run.log, lambda told: run.output("/o", **told)):
+            with pytest.raises(InvalidValueError) as caught:
+                act(told)
+            assert str(caught.value) == said
+        run.log(si_snri=5)
+    (row,) = db.query(ModelPerformance).all()
+    assert (row.si_snri, row.processing_history.status) == (5, "success")
+
+
+def test_an_integer_of_too_many_digits_is_refused_where_it_is_told(db: DatabaseManager) -> None:
+    """An integer that Python itself would not write as JSON does not take the end of the run."""
+    with db.track("/a", "x") as run:
+        with pytest.raises(InvalidValueError) as caught:
+            run.log(x=-(10**5000))
+        assert str(caught.value) == "the metric 'x' is an integer of too many digits"
+    assert db.status()["unfinished"] == 0

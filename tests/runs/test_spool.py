@@ -127,6 +127,27 @@ def test_an_end_that_is_refused_for_a_moment_is_written(
     assert not spool.exists()
 
 
+def test_an_end_that_does_not_fit_ends_the_run(
+    server: postgres_server.Server, url: str, spool: Path
+) -> None:
+    """Where a rule of the record refuses what was logged, the run ends without it; it is kept."""
+    rule = "ALTER TABLE model_performance ADD CONSTRAINT low CHECK (si_snri < 5)"
+    server.execute(rule, Databases.name(url))
+    with DatabaseManager(url, timeout=0.5) as db:
+        tracker = db.track("/in.wav", "separation")
+        with pytest.warns(SpoolWarning) as warned, tracker as work:
+            work.log(si_snri=9)
+        (row,) = db.query(ProcessingHistory).all()
+        assert (row.status, row.model_performance.si_snri) == ("success", None)
+        with db.track("/in.wav", "separation") as work:
+            work.log(si_snri=1)
+    (path,) = spool.iterdir()
+    assert str(warned[0].message).endswith(
+        f"; the run is kept in '{path}': 'voices import' adds it"
+    )
+    assert '"si_snri":9.0' in path.read_text().replace(" ", "")
+
+
 def lose(db: DatabaseManager, server: postgres_server.Server, count: int) -> None:
     """End runs that the server does not take."""
     for number in range(count):

@@ -149,9 +149,9 @@ class Server(pw.PostgresqlDatabase):
         try:
             if together is None or together.has_begun:
                 super().commit()
-            connection.together = None
             if together is not None:
                 together.end()
+            connection.together = None
         except pw.OperationalError as error:
             if not connection.closed:
                 raise
@@ -170,6 +170,8 @@ class Server(pw.PostgresqlDatabase):
         if connection.in_transaction:
             with suppress(pw.OperationalError, pw.InternalError):
                 super().rollback()
+        if together is not None:
+            connection.forget_prepared()
 
     def pop_transaction(self) -> Any:
         """Leave a transaction; a forked child may leave one that its parent began."""

@@ -91,10 +91,15 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         self.streams: list[str] = []
         self.known = set[tuple[object, ...]]()  # what ``together`` has sent before
         self.together: Together | None = None  # the transaction that goes on
+        self._is_waiting = False
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for the server; one that says nothing may be frozen."""
-        return super().wait(self._watched(gen), *args, **options)
+        before, self._is_waiting = self._is_waiting, True
+        try:
+            return super().wait(self._watched(gen), *args, **options)
+        finally:
+            self._is_waiting = before
 
     def _watched(self, gen: Any) -> Any:
         """Run what psycopg waits with; where nothing comes for long, look whether it can."""
@@ -129,7 +134,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
+        if self._is_cut_off():
+            return False
         return self.pgconn.transaction_status not in (_IDLE, TransactionStatus.UNKNOWN)
+
+    def _is_cut_off(self) -> bool:
+        """Whether an interrupt left an answer, or psycopg's pipeline, that nobody reads."""
+        is_active = self.pgconn.transaction_status == TransactionStatus.ACTIVE
+        return is_active and not self._is_waiting and self.together is None
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """Return a cursor; where a transaction was to begin, it begins."""
@@ -181,6 +193,22 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         else:
             self.execute(statement)
 
+    def forget_prepared(self) -> None:
+        """Prepare anew: the server skips what was sent behind a statement that it refuses.
+
+        psycopg takes some of that for prepared all the same.
+        """
+        self.known.clear()
+        if self.closed or self.prepare_threshold is None:
+            return
+        if self.pgconn.transaction_status != _IDLE:
+            self.close()
+            return
+        try:
+            self.execute("DEALLOCATE ALL", prepare=False)
+        except pw.PeeweeException:
+            self.close()
+
     def close_streams(self) -> None:
         """Let the server forget the rows of streams that nobody reads any more."""
         while self.streams and self.pgconn.transaction_status == _IDLE:
@@ -188,8 +216,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.execute(psycopg.sql.SQL("CLOSE {}").format(name))
 
     def is_lost(self) -> bool:
-        """Whether an idle connection was closed by the server; costs no round trip."""
-        if self.closed:
+        """Whether an idle connection was closed by the server, or cut off; costs no round trip."""
+        if self.closed or self._is_cut_off():
             return True
         if self.pgconn.transaction_status != _IDLE:
             return self.pgconn.transaction_status == TransactionStatus.UNKNOWN

@@ -12,7 +12,6 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-import peewee as pw
 import psycopg
 
 from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
@@ -78,7 +77,7 @@ class Together:
     def undo(self) -> None:
         """Forget what was not sent, and whatever the server says of the rest."""
         self._added.clear()
-        with suppress(pw.PeeweeException), peewee_errors:
+        with suppress(Exception), peewee_errors:  # an interrupted pipeline fails in ways of its own
             self._pipeline.close()
 
     def _send_added(self) -> None:

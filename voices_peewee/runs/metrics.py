@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ _FIXED: Final = ("processing_history", "created_at")
 
 # What JSON holds as it is, once a float was seen to be finite.
 _PLAIN: Final = (float, int, str, bool, type(None))
+
+# Neither engine alone: jsonb has no room for these, and a record moves between both.
+_UNFIT: Final = re.compile("[\0\ud800-\udfff]")
+_TOO_LONG: Final = 10**4000  # Python's own limit for an integer as text is 4,300 digits
 
 
 class MetricWarning(UserWarning):
@@ -71,6 +76,7 @@ class Metrics:
         if name in (NONFINITE, OF_THE_RUN):
             raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
         name = _column_of(name)
+        _require_fit(name, name)
         number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
             number = _seconds(value, number)
@@ -83,7 +89,9 @@ class Metrics:
             self.columns[name] = _in_bounds(name, number)
         else:
             is_plain = type(number) in _PLAIN
-            self.additional[name] = number if is_plain else json.loads(dump_json(number))
+            plain = number if is_plain else json.loads(dump_json(number))
+            _require_fit(name, plain)
+            self.additional[name] = plain
 
     def update(self, later: Metrics) -> None:
         """Take over later metrics; a name that was there gets its new value."""
@@ -187,6 +195,18 @@ def _scalar(value: object) -> object:
         return _one_of(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return value  # an array of several numbers, or a number that is too large
+
+
+def _require_fit(name: object, value: object) -> None:
+    """Refuse texts and integers that no engine, or only one, can keep inside JSON."""
+    if isinstance(value, str) and _UNFIT.search(value):
+        what = "has the character NUL or half a surrogate pair"
+        raise InvalidValueError(f"the metric {short(name)} {what}, which cannot be stored")
+    if type(value) is int and abs(value) >= _TOO_LONG:
+        raise InvalidValueError(f"the metric {short(name)} is an integer of too many digits")
+    if isinstance(value, dict | list):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            _require_fit(name, part)
 
 
 def _one_of(value: object) -> object:

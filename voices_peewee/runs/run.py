@@ -17,7 +17,13 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
 from voices_peewee.database.store import HasStore, SpeakerKey, Store
-from voices_peewee.errors import AmbiguousNameError, DatabaseError, NotFoundError, VoicesError
+from voices_peewee.errors import (
+    AmbiguousNameError,
+    DatabaseError,
+    InvalidValueError,
+    NotFoundError,
+    VoicesError,
+)
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.sources import look, speaker_id
@@ -241,13 +247,16 @@ class Run:
             ending = Ending(max(utc_now(), self.start_time), cost, message)
             try:
                 self._live.end(ending, self._claim)
-            except DatabaseError as refused:
+            except (DatabaseError, InvalidValueError) as refused:
                 if self._store.server is None:
                     raise
                 told = kept(self._live, ending)
                 warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
-            else:
-                claims.forget(self._store, self._claim)
+                if isinstance(refused, DatabaseError):
+                    return
+                self._live.logged = Metrics()  # what does not fit: without it the run can end
+                self._live.end(ending._replace(cost=Metrics()), self._claim)
+            claims.forget(self._store, self._claim)
 
 
 class Tracker:
