@@ -24,7 +24,7 @@ from voices_peewee.schema.fields import (
     utc_now,
 )
 from voices_peewee.schema.models import CHECKS, ModelPerformance
-from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, find_metric
+from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, spelled
 
 # Names under which additional_metrics keeps what is no metric: the texts of what is not finite,
 # and the names of what was logged for the run.
@@ -41,6 +41,10 @@ _PLAIN: Final = (float, int, str, bool, type(None))
 # Neither engine alone: jsonb has no room for these, and a record moves between both.
 _UNFIT: Final = re.compile("[\0\ud800-\udfff]")
 _TOO_LONG: Final = 10**4000  # Python's own limit for an integer as text is 4,300 digits
+# What tables call a column is that column; a CPU may as well be a name.
+_HEADINGS: Final = {
+    spelled(COLUMNS[name].title): name for name in METRIC_COLUMNS if name != "cpu_usage"
+}
 
 
 class MetricWarning(UserWarning):
@@ -75,7 +79,7 @@ class Metrics:
     def _set(self, name: str, value: object) -> None:
         if name in (NONFINITE, OF_THE_RUN):
             raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
-        name = _column_of(name)
+        name = _HEADINGS.get(spelled(name), name)
         _require_fit(name, name)
         number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
@@ -122,12 +126,6 @@ class Metrics:
             warnings.warn(
                 f"recorded without a value: {named}", MetricWarning, stacklevel=stacklevel + 1
             )
-
-
-def _column_of(name: str) -> str:
-    """Return the column that a name in any spelling means, such as SI-SNRi; else the name."""
-    term = None if name in METRIC_COLUMNS else find_metric(name)
-    return name if term is None or term.name not in METRIC_COLUMNS else term.name
 
 
 def performance(
