@@ -25,7 +25,6 @@ from voices_peewee import (
 )
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
-from voices_peewee.schema.vocabulary import METRIC_COLUMNS
 
 
 class Tensor:
