@@ -42,6 +42,7 @@ _READ_ONLY: Final = "25006"
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
 _PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
+_UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
 _NO_PORT: Final = "a port is a number"
 
 
@@ -203,7 +204,7 @@ class Server(pw.PostgresqlDatabase):
             connection.execute("SET LOCAL transaction_read_only = on")
             yield
         finally:
-            connection.end(end)
+            connection.end(f"{end}; {_UNLOCK}")
 
     def prepare(self) -> None:
         """Do nothing: the server says itself what it cannot keep."""
