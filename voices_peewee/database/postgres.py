@@ -83,6 +83,18 @@ class Server(pw.PostgresqlDatabase):
         )
         forks.databases.add(self)
 
+    @property
+    def place(self) -> str:
+        """What all who use this record call it: hosts, ports, database and schema."""
+        usual = {one.keyword: one.val for one in psycopg.pq.Conninfo.get_defaults() if one.val}
+        given = {name.decode(): value.decode() for name, value in usual.items()}
+        parts = {**given, **conninfo_to_dict(self.conninfo)}
+        schema = re.search(r"search_path\s*=\s*(\S+)", str(parts.get("options", "")))
+        own = parts.get("hostaddr") or parts.get("host") or "localhost"
+        name = f"{own}:{parts.get('port', '')}/{parts.get('dbname') or parts.get('user', '')}"
+        name = f"service {parts['service']} {name}" if parts.get("service") else name
+        return f"{name}, schema {schema[1]}" if schema else name
+
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Connect the calling thread; wait for a server that is starting or was there before."""
         deadline, pause = time.monotonic() + self.timeout, _PAUSE
