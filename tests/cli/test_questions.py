@@ -235,6 +235,12 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "unknown model 'svois'; did you mean 'svoice'?",
             id="model",
         ),
+        pytest.param(
+            "compare demucs svoice --cluster speaker",
+            "[OPTIONS] A B [C]...",
+            "use --unit speaker",
+            id="cluster",
+        ),
     ],
 )
 def test_questions_that_make_no_sense(

@@ -42,7 +42,8 @@ with DatabaseManager(sys.argv[1]) as db:
             with db.track(path, "separation", model_type="demucs", model_version="4.0"):
                 if number == 0:
                     print("ready", flush=True)
-                    sys.stdin.read()  # held until somebody lets it go on
+                if number in (0, 2):
+                    sys.stdin.readline()  # held until somebody lets it go on
                 time.sleep(0.4)
                 if number == 1:
                     raise ValueError("it broke")
@@ -52,7 +53,7 @@ with DatabaseManager(sys.argv[1]) as db:
 
 
 def begun(path: Path, names: list[str], *, is_held: bool = False) -> subprocess.Popen[str]:
-    """Start a worker that processes recordings, the second in vain; it may be held in the first."""
+    """Start a worker, the second run fails; it may be held in the first and the third."""
     command = [sys.executable, "-c", WORKER, path, *names]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     source = pipe if is_held else nothing
@@ -78,14 +79,20 @@ def test_a_batch_is_watched_to_its_end(path: Path, tmp_path: Path) -> None:
     names = mixtures(tmp_path, 4)
     worker = begun(path, names, is_held=True)
     watch, first = watching(path, *names, *ASKED)
+    assert worker.stdin is not None
+    assert watch.stdout is not None
+    worker.stdin.write("go on\n")
+    worker.stdin.flush()
+    running = [next(line for line in watch.stdout if " left; " in line).rstrip("\n")]
     assert worker.communicate("go on\n", timeout=60)[0] == ""
-    *running, last = watch.communicate(timeout=60)[0].splitlines()
+    *more, last = watch.communicate(timeout=60)[0].splitlines()
+    running += more
     assert watch.returncode == 0
     who = f"; {os.uname().nodename}:{worker.pid}"
     assert first == f"0 of 4 done, 0 failed, 1 running, 3 waiting{who}\n"
     assert re.fullmatch(r"3 of 4 done, 1 failed, [\d,]+ an hour", last)
     assert all(line.endswith(who) for line in running if "running" in line)
-    assert any(re.search(r", \d waiting, [\d,]+ an hour, .* left; ", line) for line in running)
+    assert re.search(r", \d waiting, [\d,]+ an hour, .* left; ", running[0])
 
 
 def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:

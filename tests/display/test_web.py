@@ -167,6 +167,22 @@ def test_the_report_is_linked(url: str) -> None:
     assert get(f"{url}-/databases.json")[0] == 200
 
 
+def test_the_report_is_of_one_operation(path: Path) -> None:
+    """Where runs are of several operations the page says so and leads to the report of each."""
+    with DatabaseManager(path).initialize() as db:
+        for operation in ("separation", HOSTILE):
+            add_run(db, f"/mix/{len(operation)}.wav", si_snri=5, run={"operation_type": operation})
+    with serving(path) as url:
+        status, page = get(f"{url}-/report")
+        assert status == 400
+        assert "several operations" in page
+        assert HOSTILE not in page
+        for way in re.findall('href="/(.*?)"', page):
+            status, page = get(url + way)
+            assert (status, "<title>Voices report: voices.db</title>" in page) == (200, True)
+        assert get(f"{url}-/report?operation=separation&metric=nope")[0] == 400
+
+
 def test_bad_requests_are_one_sentence_on_the_page(url: str) -> None:
     """What is wrong or too large is refused there, and nothing is said on the terminal."""
     for sql, reason in (

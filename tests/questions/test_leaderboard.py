@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from support.measured import measure, recording, speaker
+from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ModelPerformance, Speaker
 from voices_peewee.errors import QueryError
@@ -275,6 +276,14 @@ def test_the_best_comes_first(db: DatabaseManager, metric: str, best: str) -> No
     measure(db, B, [3.0, 2.0], metric=name)
     board = db.leaderboard(metric)
     assert (names(board)[0], board.metric) == ((best,), name)
+
+
+def test_a_metric_is_no_column_beside_itself(db: DatabaseManager) -> None:
+    """What is asked for stands there once, as the mean; other numbers stand beside it."""
+    add_run(db, si_snri=1.0, sdri=2.0, real_time_factor=0.5)
+    for metric, others in (("sdri", ["RTF"]), ("rtf", ["SDRi"])):
+        titles = [column.title for column, _ in db.leaderboard(metric).columns()]
+        assert [title for title in titles if title in ("SDRi", "RTF")] == others
 
 
 def test_equal_means_come_in_the_order_of_names(db: DatabaseManager) -> None:

@@ -63,6 +63,12 @@ def test_every_kind_of_number_is_a_number(value: object) -> None:
     assert json.dumps(row["additional_metrics"]) == '{"pesq": 12.5}'
 
 
+def test_a_column_may_be_spelled_as_its_heading() -> None:
+    """What tables call a column is that column, so that it is ranked; other names stay."""
+    row = Metrics.of({"SI-SNRi": 12, "RTF": 0.5, "Note": "x"}).row()
+    assert row == {"si_snri": 12.0, "real_time_factor": 0.5, "additional_metrics": {"Note": "x"}}
+
+
 @pytest.mark.parametrize("value", [7, np.int16(7), np.array(7)], ids=["int", "int16", "array"])
 def test_whole_numbers_stay_whole_in_json(value: object) -> None:
     """A count is not turned into a fraction, but a column holds a float."""

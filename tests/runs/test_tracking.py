@@ -1244,7 +1244,7 @@ HERE = process_facts()
         ({**HERE, "host": "elsewhere"}, 0, 1),
         ({**HERE, "namespace": 1}, 0, 1),
         (None, 0, 1),
-        (["not", "ours"], 0, 1),
+        ({"not": "ours"}, 0, 1),
     ],
     ids=[
         *("dead", "nonsense", "pid used again", "before the boot", "alive"),
@@ -1273,3 +1273,22 @@ def test_an_age_must_be_one(db: DatabaseManager, age: Any) -> None:
         db.close_unfinished(older_than=age)
     assert str(caught.value) == f"older_than must be a time of 0 seconds or more, not {age!r}"
     assert histories(db)[0].status == "unfinished"
+
+
+@pytest.mark.parametrize("again", ["/n/o1", "/n/o2"], ids=["the same", "another"])
+def test_an_output_that_was_rolled_back_is_no_output(
+    db: DatabaseManager, tmp_path: Path, again: str
+) -> None:
+    """A transaction around an output takes its numbers back too; what is told later counts."""
+    with db.track("/n/1.wav", "separation", model_type="demucs") as run:
+        with suppress(ValueError), db.atomic():
+            run.output("/n/o1", si_snri=3)
+            raise ValueError
+        run.output(again, si_snri=4)
+        with suppress(ValueError), db.atomic():
+            run.output("/n/o3", si_snri=9)
+            raise ValueError
+    (board,) = db.leaderboard()
+    assert (board.mean, board.n, board.stems) == (4.0, 1, 1)
+    told = [row.processed_file.processed_path for row in db.get_all(ProcessingHistory)]
+    assert told == [again]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.upkeep.check import Finding
 
 RESTORE = "restore a backup with 'voices restore'"
@@ -248,6 +248,17 @@ def test_the_database_itself_is_left_alone(path: Path) -> None:
     with DatabaseManager(path).initialize() as db:
         db.add(ProcessedFile(filename="a", original_path=str(path), file_size=1))
         assert db.check(files=True) == []
+
+
+def test_a_model_that_was_renamed_in_one_table(db: DatabaseManager) -> None:
+    """Questions go by the run's model: a measurement that names another one is found."""
+    with db.track("/nowhere/mix.wav", "separation", model_type="demucs") as run_:
+        run_.log(si_snri=1.0)
+    assert db.check() == []
+    db.update(db.get_all(ProcessingHistory)[0], model_type="svoice")
+    what = "1 rows of 'model_performance' name another model than their runs"
+    advice = "give both tables the same model_type and model_version"
+    assert db.check() == [Finding("value", what, advice)]
 
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")

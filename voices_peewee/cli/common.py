@@ -165,8 +165,13 @@ class VoicesGroup(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the words before the command, or print what they ask for."""
-        with _errors_leave(click.Context(self)), _output_errors():
-            return super().make_context(*args, **kwargs)
+        try:
+            with _output_errors():
+                return super().make_context(*args, **kwargs)
+        except OutputError as error:
+            _drop_output()
+            say(f"Error: {error}")
+            raise click.exceptions.Exit(1) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""

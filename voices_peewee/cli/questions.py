@@ -160,6 +160,11 @@ def _bar(share: float) -> str:
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
+def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(f"use --unit {value}")
+
+
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
 @click.argument(
     "models",
@@ -176,6 +181,7 @@ def _bar(share: float) -> str:
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
 )
+@click.option("--cluster", hidden=True, expose_value=False, callback=_say_unit)
 @baseline_option
 @click.option(
     "--fail-if-worse",

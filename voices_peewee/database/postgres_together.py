@@ -35,6 +35,7 @@ class Together:
     """The statements of one transaction, as ``sqlite.Steps`` has them."""
 
     gives_ids = True
+    is_part = False
 
     def __init__(self, connection: Any) -> None:
         self._connection, self.has_begun = connection, False

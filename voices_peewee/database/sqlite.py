@@ -81,6 +81,16 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
     )
 
 
+class _Following:
+    """The rows that a cursor reads next, one at a time and by itself: no method is called."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self.cursor = cursor
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.cursor
+
+
 class Cursor(sqlite3.Cursor):
     """A cursor that text that is not UTF-8 does not end: its bytes are kept (PEP 383)."""
 
@@ -95,10 +105,9 @@ class Cursor(sqlite3.Cursor):
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return up to so many rows."""
         rows: list[Any] = []
-        following = super().__next__
         while True:
             try:  # an error leaves what was read before it in the list
-                rows.extend(islice(iter(following, None), (size or 1) - len(rows)))
+                rows.extend(islice(_Following(self), (size or 1) - len(rows)))
             except sqlite3.OperationalError as error:
                 self._decode_all(error)
             else:

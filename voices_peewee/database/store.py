@@ -208,7 +208,7 @@ class Store(Transactions):
 
 def kind_of(instance: BaseModel) -> str:
     """Return the word for what a model object is."""
-    return _KINDS[type(instance).__name__]
+    return _KINDS.get(type(instance).__name__, "row")
 
 
 _KINDS = {

@@ -185,6 +185,7 @@ class Steps:
     """
 
     gives_ids = False  # of rows to come
+    is_part = False  # of a transaction around it, which may be rolled back
 
     def __init__(self, connection: Any) -> None:
         self.execute = self.add = connection.execute
@@ -237,6 +238,7 @@ class Transactions:
             require_own_task(self.label)
         try:
             steps = Steps(self.connection())
+            steps.is_part = not was_idle
             block = database.transaction(*self.engine.together) if was_idle else database.atomic()
             with block:
                 return action(getattr(self.connection(), _TOGETHER, None) or steps, is_again)

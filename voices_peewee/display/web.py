@@ -6,6 +6,7 @@ Nothing imports this module before it is needed.
 from __future__ import annotations
 
 import asyncio
+import html
 import ipaddress
 import re
 import signal
@@ -16,14 +17,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still
 from voices_peewee.display.web_metadata import TABLES, metadata
-from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError
-from voices_peewee.rendering.plain import KINDS, cell
+from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError, VoicesError
+from voices_peewee.questions.selection import Runs
+from voices_peewee.rendering.plain import KINDS, cell, printable
+from voices_peewee.schema.models import ProcessingHistory
 from voices_peewee.schema.vocabulary import COLUMNS
 
 try:
@@ -149,17 +152,31 @@ class _Hooks:
         """Return the page of the report, which the pages link to."""
         return [("^/-/report$", self._answer)]
 
-    async def _answer(self) -> Any:
-        """Answer with the report of the record as it is now."""
-        return Response.html(await asyncio.to_thread(self._page))
+    async def _answer(self, request: Any) -> Any:
+        """Answer with the report of the record as it is now, of ``?operation=`` and ``?metric=``.
 
-    def _page(self) -> str:
-        from voices_peewee.display.report import Asked, report_page
+        Where it cannot be made, the answer says why and links to the report of each operation.
+        """
+        return Response.html(*await asyncio.to_thread(self._page, request.args))
 
+    def _page(self, args: Any) -> tuple[str, int]:
+        metric, runs = args.get("metric") or "si_snri", Runs(operation_type=args.get("operation"))
         try:
-            return report_page(self.store, Asked(audio=False), Path())
+            from voices_peewee.display.report import Asked, report_page
+
+            asked = Asked(audio=False, metric=metric, runs=runs)
+            return report_page(self.store, asked, Path()), 200
+        except VoicesError as error:
+            return f"<p>{html.escape(str(error))}</p>{''.join(self._links())}", 400
         finally:
             self.store.database.close()  # this thread's
+
+    def _links(self) -> Iterator[str]:
+        operation = ProcessingHistory.operation_type
+        query = ProcessingHistory.select(operation).distinct().order_by(operation)
+        for name in [row.operation_type for row in query]:
+            way = f"/-/report?{urlencode({'operation': name})}"
+            yield f'<p><a href="{html.escape(way)}">{html.escape(printable(name))}</a></p>'
 
 
 def _datasette(store: Store, path: Path) -> Datasette:

@@ -224,8 +224,10 @@ def _text(value: Any) -> str:
 
 def _path(value: Any) -> str:
     """Return a path; bytes in it that are not UTF-8 are lone surrogates, as in Python."""
+    if not isinstance(value, str):
+        raise TypeError
     _text(_PATHS.db_value(value))
-    return str(value)
+    return value
 
 
 def _tags(value: Any) -> list[str] | None:

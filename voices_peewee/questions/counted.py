@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
+from voices_peewee.database.dialects import nodes
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
@@ -30,13 +31,18 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
-UNFINISHED, FAILED, DONE = range(3)
-_STATE: Final = pw.Case(None, [(_RUN.success, DONE), (_RUN.end_time.is_null(), UNFINISHED)], FAILED)
 _PATHS: Final = """SELECT id, coalesce(original_path, filename) FROM processed_files
  WHERE id IN ({})"""
+_RUNS: Final = "SELECT id, start_time, run_id FROM processing_history WHERE id IN ({})"
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
-# A row of a run, which is one of its stems: what follows is the question's own.
-RECORDING, STATE, START, RUN, PARAMETERS, VALUE, WHOSE = range(7)
+_NOTHING: Final = pw.SQL("NULL")
+# A row of a run, which is one of its stems: what follows is the question's own. What it is about
+# is None of a success with the usual parameters, those with a sign before them of another
+# success, else what became of it. A run that was not looked up has no start, and for its name
+# the id of the row.
+RECORDING, VALUE, ABOUT, START, RUN, WHOSE = range(6)
+_SUCCESS: Final = "="
+NOT_DONE: Final = frozenset({"failed", "unfinished"})
 
 
 def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
@@ -46,10 +52,11 @@ def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
     return {"in_question": in_question, **found}
 
 
-def state_of(state: int, finite: int, stems: int) -> str:
+def state_of(run: Sequence[Row], finite: int, stems: int) -> str:
     """Return what became of a recording in a run."""
-    if state != DONE:
-        return "failed" if state == FAILED else "unfinished"
+    states = NOT_DONE.intersection(row[ABOUT] for row in run)
+    if states:
+        return max(states)  # unfinished as long as any of it is
     if not finite:
         return "not_finite"
     return "done" if finite == stems else "partly_finite"
@@ -68,7 +75,7 @@ def in_runs(rows: Iterable[Row]) -> Iterator[tuple[int, list[Row]]]:
 
 
 def _rank(rows: list[Row]) -> tuple[bool, str, str]:
-    success = all(row[STATE] == DONE for row in rows)
+    success = all(row[ABOUT] not in NOT_DONE for row in rows)
     return success, max(str(row[START]) for row in rows), str(rows[0][RUN])
 
 
@@ -131,7 +138,9 @@ class Source:
 
     def select(self, columns: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of columns, where conditions hold."""
-        query = _RUN.select(*columns).join_from(_RUN, Own, on=_RUN.processed_file == Own.id)
+        # In the order of the runs' rows, as they are stored: + keeps SQLite from files first.
+        of_run = nodes("+", _RUN.processed_file, "=", Own.id)
+        query = _RUN.select(*columns).join_from(_RUN, Own, on=of_run)
         own, left = pw.fn.COALESCE(Own.recording, Own.id), pw.JOIN.LEFT_OUTER
         if self._of_recordings:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
@@ -152,24 +161,43 @@ class Source:
     def stems(self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of a row for each stem of each run, with more columns.
 
-        Of parameters that most runs share a row has None: see ``settings``.
+        Texts cost more than all else that a row has: see ``settings`` and ``with_runs``.
         """
-        parameters = pw.fn.NULLIF(_PARAMETERS, self._usual)
-        about = (_STATE, _RUN.start_time, _RUN.run_id, parameters)
-        whose = SPEAKER if self._with_speakers else pw.SQL("NULL")
-        columns = (self.recording.alias("recording"), *about, metric.value, whose, *more)
+        run: tuple[Any, Any] = (_NOTHING, _RUN.id)
+        if self._newest[0][1] == self._newest[-1][1]:  # runs have several stems
+            run = (_RUN.start_time, _RUN.run_id)
+        states = [
+            (_RUN.success & (self._newest[0][0] == _PARAMETERS), _NOTHING),
+            (_RUN.success, nodes(f"'{_SUCCESS}' ||", _PARAMETERS)),
+            (_RUN.end_time.is_null(), "unfinished"),
+        ]
+        about = pw.Case(None, states, "failed")
+        whose = SPEAKER if self._with_speakers else _NOTHING
+        columns = (self.recording.alias("recording"), metric.value, about, *run, whose, *more)
         return self.select(columns, conditions)
 
     @cached_property
-    def _usual(self) -> str:
-        """The parameters of the newest run, which no row needs to repeat."""
-        query = _RUN.select(_PARAMETERS).order_by(_RUN.id.desc()).limit(1)
-        (found,) = self.store.connection().execute(*query.sql()).fetchone() or ("",)
-        return str(found)
+    def _newest(self) -> list[tuple[str, str]]:
+        """The parameters, and the runs, of the two newest rows."""
+        query = _RUN.select(_PARAMETERS, _RUN.run_id).order_by(_RUN.id.desc()).limit(2)
+        found = self.store.connection().execute(*query.sql()).fetchall()
+        return [*((str(parameters), run) for parameters, run in found), ("", "")][:2]
 
-    def settings(self, parameters: Iterable[str | None]) -> set[str]:
-        """Return the parameters that rows have."""
-        return {self._usual if one is None else one for one in parameters}
+    def settings(self, abouts: Iterable[str | None]) -> set[str]:
+        """Return the parameters that successful rows are about."""
+        return {self._newest[0][0] if one is None else one[1:] for one in abouts}
+
+    def with_runs(self, rows: list[Row], often: Mapping[int, int]) -> list[Row]:
+        """Return rows with the start and name of the run, where a recording comes often."""
+        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
+        if not unknown or isinstance(unknown[0], str):
+            return rows
+        sql = _RUNS.format(", ".join(map(str, unknown)))
+        known = {key: found for key, *found in self.store.connection().execute(sql)}
+        return [
+            (*row[:START], *known[row[RUN]], *row[WHOSE:]) if row[RUN] in known else row
+            for row in rows
+        ]
 
     def rows(self, query: Any) -> Any:
         """Return the rows of a query as they come."""

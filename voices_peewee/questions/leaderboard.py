@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import combinations, compress
 from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_LETTERS: Final = 12  # groups that are compared with each other
 _ALPHA: Final = 0.05
+Overlaps = dict[tuple[int, ...], list[list[bool]]]  # which recordings of two groups both have
 _NUMBERS: Final = (
     *("mean", "median", "stdev", "low", "high"),
     *("sdri", "real_time_factor", "memory_usage"),
@@ -176,7 +177,7 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
         columns.append((Column("n", "count"), [row.n for row in self.rows]))
         for column in _REST:
             values = [column.read(row) for row in self.rows] if column.read else []
-            if any(value is not None for value in values):
+            if column.name != self.metric and any(value is not None for value in values):
                 kind = number if column.kind == "metric" else column.kind
                 shown = Column(column.name, kind, column.title, column.priority)
                 columns.append((shown, values))
@@ -323,7 +324,8 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
     if len(measured) > MOST_LETTERS:
         return f"no letters for more than {MOST_LETTERS} groups: narrow them down"
     pairs = list(combinations(measured, 2))
-    found = [difference(groups[a], groups[b]).p for a, b in pairs]
+    overlaps: Overlaps = {}
+    found = [difference(groups[a], groups[b], overlaps).p for a, b in pairs]
     adjusted = iter(holm([p for p in found if p is not None]))
     apart = [
         pair
@@ -333,13 +335,20 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
     return letters(measured, apart)
 
 
-def difference(a: Group, b: Group) -> Estimate:
-    """Return the mean difference of two groups on the recordings whose stems both have whole."""
+def difference(a: Group, b: Group, overlaps: Overlaps) -> Estimate:
+    """Return the mean difference of two groups on the recordings whose stems both have whole.
+
+    Which recordings two groups share is kept in ``overlaps``, since many groups have the same.
+    """
     partly = a.partly | b.partly
-    if a.recordings == b.recordings and not partly:
+    if partly:
+        a, b = (one.kept({*one.recordings} - partly) for one in (a, b))
+    if a.recordings == b.recordings:
         return estimate(list(map(sub, b.values, a.values)))
-    others = dict(zip(a.recordings, a.values, strict=True))
-    both = zip(b.recordings, b.values, strict=True)
-    for one in partly & others.keys():
-        del others[one]
-    return estimate([value - others[one] for one, value in both if one in others])
+    both = a.recordings, b.recordings
+    key = tuple(map(id, both))
+    if key not in overlaps or partly:
+        shared = {*both[0]}.intersection(both[1])
+        overlaps[key] = [list(map(shared.__contains__, one)) for one in both]
+    values = map(compress, (a.values, b.values), overlaps[key])
+    return estimate([other - own for own, other in zip(*values, strict=True)])

@@ -113,8 +113,9 @@ def of_stems(groups: Sequence[Group]) -> Iterator[str]:
 
 def in_common(groups: Sequence[Group]) -> frozenset[int]:
     """Return the recordings that all groups with values have a value of."""
-    kept = [set(group.recordings) for group in groups if group.values]
-    return frozenset(set.intersection(*kept) if kept else ())
+    own = {id(group.recordings): group.recordings for group in groups if group.values}
+    kept = list(own.values())  # many groups have the same
+    return frozenset(set(kept[0]).intersection(*kept[1:]) if kept else ())
 
 
 def of_tags(groups: Sequence[Group], fields: Sequence[Field]) -> Iterator[str]:

@@ -10,6 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
+from itertools import repeat
+from operator import mul, sub
 from typing import Final, NamedTuple, TypeVar
 
 _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are none
@@ -112,7 +114,8 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     n, center = len(values), mean(values)
     if center is None or n < 2:
         return Estimate(n, center)
-    squares = math.fsum([(off := value - center) * off for value in values])
+    off = list(map(sub, values, repeat(center)))
+    squares = math.fsum(map(mul, off, off))
     error, stdev = math.sqrt(squares / (n - 1) / n), math.sqrt(squares / (n - 1))
     return _estimate(values, n, center, error, n - 1, confidence)._replace(stdev=stdev)
 

@@ -24,7 +24,7 @@ from voices_peewee.schema.fields import (
     utc_now,
 )
 from voices_peewee.schema.models import CHECKS, ModelPerformance
-from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
+from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, find_metric
 
 # Names under which additional_metrics keeps what is no metric: the texts of what is not finite,
 # and the names of what was logged for the run.
@@ -75,6 +75,7 @@ class Metrics:
     def _set(self, name: str, value: object) -> None:
         if name in (NONFINITE, OF_THE_RUN):
             raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
+        name = _column_of(name)
         _require_fit(name, name)
         number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
@@ -121,6 +122,12 @@ class Metrics:
             warnings.warn(
                 f"recorded without a value: {named}", MetricWarning, stacklevel=stacklevel + 1
             )
+
+
+def _column_of(name: str) -> str:
+    """Return the column that a name in any spelling means, such as SI-SNRi; else the name."""
+    term = None if name in METRIC_COLUMNS else find_metric(name)
+    return name if term is None or term.name not in METRIC_COLUMNS else term.name
 
 
 def performance(

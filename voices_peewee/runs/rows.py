@@ -182,6 +182,7 @@ class LiveRows(RunRows):
         super().__init__(history, speaker_id, Metrics())
         self._store, self.run_id = store, history["run_id"]
         self.rows: Sequence[Row] = ()
+        self._is_unsure = False  # a transaction around an output may have been rolled back
         self.late: list[Output] = []  # outputs that a server was not there for
 
     def begin(self, source: Source, surroundings: Surroundings | None) -> None:
@@ -198,7 +199,8 @@ class LiveRows(RunRows):
         file, inserted = self._store.transact(write)
         rows = mapper(ProcessingHistory)
         key, is_bare = inserted.fetchone() if rows.returning else (inserted.lastrowid, False)
-        self.rows = (Row(file, key),)
+        self._begun = Row(file, key)
+        self.rows = (self._begun,)
         if is_bare and surroundings:  # somebody put an older record in its place
             _noted.pop(self._store, None)
             self._store.transact(self._surround)
@@ -223,7 +225,8 @@ class LiveRows(RunRows):
             if is_again:
                 self._forget_unknown(steps)
             files = Files(self._store, steps)
-            rows, file = self._told(steps, files, self.rows, output)
+            rows, file = self._told(steps, files, self._known(steps), output)
+            self._is_unsure |= steps.is_part
             return rows, file, steps.add(_OTHER_RUN, (files.path, self.run_id))
 
         self.rows, file, asked = self._store.transact(write)
@@ -243,7 +246,7 @@ class LiveRows(RunRows):
         def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], Any]:
             if is_again:
                 self._forget_unknown(steps)
-            rows = self.rows
+            rows = self._known(steps)
             for output in self.late:
                 rows, _ = self._told(steps, Files(self._store, steps), rows, output)
             if claim is not None:
@@ -255,6 +258,15 @@ class LiveRows(RunRows):
         self.rows, ended = self._store.transact(write)
         if not ended.rowcount:
             raise NotFoundError("run", self.rows[0].history_id)
+
+    def _known(self, steps: Any) -> Sequence[Row]:
+        """Return the rows of the run without outputs that a transaction around them took back."""
+        if not self._is_unsure:
+            return self.rows
+        there = dict(steps.execute(_ROWS, (self.run_id,)).fetchall())
+        kept = [row for row in self.rows if there.get(row.history_id) == row.file.id]
+        has_first = any(row.history_id == self._begun.history_id for row in kept)
+        return kept if has_first else [self._begun, *kept]
 
     def _told(
         self, steps: Any, files: Files, rows: Sequence[Row], output: Output

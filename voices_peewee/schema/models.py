@@ -339,6 +339,10 @@ def _as_it_stands(value: object) -> object:
     return value
 
 
+def _truth(value: object) -> object:
+    return bool(value) if isinstance(value, int) else value
+
+
 _EXACT: Final = (
     (pw.BigAutoField, exact_id),
     (pw.IntegerField, exact_integer),
@@ -353,3 +357,5 @@ for _model in MODELS:
         # And it would decode or convert what another program wrote, and fail.
         if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
             vars(_field)["python_value"] = _as_it_stands
+        elif isinstance(_field, pw.BooleanField):
+            vars(_field)["python_value"] = _truth

@@ -43,6 +43,10 @@ _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
  WHERE processed_path IS NOT NULL AND (processed_path, id) > (?, ?)
  ORDER BY processed_path, id LIMIT ?"""
 
+_RENAMED: Final = """SELECT count(*) FROM model_performance AS measured
+ JOIN processing_history AS run ON run.id = measured.processing_history_id
+ WHERE measured.model_type <> run.model_type OR measured.model_version <> run.model_version"""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -72,7 +76,7 @@ def check(
     """
     behind = list(_behind(store, directories))
     looks = [] if store.server is None else [_spooled(store.server.place)]
-    looks += [] if behind else [_drift(store)]
+    looks += [] if behind else [_drift(store), _renamed(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
@@ -169,6 +173,15 @@ def _drift(store: Store) -> Iterator[Finding]:
             str(difference),
             f"write a migration with 'voices create-migration NAME{by_hand}', or {_RESTORE}",
         )
+
+
+def _renamed(store: Store) -> Iterator[Finding]:
+    """Yield that measurements name another model than their runs, which questions go by."""
+    with store.reading():
+        (count,) = store.connection().execute(_RENAMED).fetchone()
+    if count:
+        what = f"{count:,} rows of 'model_performance' name another model than their runs"
+        yield Finding("value", what, "give both tables the same model_type and model_version")
 
 
 def _is_own_index(difference: Drift) -> bool:
