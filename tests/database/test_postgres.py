@@ -708,6 +708,7 @@ def test_what_an_interrupt_leaves_in_the_driver_is_dropped(
     assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_anywhere_in_a_run_leaves_a_connection_that_works(
     db: DatabaseManager,
 ) -> None:
@@ -715,9 +716,26 @@ def test_an_interrupt_anywhere_in_a_run_leaves_a_connection_that_works(
     record(db, "/first.wav")
     place, is_struck = 1, True
     while is_struck:
-        is_struck = interrupted_at(place, lambda: record(db, "/struck.wav"))
+        path = f"/struck/{place}.wav"
+        is_struck = interrupted_at(place, lambda path=path: record(db, path))
         record(db, f"/{place}.wav")
         place += 7
+
+
+LOCKS = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory'"
+
+
+def test_a_raw_query_leaves_no_lock(db: DatabaseManager) -> None:
+    """What a SELECT locks for its session is let go, also inside a transaction and after errors."""
+    for _ in range(7):
+        db.execute_raw_query("SELECT CAST(pg_advisory_lock(77) AS text)")
+    with pytest.raises(errors.VoicesError):
+        db.execute_raw_query("SELECT 1 / CAST(pg_advisory_lock(78) IS NULL AS integer)")
+    with db.atomic():
+        db.create_speaker("Ada")
+        db.execute_raw_query("SELECT CAST(pg_advisory_lock(79) AS text)")
+    assert db.execute_raw_query(LOCKS) == [{"n": 0}]
+    assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
 
 
 def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:

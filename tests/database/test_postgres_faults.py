@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.cli_tools import run as run_command
+from support.databases import Databases
 from support.interrupts import status_of
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
@@ -161,6 +162,7 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
             "processing_history": 2,
             "model_performance": 2,
         },
+        "server": f"{own.sockets}:5432/{Databases.name(url)}",
     }
     assert ada.id == 1
     assert run_command("--db", url, "import", path).code == 0

@@ -207,6 +207,34 @@ def test_kept_runs_are_seen_taken_and_removed(
         assert (db.status()["spooled"], db.status()["unfinished"]) == (0, 0)
 
 
+def test_kept_runs_of_another_record_are_left(
+    server: postgres_server.Server, migrated: str, url: str, spool: Path, tmp_path: Path
+) -> None:
+    """Runs that one server did not take are no other record's: they are left, and that is said."""
+    other = server.url(server.create(migrated))
+    with DatabaseManager(url, timeout=0.3) as db:
+        lose(db, server, 2)
+    with DatabaseManager(other, timeout=0.3) as db:
+        lose(db, server, 1)
+        assert db.status()["spooled"] == 1
+    place = f"{server.sockets}:5432/{Databases.name(url)}"
+    one = f"note: kept runs that are left, of {place}: 2\n"
+    file = tmp_path / "other.db"
+    assert run("--db", file, "init").code == 0
+    two = f"note: kept runs that are left, of {server.sockets}:5432/{Databases.name(other)}: 1\n"
+    done = run("--db", file, "import", spool)
+    assert (done.code, done.err) == (0, "".join(sorted([one, two])) + "nothing to import\n")
+    done = run("--db", other, "import", spool)
+    assert done.err.startswith(one + "note: kept runs that are in the record now, ")
+    assert "kept" not in run("--db", other, "check").out
+    assert len(list(spool.glob("*.jsonl"))) == 2
+    assert run("--db", url, "import", spool).code == 0
+    assert list(spool.glob("*.jsonl")) == []
+    with DatabaseManager(url) as db:
+        assert db.status()["unfinished"] == 0
+    server.drop(Databases.name(other))
+
+
 def test_a_kept_run_that_ours_contradicts_stays(
     server: postgres_server.Server, url: str, spool: Path
 ) -> None:

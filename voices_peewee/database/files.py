@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import stat
+from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,7 @@ def size_of(path: str) -> int:
         return 0
 
 
+_TAIL: Final = 10_000  # bytes, more than the last line of a kept run
 _AS_URL: Final = "write a server as a URL: postgresql://USER@HOST:PORT/NAME"
 
 
@@ -73,9 +75,25 @@ def spool() -> Path:
     return Path("~/.voices/spool").expanduser()
 
 
-def spooled() -> list[Path]:
-    """Return the files of the runs that are kept, oldest first."""
-    return sorted(spool().glob("*.jsonl"))
+def spooled(place: str | None) -> tuple[list[Path], Counter[str]]:
+    """Return the files of the runs that are kept for a server, oldest first.
+
+    The others are counted, by the servers that their last lines name.
+    """
+    servers = {path: _server_of(path) for path in sorted(spool().glob("*.jsonl"))}
+    own = [path for path, server in servers.items() if server == place]
+    return own, Counter(server for server in servers.values() if server != place)
+
+
+def _server_of(path: Path) -> str:
+    import json  # which the TAB key does without
+
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return str(json.loads(file.read().splitlines()[-1])["server"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "a server that they do not name"
 
 
 def inspect(path: str) -> str:

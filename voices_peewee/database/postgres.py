@@ -42,6 +42,7 @@ _READ_ONLY: Final = "25006"
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
 _PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
+_UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
 _NO_PORT: Final = "a port is a number"
 
 
@@ -81,6 +82,18 @@ class Server(pw.PostgresqlDatabase):
             prefer_psycopg3=True,
         )
         forks.databases.add(self)
+
+    @property
+    def place(self) -> str:
+        """What all who use this record call it: hosts, ports, database and schema."""
+        usual = {one.keyword: one.val for one in psycopg.pq.Conninfo.get_defaults() if one.val}
+        given = {name.decode(): value.decode() for name, value in usual.items()}
+        parts = {**given, **conninfo_to_dict(self.conninfo)}
+        schema = re.search(r"search_path\s*=\s*(\S+)", str(parts.get("options", "")))
+        own = parts.get("hostaddr") or parts.get("host") or "localhost"
+        name = f"{own}:{parts.get('port', '')}/{parts.get('dbname') or parts.get('user', '')}"
+        name = f"service {parts['service']} {name}" if parts.get("service") else name
+        return f"{name}, schema {schema[1]}" if schema else name
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Connect the calling thread; wait for a server that is starting or was there before."""
@@ -203,7 +216,7 @@ class Server(pw.PostgresqlDatabase):
             connection.execute("SET LOCAL transaction_read_only = on")
             yield
         finally:
-            connection.end(end)
+            connection.end(f"{end}; {_UNLOCK}")
 
     def prepare(self) -> None:
         """Do nothing: the server says itself what it cannot keep."""

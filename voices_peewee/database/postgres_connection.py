@@ -19,7 +19,7 @@ import peewee as pw
 import psycopg
 import psycopg.sql
 from psycopg.adapt import Loader
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
@@ -140,8 +140,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def _is_cut_off(self) -> bool:
         """Whether an interrupt left an answer, or psycopg's pipeline, that nobody reads."""
+        if self._is_waiting or self.together is not None:
+            return False
         is_active = self.pgconn.transaction_status == TransactionStatus.ACTIVE
-        return is_active and not self._is_waiting and self.together is None
+        return is_active or self.pgconn.pipeline_status != PipelineStatus.OFF
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """Return a cursor; where a transaction was to begin, it begins."""

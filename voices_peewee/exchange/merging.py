@@ -15,7 +15,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
 from voices_peewee.exchange.matching import Matcher, conflict, differences, news_of
-from voices_peewee.exchange.reading import Input, open_inputs
+from voices_peewee.exchange.reading import Input, left_in_spool, open_inputs
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.texts import Refused, clause
@@ -84,6 +84,8 @@ def import_records(
     """Import records in one transaction; see ``ExchangeMethods.import_records``."""
     sources = open_inputs(source, table, store)
     report = Imported(is_dry_run=dry_run)
+    for sentence in left_in_spool(source, store):
+        report.note(sentence)
     try:
         # What a dry run takes back is the transaction, or its part of the one around it.
         with suppress(_TakenBackError), _writing(store):

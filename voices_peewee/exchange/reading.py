@@ -46,7 +46,7 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
     opened: list[Source] = []
     try:
         for one in _listed(inputs):
-            kept = spooled() if _is_spool(one) else [None]
+            kept = spooled(_place(store))[0] if _is_spool(one) else [None]
             for path in kept:
                 opened.append(_open(path or one, named, store))
                 opened[-1].kept = path
@@ -55,6 +55,20 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
             source.close()
         raise
     return opened
+
+
+def left_in_spool(inputs: Input, store: Store) -> list[str]:
+    """Say which of the runs that servers did not take are those of other records."""
+    if not any(map(_is_spool, _listed(inputs))):
+        return []
+    _, others = spooled(_place(store))
+    return [
+        f"kept runs that are left, of {server}: {count}" for server, count in sorted(others.items())
+    ]
+
+
+def _place(store: Store) -> str | None:
+    return None if store.server is None else store.server.place
 
 
 def _listed(inputs: Input) -> Iterable[Any]:

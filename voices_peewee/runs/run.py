@@ -250,7 +250,7 @@ class Run:
             except (DatabaseError, InvalidValueError) as refused:
                 if self._store.server is None:
                     raise
-                told = kept(self._live, ending)
+                told = kept(self._live, ending, self._store.server.place)
                 warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
                 if isinstance(refused, DatabaseError):
                     return

@@ -26,9 +26,9 @@ class SpoolWarning(UserWarning):
     """The server did not take what it was told; that is kept elsewhere."""
 
 
-def kept(run: LiveRows, ending: Ending) -> str:
-    """Keep a run in a file and say where; where no file can be, the sentence has its rows."""
-    text = "".join(_lines(_records(run, ending)))
+def kept(run: LiveRows, ending: Ending, server: str) -> str:
+    """Keep a run in a file, which names its server; where none can be, the answer has its rows."""
+    text = "".join(_lines(_records(run, ending), server))
     name = f"{run.history['start_time']:%Y%m%dT%H%M%SZ}_{run.run_id}"
     try:
         return f"the run is kept in {str(_write(name, text))!r}: 'voices import' adds it"
@@ -57,14 +57,14 @@ def _write(name: str, text: str) -> Path:
     return path
 
 
-def _lines(records: Iterable[Record]) -> Iterator[str]:
+def _lines(records: Iterable[Record], server: str) -> Iterator[str]:
     counts: dict[str, int] = {}
     for model, data in records:
         table = str(model._meta.table_name)
         counts[table] = counts.get(table, 0) + 1
         row = {field.column_name: data.get(field.name) for field in model._meta.sorted_fields}
         yield dump_json({"table": table, **row}) + "\n"
-    yield dump_json({"table": "end", "rows": counts}) + "\n"
+    yield dump_json({"table": "end", "rows": counts, "server": server}) + "\n"
 
 
 def _records(run: LiveRows, ending: Ending) -> Iterator[Record]:

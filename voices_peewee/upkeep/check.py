@@ -75,7 +75,7 @@ def check(
     Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
     behind = list(_behind(store, directories))
-    looks = [_spooled()] if store.server is not None else []
+    looks = [] if store.server is None else [_spooled(store.server.place)]
     looks += [] if behind else [_drift(store), _renamed(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
@@ -188,8 +188,8 @@ def _is_own_index(difference: Drift) -> bool:
     return difference.expected is None and difference.what.startswith("index ")
 
 
-def _spooled() -> Iterator[Finding]:
-    if kept := spooled():
+def _spooled(place: str) -> Iterator[Finding]:
+    if kept := spooled(place)[0]:
         what = f"runs that a server did not take are kept in {str(spool())!r}: {len(kept)}"
         yield Finding("note", what, f"add them with 'voices import {spool()}'")
 

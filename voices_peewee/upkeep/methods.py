@@ -198,8 +198,13 @@ class UpkeepMethods(MigrationMethods, HasStore):
                 "files": _kinds_of_files(),
                 "last_run": last,
                 "unfinished": int(runs.where(ProcessingHistory.end_time.is_null()).scalar()),
-                **({} if store.server is None else {"spooled": len(spooled())}),
+                **_spooled(store),
             }
+
+
+def _spooled(store: Store) -> dict[str, int]:
+    """Count the runs that are kept on this machine for a server."""
+    return {} if store.server is None else {"spooled": len(spooled(store.server.place)[0])}
 
 
 _STEM: Final = pw.Case(
