@@ -24,7 +24,7 @@ from voices_peewee.exchange.texts import (
     whole_object,
 )
 from voices_peewee.records.roots import PathMap
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 
 _RATE: Final = re.compile(r"/wav(\d+)k/")
 _SOURCE: Final = re.compile(r"source_\d+_path")

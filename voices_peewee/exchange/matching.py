@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import rows_where
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
 
 Data = dict[str, Any]

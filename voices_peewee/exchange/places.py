@@ -16,7 +16,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.exchange.manifests import Entry
 from voices_peewee.exchange.result_files import Score
 from voices_peewee.records.roots import Moved, PathMap
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
 

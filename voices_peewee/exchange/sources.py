@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.tables import TABLES, table_named
 from voices_peewee.exchange.texts import Refused, by_column, csv_rows, parse_object
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 
 _LONGEST: Final = 64 << 20  # characters of a CSV's value
 _END: Final = "end"

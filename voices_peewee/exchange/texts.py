@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import InputError
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 
 _GZIP: Final = b"\x1f\x8b"
 _KEPT: Final = 1000  # sentences; a file may have millions of bad lines

@@ -17,6 +17,7 @@ from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.texts import TwiceError, parse
 from voices_peewee.rendering.plain import absolute
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import (
     JSONField,
     NameField,
@@ -24,7 +25,6 @@ from voices_peewee.schema.fields import (
     UTCDateTimeField,
     plain_name,
     plain_tags,
-    short,
 )
 from voices_peewee.schema.models import BaseModel
 

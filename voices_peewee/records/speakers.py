@@ -12,7 +12,8 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, elements, nodes, plain
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
-from voices_peewee.schema.fields import clean_tags, short
+from voices_peewee.schema.exact import short
+from voices_peewee.schema.fields import clean_tags
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _KEEP: Final[Any] = object()

@@ -15,14 +15,8 @@ from typing import Any, Final
 
 from voices_peewee.database.query import Mapper
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.fields import (
-    dump_json,
-    is_missing,
-    plain_value,
-    seconds_of,
-    short,
-    utc_now,
-)
+from voices_peewee.schema.exact import is_missing, short
+from voices_peewee.schema.fields import dump_json, plain_value, seconds_of, utc_now
 from voices_peewee.schema.models import CHECKS, ModelPerformance
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, spelled
 

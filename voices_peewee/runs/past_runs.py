@@ -26,7 +26,8 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.rows import Files, Output, RunRows
 from voices_peewee.runs.settings import model_hash, plain_settings, storable
-from voices_peewee.schema.fields import is_missing, utc_now
+from voices_peewee.schema.exact import is_missing
+from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
     ProcessedFile,

@@ -8,12 +8,10 @@ import json
 import math
 import os
 import re
-import sys
 import unicodedata
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
@@ -23,6 +21,7 @@ from typing import Any, Final, TypeVar, cast
 import peewee as pw
 
 from voices_peewee.errors import InvalidValueError
+from voices_peewee.schema.exact import exact_text, is_missing, is_nothing, short
 
 T = TypeVar("T")
 
@@ -44,14 +43,6 @@ def plain_value(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return _plain_array(value)
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value is pandas' NA or NaT, or NumPy's masked; none is imported for it."""
-    return type(value) not in _SURE and any(
-        value is getattr(sys.modules.get(module), name, _NOTHING)
-        for module, name in (("pandas", "NA"), ("pandas", "NaT"), ("numpy.ma", "masked"))
-    )
 
 
 def seconds_of(value: object) -> float | None:
@@ -108,17 +99,6 @@ def _plain_decimal(value: Decimal) -> float | str:
     return str(value) if value.is_finite() and Decimal(str(number)) != value else number
 
 
-def short(value: object) -> str:
-    """Return how Python shows a value, in one line of at most 60 characters."""
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:
-        return "a very large integer"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-_NOTHING: Final = object()
-_SURE: Final = frozenset([type(None), bool, int, float, str, list, dict, dt.datetime])
 _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (os.PathLike, os.fsdecode),
     (Enum, lambda value: value.value),
@@ -140,11 +120,7 @@ def plain_name(value: T) -> T:
     name = value.value if isinstance(value, Enum) else value
     if isinstance(name, str):
         return cast("T", name if name.isascii() else unicodedata.normalize("NFC", name))
-    return cast("T", None if _is_nothing(name) else name)
-
-
-def _is_nothing(value: object) -> bool:
-    return is_missing(value) or (isinstance(value, Real) and bool(value != value))
+    return cast("T", None if is_nothing(name) else name)
 
 
 def plain_tags(value: object) -> object:
@@ -331,41 +307,6 @@ class TagsField(JSONField):
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidValueError(f"{self.name} must be a list of texts, not {short(value)}")
         return dump_json(tags)
-
-
-def exact_integer(name: str, value: Any) -> int:
-    """Return the integer that a value is; nothing is cut."""
-    with suppress(TypeError, ValueError, OverflowError):
-        number = int(value)
-        if not isinstance(value, bool) and (isinstance(value, str | bytes) or number == value):
-            return number
-    raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
-
-
-def exact_id(name: str, value: Any) -> int:
-    """Return the id that a value is; a text would be a name."""
-    if isinstance(value, str | bytes):
-        raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
-    return exact_integer(name, value)
-
-
-def exact_boolean(name: str, value: Any) -> bool:
-    """Return whether a value is true; of texts, each would be."""
-    with suppress(TypeError, ValueError):
-        if not isinstance(value, str | bytes) and value in (0, 1):
-            return bool(value)
-    raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
-
-
-def exact_text(name: str, value: Any) -> str:
-    """Return the text that a value is, of a number its digits; a list or no value is none."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, Collection) or _is_nothing(value) or getattr(value, "shape", None):
-        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
-    return str(value)
 
 
 class NameField(pw.TextField):

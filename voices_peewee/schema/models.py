@@ -17,6 +17,7 @@ from voices_peewee.schema.base import CHECKS as CHECKS
 from voices_peewee.schema.base import BaseModel as BaseModel
 from voices_peewee.schema.base import Timestamped, checks
 from voices_peewee.schema.base import database_proxy as database_proxy
+from voices_peewee.schema.exact import exact_boolean, exact_id, exact_integer, exact_text
 from voices_peewee.schema.fields import (
     ComposedField,
     JSONField,
@@ -24,10 +25,6 @@ from voices_peewee.schema.fields import (
     PathField,
     TagsField,
     UTCDateTimeField,
-    exact_boolean,
-    exact_id,
-    exact_integer,
-    exact_text,
     utc_now,
 )
 

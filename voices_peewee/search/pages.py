@@ -19,7 +19,7 @@ from voices_peewee.database.results import ResultList
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
-from voices_peewee.schema.fields import short
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.columns import (
     LISTS,

@@ -1,0 +1,72 @@
+"""What a column takes: the value as it was given, or one sentence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from numbers import Real
+from typing import Any, Final
+
+from voices_peewee.errors import InvalidValueError
+
+_NOTHING: Final = object()
+_SURE: Final = frozenset([type(None), bool, int, float, str, list, dict, dt.datetime])
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is pandas' NA or NaT, or NumPy's masked; none is imported for it."""
+    return type(value) not in _SURE and any(
+        value is getattr(sys.modules.get(module), name, _NOTHING)
+        for module, name in (("pandas", "NA"), ("pandas", "NaT"), ("numpy.ma", "masked"))
+    )
+
+
+def is_nothing(value: object) -> bool:
+    """Whether a value stands for none in a DataFrame: NaN too."""
+    return is_missing(value) or (isinstance(value, Real) and bool(value != value))
+
+
+def short(value: object) -> str:
+    """Return how Python shows a value, in one line of at most 60 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        return "a very large integer"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def exact_integer(name: str, value: Any) -> int:
+    """Return the integer that a value is; nothing is cut."""
+    with suppress(TypeError, ValueError, OverflowError):
+        number = int(value)
+        if not isinstance(value, bool) and (isinstance(value, str | bytes) or number == value):
+            return number
+    raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+
+
+def exact_id(name: str, value: Any) -> int:
+    """Return the id that a value is; a text would be a name."""
+    if isinstance(value, str | bytes):
+        raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
+    return exact_integer(name, value)
+
+
+def exact_boolean(name: str, value: Any) -> bool:
+    """Return whether a value is true; of texts, each would be."""
+    with suppress(TypeError, ValueError):
+        if not isinstance(value, str | bytes) and value in (0, 1):
+            return bool(value)
+    raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
+
+
+def exact_text(name: str, value: Any) -> str:
+    """Return the text that a value is, of a number its digits; a list or no value is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Collection) or is_nothing(value) or getattr(value, "shape", None):
+        raise InvalidValueError(f"{name} must be a text, not {short(value)}")
+    return str(value)
