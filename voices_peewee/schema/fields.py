@@ -120,7 +120,7 @@ def plain_name(value: T) -> T:
     name = value.value if isinstance(value, Enum) else value
     if isinstance(name, str):
         return cast("T", name if name.isascii() else unicodedata.normalize("NFC", name))
-    return cast("T", None if is_nothing(name) else name)
+    return cast("T", None if name is None or is_nothing(name) else name)
 
 
 def plain_tags(value: object) -> object:
@@ -346,7 +346,8 @@ class PathField(pw.TextField):
             return value
         if isinstance(value, os.PathLike | bytes):
             value = os.fsdecode(value)
-        value = exact_text(getattr(self, "name", "a path"), value)
+        if not isinstance(value, str):
+            value = exact_text(getattr(self, "name", "a path"), value)
         if value.isascii():
             return value
         if re.search(_PRIVATE, value):
