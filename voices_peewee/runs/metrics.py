@@ -73,7 +73,8 @@ class Metrics:
     def _set(self, name: str, value: object) -> None:
         if name in (NONFINITE, OF_THE_RUN):
             raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
-        name = _HEADINGS.get(spelled(name), name)
+        if name not in METRIC_COLUMNS:
+            name = _HEADINGS.get(spelled(name), name)
         _require_fit(name, name)
         number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
