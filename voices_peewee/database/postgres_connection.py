@@ -206,6 +206,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if self.pgconn.transaction_status != _IDLE:
             self.close()
             return
+        self._prepared.clear()  # psycopg 3.2 does not see by itself what comes next
         try:
             self.execute("DEALLOCATE ALL", prepare=False)
         except pw.PeeweeException:
