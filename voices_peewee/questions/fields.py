@@ -10,8 +10,7 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, nodes
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
-from voices_peewee.search.columns import LISTS, Column, read_json
-from voices_peewee.search.conditions import find
+from voices_peewee.search.columns import LISTS, Column, find, read_json
 from voices_peewee.search.json_keys import json_order, json_value
 from voices_peewee.search.pages import read_single
 from voices_peewee.search.words import field_path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -352,3 +352,15 @@ def find_listing(noun: str) -> Listing:
     if noun not in LISTS:
         raise QueryError.unknown_field(noun, LISTS, "list")
     return LISTS[noun]
+
+
+def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
+    """Return the column of a name."""
+    if name in known:
+        return known[name]
+    from difflib import get_close_matches  # only a mistake needs it
+
+    fields = known.keys() - {"since"}  # which the filter of that name says
+    near = get_close_matches(name, fields, n=1, cutoff=0.5)
+    names = fields if near else {column.name for column in known.values() if not column.hidden}
+    raise QueryError.unknown_field(name, names, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from unicodedata import normalize
@@ -16,7 +16,7 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker, hash_key
 from voices_peewee.search import words
-from voices_peewee.search.columns import LISTS, Column, Listing
+from voices_peewee.search.columns import LISTS, Column, Listing, find
 from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Match, Not, Span, Term, Value
 
@@ -295,18 +295,6 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
             kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
             query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
-
-
-def find(known: Mapping[str, Column], name: str, what: str = "field") -> Column:
-    """Return the column of a name."""
-    if name in known:
-        return known[name]
-    from difflib import get_close_matches  # only a mistake needs it
-
-    fields = known.keys() - {"since"}  # which the filter of that name says
-    near = get_close_matches(name, fields, n=1, cutoff=0.5)
-    names = fields if near else {column.name for column in known.values() if not column.hidden}
-    raise QueryError.unknown_field(name, names, what)
 
 
 def stored(text: str) -> str:

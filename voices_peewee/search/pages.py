@@ -25,11 +25,12 @@ from voices_peewee.search.columns import (
     LISTS,
     Column,
     Listing,
+    find,
     find_listing,
     may_be_null,
     read_json,
 )
-from voices_peewee.search.conditions import Conditions, find, join
+from voices_peewee.search.conditions import Conditions, join
 from voices_peewee.search.json_keys import json_order, json_value
 from voices_peewee.search.words import Match, Term, Value, Words, field_path, parse, text_term
 
