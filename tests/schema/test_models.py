@@ -359,3 +359,13 @@ def test_what_is_stored_is_what_was_given(
         else:
             found = getattr(db.get_by_id(model, write()), column)
             assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.sqlite("a server keeps what is no JSON out")
+def test_what_is_no_json_stays_where_another_value_changes(db: DatabaseManager) -> None:
+    """A row whose tags another program spoilt can be changed; they stay as they were."""
+    ada = db.create_speaker("Ada")
+    db.execute_raw_query("UPDATE speakers SET tags = 'studio'", write=True)
+    db.update(db.get_by_id(Speaker, ada.id), description="alto")
+    (row,) = db.execute_raw_query("SELECT description, tags FROM speakers")
+    assert row == {"description": "alto", "tags": "studio"}

@@ -21,7 +21,6 @@ from voices_peewee.errors import (
     QueryError,
 )
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.fields import JSONField
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
 
 if TYPE_CHECKING:
@@ -137,18 +136,23 @@ class Store(Transactions):
             if name == "id":
                 raise InvalidValueError("a row keeps its id")
             setattr(instance, name, value)
-        changed = {name: instance.__data__.get(name) for name in instance._dirty}
-        mapper(type(instance)).values(**changed)  # refuses what does not fit
-        # A JSON value may have been changed in place, which Peewee cannot see.
+        # A JSON value may have been changed in place, which Peewee cannot see; what another
+        # program wrote there and is none stays as it is.
         only = [
             field
             for field in type(instance)._meta.sorted_fields
             if field.name != "id"
-            and (field.name in instance._dirty or isinstance(field, JSONField))
+            and (
+                field.name in instance._dirty
+                or isinstance(instance.__data__.get(field.name), getattr(field, "holds", ()))
+            )
         ]
         with self.writing():
-            saved = instance.id is not None and instance.save(only=only)
-            if not saved:
+            key = instance.id
+            is_there = key is not None and (
+                instance.save(only=only) if only else self.get(type(instance), key)
+            )
+            if not is_there:
                 raise NotFoundError(kind_of(instance), instance.id)
         return instance
 

@@ -260,6 +260,7 @@ class UTCDateTimeField(pw.DateTimeField):
 class JSONField(pw.JSONField):
     """A JSON object; it also takes paths, enums, dates, NumPy scalars and non-finite numbers."""
 
+    holds: type = dict
     dumped = staticmethod(dump_json)  # what a query compares with is no object
 
     def __init__(self, **kwargs: Any) -> None:
@@ -291,6 +292,8 @@ class JSONField(pw.JSONField):
 
 class TagsField(JSONField):
     """A JSON list of texts, which are the same however their accents are written."""
+
+    holds = list
 
     @staticmethod
     def dumped(value: object) -> str:
