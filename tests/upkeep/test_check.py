@@ -259,6 +259,8 @@ def test_a_model_that_was_renamed_in_one_table(db: DatabaseManager) -> None:
     what = "1 rows of 'model_performance' name another model than their runs"
     advice = "give both tables the same model_type and model_version"
     assert db.check() == [Finding("value", what, advice)]
+    db.update(db.get_all(ProcessingHistory)[0], model_type=None)
+    assert db.check() == [Finding("value", what, advice)]
 
 
 @pytest.mark.sqlite("harms the file through sqlite3; a server's findings are in test_postgres")

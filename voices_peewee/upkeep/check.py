@@ -45,7 +45,8 @@ _OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
 
 _RENAMED: Final = """SELECT count(*) FROM model_performance AS measured
  JOIN processing_history AS run ON run.id = measured.processing_history_id
- WHERE measured.model_type <> run.model_type OR measured.model_version <> run.model_version"""
+ WHERE measured.model_type <> coalesce(run.model_type, '')
+  OR measured.model_version <> coalesce(run.model_version, '')"""
 
 
 @dataclass(frozen=True)
