@@ -130,11 +130,12 @@ class Store(Transactions):
     def update(self, instance: M, changes: Mapping[str, Any]) -> M:
         """Write what changed in one object."""
         known = type(instance)._meta.combined
-        for name, value in changes.items():
+        for name in changes:
             if name not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(name, known)))
             if name == "id":
                 raise InvalidValueError("a row keeps its id")
+        for name, value in changes.items():
             setattr(instance, name, value)
         # A JSON value may have been changed in place, which Peewee cannot see; what another
         # program wrote there and is none stays as it is.
