@@ -315,6 +315,12 @@ def test_peewee_itself_still_works(db: DatabaseManager) -> None:
         ("filename", np.array([1]), "filename must be a text, not array([1])"),
         ("sample_rate", True, "sample_rate must be a whole number, not True"),
         ("speaker", "1", "id must be a whole number, not '1'"),
+        ("metadata", {1: "a", "1": "b"}, "two keys are '1' in JSON, whose keys are texts"),
+        (
+            "parameters",
+            {"a": [{True: 1, "true": 2}]},
+            "two keys are 'true' in JSON, whose keys are texts",
+        ),
         ("metadata", ["hall"], "metadata must be a mapping, not ['hall']"),
         ("parameters", "shifts", "parameters must be a mapping, not 'shifts'"),
         ("tags", "studio", "tags must be a list of texts, not 'studio'"),
@@ -369,3 +375,11 @@ def test_what_is_no_json_stays_where_another_value_changes(db: DatabaseManager) 
     db.update(db.get_by_id(Speaker, ada.id), description="alto")
     (row,) = db.execute_raw_query("SELECT description, tags FROM speakers")
     assert row == {"description": "alto", "tags": "studio"}
+
+
+def test_a_refused_change_is_none(db: DatabaseManager) -> None:
+    """Where one of several changes cannot be, the object has none of them."""
+    ada = db.create_speaker("Ada")
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.update(ada, name="Eve", id=2)
+    assert (str(caught.value), ada.name) == ("a row keeps its id", "Ada")

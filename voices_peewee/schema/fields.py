@@ -193,6 +193,15 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
+def _has_other_keys(value: object) -> bool:
+    """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
+    if isinstance(value, dict):
+        return any(type(key) is not str for key in value) or _has_other_keys([*value.values()])
+    return isinstance(value, list | tuple) and any(
+        _has_other_keys(one) for one in value if isinstance(one, dict | list | tuple)
+    )
+
+
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -270,11 +279,14 @@ class JSONField(pw.JSONField):
         """Return the JSON text of what a row shall have.
 
         Raises:
-            InvalidValueError: It is no object.
+            InvalidValueError: It is no object, or two of its keys are one in JSON.
         """
         if not isinstance(value, Mapping):
             raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
-        return dump_json(value)
+        text = dump_json(value)
+        if _has_other_keys(value):
+            json.loads(text, object_pairs_hook=_with_own_keys)
+        return text
 
     def db_value(self, value: object) -> Any:
         """Return what the database is given; refuses what ``text`` refuses."""
