@@ -119,6 +119,12 @@ def test_the_map_is_the_house() -> None:
         assert "\n".join(lines) in (ROOT / page).read_text("utf-8"), page
 
 
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_short(path: Path) -> None:
+    """A module has at most 420 lines."""
+    assert len(path.read_text("utf-8").splitlines()) <= 420
+
+
 def test_migrations_are_frozen() -> None:
     """A migration file imports nothing of the package."""
     from voices_peewee.migrations.runner import package_directory

@@ -12,18 +12,24 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, lies_still, size_of
+from voices_peewee.database.files import (
+    MEMORY,
+    Identity,
+    identity,
+    lies_still,
+    path_of,
+    size_of,
+    status,
+)
 from voices_peewee.database.forks import forks
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
-Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
@@ -48,20 +54,6 @@ _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
-
-
-def identity(path: str | os.PathLike[str]) -> Identity | None:
-    """Return the device and inode of a file, or None where there is none."""
-    facts = status(path)
-    return None if facts is None else (facts.st_dev, facts.st_ino)
-
-
-def status(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):  # a name with NUL is no file
-        return None
 
 
 def is_open_here(path: str | os.PathLike[str]) -> bool:
@@ -135,7 +127,7 @@ class Connection(sqlite3.Connection):
     sidecars: tuple[Identity | None, ...] | None = None
 
     def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
-        self.path = _path_of(str(database))
+        self.path = path_of(str(database))
         if forks.refused:
             raise DatabaseError(self.path, _REFUSED)
         super().__init__(database, *args, **options)
@@ -164,12 +156,6 @@ class Connection(sqlite3.Connection):
         """Close the connection."""
         super().close()
         forks.connections.pop(id(self), None)
-
-
-def _path_of(name: str) -> str:
-    if not name.startswith("file:"):
-        return name
-    return unquote(name.removeprefix("file:").removeprefix("//").partition("?")[0])
 
 
 class _Closer:
