@@ -26,7 +26,7 @@ from voices_peewee.schema.models import ModelPerformance, ProcessedFile, Process
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
- ORDER BY id LIMIT 1"""
+ ORDER BY id + 0 LIMIT 1"""
 _OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
  history.model_version, history.success, history.process
  FROM processed_files AS file
@@ -41,10 +41,11 @@ _IS_THERE: Final = """SELECT 1 FROM processing_history
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
 _DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
  AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
-# Tags and note may have been changed meanwhile, before a further output had its row.
+# Tags and note may have been changed meanwhile, before a further output had its row. By
+# "id + 0", since a server that knows nothing of the table yet would walk all its ids for LIMIT 1.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?,
  (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
-  WHERE first.run_id = processing_history.run_id ORDER BY first.id LIMIT 1)
+  WHERE first.run_id = processing_history.run_id ORDER BY first.id + 0 LIMIT 1)
  WHERE run_id = ?"""
 _ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
 _ENVIRONMENT: Final = """INSERT INTO environments (facts, digest, created_at)
