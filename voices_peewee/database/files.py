@@ -20,7 +20,6 @@ from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesE
 
 MEMORY: Final = ":memory:"
 SCHEMES: Final = ("postgresql", "postgres")
-Identity = tuple[int, int]  # device and inode
 
 
 def is_server(name: str) -> bool:
@@ -68,24 +67,12 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
     return os.path.abspath(Path(name).expanduser())
 
 
-def identity(path: str | os.PathLike[str]) -> Identity | None:
-    """Return the device and inode of a file, or None where there is none."""
-    facts = status(path)
-    return None if facts is None else (facts.st_dev, facts.st_ino)
-
-
-def status(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):  # a name with NUL is no file
-        return None
-
-
 def size_of(path: str) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
-    facts = status(path)
-    return 0 if facts is None else facts.st_size
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 _TAIL: Final = 10_000  # bytes, more than the last line of a kept run

@@ -15,21 +15,14 @@ from typing import Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.files import (
-    MEMORY,
-    Identity,
-    identity,
-    lies_still,
-    path_of,
-    size_of,
-    status,
-)
+from voices_peewee.database.files import MEMORY, lies_still, path_of, size_of
 from voices_peewee.database.forks import forks
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
+Identity = tuple[int, int]
 
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
@@ -54,6 +47,20 @@ _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+
+
+def identity(path: str | os.PathLike[str]) -> Identity | None:
+    """Return the device and inode of a file, or None where there is none."""
+    facts = status(path)
+    return None if facts is None else (facts.st_dev, facts.st_ino)
+
+
+def status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return what the system says of a file, or None where there is none."""
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # a name with NUL is no file
+        return None
 
 
 def is_open_here(path: str | os.PathLike[str]) -> bool:
@@ -292,20 +299,18 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
 
     def _connect_once(self) -> Connection:
         try:
-            found: Connection = super()._connect()  # type: ignore[misc] # peewee-stubs lack it
+            return super()._connect()  # type: ignore[misc,no-any-return] # peewee-stubs lack it
         except sqlite3.OperationalError as error:
             if not lies_still(self.database, error):
                 raise
             return self._connect_unchanging()
-        return found
 
     def _connect_unchanging(self) -> Connection:
         """Connect to a file in a read-only folder, or on a full disk."""
         uri, params = f"{Path(self.database).as_uri()}?immutable=1", self.connect_params
         connection: Any = sqlite3.connect(uri, uri=True, isolation_level=None, **params)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined] # peewee-stubs lack it
-        found: Connection = connection
-        return found
+        return connection  # type: ignore[no-any-return]
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, in WAL mode: readers go on, and a forked child can leave it."""
