@@ -18,6 +18,7 @@ from voices_peewee.errors import (
 from voices_peewee.schema.models import CHECKS
 
 _WAITED: Final = ("55P03", "40P01", "40001")
+NO_ID: Final = "23502"  # for another process added the same row: see ``Mapper.insert``
 _FULL: Final = "53100"
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "25P03", "57P01", "57P02", "57P03")
 _NO_ROOM: Final = "close some, or put PgBouncer before the server"
@@ -46,10 +47,10 @@ _SIGNS: Final = {
 def explain(error: Any, database: object, timeout: float) -> VoicesError:
     """Return our error for one of psycopg's."""
     state = getattr(error, "sqlstate", None) or ""
+    if state in _WAITED or (state == NO_ID and error.diag.column_name == "id"):
+        return DatabaseBusyError(database, timeout)
     if state.startswith("23"):
         return InvalidValueError(_constraint_sentence(error, state))
-    if state in _WAITED:
-        return DatabaseBusyError(database, timeout)
     if state == _FULL:
         return DatabaseFullError(database)
     if state in _ADVICE:
