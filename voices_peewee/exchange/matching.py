@@ -117,9 +117,7 @@ class Matcher:
         self._store, self._model, self._last = store, model, last
         self._rule = _RULES[model._meta.table_name]
         self._claimed: set[int] = set()
-        self._paths: dict[
-            int, str | None
-        ] = {}  # of recordings that are elsewhere there
+        self._paths: dict[int, str | None] = {}  # of recordings that are elsewhere there
 
     def match(self, batch: Sequence[Typed]) -> list[BaseModel | None]:
         """Return the row that each record is, or None.
