@@ -92,8 +92,9 @@ class DatabaseReadOnlyError(DatabaseError):
 class DatabaseFullError(DatabaseError):
     """The disk is full."""
 
-    def __init__(self, database: object) -> None:
-        super().__init__(database, "the disk is full; nothing of this change was written")
+    def __init__(self, database: object, detail: str = "") -> None:
+        told = f" ({detail})" if detail else ""
+        super().__init__(database, f"the disk is full{told}; nothing of this change was written")
 
 
 class DatabaseDamagedError(DatabaseError):

@@ -371,6 +371,42 @@ def test_what_is_read_to_be_changed_is_not_lost(url: str, db: DatabaseManager) -
     assert db.query(ProcessingHistory).count() == 160
 
 
+ONE_PATH = """
+import os, sys, warnings
+from voices_peewee import DatabaseManager
+
+warnings.simplefilter("ignore")
+with DatabaseManager(sys.argv[1]) as db:
+    for number in range(50):
+        with db.track(f"/mix/{number}.wav", "separation", model_type=sys.argv[2]) as run:
+            print(flush=True)
+            sys.stdin.readline()
+            run.output(f"/out/{number}.wav", si_snri=1.0)
+"""
+
+
+def test_an_output_of_many_at_once_is_one_stem(url: str, db: DatabaseManager) -> None:
+    """Eight processes that write one path at the same moment, fifty times, share one stem's row."""
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", ONE_PATH, url, str(number)], **pipes)
+        for number in range(8)
+    ]
+    for _ in range(50):
+        for one in writers:
+            one.stdout.readline()
+        for one in writers:
+            one.stdin.write("\n")
+            one.stdin.flush()
+    for one in writers:
+        one.communicate()
+    assert [one.returncode for one in writers] == [0] * 8
+    stems = db.query(ProcessedFile).where(ProcessedFile.processed_path.is_null(False)).all()
+    assert len(stems) == len({stem.processed_path for stem in stems}) == 50
+    assert db.query(ProcessedFile).count() == 100
+    assert db.query(ProcessingHistory).filter_by(success=True).count() == 400
+
+
 def test_bulk_ids_do_not_collide(db: DatabaseManager) -> None:
     """Threads that add many at once get ids of their own, and explicit ids are stepped over."""
 
@@ -654,7 +690,7 @@ def test_a_server_is_asked_seldom(
     assert round_trips(sent(db, lambda: act(db), tmp_path)) == count
 
 
-@pytest.mark.parametrize(("source", "count"), [("/mix/1.wav", 5), ("/mix/new.wav", 9)])
+@pytest.mark.parametrize(("source", "count"), [("/mix/1.wav", 5), ("/mix/new.wav", 7)])
 def test_a_run_is_few_statements(
     db: DatabaseManager, tmp_path: Path, source: str, count: int
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -171,6 +174,52 @@ def test_a_run_whose_server_is_gone_is_kept_in_a_file(
         rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id).all()
         told = [(row.run_id, row.status, row.processed_file.processed_path) for row in rows]
     assert told == [(begun.run_id, "success", f"/{number}.wav") for number in (1, 2)]
+
+
+@pytest.fixture
+def small(own: postgres_server.Server, tmp_path: Path) -> Iterator[Path]:
+    """A disk of 48 MB on which the server has a tablespace."""
+    disk = Path(tempfile.mkdtemp(prefix="voices-full-"))
+    if (
+        os.getuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-osize=48m", "voices", disk]).returncode
+    ):
+        pytest.skip("a small disk for the server needs root, who may mount")
+    own.start()
+    (disk / "space").mkdir()
+    shutil.chown(disk / "space", "nobody")
+    own.execute(f"CREATE TABLESPACE small LOCATION '{disk}/space'")
+    yield disk
+    own.start()
+    own.execute("DROP TABLESPACE small")
+    subprocess.run(["umount", disk], check=True)
+    disk.rmdir()
+
+
+def test_a_full_disk_on_the_server_loses_no_run(
+    own: postgres_server.Server, small: Path, tmp_path: Path
+) -> None:
+    """What a full disk refuses is said in the server's words and kept; the rest is there."""
+    own.execute("CREATE DATABASE full_one TABLESPACE small STRATEGY FILE_COPY")
+    with DatabaseManager(own.url("full_one"), timeout=0.3).initialize() as db:
+        with db.track("/before.wav", "separation"):
+            pass
+        trackers = [db.track(f"/{number}.wav", "separation") for number in range(4)]
+        runs = [tracker.__enter__() for tracker in trackers]
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        for run in runs:
+            run.log(noise=os.urandom(100_000).hex())
+        for tracker in trackers:
+            with pytest.warns(SpoolWarning, match="the disk is full .*No space left on device"):
+                tracker.__exit__(None, None, None)
+        (small / "filler").unlink()
+        assert db.query(ProcessingHistory).filter_by(success=True).count() == 1
+        spool = tmp_path / "home" / ".voices" / "spool"
+        assert run_command("--db", own.url("full_one"), "import", spool).code == 0
+        assert db.query(ProcessingHistory).filter_by(success=True).count() == 5
+    own.drop("full_one")
 
 
 def test_a_run_waits_for_the_timeout_and_no_longer(own: postgres_server.Server, url: str) -> None:

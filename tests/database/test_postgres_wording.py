@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.cli_tools import run
@@ -73,6 +77,66 @@ def test_a_server_without_encryption(server: postgres_server.Server, url: str) -
     asked = between.url(Databases.name(url)).replace("sslmode=disable", "sslmode=require")
     assert refusal(asked).endswith("; see sslmode in libpq's manual")
     between.close()
+
+
+def openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+def certificate(folder: Path, name: str, common: str, by: str) -> None:
+    """Make a key and a certificate of a name that an authority of the folder has signed."""
+    new = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={common}")
+    openssl(folder, *new, "-keyout", f"{name}.key", "-out", f"{name}.csr")
+    signed = ("x509", "-req", "-CA", f"{by}.crt", "-CAkey", f"{by}.key", "-CAcreateserial")
+    openssl(folder, *signed, "-in", f"{name}.csr", "-out", f"{name}.crt")
+    (folder / f"{name}.key").chmod(0o600)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL of a server that wants a certificate from its clients, and the folder of the keys."""
+    folder = tmp_path_factory.mktemp("keys")
+    for authority in ("ours", "strange"):
+        new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={authority}")
+        openssl(folder, *new, "-keyout", f"{authority}.key", "-out", f"{authority}.crt")
+    certificate(folder, "server", "db.test", "ours")
+    certificate(folder, "voices", "voices", "ours")
+    certificate(folder, "other", "somebody", "ours")
+    certificate(folder, "refused", "voices", "strange")
+    own = postgres_server.Server()
+    own.stop()
+    address = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}.7"
+    for name in ("server.key", "server.crt", "ours.crt"):
+        shutil.copy(folder / name, own.data)
+        if os.getuid() == 0:
+            shutil.chown(own.data / name, "nobody")
+    own.settings = {**own.settings, "listen_addresses": address, "ssl": "on"}
+    own.settings |= {"ssl_ca_file": "ours.crt"}
+    rules = "local all all trust\nhostssl all all 0.0.0.0/0 cert\n"
+    (own.data / "pg_hba.conf").write_text(rules)
+    own.start()
+    options = f"hostaddr={address}&sslmode=verify-full&sslrootcert={folder}/ours.crt"
+    yield f"postgresql://voices@db.test/{own.create()}?{options}", folder
+    own.remove()
+
+
+REFUSED = {
+    "missing": ("nothing", "connection requires a valid client certificate"),
+    "of another authority": ("refused", "alert unknown ca"),
+    "of another user": ("other", 'certificate authentication failed for user "voices"'),
+}
+
+
+@pytest.mark.parametrize(("key", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_client_certificate(guarded: tuple[str, Path], key: str, words: str) -> None:
+    """A certificate that is missing or refused is one sentence that says which settings name it."""
+    url, folder = guarded
+    told = refusal(f"{url}&sslcert={folder}/{key}.crt&sslkey={folder}/{key}.key")
+    assert words in told
+    assert told.endswith("; see sslmode, sslcert and sslrootcert in libpq's manual")
+    right = f"{url}&sslcert={folder}/voices.crt&sslkey={folder}/voices.key"
+    with DatabaseManager(right).initialize() as db:
+        assert db.status()
 
 
 def test_what_libpq_would_read_is_no_file() -> None:

@@ -133,6 +133,7 @@ class Mapper(Generic[M]):
         self.columns = ", ".join(field.column_name for field in fields[1:])
         # As Peewee writes them, which takes a millisecond for each.
         columns = [f'"{field.column_name}"' for field in fields]
+        self._columns_of_all = columns
         self.insert_id_sql = _insertion(meta.table_name, columns)
         self.insert_sql = _insertion(meta.table_name, columns[1:])
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
@@ -183,11 +184,17 @@ class Mapper(Generic[M]):
         return list(self.build(connection.execute(sql, values).fetchall()))
 
     def find(
-        self, steps: Any, condition: str, values: Any, base: tuple[str, Any] | None = None
+        self,
+        steps: Any,
+        condition: str,
+        values: Any,
+        base: tuple[str, Any] | None = None,
+        lock: str | None = None,
     ) -> tuple[list[M], int | None] | None:
         """Return the rows of a condition; where there are none, maybe the id of one to come.
 
-        None where ``base``, a question with its values, has no answer.
+        None where ``base``, a question with its values, has no answer. Who waited for ``lock``
+        inserts with ``unless``.
         """
         if not steps.gives_ids:
             if base and steps.execute(*base).fetchone() is None:
@@ -196,7 +203,7 @@ class Mapper(Generic[M]):
         sql = f"{self.select_sql} {condition}"
         first, given = base or ("SELECT 1", ())
         sql = _WITH_SPARE_ID.format(table=self.model._meta.table_name, base=first, select=sql)
-        found = steps.ask(sql, [*given, *values]).fetchall()
+        found = steps.ask(sql, [*given, *values], lock).fetchall()
         if not found:
             return None
         spare = found[0][0]
@@ -213,17 +220,35 @@ class Mapper(Generic[M]):
         steps.add(sql, [*self.values(**changes), instance.id])
         instance.__data__.update(changes)
 
-    def insert(self, steps: Any, instance: M, key: int | None = None) -> M:
-        """Insert one object and give it its id: that of ``find``, or a new one."""
+    def insert(
+        self,
+        steps: Any,
+        instance: M,
+        key: int | None = None,
+        unless: tuple[str, Any] | None = None,
+    ) -> M:
+        """Insert one object and give it its id: that of ``find``, or a new one.
+
+        Where ``unless``, a condition with its values, finds a row by now, the one of ``find``
+        becomes NULL, which is refused: all is done again.
+        """
         self._link(instance)
         values = self.bind(instance.__data__)
         if key is None:
             key = self.key_of(steps.execute(self.insert_sql + self.returning, values))
-        else:
+        elif unless is None:
             steps.add(self.insert_id_sql, [key, *values])
+        else:
+            steps.add(self._inserting_unless(unless[0]), [key, *unless[1], *values])
         instance.__data__["id"] = key
         instance._dirty.clear()
         return instance
+
+    @cache  # noqa: B019 - a mapper is there for ever
+    def _inserting_unless(self, condition: str) -> str:
+        table = self.model._meta.table_name
+        key = f"(SELECT CAST(? AS bigint) WHERE NOT EXISTS (SELECT 1 FROM {table} {condition}))"  # noqa: S608
+        return _insertion(table, self._columns_of_all, key)
 
     def key_of(self, cursor: Any) -> int:
         """Return the id of the row that a statement with ``returning`` inserted."""
@@ -330,8 +355,8 @@ def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(key for key in row if key != "id" or row[key] is not None)
 
 
-def _insertion(table: str, columns: Sequence[str]) -> str:
-    places = ", ".join("?" * len(columns))
+def _insertion(table: str, columns: Sequence[str], first: str = "?") -> str:
+    places = ", ".join([first, *"?" * (len(columns) - 1)])
     return f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({places})'  # noqa: S608
 
 

@@ -21,8 +21,8 @@ from psycopg.conninfo import conninfo_to_dict
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
 from voices_peewee.database.postgres_spelling import for_psycopg
-from voices_peewee.database.postgres_together import Together
-from voices_peewee.database.postgres_wording import first_line
+from voices_peewee.database.postgres_together import Together, locking
+from voices_peewee.database.postgres_wording import NO_ID, first_line
 from voices_peewee.database.server_url import masked, split_threshold
 from voices_peewee.errors import ServerAwayError
 
@@ -40,7 +40,7 @@ _STARTING: Final = ("starting up", "shutting down", "recovery mode", "not yet ac
 _TOGETHER: Final = "together"
 _READ_ONLY: Final = "25006"
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
-_PASSING: Final = (_READ_ONLY, "40001", "40P01", "55P03", "57014", "53100", "53300")
+_PASSING: Final = (_READ_ONLY, NO_ID, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
 _UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
 _NO_PORT: Final = "a port is a number"
@@ -256,10 +256,11 @@ class Server(pw.PostgresqlDatabase):
             keys: What is locked; always in the same order, so that two cannot wait for each other.
             shared: What is locked before, together with others who do the same.
         """
-        calls = ["pg_advisory_xact_lock_shared(hashtextextended(%s, 7))"] if shared else []
-        calls += ["pg_advisory_xact_lock(hashtextextended(%s, 7))"] * len(keys)
+        calls = locking(len(keys), is_shared=shared is not None)
         values = [*([shared] if shared else []), *sorted(keys)]
-        self.connection().execute(f"SELECT {', '.join(calls)}", values)
+        connection = self.connection()
+        take = connection.together.lock if connection.together else connection.execute
+        take(f"SELECT {calls}", values)
 
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""

@@ -2,6 +2,7 @@
 
 It begins when it must: what is read before anything is written needs no transaction, and
 statements that were added go as one, which is a transaction by itself where it is all there is.
+So is what follows a lock: to the server, all that is sent in one pipeline is one transaction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from typing import Any
 import psycopg
 
 from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
+
+
+def locking(count: int, *, is_shared: bool = True) -> str:
+    """Return what takes so many locks, and before them a shared one."""
+    calls = ["pg_advisory_xact_lock_shared(hashtextextended(?, 7))"] if is_shared else []
+    return ", ".join([*calls, *["pg_advisory_xact_lock(hashtextextended(?, 7))"] * count])
 
 
 class Later:
@@ -38,16 +45,29 @@ class Together:
     is_part = False
 
     def __init__(self, connection: Any) -> None:
-        self._connection, self.has_begun = connection, False
+        self._connection, self.has_begun, self._is_open = connection, False, False
         self._added: dict[str, tuple[Sequence[Any], Later]] = {}
         self._pipeline = ExitStack()
         self.execute = connection.execute  # which begins
 
-    def ask(self, sql: str, values: Sequence[Any]) -> Any:
-        """Run a SELECT, outside of the transaction where nothing was written yet."""
+    def ask(self, sql: str, values: Sequence[Any], lock: str | None = None) -> Any:
+        """Run a SELECT, outside of the transaction where nothing was written yet.
+
+        With a lock it is a part of the transaction, and may not see what was written by whom it
+        waited for: only the next statement does.
+        """
         if self._added:
             self.begin()
+        if lock is not None:
+            self._open()
+            sql = f"SELECT asked.* FROM (SELECT {locking(1)}) AS locks, ({sql}) AS asked"  # noqa: S608
+            values = ["sources", lock, *values]
         return self._send(sql, values)
+
+    def lock(self, sql: str, values: Sequence[Any]) -> None:
+        """Take locks that last to the end; what is asked then sees what others did before."""
+        self._open()
+        self._send(sql, values)
 
     def add(self, sql: str, values: Sequence[Any]) -> Later:
         """Take a statement that may go as one with those before and after it.
@@ -64,9 +84,14 @@ class Together:
         """Begin on the server, unless that is done, and send what was added."""
         if not self.has_begun:
             self.has_begun = True
-            self._pipeline.enter_context(self._connection.pipeline())
+            self._open()
             self._send("BEGIN")
         self._send_added()
+
+    def _open(self) -> None:
+        if not self._is_open:
+            self._is_open = True
+            self._pipeline.enter_context(self._connection.pipeline())
 
     def end(self) -> None:
         """Send what is left, and wait for the answers that nobody has read."""
@@ -92,7 +117,7 @@ class Together:
         connection, known = self._connection, self._connection.known
         cursor = psycopg.Cursor(connection)  # connection.cursor() would begin
         form = (sql, *map(type, values))  # what psycopg prepares by
-        is_new = not self.has_begun and form not in known
+        is_new = not self._is_open and form not in known
         known.add(form)
         with peewee_errors, connection.pipeline() if is_new else nullcontext():
             return cursor.execute(_spelled(sql), values or None, prepare=True)

@@ -18,9 +18,11 @@ from voices_peewee.errors import (
 from voices_peewee.schema.models import CHECKS
 
 _WAITED: Final = ("55P03", "40P01", "40001")
+NO_ID: Final = "23502"  # for another process added the same row: see ``Mapper.insert``
 _FULL: Final = "53100"
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "25P03", "57P01", "57P02", "57P03")
 _NO_ROOM: Final = "close some, or put PgBouncer before the server"
+_CERTIFICATE: Final = "see sslmode, sslcert and sslrootcert in libpq's manual"
 # What to do, behind the server's own words.
 _ADVICE: Final = {
     "25006": "of a standby and its primary name both: postgresql://a,b/NAME?"
@@ -35,7 +37,8 @@ _SIGNS: Final = {
     "too many clients": _NO_ROOM,
     "connection slots are reserved": _NO_ROOM,
     "too many connections": _NO_ROOM,
-    "certificate": "see sslmode, sslcert and sslrootcert in libpq's manual",
+    "certificate": _CERTIFICATE,
+    "unknown ca": _CERTIFICATE,
     "does not support ssl": "see sslmode in libpq's manual",
     "name or service not known": "is the host's name right?",
     "could not translate host name": "is the host's name right?",
@@ -46,12 +49,12 @@ _SIGNS: Final = {
 def explain(error: Any, database: object, timeout: float) -> VoicesError:
     """Return our error for one of psycopg's."""
     state = getattr(error, "sqlstate", None) or ""
+    if state in _WAITED or (state == NO_ID and error.diag.column_name == "id"):
+        return DatabaseBusyError(database, timeout)
     if state.startswith("23"):
         return InvalidValueError(_constraint_sentence(error, state))
-    if state in _WAITED:
-        return DatabaseBusyError(database, timeout)
     if state == _FULL:
-        return DatabaseFullError(database)
+        return DatabaseFullError(database, first_line(error))
     if state in _ADVICE:
         return DatabaseError(database, f"{first_line(error)}; {_ADVICE[state]}")
     if isinstance(error, psycopg.DataError) or state.startswith("54"):  # too long for an index
@@ -63,7 +66,8 @@ def _about_the_server(error: Any, database: object, state: str) -> VoicesError:
     words = str(error).lower()
     if state == "3D000" or re.search(r'database ".*" does not exist', words):
         return DatabaseError(database, "the server has no such database; create it with 'createdb'")
-    if "password" in words or "authentication" in words or state.startswith("28"):
+    is_refused = "password" in words or "authentication" in words or state.startswith("28")
+    if is_refused and "certificate" not in words:
         return DatabaseError(
             database, "the server refuses the user or the password; see PGPASSWORD and ~/.pgpass"
         )

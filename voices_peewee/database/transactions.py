@@ -191,6 +191,11 @@ class Steps:
         self.execute = self.add = connection.execute
 
 
+def source_key(path: object) -> str:
+    """Return what is locked for the recording at a path."""
+    return f"source {ProcessedFile.original_path.db_value(path)}"
+
+
 class Transactions:
     """An open database: ``label`` is its name for messages, ``timeout`` the wait for locks (s)."""
 
@@ -318,7 +323,7 @@ class Transactions:
 
         Many at once lock all of them: a server has room for some thousand locks.
         """
-        keys = [f"source {ProcessedFile.original_path.db_value(path)}" for path in paths]
+        keys = list(map(source_key, paths))
         keys += [f"run {name}" for name in names]
         if len(keys) > FEW:
             self.engine.lock("sources")

@@ -9,6 +9,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,9 @@ from voices_peewee.schema.fields import UTCDateTimeField
 
 HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
+# What was in folders, with the times of their last change (ns).
+_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
+_SETTLED: Final = 5_000_000_000  # ns; the clocks of some file systems count in twos of seconds
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 
@@ -60,7 +64,16 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
-    return list(paths(directories))
+    places = tuple(directories)
+    try:
+        changed = [os.stat(place).st_mtime_ns for place in places]
+    except OSError:
+        return list(paths(places))
+    if (seen := _seen.get(places)) is None or seen[0] != changed:
+        seen = changed, list(paths(places))
+        if time.time_ns() - max(changed, default=0) > _SETTLED:  # else it may change unseen
+            _seen[places] = seen
+    return seen[1].copy()
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:
@@ -120,8 +133,8 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
     ]
     unknown = done.keys() - files.keys()
     return known + [
-        MigrationState(name, "unknown", time, None)
-        for name, time in done.items()
+        MigrationState(name, "unknown", applied_at, None)
+        for name, applied_at in done.items()
         if name in unknown
     ]
 

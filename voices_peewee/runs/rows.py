@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from voices_peewee.database.query import Mapper, mapper
 from voices_peewee.database.store import Store
+from voices_peewee.database.transactions import source_key
 from voices_peewee.errors import NotFoundError
 from voices_peewee.records.sources import Source, settle
 from voices_peewee.runs.claims import Held
@@ -111,6 +112,7 @@ class Files:
     """Finds the file rows of a run inside a transaction, or adds them."""
 
     _spare: int | None = None  # the id of the next row, where ``at`` got one
+    _unless: tuple[str, Any] | None = None
 
     def __init__(self, store: Store, steps: Any) -> None:
         self._store, self._steps = store, steps
@@ -141,10 +143,12 @@ class Files:
         rows = mapper(ProcessedFile)
         values = rows.values(recording=recording.id, processed_path=path)
         self.path = values[-1]  # as it is stored
-        found = rows.find(self._steps, _STEMS, values, base)
+        lock = source_key(recording.original_path) if self._steps.gives_ids else None
+        found = rows.find(self._steps, _STEMS, values, base, lock)
         if found is None:
             return None
         stems, self._spare = found
+        self._unless = _STEMS, values  # another process may be adding the same one
         return stems
 
     def _voice(self, recording: ProcessedFile, speaker_id: int) -> ProcessedFile | None:
@@ -156,7 +160,9 @@ class Files:
         return next(iter(found), None)
 
     def _add(self, row: ProcessedFile) -> ProcessedFile:
-        added: ProcessedFile = mapper(ProcessedFile).insert(self._steps, row, self._spare)
+        added: ProcessedFile = mapper(ProcessedFile).insert(
+            self._steps, row, self._spare, self._unless
+        )
         return added
 
 
