@@ -205,6 +205,13 @@ class InvalidValueError(RecordError):
     """A value breaks a rule of the schema."""
 
 
+class DanglingError(InvalidValueError):
+    """A record refers to another that is not there, or no more: others may delete meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("a record refers to another that does not exist")
+
+
 class QueryError(VoicesError):
     """A question names an unknown field or a value that cannot be read.
 

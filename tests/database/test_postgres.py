@@ -407,6 +407,38 @@ def test_an_output_of_many_at_once_is_one_stem(url: str, db: DatabaseManager) ->
     assert db.query(ProcessingHistory).filter_by(success=True).count() == 400
 
 
+VOICES = """
+import sys, warnings
+from voices_peewee import DatabaseManager
+
+warnings.simplefilter("ignore")
+url, model = sys.argv[1:]
+with DatabaseManager(url) as db:
+    for number in range(60):
+        with db.track(f"/mix/{number % 3}.wav", "x", model_type=model, speaker="Ada") as run:
+            if number % 2:
+                run.output(f"/out/{model}_{number}.wav", si_snri=1.0)
+        if number % 4 == 0:
+            db.delete_run(run.id)
+"""
+
+
+def test_jobs_on_one_recording_keep_each_others_rows(url: str, db: DatabaseManager) -> None:
+    """Runs of one recording and speaker begin, find their first output and go beside each other."""
+    db.create_speaker("Ada")
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", VOICES, url, str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in range(6)
+    ]
+    assert [one.communicate()[1] for one in jobs] == [""] * 6
+    assert db.query(ProcessingHistory).count() == 6 * 45
+    assert db.query(ProcessingHistory).filter_by(success=True).count() == 6 * 45
+    assert db.query(ModelPerformance).count() == 6 * 45
+    assert db.check() == []
+
+
 def test_bulk_ids_do_not_collide(db: DatabaseManager) -> None:
     """Threads that add many at once get ids of their own, and explicit ids are stepped over."""
 

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ _READ_ONLY: Final = "25006"
 # Also: a race, a deadlock, a lock, a cancelled statement, a full disk, too many connections.
 _PASSING: Final = (_READ_ONLY, NO_ID, "40001", "40P01", "55P03", "57014", "53100", "53300")
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
+_HOLD: Final = "SELECT id FROM processed_files WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
 _NO_PORT: Final = "a port is a number"
 
@@ -261,6 +262,13 @@ class Server(pw.PostgresqlDatabase):
         connection = self.connection()
         take = connection.together.lock if connection.together else connection.execute
         take(f"SELECT {calls}", values)
+
+    def hold(self, files: Sequence[int]) -> None:
+        """Keep others from hanging anything on files until the transaction ends.
+
+        What is asked then sees what hangs on them; who waits meanwhile may find them gone.
+        """
+        self.connection().execute(_HOLD, (list(files),))
 
     def close_all(self) -> None:
         """Close the connections of all threads; undo what was not committed."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import psycopg
 
 from voices_peewee.errors import (
+    DanglingError,
     DatabaseBusyError,
     DatabaseError,
     DatabaseFullError,
@@ -51,6 +52,8 @@ def explain(error: Any, database: object, timeout: float) -> VoicesError:
     state = getattr(error, "sqlstate", None) or ""
     if state in _WAITED or (state == NO_ID and error.diag.column_name == "id"):
         return DatabaseBusyError(database, timeout)
+    if state == "23503":
+        return DanglingError()
     if state.startswith("23"):
         return InvalidValueError(_constraint_sentence(error, state))
     if state == _FULL:
@@ -97,6 +100,4 @@ def _constraint_sentence(error: Any, state: str) -> str:
         found = re.search(r"\((.*?)\)=", told.message_detail or "")
         columns = (found[1] if found else str(told.constraint_name)).split(", ")
         return ", ".join(f"{told.table_name}.{column}" for column in columns) + " must be unique"
-    if state == "23503":
-        return "a record refers to another that does not exist"
     return first_line(error)

@@ -23,7 +23,6 @@ from voices_peewee.errors import DatabaseError
 
 T = TypeVar("T")
 Identity = tuple[int, int]
-
 WAL_LIMIT: Final = 64 << 20  # bytes
 _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader to end
 _PRAGMAS: Final = {
@@ -181,14 +180,15 @@ class SqliteEngine:
 
     connection: Callable[[], Any]  # of the calling thread
     together: tuple[str, ...] = ()  # how to begin a transaction whose answers can wait
-
     adds_alone = True
 
     def prepare(self) -> None:
         """Make sure that what is written now is kept."""
 
-    def lock(self, *keys: str, shared: str | None = None) -> None:
+    def lock(self, *keys: object, shared: str | None = None) -> None:
         """Do nothing: SQLite has one writer at a time."""
+
+    hold = lock
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from itertools import count
 from types import TracebackType
@@ -18,7 +18,7 @@ import peewee as pw
 from voices_peewee.database.mapper import collect_again
 from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
 from voices_peewee.database.wording import is_reported, translation
-from voices_peewee.errors import DatabaseError
+from voices_peewee.errors import DanglingError, DatabaseError
 from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ P = ParamSpec("P")
 
 FEW = 20  # locks
 _TOGETHER: Final = "together"  # what a server's connection calls the steps of its transaction
+_RACES: Final = 3  # times that a transaction is done again where a row was deleted meanwhile
 _PAUSE = 0.2  # s before a server that went away is asked again
 _OF_ANOTHER_TASK: Final = (
     "another asyncio task of this thread is inside atomic(); await nothing there, or use threads"
@@ -235,7 +236,14 @@ class Transactions:
         there or at the end.
         """
         attempts = count()
-        return self.retrying(lambda: self._transact(action, is_again=next(attempts) > 0))
+
+        def attempt() -> T:
+            return self._transact(action, is_again=next(attempts) > 0)
+
+        for _ in range(_RACES):
+            with suppress(DanglingError):  # what was found may be gone by now
+                return self.retrying(attempt)
+        return self.retrying(attempt)
 
     def _transact(self, action: Callable[[Any, bool], T], *, is_again: bool) -> T:
         was_idle, database = self.is_settled(), self.database

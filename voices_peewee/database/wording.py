@@ -8,6 +8,7 @@ from typing import Final, TypeGuard
 import peewee as pw
 
 from voices_peewee.errors import (
+    DanglingError,
     DatabaseBusyError,
     DatabaseDamagedError,
     DatabaseError,
@@ -51,7 +52,10 @@ def translation(
 
         return explain(cause, database, timeout)
     if isinstance(error, pw.IntegrityError | sqlite3.IntegrityError):
-        return InvalidValueError(_constraint_sentence(_message(error)))
+        message = _message(error)
+        if message.startswith("FOREIGN KEY"):
+            return DanglingError()
+        return InvalidValueError(_constraint_sentence(message))
     if isinstance(error, UnicodeError):
         return InvalidValueError(f"a text holds what UTF-8 cannot: {error}")
     if isinstance(error, OverflowError):
@@ -119,6 +123,4 @@ def _constraint_sentence(message: str) -> str:
         return f"{name} must not be empty"
     if kind == "UNIQUE":
         return f"{name} must be unique"
-    if message.startswith("FOREIGN KEY"):
-        return "a record refers to another that does not exist"
     return message

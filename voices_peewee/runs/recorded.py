@@ -91,6 +91,7 @@ def drop_run(store: Store, run_id: str) -> None:
         of_run = run.select(run.processed_file).where(run.run_id == run_id)
         rows: Iterable[Any] = of_run.tuples()
         parts = [key for (key,) in rows]
+        store.engine.hold(parts)
         run.delete().where(run.run_id == run_id).execute()
         others = run.select(run.id).where(run.processed_file == file.id)
         is_left = file.recording.is_null(is_null=False) & ~pw.fn.EXISTS(others)

@@ -303,7 +303,7 @@ class LiveRows(RunRows):
     def _drop(self, steps: Any, before: ProcessedFile, file: ProcessedFile) -> None:
         """Delete a part of the recording that nothing hangs on any more."""
         if before.recording_id is not None and before.id != file.id:
-            self._store.lock_sources([str(before.original_path)])
+            self._store.engine.hold([before.id])
             steps.execute(_DROP, (before.id,))
 
     def _note_surroundings(self, steps: Any) -> None:
