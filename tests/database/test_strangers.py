@@ -283,7 +283,7 @@ PRINTED: Final = [
         ["compare", f"{WORDS}a", "b"],
     ),
     *(["failures"], ["list-tags"], ["show-run", "1"], ["pending", "--operation", WORDS, "x.wav"]),
-    *(["check", "--files"], ["status"], ["export"], ["export", "files", "--format", "csv"]),
+    *(["check", "--files"], ["status"], ["export"]),
     *(["verify-backup", STRANGE[3]], ["import", STRANGE[3]], ["update-file", STRANGE[3] + b"x"]),
     *(["show-run", WORDS], ["list-files", WORDS + ":x"], ["leaderboard", "--metric", WORDS]),
 ]

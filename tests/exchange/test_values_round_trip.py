@@ -96,7 +96,7 @@ def through(db: DatabaseManager, folder: Path) -> list[list[Any]]:
     db.export(lines, overwrite=True)
     tables = ("processed_files", "environments", "processing_history")
     for table in tables:
-        db.export(folder / f"{table}.csv", table, overwrite=True, raw=True)
+        db.export(folder / f"{table}.csv", table, overwrite=True)
     db.close()
     found = []
     for name, sources in (

@@ -121,7 +121,7 @@ class _Job:
     def write_csv(self, stream: BinaryIO, *, raw: bool) -> None:
         """Write a heading and the rows of one table."""
         every = (row for part in self._parts for batch in self._batches(part) for row in batch)
-        for line in csv_lines(self._parts[0].columns, every, raw=raw):
+        for line in csv_lines(self._parts[0].columns, every, raw=raw, is_shown=stream.isatty()):
             # A path that is no text gets its bytes back; nothing else of a database is none.
             stream.write(line.encode("utf-8", "surrogateescape"))
 

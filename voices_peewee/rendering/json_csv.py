@@ -60,8 +60,9 @@ def csv_lines(
     *,
     raw: bool = False,
     ascii_only: bool = False,
+    is_shown: bool = True,
 ) -> Iterator[str]:
-    """Yield the heading and each row as CSV."""
+    """Yield the heading and each row as CSV; what is shown holds nothing that a terminal obeys."""
     import csv
 
     line = _Line()
@@ -69,7 +70,7 @@ def csv_lines(
     writer.writerow(columns)
     yield line.text
     for row in rows:
-        writer.writerow([_csv_value(value, raw, ascii_only) for value in row])
+        writer.writerow([_csv_value(value, raw, ascii_only, is_shown) for value in row])
         yield line.text
 
 
@@ -83,7 +84,7 @@ class _Line:
         return len(text)
 
 
-def _csv_value(value: object, raw: bool, ascii_only: bool) -> object:
+def _csv_value(value: object, raw: bool, ascii_only: bool, is_shown: bool) -> object:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, float):
@@ -91,7 +92,7 @@ def _csv_value(value: object, raw: bool, ascii_only: bool) -> object:
     text = value if isinstance(value, str) else _text(value, ascii_only)
     if raw:
         return text
-    safe = "\n".join(map(_visible, text.split("\n")))
+    safe = "\n".join(map(_visible, text.split("\n"))) if is_shown else text
     # Behind apostrophes of its own as well, since whoever reads it takes one away.
     is_formula = safe.lstrip("'").startswith(_FORMULA) and not re.fullmatch(_NUMBER, safe)
     return f"'{safe}" if is_formula else safe
