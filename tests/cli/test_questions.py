@@ -241,6 +241,12 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "use --unit speaker",
             id="cluster",
         ),
+        pytest.param(
+            "compare demucs svoice --cluster metadata.room",
+            "[OPTIONS] A B [C]...",
+            "use --unit speaker",
+            id="cluster by what is no unit",
+        ),
     ],
 )
 def test_questions_that_make_no_sense(

@@ -508,6 +508,7 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
         ((A,), {}, "a comparison is of two models or more"),
         ((A, B, A), {}, "'demucs:4.0' stands twice among the models"),
+        ((A, A), {}, "'demucs:4.0' stands twice among the models"),
         ((A, B), {"where": "rom:hall"}, None),
         (
             (A, "svoice"),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from voices_peewee.questions.pivot import Pivot
     from voices_peewee.questions.tables import Tabular
 
+_UNITS: Final = ("recording", "speaker", "stem")
 _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -162,7 +163,7 @@ def _bar(share: float) -> str:
 
 def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
     if value is not None:
-        raise click.UsageError(f"use --unit {value}")
+        raise click.UsageError(f"use --unit {value if value in _UNITS else 'speaker'}")
 
 
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
@@ -176,7 +177,7 @@ def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
 @metric_options
 @click.option(
     "--unit",
-    type=click.Choice(["recording", "speaker", "stem"]),
+    type=click.Choice(_UNITS),
     default="recording",
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",

@@ -326,13 +326,16 @@ def _models(store: Store) -> list[tuple[str, str | None]]:
     return found
 
 
+# One look at the index for each, and none at the rows.
+_OPERATIONS: Final = """
+WITH RECURSIVE least(name) AS (
+ SELECT min(operation_type) FROM processing_history UNION ALL
+ SELECT (SELECT min(operation_type) FROM processing_history WHERE operation_type > least.name)
+ FROM least WHERE least.name IS NOT NULL)
+SELECT name FROM least WHERE name IS NOT NULL
+"""
+
+
 def operations(store: Store) -> list[str]:
-    """Return all operations: one look at the index for each, and none at the rows."""
-    name, found = ProcessingHistory.operation_type, list[str]()
-    while True:
-        query = ProcessingHistory.select(pw.fn.MIN(name))
-        query = query.where(name > plain(found[-1])) if found else query
-        (least,) = store.connection().execute(*query.sql()).fetchone()
-        if least is None:
-            return found
-        found.append(least)
+    """Return all operations."""
+    return [name for (name,) in store.connection().execute(_OPERATIONS)]
