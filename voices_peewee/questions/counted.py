@@ -188,9 +188,9 @@ class Source:
 
     def with_runs(self, rows: list[Row], often: Mapping[int, int]) -> list[Row]:
         """Return rows with the start and name of the run, where a recording comes often."""
-        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
-        if not unknown or isinstance(unknown[0], str):
+        if max(often.values()) == 1 or isinstance(rows[0][RUN], str):
             return rows
+        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
         sql = _RUNS.format(", ".join(map(str, unknown)))
         known = {key: found for key, *found in self.store.connection().execute(sql)}
         return [
