@@ -173,6 +173,20 @@ def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     assert seen.split() == run(*asked).out.split()
 
 
+def test_the_table_of_several_models_fits_a_terminal(results: Path) -> None:
+    """A row of the table stays one line; what it has no room for is in the pairs below it."""
+    with DatabaseManager(results).connect() as db:
+        measure(db, "other:1", [1.0, 2.0], operation_type="separation")
+    asked = ("--db", results, "compare", "demucs:4.0", "svoice", "other")
+    code, seen = terminal(*asked, columns=40)
+    lines = seen.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    assert code == 0
+    assert max(map(len, lines)) <= 40, seen
+    rows = [line for line in lines if line.split()[:2] in (["demucs:4.0", "a"], ["svoice", "a"])]
+    assert len(rows) == 2, seen
+    assert "demucs:4.0 and svoice: identical" in seen
+
+
 def test_sentences_are_spelled_as_the_shell_does(results: Path) -> None:
     """What to do next is an option, where Python has an argument."""
     done = run("--db", results, "leaderboard", "--metric", "odd")
@@ -240,6 +254,12 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "[OPTIONS] A B [C]...",
             "use --unit speaker",
             id="cluster",
+        ),
+        pytest.param(
+            "compare demucs svoice --cluster metadata.room",
+            "[OPTIONS] A B [C]...",
+            "use --unit speaker",
+            id="cluster by what is no unit",
         ),
     ],
 )

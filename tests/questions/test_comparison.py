@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -508,6 +509,7 @@ def test_a_model_is_split_at_its_last_colon(text: str, model: tuple[str, str | N
         ((A, B), {"confidence": 1.0}, "confidence must lie between 0 and 1, not 1.0"),
         ((A,), {}, "a comparison is of two models or more"),
         ((A, B, A), {}, "'demucs:4.0' stands twice among the models"),
+        ((A, A), {}, "'demucs:4.0' stands twice among the models"),
         ((A, B), {"where": "rom:hall"}, None),
         (
             (A, "svoice"),
@@ -716,3 +718,22 @@ def test_what_is_the_runs_asks_for_no_order_of_outputs(db: DatabaseManager, unit
             )
     found = db.compare("p", "q", metric="processing_time", unit=unit)
     assert (found.n, found.mean_difference) == ({"recording": 6, "speaker": 2}[unit], 1.0)
+
+
+@pytest.mark.parametrize("unit", ["recording", "stem"])
+def test_what_is_logged_of_a_run_counts_once_a_run(
+    db: DatabaseManager, tmp_path: Path, unit: Any
+) -> None:
+    """However many outputs a run has, ``run.log`` said it once; what outputs say is theirs."""
+    for model in ("a", "b"):
+        for number in range(3):
+            source = tmp_path / f"{number}.wav"
+            source.write_text(f"recording {number}")
+            with db.track(source, "separation", model_type=model) as run:
+                run.log(mos=2.0 + number + (model == "b") * number)
+                for stem in ("x", "y"):
+                    run.output(tmp_path / f"{model}{number}{stem}", pesq=1.0 + number)
+    found = db.compare("a", "b", metric="mos", unit=unit)
+    assert (found.n, found.stems, found.mean_difference) == (3, 3, 1.0)
+    assert [(row.n, row.stems) for row in db.leaderboard("mos")] == [(3, 3), (3, 3)]
+    assert [(row.n, row.stems) for row in db.leaderboard("pesq")] == [(3, 6), (3, 6)]

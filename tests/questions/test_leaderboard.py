@@ -479,6 +479,17 @@ def test_a_key_with_dots_is_found_after_inner_objects(db: DatabaseManager, by: s
     assert [(row.key, row.n, row.mean) for row in board] == [((True,), 1, 9.0), ((1,), 2, 1.5)]
 
 
+def test_different_values_are_never_printed_alike(db: DatabaseManager) -> None:
+    """A text that reads as a number, a switch or nothing stands in quotes, down and across."""
+    values = [1, "1", True, "True", None, "-", "null", "fast"]
+    for place, value in enumerate(values):
+        measure(db, A, {"/1.wav": float(-place)}, parameters={"x": value})
+    board = db.leaderboard(by=("model", "parameters.x"))
+    expected = ("1", '"1"', "True", '"True"', "-", '"-"', '"null"', "fast")
+    assert tuple(row.labels[1] for row in board) == expected
+    assert board.pivot().across == expected
+
+
 def test_true_and_one_are_different_settings(db: DatabaseManager) -> None:
     """A group that pools a switch with a number says so."""
     measure(db, A, {"/1.wav": 1.0}, parameters={"shifts": 1})

@@ -54,14 +54,16 @@ def test_optional_columns_go_where_there_is_no_room(room: int | None, last: str)
 
 def test_a_key_is_never_cut() -> None:
     """At 40 places a model's name is whole, above its numbers where they do not fit beside it."""
-    assert text_table(BOARD, ROWS, 40) == [
+    assert text_table(BOARD, ROWS, 34) == [
         "model",
-        "    runs  mean dB",
+        "    runs  mean dB  median dB    SD",
         "facebook/htdemucs_6s:4.0.1",
-        "  12,000    12.35",
+        "  12,000    12.35      12.10  3.20",
         "svoice:1",
-        "       3    -1.00",
+        "       3    -1.00             0.10",
     ]
+    assert text_table(BOARD, ROWS, 33)[1] == "    runs  mean dB  median dB"
+    assert text_table(BOARD, ROWS, 20)[1] == "    runs  mean dB"
     long = [("m" * 90, 1, 2.0, 3.0, 4.0, "")]
     assert text_table(BOARD, long, 40)[2] == "m" * 90
 

@@ -30,10 +30,13 @@ from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
+    from voices_peewee.questions.comparison import Comparison
+    from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
     from voices_peewee.questions.pivot import Pivot
     from voices_peewee.questions.tables import Tabular
 
+_UNITS: Final = ("recording", "speaker", "stem")
 _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -160,9 +163,21 @@ def _bar(share: float) -> str:
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
+def _show_comparison(found: Comparison | Comparisons) -> None:
+    """Write a comparison; the table of several models loses columns where there is no room."""
+    from voices_peewee.questions.comparisons import Comparisons
+
+    if isinstance(found, Comparisons):
+        write_text(found.title)
+        write_rows("table", *found.cells())
+        write_text("\n".join([*found.more(), *found.notes]))
+    else:
+        write_text(str(found))
+
+
 def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
     if value is not None:
-        raise click.UsageError(f"use --unit {value}")
+        raise click.UsageError(f"use --unit {value if value in _UNITS else 'speaker'}")
 
 
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
@@ -176,7 +191,7 @@ def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
 @metric_options
 @click.option(
     "--unit",
-    type=click.Choice(["recording", "speaker", "stem"]),
+    type=click.Choice(_UNITS),
     default="recording",
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
@@ -229,7 +244,7 @@ def compare(
     gate.check(models, asked["baseline"])
     with manager:
         found = manager.compare(*models, **asked)
-    _show(found, style, found.to_dict, lambda: write_text(str(found)))
+    _show(found, style, found.to_dict, lambda: _show_comparison(found))
     if gate.is_set:
         reasons, remarks = gate.judge(found)
         say(*remarks, *reasons)

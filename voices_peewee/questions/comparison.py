@@ -260,10 +260,10 @@ def _by_votes(
 
 
 def _unlike(sides: list[Side]) -> list[Side]:
-    """Refuse a side that stands twice among several."""
+    """Refuse a side that stands twice."""
     labels = [side.label for side in sides]
     twice = next((label for label in labels if labels.count(label) > 1), None)
-    if len(sides) > 2 and twice is not None:
+    if twice is not None:
         raise QueryError(f"{twice!r} stands twice among the models")
     return sides
 
@@ -363,12 +363,12 @@ class _Question(NamedTuple):
 
 
 def _ends(differences: Sequence[float], ends: Sequence[float]) -> list[int]:
-    """Return the places of the differences that are so large, in their order."""
-    if not ends:
-        return []
-    least, most = min(ends), max(ends)
-    places = [place for place, one in enumerate(differences) if least <= one <= most]
-    return sorted(places, key=lambda place: abs(differences[place]), reverse=True)[: len(ends)]
+    """Return the places of the differences that are the largest, which are in order."""
+    places: list[int] = []
+    for end in ends:  # equal ones follow each other
+        is_again = places and differences[places[-1]] == end
+        places.append(differences.index(end, places[-1] + 1 if is_again else 0))
+    return places
 
 
 def _coverage(side: Group, short: frozenset[int], in_question: int) -> dict[str, int]:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
-_PATHS: Final = """SELECT id, coalesce(original_path, filename) FROM processed_files
- WHERE id IN ({})"""
+_PATHS: Final = "SELECT id, coalesce(original_path, filename) FROM processed_files WHERE id {}"
 _RUNS: Final = "SELECT id, start_time, run_id FROM processing_history WHERE id IN ({})"
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 _NOTHING: Final = pw.SQL("NULL")
@@ -189,9 +188,9 @@ class Source:
 
     def with_runs(self, rows: list[Row], often: Mapping[int, int]) -> list[Row]:
         """Return rows with the start and name of the run, where a recording comes often."""
-        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
-        if not unknown or isinstance(unknown[0], str):
+        if max(often.values()) == 1 or isinstance(rows[0][RUN], str):
             return rows
+        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
         sql = _RUNS.format(", ".join(map(str, unknown)))
         known = {key: found for key, *found in self.store.connection().execute(sql)}
         return [
@@ -258,11 +257,14 @@ def check_operations(operations: Iterable[Any], what: str) -> None:
 
 
 def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:
-    """Return the paths of recordings, as they are stored, or their names."""
+    """Return the paths of recordings in order, as they are stored, or their names."""
     left, found = iter(recordings), dict[int, Any]()
     while some := list(islice(left, LOOKUP)):
-        sql = _PATHS.format(", ".join(map(str, some)))
-        found.update(store.connection().execute(sql).fetchmany(LOOKUP))
+        is_dense = some[-1] - some[0] < 2 * len(some)  # then more rows cost less than more text
+        which = (
+            f"BETWEEN {some[0]} AND {some[-1]}" if is_dense else f"IN ({', '.join(map(str, some))})"
+        )
+        found.update(store.connection().execute(_PATHS.format(which)).fetchmany(2 * LOOKUP))
     return found
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.questions import remarks
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
-from voices_peewee.questions.fields import Field, find_fields, groupings
+from voices_peewee.questions.fields import TAGS, Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, median
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
+from voices_peewee.search.columns import read_json
 from voices_peewee.search.pages import count_of
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ class LeaderboardRow:
         values = dict(zip(self.by, self.key, strict=True))
         model = model_label(values.get("model_type"), values.get("model_version"))
         return tuple(
-            model if name == "model" else "-" if values[name] is None else str(values[name])
-            for name in groupings(self.by)
+            model if name == "model" else _label(name, values[name]) for name in groupings(self.by)
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -202,6 +202,19 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
     def caption(self) -> str:
         """The title, what n counts, and what the interval is."""
         return f"{self.title}; n recordings; ± is the 95 % interval of the mean (Student's t)"
+
+
+def _label(name: str, value: object) -> str:
+    """Return a value as text, which is in quotes where another one would be printed alike."""
+    if value is None:
+        return "-"
+    is_of_json = "." in name and name not in TAGS
+    is_alike = value == "-" or (is_of_json and isinstance(value, str) and _reads_as_other(value))
+    return f'"{value}"' if is_alike else str(value)
+
+
+def _reads_as_other(text: str) -> bool:
+    return text in ("True", "False") or read_json(text) != text
 
 
 def _state(name: str) -> Callable[[LeaderboardRow], int | None]:

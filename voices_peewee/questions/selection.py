@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import peewee as pw
@@ -15,7 +15,7 @@ from voices_peewee.schema import vocabulary
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import LISTS
-from voices_peewee.search.json_keys import json_path
+from voices_peewee.search.json_keys import ELEMENT, json_path, some_element
 from voices_peewee.search.pages import matching
 
 if TYPE_CHECKING:
@@ -34,17 +34,19 @@ class Metric:
     """A number that runs are judged by.
 
     ``keys`` lead to it in ``additional_metrics``; a column of ``model_performance`` has none.
+    ``is_logged`` says that it is logged of whole runs, not given with their outputs.
     """
 
     name: str
     higher_is_better: bool
     unit: str
     keys: tuple[str, ...] = ()
+    is_logged: bool = False
 
     @property
     def is_of_run(self) -> bool:
         """Whether it is always the whole run's, however many outputs that has."""
-        return self.name in vocabulary.RUN_LEVEL
+        return self.is_logged or self.name in vocabulary.RUN_LEVEL
 
     @property
     def value(self) -> pw.ColumnBase:
@@ -89,7 +91,8 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
         # It may have been told when results were imported.
         told = _recorded(store, ("higher_is_better", name))
         higher_is_better = None if told is None else bool(told)
-    return _metric(name, keys, higher_is_better)
+    found = _metric(name, keys, higher_is_better)
+    return replace(found, is_logged=_is_logged(store, keys))
 
 
 def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
@@ -132,6 +135,17 @@ def _recorded(store: Store, keys: Sequence[str]) -> float | None:
     with store.reading():
         found = store.connection().execute(*query.sql()).fetchone()
     return None if found is None else found[0]
+
+
+def _is_logged(store: Store, keys: Sequence[str]) -> bool:
+    """Whether all of the newest rows that have a metric have it of their run as a whole."""
+    measured = ModelPerformance
+    newest = measured.select(measured.id).order_by(measured.id.desc()).limit(_LOOK_AT)
+    listed = some_element(measured.additional_metrics, ("run",), plain(keys[0]) == ELEMENT)
+    query = measured.select(pw.SQL("1")).where(measured.id.in_(newest), _is_number(keys))
+    query = query.where(nodes("NOT", listed)).limit(1)
+    with store.reading():
+        return store.connection().execute(*query.sql()).fetchone() is None
 
 
 # Of what was never finite the name alone is kept.
@@ -326,13 +340,16 @@ def _models(store: Store) -> list[tuple[str, str | None]]:
     return found
 
 
+# One look at the index for each, and none at the rows.
+_OPERATIONS: Final = """
+WITH RECURSIVE least(name) AS (
+ SELECT min(operation_type) FROM processing_history UNION ALL
+ SELECT (SELECT min(operation_type) FROM processing_history WHERE operation_type > least.name)
+ FROM least WHERE least.name IS NOT NULL)
+SELECT name FROM least WHERE name IS NOT NULL
+"""
+
+
 def operations(store: Store) -> list[str]:
-    """Return all operations: one look at the index for each, and none at the rows."""
-    name, found = ProcessingHistory.operation_type, list[str]()
-    while True:
-        query = ProcessingHistory.select(pw.fn.MIN(name))
-        query = query.where(name > plain(found[-1])) if found else query
-        (least,) = store.connection().execute(*query.sql()).fetchone()
-        if least is None:
-            return found
-        found.append(least)
+    """Return all operations."""
+    return [name for (name,) in store.connection().execute(_OPERATIONS)]

@@ -52,7 +52,13 @@ class Taker:
         rows = self.source.with_runs(rows, often)
         usual = Counter(often.values()).most_common(1)[0][0]
         odd = {recording for recording, count in often.items() if count != usual}
-        odd.update(row[RECORDING] for row in rows if row[ABOUT] in NOT_DONE or _is_odd(row[VALUE]))
+        odd.update(
+            row[RECORDING]
+            for row in rows
+            if row[ABOUT] in NOT_DONE
+            or type(row[VALUE]) is not float
+            or not -LARGEST <= row[VALUE] <= LARGEST
+        )
         self._take_each(group, [row for row in rows if row[RECORDING] in odd])
         rows = [row for row in rows if row[RECORDING] not in odd]
         if rows and not self._take_alike(group, rows):
@@ -143,10 +149,6 @@ def _of_run(stems: Sequence[Stem], *, by_speaker: bool) -> list[Stem]:
     value = sum(known) / len(known) if known else None  # outputs may have their own
     whose = dict.fromkeys(speaker for speaker, _ in stems) if by_speaker else (None,)
     return [] if value is None else [(speaker, value) for speaker in whose]
-
-
-def _is_odd(value: object) -> bool:
-    return type(value) is not float or not -LARGEST <= value <= LARGEST
 
 
 def _or_nan(costs: Sequence[Any]) -> array[float]:

@@ -345,16 +345,28 @@ class _Layout:
         taken = sum((place.least if at_least else place.width) + len(_GAP) for place in places)
         return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
 
+    def _bring_back(self, gone: list[_Place]) -> None:
+        """Put the key first, and bring back the columns that it leaves room for."""
+        self.places.sort(key=lambda place: place.kind != "key")
+        while gone and self._excess() <= 0:
+            self.places.append(gone.pop())
+            if self._excess() > 0:
+                self.places.pop()
+                break
+        self.places.sort(key=lambda place: (place.kind != "key", place.index))
+
     def shrink(self, *, may_lose: bool) -> None:
         """Let optional columns go, put the key in a line of its own, and narrow the texts."""
         optional = sorted(
             (place for place in self.places if place.priority), key=lambda place: -place.priority
         )
+        gone: list[_Place] = []
         while self._excess() > 0 and optional:
-            self.places.remove(optional.pop())
+            gone.append(optional.pop())
+            self.places.remove(gone[-1])
         if self._excess(at_least=True) > 0 and any(place.kind == "key" for place in self.places):
-            self.places.sort(key=lambda place: place.kind != "key")
             self.stacked = True
+            self._bring_back(gone)
         while may_lose and self._excess(at_least=True) > 0 and len(self.places) > 2:
             self.places.pop()
         soft = [place for place in self.places if KINDS[place.kind].yields]
