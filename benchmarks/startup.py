@@ -23,7 +23,7 @@ _PATHS: Final = (
     Path(voices_peewee.__file__).parent.parent,
     *(path for path in sys.path if path.endswith("-packages")),
 )
-_VOICES: Final = ("-c", "from voices_peewee.cli import main; main()")  # as the script does
+_VOICES: Final = ("-c", "from voices_peewee.__main__ import main; main()")  # as the script does
 COMMANDS: Final[dict[str, tuple[tuple[str, ...], float | None]]] = {
     "python -c pass": (("-c", "pass"), None),
     "import peewee": (("-c", "import peewee"), None),

@@ -388,7 +388,7 @@ RECORD_SENTENCES: list[Any] = [
     ),
     pytest.param(
         lambda db: db.add(ProcessedFile(filename="a", duration="long")),
-        "duration must be a number of seconds, 0 or more",
+        "duration must be a number, not 'long'",
         marks=WORDS,
     ),
     pytest.param(
@@ -435,6 +435,85 @@ RECORD_SENTENCES: list[Any] = [
         lambda db: db.execute_raw_query("SELECT * FROM songs"),
         "cannot use '{path}': no such table: songs",
         marks=WORDS,
+    ),
+    *(
+        (act, f"a record is an object, such as Speaker(name='Ada'), not {what}")
+        for act, what in [
+            (lambda db: db.add(None), "None"),
+            (lambda db: db.add("x"), "'x'"),
+            (lambda db: db.add_all([Speaker(name="a"), 5]), "5"),
+            (lambda db: db.update(None), "None"),
+            (lambda db: db.delete("x"), "'x'"),
+        ]
+    ),
+    *(
+        (act, "a model is a class, such as Speaker, not 'x'")
+        for act in (
+            lambda db: db.get_all("x"),
+            lambda db: db.get_by_id("x", 1),
+            lambda db: db.query("x"),
+            lambda db: db.add_many("x", []),
+        )
+    ),
+    (
+        lambda db: db.add_all("Ada"),
+        "records must be a list of objects, not 'Ada'",
+    ),
+    (lambda db: db.add_many(Speaker, [5]), "rows must be a list of mappings, not of 5"),
+    (lambda db: db.add_many(Speaker, 5), "rows must be a list of mappings, not of 5"),
+    (lambda db: db.create_speaker("a", tags=5), "tags must be a list of texts, not 5"),
+    (lambda db: db.record_runs(5), "runs must be a list of mappings, not 5"),
+    (
+        lambda db: list(db.add_audio_files("a", on_error=str)),
+        "paths must be a list of paths, not 'a'",
+    ),
+    (lambda db: db.track("a", 5), "a run needs an operation_type"),
+    (lambda db: db.pending(["a"], 5), "a run needs an operation_type"),
+    *(
+        (act, "a query is of words, not of 5")
+        for act in (
+            lambda db: db.leaderboard(where=5),
+            lambda db: db.leaderboard(where=["status:failed", 5]),
+            lambda db: db.failures(where=5),
+            lambda db: db.pending(["a"], "b", where=5),
+            lambda db: db.list_rows("files", 5),
+            lambda db: db.search("history", model=5),
+            lambda db: db.list_rows("files", search=5),
+            lambda db: db.list_rows("files", columns=5),
+            lambda db: db.list_rows("files", sort=5),
+        )
+    ),
+    (lambda db: db.search(5), "unknown list 5; use files, history, performance, speakers"),
+    (lambda db: db.leaderboard(by=5), "by must be a list of fields, not 5"),
+    (lambda db: db.leaderboard(5), "a metric is named by a text, not 5"),
+    (lambda db: db.compare(1, 2), "a model is a text, as demucs:4.0, or a pair, not 1"),
+    (lambda db: db.compare("a", ("b",)), "unknown model 'a'; no run names a model"),
+    (lambda db: db.compare("a", "b", confidence="x"), "confidence must be a number, not 'x'"),
+    (lambda db: db.compare("a", "b", confidence=True), "confidence must be a number, not True"),
+    (lambda db: db.compare("a", "b", unit=5), "unknown unit 5; use recording, speaker, stem"),
+    (
+        lambda db: db.leaderboard(higher_is_better="low"),
+        "higher_is_better must be true or false, not 'low'",
+    ),
+    (lambda db: db.watch(interval="x"), "interval must be a number, not 'x'"),
+    *(
+        (act, "a path map is a mapping of folders, not '/a=/b'")
+        for act in (
+            lambda db: db.check(path_map="/a=/b"),
+            lambda db: db.add_manifest("a.csv", path_map="/a=/b"),
+        )
+    ),
+    *(
+        (act, f"a lease is of more than 0 s and at most ten years, not {lease}")
+        for lease, act in [
+            ("True", lambda db: db.pending(["a"], "b", claim=True, lease=True)),
+            ("'x'", lambda db: db.pending(["a"], "b", claim=True, lease="x")),
+            ("nan", lambda db: db.pending(["a"], "b", claim=True, lease=float("nan"))),
+        ]
+    ),
+    (
+        lambda db: db.close_unfinished(older_than=True),
+        "older_than must be a time of 0 seconds or more, not True",
     ),
     (
         lambda db: db.add_all([Speaker(name="A"), Speaker(name="A")]) and db.get_speaker("A"),

@@ -226,13 +226,14 @@ class QueryError(VoicesError):
         self.in_shell = f"{sentence.rpartition('; ')[0]}; {cli}" if cli else sentence
 
     @classmethod
-    def unknown_field(cls, field: str, known: Iterable[str], what: str = "field") -> QueryError:
+    def unknown_field(cls, field: object, known: Iterable[str], what: str = "field") -> QueryError:
         """Say that ``field`` is not one of ``known`` and name the near ones."""
         from difflib import get_close_matches  # late: a slow import that only errors need
 
         names = sorted(known)
-        near = [name for name in names if field and name.startswith(field)][:3]
-        near = near or get_close_matches(field, names, n=3, cutoff=0.5)
+        text = str(field)
+        near = [name for name in names if text and name.startswith(text)][:3]
+        near = near or get_close_matches(text, names, n=3, cutoff=0.5)
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?" if near else f"use {', '.join(names)}"
         )

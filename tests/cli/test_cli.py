@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -262,6 +263,16 @@ def test_ctrl_c(path: Path) -> None:
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
     assert Outcome(child.returncode, out, err) == (130, "", "\nAborted!\n")
+
+
+def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
+    """Ctrl-C before the command line is there ends the program with status 130, in silence."""
+    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "click.py").write_text(text)
+    program = [sys.executable, "-m", "voices_peewee", "status"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert Outcome(done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -233,14 +233,14 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
         pytest.param(
             "leaderboard --since soon",
             "[OPTIONS] [QUERY]...",
-            "Invalid value for '--since': 'soon' cannot be read; it takes a time, as 2026-11, "
+            "since 'soon' cannot be read; it takes a time, as 2026-11, "
             "2026-11-22T10:30, today or -7d..",
             id="time",
         ),
         pytest.param(
             "leaderboard --until 2026-10 --since 2026-11",
             "[OPTIONS] [QUERY]...",
-            "Invalid value for '--since': the end lies before the beginning",
+            "the end lies before the beginning",
             id="backwards",
         ),
         pytest.param(

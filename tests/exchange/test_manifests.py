@@ -39,6 +39,16 @@ def write(path: Path, text: str) -> Path:
     return write_files(path.parent, {path.name: text}) / path.name
 
 
+def test_a_number_that_is_none_changes_nothing_again(db: DatabaseManager, tmp_path: Path) -> None:
+    """NaN and Infinity are kept as texts, and the same manifest twice is the same."""
+    line = '{"file_name": "/d/a.wav", "snr": NaN, "more": {"gains": [1, -Infinity]}}\n'
+    path = write(tmp_path / "metadata.jsonl", line)
+    assert db.add_manifest(path) == AddedManifest("hf", added=1, absent=1)
+    assert db.add_manifest(path) == AddedManifest("hf", unchanged=1, absent=1)
+    (file,) = files(db).values()
+    assert file.metadata == {"id": "a", "snr": "nan", "more": {"gains": [1, "-inf"]}}
+
+
 def test_librimix(db: DatabaseManager, tmp_path: Path) -> None:
     """Lengths count in samples of the folder's rate, and the ids tell whose voices they are."""
     done = db.add_manifest(write(tmp_path / "mixture_test.csv", LIBRIMIX))

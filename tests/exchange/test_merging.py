@@ -57,6 +57,16 @@ def told(done: Imported) -> dict[str, Counts]:
     return {table: counts for table, counts in done.tables.items() if counts != NOTHING}
 
 
+def test_rows_of_python_are_the_same_twice(db: DatabaseManager) -> None:
+    """NaN, a tuple and a path in metadata are compared as they are stored."""
+    odd = {"snr": float("nan"), "gains": (1, 2), "room": Path("/hall")}
+    rows = [{"original_path": "/mix/1.wav", "metadata": odd, "level": float("nan")}]
+    added = db.import_records(rows, table="processed_files")
+    again = db.import_records(rows, table="processed_files")
+    assert (told(added), added.conflicts) == ({"processed_files": Counts(added=1)}, [])
+    assert (told(again), again.conflicts) == ({"processed_files": Counts(same=1)}, [])
+
+
 def test_an_empty_database_takes_everything_as_it_is(path: Path, tmp_path: Path) -> None:
     """Ids, times, JSON, floats and paths of an export arrive to the last bit."""
     text = filled(tmp_path / "a.db")

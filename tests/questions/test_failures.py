@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from support.shown import shown
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.errors import InvalidValueError, NotFoundError, QueryError
 from voices_peewee.questions.failures import Failure
+from voices_peewee.search.words import EXPECTED
 
+HOUR = dt.timedelta(hours=1)
 TRACE = "RuntimeError: CUDA out of memory\n\nTraceback (most recent call last):\n  …"
 
 
@@ -75,13 +78,16 @@ def test_the_first_line_of_an_error(db: DatabaseManager, message: str | None, er
     ("filters", "errors"),
     [
         ({"since": START + dt.timedelta(hours=2)}, ["C: 1"]),
-        ({"since": "2026-11-01T13:00:00Z", "until": "2026-11-01T14:00:00Z"}, ["B: 1"]),
+        ({"since": START + HOUR, "until": START + 2 * HOUR}, ["B: 1"]),
+        ({"since": "2026-11-01T13", "until": "2026-11-01T13"}, ["B: 1"]),
+        ({"since": "2026-11-01T13:00:00Z", "until": "2026-11-01T14:00:00Z"}, ["C: 1", "B: 1"]),
+        ({"until": dt.date(2026, 11, 1)}, ["C: 1", "B: 1", "A: 1"]),
         ({"model_type": "svoice"}, ["B: 1"]),
         ({"model_version": "4.0"}, ["C: 1", "A: 1"]),
         ({"operation_type": "denoising"}, ["C: 1"]),
         ({"speaker": "Ada"}, ["A: 1"]),
     ],
-    ids=["since", "between", "type", "version", "operation", "speaker"],
+    ids=["since", "between", "hour", "with", "day", "type", "version", "operation", "speaker"],
 )
 def test_filters_choose_failures(
     db: DatabaseManager, filters: dict[str, Any], errors: list[str]
@@ -93,16 +99,48 @@ def test_filters_choose_failures(
     assert [one.error for one in db.failures(**filters)] == errors
 
 
+def test_times_are_said_as_in_a_query(db: DatabaseManager) -> None:
+    """Since and until take yesterday, -7d and 2026-11 too, and a text includes what it names."""
+    fail(db, "old: 1")
+    with suppress(ValueError), db.track("/mix/2.wav", "voice_separation", model_type="svoice"):
+        raise ValueError(1)
+    assert [one.error for one in db.failures(since="yesterday")] == ["ValueError: 1"]
+    assert [one.error for one in db.failures(since="-1h", until="now")] == ["ValueError: 1"]
+    assert [one.error for one in db.failures(until="2026-11-01")] == ["old: 1"]
+    assert not db.failures(until=f"{START.year - 1}")
+    assert len(db.leaderboard("processing_time", since="-1h").rows) == 1
+
+
 def test_filters_that_cannot_be(db: DatabaseManager) -> None:
     """An unknown speaker and a time without a zone are refused."""
     with pytest.raises(NotFoundError, match=r"^no speaker 'Eve'; see 'voices list-speakers'$"):
         db.failures(speaker="Eve")
     message = (
-        r"^start_time '2026-11-01 00:00:00' has no time zone; "
+        r"^start_time '2026-11-01 12:00:00' has no time zone; "
         r"use datetime.now\(timezone.utc\) or .astimezone\(\)$"
     )
     with pytest.raises(InvalidValueError, match=message):
-        db.failures(since="2026-11-01")
+        db.failures(since=START.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("period", "sentence"),
+    [
+        ({"since": "tomorrow"}, f"since 'tomorrow' cannot be read; it takes {EXPECTED['time']}"),
+        ({"until": 5}, f"until 5 cannot be read; it takes {EXPECTED['time']}"),
+        ({"since": "2026-02", "until": "2026-01"}, "the end lies before the beginning"),
+        ({"since": START + HOUR, "until": START}, "the end lies before the beginning"),
+    ],
+    ids=["word", "number", "words", "times"],
+)
+def test_a_period_that_cannot_be_is_refused(
+    db: DatabaseManager, period: dict[str, Any], sentence: str
+) -> None:
+    """A time that is none, and a period that ends before it begins, get one sentence."""
+    for question in (db.failures, db.leaderboard, partial(db.compare, "a", "b")):
+        with pytest.raises(QueryError) as caught:
+            question(**period)
+        assert str(caught.value) == sentence
 
 
 @pytest.mark.sqlite(

@@ -69,6 +69,49 @@ def test_a_column_may_be_spelled_as_its_heading() -> None:
     assert row == {"si_snri": 12.0, "real_time_factor": 0.5, "additional_metrics": others}
 
 
+GIVEN_TWICE = "the metric 'si_snri' is given twice; give one value"
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ([{"SI-SNRi": 12, "si_snri": 13}], GIVEN_TWICE),
+        ([{"si_snri": 12}, {"si_snri": 12}], GIVEN_TWICE),
+        ([{"si_snri": math.nan}, {"SI-SNRi": 13}], GIVEN_TWICE),
+        ([{"pesq": 2}, {"pesq": 3}], "the metric 'pesq' is given twice; give one value"),
+        ([{"timed": 1}], "a metric cannot be named 'timed': that name is taken"),
+        ([{"memory_scope": 1}], "a metric cannot be named 'memory_scope': that name is taken"),
+        ([{1: 2}], "a metric cannot be named 1: a name is a text"),
+        ([[1]], "metrics must be a mapping, not [1]"),
+        (["pesq"], "metrics must be a mapping, not 'pesq'"),
+    ],
+    ids=["spellings", "twice", "nan", "other", "timed", "scope", "number", "list", "text"],
+)
+def test_metrics_that_cannot_be_told(told: list[Any], sentence: str) -> None:
+    """Two values of one metric, a name that says something else and what is none are refused."""
+    with pytest.raises(InvalidValueError) as caught:
+        Metrics.of(*told)
+    assert str(caught.value) == sentence
+
+
+def test_metrics_are_refused_wherever_they_are_given(db: DatabaseManager) -> None:
+    """The log, an output and a run from elsewhere say the same of two spellings."""
+    both: dict[str, Any] = {"SI-SNRi": 12, "si_snri": 13}
+    began = {"start_time": "2026-11-01T12:00:00Z"}
+    with db.track("a.wav", "separation") as run:
+        for tell in (
+            lambda: run.log(both),
+            lambda: run.log({"SI-SNRi": 12}, si_snri=13),
+            lambda: run.output("/o.wav", **both),
+            lambda: db.record_run("b.wav", "separation", **began, metrics=both),
+            lambda: db.record_run("b.wav", "separation", **began, outputs=[{"path": "o", **both}]),
+        ):
+            with pytest.raises(InvalidValueError) as caught:
+                tell()
+            assert str(caught.value) == GIVEN_TWICE
+    assert [row.si_snri for row in db.get_all(ModelPerformance)] == [None]
+
+
 @pytest.mark.parametrize("value", [7, np.int16(7), np.array(7)], ids=["int", "int16", "array"])
 def test_whole_numbers_stay_whole_in_json(value: object) -> None:
     """A count is not turned into a fraction, but a column holds a float."""

@@ -672,6 +672,43 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
 
 
+def test_what_was_told_again_is_taken_back_too(db: DatabaseManager) -> None:
+    """An output told again in a transaction, or in a part of one, that failed is as it was."""
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    with db.track("a.wav", SEPARATION) as run:
+        run.output("/1.wav", speaker=ada, si_snri=1, pesq=1)
+        with suppress(ValueError), db.atomic():
+            run.output("/1.wav", speaker=bob, si_snri=9, stoi=9)
+            raise ValueError
+        with db.atomic():
+            run.output("/2.wav", si_snri=2)
+            run.output("/2.wav", sdri=2)
+            with suppress(ValueError), db.atomic():
+                run.output("/2.wav", si_snri=9)
+                run.output("/2.wav", sdri=9)
+                raise ValueError
+        run.log(stoi=0.5)
+    assert [row[2:] for row in outputs(db)] == [("/1.wav", ada.id), ("/2.wav", None)]
+    rows = [(row.si_snri, row.sdri, row.additional_metrics) for row in performances(db)]
+    assert rows == [
+        (1.0, None, {"pesq": 1, "stoi": 0.5, "run": ["stoi"]}),
+        (2.0, 2.0, {"stoi": 0.5, "run": ["stoi"]}),
+    ]
+
+
+def test_a_recording_is_no_output_of_its_own(db: DatabaseManager, tmp_path: Path) -> None:
+    """An output at the recording's own path is refused, live and from elsewhere."""
+    mix = write_wav(tmp_path / "mix.wav", 4000)
+    sentence = f"the output {str(mix)!r} is the recording itself; write it to a path of its own"
+    with db.track(mix, SEPARATION) as run, pytest.raises(errors.InvalidValueError) as live:
+        run.output(mix, si_snri=1)
+    with pytest.raises(errors.InvalidValueError) as past:
+        db.record_run(mix, SEPARATION, start_time=utc_now(), outputs=[mix])
+    assert [str(live.value), str(past.value)] == [sentence, sentence]
+    assert [(row.kind, row.original_path) for row in files(db)] == [("recording", str(mix))]
+    assert [row.status for row in histories(db)] == ["success"]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_output_that_is_interrupted_ends_with_its_run(db: DatabaseManager) -> None:
     """Wherever Ctrl-C strikes while outputs are told, all rows of the run come to one end."""

@@ -309,6 +309,11 @@ def test_what_is_neither_true_nor_false(text: str) -> None:
             "2026-11-22T13:30:15.250001",
             id="between-hours-ago",
         ),
+        pytest.param("9999-12-31", "9999-12-31", None, id="last-day"),
+        pytest.param("9999-12", "9999-12-01", None, id="last-month"),
+        pytest.param("9999", "9999-01-01", None, id="last-year"),
+        pytest.param("9999-12-31T23:59:59", "9999-12-31T23:59:59", None, id="last-second"),
+        pytest.param("..9999-12-31", None, None, id="to-the-last-day"),
         pytest.param("..", None, None, id="any"),
     ],
 )
@@ -332,7 +337,8 @@ def moment(text: str | None) -> dt.datetime | None:
     "text",
     [
         "2026-13", "2026-02-30", "26-11", "0000", "2026-1", "11/22/2026", "tomorrow", "7d", "-7",
-        "-999999999w", "0001-01-01T00+02:00", "9999", "2026-11-22T10+99:00", "2026-11Z", "", "x..",
+        "-999999999w", "0001-01-01T00+02:00", "9999-12-31T23-01:00",
+        "2026-11-22T10+99:00", "2026-11Z", "", "x..",
     ],
 )  # fmt: skip
 def test_what_is_no_time(text: str) -> None:

@@ -12,7 +12,7 @@ import click
 
 from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
-from voices_peewee.cli.values import assignments, instant, model_parts, with_words
+from voices_peewee.cli.values import assignments, model_parts, with_words
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
@@ -238,13 +238,6 @@ since_options = options(
     click.option("--until", metavar="TIME", help="Up to and with this time."),
 )
 
-period_options = options(
-    click.option(
-        "--since", metavar="TIME", callback=instant, help="From this time on: 2026-11, -7d."
-    ),
-    click.option("--until", metavar="TIME", callback=instant, help="Up to and with this time."),
-)
-
 where_option = click.option(
     "--where",
     metavar="QUERY",
@@ -258,7 +251,7 @@ where_option = click.option(
 run_options = options(
     operation_option("operation_type", help="Only this operation."),
     speaker_option(help="Only recordings of this speaker: a name, or id:3."),
-    period_options,
+    since_options,
     where_option,
 )
 

@@ -31,7 +31,7 @@ from voices_peewee.cli.output import (
     one_model_option,
     operation_option,
     param_option,
-    period_options,
+    since_options,
     speaker_option,
     state_options,
     tag_option,
@@ -159,7 +159,7 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 @one_model_option(help="Only this model: demucs, or demucs:4.0.")
 @operation_option("operation_type", help="Only this operation: voice_separation.")
 @speaker_option(help="Only of this speaker: a name, or id:3.")
-@period_options
+@since_options
 @where_option
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
 @list_options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
@@ -57,27 +56,6 @@ def duration(_: object, __: object, text: str | None) -> float | None:
     except ValueError as error:
         expected = "a duration with its unit, as 90m, 36h or 2d"
         raise click.BadParameter(f"{text!r} cannot be read; it takes {expected}") from error
-
-
-def instant(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
-    """Read ``--since`` or ``--until`` as the lists do: what they name is included."""
-    if text is None:
-        return None
-    import datetime as dt
-
-    from voices_peewee.search.words import EXPECTED, Value, times
-
-    is_end = param.name == "until"
-    try:
-        span = Value(f"..{text}" if is_end else f"{text}..")
-        found = times(span, dt.datetime.now(dt.UTC))[is_end]
-    except ValueError as error:
-        expected = EXPECTED["time"]
-        raise click.BadParameter(f"{text!r} cannot be read; it takes {expected}") from error
-    other = ctx.params.get("since" if is_end else "until")
-    if found and other and (found <= other if is_end else found >= other):
-        raise click.BadParameter("the end lies before the beginning")
-    return found
 
 
 def model_parts(ctx: click.Context, _: object, text: str | None) -> None:

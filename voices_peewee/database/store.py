@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
 
@@ -21,10 +21,8 @@ from voices_peewee.errors import (
     QueryError,
 )
 from voices_peewee.rendering.plain import absolute
+from voices_peewee.schema.exact import several, short
 from voices_peewee.schema.models import MODELS, BaseModel, ProcessedFile, Speaker
-
-if TYPE_CHECKING:
-    pass
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -77,10 +75,12 @@ class Store(Transactions):
 
     def query(self, model: type[M]) -> Query[M]:
         """Return a select of every row of a model."""
+        _require(model, pw.ModelBase)
         return Query(model, model._meta.sorted_fields, is_default=True)
 
     def get(self, model: type[M], key: int) -> M | None:
         """Return the row with an id, or None."""
+        _require(model, pw.ModelBase)
         if type(key) is not int and not isinstance(key := plain(key), _KEYS):
             return None
         with self.reading():
@@ -88,6 +88,7 @@ class Store(Transactions):
 
     def insert(self, instance: M) -> M:
         """Write one object, and the unsaved objects it refers to."""
+        _require(instance, pw.Model)
         try:
             connection, rows = self.database.connection(), mapper(type(instance))
             if not connection.in_transaction:
@@ -106,7 +107,7 @@ class Store(Transactions):
 
     def insert_all(self, instances: Iterable[M]) -> list[M]:
         """Write many objects of any models in one transaction."""
-        everything = list(instances)
+        everything = list(several("records", instances, "objects"))
         groups: dict[type[BaseModel], dict[int, BaseModel]] = {model: {} for model in MODELS}
         for instance in everything:
             _collect(instance, groups)
@@ -124,11 +125,13 @@ class Store(Transactions):
 
     def insert_dicts(self, model: type[M], rows: Iterable[Mapping[str, Any]]) -> int:
         """Write many mappings of field names to values in one transaction; return how many."""
+        _require(model, pw.ModelBase)
         with self.writing():
-            return mapper(model).insert_dicts(self.connection(), rows)
+            return mapper(model).insert_dicts(self.connection(), _mappings(rows))
 
     def update(self, instance: M, changes: Mapping[str, Any]) -> M:
         """Write what changed in one object."""
+        _require(instance, pw.Model)
         known = type(instance)._meta.combined
         for name in changes:
             if name not in known:
@@ -159,6 +162,7 @@ class Store(Transactions):
 
     def delete(self, instance: BaseModel) -> None:
         """Delete one object's row; what depends on it goes along."""
+        _require(instance, pw.Model)
         kind = kind_of(instance)
         with self.writing():
             try:
@@ -211,6 +215,23 @@ class Store(Transactions):
         return rows[0]
 
 
+def _require(value: object, kind: type) -> None:
+    """Refuse what is no record, or no model."""
+    if not isinstance(value, kind):
+        what = "a record is an object" if kind is pw.Model else "a model is a class"
+        raise InvalidValueError(f"{what}, such as {_EXAMPLES[kind]}, not {short(value)}")
+
+
+_EXAMPLES = {pw.Model: "Speaker(name='Ada')", pw.ModelBase: "Speaker"}
+
+
+def _mappings(rows: Any) -> Iterator[Mapping[str, Any]]:
+    for row in rows if isinstance(rows, Iterable) else [rows]:
+        if not isinstance(row, Mapping):
+            raise InvalidValueError(f"rows must be a list of mappings, not of {short(row)}")
+        yield row
+
+
 def kind_of(instance: BaseModel) -> str:
     """Return the word for what a model object is."""
     return _KINDS.get(type(instance).__name__, "row")
@@ -242,6 +263,7 @@ def as_id(key: object) -> int | None:
 
 def _collect(instance: BaseModel, groups: dict[type[BaseModel], dict[int, BaseModel]]) -> None:
     """Put an object and the unsaved objects it refers to into their models' groups."""
+    _require(instance, pw.Model)
     if instance.__rel__:
         for related in mapper(type(instance)).unsaved(instance):
             _collect(related, groups)

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from voices_peewee.display.player import Player
     from voices_peewee.display.plots import PlotFigure
     from voices_peewee.questions.preferences import Listened
-    from voices_peewee.questions.selection import Model, Time
+    from voices_peewee.questions.selection import Model
+    from voices_peewee.search.words import When
 
     class Narrowed(TypedDict, total=False):
         """Which runs are meant: of an operation, a speaker, a time, or by query words."""
 
         operation_type: str | None
         speaker: SpeakerKey | None
-        since: Time | None
-        until: Time | None
+        since: When | None
+        until: When | None
         where: str | Sequence[str]
 
 

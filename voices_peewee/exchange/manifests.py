@@ -25,6 +25,7 @@ from voices_peewee.exchange.texts import (
 )
 from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.exact import short
+from voices_peewee.schema.fields import plain_object
 
 _RATE: Final = re.compile(r"/wav(\d+)k/")
 _SOURCE: Final = re.compile(r"source_\d+_path")
@@ -98,7 +99,7 @@ class Entry:
     def metadata(self) -> dict[str, Any]:
         """What a recording's row keeps of it."""
         told = {"id": self.name, "references": self.references, **self.more}
-        return {name: value for name, value in told.items() if value}
+        return plain_object("metadata", {name: value for name, value in told.items() if value})
 
 
 @dataclass(slots=True)

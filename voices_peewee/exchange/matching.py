@@ -12,6 +12,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import rows_where
 from voices_peewee.schema.exact import short
+from voices_peewee.schema.fields import plain_json
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
 
 Data = dict[str, Any]
@@ -227,8 +228,13 @@ def differences(typed: Typed, row: BaseModel) -> list[str]:
     return [
         name
         for name, value in typed.data.items()
-        if value != ours[name] and value not in _EMPTY and name not in _UNCOMPARED
+        if name not in _UNCOMPARED and value not in _EMPTY and not _is_same(value, ours[name])
     ]
+
+
+def _is_same(theirs: Any, ours: Any) -> bool:
+    """Whether two values are one; of a row of Python as JSON has it, where NaN is a text."""
+    return theirs == ours or (isinstance(theirs, dict) and bool(plain_json(theirs) == ours))
 
 
 def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.records.sources import rows_where
 from voices_peewee.rendering.plain import locate
-from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics, performance
+from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, TAKEN, Metrics, performance
 from voices_peewee.runs.past_runs import Plan, write_runs
 from voices_peewee.runs.rows import Output
 from voices_peewee.schema.fields import dump_json
@@ -34,7 +34,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
-_CHECKED: Final = frozenset([*METRIC_COLUMNS, NONFINITE, OF_THE_RUN])
+_CHECKED: Final = frozenset([*METRIC_COLUMNS, *TAKEN])
 _WRITTEN: Final = " = ?, ".join((*METRIC_COLUMNS, "additional_metrics"))
 _UPDATE: Final = f"UPDATE model_performance SET {_WRITTEN} = ? WHERE id = ?"  # noqa: S608
 

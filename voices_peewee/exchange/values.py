@@ -148,8 +148,9 @@ class Typer:
             if value is None:
                 continue
             key, item = column.removeprefix(f"{self._extras}."), self._extra(typed, column, value)
-            if kept.setdefault(key, item) != item:
+            if key in kept and kept[key] != item:
                 raise typed.error(f"{self._extras} has another value for {key!r}", column)
+            kept[key] = item
         if kept:
             typed.data[self._extras] = kept
 

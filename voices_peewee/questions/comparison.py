@@ -36,6 +36,7 @@ from voices_peewee.questions.selection import (
 from voices_peewee.questions.stats import mean, median
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema import vocabulary
+from voices_peewee.schema.exact import exact_number
 from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
@@ -197,14 +198,14 @@ def compare(
     """
     if unit not in UNITS:
         raise QueryError.unknown_field(unit, UNITS, "unit")
-    if not 0 < confidence < 1:
+    if not 0 < exact_number("confidence", confidence) < 1:
         raise QueryError(f"confidence must lie between 0 and 1, not {confidence!r}")
     everyone = models if baseline is None else (baseline, *models)
     if len(everyone) < 2:
         raise QueryError("a comparison is of two models or more")
     with store.snapshot(), no_full_collection():
         sides = _unlike([find_side(store, model) for model in everyone])
-        if vocabulary.spelled(metric) == "preference":
+        if isinstance(metric, str) and vocabulary.spelled(metric) == "preference":
             found = _by_votes(store, sides, runs, unit, confidence)
         else:
             term = find_metric(store, metric, higher_is_better=higher_is_better)

@@ -9,6 +9,7 @@ import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes
 from voices_peewee.errors import QueryError
+from voices_peewee.schema.exact import several
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import LISTS, Column, find, read_json
 from voices_peewee.search.json_keys import json_order, json_value
@@ -49,9 +50,10 @@ def find_fields(by: str | Sequence[str]) -> tuple[Field, ...]:
     Raises:
         QueryError: There is none, or one is unknown or cannot make groups.
     """
-    names = by.split(",") if isinstance(by, str) else by
-    parts = [part for name in names for part in (MODEL if name.strip() == "model" else (name,))]
-    fields = tuple(map(_field, dict.fromkeys(part.strip() for part in parts)))
+    names = by.split(",") if isinstance(by, str) else several("by", by, "fields")
+    stripped = (str(name).strip() for name in names)
+    parts = [part for name in stripped for part in (MODEL if name == "model" else (name,))]
+    fields = tuple(map(_field, dict.fromkeys(parts)))
     if not fields:
         raise QueryError("a leaderboard is by one field or more, such as model or speaker")
     return fields

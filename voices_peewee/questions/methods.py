@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from voices_peewee.database.store import HasStore
 from voices_peewee.errors import InvalidValueError
+from voices_peewee.schema.exact import exact_number
 
 if TYPE_CHECKING:
     from voices_peewee.database.results import ResultList
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
     from voices_peewee.questions.outcomes import S
     from voices_peewee.questions.pending import Pending
     from voices_peewee.questions.run_details import RunDetails
-    from voices_peewee.questions.selection import Model, Time
+    from voices_peewee.questions.selection import Model
     from voices_peewee.questions.watching import Progress
     from voices_peewee.runs.recorded import RunKey
     from voices_peewee.schema.models import ProcessingHistory
+    from voices_peewee.search.words import When
 
     class Narrowed(TypedDict, total=False):
         """Which runs a question is about; ``QuestionMethods`` says what each of them is."""
 
         operation_type: str | None
         speaker: SpeakerKey | None
-        since: Time | None
-        until: Time | None
+        since: When | None
+        until: When | None
         where: str | Sequence[str]
 
     class OfModel(Narrowed, total=False):
@@ -55,9 +57,11 @@ class QuestionMethods(HasStore):
     ``failures``, ``leaderboard`` and ``compare`` may be narrowed to some runs, by keyword: to
     those of an ``operation_type``, a ``model_type`` and ``model_version`` (a comparison names its
     models), a ``speaker`` (an id, name or object), to those that started at ``since`` or later
-    and before ``until``, and ``where`` query words match, as in a list of the history:
-    ``"metadata.room:hall"``. Such words raise QueryError where they name no field or cannot be
-    read; a speaker NotFoundError or AmbiguousNameError; a time InvalidValueError.
+    and before ``until`` (aware datetimes, or as in a query: ``"yesterday"``, ``"-7d"``,
+    ``"2026-01"``, which until includes), and ``where`` query words match, as in a list of the
+    history: ``"metadata.room:hall"``. Times and words raise QueryError where they name no field
+    or cannot be read; a speaker NotFoundError or AmbiguousNameError; a time without a zone
+    InvalidValueError.
     """
 
     def pending(
@@ -167,7 +171,7 @@ class QuestionMethods(HasStore):
             raise InvalidValueError("a run needs an operation_type")
         if sources is None and parameters:
             raise InvalidValueError("parameters are asked about only with sources")
-        if not 0 <= interval <= MOST_PATIENT:
+        if not 0 <= exact_number("interval", interval) <= MOST_PATIENT:
             raise InvalidValueError(f"an interval is of 0 to {MOST_PATIENT:,} s, not {interval!r}")
         return watch(
             self.store,

@@ -21,7 +21,7 @@ from voices_peewee.records.roots import Moved
 from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
-from voices_peewee.schema.fields import plain_name
+from voices_peewee.runs.settings import plain_operation
 from voices_peewee.schema.models import ProcessedFile
 from voices_peewee.search.columns import LISTS
 from voices_peewee.search.pages import matching
@@ -147,10 +147,9 @@ def pending(
     **settings: Any,
 ) -> Pending[S]:
     """Return an iterator of the sources that have no successful run of exactly these settings."""
-    operation_type = plain_name(operation_type)
-    if not operation_type or not operation_type.strip():
-        raise InvalidValueError("a run needs an operation_type")
-    if isinstance(sources, str | bytes | os.PathLike | ProcessedFile):
+    operation_type = plain_operation(operation_type)
+    is_one = isinstance(sources, str | bytes | os.PathLike | ProcessedFile)
+    if is_one or not isinstance(sources, Iterable):
         raise TypeError(f"sources must be a list of paths or files, not {sources!r}")
     look = Look(store, Settings(operation_type, **settings), exact=exact, lease=lease_of(lease))
     chosen = _Chosen(store, where) if where else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -12,16 +11,18 @@ import peewee as pw
 from voices_peewee.database.dialects import ByEngine, as_number, inner, nodes, plain
 from voices_peewee.errors import QueryError
 from voices_peewee.schema import vocabulary
+from voices_peewee.schema.exact import exact_boolean, short
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import LISTS
 from voices_peewee.search.json_keys import ELEMENT, json_path, some_element
 from voices_peewee.search.pages import matching
+from voices_peewee.search.words import instant
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import SpeakerKey, Store
+    from voices_peewee.search.words import When
 
-Time = dt.datetime | str
 Model = tuple[str, str | None]
 Words = str | Sequence[str]
 
@@ -76,6 +77,8 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     Raises:
         QueryError: No row has such a metric, or its direction is not known.
     """
+    if not isinstance(name, str):
+        raise QueryError(f"a metric is named by a text, not {short(name)}")
     term = vocabulary.find_metric(name)
     if term is not None and term.name in vocabulary.METRIC_COLUMNS:
         return _metric(term.name, (), higher_is_better)
@@ -98,7 +101,9 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
 def _metric(name: str, keys: tuple[str, ...], higher_is_better: bool | None) -> Metric:
     term = vocabulary.find_metric(name) or vocabulary.find_metric(name.rpartition(".")[2])
     direction = higher_is_better
-    if direction is None and term is not None:
+    if direction is not None:
+        direction = exact_boolean("higher_is_better", direction)
+    elif term is not None:
         direction = term.higher_is_better
     if direction is None:
         raise QueryError(
@@ -180,17 +185,24 @@ def _recorded_names(store: Store) -> list[str]:
 class Runs:
     """The runs that a question is about; None stands for all.
 
-    ``since`` and ``until`` bound the start of a run: from the one, and before the other.
-    ``where`` are query words of the list ``history``.
+    ``since`` and ``until`` bound the start of a run: from the one, and before the other; in
+    words they are read when it is made. ``where`` are query words of the list ``history``.
     """
 
     operation_type: str | None = None
     model_type: str | None = None
     model_version: str | None = None
     speaker: SpeakerKey | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: When | None = None
+    until: When | None = None
     where: Words = ()
+
+    def __post_init__(self) -> None:
+        since, until = instant("since", self.since), instant("until", self.until)
+        if since and until and since.tzinfo and until.tzinfo and since >= until:
+            raise QueryError("the end lies before the beginning")
+        object.__setattr__(self, "since", since)
+        object.__setattr__(self, "until", until)
 
     def conditions(
         self, store: Store, of_speaker: Callable[[int], pw.Expression] | None = None
@@ -204,7 +216,7 @@ class Runs:
             QueryError: A query word names no field, or its value cannot be read.
             NotFoundError: There is no such speaker.
             AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: A time cannot be read, or has no time zone.
+            InvalidValueError: A time has no time zone.
         """
         run = ProcessingHistory
         wanted = {
@@ -255,6 +267,8 @@ def find_model(store: Store, model: str | Model) -> Model:
     Raises:
         QueryError: No run is by this model.
     """
+    if not isinstance(model, str) and not (isinstance(model, tuple) and len(model) == 2):
+        raise QueryError(f"a model is a text, as demucs:4.0, or a pair, not {short(model)}")
     name, version = parse_model(model) if isinstance(model, str) else model
     found = plain_name(name), plain_name(version)
     if _has_runs(store, found):

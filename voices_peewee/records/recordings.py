@@ -24,6 +24,7 @@ from voices_peewee.records.sources import (
     write_changes,
 )
 from voices_peewee.rendering.plain import absolute
+from voices_peewee.schema.exact import several
 from voices_peewee.schema.fields import plain_object, utc_now
 from voices_peewee.schema.models import ProcessedFile
 
@@ -64,7 +65,7 @@ def add_audio_files(
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
-    wishes, named = _wishes(store, speaker, metadata), list(paths)
+    wishes, named = _wishes(store, speaker, metadata), list(several("paths", paths, "paths"))
     told = {absolute(path) for path in named}
     files = iter(find_files(named, on_error=on_error))
     while names := {absolute(name): name for name in islice(files, max(1, batch))}:

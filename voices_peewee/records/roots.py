@@ -11,6 +11,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio_files import content_hash, is_gone, regular_file
 from voices_peewee.rendering.plain import absolute
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
 
 Place = TypeVar("Place", str, str | int)
@@ -29,10 +30,11 @@ class PathMap:
 
     def __init__(self, roots: Roots | None) -> None:
         self._roots: dict[str, str] = {}
+        if not isinstance(roots, Mapping | None):
+            raise InvalidValueError(f"a path map is a mapping of folders, not {short(roots)}")
         for old, new in (roots or {}).items():
-            if not isinstance(old, str) or not old or not isinstance(new, str | os.PathLike):
-                raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
-            if not (target := os.fspath(new)):
+            is_path = isinstance(old, str) and isinstance(new, str | os.PathLike)
+            if not (is_path and old and (target := os.fspath(new))):
                 raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
             place = target if "://" in target else absolute(target)
             self._roots[old.rstrip("/") or "/"] = place.rstrip("/")

@@ -129,6 +129,8 @@ def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
 def _length(told: dt.timedelta | float, longest: dt.timedelta) -> dt.timedelta | None:
     """Return a time given as a timedelta or in seconds; None where it is none or too long."""
     with suppress(TypeError, ValueError, OverflowError):
+        if isinstance(told, bool):
+            return None
         length = told if isinstance(told, dt.timedelta) else dt.timedelta(seconds=told)
         return length if dt.timedelta(0) <= length <= longest else None
     return None

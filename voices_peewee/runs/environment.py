@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee._version import __version__
+from voices_peewee.database.query import Mapper
 from voices_peewee.schema.fields import dump_json, utc_now
+from voices_peewee.schema.models import ProcessingHistory
 
 SWITCH: Final = "VOICES_ENVIRONMENT"
 _GIT_TIMEOUT: Final = 2.0  # s
@@ -55,6 +57,19 @@ def _surroundings(torch: tuple[str, str | None] | None) -> Surroundings:
     }
     text, seen_at = dump_json(facts), utc_now().isoformat(" ", "microseconds")
     return Surroundings(facts, text, hashlib.sha256(text.encode()).hexdigest(), seen_at)
+
+
+@cache
+def beginning(rows: Mapper[ProcessingHistory]) -> tuple[str, int]:
+    """Return how to insert a history row, and which of the values names its environment."""
+    names = rows.names[1:]
+    values = dict.fromkeys(names, "?")
+    values["environment"] = "(SELECT id FROM environments WHERE digest = ?)"
+    row = ", ".join(values.values())
+    sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row})"  # noqa: S608
+    if rows.returning:
+        sql += f"{rows.returning}, environment_id IS NULL"
+    return sql, names.index("environment")
 
 
 def _torch() -> tuple[str, str | None] | None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from voices_peewee.database.forks import at_fork
-from voices_peewee.runs.metrics import Metrics
+from voices_peewee.runs.metrics import MEMORY_SCOPE, TIMED, Metrics
 
 try:
     import resource
@@ -69,7 +69,7 @@ class Meter:
         memory = self._peak / 1e6 or None
         return Metrics(
             {"processing_time": wall, "cpu_usage": usage, "memory_usage": memory},
-            {} if self._own_peak else {"memory_scope": "process"},
+            {} if self._own_peak else {MEMORY_SCOPE: "process"},
         )
 
     def see(self, memory: int) -> None:
@@ -128,7 +128,7 @@ class Timing:
         if self._is_used:
             cost.columns["processing_time"] = self._wall
             cost.columns["cpu_usage"] = 100 * self._cpu / self._wall if self._wall > 0 else None
-            cost.additional["timed"] = True
+            cost.additional[TIMED] = True
 
 
 _lock = threading.Lock()

@@ -21,13 +21,15 @@ from voices_peewee.schema.models import CHECKS, ModelPerformance
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, spelled
 
 # Names under which additional_metrics keeps what is no metric: the texts of what is not finite,
-# and the names of what was logged for the run.
+# the names of what was logged for the run, and what a meter says of its own numbers.
 NONFINITE: Final = "nonfinite"
+TIMED: Final = "timed"
+MEMORY_SCOPE: Final = "memory_scope"
 OF_THE_RUN: Final = "run"
+TAKEN: Final = (NONFINITE, OF_THE_RUN, TIMED, MEMORY_SCOPE)
 
 # A history row of a run: SQLite gives the ids of deleted rows to those of other runs.
 _MINE: Final = "SELECT 1 FROM processing_history WHERE id = ? AND run_id = ?"
-_FIXED: Final = ("processing_history", "created_at")
 
 # What JSON holds as it is, once a float was seen to be finite.
 _PLAIN: Final = (float, int, str, bool, type(None))
@@ -58,23 +60,29 @@ class Metrics:
     nonfinite: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> Metrics:
+    def of(cls, *told: Mapping[str, object] | None) -> Metrics:
         """Return the metrics that the values are.
 
         Raises:
             InvalidValueError: A value is no number where one is needed, is out of bounds, has
-                no JSON form, or its name is taken.
+                no JSON form, or its name is taken or given twice.
         """
         metrics = cls()
-        for name, value in values.items():
-            metrics._set(name, value)
+        for values in told:
+            if not isinstance(values, Mapping | None):
+                raise InvalidValueError(f"metrics must be a mapping, not {short(values)}")
+            for name, value in (values or {}).items():
+                metrics._set(name, value)
         return metrics
 
     def _set(self, name: str, value: object) -> None:
-        if name in (NONFINITE, OF_THE_RUN):
-            raise InvalidValueError(f"a metric cannot be named {name!r}: that name is taken")
+        if not isinstance(name, str) or name in TAKEN:
+            what = "that name is taken" if name in TAKEN else "a name is a text"
+            raise InvalidValueError(f"a metric cannot be named {short(name)}: {what}")
         if name not in METRIC_COLUMNS:
             name = _HEADINGS.get(spelled(name), name)
+        if name in self.names():
+            raise InvalidValueError(f"the metric {short(name)} is given twice; give one value")
         _require_fit(name, name)
         number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
@@ -167,7 +175,7 @@ def measuring(rows: Mapper[ModelPerformance]) -> str:
     the run id come last.
     """
     names = rows.names[1:]
-    changed = ", ".join(f"{name} = excluded.{name}" for name in names if name not in _FIXED)
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
     return (
         f"INSERT INTO model_performance ({rows.columns}) SELECT {', '.join('?' * len(names))}"
         f" WHERE EXISTS ({_MINE}) ON CONFLICT (processing_history_id) DO UPDATE SET {changed}"

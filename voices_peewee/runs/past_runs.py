@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -26,7 +25,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.rows import Files, Output, RunRows
 from voices_peewee.runs.settings import model_hash, plain_settings, storable
-from voices_peewee.schema.exact import is_missing
+from voices_peewee.schema.exact import is_missing, several
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -65,7 +64,7 @@ def record_runs(store: Store, runs: Iterable[Mapping[str, Any]]) -> int:
         return named(key) if isinstance(key, str | int) else speaker_id(store, key)
 
     plans: list[Plan] = []
-    for position, run in enumerate(runs, 1):
+    for position, run in enumerate(several("runs", runs, "mappings"), 1):
         try:
             plans.append(_plan(run, whose))
         except InvalidValueError as error:
@@ -164,7 +163,7 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> Plan:
     return Plan(
         history=history,
         speaker_id=whose(run["speaker"]),
-        logged=Metrics.of(run["metrics"] or {}),
+        logged=Metrics.of(run["metrics"]),
         source=source if isinstance(source, ProcessedFile) else locate(source),
         has_own_id=bool(run["run_id"]),
         cost=Metrics.of({} if seconds is None else {"processing_time": seconds}),
@@ -183,8 +182,6 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     for name in _NEEDED:
         if not told[name]:
             raise InvalidValueError(f"a recorded run needs {name}")
-    if not isinstance(told["metrics"], Mapping | None):
-        raise InvalidValueError(f"metrics must be a mapping, not {told['metrics']!r}")
     if not isinstance(told["run_id"], str | None):
         raise InvalidValueError(f"run_id must be a text, not {told['run_id']!r}")
     if told["success"] not in (None, 0, 1):  # "False" of a CSV file would be true
@@ -218,10 +215,8 @@ def _outputs(
     outputs: Iterable[AnyPath | Mapping[str, Any]], whose: FindSpeaker
 ) -> dict[str | int | None, Output]:
     """Return outputs by path, else speaker; one that is told twice has the later metrics too."""
-    if isinstance(outputs, str | os.PathLike | Mapping) or not isinstance(outputs, Iterable):
-        raise InvalidValueError(f"outputs must be a list of paths or mappings, not {outputs!r}")
     checked: dict[str | int | None, Output] = {}
-    for output in outputs:
+    for output in several("outputs", outputs, "paths or mappings"):
         told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
         named, speaker = told.pop("path", None), whose(told.pop("speaker", None))
         if not named and speaker is None:

@@ -7,19 +7,18 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from voices_peewee.database.query import Mapper, mapper
+from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import source_key
-from voices_peewee.errors import NotFoundError
+from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.records.sources import Source, settle
 from voices_peewee.runs.claims import Held
-from voices_peewee.runs.environment import Surroundings
+from voices_peewee.runs.environment import Surroundings, beginning
 from voices_peewee.runs.metrics import Metrics, measuring, performance
 from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.schema.fields import utc_now
@@ -48,7 +47,10 @@ _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_
  (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
   WHERE first.run_id = processing_history.run_id ORDER BY first.id + 0 LIMIT 1)
  WHERE run_id = ?"""
-_ROWS: Final = "SELECT id, processed_file_id FROM processing_history WHERE run_id = ?"
+_TOLD: Final = """SELECT history.id, history.processed_file_id, told.created_at
+ FROM processing_history AS history
+ LEFT JOIN model_performance AS told ON told.processing_history_id = history.id
+ WHERE history.run_id = ?"""
 _ENVIRONMENT: Final = """INSERT INTO environments (facts, digest, created_at)
  SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM environments WHERE digest = ?)
  ON CONFLICT (digest) DO NOTHING"""
@@ -128,6 +130,9 @@ class Files:
         self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
     ) -> ProcessedFile:
         """Return the row of an output, true to its file; ``known`` are those that are there."""
+        if output.path == recording.original_path:
+            what = f"the output {output.path!r} is the recording itself"
+            raise InvalidValueError(f"{what}; write it to a path of its own")
         row = next((row for row in known if output.is_at(row)), None)
         if row is None:
             return self._add(new_stem(recording, output))
@@ -167,11 +172,22 @@ class Files:
 
 
 class Row(NamedTuple):
-    """A history row of a run, with the file that it hangs on; the output, where that is one's."""
+    """A history row of a run, with the file that it hangs on; the output, where that is one's.
+
+    ``told_at`` is when the output was told, ``before`` the row that a rollback brings back.
+    """
 
     file: ProcessedFile
     history_id: int
     output: Output | None = None
+    told_at: dt.datetime | None = None
+    before: Row | None = None
+
+    def among(self, there: Container[Any]) -> Row | None:
+        """Return what the row is in the database; None where it is not there."""
+        if (self.history_id, self.file.id, self.told_at) in there:
+            return self
+        return self.before and self.before.among(there)
 
 
 class Ending(NamedTuple):
@@ -267,13 +283,13 @@ class LiveRows(RunRows):
             raise NotFoundError("run", self.rows[0].history_id)
 
     def _known(self, steps: Any) -> Sequence[Row]:
-        """Return the rows of the run without outputs that a transaction around them took back."""
+        """Return the rows of the run without what a transaction around them took back."""
         if not self._is_unsure:
             return self.rows
-        there = dict(steps.execute(_ROWS, (self.run_id,)).fetchall())
-        kept = [row for row in self.rows if there.get(row.history_id) == row.file.id]
-        has_first = any(row.history_id == self._begun.history_id for row in kept)
-        return kept if has_first else [self._begun, *kept]
+        stored = steps.execute(_TOLD, (self.run_id,)).fetchall()
+        there = {(*key, ModelPerformance.created_at.python_value(time)) for *key, time in stored}
+        first, *others = (row.among(there) for row in self.rows)
+        return [first or self._begun, *filter(None, others)]
 
     def _told(
         self, steps: Any, files: Files, rows: Sequence[Row], output: Output
@@ -290,13 +306,13 @@ class LiveRows(RunRows):
         file = files.stem(self.recording, output, stems)
         if before is None:
             key = mapper(ProcessingHistory).key_of(self._insert(steps, file))
-            told = Row(file, key, output)
+            told = Row(file, key, output, utc_now())
         else:
             steps.add(_MOVE, (file.id, before.history_id, self.run_id))
             self._drop(steps, before.file, file)
-            told = Row(file, before.history_id, output)
-            if before.output is not None:
-                told = told._replace(output=output.after(before.output))
+            output = output.after(before.output) if before.output else output
+            was = before if steps.is_part else None
+            told = Row(file, before.history_id, output, utc_now(), was)
         self._measure(steps, told, Metrics())
         return (*rows[:place], told, *rows[place + 1 :]), file
 
@@ -316,7 +332,7 @@ class LiveRows(RunRows):
         """Add a history row; return the cursor that tells its id."""
         rows = mapper(ProcessingHistory)
         values = rows.bind({**self.history, "processed_file": file.id, "success": False})
-        sql, place = _beginning(rows)
+        sql, place = beginning(rows)
         if here := self.surroundings:
             self._note_surroundings(steps)
             values[place] = here.digest
@@ -331,13 +347,14 @@ class LiveRows(RunRows):
     def measured(self, row: Row, cost: Metrics) -> dict[str, Any]:
         """Return the values of the performance row of a history row."""
         own = row.output.metrics if row.output else None
-        return self.measures(row.history_id, own, cost)
+        values = self.measures(row.history_id, own, cost)
+        return values | ({"created_at": row.told_at} if row.told_at else {})
 
     def _forget_unknown(self, steps: Any) -> None:
         """Take back what a server may have committed as it went away: it is written again."""
         history, file = ProcessingHistory, ProcessedFile
         known = {row.history_id: row.file.id for row in self.rows}
-        for key, file_id in steps.execute(_ROWS, (self.run_id,)).fetchall():
+        for key, file_id, _ in steps.execute(_TOLD, (self.run_id,)).fetchall():
             if known.get(key) == file_id:
                 continue
             if key in known:
@@ -347,19 +364,6 @@ class LiveRows(RunRows):
             others = history.select(history.processed_file)
             is_output = (file.id == file_id) & file.processed_path.is_null(False)
             file.delete().where(is_output, file.id.not_in(others)).execute()
-
-
-@cache
-def _beginning(rows: Mapper[ProcessingHistory]) -> tuple[str, int]:
-    """Return how to insert a history row, and which of the values names its environment."""
-    names = rows.names[1:]
-    values = dict.fromkeys(names, "?")
-    values["environment"] = "(SELECT id FROM environments WHERE digest = ?)"
-    row = ", ".join(values.values())
-    sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row})"  # noqa: S608
-    if rows.returning:
-        sql += f"{rows.returning}, environment_id IS NULL"
-    return sql, names.index("environment")
 
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:

@@ -147,10 +147,11 @@ class Run:
             named: The values by their names.
 
         Raises:
-            InvalidValueError: A value is out of bounds or has no JSON form.
+            InvalidValueError: A value is out of bounds or has no JSON form, or a name is taken
+                or, maybe in two spellings, given twice.
             RuntimeError: The run is over, or another process began it.
         """
-        told = Metrics.of({**(metrics or {}), **named})
+        told = Metrics.of(metrics, named)
         with self._lock:
             self._require_open()
             again = self._live.logged.names() & told.names() - self._warned
@@ -192,7 +193,7 @@ class Run:
             metrics: As for ``log``.
 
         Raises:
-            InvalidValueError: A value is out of bounds or has no JSON form.
+            InvalidValueError: The path is the recording's own, or what ``log`` refuses.
             RuntimeError: The run is over, or another process began it.
         """
         told, place = Metrics.of(metrics), locate(path)

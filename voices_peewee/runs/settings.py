@@ -29,17 +29,27 @@ def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
         InvalidValueError: There is no operation, the parameters are no JSON object, or a tag or
             the note is no text.
     """
-    note, operation = plain_note(told["note"]), plain_name(told["operation_type"])
-    if not operation or not operation.strip():
-        raise InvalidValueError("a run needs an operation_type")
+    note = plain_note(told["note"])
     return {
-        "operation_type": operation,
+        "operation_type": plain_operation(told["operation_type"]),
         "model_type": plain_name(told["model_type"]),
         "model_version": plain_name(told["model_version"]),
         "parameters": plain_object("parameters", told["parameters"]),
         "tags": clean_tags(told["tags"] or ()) or None,
         "note": note,
     }
+
+
+def plain_operation(told: Any) -> str:
+    """Return what is done in a run.
+
+    Raises:
+        InvalidValueError: It is no text, or an empty one.
+    """
+    operation = plain_name(told)
+    if not isinstance(operation, str) or not operation.strip():
+        raise InvalidValueError("a run needs an operation_type")
+    return operation
 
 
 def plain_note(note: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from numbers import Real
 from typing import Any, Final
@@ -37,11 +37,24 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _is_truth(value: object) -> bool:
+    """Whether a value is a boolean, NumPy's and torch's too."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+
+
+def exact_number(name: str, value: Any) -> float:
+    """Return the number that a value is; yes and no are none."""
+    with suppress(TypeError, ValueError, OverflowError):
+        if not _is_truth(value):
+            return float(value)
+    raise InvalidValueError(f"{name} must be a number, not {short(value)}")
+
+
 def exact_integer(name: str, value: Any) -> int:
     """Return the integer that a value is; nothing is cut."""
     with suppress(TypeError, ValueError, OverflowError):
         number = int(value)
-        if not isinstance(value, bool) and (isinstance(value, str | bytes) or number == value):
+        if not _is_truth(value) and (isinstance(value, str | bytes) or number == value):
             return number
     raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
 
@@ -59,6 +72,13 @@ def exact_boolean(name: str, value: Any) -> bool:
         if not isinstance(value, str | bytes) and value in (0, 1):
             return bool(value)
     raise InvalidValueError(f"{name} must be true or false, not {short(value)}")
+
+
+def several(name: str, value: Any, of: str) -> Iterable[Any]:
+    """Return a list, a generator or the like; a text or a mapping is none."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidValueError(f"{name} must be a list of {of}, not {short(value)}")
+    return value
 
 
 def exact_text(name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar, cast
 import peewee as pw
 
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.exact import exact_text, is_missing, is_nothing, short
+from voices_peewee.schema.exact import exact_text, is_missing, is_nothing, several, short
 
 T = TypeVar("T")
 
@@ -130,7 +130,9 @@ def plain_tags(value: object) -> object:
 
 def clean_tags(tags: Iterable[str] | str) -> list[str]:
     """Return the tags without doubles, in their order."""
-    given: Sequence[object] = [tags] if isinstance(tags, str) else list(tags)
+    given = [tags] if isinstance(tags, str) else tags
+    if not isinstance(given, list | tuple):
+        given = list(several("tags", given, "texts"))
     for tag in given:
         if not isinstance(tag, str) or not tag.strip():
             raise InvalidValueError(f"a tag is a text that is not empty, not {tag!r}")

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
+from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.base import CHECKS as CHECKS
 from voices_peewee.schema.base import BaseModel as BaseModel
 from voices_peewee.schema.base import Timestamped, checks
 from voices_peewee.schema.base import database_proxy as database_proxy
-from voices_peewee.schema.exact import exact_boolean, exact_id, exact_integer, exact_text
+from voices_peewee.schema.exact import (
+    exact_boolean,
+    exact_id,
+    exact_integer,
+    exact_number,
+    exact_text,
+    short,
+)
 from voices_peewee.schema.fields import (
     ComposedField,
     JSONField,
@@ -340,9 +348,18 @@ def _truth(value: object) -> object:
     return bool(value) if isinstance(value, int) else value
 
 
+def _reference(field: pw.ForeignKeyField, value: object) -> object:
+    try:
+        return pw.ForeignKeyField.db_value(field, value)  # type: ignore[no-untyped-call] # stubs
+    except InvalidValueError as error:
+        wanted = f"must be a {field.rel_model.__name__} or its id"
+        raise InvalidValueError(f"{field.name} {wanted}, not {short(value)}") from error
+
+
 _EXACT: Final = (
     (pw.BigAutoField, exact_id),
     (pw.IntegerField, exact_integer),
+    (pw.DoubleField, exact_number),
     (pw.BooleanField, exact_boolean),
     (pw.TextField, exact_text),
 )
@@ -351,6 +368,8 @@ for _model in MODELS:
         # Peewee would cut what it is given to what fits, or take any text for true.
         if exact := next((one for kind, one in _EXACT if isinstance(_field, kind)), None):
             vars(_field)["adapt"] = partial(exact, _field.column_name)
+        if isinstance(_field, pw.ForeignKeyField):
+            vars(_field)["db_value"] = partial(_reference, _field)
         # And it would decode or convert what another program wrote, and fail.
         if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
             vars(_field)["python_value"] = _as_it_stands

@@ -55,7 +55,7 @@ class SearchMethods(HasStore):
             QueryError: A list, field or column is unknown, or a value cannot be read.
             NotFoundError: A filter names a speaker that is not there.
             AmbiguousNameError: A filter names a speaker whose name others have.
-            ValueError: ``limit`` or ``offset`` is negative.
+            InvalidValueError: ``limit`` or ``offset`` is negative.
         """
         from voices_peewee.search import pages
 
@@ -93,7 +93,7 @@ class SearchMethods(HasStore):
             QueryError: A list or field is unknown, or a value cannot be read.
             NotFoundError: A filter names a speaker that is not there.
             AmbiguousNameError: A filter names a speaker whose name others have.
-            ValueError: ``limit`` or ``offset`` is negative.
+            InvalidValueError: ``limit`` or ``offset`` is negative.
         """
         from voices_peewee.search import pages
 

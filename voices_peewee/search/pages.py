@@ -17,9 +17,10 @@ from voices_peewee.database.dialects import ByEngine
 from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.results import ResultList
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import QueryError
+from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.exact import short
+from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.search.columns import (
     LISTS,
@@ -32,7 +33,17 @@ from voices_peewee.search.columns import (
 )
 from voices_peewee.search.conditions import Conditions, join
 from voices_peewee.search.json_keys import json_order, json_value
-from voices_peewee.search.words import Match, Term, Value, Words, field_path, parse, text_term
+from voices_peewee.search.words import (
+    Match,
+    Term,
+    Value,
+    When,
+    Words,
+    field_path,
+    parse,
+    text_term,
+    texts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["LISTS", "Column", "Page", "Question", "find_listing", "matching"]
 
 Row = tuple[object, ...]
-When = str | dt.datetime | dt.date
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -103,12 +113,12 @@ def count_of(name: str, value: Any, least: int = 0) -> int:
     """Return a count that a method is given.
 
     Raises:
-        ValueError: It is no whole number, or less than the least.
+        InvalidValueError: It is no whole number, or less than the least.
     """
     with suppress(TypeError):
-        if (count := operator.index(value)) >= least:
+        if not isinstance(value, bool) and (count := operator.index(value)) >= least:
             return count
-    raise ValueError(f"{name} must be a whole number of {least} or more, not {short(value)}")
+    raise InvalidValueError(f"{name} must be a whole number of {least} or more, not {short(value)}")
 
 
 def matching(store: Store, noun: str, words: Words) -> Any:
@@ -126,7 +136,8 @@ class Question:
         self.store, self.listing = store, find_listing(noun)
         terms = [*parse(words), *_filters_to_words(store, **filters)]
         conditions = Conditions(self.listing, dt.datetime.now(dt.UTC))
-        self.condition = conditions.all_of([*terms, text_term(search)] if search else terms)
+        terms += [text_term(text) for text in texts([search] if search else [])]
+        self.condition = conditions.all_of(terms)
         self.sources = conditions.sources
 
     def page(
@@ -137,7 +148,8 @@ class Question:
         offset: int,
     ) -> Page:
         """Return a page; one of more than a thousand rows is read as it is asked for."""
-        chosen = [_column(self.listing, name) for name in columns or self.listing.defaults]
+        names = texts(columns) if columns else self.listing.defaults
+        chosen = [_column(self.listing, name) for name in names]
         sources = {source for column in chosen for source in column.sources}
         expressions = [column.expression for column in chosen]
         query = self._query(expressions, sources, sort, limit, offset)
@@ -211,13 +223,13 @@ def _filters_to_words(
     """Return the terms that filters stand for: of several any fits, but all tags must be there."""
     flags = {"success": success, "failed": failed, "unfinished": unfinished}
     any_of = {
-        "model": _each(model),
-        "operation": _each(operation),
+        "model": texts(map(plain_name, _each(model))),
+        "operation": texts(map(plain_name, _each(operation))),
         "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
         "status": [state for state, wanted in flags.items() if wanted],
     }
-    terms: list[Term] = [Match("tag", (Value(text),)) for text in _each(tag)]
-    terms += [Match(name, tuple(map(Value, texts))) for name, texts in any_of.items() if texts]
+    terms: list[Term] = [Match("tag", (Value(text),)) for text in texts(_each(tag))]
+    terms += [Match(name, tuple(map(Value, some))) for name, some in any_of.items() if some]
     if since or until:
         terms.append(Match("since", (Value(f"{_when(since)}..{_when(until)}"),)))
     return terms
@@ -268,7 +280,7 @@ def read_single(text: object) -> object:
 
 def _sort_keys(listing: Listing, sort: str | Sequence[str]) -> Iterator[tuple[Column, bool]]:
     """Yield the columns to sort by, each with whether it descends."""
-    for name in sort.split(",") if isinstance(sort, str) else sort:
+    for name in sort.split(",") if isinstance(sort, str) else texts(sort):
         if name.strip():
             yield _column(listing, name.strip().removeprefix("-")), name.strip().startswith("-")
 

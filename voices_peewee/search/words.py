@@ -17,10 +17,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
+from voices_peewee.schema.exact import short
 
 _MAX_VALUES: Final = 1000  # texts and values of one query: Peewee takes minutes over 20,000
 
@@ -79,8 +80,8 @@ _WORD: Final = r'(?:(?:(?<=[\^:,."])|(?<!\S))"(?:[^"]|"")*(?:"|\Z)|\S)+'
 
 def parse(words: Words) -> tuple[Term, ...]:
     """Return the terms of a query, one string or an item a word; all of them must be true."""
-    items = re.findall(_WORD, words) if isinstance(words, str) else (word for word in words if word)
-    terms = tuple(map(_term, items))
+    items = re.findall(_WORD, words) if isinstance(words, str) else texts(words)
+    terms = tuple(map(_term, filter(None, items)))
     inner = [term.term if isinstance(term, Not) else term for term in terms]
     size = sum(len(term.values) if isinstance(term, Match) else 1 for term in inner)
     if size > _MAX_VALUES:
@@ -88,6 +89,15 @@ def parse(words: Words) -> tuple[Term, ...]:
             f"a query of {size:,} words and values is too long; the limit is {_MAX_VALUES:,}"
         )
     return terms
+
+
+def texts(words: object) -> list[str]:
+    """Return the texts that a query is asked with; refuses what is none."""
+    items: list[Any] = list(words) if isinstance(words, Iterable) else [words]
+    for item in items:
+        if not isinstance(item, str):
+            raise QueryError(f"a query is of words, not of {short(item)}")
+    return items
 
 
 def text_term(text: str) -> Text:
@@ -189,6 +199,10 @@ _TIME: Final = (
     r"(?:\.([0-9]{1,6}))?)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?)?)?"
 )
 
+Period = tuple[dt.datetime, dt.datetime | None]
+When = str | dt.datetime | dt.date
+
+_LAST: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 _TICK: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -279,7 +293,24 @@ def times(value: Value, now: dt.datetime) -> tuple[dt.datetime | None, dt.dateti
     return low, high
 
 
-def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+def instant(name: str, time: When | None) -> dt.datetime | None:
+    """Return the bound that ``since`` or ``until`` sets; a text or a day includes what it names.
+
+    Raises:
+        QueryError: It is no time.
+    """
+    if time is None or isinstance(time, dt.datetime):
+        return time
+    text, is_end = str(time), name == "until"
+    try:
+        period = Value(f"..{text}" if is_end else f"{text}..")
+        return times(period, dt.datetime.now(dt.UTC))[is_end]
+    except ValueError as error:
+        sentence = f"{name} {short(time)} cannot be read; it takes {EXPECTED['time']}"
+        raise QueryError(sentence) from error
+
+
+def _period(text: str, now: dt.datetime) -> Period:
     word = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     named = {"now": (now, _TICK), "today": (midnight, _DAY), "yesterday": (midnight - _DAY, _DAY)}
@@ -292,8 +323,8 @@ def _period(text: str, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
     return _calendar(_matched(_TIME, word.upper()))
 
 
-def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime]:
-    """Return the beginning and the end of what the digits leave open."""
+def _calendar(found: re.Match[str]) -> Period:
+    """Return the beginning and the end of what the digits leave open; nothing ends it at last."""
     *digits, fraction, zone = found.groups()
     given = [int(part) for part in digits if part is not None]
     year, month, day, hour, minute, second = given + [1, 1, 1, 0, 0, 0][len(given) :]
@@ -303,10 +334,11 @@ def _calendar(found: re.Match[str]) -> tuple[dt.datetime, dt.datetime]:
     start = start.astimezone(dt.UTC)
     if len(given) < 3:
         year, month = divmod(start.year * 12 + start.month - 1 + (12, 1)[len(given) - 1], 12)
-        return start, start.replace(year=year, month=month + 1)
+        return start, None if year > dt.MAXYEAR else start.replace(year=year, month=month + 1)
+    length = dt.timedelta(seconds=(86400, 3600, 60, 1)[len(given) - 3])
     if fraction is not None:
-        return start, start + dt.timedelta(microseconds=10 ** (6 - len(fraction)))
-    return start, start + dt.timedelta(seconds=(86400, 3600, 60, 1)[len(given) - 3])
+        length = dt.timedelta(microseconds=10 ** (6 - len(fraction)))
+    return start, None if start > _LAST - length else start + length
 
 
 def _duration(text: str) -> Number:
