@@ -249,3 +249,21 @@ def test_questions_that_make_no_sense(
     """What is not known is named, with what is near, and exits 2."""
     expected = usage(f"voices {line.split()[0]}", arguments, message)
     assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize("option", ["--model", "--operation", "--speaker"])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("leaderboard", "[OPTIONS] [QUERY]..."),
+        ("failures", "[OPTIONS] [QUERY]..."),
+        ("pending", "[OPTIONS] PATH..."),
+        ("compare", "[OPTIONS] A B [C]..."),
+    ],
+)
+def test_a_question_is_about_one_name(results: Path, command: str, words: str, option: str) -> None:
+    """A second model, operation or speaker is refused: the first would be left out silently."""
+    outcome = run("--db", results, command, option, "a", option, "b")
+    if "No such option" not in outcome.err:
+        message = f"Invalid value for '{option}': it takes one, not 2"
+        assert outcome == (2, "", usage(f"voices {command}", words, message))
