@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -192,6 +194,18 @@ def test_bad_requests_are_one_sentence_on_the_page(url: str) -> None:
         status, text = get(f"{url}voices.json?{urllib.parse.urlencode({'sql': sql})}")
         assert (status, json.loads(text)["error"]) == (400, reason)
     assert get(f"{url}missing")[0] == 404
+
+
+def test_endless_queries_leave_the_pages_alone(filled: Path) -> None:
+    """However many queries do not end, the pages answer meanwhile."""
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    query = urllib.parse.urlencode({"sql": endless, "_timelimit": 5000})
+    with serving(filled) as url, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(get, f"{url}voices.json?{query}") for _ in range(3)]
+        time.sleep(1)  # until each has come
+        assert get(f"{url}voices/speakers")[0] == 200
+        assert not any(one.done() for one in asked)
+        assert [one.result()[0] for one in asked[:2]] == [400, 400]
 
 
 def test_only_local_names_are_answered(url: str) -> None:
