@@ -241,6 +241,31 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "use --unit speaker",
             id="cluster",
         ),
+        pytest.param(
+            "leaderboard --metric odd",
+            "[OPTIONS] [QUERY]...",
+            "it is not known whether a high 'odd' is good; "
+            "say --higher-is-better or --lower-is-better",
+            id="direction",
+        ),
+        pytest.param(
+            "leaderboard --pivot model",
+            "[OPTIONS] [QUERY]...",
+            "a table across needs two groupings, such as speaker,model",
+            id="pivot",
+        ),
+        pytest.param(
+            "compare demucs svoice --unit speaker --where 1.wav",
+            "[OPTIONS] A B [C]...",
+            "no stem has a speaker; count recordings: --unit recording",
+            id="unit",
+        ),
+        pytest.param(
+            "compare demucs svoice --metric preference --unit stem",
+            "[OPTIONS] A B [C]...",
+            "votes are counted by recordings and listeners; leave the unit out",
+            id="votes",
+        ),
     ],
 )
 def test_questions_that_make_no_sense(
@@ -269,3 +294,17 @@ def test_of_two_names_none_is_left_out_silently(
         outcome = run("--db", results, command, option, "a", option, "b")
         message = f"Invalid value for '{option}': it takes one, not 2"
         assert outcome == (2, "", usage(f"voices {command}", words, message))
+
+
+def test_a_question_about_several_operations_is_refused(results: Path) -> None:
+    """Runs of several operations are not pooled; the sentence says which there are."""
+    said = "runs of several operations (other, separation); say which by --operation"
+    with DatabaseManager(results) as db:
+        measured = {"model_type": "demucs", "model_version": "4.0", "metrics": {"si_snri": 1.0}}
+        db.record_run("/mix/0.wav", "other", start_time=SINCE, **measured)
+    for line, words, who in (
+        ("leaderboard", "[OPTIONS] [QUERY]...", "a group"),
+        ("compare demucs svoice", "[OPTIONS] A B [C]...", "demucs"),
+    ):
+        expected = usage(f"voices {line.split()[0]}", words, f"{who} has {said}")
+        assert run("--db", results, *line.split()) == (2, "", expected)
