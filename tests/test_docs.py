@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from voices_peewee import DatabaseManager, Speaker
+
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,22 @@ def test_python_snippets_run(page: Path, scene: Path) -> None:
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=scene
     )
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_readme_can_be_run_again(scene: Path) -> None:
+    """A cell or script that is run twice finds what the first time made, and doubles nobody."""
+    script = "\n".join(blocks(ROOT / "README.md", "python"))
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=scene,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+    with DatabaseManager(scene / "voices.db") as db:
+        names = [speaker.name for speaker in db.get_all(Speaker)]
+    assert len({*names}) == len(names) > 0
 
 
 def shape(text: str) -> str:
