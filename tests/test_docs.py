@@ -106,6 +106,21 @@ def test_links_lead_somewhere() -> None:
     assert dead == []
 
 
+def test_promises_name_tests_that_are_there() -> None:
+    """Each test that a page names beside a promise can be found."""
+    named = re.compile(r"`((?:\w+/)?test_\w+\.py)?(?:::(test_\w+)[^`]*)?`")
+    gone, count = [], 0
+    for line in "\n".join(page.read_text("utf-8") for page in PAGES).splitlines():
+        text = ""
+        for file, test in filter(any, named.findall(line)):
+            count += 1
+            path = ROOT / "tests" / file.removeprefix("tests/")
+            text = path.read_text("utf-8") if path.is_file() else "" if file else text
+            if not text or (test and f"def {test}(" not in text):
+                gone.append(f"{file}::{test}")
+    assert (gone, count > 90) == ([], True)
+
+
 def test_schema_table_names_every_table_and_only_true_columns() -> None:
     """The README's schema table agrees with the models."""
     from voices_peewee import MODELS
