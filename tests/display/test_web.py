@@ -319,11 +319,20 @@ def test_what_is_no_database_file(path: Path) -> None:
     assert str(caught.value) == f"cannot use ':memory:': {reason}"
 
 
-def test_a_missing_extra(filled: Path, tmp_path: Path) -> None:
-    """Without Datasette one sentence names the pip command."""
+@pytest.mark.parametrize(
+    ("words", "module", "purpose", "extra"),
+    [
+        ("serve", "datasette", "showing a database in the browser", "web"),
+        ("report -o r.html", "jinja2", "writing a page", "report"),
+    ],
+)
+def test_a_missing_extra(
+    filled: Path, tmp_path: Path, words: str, module: str, purpose: str, extra: str
+) -> None:
+    """Without what makes the pages one sentence names the pip command."""
     (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "datasette.py").write_text("raise ImportError\n")
+    (tmp_path / "hidden" / f"{module}.py").write_text("raise ImportError\n")
     search = os.pathsep.join([str(tmp_path / "hidden"), *sys.path])
-    done = program("--db", filled, "serve", env={**os.environ, "PYTHONPATH": search})
-    said = "showing a database in the browser needs an extra; "
-    assert done == (1, "", f"Error: {said}run: pip install 'voices-peewee[web]'\n")
+    done = program("--db", filled, *words.split(), env={**os.environ, "PYTHONPATH": search})
+    said = f"{purpose} needs an extra; run: pip install 'voices-peewee[{extra}]'"
+    assert done == (1, "", f"Error: {said}\n")
