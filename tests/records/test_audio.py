@@ -267,7 +267,10 @@ def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("container", "codec"),
-    [("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
+    [
+        *[("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
+        *[("matroska", "flac"), ("webm", "libopus")],
+    ],
 )
 def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, codec: str) -> None:
     """The header of half a file says two seconds; as its size does not fit, it is counted."""

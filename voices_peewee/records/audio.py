@@ -261,6 +261,8 @@ def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
         return _first_and_last_serial_agree(file) and not _is_chained(file)
     if name in _ENDS and (container.start_time or 0) > 0:
         return False
+    if name == "matroska,webm" and _ends_early(file):
+        return False
     stated = _stated_duration(container, stream)
     if stated is None:
         return True
@@ -268,6 +270,17 @@ def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
     if codec.name.startswith("pcm_"):
         return stated * (codec.bit_rate or 0) / 8 <= size
     return name != "flac" or size >= _least_size(codec, stated)
+
+
+def _ends_early(file: FileIO) -> bool:
+    """Whether a Matroska file ends before its segment does (RFC 9559, 4.5; RFC 8794, 4)."""
+    head = os.pread(file.fileno(), _BLOCK, 0)
+    before, _, rest = head.partition(b"\x18\x53\x80\x67")
+    width = 9 - rest[0].bit_length() if rest else 0
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(rest[:width]) & unknown
+    end = len(before) + 4 + width + size
+    return size != unknown and end > os.fstat(file.fileno()).st_size
 
 
 def _least_size(codec: AudioCodecContext, stated: float) -> float:
