@@ -308,3 +308,18 @@ def test_a_question_about_several_operations_is_refused(results: Path) -> None:
     ):
         expected = usage(f"voices {line.split()[0]}", words, f"{who} has {said}")
         assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "option"),
+    [
+        ("pending a.wav", "[OPTIONS] PATH...", "--operation"),
+        ("import-results a.csv", "[OPTIONS] PATH...", "--model"),
+    ],
+)
+def test_a_name_that_is_needed_is_asked_for(
+    results: Path, command: str, words: str, option: str
+) -> None:
+    """Without the operation or model that a command needs it says which option has it."""
+    said = usage(f"voices {command.split()[0]}", words, f"Missing option '{option}'.")
+    assert run("--db", results, *command.split()) == (2, "", said)

@@ -189,6 +189,8 @@ class _Once(click.Option):
         names = super().type_cast_value(ctx, value)
         if len(names) > 1:
             raise click.BadParameter(f"it takes one, not {len(names)}", ctx, self)
+        if self.required and not names:
+            raise click.MissingParameter(ctx=ctx, param=self)
         return names[0] if names else None
 
 
