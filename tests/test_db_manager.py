@@ -23,7 +23,7 @@ from voices_peewee import (
     Speaker,
     errors,
 )
-from voices_peewee.schema.models import database_proxy
+from voices_peewee.schema.models import ListeningTest, ListeningVote, database_proxy
 
 
 def test_original_interface_runs_as_written(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -423,6 +423,20 @@ RECORD_SENTENCES: list[Any] = [
     ),
     (lambda db: db.query(Speaker).filter_by(nam="b"), "unknown field 'nam'; did you mean 'name'?"),
     (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
+    (lambda db: db.import_records([1]), "'records', record 1: 1 is not a mapping"),
+    (
+        lambda db: db.add(
+            ListeningVote(
+                test=ListeningTest(name="x", question="?", plan={}),
+                listener="x",
+                session="s",
+                trial="t",
+                position=1,
+                kind="x",
+            )
+        ),
+        "a kind is pair, repeat, right or wrong",
+    ),
     (
         lambda db: db.execute_raw_query("PRAGMA table_info(speakers)"),
         "only SELECT, WITH, VALUES and EXPLAIN of these run without write=True",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from voices_peewee import DatabaseManager, Speaker
+
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,22 @@ def test_python_snippets_run(page: Path, scene: Path) -> None:
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=scene
     )
     assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_readme_can_be_run_again(scene: Path) -> None:
+    """A cell or script that is run twice finds what the first time made, and doubles nobody."""
+    script = "\n".join(blocks(ROOT / "README.md", "python"))
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=scene,
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+    with DatabaseManager(scene / "voices.db") as db:
+        names = [speaker.name for speaker in db.get_all(Speaker)]
+    assert len({*names}) == len(names) > 0
 
 
 def shape(text: str) -> str:
@@ -86,6 +104,21 @@ def test_links_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert dead == []
+
+
+def test_promises_name_tests_that_are_there() -> None:
+    """Each test that a page names beside a promise can be found."""
+    named = re.compile(r"`((?:\w+/)?test_\w+\.py)?(?:::(test_\w+)[^`]*)?`")
+    gone, count = [], 0
+    for line in "\n".join(page.read_text("utf-8") for page in PAGES).splitlines():
+        text = ""
+        for file, test in filter(any, named.findall(line)):
+            count += 1
+            path = ROOT / "tests" / file.removeprefix("tests/")
+            text = path.read_text("utf-8") if path.is_file() else "" if file else text
+            if not text or (test and f"def {test}(" not in text):
+                gone.append(f"{file}::{test}")
+    assert (gone, count > 90) == ([], True)
 
 
 def test_schema_table_names_every_table_and_only_true_columns() -> None:

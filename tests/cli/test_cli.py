@@ -123,6 +123,53 @@ def test_usage_error(args: list[str], message: str) -> None:
     assert run(*args) == (2, "", usage("voices", "[OPTIONS] COMMAND [ARGS]...", message))
 
 
+LISTEN = usage("voices listen", "[OPTIONS] [A B]...", "{}")
+OF_NOTHING = [
+    ("add-files empty", 0, "no audio files found\n"),
+    ("import empty.jsonl --dry-run", 0, "nothing would be imported\n"),
+    ("import empty.jsonl", 0, "nothing to import\n"),
+    ("listen --results", 0, "no votes yet; 'voices listen A B -o test.html' makes a test\n"),
+    (
+        "listen",
+        2,
+        LISTEN.format("name two models or more, or use --import, or --results"),
+    ),
+    ("listen a b", 2, LISTEN.format("a test needs --output, or --dry-run")),
+    (
+        "listen a b -o x.html --dry-run",
+        2,
+        LISTEN.format("--output and --dry-run exclude each other"),
+    ),
+    (
+        "compare a b",
+        2,
+        usage("voices compare", "[OPTIONS] A B [C]...", "unknown model 'a'; no run names a model"),
+    ),
+    (
+        "list -- speakers",
+        2,
+        usage("voices list", "[OPTIONS] NOUN", "'speakers' stands right after 'list'"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "said"), OF_NOTHING, ids=[one[0] for one in OF_NOTHING])
+def test_what_there_is_nothing_of_is_said(
+    path: Path | str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    code: int,
+    said: str,
+) -> None:
+    """In an empty record a command says what it lacks, or what to give it."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    run("--db", path, "init")
+    run("--db", path, "export", "-o", "empty.jsonl")
+    assert run("--db", path, *line.split()) == (code, "", said)
+
+
 READING = [
     "status",
     "list files",

@@ -101,6 +101,7 @@ def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
         pytest.param(
             ["--speaker", "Eve"], 1, "no speaker 'Eve'; see 'voices list-speakers'", id="speaker"
         ),
+        pytest.param(["--tag", "room=hall"], 2, "No such option '--tag'.", id="tag"),
     ],
 )
 def test_nothing_is_added_when_the_words_are_wrong(

@@ -261,6 +261,31 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
             "use --unit speaker",
             id="cluster by what is no unit",
         ),
+        pytest.param(
+            "leaderboard --metric odd",
+            "[OPTIONS] [QUERY]...",
+            "it is not known whether a high 'odd' is good; "
+            "say --higher-is-better or --lower-is-better",
+            id="direction",
+        ),
+        pytest.param(
+            "leaderboard --pivot model",
+            "[OPTIONS] [QUERY]...",
+            "a table across needs two groupings, such as speaker,model",
+            id="pivot",
+        ),
+        pytest.param(
+            "compare demucs svoice --unit speaker --where 1.wav",
+            "[OPTIONS] A B [C]...",
+            "no stem has a speaker; count recordings: --unit recording",
+            id="unit",
+        ),
+        pytest.param(
+            "compare demucs svoice --metric preference --unit stem",
+            "[OPTIONS] A B [C]...",
+            "votes are counted by recordings and listeners; leave the unit out",
+            id="votes",
+        ),
     ],
 )
 def test_questions_that_make_no_sense(
@@ -269,3 +294,52 @@ def test_questions_that_make_no_sense(
     """What is not known is named, with what is near, and exits 2."""
     expected = usage(f"voices {line.split()[0]}", arguments, message)
     assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "options"),
+    [
+        ("leaderboard", "[OPTIONS] [QUERY]...", ["--model", "--operation", "--speaker"]),
+        ("failures", "[OPTIONS] [QUERY]...", ["--model", "--operation", "--speaker"]),
+        ("pending", "[OPTIONS] PATH...", ["--model", "--operation"]),
+        ("compare", "[OPTIONS] A B [C]...", ["--operation", "--speaker"]),
+        ("add-files", "[OPTIONS] [PATH]...", ["--speaker"]),
+    ],
+)
+def test_of_two_names_none_is_left_out_silently(
+    results: Path, command: str, words: str, options: list[str]
+) -> None:
+    """What takes one model, operation or speaker refuses a second."""
+    for option in options:
+        outcome = run("--db", results, command, option, "a", option, "b")
+        message = f"Invalid value for '{option}': it takes one, not 2"
+        assert outcome == (2, "", usage(f"voices {command}", words, message))
+
+
+def test_a_question_about_several_operations_is_refused(results: Path) -> None:
+    """Runs of several operations are not pooled; the sentence says which there are."""
+    said = "runs of several operations (other, separation); say which by --operation"
+    with DatabaseManager(results) as db:
+        measured = {"model_type": "demucs", "model_version": "4.0", "metrics": {"si_snri": 1.0}}
+        db.record_run("/mix/0.wav", "other", start_time=SINCE, **measured)
+    for line, words, who in (
+        ("leaderboard", "[OPTIONS] [QUERY]...", "a group"),
+        ("compare demucs svoice", "[OPTIONS] A B [C]...", "demucs"),
+    ):
+        expected = usage(f"voices {line.split()[0]}", words, f"{who} has {said}")
+        assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "option"),
+    [
+        ("pending a.wav", "[OPTIONS] PATH...", "--operation"),
+        ("import-results a.csv", "[OPTIONS] PATH...", "--model"),
+    ],
+)
+def test_a_name_that_is_needed_is_asked_for(
+    results: Path, command: str, words: str, option: str
+) -> None:
+    """Without the operation or model that a command needs it says which option has it."""
+    said = usage(f"voices {command.split()[0]}", words, f"Missing option '{option}'.")
+    assert run("--db", results, *command.split()) == (2, "", said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +11,12 @@ from pathlib import Path
 
 import pytest
 from support.databases import ask
-from support.interrupts import interrupted_at, require_a_childs_write, require_working
+from support.interrupts import (
+    interrupted_at,
+    require_a_childs_write,
+    require_working,
+    status_of,
+)
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.database.mapper import collect_again
@@ -54,6 +60,29 @@ def test_an_interrupt_at_a_call_or_return_is_harmless(
         place += step
     assert place > step
     require_a_childs_write(db)
+
+
+def test_an_interrupt_during_a_fork_is_harmless(path: Path, db: DatabaseManager) -> None:
+    """Wherever our part of a fork is interrupted, parent, thread and a later child write on."""
+
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        assert status_of(child) == 0
+
+    def fork_inside() -> None:
+        with db.atomic():
+            db.create_speaker("in the block")
+            fork()
+
+    db.create_speaker("Ada")
+    for act in (fork, fork_inside):
+        place = 1
+        while interrupted_at(place, act, within="forks.py"):
+            require_working(db, path)
+            place += 1
+        assert place > 5
+        require_a_childs_write(db)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

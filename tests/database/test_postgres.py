@@ -119,6 +119,10 @@ AS_FILES = [
     ),
     (("backup", "--backup-path", SERVER), NO_BACKUP),
     (
+        ("serve", "--port", "0"),
+        "Error: cannot use '{url}': Datasette shows SQLite files, and this is a server\n",
+    ),
+    (
         ("--db", "postgresql:/ada:s3cret@host/voices", "status"),
         (
             "Error: cannot use 'postgresql://…': use the path of a file, or one of "
@@ -134,7 +138,7 @@ def test_a_server_is_no_file(
 ) -> None:
     """A server's URL in the place of a file is one sentence, without its password."""
     monkeypatch.setenv("VOICES_DB", url)
-    assert run(*words) == (1, "", sentence)
+    assert run(*words) == (1, "", sentence.replace("{url}", url))
 
 
 def test_status(server: postgres_server.Server, url: str) -> None:

@@ -308,6 +308,46 @@ def test_what_cannot_be_heard_is_told(db: DatabaseManager, tmp_path: Path) -> No
     assert len(done.left_out) == 5
 
 
+def test_a_stem_that_was_written_over_is_left_out(db: DatabaseManager, tmp_path: Path) -> None:
+    """A stem is heard only as its run left it, and a trial fewer with a known answer is told."""
+    for place in range(2):
+        for model in ("a:1", "b:2"):
+            separate(db, tmp_path, model, place)
+    changed = tone(tmp_path / f"{sum(map(ord, 'b:2'))}_0.wav", 700)
+    for reference in tmp_path.glob("ref_*.wav"):
+        reference.unlink()
+    done = db.listen("a:1", "b:2", path=tmp_path / "t.html", catch=2, repeat=0)
+    assert done.trials == ("mix_1.wav · Ada",)
+    why = f"cannot read {str(changed)!r}: its content is another than that of the run"
+    assert f"mix_0.wav · Ada: {why}" in done.left_out
+    assert done.left_out[-1] == (
+        "0 of 2 trials with a known answer: no more voices have references"
+    )
+
+
+def test_votes_on_a_run_that_is_gone_are_one_sentence(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Where a deleted run made a stem the vote on it is refused, and so is one on no trial."""
+    page, file = tmp_path / "t.html", tmp_path / "v.jsonl"
+    done = heard.listen("a:1", f"{HOSTILE}:2", path=page)
+    text = votes(page, "Eve", nobody)
+    (test,) = heard.query(ListeningTest)
+    vote = json.loads(text.partition("\n")[0])
+    run_id = test.plan["stems"][vote["a"]][0]
+    file.write_text(text.replace(vote["trial"], "other"), "utf-8")
+    with pytest.raises(InputError) as no_trial:
+        heard.import_votes(file)
+    assert str(no_trial.value) == f"{str(file)!r}, line 1: test {done.test} has no trial 'other'"
+    heard.delete_run(run_id)
+    file.write_text(text, "utf-8")
+    with pytest.raises(InputError) as no_run:
+        heard.import_votes(file)
+    assert str(no_run.value).startswith(
+        f"{str(file)!r}, line 1: the run {run_id} that made the stem is no longer here"
+    )
+
+
 def test_a_test_that_cannot_be_is_refused(heard: DatabaseManager, tmp_path: Path) -> None:
     """One model, nothing to hear, another file's name, and a page that is too large."""
     page, other = tmp_path / "t.html", f"{HOSTILE}:2"
@@ -317,10 +357,15 @@ def test_a_test_that_cannot_be_is_refused(heard: DatabaseManager, tmp_path: Path
     with pytest.raises(ExportError) as wrong:
         heard.listen("a:1", other, path=tmp_path / "t.db", overwrite=True)
     assert str(wrong.value).endswith(": a listening test ends in .html")
-    with pytest.raises(
-        ExportError, match="fewer trials, fewer seconds, or the codec opus take less"
-    ):
+    with pytest.raises(ExportError) as large:
         heard.listen("a:1", other, path=page, max_size=1000)
+    said = str(large.value).partition(f"export {str(page)!r}: it would take ")[2]
+    less = "fewer trials, fewer seconds, or the codec opus take less"
+    assert re.fullmatch(rf"\d\.\d MB, of 0\.001 at most: {less}", said)
+    with pytest.raises(QueryError) as nothing:
+        heard.listen("a:1", other, path=page, speaker=heard.create_speaker("Zoe"))
+    none = "no recording has stems of all of them"
+    assert str(nothing.value) == f"there is nothing to listen to: {none}"
     for stem in tmp_path.glob(f"{sum(map(ord, 'a:1'))}_*"):
         stem.unlink()
     with pytest.raises(QueryError, match="there is nothing to listen to: mix_"):

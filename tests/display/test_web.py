@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -194,6 +196,18 @@ def test_bad_requests_are_one_sentence_on_the_page(url: str) -> None:
     assert get(f"{url}missing")[0] == 404
 
 
+def test_endless_queries_leave_the_pages_alone(filled: Path) -> None:
+    """However many queries do not end, the pages answer meanwhile."""
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    query = urllib.parse.urlencode({"sql": endless, "_timelimit": 5000})
+    with serving(filled) as url, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(get, f"{url}voices.json?{query}") for _ in range(3)]
+        time.sleep(1)  # until each has come
+        assert get(f"{url}voices/speakers")[0] == 200
+        assert not any(one.done() for one in asked)
+        assert [one.result()[0] for one in asked[:2]] == [400, 400]
+
+
 def test_only_local_names_are_answered(url: str) -> None:
     """On loopback, a page asked for under another site's name is refused."""
     port = urllib.parse.urlsplit(url).port
@@ -305,11 +319,20 @@ def test_what_is_no_database_file(path: Path) -> None:
     assert str(caught.value) == f"cannot use ':memory:': {reason}"
 
 
-def test_a_missing_extra(filled: Path, tmp_path: Path) -> None:
-    """Without Datasette one sentence names the pip command."""
+@pytest.mark.parametrize(
+    ("words", "module", "purpose", "extra"),
+    [
+        ("serve", "datasette", "showing a database in the browser", "web"),
+        ("report -o r.html", "jinja2", "writing a page", "report"),
+    ],
+)
+def test_a_missing_extra(
+    filled: Path, tmp_path: Path, words: str, module: str, purpose: str, extra: str
+) -> None:
+    """Without what makes the pages one sentence names the pip command."""
     (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "datasette.py").write_text("raise ImportError\n")
+    (tmp_path / "hidden" / f"{module}.py").write_text("raise ImportError\n")
     search = os.pathsep.join([str(tmp_path / "hidden"), *sys.path])
-    done = program("--db", filled, "serve", env={**os.environ, "PYTHONPATH": search})
-    said = "showing a database in the browser needs an extra; "
-    assert done == (1, "", f"Error: {said}run: pip install 'voices-peewee[web]'\n")
+    done = program("--db", filled, *words.split(), env={**os.environ, "PYTHONPATH": search})
+    said = f"{purpose} needs an extra; run: pip install 'voices-peewee[{extra}]'"
+    assert done == (1, "", f"Error: {said}\n")

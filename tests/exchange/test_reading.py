@@ -256,6 +256,9 @@ def test_harmless_files(
 
 def test_what_is_no_file(tmp_path: Path, path: Path, db: DatabaseManager) -> None:
     """Pipes do not hang; folders, devices and what is not there are named as what they are."""
+    with pytest.raises(TypeError) as caught:
+        db.import_records(5)  # type: ignore[arg-type] # it is about that
+    assert str(caught.value) == "an input is a path, a file or an iterable, not 5"
     db.close()
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "folder").mkdir()

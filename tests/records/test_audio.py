@@ -267,7 +267,10 @@ def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("container", "codec"),
-    [("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
+    [
+        *[("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
+        *[("matroska", "flac"), ("webm", "libopus")],
+    ],
 )
 def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, codec: str) -> None:
     """The header of half a file says two seconds; as its size does not fit, it is counted."""
@@ -313,6 +316,17 @@ def test_links_of_one_serial_are_measured(tmp_path: Path, name: str) -> None:
     assert probe(path).duration == pytest.approx(2 * once, abs=0.03)
 
 
+def put_off(first: Path, late: Path, container: str, seconds: float) -> None:
+    """Write a file anew whose times begin later, as one that was cut from a live stream."""
+    with av.open(str(first)) as source, av.open(str(late), "w", format=container) as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None and packet.time_base is not None:
+                packet.pts = packet.dts = packet.dts + int(seconds / packet.time_base)
+                packet.stream = stream
+                output.mux(packet)
+
+
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
 @pytest.mark.parametrize(
     ("container", "codec"), [("matroska", "flac"), ("webm", "libopus"), ("asf", "mp2")]
@@ -323,14 +337,29 @@ def test_a_late_start_is_no_part_of_the_length(
     """Two seconds of sound whose times begin at two seconds last two, not four."""
     first, late = tmp_path / "first", tmp_path / "late"
     encode(str(first), container, codec, rate=48000)
-    with av.open(str(first)) as source, av.open(str(late), "w", format=container) as output:
-        stream = output.add_stream_from_template(source.streams.audio[0])
-        for packet in source.demux(source.streams.audio[0]):
-            if packet.dts is not None and packet.time_base is not None:
-                packet.pts = packet.dts = packet.dts + int(2 / packet.time_base)
-                packet.stream = stream
-                output.mux(packet)
+    put_off(first, late, container, 2)
     assert probe(late, exact=exact).duration == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize("seconds", [0.5, 3600])
+@pytest.mark.parametrize("name", ["mix_ada_bob.ogg", "mix_ada_bob.opus"])
+def test_an_ogg_that_begins_late_is_as_long_as_its_sound(
+    tmp_path: Path, name: str, seconds: float, exact: bool
+) -> None:
+    """Whenever the first granule of an Ogg is, what was before it is not counted."""
+    put_off(EXAMPLES / name, tmp_path / name, "ogg", seconds)
+    whole = probe(EXAMPLES / name).duration
+    assert probe(tmp_path / name, exact=exact).duration == pytest.approx(whole, abs=0.03)
+
+
+def test_an_rf64_without_its_lengths_is_as_long_as_its_samples(tmp_path: Path) -> None:
+    """An RF64 whose ds64 was never filled in is not 0 s long, decoded or not."""
+    path, wav = tmp_path / "long.wav", wav_bytes(frames=16000)
+    lengths = b"ds64" + (28).to_bytes(4, "little") + bytes(28)
+    unknown = b"\xff" * 4
+    path.write_bytes(b"RF64" + unknown + b"WAVE" + lengths + wav[12:40] + unknown + wav[44:])
+    assert [probe(path, exact=exact).duration for exact in (False, True)] == [2.0, 2.0]
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])

@@ -228,6 +228,9 @@ def test_forms_of_a_letter_are_one(record: DatabaseManager) -> None:
     assert ids(record, "speakers", "ΣΣΕΎΣ") == [4]
     assert ids(record, "speakers", "İPEK") == [5]
     assert ids(record, "speakers", "ipek") == []
+    for text in ("οδυσσευς", "ΣΣΕΎΣ", "ΣΣΕΎΣ", "İPEK", "ipek"):
+        found = [speaker.id for speaker in record.search_speakers(text)]
+        assert found == ids(record, "speakers", text)
 
 
 @pytest.fixture

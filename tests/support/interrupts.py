@@ -25,13 +25,16 @@ class Interrupted(BaseException):
 COLLECTED = gc.get_threshold()
 
 
-def interrupted_at(place: int, act: Callable[[], object]) -> bool:
-    """Run an act with an interrupt at one call or return of Python code; whether it was struck."""
+def interrupted_at(place: int, act: Callable[[], object], *, within: str = "") -> bool:
+    """Run an act with an interrupt at one call or return of Python code; whether it was struck.
+
+    Where ``within`` names a file, only its own calls and returns are struck.
+    """
     left = place
 
-    def strike(_frame: FrameType, event: str, _arg: Any) -> None:
+    def strike(frame: FrameType, event: str, _arg: Any) -> None:
         nonlocal left
-        if event in ("call", "return"):
+        if event in ("call", "return") and frame.f_code.co_filename.endswith(within):
             left -= 1
             if left == 0:
                 sys.setprofile(None)

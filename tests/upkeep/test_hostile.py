@@ -316,3 +316,21 @@ def test_an_unreadable_run_is_shown_as_it_stands(
     word = "process" if column == "process" else "parameter"
     assert "started: 05/05/2026\n" in outcome.out
     assert f"{word} as it stands: no JSON\n" in outcome.out
+
+
+def test_what_cannot_be_changed_is_one_sentence(recorded: bytes, tmp_path: Path) -> None:
+    """A value that is not what it should be is not written over: the sentence names its row."""
+    path = tmp_path / "one.db"
+    path.write_bytes(recorded)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints=1")
+        connection.execute("UPDATE speakers SET tags = '5' WHERE id = 1")
+        connection.execute("UPDATE processed_files SET metadata = '[1]' WHERE id = 1")
+        connection.execute("UPDATE processing_history SET processed_file_id = 999 WHERE id = 3")
+    look = "see 'voices check'"
+    for command, sentence in (
+        ("add-tags id:1 a", f"the tags of speaker 1 are 5, not a list of texts; {look}"),
+        ("update-file 1 --metadata a=1", f"the metadata of file 1 is no JSON object; {look}"),
+        ("show-run 3", f"run '3' has no file; {look}"),
+    ):
+        assert run("--db", path, *command.split()) == (1, "", f"Error: {sentence}\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli_tools import Outcome, run
+from support.cli_tools import Outcome, run, usage
 from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile
@@ -86,7 +86,8 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
         db.add_audio(tmp_path / "a/1.wav")
     (tmp_path / "a").rename(tmp_path / "b")
     option = ("--path-map", f"{tmp_path}/a={tmp_path}/b")
-    assert run("--db", path, "check", *option).code == 2
+    needs = usage("voices check", "[OPTIONS]", "--path-map needs --files")
+    assert run("--db", path, "check", *option) == (2, "", needs)
     assert run("--db", path, "check", "--files", *option) == Outcome(
         0,
         "note: 1 recorded paths were moved\n    their content agrees\n",

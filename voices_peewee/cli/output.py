@@ -177,16 +177,35 @@ def options(*each: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+class _Once(click.Option):
+    """An option for one name: of two, click would keep the second without a word."""
+
+    def __init__(self, *args: Any, default: str | None = None, **kwargs: Any) -> None:
+        kwargs |= {"multiple": True, "default": default and (default,)}
+        super().__init__(*args, **kwargs)
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the one name, or None."""
+        names = super().type_cast_value(ctx, value)
+        if len(names) > 1:
+            raise click.BadParameter(f"it takes one, not {len(names)}", ctx, self)
+        if self.required and not names:
+            raise click.MissingParameter(ctx=ctx, param=self)
+        return names[0] if names else None
+
+
+_named_option = partial(click.option, cls=_Once)
+_SEVERAL: Final = {"cls": click.Option, "multiple": True}
 speaker_option = partial(
-    click.option, "--speaker", metavar="SPEAKER", shell_complete=completion.speakers
+    _named_option, "--speaker", metavar="SPEAKER", shell_complete=completion.speakers
 )
 tag_option = partial(
     click.option, "--tag", metavar="TAG", multiple=True, shell_complete=completion.tags
 )
-model_option = partial(click.option, "--model", metavar="MODEL", shell_complete=completion.models)
+model_option = partial(_named_option, "--model", metavar="MODEL", shell_complete=completion.models)
 one_model_option = partial(model_option, callback=model_parts, expose_value=False)
 operation_option = partial(
-    click.option, "--operation", metavar="OP", shell_complete=completion.operations
+    _named_option, "--operation", metavar="OP", shell_complete=completion.operations
 )
 output_option = partial(
     click.option, "--output", "-o", type=click.Path(path_type=Path), metavar="FILE"
@@ -256,10 +275,10 @@ run_options = options(
 )
 
 filter_options = options(
-    speaker_option(help="Of this speaker: a name, or id:3.", multiple=True),
+    speaker_option(**_SEVERAL, help="Of this speaker: a name, or id:3."),
     tag_option(help="Of speakers with this tag."),
-    model_option(multiple=True, help="Of this model: demucs, or demucs:4.0."),
-    operation_option(multiple=True, help="Of this operation: voice_separation."),
+    model_option(**_SEVERAL, help="Of this model: demucs, or demucs:4.0."),
+    operation_option(**_SEVERAL, help="Of this operation: voice_separation."),
     since_options,
 )
 

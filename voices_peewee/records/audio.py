@@ -102,7 +102,8 @@ def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float,
             stream = _audio_stream(path, container)
             rate, channels = _checked_header(path, stream)
             name = _format_name(container, stream, file)
-            is_exact = exact or not _fits(container, stream, file)
+            is_counted = exact and not _is_plain_wav(container, stream)
+            is_exact = is_counted or not _fits(container, stream, file)
             seconds = _duration(path, container, stream, exact=is_exact)
             if name == "wav" and (rest := _bytes_behind(file)) and stream.codec_context.bit_rate:
                 seconds = max(0.0, seconds - rest * 8 / stream.codec_context.bit_rate)
@@ -231,7 +232,7 @@ def _stated_duration(container: InputContainer, stream: AudioStream) -> float | 
     if stream.duration is not None and stream.time_base is not None:
         stated = float(stream.duration * stream.time_base)
         if container.format.name == "ogg":
-            stated -= _ogg_lead(stream)
+            stated -= _pre_skip(stream)
     elif container.duration is not None and len(container.streams) == 1:
         stated = container.duration / _MICROSECONDS
     else:
@@ -239,25 +240,28 @@ def _stated_duration(container: InputContainer, stream: AudioStream) -> float | 
     return stated if 0 < stated < _YEAR else None  # phones write 0 for "not known"
 
 
-def _ogg_lead(stream: AudioStream) -> float:
-    """Return the seconds before the audio in an Ogg's times.
-
-    One that was cut from a live stream counts from when that began; Opus counts its pre-skip
-    (RFC 7845, 5.1).
-    """
-    start = float((stream.start_time or 0) * (stream.time_base or 0))
+def _pre_skip(stream: AudioStream) -> float:
+    """Return the seconds at the start of an Opus that are no audio (RFC 7845, 5.1)."""
     head = bytes(stream.codec_context.extradata or b"")
     skipped = struct.unpack_from("<H", head, 10)[0] if head.startswith(b"OpusHead") else 0
-    return max(0.0, start) + float(skipped / _OPUS_RATE)
+    return float(skipped / _OPUS_RATE)
+
+
+def _is_plain_wav(container: InputContainer, stream: AudioStream) -> bool:
+    """Whether bytes make the length; of an RF64 without its lengths FFmpeg decodes nothing."""
+    return container.format.name == "wav" and stream.codec_context.name.startswith("pcm_")
 
 
 def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
     """Whether what the header states can be the whole file; else its samples are to be counted."""
     name, codec = container.format.name, stream.codec_context
-    if name == "ogg":
-        is_one = _first_and_last_serial_agree(file) and not _is_chained(file)
-        return codec.name != "flac" and is_one
+    if name == "ogg":  # FFmpeg subtracts a late start from some stated ends and not from others
+        if codec.name == "flac" or (stream.start_time or 0) > 0:
+            return False
+        return _first_and_last_serial_agree(file) and not _is_chained(file)
     if name in _ENDS and (container.start_time or 0) > 0:
+        return False
+    if name == "matroska,webm" and _ends_early(file):
         return False
     stated = _stated_duration(container, stream)
     if stated is None:
@@ -266,6 +270,17 @@ def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
     if codec.name.startswith("pcm_"):
         return stated * (codec.bit_rate or 0) / 8 <= size
     return name != "flac" or size >= _least_size(codec, stated)
+
+
+def _ends_early(file: FileIO) -> bool:
+    """Whether a Matroska file ends before its segment does (RFC 9559, 4.5; RFC 8794, 4)."""
+    head = os.pread(file.fileno(), _BLOCK, 0)
+    before, _, rest = head.partition(b"\x18\x53\x80\x67")
+    width = 9 - rest[0].bit_length() if rest else 0
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(rest[:width]) & unknown
+    end = len(before) + 4 + width + size
+    return size != unknown and end > os.fstat(file.fileno()).st_size
 
 
 def _least_size(codec: AudioCodecContext, stated: float) -> float:

@@ -130,15 +130,8 @@ class SpeakerMethods(HasStore):
         conditions = [has_tag(tag) for tag in clean_tags(tags)]
         if not conditions:
             return []
-        return self._by_name(reduce(and_ if match_all else or_, conditions))
-
-    def search_speakers(self, text: str) -> list[Speaker]:
-        """Return the speakers whose name or description holds a text, by name."""
-        return self._by_name(Speaker.name.contains(text) | Speaker.description.contains(text))
-
-    def _by_name(self, condition: Any) -> list[Speaker]:
         with self.store.reading():
-            query = self.store.query(Speaker).where(condition)
+            query = self.store.query(Speaker).where(reduce(and_ if match_all else or_, conditions))
             return query.order_by(Speaker.name, Speaker.id).all()
 
     def link_file(self, file: FileKey, speaker: SpeakerKey) -> ProcessedFile:

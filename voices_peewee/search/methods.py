@@ -9,7 +9,7 @@ from voices_peewee.database.store import HasStore
 
 if TYPE_CHECKING:
     from voices_peewee.database.results import ResultList
-    from voices_peewee.schema.models import BaseModel
+    from voices_peewee.schema.models import BaseModel, Speaker
     from voices_peewee.search.pages import Page
     from voices_peewee.search.words import Words
 
@@ -99,3 +99,13 @@ class SearchMethods(HasStore):
 
         question = pages.Question(self.store, noun, words, search, **filters)
         return question.objects(sort, limit, offset)
+
+    def search_speakers(self, text: str) -> list[Speaker]:
+        """Return the speakers whose name or description holds a text, by name."""
+        from voices_peewee.schema.models import Speaker
+        from voices_peewee.search.conditions import contains, either, stored
+
+        named = [contains(field, stored(text)) for field in (Speaker.name, Speaker.description)]
+        with self.store.reading():
+            query = self.store.query(Speaker).where(either(named))
+            return query.order_by(Speaker.name, Speaker.id).all()
