@@ -19,6 +19,7 @@ from voices_peewee.exchange.manifests import Here
 from voices_peewee.exchange.texts import (
     Refused,
     csv_records,
+    first_column,
     header,
     json_records,
     number,
@@ -180,7 +181,7 @@ def _told(path: Path, text: str) -> str | None:
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
-        ids = {line.partition(",")[0].strip() for line in text.splitlines()[1:]} - _MEANS
+        ids = {*first_column(text)} - _MEANS
         return "speechbrain" if all(map(str.isdigit, ids)) else "tdanet"
     if "mix_path" in columns:
         return "asteroid"
