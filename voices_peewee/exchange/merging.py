@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from voices_peewee.schema.models import BaseModel, ProcessedFile
 Progress = Callable[[int, int], None]
 
 _BATCH: Final = 1000
+_BITS: Final = 6  # 64 ids lie together: ids that are far apart do not take much more room
+_MASK: Final = (1 << _BITS) - 1
 _KEPT: Final = 1000  # sentences of each kind; an input may have millions
 
 
@@ -158,6 +161,25 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     return [*whole, sorted(parts, key=lambda one: order.get(one.table, -1))]
 
 
+class _Ids:
+    """Our ids by those of an input, which may have millions: some 11 bytes each."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, array[int]] = {}
+
+    def get(self, key: int) -> int | None:
+        """Return our id, or None."""
+        part = self._parts.get(key >> _BITS)
+        return part[key & _MASK] or None if part else None
+
+    def add(self, key: int, ours: int) -> None:
+        """Note our id."""
+        part = self._parts.get(key >> _BITS)
+        if part is None:
+            part = self._parts[key >> _BITS] = array("q", bytes(8 << _BITS))
+        part[key & _MASK] = ours
+
+
 class _Scope:
     """Sources whose ids mean the same, on their way into the database.
 
@@ -172,7 +194,7 @@ class _Scope:
         self._own = set(chain(*((*one.tables, one.table) for one in group)))
         self._foreign = set[str]()
         self._tables: dict[str, _Table] = {}
-        self._ids: dict[str, dict[int, int]] = {name: {} for name in TABLES}  # theirs: ours
+        self._ids = {name: _Ids() for name in TABLES}
         self._missed: set[tuple[str, str]] = set()  # what refers to these is not told as well
 
     def read(self, source: Source) -> Iterator[None]:
@@ -250,7 +272,7 @@ class _Scope:
         ids, now = self._ids[place.name], set[int]()
         for typed in batch:
             reason = "it is missing" if typed.key is None and place.has_ids else ""
-            if typed.key is not None and (typed.key in now or typed.key in ids):
+            if typed.key is not None and (typed.key in now or ids.get(typed.key)):
                 reason = f"there are two records with the id {typed.key}"
             if reason:
                 self._refuse(place.name, typed.key, typed.error(reason, "id"))
@@ -288,7 +310,8 @@ class _Scope:
     ) -> None:
         """Take ids for those of this database, where the input does not hold what they refer to."""
         ids = self._ids[parent]
-        wanted = {typed.data[link.name] for typed in batch} - {None} - ids.keys()
+        told = {typed.data[link.name] for typed in batch} - {None}
+        wanted = {key for key in told if ids.get(key) is None}
         if not wanted:
             return
         if parent != table:
@@ -297,11 +320,12 @@ class _Scope:
             f"{link.column_name} is an id of this database's {parent}: the input has none"
         )
         found = rows_where(self._store, TABLES[parent], "id", sorted(wanted))
-        ids.update((row.id, row.id) for row in found)
+        for row in found:
+            ids.add(row.id, row.id)
 
     def _remember(self, table: str, typed: Typed, ours: int) -> None:
         if typed.key is not None:
-            self._ids[table][typed.key] = ours
+            self._ids[table].add(typed.key, ours)
 
     def _add(self, place: _Table, batch: Sequence[Typed]) -> None:
         """Insert records; where the database refuses one, find it by halves."""
