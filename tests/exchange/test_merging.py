@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -645,3 +647,86 @@ def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: s
             for row in rows
         ]
     assert found == [("/o/2a.wav", "success", 1.0), ("/o/2b.wav", "success", 2.0)]
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> tuple[Path, Path]:
+    """A record with two models' runs on two speakers, and a copy of its file."""
+    with DatabaseManager(tmp_path / "ours.db").initialize() as db:
+        speakers = [db.create_speaker(name) for name in ("Ada", "Bob")]
+        for number in range(3):
+            with db.track(f"/m/{number}.wav", "separation", model_type="a") as run:
+                for speaker in speakers:
+                    path = f"/o/{number}_{speaker.name}.wav"
+                    run.output(path, speaker=speaker, si_snri=number + speaker.id)
+            db.record_run(
+                f"/m/{number}.wav",
+                "separation",
+                start_time=T,
+                processing_time=1,
+                model_type="b",
+                speaker=speakers[0],
+                metrics={"si_snri": number},
+            )
+    return tmp_path / "ours.db", shutil.copy(tmp_path / "ours.db", tmp_path / "theirs.db")
+
+
+def _move(db: DatabaseManager, column: str) -> None:
+    for file in db.get_all(ProcessedFile):
+        if getattr(file, column):
+            db.update(file, **{column: "/mnt" + getattr(file, column)})
+
+
+CHANGES: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
+    "recordings moved": (lambda db: _move(db, "original_path"), 3),
+    "stems moved": (lambda db: _move(db, "processed_path"), 6),
+    "a speaker renamed": (lambda db: db.update(db.get_speaker("Ada"), name="Ada L."), 1),
+    "a speaker deleted": (lambda db: db.delete_speaker("Ada"), 0),
+}
+
+
+@pytest.mark.parametrize(("change", "conflicts"), CHANGES.values(), ids=CHANGES)
+def test_what_one_copy_calls_otherwise_is_the_same(
+    copies: tuple[Path, Path], change: Callable[[DatabaseManager], object], conflicts: int
+) -> None:
+    """Of two copies of a record no run is doubled where one has moved, renamed or deleted."""
+    ours, theirs = copies
+    with DatabaseManager(theirs).connect() as other:
+        change(other)
+        source = other.get_all(ProcessedFile)[0].original_path
+        with other.track(source, "separation", model_type="c") as run:
+            run.output("/o/new.wav", si_snri=9)
+    with DatabaseManager(ours).connect() as db:
+        before = db.leaderboard(by=("model", "speaker")).rows
+        done = db.import_records(theirs)
+        assert len(done.conflicts) == conflicts
+        assert {name: one.added for name, one in done.tables.items() if one.added} == {
+            "processed_files": 1,
+            "processing_history": 1,
+            "model_performance": 1,
+        }
+        assert db.leaderboard(by=("model", "speaker"), where="model:a,b").rows == before
+        (new,) = db.query(ProcessedFile).where(ProcessedFile.processed_path == "/o/new.wav")
+        assert new.original_path == "/m/0.wav"
+        assert db.check() == []
+        assert db.import_records(theirs).changed == 0
+
+
+def test_a_deleted_twin_of_the_same_moment_comes_back(db: DatabaseManager, tmp_path: Path) -> None:
+    """What was added together has one moment: another file of the same name is not taken for it."""
+    files = [ProcessedFile(original_path=f"/m/{n}/mix.wav", filename="mix.wav") for n in "ab"]
+    db.add_all(files)
+    db.delete(files[1], export_to=tmp_path / "gone.jsonl")
+    assert told(db.import_records(tmp_path / "gone.jsonl")) == {"processed_files": Counts(added=1)}
+
+
+def test_a_list_may_name_a_file_twice(db: DatabaseManager) -> None:
+    """Lines without ids that name one recording make one of it; what differs is told."""
+    one, other = {"original_path": "/x/1.wav", "duration": 2.5}, {"original_path": "/x/2.wav"}
+    rows = [one, other, one, {**one, "duration": 3.0}, {**one, "channels": 2}]
+    done = imported(db, *rows, table="processed_files")
+    assert told(done) == {"processed_files": Counts(added=2, same=1, conflicts=1, updated=1)}
+    assert len(done.conflicts) == 1
+    assert db.get_file("/x/1.wav").channels == 2
+    with_speaker = {"original_path": "/x/3.wav", "content_hash": "ab"}
+    assert imported(db, with_speaker, {**with_speaker, "content_hash": "cd"}).changed == 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import rows_where
 from voices_peewee.schema.exact import short
-from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
 
 Data = dict[str, Any]
 
@@ -45,8 +48,8 @@ def _is_same_part(theirs: Data, ours: Data) -> bool:
         return True
     is_same_row = theirs["created_at"] == ours["created_at"]
     if theirs["processed_path"] is None:
-        # A voice may have lost its speaker to the deletion that is undone.
-        return is_same_row and ours["speaker"] is None
+        # A voice may have lost its speaker to a deletion, here or there.
+        return is_same_row and None in (ours["speaker"], theirs["speaker"])
     tells_nobody = theirs["created_at"] is None and _whose(theirs) == (None, None)
     return is_same_row or tells_nobody
 
@@ -64,6 +67,27 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
         return bool(theirs["processed_file"] == ours["processed_file"])
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
     return is_alike and theirs["start_time"] in (ours["start_time"], None)
+
+
+def _is_moved(typed: Typed, row: BaseModel) -> bool:
+    """Whether a record is a row that is called otherwise since one of two copies was changed.
+
+    Both were made in the same microsecond, and have the same id, or the same end of a path:
+    rows that were added together differ there.
+    """
+    theirs, ours, has_its_id = typed.data, row.__data__, typed.key == row.id
+    if isinstance(row, Speaker):
+        return has_its_id
+    hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
+    if len(hashes) > 1 or theirs["recording"] != ours["recording"]:
+        return False
+    return has_its_id or _end_of_path(theirs) == _end_of_path(ours) != ()
+
+
+def _end_of_path(file: Data) -> tuple[str, ...]:
+    """Return the name of a file and of its folder; a voice has none of its own."""
+    path = file["processed_path"] or ("" if file["recording"] else file["original_path"])
+    return PurePath(path or "").parts[-2:]
 
 
 _RULES: Final = {
@@ -87,26 +111,55 @@ class Matcher:
         store: The open database.
         model: The table's model.
         last: The id of the last row that was there before the import.
+        is_by_name: Whether records without ids may name one file twice: rows of this import, and
+            those that another record is already, count too.
     """
 
-    def __init__(self, store: Store, model: type[BaseModel], last: int) -> None:
+    def __init__(
+        self, store: Store, model: type[BaseModel], last: int, *, is_by_name: bool
+    ) -> None:
+        self._is_by_name = is_by_name
         self._store, self._model, self._last = store, model, last
         self._rule = _RULES[model._meta.table_name]
         self._claimed: set[int] = set()
+        self._paths: dict[int, str | None] = {}  # of recordings that are elsewhere there
 
     def match(self, batch: Sequence[Typed]) -> list[BaseModel | None]:
         """Return the row that each record is, or None.
 
         Records that were made at the same moment as a row come first, and are it; what they are
-        called alone decides only where a single row is left.
+        called alone decides only where a single row is left. What is called otherwise since one
+        of two copies was changed is known by the moment too.
         """
+        for typed in batch:
+            if typed.data.get("recording") in self._paths:
+                typed.data["original_path"] = self._paths[typed.data["recording"]]
         candidates = self._candidates(batch)
         found: list[BaseModel | None] = [None] * len(batch)
         for surely in (True, False):
             for place, (typed, rows) in enumerate(candidates):
                 if found[place] is None:
                     found[place] = self._choose(typed, rows, surely=surely)
+        if self._model in (Speaker, ProcessedFile):
+            self._find_moved(batch, found)
         return found
+
+    def _find_moved(self, batch: Sequence[Typed], found: list[BaseModel | None]) -> None:
+        """Find rows by the microsecond in which they were made; a time in whole seconds is told."""
+        places = [place for place, row in enumerate(found) if row is None]
+        moments = {place: batch[place].data["created_at"] for place in places}
+        wanted = {one for one in moments.values() if isinstance(one, datetime) and one.microsecond}
+        rows = defaultdict(list)
+        for row in rows_where(self._store, self._model, "created_at", sorted(wanted)):
+            rows[row.__data__["created_at"]].append(row)
+        for place, moment in moments.items():
+            free = [row for row in rows[moment] if row.id not in self._claimed]
+            fitting = [row for row in free if _is_moved(batch[place], row)]
+            if fitting:
+                row = min(fitting, key=lambda row: row.id != batch[place].key)
+                found[place] = row
+                self._claimed.add(row.id)
+                self._paths[row.id] = row.__data__.get("original_path")
 
     def _candidates(self, batch: Sequence[Typed]) -> list[tuple[Typed, list[BaseModel]]]:
         keys = [self._key(typed.data) for typed in batch]
@@ -114,7 +167,7 @@ class Matcher:
         for name in {name for name, _ in keys}:
             values = [value for other, value in rows if other == name]
             for row in rows_where(self._store, self._model, name, values):
-                if row.id <= self._last:
+                if row.id <= self._last or self._is_by_name:
                     rows[name, row.__data__[name]].append(row)
         return [(typed, rows[key]) for typed, key in zip(batch, keys, strict=True)]
 
@@ -122,12 +175,12 @@ class Matcher:
         return next((name, told[name]) for name in self._rule.keys if told[name] is not None)
 
     def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
-        free = (row for row in rows if row.id not in self._claimed)
+        free = [row for row in rows if self._is_by_name or row.id not in self._claimed]
         fitting = [row for row in free if self._fits(typed.data, row.__data__, surely=surely)]
         same = [row for row in fitting if not differences(typed, row)]
         if not same and len(fitting) > 1 and not surely and not typed.data.get("run_id"):
             return None
-        chosen = next(iter(same or fitting), None)
+        chosen = min(same or fitting, key=lambda row: row.id != typed.key, default=None)
         if chosen is not None:
             self._claimed.add(chosen.id)
             if self._has_moved(typed.data, chosen.__data__, here=True):
