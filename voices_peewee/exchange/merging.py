@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
-from voices_peewee.exchange.matching import Matcher, conflict, differences, news_of
+from voices_peewee.exchange.matching import Ids, Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, left_in_spool, open_inputs
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
@@ -27,8 +26,6 @@ from voices_peewee.schema.models import BaseModel, ProcessedFile
 Progress = Callable[[int, int], None]
 
 _BATCH: Final = 1000
-_BITS: Final = 6  # 64 ids lie together: ids that are far apart do not take much more room
-_MASK: Final = (1 << _BITS) - 1
 _KEPT: Final = 1000  # sentences of each kind; an input may have millions
 
 
@@ -161,25 +158,6 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     return [*whole, sorted(parts, key=lambda one: order.get(one.table, -1))]
 
 
-class _Ids:
-    """Our ids by those of an input, which may have millions: some 11 bytes each."""
-
-    def __init__(self) -> None:
-        self._parts: dict[int, array[int]] = {}
-
-    def get(self, key: int) -> int | None:
-        """Return our id, or None."""
-        part = self._parts.get(key >> _BITS)
-        return part[key & _MASK] or None if part else None
-
-    def add(self, key: int, ours: int) -> None:
-        """Note our id."""
-        part = self._parts.get(key >> _BITS)
-        if part is None:
-            part = self._parts[key >> _BITS] = array("q", bytes(8 << _BITS))
-        part[key & _MASK] = ours
-
-
 class _Scope:
     """Sources whose ids mean the same, on their way into the database.
 
@@ -194,7 +172,7 @@ class _Scope:
         self._own = set(chain(*((*one.tables, one.table) for one in group)))
         self._foreign = set[str]()
         self._tables: dict[str, _Table] = {}
-        self._ids = {name: _Ids() for name in TABLES}
+        self._ids = {name: Ids() for name in TABLES}
         self._missed: set[tuple[str, str]] = set()  # what refers to these is not told as well
 
     def read(self, source: Source) -> Iterator[None]:
