@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,30 @@ def test_dnsmos_and_nisqa(write: Any) -> None:
     assert told(found) == [("line 2", "", "a_s1.wav", "", {
         "nisqa_mos": 1.2, "nisqa_noi": 1.6, "nisqa_dis": 1.8, "nisqa_col": 1.7, "nisqa_loud": 2.4,
     })]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [";", "\t"], ids=["semicolon", "tab"])
+@pytest.mark.parametrize("text", [ASTEROID, DNSMOS, TDANET], ids=["asteroid", "dnsmos", "tdanet"])
+def test_other_delimiters(write: Any, text: str, mark: str) -> None:
+    """A spreadsheet's semicolons or tabs are read as commas are, with points or decimal commas."""
+    commas = read(write("scores.csv", text))
+    points = text.replace(",", mark)
+    for name, others in (("a.csv", points), ("b.csv", re.sub(r"(\d)\.(\d)", r"\1,\2", points))):
+        found = read(write(name, others))
+        assert (found.format, told(found)) == (commas.format, told(commas))
+
+
+@pytest.mark.parametrize(
+    "rows", ["1;1,234;2,500\n", "1;12,34;2.5\n"], ids=["thousands", "commas and points"]
+)
+def test_unclear_commas(write: Any, rows: str) -> None:
+    """Commas that may be of thousands, or stand beside points, are refused in one sentence."""
+    path = write("scores.csv", f"snt_id;sdr;si-snr\n{rows}")
+    with pytest.raises(InputError) as caught:
+        read(path)
+    comma = rows.split(";")[1]
+    reason = f"'{comma}' is not clear: write decimals with a point"
+    assert str(caught.value) == f"cannot import {str(path)!r}: {reason}"
 
 
 def test_versa(write: Any) -> None:

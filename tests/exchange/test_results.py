@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +232,53 @@ def test_a_direction_that_is_told_is_known(db: DatabaseManager, write: Any) -> N
     done = load(db, write("scores.jsonl", VERSA), higher_is_better=True)
     assert not any("whether" in note for note in done.notes)
     assert db.leaderboard(metric="shine")[0].mean == 3.0
+
+
+IMPORTER = """
+import sys
+from voices_peewee import DatabaseManager
+_, place, path = sys.argv
+with DatabaseManager(place) as db:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    done = db.import_results(path, model="demucs:4.0")
+    print(done.added, done.updated, done.unchanged, len(done.conflicts))
+"""
+
+
+def test_imports_at_once_add_up(db: DatabaseManager, path: Path | str, tmp_path: Path) -> None:
+    """Of processes that import results of the same new recordings, each value is there once."""
+    count = 300
+    texts = {
+        name: f"snt_id,{name}\n" + "".join(f"/d/{row}.wav,{value}\n" for row in range(count))
+        for name, value in (("sdr", 9.5), ("pesq", 2.5))
+    }
+    files = [
+        write_files(tmp_path, {f"{name}.csv": text}) / f"{name}.csv" for name, text in texts.items()
+    ]
+    pipe = subprocess.PIPE
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", IMPORTER, str(path), str(file)],
+            stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+        )
+        for file in files * 2
+    ]  # fmt: skip
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    told = [worker.communicate(timeout=120) for worker in workers]
+    assert [err for _, err in told] == [""] * 4
+    counts = [list(map(int, out.split())) for out, _ in told]
+    assert [sum(one) for one in counts] == [count] * 4
+    assert [sum(column) for column in zip(*counts, strict=True)] == [count, count, 2 * count, 0]
+    rows = measured(db)
+    assert len({row[0] for row in rows}) == len(rows) == count
+    assert all((row[3]["sdr"], row[3]["pesq"]) == (9.5, 2.5) for row in rows)
 
 
 def test_a_model_is_needed(db: DatabaseManager, write: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from voices_peewee.database.query import mapper
+from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
@@ -46,7 +46,8 @@ def add_manifest(
     progress: Progress | None,
 ) -> AddedManifest:
     """Record what a manifest names; see ``ExchangeMethods.add_manifest``."""
-    manifest = read_manifest(path, form, PathMap(path_map))
+    with no_full_collection():
+        manifest = read_manifest(path, form, PathMap(path_map))
     done = AddedManifest(manifest.format, notes=manifest.notes)
     names = {name for entry in manifest.entries for name in _speakers(entry)}
     with store.writing():
@@ -100,9 +101,10 @@ def _changes(
     row: ProcessedFile, entry: Entry, facts: Mapping[str, Any], speaker: int | None
 ) -> dict[str, Any]:
     """Return what a row lacks or has otherwise; what the file says goes before the manifest."""
-    changes = {name: value for name, value in facts.items() if getattr(row, name) != value}
+    ours = row.__data__
+    changes = {name: value for name, value in facts.items() if ours.get(name) != value}
     for name, value in entry.facts.items():
-        if getattr(row, name) is None and changes.get(name) is None:
+        if ours.get(name) is None and changes.get(name) is None:
             changes[name] = value
     before = row.metadata or {}
     metadata = {**before, **entry.metadata, "id": before.get("id", entry.name)}

@@ -207,10 +207,11 @@ class Here:
         folder, name = os.path.split(path)
         if folder not in self._folders:  # most of a manifest's paths are in a few folders
             first, *others = dict.fromkeys(os.path.normpath(base / folder) for base in self._bases)
-            self._folders[folder] = [first, *filter(os.path.isdir, others)]
-        first, *others = (
-            os.path.normpath(f"{one.rstrip('/')}/{name}") for one in self._folders[folder]
-        )
+            places = [first, *filter(os.path.isdir, others)]
+            self._folders[folder] = [place.rstrip("/") for place in places]
+        first, *others = [f"{place}/{name}" for place in self._folders[folder]]
+        if name in ("", ".", ".."):
+            return os.path.normpath(first)
         if not others or os.path.lexists(first):
             return first
         return next(filter(os.path.lexists, others), first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,8 +18,29 @@ from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHist
 
 Data = dict[str, Any]
 
+_BITS: Final = 6  # 64 ids lie together: ids that are far apart do not take much more room
+_MASK: Final = (1 << _BITS) - 1
 _TOLD: Final = 3  # values of a conflict
 _MADE: Final = ("created_at", "start_time", "voted_at")  # when a row was made
+
+
+class Ids:
+    """Our ids by those of an input, which may have millions: some 11 bytes each."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, array[int]] = {}
+
+    def get(self, key: int) -> int | None:
+        """Return our id, or None."""
+        part = self._parts.get(key >> _BITS)
+        return part[key & _MASK] or None if part else None
+
+    def add(self, key: int, ours: int) -> None:
+        """Note our id."""
+        part = self._parts.get(key >> _BITS)
+        if part is None:
+            part = self._parts[key >> _BITS] = array("q", bytes(8 << _BITS))
+        part[key & _MASK] = ours
 
 
 class Rule(NamedTuple):

@@ -14,7 +14,7 @@ from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
-from voices_peewee.exchange.matching import Matcher, conflict, differences, news_of
+from voices_peewee.exchange.matching import Ids, Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, left_in_spool, open_inputs
 from voices_peewee.exchange.sources import Source
 from voices_peewee.exchange.tables import TABLES
@@ -172,7 +172,7 @@ class _Scope:
         self._own = set(chain(*((*one.tables, one.table) for one in group)))
         self._foreign = set[str]()
         self._tables: dict[str, _Table] = {}
-        self._ids: dict[str, dict[int, int]] = {name: {} for name in TABLES}  # theirs: ours
+        self._ids = {name: Ids() for name in TABLES}
         self._missed: set[tuple[str, str]] = set()  # what refers to these is not told as well
 
     def read(self, source: Source) -> Iterator[None]:
@@ -253,7 +253,7 @@ class _Scope:
         ids, now = self._ids[place.name], set[int]()
         for typed in batch:
             reason = "it is missing" if typed.key is None and place.has_ids else ""
-            if typed.key is not None and (typed.key in now or typed.key in ids):
+            if typed.key is not None and (typed.key in now or ids.get(typed.key)):
                 reason = f"there are two records with the id {typed.key}"
             if reason:
                 self._refuse(place.name, typed.key, typed.error(reason, "id"))
@@ -291,7 +291,8 @@ class _Scope:
     ) -> None:
         """Take ids for those of this database, where the input does not hold what they refer to."""
         ids = self._ids[parent]
-        wanted = {typed.data[link.name] for typed in batch} - {None} - ids.keys()
+        told = {typed.data[link.name] for typed in batch} - {None}
+        wanted = {key for key in told if ids.get(key) is None}
         if not wanted:
             return
         if parent != table:
@@ -300,11 +301,12 @@ class _Scope:
             f"{link.column_name} is an id of this database's {parent}: the input has none"
         )
         found = rows_where(self._store, TABLES[parent], "id", sorted(wanted))
-        ids.update((row.id, row.id) for row in found)
+        for row in found:
+            ids.add(row.id, row.id)
 
     def _remember(self, table: str, typed: Typed, ours: int) -> None:
         if typed.key is not None:
-            self._ids[table][typed.key] = ours
+            self._ids[table].add(typed.key, ours)
 
     def _add(self, place: _Table, batch: Sequence[Typed]) -> None:
         """Insert records; where the database refuses one, find it by halves."""

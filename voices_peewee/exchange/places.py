@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,6 +22,7 @@ from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speake
 from voices_peewee.search.columns import read_json
 
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
+_path: Final[Callable[[Any], Any]] = ProcessedFile.original_path.python_value
 _MANIFEST: Final = "name the manifest that has"
 
 
@@ -37,7 +39,8 @@ class Model(NamedTuple):
         return dict(zip(self._fields, self, strict=True))
 
 
-class Row(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Row:
     """A history row of a successful run by the model."""
 
     id: int
@@ -66,16 +69,16 @@ class _Called:
     """Paths by what they are called: their end, with or without its suffix, or another name."""
 
     def __init__(self) -> None:
-        self._paths: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._paths: dict[str, list[str]] = {}
 
     def add(self, path: str, *names: str) -> None:
         base = os.path.basename(path)
-        for name in (base, os.path.splitext(base)[0], *names):
-            self._paths[name][path] = None
+        for name in {base, os.path.splitext(base)[0], *names}:
+            self._paths.setdefault(name, []).append(path)
 
     def find(self, name: str) -> list[str]:
         if name in self._paths:
-            return [*self._paths[name]]
+            return self._paths[name]
         base, end = os.path.basename(name), f"/{name}"
         return [
             path
@@ -96,20 +99,23 @@ class Places:
         query = file.select(file.original_path, file.id, file.metadata.cast("TEXT"))
         query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
         # where several have a path, the first comes last
-        self._recordings = self._rows(query.order_by(-file.id))
-        self._paths = {path: key for path, key, _ in self._recordings}
+        rows = self._rows(query.order_by(-file.id))
+        self._recordings = {_path(path): (key, metadata) for path, key, metadata in rows}
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
         self._outputs, self._newest = _Called(), dict[str, Row]()
         for row in self._read_runs():
             self._runs[row.recording].setdefault(row.run_id, []).append(row)
             if row.output is not None:
-                self._outputs.add(row.output)
+                if row.output not in self._newest:
+                    self._outputs.add(row.output)
                 self._newest[row.output] = row
         self.several: set[int] = set()  # recordings with runs of different parameters
 
     def _rows(self, query: Any) -> list[tuple[Any, ...]]:
         with self._store.reading():
-            return list(query.tuples().iterator())
+            found: list[tuple[Any, ...]]
+            found = self._store.connection().execute(*query.sql()).fetchall()
+            return found
 
     def _read_runs(self) -> Iterator[Row]:
         """Yield the rows of the model's successful runs, the newest last."""
@@ -127,7 +133,7 @@ class Places:
         rows = self._rows(query.where(run.success).order_by(start, run.id))
         for key, run_id, began, parameters, file_id, path, speaker, metadata in rows:
             speaker = speaker or _told(metadata, "speaker") or None
-            yield Row(key, run_id, began, parameters, file_id, path, speaker)
+            yield Row(key, run_id, began, parameters, file_id, _path(path), speaker)
 
     @cached_property
     def _names(self) -> _Called:
@@ -136,7 +142,8 @@ class Places:
         if self._entries is not None:
             called = [(entry.path, entry.name) for entry in self._entries]
         else:
-            called = [(path, _told(metadata, "id")) for path, _, metadata in self._recordings]
+            told = self._recordings.items()
+            called = [(path, _told(metadata, "id")) for path, (_, metadata) in told]
         for path, name in called:
             folder, base = os.path.split(path)
             stem = os.path.splitext(base)[0]
@@ -157,7 +164,7 @@ class Places:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
             return Place((self._newest[paths[0]],))
         path, speaker = self._recording(score, output)
-        rows = self._latest(self._paths.get(path))
+        rows = self._latest(self._recordings.get(path, (None,))[0])
         if not rows:
             place = output if _is_whole(output) else None
             return Place(recording=path, output=place, speaker=speaker or None)
@@ -173,11 +180,11 @@ class Places:
             path = self._roots(score.mixture)
             if not _is_whole(path):
                 path = self._only(self._names.find(path), score.mixture)
-            return path if path in self._paths else self._moved.find(path), score.speaker
+            return path if path in self._recordings else self._moved.find(path), score.speaker
         for name, speaker in _parts(output):
             if paths := self._names.find(name):
                 path = self._only(paths, name)
-                return path if path in self._paths else self._moved.find(path), speaker
+                return path if path in self._recordings else self._moved.find(path), speaker
         raise LookupError(
             f"no output of {self._label} and no recording is called {short(score.output)}; "
             f"{_MANIFEST} its mixture"

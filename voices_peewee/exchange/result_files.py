@@ -19,6 +19,7 @@ from voices_peewee.exchange.manifests import Here
 from voices_peewee.exchange.texts import (
     Refused,
     csv_records,
+    first_column,
     header,
     json_records,
     number,
@@ -180,7 +181,7 @@ def _told(path: Path, text: str) -> str | None:
         return "versa" if "key" in names else "museval" if "targets" in names else None
     columns = set(header(text))
     if "snt_id" in columns:
-        ids = {line.partition(",")[0].strip() for line in text.splitlines()[1:]} - _MEANS
+        ids = {*first_column(text)} - _MEANS
         return "speechbrain" if all(map(str.isdigit, ids)) else "tdanet"
     if "mix_path" in columns:
         return "asteroid"
@@ -248,15 +249,23 @@ def _versa_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if counts := _COUNTS.fullmatch(name):
-            rates.setdefault(f"{counts[2]}_{counts[1]}".lower(), Counter())[counts[3]] = int(value)
+        metric, count = _versa_name(name)
+        if count:
+            rates.setdefault(metric, Counter())[count] = int(value)
         else:
-            metrics[canonical(name)] = float(value)
+            metrics[metric] = float(value)
     for name, rate in rates.items():
         wrong = rate["delete"] + rate["replace"]
         if words := rate["equal"] + wrong:
             metrics[name] = (wrong + rate["insert"]) / words
     return metrics
+
+
+@lru_cache(maxsize=1024)
+def _versa_name(name: str) -> tuple[str, str]:
+    """Return the metric that a name means, and what of an error rate it counts."""
+    counts = _COUNTS.fullmatch(name)
+    return (f"{counts[2]}_{counts[1]}".lower(), counts[3]) if counts else (canonical(name), "")
 
 
 def _museval(file: Reading) -> Iterator[Score]:
@@ -334,8 +343,10 @@ def _clean(scores: list[Score]) -> list[str]:
         if math.isinf(metrics.get("sir", 0)) and metrics.get("sar") == metrics.get("sdr"):
             del metrics["sir"]  # BSS-Eval of a single source: there is nothing to tell apart
             metrics.pop("sar", None)
-        for name, value in list(metrics.items()):
-            if reason := _is_none(name, value):
+        # most are no small numbers, which alone tell of a failure
+        doubtful = [name for name, value in metrics.items() if not _FAILED < value < math.inf]
+        for name in doubtful:
+            if reason := _is_none(name, metrics[name]):
                 del metrics[name]
                 dropped[f"{name} is {reason}"] += 1
         far += any(abs(metrics.get(name, 0)) > _FAR for name in ("si_sdr", "si_snr"))
@@ -348,8 +359,6 @@ def _is_none(name: str, value: float) -> str:
     """Say why a number is none: not finite, or what a tool writes where it failed."""
     if not math.isfinite(value):
         return str(value)
-    if value > _FAILED:
-        return ""
     kind = name.removeprefix("input_").partition("_")[0]
     is_stoi = kind in ("stoi", "estoi") and value in (0, _FAILED)
     failed = is_stoi or (kind == "pesq" and value <= 0)

@@ -6,9 +6,9 @@ import datetime as dt
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from voices_peewee.database.query import no_full_collection
@@ -16,12 +16,12 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import read_manifest
-from voices_peewee.exchange.places import Model, Place, Places
+from voices_peewee.exchange.places import Model, Place, Places, Row
 from voices_peewee.exchange.result_files import ResultFile, Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import rows_where
+from voices_peewee.records.sources import LOOKUP, rows_where
 from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, TAKEN, Metrics, performance
 from voices_peewee.runs.past_runs import Plan, write_runs
@@ -102,24 +102,20 @@ def import_results(
     """Record what other tools measured; see ``ExchangeMethods.import_results``."""
     whose, roots, refused = _model(model, operation_type), PathMap(path_map), Refused()
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files = read_results(named, form, roots, refused)
-    done = ImportedResults(", ".join(dict.fromkeys(file.format for file in files)))
-    done.notes = [note for file in files for note in file.notes]
-    entries = None if manifest is None else read_manifest(manifest, None, roots).entries
-    places = Places(store, whose, entries, roots)
-    values = _values(files, places, refused, done)
-    refused.end()
-    if places.several:
-        done.notes.append(
-            f"{len(places.several):,} recordings have runs with different parameters; "
-            "the latest run has the values"
-        )
-    better = _directions(values.values(), higher_is_better, done)
-    if any(not place.rows for place in values):
-        _note_slips(store, whose, done)
     with no_full_collection():
-        _write(store, whose, values, better, done)
-    return done
+        files = read_results(named, form, roots, refused)
+        entries = None if manifest is None else read_manifest(manifest, None, roots).entries
+        taken: set[str] = set()
+        while True:
+            job = _Import(store, whose, files)
+            job.find(Places(store, whose, entries, roots), refused, higher_is_better)
+            try:
+                return job.write()
+            except InvalidValueError:
+                # Another import may have made the same runs meanwhile: they are found now.
+                before, taken = taken, job.taken()
+                if taken == before:
+                    raise
 
 
 def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
@@ -147,31 +143,6 @@ def _note_slips(store: Store, model: Model, done: ImportedResults) -> None:
         done.notes.append(str(QueryError.unknown_field(model.model_type, names, "model")))
 
 
-def _values(
-    files: Iterable[ResultFile], places: Places, refused: Refused, done: ImportedResults
-) -> dict[Place, _Values]:
-    """Return what is told of each place; all that is wrong with rows is refused."""
-    found: dict[Place, _Values] = {}
-    empty = 0
-    for score, time in ((score, file.time) for file in files for score in file.scores):
-        if not score.metrics:
-            empty += 1
-            continue
-        try:
-            if not _CHECKED.isdisjoint(score.metrics):
-                Metrics.of({name: one for name, one in score.metrics.items() if name in _CHECKED})
-            place = places.find(score)
-        except (LookupError, InvalidValueError) as error:
-            refused.add(score.file, str(error), score.place)
-            continue
-        if place not in found:
-            found[place] = _Values(score, time)
-        done.conflicts += found[place].add(score)
-    if empty:
-        done.notes.append(f"{empty:,} left out: no value at all")
-    return found
-
-
 def _directions(
     values: Iterable[_Values], higher_is_better: bool | None, done: ImportedResults
 ) -> dict[str, int]:
@@ -190,30 +161,136 @@ def _unknown(name: str) -> bool:
     return term is None or term.higher_is_better is None
 
 
-def _write(
-    store: Store,
-    model: Model,
-    values: Mapping[Place, _Values],
-    better: Mapping[str, int],
-    done: ImportedResults,
-) -> None:
-    """Write everything in one transaction, behind the names of new speakers."""
-    fresh = {place: told for place, told in values.items() if not place.rows}
-    with store.writing():
-        speakers = speakers_named(store, sorted({one.speaker for one in fresh if one.speaker}))
-    runs: dict[str, Plan] = {}
-    for place, told in fresh.items():
-        if place.recording not in runs:
-            runs[place.recording] = _new_run(model, place.recording, told.start)
-        run, metrics = runs[place.recording], Metrics.of(told.told(told.metrics, better, {}))
-        if place.output or place.speaker:
-            path, speaker = place.output or "", speakers.get(place.speaker or "")
-            facts = own_facts(path) if path else {}
-            run.outputs[path or speaker] = Output(path, speaker, metrics, facts)
-        else:
-            run.logged = metrics
-    write_runs(store, [*runs.values()], partial(_fill, store, model, values, better, done))
-    done.added = len(runs)
+class _Import:
+    """The results of files on their way into the record, as it is at this moment."""
+
+    def __init__(self, store: Store, model: Model, files: Sequence[ResultFile]) -> None:
+        self._store, self._model, self._files = store, model, files
+        self._done = ImportedResults(", ".join(dict.fromkeys(file.format for file in files)))
+        self._done.notes = [note for file in files for note in file.notes]
+        self._values: dict[Place, _Values] = {}
+        self._better: Mapping[str, int] = {}
+        self._runs: dict[str, Plan] = {}  # new ones, by their recordings
+
+    def find(self, places: Places, refused: Refused, higher_is_better: bool | None) -> None:
+        """Find what each row is about; all that is wrong with rows is refused."""
+        empty = 0
+        for score, time in ((one, file.time) for file in self._files for one in file.scores):
+            if not score.metrics:
+                empty += 1
+                continue
+            try:
+                if not _CHECKED.isdisjoint(score.metrics):
+                    named = score.metrics.items()
+                    Metrics.of({name: value for name, value in named if name in _CHECKED})
+                place = places.find(score)
+            except (LookupError, InvalidValueError) as error:
+                refused.add(score.file, str(error), score.place)
+                continue
+            if (told := self._values.get(place)) is None:
+                told = self._values[place] = _Values(score, time)
+            self._done.conflicts += told.add(score)
+        refused.end()
+        self._note(f"{empty:,} left out: no value at all", empty)
+        self._note(
+            f"{len(places.several):,} recordings have runs with different parameters; "
+            "the latest run has the values",
+            len(places.several),
+        )
+        self._better = _directions(self._values.values(), higher_is_better, self._done)
+        if any(not place.rows for place in self._values):
+            _note_slips(self._store, self._model, self._done)
+
+    def _note(self, sentence: str, count: int) -> None:
+        self._done.notes += [sentence] if count else []
+
+    def taken(self) -> set[str]:
+        """Return which of the new runs are in the record already."""
+        ids = [plan.history["run_id"] for plan in self._runs.values()]
+        return {row.run_id for row in rows_where(self._store, ProcessingHistory, "run_id", ids)}
+
+    def write(self) -> ImportedResults:
+        """Write everything in one transaction, behind the names of new speakers."""
+        fresh = {place: told for place, told in self._values.items() if not place.rows}
+        with self._store.writing():
+            names = sorted({one.speaker for one in fresh if one.speaker})
+            speakers = speakers_named(self._store, names)
+        for place, told in fresh.items():
+            if place.recording not in self._runs:
+                self._runs[place.recording] = _new_run(self._model, place.recording, told.start)
+            run = self._runs[place.recording]
+            metrics = Metrics.of(told.told(told.metrics, self._better, {}))
+            if place.output or place.speaker:
+                path, speaker = place.output or "", speakers.get(place.speaker or "")
+                facts = own_facts(path) if path else {}
+                run.outputs[path or speaker] = Output(path, speaker, metrics, facts)
+            else:
+                run.logged = metrics
+        write_runs(self._store, [*self._runs.values()], self._fill)
+        self._done.added = len(self._runs)
+        return self._done
+
+    def _fill(self) -> None:
+        """Give runs that are here what they lack, inside the transaction."""
+        self._store.engine.lock("results")  # two imports would undo each other's values
+        pairs = ((row, place) for place in self._values for row in place.rows)
+        touched, kept = set[str](), set[str]()
+        while some := list(islice(pairs, LOOKUP)):
+            changed = self._fill_some(some)
+            for row, _ in some:
+                (touched if row.id in changed else kept).add(row.run_id)
+        self._done.updated, self._done.unchanged = len(touched), len(kept - touched)
+
+    def _fill_some(self, pairs: Sequence[tuple[Row, Place]]) -> Collection[int]:
+        """Give some history rows what they lack; return the ids of those that lacked something."""
+        ids = {row.id for row, _ in pairs}
+        measured = rows_where(self._store, ModelPerformance, "processing_history", ids)
+        known = {one.processing_history_id: one for one in measured}
+        changed: dict[int, ModelPerformance] = {}
+        for row, place in pairs:
+            if row.id not in known:
+                none = Metrics()
+                blank = performance(self._model.columns, row.id, none, none, none, duration=None)
+                known[row.id] = ModelPerformance(**blank)
+            if self._take(known[row.id], place):
+                changed[row.id] = known[row.id]
+        self._store.insert_all([one for one in changed.values() if one.id is None])
+        self._store.connection().executemany(
+            _UPDATE,
+            (
+                (
+                    *(one.__data__[name] for name in METRIC_COLUMNS),
+                    dump_json(one.additional_metrics),
+                    one.id,
+                )
+                for one in changed.values()
+            ),
+        )
+        return changed
+
+    def _take(self, row: ModelPerformance, place: Place) -> bool:
+        """Give a row what it lacks; an output's own value goes before the whole run's."""
+        told, additional = self._values[place], dict(row.additional_metrics or {})
+        run_level, fresh = additional.pop(OF_THE_RUN, []), []
+        for name, value in told.metrics.items():
+            ours = row.__data__[name] if name in METRIC_COLUMNS else additional.get(name)
+            if ours is None:
+                fresh.append(name)
+            elif not _same(ours, value) and not (place.of_run and name not in run_level):
+                kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
+                self._done.conflicts.append(f"{told.first.where}: {kept}")
+        if not fresh:
+            return False
+        values = told.told(fresh, self._better, additional)
+        for name in values.keys() & {*METRIC_COLUMNS}:
+            setattr(row, name, values.pop(name))
+        nonfinite = additional.pop(NONFINITE, {})
+        if nonfinite := {name: text for name, text in nonfinite.items() if name not in fresh}:
+            additional[NONFINITE] = nonfinite
+        if run_level := sorted({*run_level, *(fresh if place.of_run else ())}):
+            additional[OF_THE_RUN] = run_level
+        row.additional_metrics = {**additional, **values}
+        return True
 
 
 def _new_run(model: Model, recording: str, start: dt.datetime) -> Plan:
@@ -223,73 +300,6 @@ def _new_run(model: Model, recording: str, start: dt.datetime) -> Plan:
     times = {"start_time": start, "end_time": start}
     history = {**model.columns, "run_id": run_id, "parameters": {}, "success": True, **times}
     return Plan(history, None, Metrics(), locate(recording), True, Metrics(), {})
-
-
-def _fill(
-    store: Store,
-    model: Model,
-    values: Mapping[Place, _Values],
-    better: Mapping[str, int],
-    done: ImportedResults,
-) -> None:
-    """Give runs that are here what they lack, inside the transaction."""
-    pairs = [(row, place, told) for place, told in values.items() for row in place.rows]
-    ids = {row.id for row, _, _ in pairs}
-    measured = rows_where(store, ModelPerformance, "processing_history", ids)
-    known = {one.processing_history_id: one for one in measured}
-    changed: dict[int, ModelPerformance] = {}
-    for row, place, told in pairs:
-        if row.id not in known:
-            none = Metrics()
-            blank = performance(model.columns, row.id, none, none, none, duration=None)
-            known[row.id] = ModelPerformance(**blank)
-        if _take(known[row.id], told, better, done.conflicts, of_run=place.of_run):
-            changed[row.id] = known[row.id]
-    store.insert_all([one for one in changed.values() if one.id is None])
-    updates = [
-        (
-            *(getattr(one, name) for name in METRIC_COLUMNS),
-            dump_json(one.additional_metrics),
-            one.id,
-        )
-        for one in changed.values()
-    ]
-    if updates:
-        store.connection().executemany(_UPDATE, updates)
-    touched = {row.run_id for row, _, _ in pairs if row.id in changed}
-    done.updated, done.unchanged = len(touched), len({row.run_id for row, _, _ in pairs} - touched)
-
-
-def _take(
-    row: ModelPerformance,
-    told: _Values,
-    better: Mapping[str, int],
-    conflicts: list[str],
-    *,
-    of_run: bool,
-) -> bool:
-    """Give a row what it lacks; an output's own value goes before the whole run's."""
-    additional = dict(row.additional_metrics or {})
-    run_level, fresh = additional.pop(OF_THE_RUN, []), []
-    for name, value in told.metrics.items():
-        ours = row.__data__[name] if name in METRIC_COLUMNS else additional.get(name)
-        if ours is None:
-            fresh.append(name)
-        elif not _same(ours, value) and not (of_run and name not in run_level):
-            kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
-            conflicts.append(f"{told.first.where}: {kept}")
-    if not fresh:
-        return False
-    values = told.told(fresh, better, additional)
-    for name in values.keys() & {*METRIC_COLUMNS}:
-        setattr(row, name, values.pop(name))
-    nonfinite = additional.pop(NONFINITE, {})
-    if nonfinite := {name: text for name, text in nonfinite.items() if name not in fresh}:
-        additional[NONFINITE] = nonfinite
-    if run_level := sorted({*run_level, *(fresh if of_run else ())}):
-        additional[OF_THE_RUN] = run_level
-    row.additional_metrics = {**additional, **values}
-    return True
 
 
 def _same(ours: object, value: float) -> bool:

@@ -66,13 +66,22 @@ class Table(NamedTuple):
 
     def batches(self, store: Store) -> Iterator[list[list[Any]]]:
         """Yield the rows, some at a time, with the values that JSON lacks as text."""
-        cursor = store.stream(*self.query.sql())
-        while rows := [list(row) for row in cursor.fetchmany(_BATCH)]:
+        for found in self._found(store):
+            rows = [list(row) for row in found]
             for place, read in self.readers:
                 for row in rows:
                     if row[place] is not None:
                         row[place] = read(row[place])
             yield rows
+
+    def _found(self, store: Store) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows as they are stored; those of a small table are one question."""
+        few = store.connection().execute(*self.query.limit(_BATCH + 1).sql()).fetchall()
+        if len(few) > _BATCH:
+            cursor = store.stream(*self.query.sql())
+            yield from iter(lambda: cursor.fetchmany(_BATCH), [])
+        elif few:
+            yield few
 
 
 def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:

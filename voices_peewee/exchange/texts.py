@@ -21,7 +21,14 @@ from voices_peewee.errors import InputError
 from voices_peewee.schema.exact import short
 
 _GZIP: Final = b"\x1f\x8b"
+# Numbers with a comma, those of which it is that of decimals, and those with a point.
+_COMMA: Final = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_DECIMAL: Final = re.compile(r"[+-]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:[eE][+-]?\d+)?")
+_POINT: Final = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?")
 _KEPT: Final = 1000  # sentences; a file may have millions of bad lines
+
+
+Rows = Iterator[tuple[str, list[str]]]  # each with its place, as "line 3"
 
 
 class Record(NamedTuple):
@@ -111,17 +118,17 @@ def text_of(path: Path) -> str:
     return text
 
 
-def csv_rows(label: object, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+def csv_rows(label: object, lines: Iterable[str], mark: str = ",") -> Rows:
     """Yield the heading and the records, each with its place; a line of commas alone is none.
 
     Raises:
-        InputError: It is not valid CSV, or separated by something else than commas.
+        InputError: It is not valid CSV, or separated by something else than ``mark``.
     """
     lines = iter(lines)
     first = next(lines, "")
-    if (other := re.search("[;\t|]", first)) and "," not in first:
+    if (other := re.search("[;\t|]", first)) and not re.search(f"[,{mark}]", first):
         raise InputError(label, f"its columns are separated by {other[0]!r}; write commas")
-    reader = csv.reader(chain([first], lines), strict=True)
+    reader = csv.reader(chain([first], lines), strict=True, delimiter=mark)
     number = 1
     try:
         for values in reader:
@@ -147,19 +154,59 @@ def by_column(
 
 def csv_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
     """Yield the records of another tool's CSV; blanks around its values are nothing."""
-    rows = (
+    mark = _first_line(text)[1]
+    rows: Rows = (
         (place, [value.strip() for value in values])
-        for place, values in csv_rows(label, StringIO(text, newline=""))
+        for place, values in csv_rows(label, StringIO(text, newline=""), mark)
     )
-    yield from by_column(label, next(rows, ("", []))[1], rows, refused)
+    columns = next(rows, ("", []))[1]
+    if mark != ",":
+        rows = _with_points(label, rows)
+    yield from by_column(label, columns, rows, refused)
 
 
 def header(text: str) -> list[str]:
     """Return the columns of a CSV text; a text of another kind has strange ones."""
+    return [name.strip() for name in _columns(*_first_line(text))]
+
+
+def first_column(text: str) -> list[str]:
+    """Return the values in the first column of a CSV text, roughly."""
+    mark = _first_line(text)[1]
+    return [line.partition(mark)[0].strip() for line in text.splitlines()[1:]]
+
+
+def _first_line(text: str) -> tuple[str, str]:
+    """Return the first line, and what separates its columns: a comma, a semicolon or a tab."""
+    line = text.lstrip(" \r\n").partition("\n")[0]
+    return line, max(",;\t", key=lambda mark: len(_columns(line, mark)))
+
+
+def _columns(line: str, mark: str) -> list[str]:
     try:
-        return [name.strip() for name in next(csv.reader([text.lstrip().partition("\n")[0]]), [])]
+        return next(csv.reader([line], delimiter=mark), [])
     except csv.Error:
         return []
+
+
+def _with_points(label: object, rows: Rows) -> Rows:
+    """Yield rows whose decimal commas, as 16,1, are points.
+
+    Raises:
+        InputError: They may be commas of thousands, as in 1,234.
+    """
+    found = list(rows)
+    values = [value for _, some in found for value in some]
+    commas = [value for value in values if _COMMA.fullmatch(value)]
+    has_points = any(map(_POINT.fullmatch, values))
+    if commas and (has_points or not any(map(_DECIMAL.fullmatch, commas))):
+        raise InputError(label, f"{commas[0]!r} is not clear: write decimals with a point")
+    for place, some in found:
+        yield place, [_pointed(value) for value in some] if commas else some
+
+
+def _pointed(value: str) -> str:
+    return value.replace(",", ".") if _COMMA.fullmatch(value) else value
 
 
 def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:

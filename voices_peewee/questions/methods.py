@@ -150,6 +150,7 @@ class QuestionMethods(HasStore):
         With ``sources`` their recordings are counted, and what is left is what neither has a
         successful run of these settings nor failed; without them the runs that end while they
         are watched, until none goes on. A look that takes long makes the interval longer.
+        A model that no run has is warned of, since it may be misspelt.
 
         Args:
             sources: Paths or URLs.

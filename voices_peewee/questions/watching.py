@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,13 @@ from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessingHistory
 
 MOST_PATIENT: Final = 86_400  # s between two looks
+_CALLER: Final = 5  # how many calls up the user's line stands
 # A look may take this part of the time between two looks.
 _SHARE: Final = 0.1
+
+
+class UnknownModelWarning(UserWarning):
+    """A batch is watched that a model does of which there is no run yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,25 @@ def watch(
         _require_operation(store, str(plain_name(operation)), look)
     if isinstance(look, _Sources):
         look.require_known()
+    if settings.get("model_type") and not (isinstance(look, _Sources) and look.has_claims()):
+        _warn_of_model(store, settings["model_type"], settings.get("model_version"))
     return _looks(look, interval)
+
+
+def _warn_of_model(store: Store, model: str, version: str | None) -> None:
+    """Say that a record of others has no run by the model: it may begin, or be misspelt."""
+    run, name = ProcessingHistory, str(plain_name(model))
+    with store.reading():
+        if version is None:
+            query = run.select(run.model_type).distinct().where(run.model_type.is_null(False))
+        else:
+            query = run.select(run.model_type, run.model_version).distinct()
+            name += f":{plain_name(version)}"
+        rows = store.connection().execute(*query.sql()).fetchall()
+    known = {":".join(filter(None, row)) for row in rows} - {""}
+    if known and name not in known:
+        error = QueryError.unknown_field(name, known, "model")
+        warnings.warn(f"no such run so far: {error}", UnknownModelWarning, stacklevel=_CALLER)
 
 
 def _require_operation(store: Store, operation: str, look: _Runs | _Sources) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -76,15 +76,11 @@ class Metrics:
         return metrics
 
     def _set(self, name: str, value: object) -> None:
-        if not isinstance(name, str) or name in TAKEN:
-            what = "that name is taken" if name in TAKEN else "a name is a text"
-            raise InvalidValueError(f"a metric cannot be named {short(name)}: {what}")
-        if name not in METRIC_COLUMNS:
-            name = _HEADINGS.get(spelled(name), name)
+        if not isinstance(name, str):
+            raise InvalidValueError(f"a metric cannot be named {short(name)}: a name is a text")
+        name, number = _name(name), _scalar(value)
         if name in self.names():
             raise InvalidValueError(f"the metric {short(name)} is given twice; give one value")
-        _require_fit(name, name)
-        number = _scalar(value)
         if name in METRIC_COLUMNS and COLUMNS[name].unit == "s":
             number = _seconds(value, number)
         if isinstance(number, float) and not math.isfinite(number):
@@ -95,10 +91,7 @@ class Metrics:
         if name in METRIC_COLUMNS:
             self.columns[name] = _in_bounds(name, number)
         else:
-            is_plain = type(number) in _PLAIN
-            plain = number if is_plain else json.loads(dump_json(number))
-            _require_fit(name, plain)
-            self.additional[name] = plain
+            self.additional[name] = number if type(number) is float else _kept(name, number)
 
     def update(self, later: Metrics) -> None:
         """Take over later metrics; a name that was there gets its new value."""
@@ -196,6 +189,24 @@ def _scalar(value: object) -> object:
         return _one_of(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError):
         return value  # an array of several numbers, or a number that is too large
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _name(name: str) -> str:
+    """Return the column that a name means, else the name, if it can be one."""
+    if name in TAKEN:
+        raise InvalidValueError(f"a metric cannot be named {short(name)}: that name is taken")
+    if name not in METRIC_COLUMNS:
+        name = _HEADINGS.get(spelled(name), name)
+    _require_fit(name, name)
+    return name
+
+
+def _kept(name: str, value: object) -> Any:
+    """Return what JSON keeps of a value."""
+    plain = value if type(value) in _PLAIN else json.loads(dump_json(value))
+    _require_fit(name, plain)
+    return plain
 
 
 def _require_fit(name: object, value: object) -> None:

@@ -197,11 +197,19 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _has_other_keys(value: object) -> bool:
     """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
+    inner: Iterable[object] = value if isinstance(value, list | tuple) else ()
     if isinstance(value, dict):
-        return any(type(key) is not str for key in value) or _has_other_keys([*value.values()])
-    return isinstance(value, list | tuple) and any(
-        _has_other_keys(one) for one in value if isinstance(one, dict | list | tuple)
-    )
+        if not {*map(type, value)} <= {str}:
+            return True
+        inner = value.values()
+    return any(map(_has_other_keys, filter(_is_nested, inner)))
+
+
+_NESTED: Final = (dict, list, tuple)
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, _NESTED)
 
 
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
