@@ -718,3 +718,15 @@ def test_a_deleted_twin_of_the_same_moment_comes_back(db: DatabaseManager, tmp_p
     db.add_all(files)
     db.delete(files[1], export_to=tmp_path / "gone.jsonl")
     assert told(db.import_records(tmp_path / "gone.jsonl")) == {"processed_files": Counts(added=1)}
+
+
+def test_a_list_may_name_a_file_twice(db: DatabaseManager) -> None:
+    """Lines without ids that name one recording make one of it; what differs is told."""
+    one, other = {"original_path": "/x/1.wav", "duration": 2.5}, {"original_path": "/x/2.wav"}
+    rows = [one, other, one, {**one, "duration": 3.0}, {**one, "channels": 2}]
+    done = imported(db, *rows, table="processed_files")
+    assert told(done) == {"processed_files": Counts(added=2, same=1, conflicts=1, updated=1)}
+    assert len(done.conflicts) == 1
+    assert db.get_file("/x/1.wav").channels == 2
+    with_speaker = {"original_path": "/x/3.wav", "content_hash": "ab"}
+    assert imported(db, with_speaker, {**with_speaker, "content_hash": "cd"}).changed == 2

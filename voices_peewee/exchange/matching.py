@@ -111,9 +111,14 @@ class Matcher:
         store: The open database.
         model: The table's model.
         last: The id of the last row that was there before the import.
+        is_by_name: Whether records without ids may name one file twice: rows of this import, and
+            those that another record is already, count too.
     """
 
-    def __init__(self, store: Store, model: type[BaseModel], last: int) -> None:
+    def __init__(
+        self, store: Store, model: type[BaseModel], last: int, *, is_by_name: bool
+    ) -> None:
+        self._is_by_name = is_by_name
         self._store, self._model, self._last = store, model, last
         self._rule = _RULES[model._meta.table_name]
         self._claimed: set[int] = set()
@@ -162,7 +167,7 @@ class Matcher:
         for name in {name for name, _ in keys}:
             values = [value for other, value in rows if other == name]
             for row in rows_where(self._store, self._model, name, values):
-                if row.id <= self._last:
+                if row.id <= self._last or self._is_by_name:
                     rows[name, row.__data__[name]].append(row)
         return [(typed, rows[key]) for typed, key in zip(batch, keys, strict=True)]
 
@@ -170,7 +175,7 @@ class Matcher:
         return next((name, told[name]) for name in self._rule.keys if told[name] is not None)
 
     def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
-        free = (row for row in rows if row.id not in self._claimed)
+        free = [row for row in rows if self._is_by_name or row.id not in self._claimed]
         fitting = [row for row in free if self._fits(typed.data, row.__data__, surely=surely)]
         same = [row for row in fitting if not differences(typed, row)]
         if not same and len(fitting) > 1 and not surely and not typed.data.get("run_id"):

@@ -179,6 +179,7 @@ class _Scope:
         """Write a source in batches of one table, recordings or what belongs to some."""
         typers = {name: Typer(model, source, self._report.note) for name, model in TABLES.items()}
         batch: list[Typed] = []
+        names: set[tuple[object, ...]] = set()  # a list may name a file twice
         present = ("", False)
         for row in source.rows(self._refused):
             try:
@@ -187,11 +188,13 @@ class _Scope:
                 self._refuse(row.table, row.values.get("id"), error)
                 continue
             kind = (row.table, typed.data.get("recording") is not None)
-            if kind != present or len(batch) >= _BATCH:
+            name = _name(typed)
+            if kind != present or len(batch) >= _BATCH or name in names:
                 self._write(present[0], batch)
                 yield
-                batch, present = [], kind
+                batch, names, present = [], set(), kind
             batch.append(typed)
+            names |= {name} if name else set()
         self._write(present[0], batch)
         for note in source.notes:
             self._report.note(note)
@@ -333,8 +336,9 @@ class _Table:
         self._binders = [binder(field) for field in model._meta.sorted_fields]
         self.has_ids = has_ids
         self._keeps = has_ids and not self._last() and self._keep_others_out()
-        last = self._last()
-        self.matcher = Matcher(store, model, last) if last else None
+        last, is_by_name = self._last(), model is ProcessedFile and not has_ids
+        is_needed = last or is_by_name
+        self.matcher = Matcher(store, model, last, is_by_name=is_by_name) if is_needed else None
 
     def _last(self) -> int:
         return self.model.select(pw.fn.MAX(self.model.id)).scalar() or 0
@@ -376,6 +380,16 @@ class _Table:
 
 
 _MAY_COUNT: Final = "SELECT has_sequence_privilege(pg_get_serial_sequence(?, 'id'), 'UPDATE')"
+
+
+def _name(typed: Typed) -> tuple[object, ...] | None:
+    """Return what tells a file without an id from others; None of other records."""
+    if typed.key is not None or "original_path" not in typed.data:
+        return None
+    return tuple(typed.data[name] for name in _NAMES)
+
+
+_NAMES: Final = ("original_path", "processed_path", "filename", "speaker")
 
 
 def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
