@@ -652,11 +652,15 @@ def test_sqlite_and_a_server_in_turns(url: str, tmp_path: Path) -> None:
     path = str(tmp_path / "v.db")
     for place in (path, url, path, url):
         with DatabaseManager(place).initialize() as db:
-            db.add(ProcessedFile(filename="a", speaker=Speaker(name="Ada", tags=["x"])))
+            db.add(
+                ProcessedFile(filename="a", duration=3.0, speaker=Speaker(name="Ada", tags=["x"]))
+            )
             with db.track("/a.wav", "separation") as run:
                 run.log(si_snri=1.0)
             assert db.get_by_id(Speaker, 1).tags == ["x"]
             assert len(db.leaderboard()) == 1
+            newest = db.list_rows("files", columns=["filename"], sort="-duration", limit=1)
+            assert list(newest) == [("a",)]  # a server would put what has none before it
 
 
 HELD = "SELECT count(*) AS n FROM pg_cursors WHERE name LIKE 'voices%'"

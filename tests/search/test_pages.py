@@ -716,3 +716,19 @@ def test_a_long_list_is_streamed(db: DatabaseManager) -> None:
     tracemalloc.stop()
     assert count == rows
     assert peak < 4_000_000  # bytes; the rows together hold 20 MB
+
+
+def test_a_list_that_was_asked_before(db: DatabaseManager) -> None:
+    """The same list is asked anew each time, and told from others of its order and length."""
+    for name in ("Ada", "Bob", "Eve"):
+        db.create_speaker(name)
+        names = [speaker.name for speaker in db.get_all(Speaker)]
+        for sort, expected in (("name", names), ("-name", names[::-1]), (["name"], names)):
+            for limit, offset in ((1, 0), (1, 1), (5, 0)):
+                rows = db.list_rows(
+                    "speakers", columns=["name"], sort=sort, limit=limit, offset=offset
+                )
+                assert [row[0] for row in rows] == expected[offset : offset + limit]
+        assert [row[0] for row in db.list_rows("speakers", "Ada", columns=["name"])] == ["Ada"]
+    with pytest.raises(ValueError, match="limit must be a whole number"):
+        db.list_rows("speakers", columns=["name"], sort="name", limit=1.0)

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["LISTS", "Column", "Page", "Question", "find_listing", "matching"]
 
 Row = tuple[object, ...]
+Statement = tuple[str, Sequence[Any]]
+_SHAPES: Final = 500
+_written: Final[dict[tuple[Any, ...], Statement]] = {}  # of lists without a condition
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -152,10 +155,11 @@ class Question:
         chosen = [_column(self.listing, name) for name in names]
         sources = {source for column in chosen for source in column.sources}
         expressions = [column.expression for column in chosen]
-        query = self._query(expressions, sources, sort, limit, offset)
+        names = tuple(column.name for column in chosen)
+        statement = self._statement(names, expressions, sources, sort, limit, offset)
         if limit is None or limit > _BATCH:
-            return Page(chosen, lambda: _batches(self.store, query, chosen), self.count)
-        kept = list(chain.from_iterable(_batches(self.store, query, chosen)))
+            return Page(chosen, lambda: _batches(self.store, statement, chosen), self.count)
+        kept = list(chain.from_iterable(_batches(self.store, statement, chosen)))
         is_last = len(kept) < limit and (kept or not offset)
         count = (lambda: offset + len(kept)) if is_last else self.count
         return Page(chosen, lambda: [kept], count)
@@ -165,10 +169,31 @@ class Question:
     ) -> ResultList[BaseModel]:
         """Return what matches as model objects."""
         model = self.listing.model
-        query = self._query(model._meta.sorted_fields, (), sort, limit, offset)
+        statement = self._statement(None, model._meta.sorted_fields, (), sort, limit, offset)
         with self.store.reading(), no_full_collection():
-            rows = self.store.connection().execute(*query.sql())
+            rows = self.store.connection().execute(*statement)
             return ResultList.of(mapper(model).build(rows), model)
+
+    def _statement(
+        self,
+        names: tuple[str, ...] | None,
+        expressions: Sequence[Any],
+        sources: Iterable[Any],
+        sort: str | Sequence[str] | None,
+        limit: int | None,
+        offset: int,
+    ) -> Statement:
+        """Return the statement of a page: Peewee writes one of all rows once for each shape."""
+        offset = count_of("offset", offset)
+        limit = None if limit is None else count_of("limit", limit)
+        order = None if sort is None else tuple(texts(sort))
+        engine, model = type(self.store.database), self.listing.model
+        key = (engine, model, names, order, limit, offset)
+        if self.condition is not None or (found := _written.get(key)) is None:
+            found = self._query(expressions, sources, order, limit, offset).sql()
+            if self.condition is None and len(_written) < _SHAPES:
+                _written[key] = found
+        return found
 
     def _query(
         self,
@@ -179,8 +204,6 @@ class Question:
         offset: int,
     ) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
-        offset = count_of("offset", offset)
-        limit = None if limit is None else count_of("limit", limit)
         keys = list(_sort_keys(self.listing, sort or self.listing.sort))
         order = list(_order(self.listing, keys))
         order_sources = {source for column, _ in keys for source in column.sources}
@@ -304,11 +327,11 @@ def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
     return ByEngine(pw.Desc(node), pw.Desc(node, nulls=nulls)) if may_be_null else pw.Desc(node)
 
 
-def _batches(store: Store, query: Any, columns: Sequence[Column]) -> Iterator[list[Row]]:
+def _batches(store: Store, statement: Statement, columns: Sequence[Column]) -> Iterator[list[Row]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
     readers = [(place, column.read) for place, column in enumerate(columns) if column.read]
     with store.reading():
-        cursor = store.stream(*query.sql())
+        cursor = store.stream(*statement)
         while batch := cursor.fetchmany(_BATCH):
             yield [_read(row, readers) for row in batch]
 
