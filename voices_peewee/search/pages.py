@@ -186,7 +186,7 @@ class Question:
         """Return the statement of a page: Peewee writes one of all rows once for each shape."""
         offset = count_of("offset", offset)
         limit = None if limit is None else count_of("limit", limit)
-        order = None if sort is None else tuple(texts(sort))
+        order = sort if sort is None or isinstance(sort, str) else tuple(texts(sort))
         engine, model = type(self.store.database), self.listing.model
         key = (engine, model, names, order, limit, offset)
         if self.condition is not None or (found := _written.get(key)) is None:
