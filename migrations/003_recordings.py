@@ -363,6 +363,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     migrator.sql("DROP TABLE voices_paths")
     migrator.sql("DROP TABLE voices_doubles")
     migrator.run(_compose_names, database)
+    migrator.run(_no_empty_names, database)
     for view in ("v_runs", "v_performance", "v_leaderboard"):
         migrator.sql(f"DROP VIEW {view}")
     if engine == "postgresql":
@@ -489,6 +490,15 @@ def _tell_votes(database: pw.Database) -> None:
     tests, votes = database.execute_sql(sql).fetchone()
     if tests or votes:
         _LOG.warning("003_recordings: %d listening tests and their %d votes go", tests, votes)
+
+
+def _no_empty_names(database: pw.Database) -> None:
+    """Write that there is no model, or no version, in one way."""
+    for table in ("processing_history", "model_performance"):
+        database.execute_sql(
+            f"UPDATE {table} SET model_type = nullif(model_type, ''),"  # noqa: S608
+            " model_version = nullif(model_version, '') WHERE '' IN (model_type, model_version)"
+        )
 
 
 def _compose_names(database: pw.Database) -> None:

@@ -129,7 +129,7 @@ def test_check_mends(studio: Path) -> None:
     assert run("--db", studio, "check", "--fix").err == usage("voices check", "[OPTIONS]", message)
     done = run("--db", studio, "check", "--fix", "--yes")
     (saved,) = studio.parent.glob("voices_backup_*.db")
-    said = f"backed up first to {str(saved)!r}\n1 time mended\nnothing is wrong\n"
+    said = f"backed up first to {str(saved)!r}\n1 value mended\nnothing is wrong\n"
     assert done == (0, "", said)
     assert run("--db", studio, "check", "--fix") == (0, "", "nothing is wrong\n")
 

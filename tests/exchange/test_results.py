@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,15 @@ def test_the_latest_run_gets_the_values(db: DatabaseManager, write: Any) -> None
         "1 recordings have runs with different parameters; the latest run has the values"
     ]
     assert [row[2] for row in measured(db)] == [None, 17.0, None]
+
+
+def test_results_that_are_older_than_their_run_are_named(db: DatabaseManager, write: Any) -> None:
+    """Scores of a file that was written before the run began may be another run's."""
+    record(db, "/d/mix/a.wav", start_time="2026-11-02T00:00:00Z")
+    path = write("all_metrics.csv", ASTEROID)
+    os.utime(path, (1.7e9, 1.7e9))  # 2023
+    assert "1 runs began after their results were written: are they theirs?" in load(db, path).notes
+    assert load(db, path).notes == []
 
 
 def test_ids_come_from_the_manifest(db: DatabaseManager, write: Any) -> None:

@@ -38,7 +38,8 @@ def test_tags_and_models_are_the_same_however_they_are_composed(db: DatabaseMana
         assert len(db.leaderboard(model_type=name, operation_type=name)) == 1
         settings = {"model_type": name, "model_version": name}
         assert list(db.pending(["0.wav", "1.wav", "2.wav", "3.wav"], name, **settings)) == ["3.wav"]
-        assert db.compare(f"{name}:{name}", (name, name)).n == 2
+        with pytest.raises(errors.QueryError, match="stands twice"):
+            db.compare(f"{name}:{name}", (COMPOSED, DECOMPOSED))
 
 
 def test_a_name_that_is_there_is_refused(db: DatabaseManager) -> None:

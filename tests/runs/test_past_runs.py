@@ -223,6 +223,10 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
         ({"start_time": None}, "a recorded run needs start_time"),
         ({"start_time": "noon"}, "start_time 'noon' is not an ISO 8601 time"),
         (
+            {"start_time": "0001-01-01T00:00:00+14:00"},
+            "start_time '0001-01-01T00:00:00+14:00' is in no year that UTC has",
+        ),
+        (
             {"start_time": dt.datetime(2026, 1, 1)},  # noqa: DTZ001 - what is to be refused
             f"start_time '2026-01-01 00:00:00' has no time zone; {ZONE_HINT}",
         ),

@@ -1329,3 +1329,19 @@ def test_an_output_that_was_rolled_back_is_no_output(
     assert (board.mean, board.n, board.stems) == (4.0, 1, 1)
     told = [row.processed_file.processed_path for row in db.get_all(ProcessingHistory)]
     assert told == [again]
+
+
+def test_an_empty_model_or_version_is_none(db: DatabaseManager) -> None:
+    """What an unset variable gives is no version: its runs are those without one."""
+    for version in (None, ""):
+        with db.track("/m/1.wav", "separation", model_type="c", model_version=version) as run:
+            run.log(si_snri=1)
+    rows = db.query(ProcessingHistory).all()
+    assert [row.model_version for row in rows] == [None, None]
+    assert [row.labels for row in db.leaderboard().rows] == [("c",)]
+    done = db.import_records(
+        [{"operation_type": "x", "model_version": "", "processed_file_id": 1, "run_id": "r"}],
+        table="history",
+    )
+    assert done.tables["processing_history"].added == 1
+    assert list(db.pending(["/m/1.wav"], "separation", model_type="c", model_version="")) == []

@@ -730,5 +730,5 @@ def test_a_list_that_was_asked_before(db: DatabaseManager) -> None:
                 )
                 assert [row[0] for row in rows] == expected[offset : offset + limit]
         assert [row[0] for row in db.list_rows("speakers", "Ada", columns=["name"])] == ["Ada"]
-    with pytest.raises(ValueError, match="limit must be a whole number"):
+    with pytest.raises(InvalidValueError, match="limit must be a whole number"):
         db.list_rows("speakers", columns=["name"], sort="name", limit=1.0)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.databases import ON_SERVER
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.upkeep.check import Finding
@@ -360,3 +361,20 @@ def test_nothing_to_mend(made: Path) -> None:
     assert db.check(fix=True) == []
     assert db.upgrade_backup is None
     assert [path.name for path in made.parent.glob("*.db")] == [made.name]
+
+
+def test_stems_have_their_recordings_path(db: DatabaseManager) -> None:
+    """A changed path of a recording is that of its stems; where SQL changed it, check mends it."""
+    with db.track("/x/1.wav", "separation", model_type="m") as run:
+        run.output("/o/1.wav", si_snri=1)
+    db.update(db.get_file("/x/1.wav"), original_path="/y/1.wav")
+    assert list(db.pending(["/y/1.wav", "/x/1.wav"], "separation", model_type="m")) == ["/x/1.wav"]
+    assert db.check() == []
+    sql = "UPDATE processed_files SET original_path = '/z/1.wav' WHERE recording_id IS NULL"
+    db.execute_raw_query(sql, write=True)
+    (finding,) = db.check()
+    assert finding.what == "1 stems and voices have another original_path than their recordings"
+    if not ON_SERVER:
+        assert finding.advice == "give them that of their recordings, with 'voices check --fix'"
+        assert db.check(fix=True) == []
+        assert list(db.pending(["/z/1.wav"], "separation", model_type="m")) == []

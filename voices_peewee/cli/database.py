@@ -151,7 +151,11 @@ def _watch(
 
 @command(example="voices check --files")
 @click.option("--files", is_flag=True, help="Look at the audio too: is it there, and the same?")
-@click.option("--fix", is_flag=True, help="Write times as they should be; backs up first.")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Write times and stems' paths as they should be; backs up first.",
+)
 @path_map_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
 @yes_option
@@ -178,10 +182,10 @@ def check(
     with progress_bar("Checking", hidden=not files) as progress:
         found = manager.check(files=files, path_map=path_map, on_progress=progress)
     if fix and (count := sum(one.mendable for one in found)):
-        confirm(f"Write {plural(count, 'time')} in {manager.path!r} anew?", yes=yes)
+        confirm(f"Write {plural(count, 'value')} in {manager.path!r} anew?", yes=yes)
         found = manager.check(files=files, fix=True)
         say_backup(manager)
-        say(f"{plural(count - sum(one.mendable for one in found), 'time')} mended")
+        say(f"{plural(count - sum(one.mendable for one in found), 'value')} mended")
     if as_json:
         write_json([asdict(one) for one in found])
     else:

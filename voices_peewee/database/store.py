@@ -158,6 +158,10 @@ class Store(Transactions):
             )
             if not is_there:
                 raise NotFoundError(kind_of(instance), instance.id)
+            names = {field.name for field in only}
+            if isinstance(instance, ProcessedFile) and "original_path" in names:
+                parts = ProcessedFile.recording == key  # a stem has its recording's path
+                ProcessedFile.update(original_path=instance.original_path).where(parts).execute()
         return instance
 
     def delete(self, instance: BaseModel) -> None:

@@ -234,11 +234,15 @@ class _Import:
         """Give runs that are here what they lack, inside the transaction."""
         self._store.engine.lock("results")  # two imports would undo each other's values
         pairs = ((row, place) for place in self._values for row in place.rows)
-        touched, kept = set[str](), set[str]()
+        touched, kept, later = set[str](), set[str](), set[str]()
         while some := list(islice(pairs, LOOKUP)):
             changed = self._fill_some(some)
-            for row, _ in some:
+            for row, place in some:
                 (touched if row.id in changed else kept).add(row.run_id)
+                if row.id in changed and _is_later(row, self._values[place].start):
+                    later.add(row.run_id)
+        sentence = f"{len(later):,} runs began after their results were written: are they theirs?"
+        self._note(sentence, len(later))
         self._done.updated, self._done.unchanged = len(touched), len(kept - touched)
 
     def _fill_some(self, pairs: Sequence[tuple[Row, Place]]) -> Collection[int]:
@@ -291,6 +295,12 @@ class _Import:
             additional[OF_THE_RUN] = run_level
         row.additional_metrics = {**additional, **values}
         return True
+
+
+def _is_later(row: Row, time: dt.datetime) -> bool:
+    """Whether a run began behind a time, so that what was written then is maybe of another."""
+    began = ProcessingHistory.start_time.python_value(row.start)
+    return isinstance(began, dt.datetime) and began > time
 
 
 def _new_run(model: Model, recording: str, start: dt.datetime) -> Plan:

@@ -32,8 +32,8 @@ def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
     note = plain_note(told["note"])
     return {
         "operation_type": plain_operation(told["operation_type"]),
-        "model_type": plain_name(told["model_type"]),
-        "model_version": plain_name(told["model_version"]),
+        "model_type": plain_name(told["model_type"]) or None,
+        "model_version": plain_name(told["model_version"]) or None,
         "parameters": plain_object("parameters", told["parameters"]),
         "tags": clean_tags(told["tags"] or ()) or None,
         "note": note,
@@ -105,7 +105,8 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
         facts = os.stat(path)
         name = os.path.abspath(os.fsdecode(path))
         # The change time too: what tar or rsync puts there keeps the other one.
-        return _hash(name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        which = (facts.st_dev, facts.st_ino)
+        return _hash(name, *which, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     except (OSError, ValueError, TypeError, AudioError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", str(error))
         raise InvalidValueError(f"cannot read the model file {path!r}: {reason}") from error

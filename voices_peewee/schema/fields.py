@@ -257,7 +257,11 @@ class UTCDateTimeField(pw.DateTimeField):
                 f"{self.name} {value.isoformat(sep=' ')!r} has no time zone; "
                 "use datetime.now(timezone.utc) or .astimezone()"
             )
-        return value.astimezone(dt.UTC).isoformat(sep=" ", timespec="microseconds")
+        try:
+            return value.astimezone(dt.UTC).isoformat(sep=" ", timespec="microseconds")
+        except OverflowError as error:
+            told = f"{self.name} {value.isoformat()!r}"
+            raise InvalidValueError(f"{told} is in no year that UTC has") from error
 
     def python_value(self, value: object) -> Any:
         """Return an aware datetime in UTC; what is no time stays as another program wrote it."""
@@ -338,8 +342,10 @@ class NameField(pw.TextField):
     """Text that is the same however its accents are written; also an enum, by its value."""
 
     def db_value(self, value: object) -> object:
-        """Return text that a database can hold."""
-        return super().db_value(plain_name(value))  # type: ignore[no-untyped-call] # the stubs
+        """Return text that a database can hold; where nothing may stand, an empty one is that."""
+        name = plain_name(value)
+        told = None if name == "" and self.null else name
+        return super().db_value(told)  # type: ignore[no-untyped-call] # the stubs
 
     def python_value(self, value: object) -> object:
         """Return the value as it stands."""

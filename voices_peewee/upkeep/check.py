@@ -48,6 +48,8 @@ _RENAMED: Final = """SELECT count(*) FROM model_performance AS measured
  WHERE measured.model_type <> coalesce(run.model_type, '')
   OR measured.model_version <> coalesce(run.model_version, '')"""
 
+_STRAYED: Final = f"SELECT count(*) FROM processed_files WHERE {values.STRAYED}"  # noqa: S608
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -77,7 +79,7 @@ def check(
     """
     behind = list(_behind(store, directories))
     looks = [] if store.server is None else [_spooled(store.server.place)]
-    looks += [] if behind else [_drift(store), _renamed(store)]
+    looks += [] if behind else [_drift(store), _renamed(store), _strayed(store)]
     if store.server is None:  # which looks after its pages, references and values by itself
         looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
         looks += [] if behind else [_foreign(store, directories)]
@@ -183,6 +185,17 @@ def _renamed(store: Store) -> Iterator[Finding]:
     if count:
         what = f"{count:,} rows of 'model_performance' name another model than their runs"
         yield Finding("value", what, "give both tables the same model_type and model_version")
+
+
+def _strayed(store: Store) -> Iterator[Finding]:
+    """Yield that stems and voices have another path than their recordings, which lists go by."""
+    with store.reading():
+        (count,) = store.connection().execute(_STRAYED).fetchone()
+    if count:
+        what = f"{count:,} stems and voices have another original_path than their recordings"
+        is_mendable = store.server is None
+        advice = "give them that of their recordings" + ", with 'voices check --fix'" * is_mendable
+        yield Finding("value", what, advice, count if is_mendable else 0)
 
 
 def _is_own_index(difference: Drift) -> bool:

@@ -147,7 +147,7 @@ class UpkeepMethods(MigrationMethods, HasStore):
         Args:
             files: Look at the audio as well: is it there, and is it what was recorded?
             fix: First back up and write times with ``Z``, ``T`` or another zone, or without
-                one (which are UTC), as this package does.
+                one (which are UTC), as this package does, and give stems their recording's path.
             path_map: Folders by those that recorded paths lie in: these paths are moved first,
                 in one transaction, where the file there has the content that is recorded.
             on_progress: Called with the bytes of audio done and in all.

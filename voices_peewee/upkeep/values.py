@@ -14,7 +14,7 @@ import peewee as pw
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
-from voices_peewee.schema.models import MODELS
+from voices_peewee.schema.models import MODELS, ProcessedFile
 
 _SHOWN: Final = 5  # ids
 _BYTES: Final = "CAST({0} AS BLOB)"  # of a text: its bytes, whatever they are
@@ -76,10 +76,18 @@ def unreadable(store: Store) -> Iterator[Unreadable]:
     yield from _no_text(store)
 
 
-def mend(store: Store, before: Callable[[], object]) -> None:
-    """Write times with Z, T or another zone as ours, in one transaction.
+_OF_RECORDING: Final = """(SELECT recording.original_path FROM processed_files AS recording
+ WHERE recording.id = processed_files.recording_id)"""
+STRAYED: Final = f"recording_id IS NOT NULL AND original_path <> {_OF_RECORDING}"
+_ONE_STRAYED: Final = f"SELECT 1 FROM processed_files WHERE {STRAYED} LIMIT 1"  # noqa: S608
+_FOLLOW: Final = f"UPDATE processed_files SET original_path = {_OF_RECORDING} WHERE {STRAYED}"  # noqa: S608
 
-    A time without a zone is taken for UTC, as it is when it is read.
+
+def mend(store: Store, before: Callable[[], object]) -> None:
+    """Write times with Z, T or another zone as ours, and paths of stems, in one transaction.
+
+    A time without a zone is taken for UTC, as it is when it is read. A stem's or voice's
+    ``original_path`` is its recording's.
 
     Args:
         store: The database.
@@ -92,10 +100,16 @@ def mend(store: Store, before: Callable[[], object]) -> None:
                 if (time := _mended(field, value)) is not None:
                     row = rows.setdefault((field.model._meta.table_name, key), {})
                     row[field.column_name] = time
-        if rows:
+        connection = store.connection()
+        is_strayed = ProcessedFile.recording.name in {one.name for one in _present(store)} and (
+            connection.execute(_ONE_STRAYED).fetchone() is not None
+        )
+        if rows or is_strayed:
             before()
+        if is_strayed:
+            connection.execute(_FOLLOW)
         for (table, key), times in rows.items():
-            _write(store.connection(), table, key, times)
+            _write(connection, table, key, times)
 
 
 def _write(connection: sqlite3.Connection, table: str, key: int, times: dict[str, str]) -> None:
