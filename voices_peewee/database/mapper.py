@@ -51,7 +51,7 @@ def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
         return [
             value
             if (value := get(key)) is None
-            or (type(value) is plain and (plain is not str or value.isascii()))
+            or (type(value) is plain and (plain is not str or (value != "" and value.isascii())))
             else convert(value)
             for key, plain, convert in binders
         ]
