@@ -714,7 +714,7 @@ COSTS: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
     "history": (lambda db: list(db.history("/mix/1.wav")), 3),
     "failures": (lambda db: db.failures(), 1),
     "pending": (lambda db: list(db.pending(["/mix/1.wav"] * 500, "separation")), 2),
-    "export": (lambda db: db.export(io.BytesIO()), 13),
+    "export": (lambda db: db.export(io.BytesIO()), 12),
 }
 
 
