@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -351,6 +352,22 @@ def test_the_next_of_many_costs_little(db: DatabaseManager) -> None:
             next(found)
         counts.append(time.process_time() - begun < 3)
     assert counts == [6, True] * 3
+
+
+def test_threads_may_share_one_list(db: DatabaseManager) -> None:
+    """Threads that go on with one iterator are given each source once, and all of them."""
+    found = claiming(db, 100)
+
+    def work() -> list[str]:
+        given = []
+        for path in found:
+            with db.track(path, "separation", **SETTINGS):
+                given.append(path)
+        return given
+
+    with ThreadPoolExecutor(8) as pool:
+        given = [one for future in [pool.submit(work) for _ in range(8)] for one in future.result()]
+    assert len(given) == len(set(given)) == 100
 
 
 CROWDS = [

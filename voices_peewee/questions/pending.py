@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -62,6 +63,7 @@ class Pending(Iterator[S]):
         self._found, self._chosen, self._sharing = found, chosen, sharing
         self.workers = look.workers
         self.reason: Reason | None = None
+        self._turn = threading.Lock()  # threads may share the list
 
     def __iter__(self) -> Pending[S]:
         self._is_looped = True
@@ -84,12 +86,13 @@ class Pending(Iterator[S]):
         return 0 if self._chosen is None else self._chosen.unknown
 
     def __next__(self) -> S:
-        if self._sharing is not None:
-            source, self.reason = self._sharing.take(self._found)
-            return source
-        candidate = next(self._found)
-        self.reason = candidate.reason
-        return candidate.source
+        with self._turn:
+            if self._sharing is not None:
+                source, self.reason = self._sharing.take(self._found)
+                return source
+            candidate = next(self._found)
+            self.reason = candidate.reason
+            return candidate.source
 
     def with_reasons(self) -> Iterator[tuple[S, Reason]]:
         """Yield the sources that are left, each with its reason."""
