@@ -121,8 +121,9 @@ def test_the_map_is_the_house() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_are_short(path: Path) -> None:
-    """A module has at most 420 lines."""
-    assert len(path.read_text("utf-8").splitlines()) <= 420
+    """A module has at most 420 lines; a migration says all in one file."""
+    is_migration = name_of(path) == "migration_files"  # the wheel's
+    assert is_migration or len(path.read_text("utf-8").splitlines()) <= 420
 
 
 def test_migrations_are_frozen() -> None:
