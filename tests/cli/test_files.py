@@ -101,7 +101,6 @@ def test_file_name_that_is_no_text(path: Path, folder: Path) -> None:
         pytest.param(
             ["--speaker", "Eve"], 1, "no speaker 'Eve'; see 'voices list-speakers'", id="speaker"
         ),
-        pytest.param(["--tag", "room=hall"], 2, "No such option '--tag'.", id="tag"),
     ],
 )
 def test_nothing_is_added_when_the_words_are_wrong(
@@ -114,6 +113,14 @@ def test_nothing_is_added_when_the_words_are_wrong(
     assert run("--db", studio, "add-files", folder, *args) == (code, "", expected)
     with DatabaseManager(studio) as db:
         assert len(db.get_all(ProcessedFile)) == 1
+
+
+def test_a_tag_is_no_metadata(studio: Path, folder: Path) -> None:
+    """Tags are of speakers and runs: an option that looks like one is refused, by click."""
+    done = run("--db", studio, "add-files", folder, "--tag", "room=hall")
+    assert (done.code, done.out) == (2, "")
+    assert "No such option" in done.err
+    assert "--tag" in done.err
 
 
 @pytest.mark.parametrize(
