@@ -27,14 +27,17 @@ from voices_peewee.schema.models import ModelPerformance, ProcessedFile, Process
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id + 0 LIMIT 1"""
-_OTHER_RUN: Final = """SELECT history.run_id, history.operation_type, history.model_type,
- history.model_version, history.success, history.process
- FROM processed_files AS file
- JOIN processing_history AS history ON history.processed_file_id = file.id
- JOIN model_performance AS told ON told.processing_history_id = history.id
- WHERE file.processed_path = ? AND history.run_id <> ?
- AND (history.success OR history.end_time IS NULL)
- ORDER BY history.success DESC, history.id DESC LIMIT 1"""
+# No joins: a server that knows nothing of the tables yet would walk them.
+_OTHER_RUN: Final = """SELECT run_id, operation_type, model_type, model_version, success, process
+ FROM processing_history WHERE id = (SELECT best.id FROM
+  (SELECT (SELECT history.id FROM processing_history AS history
+   WHERE history.processed_file_id = file.id AND history.run_id <> ?
+   AND (history.success OR history.end_time IS NULL)
+   AND (SELECT 1 FROM model_performance WHERE processing_history_id = history.id) = 1
+   ORDER BY history.success DESC, history.id DESC LIMIT 1) AS id
+  FROM processed_files AS file WHERE file.processed_path = ?) AS best
+ WHERE best.id IS NOT NULL
+ ORDER BY (SELECT success FROM processing_history WHERE id = best.id) DESC, best.id DESC LIMIT 1)"""
 # All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _IS_THERE: Final = """SELECT 1 FROM processing_history
  WHERE run_id = ? AND id = coalesce(?, id) LIMIT 1"""
@@ -250,7 +253,7 @@ class LiveRows(RunRows):
             files = Files(self._store, steps)
             rows, file = self._told(steps, files, self._known(steps), output)
             self._is_unsure |= steps.is_part
-            return rows, file, steps.add(_OTHER_RUN, (files.path, self.run_id))
+            return rows, file, steps.add(_OTHER_RUN, (self.run_id, files.path))
 
         self.rows, file, asked = self._store.transact(write)
         other = asked.fetchone()
