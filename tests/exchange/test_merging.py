@@ -730,6 +730,18 @@ def test_a_deleted_twin_of_the_same_moment_comes_back(db: DatabaseManager, tmp_p
     assert told(db.import_records(tmp_path / "gone.jsonl")) == {"processed_files": Counts(added=1)}
 
 
+def test_what_was_added_together_stays_apart(db: DatabaseManager) -> None:
+    """Files of one moment whose paths end alike are as many, here before or from the input."""
+    moment = "2026-11-01T12:00:00.123456+00:00"
+    rows = [
+        {"id": 9000 + n, "original_path": f"/{n}/m/mix.wav", "created_at": moment}
+        for n in range(1500)
+    ]
+    imported(db, {"original_path": "/other.wav", "filename": "other.wav"}, table="files")
+    assert told(imported(db, *rows, table="files")) == {"processed_files": Counts(added=1500)}
+    assert told(imported(db, *rows, table="files")) == {"processed_files": Counts(same=1500)}
+
+
 def test_a_list_may_name_a_file_twice(db: DatabaseManager) -> None:
     """Lines without ids that name one recording make one of it; what differs is told."""
     one, other = {"original_path": "/x/1.wav", "duration": 2.5}, {"original_path": "/x/2.wav"}

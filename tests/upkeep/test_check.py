@@ -373,7 +373,7 @@ def test_stems_have_their_recordings_path(db: DatabaseManager) -> None:
     sql = "UPDATE processed_files SET original_path = '/z/1.wav' WHERE recording_id IS NULL"
     db.execute_raw_query(sql, write=True)
     (finding,) = db.check()
-    assert finding.what == "1 stems and voices have another original_path than their recordings"
+    assert finding.what == "1 rows of 'processed_files' have another path than their recordings"
     if not ON_SERVER:
         assert finding.advice == "give them that of their recordings, with 'voices check --fix'"
         assert db.check(fix=True) == []

@@ -285,7 +285,7 @@ def test_what_cannot_be_read_is_named(spoilt: Spoil) -> None:
     }
     found = [one for one in DatabaseManager(path).check() if one.kind == "value"]
     assert "name another model than their runs" in found.pop(0).what
-    assert "have another original_path than" in found.pop(0).what
+    assert "have another path than" in found.pop(0).what
     assert {one.what.partition(")")[0] + ") " for one in found} >= wanted
     assert {one.advice for one in found} == {
         "correct it in SQL, or restore a backup with 'voices restore'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePath
@@ -92,11 +92,11 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
     return is_alike and theirs["start_time"] in (ours["start_time"], None)
 
 
-def _is_moved(typed: Typed, row: BaseModel) -> bool:
+def _is_moved(typed: Typed, row: BaseModel, *, is_alone: bool) -> bool:
     """Whether a record is a row that is called otherwise since one of two copies was changed.
 
-    Both were made in the same microsecond, and have the same id, or the same end of a path:
-    rows that were added together differ there.
+    Both were made in the same microsecond, and have the same id; or they are the only ones of
+    that moment (``is_alone``), and paths have the same end.
     """
     theirs, ours, has_its_id = typed.data, row.__data__, typed.key == row.id
     if isinstance(row, Speaker):
@@ -104,7 +104,7 @@ def _is_moved(typed: Typed, row: BaseModel) -> bool:
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
     if len(hashes) > 1 or theirs["recording"] != ours["recording"]:
         return False
-    return has_its_id or _end_of_path(theirs) == _end_of_path(ours) != ()
+    return has_its_id or (is_alone and _end_of_path(theirs) == _end_of_path(ours) != ())
 
 
 def _end_of_path(file: Data) -> tuple[str, ...]:
@@ -175,14 +175,18 @@ class Matcher:
         rows = defaultdict(list)
         for row in rows_where(self._store, self._model, "created_at", sorted(wanted)):
             rows[row.__data__["created_at"]].append(row)
+        often = Counter(typed.data["created_at"] for typed in batch)
         for place, moment in moments.items():
-            free = [row for row in rows[moment] if row.id not in self._claimed]
-            fitting = [row for row in free if _is_moved(batch[place], row)]
-            if fitting:
-                row = min(fitting, key=lambda row: row.id != batch[place].key)
+            is_alone = often[moment] == len(rows[moment]) == 1  # others were added together
+            for row in rows[moment]:
+                if row.id > self._last or row.id in self._claimed:
+                    continue
+                if not _is_moved(batch[place], row, is_alone=is_alone):
+                    continue
                 found[place] = row
                 self._claimed.add(row.id)
                 self._paths[row.id] = row.__data__.get("original_path")
+                break
 
     def _candidates(self, batch: Sequence[Typed]) -> list[tuple[Typed, list[BaseModel]]]:
         keys = [self._key(typed.data) for typed in batch]

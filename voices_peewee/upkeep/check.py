@@ -192,7 +192,7 @@ def _strayed(store: Store) -> Iterator[Finding]:
     with store.reading():
         (count,) = store.connection().execute(_STRAYED).fetchone()
     if count:
-        what = f"{count:,} stems and voices have another original_path than their recordings"
+        what = f"{count:,} rows of 'processed_files' have another path than their recordings"
         is_mendable = store.server is None
         advice = "give them that of their recordings" + ", with 'voices check --fix'" * is_mendable
         yield Finding("value", what, advice, count if is_mendable else 0)
