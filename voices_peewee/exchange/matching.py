@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
+
+import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
@@ -92,11 +94,10 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
     return is_alike and theirs["start_time"] in (ours["start_time"], None)
 
 
-def _is_moved(typed: Typed, row: BaseModel, *, is_alone: bool) -> bool:
+def _may_be_moved(typed: Typed, row: BaseModel) -> bool:
     """Whether a record is a row that is called otherwise since one of two copies was changed.
 
-    Both were made in the same microsecond, and have the same id; or they are the only ones of
-    that moment (``is_alone``), and paths have the same end.
+    Both were made in the same microsecond, and have the same id or the same end of a path.
     """
     theirs, ours, has_its_id = typed.data, row.__data__, typed.key == row.id
     if isinstance(row, Speaker):
@@ -104,7 +105,7 @@ def _is_moved(typed: Typed, row: BaseModel, *, is_alone: bool) -> bool:
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
     if len(hashes) > 1 or theirs["recording"] != ours["recording"]:
         return False
-    return has_its_id or (is_alone and _end_of_path(theirs) == _end_of_path(ours) != ())
+    return has_its_id or _end_of_path(theirs) == _end_of_path(ours) != ()
 
 
 def _end_of_path(file: Data) -> tuple[str, ...]:
@@ -169,24 +170,38 @@ class Matcher:
 
     def _find_moved(self, batch: Sequence[Typed], found: list[BaseModel | None]) -> None:
         """Find rows by the microsecond in which they were made; a time in whole seconds is told."""
-        places = [place for place, row in enumerate(found) if row is None]
-        moments = {place: batch[place].data["created_at"] for place in places}
-        wanted = {one for one in moments.values() if isinstance(one, datetime) and one.microsecond}
-        rows = defaultdict(list)
-        for row in rows_where(self._store, self._model, "created_at", sorted(wanted)):
-            rows[row.__data__["created_at"]].append(row)
         often = Counter(typed.data["created_at"] for typed in batch)
-        for place, moment in moments.items():
-            is_alone = often[moment] == len(rows[moment]) == 1  # others were added together
-            for row in rows[moment]:
-                if row.id > self._last or row.id in self._claimed:
-                    continue
-                if not _is_moved(batch[place], row, is_alone=is_alone):
-                    continue
-                found[place] = row
-                self._claimed.add(row.id)
-                self._paths[row.id] = row.__data__.get("original_path")
-                break
+        lost = {
+            place: moment
+            for place, moment in enumerate(typed.data["created_at"] for typed in batch)
+            if found[place] is None and isinstance(moment, datetime) and moment.microsecond
+        }
+        alone = self._alone([one for one in {*lost.values()} if often[one] == 1])
+        keys = {batch[place].key or 0 for place in lost} | {*alone.values()}
+        rows = {row.id: row for row in rows_where(self._store, self._model, "id", sorted(keys))}
+        for place, moment in lost.items():
+            typed = batch[place]
+            for key in (typed.key or 0, alone.get(moment, 0)):
+                row = rows.get(key)
+                if row is not None and self._is_moved(typed, row):
+                    found[place] = row
+                    self._claimed.add(row.id)
+                    self._paths[row.id] = row.__data__.get("original_path")
+                    break
+
+    def _is_moved(self, typed: Typed, row: BaseModel) -> bool:
+        is_free = row.id <= self._last and row.id not in self._claimed
+        is_of_moment = row.__data__["created_at"] == typed.data["created_at"]
+        return is_free and is_of_moment and _may_be_moved(typed, row)
+
+    def _alone(self, moments: Sequence[datetime]) -> dict[datetime, int]:
+        """Return the ids of rows that were made when no other was: the others were in bulk."""
+        made, key = self._model._meta.fields["created_at"], self._model.id
+        query = self._model.select(made, pw.fn.MIN(key)).where(made.in_(moments))
+        query = query.group_by(made).having(pw.fn.COUNT(key) == 1)
+        found: Any = query.tuples()
+        with self._store.reading():
+            return dict(list(found))
 
     def _candidates(self, batch: Sequence[Typed]) -> list[tuple[Typed, list[BaseModel]]]:
         keys = [self._key(typed.data) for typed in batch]
