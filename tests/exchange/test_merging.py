@@ -687,11 +687,18 @@ def _move(db: DatabaseManager, column: str) -> None:
             db.update(file, **{column: "/mnt" + getattr(file, column)})
 
 
+def _renumber(db: DatabaseManager) -> None:
+    for number in (2, 1, 0):
+        file = db.get_file(f"/m/{number}.wav")
+        db.update(file, original_path=f"/m/{number + 1}.wav")
+
+
 CHANGES: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
     "recordings moved": (lambda db: _move(db, "original_path"), 3),
     "stems moved": (lambda db: _move(db, "processed_path"), 6),
     "a speaker renamed": (lambda db: db.update(db.get_speaker("Ada"), name="Ada L."), 1),
     "a speaker deleted": (lambda db: db.delete_speaker("Ada"), 0),
+    "recordings renumbered": (_renumber, 3),
 }
 
 
@@ -740,6 +747,37 @@ def test_what_was_added_together_stays_apart(db: DatabaseManager) -> None:
     imported(db, {"original_path": "/other.wav", "filename": "other.wav"}, table="files")
     assert told(imported(db, *rows, table="files")) == {"processed_files": Counts(added=1500)}
     assert told(imported(db, *rows, table="files")) == {"processed_files": Counts(same=1500)}
+
+
+def test_a_copy_whose_files_moved_to_where_we_work(tmp_path: Path) -> None:
+    """A recording that both know is one, also where ours has a run at its new path by now."""
+
+    def record(db: DatabaseManager, path: str, model: str) -> None:
+        with db.track(path, "separation", model_type=model) as run:
+            run.log(si_snri=1)
+
+    with DatabaseManager(tmp_path / "ours.db").initialize() as db:
+        record(db, "/m/0.wav", "a")
+    theirs = shutil.copy(tmp_path / "ours.db", tmp_path / "theirs.db")
+    with DatabaseManager(theirs).connect() as db:
+        db.update(db.get_file("/m/0.wav"), original_path="/mnt/m/0.wav")
+    with DatabaseManager(tmp_path / "ours.db").connect() as db:
+        record(db, "/mnt/m/0.wav", "z")
+        done = db.import_records(theirs)
+        assert (done.changed, len(done.conflicts)) == (0, 1)
+
+
+def test_a_deleted_recording_of_a_past_batch_comes_back(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """Recordings whose runs were recorded at once are not taken for each other by their ends."""
+    run = {"operation_type": "sep", "start_time": T, "processing_time": 1}
+    paths = ["/16k/mix/1.wav", "/8k/mix/1.wav"]
+    db.record_runs([{**run, "source": path, "model_type": path[1:3]} for path in paths])
+    db.delete(db.get_file(paths[0]), export_to=tmp_path / "gone.jsonl")
+    assert db.import_records(tmp_path / "gone.jsonl").conflicts == []
+    found = [(row.model_type, row.processed_file.original_path) for row in db.search("history")]
+    assert sorted(found) == [(path[1:3], path) for path in paths]
 
 
 def test_a_list_may_name_a_file_twice(db: DatabaseManager) -> None:

@@ -95,23 +95,18 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
 
 
 def _may_be_moved(typed: Typed, row: BaseModel) -> bool:
-    """Whether a record is a row that is called otherwise since one of two copies was changed.
-
-    Both were made in the same microsecond, and have the same id or the same end of a path.
-    """
-    theirs, ours, has_its_id = typed.data, row.__data__, typed.key == row.id
-    if isinstance(row, Speaker):
-        return has_its_id
+    """Whether a record of a row's moment may be it, called otherwise in one of two copies."""
+    theirs, ours = typed.data, row.__data__
+    if theirs["created_at"] != ours["created_at"] or isinstance(row, Speaker):
+        return bool(theirs["created_at"] == ours["created_at"])
     hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
-    if len(hashes) > 1 or theirs["recording"] != ours["recording"]:
-        return False
-    return has_its_id or _end_of_path(theirs) == _end_of_path(ours) != ()
+    return len(hashes) < 2 and bool(theirs["recording"] == ours["recording"])
 
 
 def _end_of_path(file: Data) -> tuple[str, ...]:
     """Return the name of a file and of its folder; a voice has none of its own."""
-    path = file["processed_path"] or ("" if file["recording"] else file["original_path"])
-    return PurePath(path or "").parts[-2:]
+    own = None if file.get("recording") else file.get("original_path")
+    return PurePath(file.get("processed_path") or own or "").parts[-2:]
 
 
 _RULES: Final = {
@@ -151,51 +146,76 @@ class Matcher:
     def match(self, batch: Sequence[Typed]) -> list[BaseModel | None]:
         """Return the row that each record is, or None.
 
-        Records that were made at the same moment as a row come first, and are it; what they are
-        called alone decides only where a single row is left. What is called otherwise since one
-        of two copies was changed is known by the moment too.
+        Records with a row's id and moment are it, then those of its moment and name; what they
+        are called alone decides only where a single row is left. Last, what has another id and
+        was moved is known by its moment and the end of its path.
         """
         for typed in batch:
             if typed.data.get("recording") in self._paths:
                 typed.data["original_path"] = self._paths[typed.data["recording"]]
-        candidates = self._candidates(batch)
         found: list[BaseModel | None] = [None] * len(batch)
+        moments = self._moments(batch)
+        self._find_copies(batch, moments, found)
+        candidates = self._candidates(batch)
         for surely in (True, False):
             for place, (typed, rows) in enumerate(candidates):
                 if found[place] is None:
                     found[place] = self._choose(typed, rows, surely=surely)
-        if self._model in (Speaker, ProcessedFile):
-            self._find_moved(batch, found)
+        self._find_moved(batch, moments, found)
         return found
 
-    def _find_moved(self, batch: Sequence[Typed], found: list[BaseModel | None]) -> None:
-        """Find rows by the microsecond in which they were made; a time in whole seconds is told."""
-        often = Counter(typed.data["created_at"] for typed in batch)
-        lost = {
+    def _moments(self, batch: Sequence[Typed]) -> dict[int, datetime]:
+        """Return the microseconds in which records were made; a time in whole seconds is told."""
+        if self._model not in (Speaker, ProcessedFile):
+            return {}
+        made = ((place, typed.data["created_at"]) for place, typed in enumerate(batch))
+        return {
             place: moment
-            for place, moment in enumerate(typed.data["created_at"] for typed in batch)
-            if found[place] is None and isinstance(moment, datetime) and moment.microsecond
+            for place, moment in made
+            if isinstance(moment, datetime) and moment.microsecond
         }
-        alone = self._alone([one for one in {*lost.values()} if often[one] == 1])
-        keys = {batch[place].key or 0 for place in lost} | {*alone.values()}
-        rows = {row.id: row for row in rows_where(self._store, self._model, "id", sorted(keys))}
-        for place, moment in lost.items():
-            typed = batch[place]
-            for key in (typed.key or 0, alone.get(moment, 0)):
-                row = rows.get(key)
-                if row is not None and self._is_moved(typed, row):
-                    found[place] = row
-                    self._claimed.add(row.id)
-                    self._paths[row.id] = row.__data__.get("original_path")
-                    break
 
-    def _is_moved(self, typed: Typed, row: BaseModel) -> bool:
-        is_free = row.id <= self._last and row.id not in self._claimed
-        is_of_moment = row.__data__["created_at"] == typed.data["created_at"]
-        return is_free and is_of_moment and _may_be_moved(typed, row)
+    def _find_copies(
+        self, batch: Sequence[Typed], moments: dict[int, datetime], found: list[BaseModel | None]
+    ) -> None:
+        """Find rows by id and moment: those of another copy of the record, whatever their names."""
+        rows = self._by_id({batch[place].key or 0 for place in moments})
+        for place in moments:
+            row = rows.get(batch[place].key or 0)
+            if row is not None and _may_be_moved(batch[place], row):
+                self._take(batch[place], row)
+                found[place] = row
+
+    def _find_moved(
+        self, batch: Sequence[Typed], moments: dict[int, datetime], found: list[BaseModel | None]
+    ) -> None:
+        """Find rows by a moment of which no other is, and the end of their path."""
+        often = Counter(moments.values())
+        lost = {place: moments[place] for place in moments if found[place] is None}
+        alone = self._alone([moment for moment in lost.values() if often[moment] == 1])
+        rows = self._by_id({*alone.values()})
+        for place, moment in lost.items():
+            typed, row = batch[place], rows.get(alone.get(moment, 0))
+            if row is None or row.id in self._claimed or not _may_be_moved(typed, row):
+                continue
+            if () != _end_of_path(typed.data) == _end_of_path(row.__data__):
+                self._take(typed, row)
+                found[place] = row
+
+    def _take(self, typed: Typed, row: BaseModel) -> None:
+        self._claimed.add(row.id)
+        path = row.__data__.get("original_path")
+        if path != typed.data.get("original_path"):
+            self._paths[row.id] = path
+
+    def _by_id(self, keys: set[int]) -> dict[int, BaseModel]:
+        rows = rows_where(self._store, self._model, "id", sorted(keys))
+        return {row.id: row for row in rows if row.id <= self._last}
 
     def _alone(self, moments: Sequence[datetime]) -> dict[datetime, int]:
         """Return the ids of rows that were made when no other was: the others were in bulk."""
+        if not moments:
+            return {}
         made, key = self._model._meta.fields["created_at"], self._model.id
         query = self._model.select(made, pw.fn.MIN(key)).where(made.in_(moments))
         query = query.group_by(made).having(pw.fn.COUNT(key) == 1)

@@ -267,9 +267,10 @@ def _recordings(
     known = recordings_by_path(store, paths)
     facts = {path: facts.get(path) or facts_of(path) for path in paths if path not in known}
     known |= elsewhere(store, facts)
-    times: dict[str, Any] = dict.fromkeys(("created_at", "updated_at"), utc_now())
     fresh = {path: one for path, one in facts.items() if path not in known}
-    added = {path: ProcessedFile(**one, **times) for path, one in fresh.items()}
+    added = {path: ProcessedFile(**one) for path, one in fresh.items()}
+    for row in added.values():  # each has a moment of its own, by which a copy is known
+        row.created_at = row.updated_at = utc_now()
     mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
     return known | added
 
