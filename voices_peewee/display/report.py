@@ -249,7 +249,7 @@ class _Report:
         """Return the means by a field and the model."""
         board = leaderboard(self.store, self.metric.name, by=(name, "model"), **self.direction)
         means = board.pivot()
-        return Table(means.title, means.columns(), means.rows())
+        return Table(means.title, *means.cells())
 
     def votes(self, test: Listened) -> Table:
         """Return what listeners preferred."""

@@ -127,13 +127,13 @@ class Source:
         self.store = store
         self.unread = 0  # values and runs of another program that cannot be read
         self.recording: Any = pw.fn.COALESCE(Own.recording, Own.id)
-        self._twins = _twins(store)
+        self._twins = _twins()
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
         self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
-        self._with_speakers = with_speakers
+        self._whose = SPEAKER if with_speakers else _NOTHING
 
     def select(self, columns: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of columns, where conditions hold."""
@@ -143,8 +143,6 @@ class Source:
         own, left = pw.fn.COALESCE(Own.recording, Own.id), pw.JOIN.LEFT_OUTER
         if self._of_recordings:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
-        elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
-            query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
         if self._of_speakers:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
@@ -171,8 +169,7 @@ class Source:
             (_RUN.end_time.is_null(), "unfinished"),
         ]
         about = pw.Case(None, states, "failed")
-        whose = SPEAKER if self._with_speakers else _NOTHING
-        columns = (self.recording.alias("recording"), metric.value, about, *run, whose, *more)
+        columns = (self.recording, metric.value, about, *run, self._whose, *more)
         return self.select(columns, conditions)
 
     @cached_property
@@ -203,23 +200,25 @@ class Source:
         return self.store.stream(*query.bind(self.store.database).sql())
 
 
-def _twins(store: Store) -> Any:
+def _twins() -> Any:
     """Return the recordings whose content others have too, with the first of them, or None.
 
     Two rows of one content count once.
     """
-    hashed = ProcessedFile.content_hash
-    some = pw.fn.COUNT(pw.SQL("*")) > 1
-    is_known, key = hashed.is_null(is_null=False), hash_key(hashed)
-    # An index alone answers this; mostly there are none, and no join is needed. It is asked for
-    # ids: before 3.41 SQLite would read the row for a key that it gives out.
+    hashed, every = ProcessedFile.content_hash, pw.fn.COUNT(pw.SQL("*"))
+    some, is_known, key = every > 1, hashed.is_null(is_null=False), hash_key(hashed)
+    known = ProcessedFile.select(every).where(is_known)
+    keys = ProcessedFile.select(key).where(is_known).distinct()
+    different = ProcessedFile.select(every).from_(keys.alias("keys"))
+    # An index alone answers this; mostly there are none, and no join is needed.
+    if known.scalar() == different.scalar():
+        return None
+    # Asked for ids: before 3.41 SQLite would read the row for a key that it gives out.
     alike = ProcessedFile.select(pw.fn.MIN(ProcessedFile.id)).where(is_known)
     alike = alike.group_by(key).having(some)
     keys = ProcessedFile.select(key).where(ProcessedFile.id.in_(alike))
     twice = ProcessedFile.select(hashed).where(is_known, key.in_(keys))
     twice = twice.group_by(hashed).having(some)
-    if store.connection().execute(*twice.limit(1).sql()).fetchone() is None:
-        return None
     twin, first = ProcessedFile.alias(), pw.fn.MIN(ProcessedFile.id)
     known = ProcessedFile.select(hashed.alias("content"), first.alias("first")).group_by(hashed)
     known = known.where(ProcessedFile.recording.is_null(), hashed.in_(twice)).alias("known")
