@@ -120,10 +120,7 @@ class Comparisons(Tabular):
 
     def cells(self) -> Cells:
         """Return the differences with their marks: a row and a column for each model."""
-        across = [model for model in self.models if any(key[1] == model for key in self.pairs)]
-        down = [model for model in self.models if any(key[0] == model for key in self.pairs)]
-        if self.letters:
-            down = list(self.models)
+        down, across = self.models if self.letters else self.models[:1], self.models[1:]
         columns = [Column("model", "key", " ")]
         columns += [Column("letters", "text", "same")] if self.letters else []
         columns += [Column(model, "text", model) for model in across]
@@ -146,13 +143,10 @@ class Comparisons(Tabular):
         ]
         if self.letters:
             notes.append("models that share a letter cannot be told apart")
-        for model in self.models:
-            key, pair = next((k, p) for k, p in self.pairs.items() if model in k)
-            notes.append(
-                comparison_text.covered(
-                    model, pair.coverage_a if key[0] == model else pair.coverage_b
-                )
-            )
+        coverage: dict[str, dict[str, int]] = {}
+        for (a, b), pair in self.pairs.items():
+            coverage = {b: pair.coverage_b, a: pair.coverage_a} | coverage
+        notes += [comparison_text.covered(model, coverage[model]) for model in self.models]
         every = dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
         return (*notes, *every)
 

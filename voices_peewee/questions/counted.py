@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.dialects import nodes
-from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.records.sources import LOOKUP
@@ -127,7 +126,7 @@ class Source:
         self.store = store
         self.unread = 0  # values and runs of another program that cannot be read
         self.recording: Any = pw.fn.COALESCE(Own.recording, Own.id)
-        self._twins = _twins()
+        self._twins = _twins(store)
         if self._twins is not None:
             self.recording = pw.fn.COALESCE(self._twins.c.first, self.recording)
         self._sources = [field.source for field in fields if field.source is not None]
@@ -200,25 +199,23 @@ class Source:
         return self.store.stream(*query.bind(self.store.database).sql())
 
 
-def _twins() -> Any:
+def _twins(store: Store) -> Any:
     """Return the recordings whose content others have too, with the first of them, or None.
 
     Two rows of one content count once.
     """
-    hashed, every = ProcessedFile.content_hash, pw.fn.COUNT(pw.SQL("*"))
-    some, is_known, key = every > 1, hashed.is_null(is_null=False), hash_key(hashed)
-    known = ProcessedFile.select(every).where(is_known)
-    keys = ProcessedFile.select(key).where(is_known).distinct()
-    different = ProcessedFile.select(every).from_(keys.alias("keys"))
-    # An index alone answers this; mostly there are none, and no join is needed.
-    if known.scalar() == different.scalar():
-        return None
-    # Asked for ids: before 3.41 SQLite would read the row for a key that it gives out.
+    hashed = ProcessedFile.content_hash
+    some = pw.fn.COUNT(pw.SQL("*")) > 1
+    is_known, key = hashed.is_null(is_null=False), hash_key(hashed)
+    # An index alone answers this; mostly there are none, and no join is needed. It is asked for
+    # ids: before 3.41 SQLite would read the row for a key that it gives out.
     alike = ProcessedFile.select(pw.fn.MIN(ProcessedFile.id)).where(is_known)
     alike = alike.group_by(key).having(some)
     keys = ProcessedFile.select(key).where(ProcessedFile.id.in_(alike))
     twice = ProcessedFile.select(hashed).where(is_known, key.in_(keys))
     twice = twice.group_by(hashed).having(some)
+    if store.connection().execute(*twice.limit(1).sql()).fetchone() is None:
+        return None
     twin, first = ProcessedFile.alias(), pw.fn.MIN(ProcessedFile.id)
     known = ProcessedFile.select(hashed.alias("content"), first.alias("first")).group_by(hashed)
     known = known.where(ProcessedFile.recording.is_null(), hashed.in_(twice)).alias("known")
@@ -238,21 +235,6 @@ def conditions(store: Store, runs: Runs) -> list[Any]:
         return pw.Expression(speaker == SPEAKER, pw.OP.OR, nobody & Own.id.in_(theirs))
 
     return runs.conditions(store, of_speaker)
-
-
-def check_operations(operations: Iterable[Any], what: str) -> None:
-    """Refuse to take runs of several operations for one.
-
-    Raises:
-        QueryError: There are several.
-    """
-    names = sorted(map(str, operations))
-    if len(names) > 1:
-        raise QueryError(
-            f"{what} has runs of several operations ({', '.join(names)}); "
-            "say which by operation_type",
-            cli="say which by --operation",
-        )
 
 
 def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.dialects import plain
+from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import (
     ABOUT,
     NOT_DONE,
@@ -23,7 +24,6 @@ from voices_peewee.questions.counted import (
     WHOSE,
     Row,
     Source,
-    check_operations,
     conditions,
     coverage,
 )
@@ -272,5 +272,10 @@ def _of_one_operation(groups: Mapping[Key, Group], what: str) -> list[Group]:
     for (operation, *rest), group in groups.items():
         group.key, group.operation = tuple(rest), operation
         other = found.setdefault(group.key, group)
-        check_operations({operation, other.operation}, what)
+        if operation != other.operation:
+            names = ", ".join(sorted((operation, other.operation)))
+            raise QueryError(
+                f"{what} has runs of several operations ({names}); say which by operation_type",
+                cli="say which by --operation",
+            )
     return list(found.values())
