@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,16 +29,8 @@ class Card:
     """A recording to listen to: why it is here, and its sounds."""
 
     name: str
-    reasons: list[tuple[str, str, float]] = field(default_factory=list)
-    sounds: list[Sound] = field(default_factory=list)
-
-    @property
-    def rows(self) -> dict[str, list[Sound]]:
-        """The sounds by what made them, so that a speaker's stand below each other."""
-        found: dict[str, list[Sound]] = {}
-        for sound in self.sounds:
-            found.setdefault(sound.of, []).append(sound)
-        return found
+    reasons: list[tuple[str, str, float]]
+    sounds: list[Sound]
 
 
 def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> list[Card]:
@@ -46,20 +38,18 @@ def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> 
 
     A recording that is there for several models has one card, with the stems of all of them.
     """
-    found: dict[int, list[tuple[str, str, float]]] = {}
+    reasons: dict[int, list[tuple[str, str, float]]] = {}
     for key, recording, why, value in _extremes(groups, metric):
-        found.setdefault(recording, []).append((key, why, value))
-    order = {model_label(*group.key): place for place, group in enumerate(groups)}
-    sounds: dict[int, list[Sound]] = {recording: [] for recording in found}
-    for recording, sound in _stems(store, found, metric, runs):
-        if sound.of in order:
-            sounds[recording].append(sound)
-    files = {file.id: file for file in ProcessedFile.select().where(ProcessedFile.id << [*found])}
-    made_of = {
-        key: [*_inputs(files[key]), *sorted(stems, key=lambda stem: order[stem.of])]
-        for key, stems in sounds.items()
+        reasons.setdefault(recording, []).append((key, why, value))
+    files = {file.id: file for file in ProcessedFile.select().where(ProcessedFile.id << [*reasons])}
+    found = {
+        key: Card(files[key].filename, own, [*_inputs(files[key])]) for key, own in reasons.items()
     }
-    return [Card(files[key].filename, reasons, made_of[key]) for key, reasons in found.items()]
+    models = {model_label(*group.key) for group in groups}
+    for recording, sound in _stems(store, found, metric, runs):
+        if sound.of in models:
+            found[recording].sounds.append(sound)
+    return [*found.values()]
 
 
 def _extremes(groups: Sequence[Group], metric: Metric) -> Iterator[tuple[str, int, str, float]]:

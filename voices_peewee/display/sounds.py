@@ -30,7 +30,6 @@ _PLAYED: Final = {
 _NARROW: Final = frozenset(["u8", "u8p", "s16", "s16p"])
 _WIDER: Final = ("pcm_s32", "pcm_s64", "pcm_f")
 NOT_HERE: Final = "there is no such file here"
-NOT_PLAYED: Final = "browsers do not play this format"
 NO_ROOM: Final = "left out, since there is no room for it"
 
 
@@ -81,9 +80,9 @@ def embedded(sound: Sound, room: int) -> Sound:
         if path.stat().st_size > room:
             return replace(sound, note=NO_ROOM)
         kind = _PLAYED.get(path.suffix.lower())
-        flac = _as_flac(path, exactly=kind is not None) if kind in (None, "audio/wav") else None
-        if flac is None and kind is None:
-            return replace(sound, note=NOT_PLAYED)
+        if kind is None:
+            return replace(sound, note="browsers do not play this format")
+        flac = _as_flac(path) if kind == "audio/wav" else None
         data, kind = (path.read_bytes(), kind) if flac is None else (flac, "audio/flac")
     except OSError as error:
         return replace(sound, note=f"the file cannot be read: {error.strerror}")
@@ -93,11 +92,8 @@ def embedded(sound: Sound, room: int) -> Sound:
     return replace(sound, source=source)
 
 
-def _as_flac(path: Path, *, exactly: bool) -> bytes | None:
-    """Return a file's sound as FLAC of 16 or 24 bits.
-
-    None without PyAV, where it is no audio, and where it has more bits, if all shall be kept.
-    """
+def _as_flac(path: Path) -> bytes | None:
+    """Return a file's sound as FLAC; None without PyAV, and where it has more than 24 bits."""
     try:
         import av
     except ImportError:
@@ -106,7 +102,7 @@ def _as_flac(path: Path, *, exactly: bool) -> bytes | None:
     try:
         with av.open(str(path)) as source, av.open(out, "w", format="flac") as target:
             sound = source.streams.audio[0]
-            if exactly and sound.codec_context.name.startswith(_WIDER):
+            if sound.codec_context.name.startswith(_WIDER):
                 return None
             stream = target.add_stream("flac", rate=sound.rate, layout=sound.layout.name)
             is_narrow = sound.format.name in _NARROW
