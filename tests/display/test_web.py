@@ -26,7 +26,7 @@ from support.cli_tools import PROGRAM, program, run
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, Environment, Speaker
-from voices_peewee.display.web_metadata import TABLES
+from voices_peewee.display.web import TABLES
 from voices_peewee.errors import DatabaseError, ServeError
 from voices_peewee.models import Claim, ListeningTest, ListeningVote
 
