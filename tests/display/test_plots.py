@@ -19,7 +19,7 @@ from support.databases import NO_ROOM_FOR
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.errors import MissingExtraError, PlotError, QueryError
+from voices_peewee.errors import ExportError, MissingExtraError, PlotError, QueryError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAIR = ("demucs:4.0", "svoice:1.2")
@@ -392,34 +392,31 @@ def test_of_many_values_only_what_lies_beyond_the_box_is_drawn(db: DatabaseManag
 
 
 @pytest.mark.parametrize(
-    ("name", "made", "options", "reason"),
+    ("name", "made", "reason"),
     [
-        ("plot.jpg", None, {}, "a picture ends in .png, .svg or .pdf"),
-        ("plot.png", "file", {}, "it is there already; overwrite replaces it"),
-        ("plot.png", "folder", {"overwrite": True}, "is a directory"),
-        ("none/plot.png", None, {}, "no such file or directory"),
+        ("plot.jpg", "", "a picture ends in .png, .svg or .pdf"),
+        (
+            "plot.png",
+            "file",
+            "it is there already; choose another name or overwrite it (--overwrite)",
+        ),
+        ("none/plot.png", "", "it cannot be read or written (no such file or directory)"),
     ],
 )
 def test_what_cannot_be_written(
-    runs: DatabaseManager,
-    name: str,
-    made: str | None,
-    options: dict[str, bool],
-    reason: str,
-    tmp_path: Path,
+    runs: DatabaseManager, name: str, made: str, reason: str, tmp_path: Path
 ) -> None:
-    """A wrong suffix, a file that is there or a folder is one sentence, and nothing is left."""
-    (tmp_path / "new").mkdir()
-    target = tmp_path / "new" / name
-    if made == "file":
+    """A wrong suffix, a file that is there or no folder is one sentence, and nothing is left."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    target = folder / name
+    if made:
         target.write_text("mine")
-    elif made == "folder":
-        target.mkdir()
-    with pytest.raises(PlotError) as caught:
-        runs.plot(path=target, **options)
-    assert str(caught.value) == f"cannot write {str(target)!r}: {reason}"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ([name] if made else [])
-    if made == "file":
+    with pytest.raises(ExportError) as caught:
+        runs.plot(path=target)
+    assert str(caught.value) == f"export {str(target)!r}: {reason}"
+    assert [path.name for path in folder.iterdir()] == ([name] if made else [])
+    if made:
         assert target.read_text() == "mine"
         runs.plot(path=target, overwrite=True)
         size(target.read_bytes())

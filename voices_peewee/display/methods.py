@@ -84,7 +84,8 @@ class DisplayMethods(HasStore):
 
         Raises:
             QueryError: The kind, a model, a metric or a column is unknown or does not belong.
-            PlotError: There is nothing to draw, or the picture cannot be written.
+            PlotError: There is nothing to draw.
+            ExportError: The picture cannot be written.
             NotFoundError, AmbiguousNameError, InvalidValueError: As ``leaderboard``.
             MissingExtraError: Matplotlib is not installed.
         """
