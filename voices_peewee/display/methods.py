@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from voices_peewee.display.dataframe import Source
     from voices_peewee.display.listening import Listening
-    from voices_peewee.display.player import Player
     from voices_peewee.display.plots import PlotFigure
+    from voices_peewee.display.sounds import Player
     from voices_peewee.questions.preferences import Listened
     from voices_peewee.questions.selection import Model
     from voices_peewee.search.words import When
@@ -253,7 +253,7 @@ class DisplayMethods(HasStore):
             AmbiguousNameError: Several rows have that path.
             AudioError: Neither the recording nor a stem of it is on this disk.
         """
-        from voices_peewee.display.player import player
+        from voices_peewee.display.sounds import player
 
         return player(self.store, file)
 

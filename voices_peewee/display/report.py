@@ -16,7 +16,7 @@ from voices_peewee.database.query import no_full_collection
 from voices_peewee.display import svg
 from voices_peewee.display.labels import measured, metric_axis, model_order, narrowed
 from voices_peewee.display.pages import page, write_page
-from voices_peewee.display.report_sounds import Card, cards, linked, put_in
+from voices_peewee.display.sounds import Card, cards, linked, put_in
 from voices_peewee.errors import ExportError
 from voices_peewee.questions.comparison import compare
 from voices_peewee.questions.comparison_text import covered, interval, verdict
