@@ -177,7 +177,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
 def test_hostile_texts_are_only_text(text: str) -> None:
     """A name can neither open a tag nor leave an attribute nor send control characters."""
     html = html_table([Column(text)], [[text]], title=text, note=text)
-    html += html_facts({text: text}, title=text) + html_lines(text)
+    html += html_facts([(Column(text), text)], title=text) + html_lines(text)
     html.encode()
     page = Shown(html)
     assert page.tags == {"div", "strong", "table", "tr", "td", "th", "span"}
