@@ -134,7 +134,6 @@ def _stems(store: Store, side: Side, runs: Runs) -> dict[Voice, Stem | None]:
 
 
 def _reference(metadata: Any, name: str | None) -> str | None:
-    """Return the path of a speaker's reference."""
     known = read_json(metadata)
     references = known.get("references") if isinstance(known, dict) else None
     path = references.get(name) if isinstance(references, dict) else None
