@@ -1,4 +1,4 @@
-"""Makes docs/report*.png and docs/listen_*.png of the example record: the pages in a browser."""
+"""Makes docs/report*.png, listen_*.png and img/web.png of the example record, in a browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCREENS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Separate the example mixtures, and take the pictures of both pages."""
+    """Separate the example mixtures, and take the pictures of all pages."""
     with tempfile.TemporaryDirectory() as folder:
         record, stems = Path(folder, "voices.db"), Path(folder, "stems")
         program = [sys.executable, str(ROOT / "examples" / "separate.py")]
@@ -44,6 +44,14 @@ def main() -> None:
                     page.wait_for_timeout(1300)
                 page.keyboard.press("3")
                 page.screenshot(path=DOCS / f"listen_{name}.png")
+        command = [sys.executable, "-m", "voices_peewee", "--db", str(record), "serve"]
+        server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        with opened(address, [], viewport={"width": 1100, "height": 800}) as page:
+            page.screenshot(path=DOCS / "img" / "web.png")
+        server.terminate()
+        server.wait()
 
 
 if __name__ == "__main__":
