@@ -101,20 +101,9 @@ def test_nothing_is_help() -> None:
         ),
         pytest.param(["qqq"], "no such command 'qqq'; '-h' lists them", id="far"),
         pytest.param(
-            ["list", "spekers"],
-            "no such command 'list-spekers'; did you mean 'list-speakers' or 'delete-speaker' "
-            "or 'list-files'?",
-            id="noun",
-        ),
-        pytest.param(
             ["\x1b[31mlist"],
             "no such command '\\x1b[31mlist'; did you mean 'list'?",
             id="escape",
-        ),
-        pytest.param(
-            ["--timeout", "-1", "status"],
-            "Invalid value for '--timeout': -1.0 is not in the range x>=0.",
-            id="timeout",
         ),
     ],
 )
@@ -173,18 +162,11 @@ def test_what_there_is_nothing_of_is_said(
 READING = [
     "status",
     "list files",
-    "list-migrations",
     "backup",
     "run-migrations",
     "rollback-migration --yes",
-    "add-speaker Ada",
     "add-files .",
     "pending x.wav --operation separation",
-    "show-run 1",
-    "update-run 1 --note x",
-    "delete-run 1 --yes",
-    "close-unfinished",
-    "leaderboard",
     "plot distribution -o plot.png",
 ]
 
@@ -238,11 +220,7 @@ def test_reader_that_goes_away(crowd: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        *("list-speakers --json --all", "list-speakers --limit 1", "init"),
-        *("--help", "--version", "list-speakers --help"),
-    ],
+    "line", ["list-speakers --json --all", "init", "--help", "list-speakers --help"]
 )
 def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     """Output that cannot be written is an error, not a traceback."""
@@ -256,7 +234,7 @@ def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     assert done.returncode == 1
     *said, error = done.stderr.splitlines()
     assert error == "Error: cannot write the output: no space left on device"
-    assert said in ([], ["nothing to do"], ["1 of 3,000 shown (--all for the rest)"])
+    assert said in ([], ["nothing to do"])
 
 
 def test_a_closed_output_is_an_error(crowd: Path) -> None:

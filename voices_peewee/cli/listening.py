@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
-from voices_peewee.cli.output import (
-    output_option,
-    overwrite_option,
-    run_options,
-    write_json,
-    write_text,
-)
+from voices_peewee.cli.output import write_json, write_text
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -29,10 +23,10 @@ _CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
 @click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
-@output_option(help="Where the page goes.")
+@options.output(help="Where the page goes.")
 @click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
 @click.option("--results", is_flag=True, help="Show what the votes say.")
-@click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
+@options.json
 @click.option("--dry-run", is_flag=True, help="Say what would be heard, and write nothing.")
 @click.option("--trials", default=20, type=_SOME, metavar="N", help="[default: 20]")
 @click.option("--seconds", default=5.0, type=_LONG, metavar="S", help="[default: 5]")
@@ -45,8 +39,8 @@ _CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 @click.option("--repeat", type=_ANY, metavar="N", help="Trials again.  [default: 2 in 20]")
 @click.option("--codec", type=click.Choice(("flac", "opus")), default="flac", help=_CODEC)
 @click.option("--max-size", default=25, type=_SOME, metavar="MB", help="[default: 25]")
-@run_options
-@overwrite_option
+@options.runs
+@options.overwrite
 @pass_manager
 def listen(
     manager: DatabaseManager,
