@@ -156,6 +156,7 @@ def test_delete_file(studio: Path) -> None:
         assert [len(db.get_all(model)) for model in (ProcessedFile, ModelPerformance)] == [0, 0]
 
 
+@pytest.mark.once
 def test_progress_is_for_terminals(path: Path, folder: Path) -> None:
     """A terminal sees a bar that goes away, with errors above it in whole lines."""
     run("--db", path, "init")

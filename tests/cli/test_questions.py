@@ -117,6 +117,7 @@ def test_leaderboard_of_low_values(results: Path) -> None:
     assert done.err.splitlines()[0] == "odd by model, lowest mean first"
 
 
+@pytest.mark.once
 def test_bar_without_unicode(results: Path) -> None:
     """An output that lacks block letters gets a bar of number signs."""
     done = subprocess.run(
@@ -128,6 +129,7 @@ def test_bar_without_unicode(results: Path) -> None:
     assert "demucs:4.0  #######" in done.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("columns", [80, 40])
 def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
     """Names of models are whole at any width; bar, SD and median go before them."""
@@ -163,6 +165,7 @@ def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
     assert any(line.startswith("no room for ") and "SD" in line for line in lines)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("columns", [80, 40])
 def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     """No line of a comparison is wider than the terminal, and no word of it is lost."""
@@ -173,6 +176,7 @@ def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     assert seen.split() == run(*asked).out.split()
 
 
+@pytest.mark.once
 def test_the_table_of_several_models_fits_a_terminal(results: Path) -> None:
     """A row of the table stays one line; what it has no room for is in the pairs below it."""
     with DatabaseManager(results).connect() as db:

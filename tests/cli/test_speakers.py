@@ -82,6 +82,7 @@ def test_delete_speaker(studio: Path) -> None:
         assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [None, None]
 
 
+@pytest.mark.once
 def test_a_yes_on_the_terminal(studio: Path) -> None:
     """On a terminal a deletion asks first, and happens after a yes."""
     code, seen = terminal("--db", studio, "delete-speaker", "Ada", typed="y\n")
