@@ -117,6 +117,17 @@ def test_the_map_is_the_house() -> None:
         assert "\n".join(lines) in (ROOT / page).read_text("utf-8"), page
 
 
+def test_the_pages_of_the_house_name_files_that_are_there() -> None:
+    """Each file to which architecture.md and CONTRIBUTING.md send a reader can be opened."""
+    text = "".join(
+        (ROOT / page).read_text("utf-8") for page in ("CONTRIBUTING.md", "docs/architecture.md")
+    )
+    named = set(re.findall(r"`((?:\w+/)+\w+\.(?:py|js|html))`", text))
+    homes = (PACKAGE, ROOT, ROOT / "tests")
+    assert [name for name in named if not any((home / name).exists() for home in homes)] == []
+    assert len(named) > 50
+
+
 def test_modules_are_short() -> None:
     """A module has at most 420 lines; a migration says all in one file."""
     own = [path for path in modules() if name_of(path) != "migration_files"]  # the wheel's

@@ -144,7 +144,8 @@ class VoicesGroup(_Helpful, click.Group):
             args = [f"list-{args[1]}", *args[2:]]
         is_known = args[0] in self._modules or args[0].startswith("-")
         if not is_known and not ctx.resilient_parsing:
-            raise click.UsageError(_unknown_command(args[0], self._modules), ctx)
+            error = QueryError.unknown_field(args[0], self._modules, "command")
+            raise click.UsageError(str(error), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -220,14 +221,6 @@ def _told(error: Exception) -> int:
         say_some("bad", list(map(str, error.problems[1:])))  # the error says the first
     say(f"Error: {error}")
     return 1
-
-
-def _unknown_command(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "'-h' lists them"
-    return f"no such command {name!r}; {hint}"
 
 
 @contextmanager
@@ -307,6 +300,11 @@ def say_exported(path: str | None) -> None:
     """Write to stderr where what is deleted now was written first."""
     if path is not None:
         say(f"what goes is in {path!r}")
+
+
+def said(counts: Mapping[str, int]) -> str:
+    """Return what there is any of: ``2 added, 1 failed``."""
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
 
 
 def say_some(kind: str, sentences: Sequence[str], count: int = 0, *, many: str = "") -> None:

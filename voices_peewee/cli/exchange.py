@@ -14,6 +14,7 @@ from voices_peewee.cli.common import (
     pass_manager,
     plural,
     progress_bar,
+    said,
     say,
     say_some,
     write,
@@ -83,13 +84,12 @@ def import_(manager: DatabaseManager, files: tuple[str, ...], **asked: Any) -> N
     """
     with manager, progress_bar("Importing") as progress:
         done = manager.import_records(list(files), on_progress=progress, **asked)
-    for note in done.notes:
-        say(f"note: {note}")
+    say(*(f"note: {note}" for note in done.notes))
     conflicts = sum(one.conflicts for one in done.tables.values())
     say_some("conflict", done.conflicts, conflicts, many="conflicts")
     for table, counts in done.tables.items():
         states = {words: getattr(counts, state) for state, words in _STATES.items()}
-        if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
+        if told := said(states):
             say(f"{table}: {told}")
     would = "would be " if done.is_dry_run else ""
     if done.changed:
@@ -126,13 +126,12 @@ def import_results(manager: DatabaseManager, paths: tuple[str, ...], **asked: An
     """
     with manager:
         done = manager.import_results(list(paths), **asked)
-    for note in done.notes:
-        say(f"note: {note}")
+    say(*(f"note: {note}" for note in done.notes))
     say_some("conflict", done.conflicts, many="conflicts")
     counts = {f"of {asked['operation_type']} added": done.added}
     counts |= {"updated": done.updated, "unchanged": done.unchanged}
-    said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
-    say(f"{done.format}: {', '.join(said) or 'no values'}")
+    told = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
+    say(f"{done.format}: {', '.join(told) or 'no values'}")
 
 
 @command(example="voices serve --port 8001 --open")

@@ -15,6 +15,7 @@ from voices_peewee.cli.common import (
     pass_manager,
     plural,
     progress_bar,
+    said,
     say,
     say_exported,
 )
@@ -96,8 +97,7 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
             added, label="Adding", file=sys.stderr, hidden=hidden, show_pos=True
         ) as bar:
             counts.update(one.outcome for one in bar)
-    said = [f"{counts[state]:,} {state}" for state in _OUTCOMES if counts[state]]
-    say(", ".join(said) or "no audio files found")
+    say(said({state: counts[state] for state in _OUTCOMES}) or "no audio files found")
     if counts["failed"]:
         click.get_current_context().exit(1)
 
@@ -107,14 +107,12 @@ def _add_manifest(
 ) -> None:
     with manager, progress_bar("Adding") as progress:
         done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
-    for note in done.notes:
-        say(f"note: {note}")
+    say(*(f"note: {note}" for note in done.notes))
     if done.absent:
         say(f"note: {plural(done.absent, 'file')} not there; the manifest's word is taken")
-    said = [f"{count:,} {state}" for state in _OUTCOMES if (count := getattr(done, state, 0))]
-    if done.speakers:
-        said.append(plural(done.speakers, "new speaker"))
-    say(f"{done.format}: {', '.join(said) or 'nothing to add'}")
+    counts = {state: getattr(done, state, 0) for state in _OUTCOMES}
+    counts["new speaker" if done.speakers == 1 else "new speakers"] = done.speakers
+    say(f"{done.format}: {said(counts) or 'nothing to add'}")
 
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")

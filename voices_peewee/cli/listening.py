@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from voices_peewee.cli import completion, options
-from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
+from voices_peewee.cli.common import command, pass_manager, plural, said, say, say_some, write_path
 from voices_peewee.cli.output import write_json, write_text
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def listen(
     takes into the record, once each. --results says which model they prefer, how sure that
     is, and what SI-SNRi says of it; so does 'compare --metric preference'.
     """
-    is_asked = bool(models) + bool(votes) + results
-    if is_asked != 1:
+    if bool(models) + bool(votes) + results != 1:
         raise click.UsageError("name two models or more, or use --import, or --results")
     if models and output is not None and dry_run:
         raise click.UsageError("--output and --dry-run exclude each other")
@@ -70,9 +69,7 @@ def listen(
         raise click.UsageError("a test needs --output, or --dry-run")
     with manager:
         for file in votes:
-            counts = manager.import_votes(file)
-            told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-            say(f"votes of {file!r}: {told or 'none'}")
+            say(f"votes of {file!r}: {said(manager.import_votes(file)) or 'none'}")
         if results:
             _show_results(manager, as_json=as_json)
         if models:
@@ -92,8 +89,7 @@ def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
 
 def _say_test(done: Any) -> None:
     say_some("left out", done.left_out)
-    for late in done.lags:
-        say(f"warning: {late}")
+    say(*(f"warning: {late}" for late in done.lags))
     if done.path is None:
         write_text("\n".join(done.trials))
     else:
