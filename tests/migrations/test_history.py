@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,15 +136,3 @@ def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
         migrations.names([missing])
     assert str(caught.value) == f"there is no migrations directory {str(missing)!r}"
     assert not missing.exists()
-
-
-def test_what_a_folder_holds_is_seen_when_it_changes(tmp_path: Path) -> None:
-    """A migration that comes or goes is seen, in a folder that has long been still and at once."""
-    (tmp_path / "001_first.py").touch()
-    os.utime(tmp_path, (1_000_000_000, 1_000_000_000))
-    for _ in range(2):
-        assert migrations.names([tmp_path]) == ["001_first"]
-    (tmp_path / "002_second.py").touch()
-    assert migrations.names([tmp_path]) == ["001_first", "002_second"]
-    (tmp_path / "001_first.py").unlink()
-    assert migrations.names([tmp_path]) == ["002_second"]

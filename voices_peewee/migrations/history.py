@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
-import os
 import re
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,9 +23,6 @@ from voices_peewee.schema.fields import UTCDateTimeField
 
 HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
-# What was in folders, with the times of their last change (ns).
-_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
-_SETTLED: Final = 5_000_000_000  # ns; the clocks of some file systems count in twos of seconds
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 
@@ -43,13 +38,8 @@ def package_directory() -> Path:
 
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
-    folder, owner = Path(tempfile.mkdtemp(prefix="voices-migrations-")), os.getpid()
-
-    @atexit.register
-    def remove() -> None:
-        if os.getpid() == owner:  # and no child of it
-            shutil.rmtree(folder, ignore_errors=True)
-
+    folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in resources.files("voices_peewee.migration_files").iterdir():
         if NAME.fullmatch(file.name):
             (folder / file.name).write_bytes(file.read_bytes())
@@ -64,16 +54,7 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
-    places = tuple(directories)
-    try:
-        changed = [os.stat(place).st_mtime_ns for place in places]
-    except OSError:
-        return list(paths(places))
-    if (seen := _seen.get(places)) is None or seen[0] != changed:
-        seen = changed, list(paths(places))
-        if time.time_ns() - max(changed, default=0) > _SETTLED:  # else it may change unseen
-            _seen[places] = seen
-    return seen[1].copy()
+    return list(paths(directories))
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:
