@@ -48,8 +48,6 @@ _RENAMED: Final = """SELECT count(*) FROM model_performance AS measured
  WHERE measured.model_type <> coalesce(run.model_type, '')
   OR measured.model_version <> coalesce(run.model_version, '')"""
 
-_STRAYED: Final = f"SELECT count(*) FROM processed_files WHERE {values.STRAYED}"  # noqa: S608
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -189,9 +187,7 @@ def _renamed(store: Store) -> Iterator[Finding]:
 
 def _strayed(store: Store) -> Iterator[Finding]:
     """Yield that stems and voices have another path than their recordings, which lists go by."""
-    with store.reading():
-        (count,) = store.connection().execute(_STRAYED).fetchone()
-    if count:
+    if count := values.strayed(store):
         what = f"{count:,} rows of 'processed_files' have another path than their recordings"
         is_mendable = store.server is None
         advice = "give them that of their recordings" + ", with 'voices check --fix'" * is_mendable

@@ -13,6 +13,7 @@ import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
+from voices_peewee.records.sources import FOLLOW
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 from voices_peewee.schema.models import MODELS, ProcessedFile
 
@@ -76,11 +77,14 @@ def unreadable(store: Store) -> Iterator[Unreadable]:
     yield from _no_text(store)
 
 
-_OF_RECORDING: Final = """(SELECT recording.original_path FROM processed_files AS recording
- WHERE recording.id = processed_files.recording_id)"""
-STRAYED: Final = f"recording_id IS NOT NULL AND original_path <> {_OF_RECORDING}"
-_ONE_STRAYED: Final = f"SELECT 1 FROM processed_files WHERE {STRAYED} LIMIT 1"  # noqa: S608
-_FOLLOW: Final = f"UPDATE processed_files SET original_path = {_OF_RECORDING} WHERE {STRAYED}"  # noqa: S608
+_STRAYED: Final = """SELECT count(*) FROM processed_files AS part JOIN processed_files AS recording
+ ON recording.id = part.recording_id WHERE recording.original_path <> part.original_path"""
+
+
+def strayed(store: Store) -> int:
+    """Count the stems and voices that have another path than their recordings."""
+    with store.reading():
+        return int(store.connection().execute(_STRAYED).fetchone()[0])
 
 
 def mend(store: Store, before: Callable[[], object]) -> None:
@@ -100,14 +104,13 @@ def mend(store: Store, before: Callable[[], object]) -> None:
                 if (time := _mended(field, value)) is not None:
                     row = rows.setdefault((field.model._meta.table_name, key), {})
                     row[field.column_name] = time
-        connection = store.connection()
-        is_strayed = ProcessedFile.recording.name in {one.name for one in _present(store)} and (
-            connection.execute(_ONE_STRAYED).fetchone() is not None
-        )
+        has_parts = any(field is ProcessedFile.recording for field in _present(store))
+        is_strayed = has_parts and strayed(store)
         if rows or is_strayed:
             before()
+        connection = store.connection()
         if is_strayed:
-            connection.execute(_FOLLOW)
+            connection.execute(FOLLOW)
         for (table, key), times in rows.items():
             _write(connection, table, key, times)
 
