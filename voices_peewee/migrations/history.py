@@ -112,12 +112,8 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()
     ]
-    unknown = done.keys() - files.keys()
-    return known + [
-        MigrationState(name, "unknown", applied_at, None)
-        for name, applied_at in done.items()
-        if name in unknown
-    ]
+    unknown = [name for name in done if name not in files]
+    return [*known, *(MigrationState(name, "unknown", done[name], None) for name in unknown)]
 
 
 def label(database: pw.Database) -> str:
