@@ -190,7 +190,6 @@ class Lifecycle(MigrationMethods):
     """Where the last upgrade of a populated database saved it first."""
 
     def _open(self, *, create: bool) -> Store:
-        """Open the database, unbound."""
         if self._given is not None:
             self._given.pragma("foreign_keys", 1, permanent=True)
             return Store(self._given, self.path, self.timeout)
@@ -254,7 +253,6 @@ class Lifecycle(MigrationMethods):
                 self.close() if self._store else store.close()
 
     def _require_current(self, store: Store) -> None:
-        """Refuse a database that lacks migrations."""
         with store.reading():
             pending = migrations.pending(store.database, self.directories)
         if pending and self.path == MEMORY:

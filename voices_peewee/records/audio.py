@@ -214,7 +214,6 @@ def _format_name(container: InputContainer, stream: AudioStream, file: FileIO) -
 
 
 def _moves(stream: VideoStream) -> bool:
-    """Say whether a video stream is more than the picture of a cover."""
     from av.stream import Disposition
 
     return not stream.disposition & Disposition.attached_pic

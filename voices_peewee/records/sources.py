@@ -96,7 +96,6 @@ def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
 
 
 def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
-    """Return the recordings of many paths."""
     found: dict[str, ProcessedFile] = {}
     for row in rows_where(store, ProcessedFile, "original_path", paths):
         if row.recording_id is None:
@@ -126,7 +125,6 @@ def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
 
 
 def _recording(connection: Any, path: str) -> ProcessedFile | None:
-    """Return the recording at a path."""
     rows = mapper(ProcessedFile)
     found = rows.where(connection, _AT_PATH, rows.values(original_path=path))
     return next(iter(found), None)

@@ -139,7 +139,6 @@ def _pair(row: Sequence[object]) -> tuple[str, str]:
 
 
 def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
-    """Yield the migrations that the database lacks, or has and nobody knows."""
     with store.reading():
         states = migrations.status(store.database, directories)
     for state in states:
@@ -182,7 +181,6 @@ def _renamed(store: Store) -> Iterator[Finding]:
 
 
 def _strayed(store: Store) -> Iterator[Finding]:
-    """Yield that stems and voices have another path than their recordings, which lists go by."""
     if count := values.strayed(store):
         what = f"{count:,} rows of 'processed_files' have another path than their recordings"
         is_mendable = store.server is None
