@@ -98,12 +98,6 @@ def test_a_newer_database_is_refused(
     assert dump(path) == before
 
 
-def test_the_package_directory_holds_the_first_migration() -> None:
-    """The package finds its own migrations."""
-    assert migrations.names([PACKAGE])[0] == INITIAL
-    assert (PACKAGE / "001_initial.py").is_file()
-
-
 def test_names_are_ordered_by_directory_then_number(tmp_path: Path) -> None:
     """The package's migrations come before an application's, each in the order of numbers."""
     own = tmp_path / "own"
@@ -117,22 +111,18 @@ def test_names_are_ordered_by_directory_then_number(tmp_path: Path) -> None:
     ]
 
 
-def test_one_name_in_two_directories_is_refused(tmp_path: Path) -> None:
-    """A name is recorded once, so it can only be one migration's."""
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [
+        ("two", "migration '001_a' is in both '{0}/one' and '{0}/two'; rename one of them"),
+        ("missing", "there is no migrations directory '{0}/missing'"),
+    ],
+)
+def test_folders_that_cannot_be(tmp_path: Path, folder: str, sentence: str) -> None:
+    """A name is recorded once, so it can only be one migration's; and no folder is made."""
     write(tmp_path / "one", "001_a", "pass")
     write(tmp_path / "two", "001_a", "pass")
     with pytest.raises(MigrationError) as caught:
-        migrations.names([tmp_path / "one", tmp_path / "two"])
-    assert str(caught.value) == (
-        f"migration '001_a' is in both {str(tmp_path / 'one')!r} and {str(tmp_path / 'two')!r}; "
-        "rename one of them"
-    )
-
-
-def test_a_missing_directory_is_refused_and_not_made(tmp_path: Path) -> None:
-    """Reading migrations never creates a folder."""
-    missing = tmp_path / "missing"
-    with pytest.raises(MigrationError) as caught:
-        migrations.names([missing])
-    assert str(caught.value) == f"there is no migrations directory {str(missing)!r}"
-    assert not missing.exists()
+        migrations.names([tmp_path / "one", tmp_path / folder])
+    assert str(caught.value) == sentence.format(tmp_path)
+    assert not (tmp_path / "missing").exists()

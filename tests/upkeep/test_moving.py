@@ -12,7 +12,6 @@ from support.cli_tools import Outcome, run, usage
 from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.errors import InvalidValueError
 
 RUN = {"operation_type": "voice_separation", "model_type": "demucs"}
 
@@ -70,13 +69,6 @@ def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> N
         f"the path '{old}/stem_2.wav' was not moved: '{moved}/stem_2.wav' is not there",
     ]
     assert paths(db) == before
-
-
-def test_a_map_needs_folders(db: DatabaseManager) -> None:
-    """An empty folder is refused before anything is looked at."""
-    with pytest.raises(InvalidValueError) as caught:
-        db.check(path_map={"": "/b"})
-    assert str(caught.value) == "a path map has folders OLD: NEW, not '': '/b'"
 
 
 def test_the_command(path: Path, tmp_path: Path) -> None:
