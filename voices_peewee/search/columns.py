@@ -119,11 +119,6 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     return Column(name or field.column_name, term.kind, term.title, words=words, **options)
 
 
-def _id(field: pw.Field, name: str) -> Column:
-    title = name.replace("_", " ")
-    return Column(name, "integer", title, nullable=may_be_null(field), expression=field)
-
-
 def _text(name: str, expression: Any, **options: Any) -> Column:
     return Column(name, "text", name, expression=expression, **options)
 
@@ -303,7 +298,7 @@ LISTS: Final = {
         ProcessingHistory,
         [
             _column(ProcessingHistory.id),
-            _id(ProcessingHistory.processed_file, "file_id"),
+            _column(ProcessingHistory.processed_file, name="file_id"),
             *_RUN,
             *_TAGS,
             *_beside_a_run(),
@@ -326,7 +321,7 @@ LISTS: Final = {
         ModelPerformance,
         [
             _column(ModelPerformance.id),
-            _id(ModelPerformance.processing_history, "history_id"),
+            _column(ModelPerformance.processing_history, name="history_id"),
             *_model_columns(ModelPerformance),
             *_METRICS,
             _column(ModelPerformance.created_at, "added", "since"),
