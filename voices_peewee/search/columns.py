@@ -62,14 +62,13 @@ class Column(Shown):
 class Listing:
     """One list: its model, its columns, and what query words may name.
 
-    ``joins`` leads from a source to the steps that reach it. ``search`` names the fields that
-    a bare word looks in, ``sort`` the order when none is asked for.
+    ``search`` names the fields that a bare word looks in, ``sort`` the order when none is asked
+    for.
     """
 
     model: Any
     columns: dict[str, Column]
     fields: dict[str, Column]
-    joins: dict[Any, tuple[Step, ...]]
     defaults: tuple[str, ...]
     search: tuple[str, ...]
     sort: str
@@ -258,23 +257,31 @@ def _listing(model: Model, columns: Iterable[Column], default: str, **options: A
 
 
 _SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
-_SPEAKER_OF_FILE: Final = Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
-_RECORDING_OF_FILE: Final = Step(ProcessedFile, Recording, ProcessedFile.recording == Recording.id)
-_FILE_OF_RUN: Final = Step(
-    ProcessingHistory,
-    ProcessedFile,
-    ProcessingHistory.processed_file == ProcessedFile.id,
-    always=True,
+_FILE_OF_RUN: Final = ProcessingHistory.processed_file == ProcessedFile.id
+_RECORDING_OF_FILE: Final = ProcessedFile.recording == Recording.id
+_STEPS: Final = (
+    Step(ModelPerformance, ProcessingHistory, _SAME_RUN, always=True),
+    Step(ProcessingHistory, ProcessedFile, _FILE_OF_RUN, always=True),
+    Step(ProcessedFile, Recording, _RECORDING_OF_FILE),
+    Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id),
+    Step(ProcessingHistory, ModelPerformance, _SAME_RUN),
 )
-_METRICS_OF_RUN: Final = Step(ProcessingHistory, ModelPerformance, _SAME_RUN)
-_RUN_OF_METRICS: Final = Step(ModelPerformance, ProcessingHistory, _SAME_RUN, always=True)
+
+
+def steps(model: Any, sources: Iterable[Any]) -> list[Step]:
+    """Return the joins that lead from a list's model to sources, each once."""
+    way: dict[Any, Step] = {}
+    for step in _STEPS:
+        if step.model in sources and step.model is not model:
+            way |= {one.model: one for one in (*steps(model, [step.start]), step)}
+    return list(way.values())
+
 
 LISTS: Final = {
     "speakers": _listing(
         Speaker,
         _SPEAKER,
         "id name tags files description",
-        joins={},
         search=("name", "description", "tags"),
         sort="name",
     ),
@@ -290,7 +297,6 @@ LISTS: Final = {
             *_of(ModelPerformance, _METRICS, hidden=True, asked_of="run"),
         ],
         "id kind filename speaker file_format duration sample_rate channels",
-        joins={Speaker: (_SPEAKER_OF_FILE,)},
         search=("filename", "original_path", "processed_path", "speaker"),
         sort="-created_at",
     ),
@@ -305,12 +311,6 @@ LISTS: Final = {
             *_of(ModelPerformance, _METRICS),
         ],
         "id file speaker operation_type model status start_time error",
-        joins={
-            ProcessedFile: (_FILE_OF_RUN,),
-            Recording: (_FILE_OF_RUN, _RECORDING_OF_FILE),
-            Speaker: (_FILE_OF_RUN, _SPEAKER_OF_FILE),
-            ModelPerformance: (_METRICS_OF_RUN,),
-        },
         search=(
             *("file", "original_path", "processed_path", "speaker", "model", "operation"),
             "error",
@@ -330,12 +330,6 @@ LISTS: Final = {
             *_of(ProcessingHistory, _TAGS),
         ],
         "id file speaker model si_snri sdri real_time_factor processing_time",
-        joins={
-            ProcessingHistory: (_RUN_OF_METRICS,),
-            ProcessedFile: (_RUN_OF_METRICS, _FILE_OF_RUN),
-            Recording: (_RUN_OF_METRICS, _FILE_OF_RUN, _RECORDING_OF_FILE),
-            Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
-        },
         search=("file", "original_path", "processed_path", "speaker", "model"),
         sort="-id",
     ),

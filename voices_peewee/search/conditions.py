@@ -17,7 +17,7 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker, hash_key
 from voices_peewee.search import words
-from voices_peewee.search.columns import LISTS, Column, Listing, find
+from voices_peewee.search.columns import LISTS, Column, Listing, find, steps
 from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Match, Not, Span, Term, Value
 
@@ -281,13 +281,10 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
     An outer join keeps SQLite from starting at the other table, where it may find the rows
     that are ``filtered`` by it sooner; where the other side is always there, none is needed.
     """
-    inside = {step.model for source in filtered for step in listing.joins[source] if step.always}
-    needed, done = set(sources), set()
-    for step in (step for source, way in listing.joins.items() if source in needed for step in way):
-        if step.model not in done:
-            done.add(step.model)
-            kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
-            query = query.join_from(step.start, step.model, kind, on=step.link)
+    inside = {step.model for step in steps(listing.model, {*filtered}) if step.always}
+    for step in steps(listing.model, {*sources}):
+        kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
+        query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
 
 
