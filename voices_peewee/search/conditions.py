@@ -97,10 +97,9 @@ class Conditions:
         return either([self._holds(column, term.text) for column in columns])
 
     def _field(self, term: Match) -> Column:
-        dotted = ".".join((term.field, *term.keys))  # run.tag, where run has no keys
-        column = self.listing.fields.get(dotted) or find(self.listing.fields, term.field)
-        if column.name == dotted or dotted in column.words:
-            return column
+        if term.name in self.listing.fields:  # run.tag, where run has no keys
+            return self.listing.fields[term.name]
+        column = find(self.listing.fields, term.field)
         if term.keys and column.kind != "json":
             raise QueryError(f"{term.field} has no keys; use {term.field}:value")
         return column
@@ -118,7 +117,8 @@ class Conditions:
             if how == "json":
                 return self._json(self._node(column), term, value)
             fits: Callable[[Column, Value], Node] = getattr(self, f"_by_{_METHODS.get(how, how)}")
-            return fits(column, value)
+            found = fits(column, value)
+            return negated(found) if _is_empty(value) and how in _NONE_IF_EMPTY else found
         except words.BackwardsError as error:
             raise QueryError(f"{term.name} {value.text!r} ends before it begins") from error
         except ValueError as error:
@@ -216,29 +216,23 @@ class Conditions:
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
     def _by_tags(self, column: Column, value: Value) -> Node:
-        found = some_element(self._node(column), (), _tag(value))
-        return negated(found) if _is_empty(value) else found
+        return some_element(self._node(column), (), _tag(value))
 
     def _by_speaker_tags(self, _: Column, value: Value) -> Node:
         tagged = some_element(Speaker.tags, (), _tag(value))
-        found = self._node_of("speaker_id").in_(Speaker.select(Speaker.id).where(tagged))
-        return negated(found) if _is_empty(value) else found
+        return self._node_of("speaker_id").in_(Speaker.select(Speaker.id).where(tagged))
 
     def _by_any_tag(self, column: Column, value: Value) -> Node:
-        """Look for a tag of the run or of its speaker."""
-        tags = [self._by_tags(column, value), self._by_speaker_tags(column, value)]
-        return both(tags) if _is_empty(value) else either(tags)
+        return either([self._by_tags(column, value), self._by_speaker_tags(column, value)])
 
     def _by_git(self, _: Column, value: Value) -> Node:
         """Compare the beginning of a commit."""
-        if _is_empty(value):
-            return negated(self._fact("git", "commit", pw.SQL("TRUE")))
         return self._fact("git", "commit", _begins(ELEMENT, stored(value.text)))
 
     def _by_slurm(self, _: Column, value: Value) -> Node:
         """Compare a job, the job of an array, or a task of it, as in 100_4."""
         if _is_empty(value):
-            return negated(self._fact("slurm", "job_id", pw.SQL("TRUE")))
+            return self._fact("slurm", "job_id", pw.SQL("TRUE"))
         text = stored(value.text)
         array, task = text.split("_", 1) if "_" in text else (text, "")
         of_array = self._fact("slurm", "array_job_id", equals(ELEMENT, array))
@@ -268,6 +262,7 @@ class Conditions:
 
 
 _NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
+_NONE_IF_EMPTY: Final = {"tags", "speaker_tags", "any_tag", "git", "slurm"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
     **dict.fromkeys(words.UNITS, "number"),
