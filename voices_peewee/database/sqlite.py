@@ -117,7 +117,14 @@ class Cursor(sqlite3.Cursor):
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-        return list(self)
+        rows: list[Any] = []
+        while True:
+            try:
+                rows.extend(_Following(self))
+            except sqlite3.OperationalError as error:
+                self._decode_all(error)
+            else:
+                return rows
 
     def _decode_all(self, error: sqlite3.OperationalError) -> None:
         if not str(error).startswith("Could not decode"):

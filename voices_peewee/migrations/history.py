@@ -27,6 +27,7 @@ HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
 # What was in folders, with the times of their last change (ns).
 _seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
+forget: Final = _seen.clear  # once a file was written
 _SETTLED: Final = 5_000_000_000  # ns; the clocks of some file systems count in twos of seconds
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
@@ -64,9 +65,10 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
-    places = tuple(directories)
+    places, own = tuple(directories), package_directory()
     try:
-        changed = [os.stat(place).st_mtime_ns for place in places]
+        # The package's own do not change under a program that has loaded its models.
+        changed = [os.stat(place).st_mtime_ns for place in places if place is not own]
     except OSError:
         return list(paths(places))
     if (seen := _seen.get(places)) is None or seen[0] != changed:

@@ -19,6 +19,7 @@ from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
 from voices_peewee.migrations.history import NAME, is_installed
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
+from voices_peewee.migrations.history import forget
 from voices_peewee.migrations.history import names as names
 from voices_peewee.migrations.history import package_directory as package_directory
 from voices_peewee.migrations.history import paths as find
@@ -131,7 +132,9 @@ def create(
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
     from voices_peewee.migrations import writer
 
-    return path, writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+    notes = writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+    forget()
+    return path, notes
 
 
 def _newest(
