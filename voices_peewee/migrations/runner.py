@@ -16,10 +16,9 @@ from voices_peewee.database.results import run_sql
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
-from voices_peewee.migrations.history import NAME, is_installed
+from voices_peewee.migrations.history import NAME, forget, is_installed
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
-from voices_peewee.migrations.history import forget
 from voices_peewee.migrations.history import names as names
 from voices_peewee.migrations.history import package_directory as package_directory
 from voices_peewee.migrations.history import paths as find

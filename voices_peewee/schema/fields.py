@@ -204,10 +204,7 @@ def _has_other_keys(value: Any) -> bool:
         except TypeError:
             return True
         inner = value.values()
-    for one in inner:
-        if isinstance(one, _NESTED) and _has_other_keys(one):
-            return True
-    return False
+    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
 
 
 _NESTED: Final = (dict, list, tuple)
