@@ -20,8 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
-from voices_peewee.database.postgres_spelling import for_psycopg
-from voices_peewee.database.postgres_together import Together, locking
+from voices_peewee.database.postgres_together import Together, for_psycopg, locking
 from voices_peewee.database.postgres_wording import NO_ID, first_line
 from voices_peewee.database.server_url import masked, split_threshold
 from voices_peewee.errors import ServerAwayError

@@ -22,8 +22,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 
-from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
-from voices_peewee.database.postgres_together import Together
+from voices_peewee.database.postgres_together import Together, for_psycopg, peewee_errors
 from voices_peewee.errors import DatabaseError
 
 # peewee-stubs lack these.

@@ -7,15 +7,38 @@ So is what follows a lock: to the server, all that is sent in one pipeline is on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
+import peewee as pw
 import psycopg
 
-from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
+# peewee-stubs lack it.
+peewee_errors: Final = vars(pw)["__exception_wrapper__"]
+
+_PIECE: Final = re.compile(
+    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
+    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=256)
+def for_psycopg(sql: str) -> str:
+    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["place"]:
+            return "%s"
+        if match["name"]:
+            return f"%({match['name']})s"
+        return match.group().replace("%", "%%")
+
+    return _PIECE.sub(replace, sql)
 
 
 def locking(count: int, *, is_shared: bool = True) -> str:

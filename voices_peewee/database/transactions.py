@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from itertools import count
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 import peewee as pw
@@ -91,65 +90,58 @@ class Translated:
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_options", "_store", "was_idle")
 
     def __init__(
         self,
         store: Transactions,
         giving: T,
         block: AbstractContextManager[Any] | None = None,
+        options: tuple[str, ...] = (),
     ) -> None:
-        self._store, self._giving, self._block = store, giving, block
+        self._store, self._giving, self._block, self._options = store, giving, block, options
 
     def __enter__(self) -> T:
-        store = self._store
-        self._was_idle = store.is_settled()
+        store, thread = self._store, threading.get_ident()
+        self.was_idle = store.is_settled()
         if self._block is None:
             database = store.database
-            self._block = database.transaction() if self._was_idle else database.atomic()
-        if self._was_idle:
-            _tasks[threading.get_ident()] = _current_task()
-            store.outermost[threading.get_ident()] = weakref.ref(self), weakref.ref(self._block)
+            self._block = (
+                database.transaction(*self._options) if self.was_idle else database.atomic()
+            )
+        if self.was_idle:
+            _tasks[thread] = _current_task()
+            store.outermost[thread] = weakref.ref(self), weakref.ref(self._block)
         else:
             require_own_task(store.label)
         try:
             self._block.__enter__()
         except BaseException as error:
-            self._undo()
-            self._forget()
-            store.translate(error)
+            self._end(error)
             raise
         return self._giving
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        block: Any = self._block
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
-            block.__exit__(kind, error, trace)
+            self._block.__exit__(kind, error, trace)  # type: ignore[union-attr] # it was entered
         except BaseException as failure:
-            self._undo()
-            if error is None or isinstance(error, Exception):
-                self._store.translate(failure)
+            # An interrupt that ends the block is the one to be seen.
+            is_seen = error is None or isinstance(error, Exception)
+            self._end(failure if is_seen else error)
+            if is_seen:
                 raise
-            return  # the interrupt is the one to be seen
-        finally:
-            self._forget()
+        else:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Undo what an error left open; raise one of the driver as ours."""
+        store = self._store
+        if self.was_idle:
+            if error is not None:
+                store.abandon(interrupted=not isinstance(error, Exception))
+            store.forget_thread()
         if error is not None:
-            self._undo()
-            self._store.translate(error)
-
-    def _forget(self) -> None:
-        if self._was_idle:
-            self._store.outermost.pop(threading.get_ident(), None)
-            _tasks.pop(threading.get_ident(), None)
-
-    def _undo(self) -> None:
-        if self._was_idle and not self._store.is_idle():
-            self._store.abandon()
+            store.translate(error)
 
 
 def settling(method: Callable[P, T]) -> Callable[P, T]:
@@ -186,10 +178,10 @@ class Steps:
     """
 
     gives_ids = False  # of rows to come
-    is_part = False  # of a transaction around it, which may be rolled back
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, *, is_part: bool = False) -> None:
         self.execute = self.add = connection.execute
+        self.is_part = is_part  # of a transaction around it, which may be rolled back
 
 
 def source_key(path: object) -> str:
@@ -246,24 +238,13 @@ class Transactions:
         return self.retrying(attempt)
 
     def _transact(self, action: Callable[[Any, bool], T], *, is_again: bool) -> T:
-        was_idle, database = self.is_settled(), self.database
-        if not was_idle:
-            require_own_task(self.label)
-        try:
-            steps = Steps(self.connection())
-            steps.is_part = not was_idle
-            block = database.transaction(*self.engine.together) if was_idle else database.atomic()
-            with block:
-                return action(getattr(self.connection(), _TOGETHER, None) or steps, is_again)
-        except BaseException as error:
-            if was_idle:
-                self.abandon(interrupted=not isinstance(error, Exception))
-            raise
+        with (block := _Block(self, None, options=self.engine.together)):
+            return action(self.steps(is_part=not block.was_idle), is_again)
 
-    def steps(self) -> Any:
+    def steps(self, *, is_part: bool = False) -> Any:
         """Return what runs the statements of a transaction; see ``Steps``."""
         connection = self.connection()
-        return getattr(connection, _TOGETHER, None) or Steps(connection)
+        return getattr(connection, _TOGETHER, None) or Steps(connection, is_part=is_part)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
@@ -289,9 +270,13 @@ class Transactions:
                 return False
             self.abandon()
         if self.outermost or _tasks:
-            self.outermost.pop(threading.get_ident(), None)
-            _tasks.pop(threading.get_ident(), None)
+            self.forget_thread()
         return True
+
+    def forget_thread(self) -> None:
+        """Forget the calling thread's outermost block, and whose task it was."""
+        self.outermost.pop(threading.get_ident(), None)
+        _tasks.pop(threading.get_ident(), None)
 
     def abandon(self, *, interrupted: bool = False) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""
