@@ -90,62 +90,40 @@ def _runs(count: int) -> list[tuple[data.Record, data.Record, data.Record]]:
     ]
 
 
-def _keys(size: Size) -> list[int]:
-    return random.Random(1).sample(range(1, size.big_table + 1), 1000)
+def _keys(_: Any, size: Size) -> tuple[list[int]]:
+    return (random.Random(1).sample(range(1, size.big_table + 1), 1000),)
 
 
+def _adds(_: Any, size: Size) -> tuple[list[data.Record]]:
+    return (_records(size.adds),)
+
+
+def _bulk(_: Any, size: Size) -> tuple[list[data.Record]]:
+    return (_records(size.bulk),)
+
+
+def _objects(who: Any, size: Size) -> tuple[list[Any]]:
+    return (who.make_objects(_records(size.bulk)),)
+
+
+def _just(*arguments: Any) -> Callable[[Any, Size], tuple[Any, ...]]:
+    return lambda *_: arguments
+
+
+_RUN: Final = "record a run: file, history, performance, one transaction"
+_SPEAKERS: Final = "one speaker's files, 1 % of the table"
+_OBJECTS: Final = "bulk add of objects, ids back"
+_CURRENT: Final = "is the schema current, 1,000 times"
 WORKLOADS: Final = (
-    Workload(
-        "a",
-        "add one file, own transaction",
-        "add_one_by_one",
-        RAW,
-        1.5,
-        lambda _, size: (_records(size.adds),),
-        writes=True,
-    ),
-    Workload(
-        "b",
-        "record a run: file, history, performance, one transaction",
-        "record_runs",
-        RAW,
-        1.5,
-        lambda _, size: (_runs(size.runs),),
-        writes=True,
-    ),
-    Workload(
-        "c",
-        "bulk add of dicts",
-        "add_dicts",
-        RAW,
-        1.2,
-        lambda _, size: (_records(size.bulk),),
-        writes=True,
-    ),
-    Workload(
-        "c′",
-        "bulk add of objects, ids back",
-        "add_objects",
-        OBJECTS,
-        1.5,
-        lambda who, size: (who.make_objects(_records(size.bulk)),),
-        writes=True,
-    ),
-    Workload("d", "read all as objects", "read_all", OBJECTS, 1.3, lambda *_: ()),
-    Workload(
-        "e",
-        "one speaker's files, 1 % of the table",
-        "of_speaker",
-        OBJECTS,
-        1.3,
-        lambda *_: (7,),
-        big=True,
-    ),
-    Workload("f", "the newest 50", "newest", OBJECTS, 2.0, lambda *_: (50,), big=True, times=20),
-    Workload(
-        "g", "get by id, 1,000 times", "get_each", OBJECTS, 2.0, lambda _, s: (_keys(s),), big=True
-    ),
-    Workload("k", "is the schema current, 1,000 times", "is_current", RAW, 2.0, lambda *_: (1000,)),
+    Workload("a", "add one file, own transaction", "add_one_by_one", RAW, 1.5, _adds, writes=True),
+    Workload("b", _RUN, "record_runs", RAW, 1.5, lambda _, size: (_runs(size.runs),), writes=True),
+    Workload("c", "bulk add of dicts", "add_dicts", RAW, 1.2, _bulk, writes=True),
+    Workload("c′", _OBJECTS, "add_objects", OBJECTS, 1.5, _objects, writes=True),
+    Workload("d", "read all as objects", "read_all", OBJECTS, 1.3, _just()),
+    Workload("e", _SPEAKERS, "of_speaker", OBJECTS, 1.3, _just(7), big=True),
+    Workload("f", "the newest 50", "newest", OBJECTS, 2.0, _just(50), big=True, times=20),
+    Workload("g", "get by id, 1,000 times", "get_each", OBJECTS, 2.0, _keys, big=True),
+    Workload("k", _CURRENT, "is_current", RAW, 2.0, _just(1000)),
 )
 
 

@@ -41,6 +41,11 @@ def for_psycopg(sql: str) -> str:
     return _PIECE.sub(replace, sql)
 
 
+def spelled(sql: Any, values: Any) -> Any:
+    """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
+    return for_psycopg(sql) if values and "%s" not in sql else sql
+
+
 def locking(count: int, *, is_shared: bool = True) -> str:
     """Return what takes so many locks, and before them a shared one."""
     calls = ["pg_advisory_xact_lock_shared(hashtextextended(?, 7))"] if is_shared else []
@@ -143,17 +148,12 @@ class Together:
         is_new = not self._is_open and form not in known
         known.add(form)
         with peewee_errors, connection.pipeline() if is_new else nullcontext():
-            return cursor.execute(_spelled(sql), values or None, prepare=True)
+            return cursor.execute(spelled(sql, values), values or None, prepare=True)
 
 
 @lru_cache(maxsize=64)
 def _fused(parts: tuple[str, ...]) -> str:
     """Return one statement that does what several do, and returns what the last one does."""
-    *others, last = parts
-    before = [f"part_{place} AS ({_spelled(part)})" for place, part in enumerate(others)]
-    return f"WITH {', '.join(before)} {_spelled(last)}" if before else last
-
-
-def _spelled(sql: str) -> str:
-    """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
-    return sql if "%s" in sql else for_psycopg(sql)
+    *others, last = (spelled(part, True) for part in parts)
+    before = [f"part_{place} AS ({part})" for place, part in enumerate(others)]
+    return f"WITH {', '.join(before)} {last}" if before else last

@@ -71,7 +71,8 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
     wanted, real = identity(path), os.path.realpath(path)
     return wanted is not None and any(
         real in one.names or wanted == one.file or wanted in (one.sidecars or ())
-        for one in forks.open_connections()
+        for one in [*forks.connections.values()]
+        if one.is_open
     )
 
 
@@ -271,7 +272,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     @property
     def connections(self) -> list[Connection]:
         """The open connections of all threads."""
-        return [one for one in forks.open_connections() if one.owner is self._token]
+        known = [*forks.connections.values()]
+        return [one for one in known if one.owner is self._token and one.is_open]
 
     def _connect(self) -> Connection:
         if self.database == MEMORY and (self._forked or self.connections):

@@ -90,26 +90,23 @@ class Translated:
 class _Block(Generic[T]):
     """A transaction as a block; what an interrupt leaves open where it begins or ends is undone."""
 
-    __slots__ = ("__weakref__", "_block", "_giving", "_options", "_store", "was_idle")
+    __slots__ = ("__weakref__", "_block", "_giving", "_store", "_was_idle")
 
     def __init__(
         self,
         store: Transactions,
         giving: T,
         block: AbstractContextManager[Any] | None = None,
-        options: tuple[str, ...] = (),
     ) -> None:
-        self._store, self._giving, self._block, self._options = store, giving, block, options
+        self._store, self._giving, self._block = store, giving, block
 
     def __enter__(self) -> T:
         store, thread = self._store, threading.get_ident()
-        self.was_idle = store.is_settled()
+        self._was_idle = store.is_settled()
         if self._block is None:
             database = store.database
-            self._block = (
-                database.transaction(*self._options) if self.was_idle else database.atomic()
-            )
-        if self.was_idle:
+            self._block = database.transaction() if self._was_idle else database.atomic()
+        if self._was_idle:
             _tasks[thread] = _current_task()
             store.outermost[thread] = weakref.ref(self), weakref.ref(self._block)
         else:
@@ -136,7 +133,7 @@ class _Block(Generic[T]):
     def _end(self, error: BaseException | None) -> None:
         """Undo what an error left open; raise one of the driver as ours."""
         store = self._store
-        if self.was_idle:
+        if self._was_idle:
             if error is not None:
                 store.abandon(interrupted=not isinstance(error, Exception))
             store.forget_thread()
@@ -238,13 +235,23 @@ class Transactions:
         return self.retrying(attempt)
 
     def _transact(self, action: Callable[[Any, bool], T], *, is_again: bool) -> T:
-        with (block := _Block(self, None, options=self.engine.together)):
-            return action(self.steps(is_part=not block.was_idle), is_again)
+        was_idle, database = self.is_settled(), self.database
+        if not was_idle:
+            require_own_task(self.label)
+        try:
+            steps = Steps(self.connection(), is_part=not was_idle)
+            block = database.transaction(*self.engine.together) if was_idle else database.atomic()
+            with block:
+                return action(getattr(self.connection(), _TOGETHER, None) or steps, is_again)
+        except BaseException as error:
+            if was_idle:
+                self.abandon(interrupted=not isinstance(error, Exception))
+            raise
 
-    def steps(self, *, is_part: bool = False) -> Any:
+    def steps(self) -> Any:
         """Return what runs the statements of a transaction; see ``Steps``."""
         connection = self.connection()
-        return getattr(connection, _TOGETHER, None) or Steps(connection, is_part=is_part)
+        return getattr(connection, _TOGETHER, None) or Steps(connection)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""

@@ -150,7 +150,7 @@ def _copy_checked(
             copy_pages(live, copy, progress)
         with closing(open_backup(partial)) as written, ThreadPoolExecutor(1) as beside:
             sha256 = beside.submit(_sha256, partial)
-            reference = beside.submit(_broken_reference_in, partial)
+            reference = beside.submit(_broken_reference, partial)
             if finding := _broken_page(written, full=False) or reference.result():
                 raise DatabaseDamagedError(database, finding)
             if _contents(written) != expected:
@@ -259,7 +259,7 @@ def verify(path: Path) -> Backup:
         name = note_path(path.resolve()).name
         raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := _first_finding(connection):
+        if finding := _broken_page(connection, full=True) or _broken_reference(path):
             raise BackupError(path, f"it is damaged ({finding})")
     return _described(path, sha256, "" if note is None else note.source)
 
@@ -340,12 +340,8 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
 
 
-def _first_finding(connection: sqlite3.Connection) -> str | None:
-    """Return the first thing that is wrong, or None; indexes are compared with their tables."""
-    return _broken_page(connection, full=True) or _broken_reference(connection)
-
-
 def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
+    """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
     check = "integrity_check" if full else "quick_check"
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
     if text == "ok":
@@ -353,14 +349,9 @@ def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
     return next((line for line in text.splitlines() if not line.startswith("***")), text)
 
 
-def _broken_reference(connection: sqlite3.Connection) -> str | None:
-    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+def _broken_reference(path: Path) -> str | None:
+    with closing(open_backup(path)) as connection:  # its own: one is used by one thread
+        broken = connection.execute("PRAGMA foreign_key_check").fetchone()
     if broken is None:
         return None
     return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
-
-
-def _broken_reference_in(path: Path) -> str | None:
-    """Look with a connection of its own: one is used by one thread."""
-    with closing(open_backup(path)) as connection:
-        return _broken_reference(connection)
