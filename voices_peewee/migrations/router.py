@@ -132,12 +132,9 @@ def _explained(what: str) -> Iterator[None]:
     except MigrationError:
         raise
     except Exception as error:
-        reason = str(error) if isinstance(error, pw.DatabaseError) else _spelled(error)
+        name = "" if isinstance(error, pw.DatabaseError) else type(error).__name__
+        reason = ": ".join(filter(None, [name, str(error)]))
         raise MigrationError(f"{what} failed: {reason}; the database is as it was") from error
-
-
-def _spelled(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _operation(function: F) -> F:

@@ -188,13 +188,13 @@ def _note(path: Path) -> _Note | None:
     return None
 
 
-def _noted(folder: Path, source: Path | None = None) -> list[tuple[Path, _Note]]:
-    """Return the files with a note of ours, newest first, or those of one database."""
+def _noted(folder: Path, source: Path) -> list[tuple[Path, _Note]]:
+    """Return the files whose note says that they are copies of a database, newest first."""
     found = []
     for beside in folder.glob("*.sha256"):
         path = beside.with_suffix("")
         note = _note(path) if path.is_file() else None
-        if note is not None and note.source and source in (None, Path(note.source)):
+        if note is not None and note.source == str(source):
             found.append((path, note))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
@@ -214,9 +214,10 @@ def _remove_older(newest: Backup, keep: int) -> None:
             _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
 
-def list_backups(place: Path) -> list[Backup]:
-    """List the backups in a folder, or those of a database that lie beside it, newest first."""
-    folder, source = (place, None) if place.is_dir() else (place.resolve().parent, place.resolve())
+def list_backups(database: Path) -> list[Backup]:
+    """List the backups of a database that lie beside it, newest first."""
+    source = database.resolve()
+    folder = source.parent
     found = []
     with file_errors(BackupError, folder):
         os.scandir(folder).close()  # a glob in a folder that may not be read is empty
