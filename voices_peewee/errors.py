@@ -22,7 +22,7 @@ VoicesError
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── InputError                  an input cannot be imported, or holds a bad record
 ├── AudioError                  a file cannot be recorded as audio
-├── PlotError                   a picture cannot be drawn or written
+├── PlotError                   a picture cannot be drawn
 ├── BackupError                 a backup cannot be made, verified or restored
 ├── ExportError                 an export cannot be written
 ├── ServeError                  the web pages cannot be served at an address
@@ -292,7 +292,7 @@ class ExportError(_PathError):
 
 
 class PlotError(VoicesError):
-    """A picture cannot be drawn or written, or nothing is there to draw."""
+    """A picture cannot be drawn, or nothing is there to draw."""
 
 
 class ServeError(VoicesError):
