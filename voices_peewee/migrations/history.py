@@ -28,6 +28,7 @@ NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 @cache
 def package_directory() -> Path:
+    """Return the directory of this package's own migrations."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
     if package.is_dir():
@@ -52,6 +53,7 @@ def is_installed(directory: Path) -> bool:
 
 
 def names(directories: Sequence[Path]) -> list[str]:
+    """Return the migrations' names in the order in which they apply."""
     return list(paths(directories))
 
 
@@ -115,6 +117,7 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
 
 
 def label(database: pw.Database) -> str:
+    """Return the database's name for messages."""
     return str(getattr(database, "label", database.database))
 
 

@@ -47,6 +47,7 @@ class SafeRouter(Router):
 
     @property
     def todo(self) -> list[str]:
+        """The names of all migrations, in the order in which they apply."""
         return list(self.paths)
 
     @cached_property
@@ -66,6 +67,7 @@ class SafeRouter(Router):
         return History
 
     def read(self, name: str) -> tuple[_Step, _Step]:
+        """Return the two functions of a migration file."""
         path = self.paths[name]
         code = compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True)
         scope: dict[str, Any] = {"__name__": f"migration_{name}", "__file__": str(path)}
@@ -84,6 +86,7 @@ class SafeRouter(Router):
         downgrade: bool = False,
         force: bool = False,  # noqa: ARG002 - only applying as fake knows it
     ) -> str:
+        """Apply, roll back or only replay one migration."""
         with _explained(f"rollback of {name!r}" if downgrade else f"migration {name!r}"):
             if fake:
                 self.read(name)[0](migrator, self.database, fake=True)

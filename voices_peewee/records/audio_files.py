@@ -64,10 +64,12 @@ class AudioInfo:
 
 
 def file_name(path: str) -> str:
+    """Return the last part of a path or URL."""
     return path.rstrip("/").rpartition("/")[2] or path
 
 
 def is_gone(path: str) -> bool:
+    """Whether a file is not there any more."""
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
@@ -100,6 +102,7 @@ def own_facts(path: str) -> dict[str, Any]:
 
 
 def facts_from(info: AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
+    """Return what was probed by the names of the columns."""
     return dict(zip(FACTS, (*astuple(info), read_at), strict=True))
 
 

@@ -46,6 +46,7 @@ class Wishes(NamedTuple):
     metadata: dict[str, Any]
 
     def changes(self, row: ProcessedFile) -> dict[str, Any]:
+        """Return what differs in a row."""
         changes: dict[str, Any] = {}
         if self.speaker_id is not None and row.speaker_id != self.speaker_id:
             changes["speaker"] = self.speaker_id
@@ -61,6 +62,7 @@ def wishes(store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any]
 
 
 def add_audio(store: Store, path: AnyPath, wishes: Wishes, *, exact: bool) -> Added:
+    """Record an audio file, or bring its row up to date."""
     full = absolute(path)
     known = recordings_by_path(store, [full])
     return _commit(store, {full: _examine(path, known.get(full), exact=exact)}, wishes)[0]
@@ -75,6 +77,7 @@ def add_audio_files(
     batch: int,
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
+    """Record files and the recordings in folders; yield each once it is committed."""
     named = list(several("paths", paths, "paths"))
     told = {absolute(path) for path in named}
     files = iter(find_files(named, on_error=on_error))

@@ -130,6 +130,7 @@ def sidecars(path: Path) -> list[Path]:
 
 
 def sidecar(path: Path) -> str | None:
+    """Return the name of such a file that is there, or None."""
     return next((one.name for one in sidecars(path) if os.path.lexists(one)), None)
 
 
@@ -157,6 +158,7 @@ def _copy_checked(
 
 
 def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
     with path.open("rb") as file:
@@ -171,6 +173,7 @@ class _Note(NamedTuple):
 
 
 def note_path(path: Path) -> Path:
+    """Return where the digest of the backup at ``path`` is."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -281,6 +284,7 @@ def _backup_errors(path: Path) -> AbstractContextManager[None]:
 
 
 def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
+    """Open a file that must be there, to read and write."""
     return _connect(f"{path.resolve().as_uri()}?mode=rw", timeout)
 
 
@@ -323,6 +327,7 @@ def pace(
 
 
 def page_size(connection: sqlite3.Connection) -> int:
+    """Return the size of a page in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
