@@ -499,7 +499,7 @@ REFUSED_WORDS = {
     "added:2026-12..2026-11": "added '2026-12..2026-11' ends before it begins",
 }
 REFUSED_COLUMNS = {
-    "chanels": "unknown column 'chanels'; did you mean 'channels'?",
+    "samplerate": "unknown column 'samplerate'; did you mean 'sample_rate' or 'rate'?",
     "si_snri": "si_snri can be asked for in a query, but is no column of this list",
     "duration.x": "duration has no keys; keys lead into JSON columns",
 }
