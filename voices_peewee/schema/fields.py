@@ -94,7 +94,6 @@ def _plain_real(value: Any) -> float:
 
 
 def _plain_decimal(value: Decimal) -> float | str:
-    """Return a number where it says the same in double precision, else the digits as text."""
     number = float(value)
     return str(value) if value.is_finite() and Decimal(str(number)) != value else number
 
@@ -195,23 +194,6 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def _has_other_keys(value: object) -> bool:
-    """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
-    inner: Iterable[object] = value if isinstance(value, list | tuple) else ()
-    if isinstance(value, dict):
-        if not {*map(type, value)} <= {str}:
-            return True
-        inner = value.values()
-    return any(map(_has_other_keys, filter(_is_nested, inner)))
-
-
-_NESTED: Final = (dict, list, tuple)
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, _NESTED)
-
-
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -298,7 +280,7 @@ class JSONField(pw.JSONField):
         if not isinstance(value, Mapping):
             raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
         text = dump_json(value)
-        if _has_other_keys(value):
+        if value:
             json.loads(text, object_pairs_hook=_with_own_keys)
         return text
 
@@ -323,7 +305,6 @@ class TagsField(JSONField):
 
     @staticmethod
     def dumped(value: object) -> str:
-        """Return the JSON text of what is compared with tags."""
         return dump_json(plain_tags(value))
 
     def text(self, value: object) -> str:
