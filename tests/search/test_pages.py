@@ -19,7 +19,8 @@ from voices_peewee import (
     Speaker,
 )
 from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError, QueryError
-from voices_peewee.search.pages import LISTS, matching
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.pages import matching
 
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
