@@ -25,6 +25,7 @@ from voices_peewee.exchange.merging import Counts, Imported
 from voices_peewee.schema.models import Speaker
 
 T = "2026-11-01T12:00:00+00:00"
+NOON = dt.datetime(2026, 11, 1, 12, 0, 0, 5, tzinfo=dt.UTC)
 NOTHING = Counts()
 # A server writes JSON its own way: keys by length, no negative zero, and 1e22 as an integer.
 SEED, PESQ = (0.5, 1.5) if ON_SERVER else (-0.0, 1e22)
@@ -211,6 +212,22 @@ def test_speakers_of_one_name_stay_apart(db: DatabaseManager) -> None:
     assert told(first) == {"speakers": Counts(added=1, same=1)}
     assert told(second) == {"speakers": Counts(same=2)}
     assert [one.description for one in db.get_all(Speaker)] == ["the first", "the second"]
+
+
+def test_what_was_made_in_bulk_keeps_its_order_beside_other_ids(path: Path, tmp_path: Path) -> None:
+    """An id that is another's here says nothing: no row of one moment is taken for its sibling."""
+    with DatabaseManager(tmp_path / "other.db").initialize() as other:
+        twins = [Speaker(name="Ada", created_at=NOON) for _ in range(3)]
+        made = {"created_at": NOON, "filename": "mix"}
+        files = (ProcessedFile(original_path=f"/{n}", speaker=twins[n], **made) for n in range(3))
+        for file in other.add_all(files):
+            other.record_run(file, "sep", start_time=T, metrics={"si_snri": file.id})
+    with DatabaseManager(path).initialize() as db:
+        db.add(ProcessedFile(filename="0.wav", speaker=Speaker(name="Zoë")))
+        for added in (12, 0):
+            done = db.import_records(tmp_path / "other.db")
+            assert (done.changed, done.conflicts) == (added, [])
+        assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [1, 2, 3, 4]
 
 
 FILE = {
