@@ -286,7 +286,7 @@ def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
 CHANGES = [
     (
         "ALTER TABLE speakers DROP COLUMN description CASCADE",
-        ["table 'speakers' lacks column 'description' (TEXT COLLATE \"C\")"],
+        ["table 'speakers' lacks column 'description' (TEXT NULL)"],
     ),
     (
         "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",

@@ -34,7 +34,6 @@ NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 @cache
 def package_directory() -> Path:
-    """Return the directory of this package's own migrations."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
     if package.is_dir():
@@ -44,13 +43,8 @@ def package_directory() -> Path:
 
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
-    folder, owner = Path(tempfile.mkdtemp(prefix="voices-migrations-")), os.getpid()
-
-    @atexit.register
-    def remove() -> None:
-        if os.getpid() == owner:  # and no child of it
-            shutil.rmtree(folder, ignore_errors=True)
-
+    folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in resources.files("voices_peewee.migration_files").iterdir():
         if NAME.fullmatch(file.name):
             (folder / file.name).write_bytes(file.read_bytes())
@@ -133,16 +127,11 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()
     ]
-    unknown = done.keys() - files.keys()
-    return known + [
-        MigrationState(name, "unknown", applied_at, None)
-        for name, applied_at in done.items()
-        if name in unknown
-    ]
+    unknown = [name for name in done if name not in files]
+    return [*known, *(MigrationState(name, "unknown", done[name], None) for name in unknown)]
 
 
 def label(database: pw.Database) -> str:
-    """Return the database's name for messages."""
     return str(getattr(database, "label", database.database))
 
 

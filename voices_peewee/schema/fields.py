@@ -94,7 +94,6 @@ def _plain_real(value: Any) -> float:
 
 
 def _plain_decimal(value: Decimal) -> float | str:
-    """Return a number where it says the same in double precision, else the digits as text."""
     number = float(value)
     return str(value) if value.is_finite() and Decimal(str(number)) != value else number
 
@@ -328,7 +327,6 @@ class TagsField(JSONField):
 
     @staticmethod
     def dumped(value: object) -> str:
-        """Return the JSON text of what is compared with tags."""
         return dump_json(plain_tags(value))
 
     def text(self, value: object) -> str:

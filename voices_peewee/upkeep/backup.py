@@ -131,7 +131,6 @@ def sidecars(path: Path) -> list[Path]:
 
 
 def sidecar(path: Path) -> str | None:
-    """Return the name of such a file that is there, or None."""
     return next((one.name for one in sidecars(path) if os.path.lexists(one)), None)
 
 
@@ -161,7 +160,6 @@ def _copy_checked(
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
     return _sha256(path)
@@ -180,7 +178,6 @@ class _Note(NamedTuple):
 
 
 def note_path(path: Path) -> Path:
-    """Return where the digest of the backup at ``path`` is."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -240,7 +237,6 @@ def list_backups(place: Path) -> list[Backup]:
 
 
 def _described(path: Path, sha256: str, source: str) -> Backup:
-    """Read from a backup what it holds."""
     status = path.stat()
     with _backup_errors(path), closing(open_backup(path)) as connection:
         if not connection.execute(_HAS_HISTORY).fetchone()[0]:
@@ -291,7 +287,6 @@ def _backup_errors(path: Path) -> AbstractContextManager[None]:
 
 
 def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
-    """Open a file that must be there, to read and write."""
     return _connect(f"{path.resolve().as_uri()}?mode=rw", timeout)
 
 
@@ -334,12 +329,10 @@ def pace(
 
 
 def page_size(connection: sqlite3.Connection) -> int:
-    """Return the size of a page in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 
 def _contents(connection: sqlite3.Connection) -> Contents:
-    """Count the rows of every table and name the applied migrations."""
     rows = {}
     for (name,) in connection.execute(_TABLES).fetchall():
         quoted = name.replace('"', '""')

@@ -203,7 +203,6 @@ class UpkeepMethods(MigrationMethods, HasStore):
 
 
 def _spooled(store: Store) -> dict[str, int]:
-    """Count the runs that are kept on this machine for a server."""
     return {} if store.server is None else {"spooled": len(spooled(store.server.place)[0])}
 
 
@@ -243,7 +242,6 @@ def snapshot(
 
 
 def _require_file(database: str, verb: str, backup: Path | None = None) -> Path:
-    """Return the path of a database; refuse one that is no file."""
     if database == MEMORY:
         raise DatabaseError(database, f"an in-memory database has no file to {verb}")
     if is_server(database):
