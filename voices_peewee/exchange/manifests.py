@@ -30,8 +30,6 @@ _UTTERANCE: Final = re.compile(r"(?:^|_)([^-_]+)-[^-_]+-[^-_]+(?=_|$)")  # Libri
 _ARCHIVE: Final = re.compile(r"\.ark(:\d+)?$")
 _PLACEHOLDER: Final = re.compile(r"\$\w+|\{\w+\}")
 _FOLDER_FILES: Final = ("wav.scp", "metadata.csv", "metadata.jsonl")
-
-
 _MARKS: Final = {  # the file's name, or a column, tells a format
     "librimix": "mixture_path",
     "speechbrain": r"(mix_)?wav",
@@ -77,19 +75,18 @@ def read_manifest(
 ) -> tuple[str, list[Entry], list[str]]:
     """Return the format of a manifest, its entries, and notes on what was left out.
 
-    Args:
-        path: A file, or the folder that holds it.
-        form: One of ``FORMATS``; None is told by the content.
-        paths: Where the folders of its paths are here.
-
     Raises:
         InputError: It cannot be read or told, or an entry is not sound.
         QueryError: There is no such format.
     """
     if form is not None and form not in FORMATS:
         raise QueryError.unknown_field(form, FORMATS, "format")
-    place = _file_of(Path(path))
+    place = Path(path)
+    if place.is_dir():
+        place = next(filter(Path.is_file, (place / name for name in _FOLDER_FILES)), place)
     reading = Reading(place, Refused())
+    if not reading.text:
+        raise InputError(path, f"the folder has neither {' nor '.join(_FOLDER_FILES)}")
     form = form or told_by(_MARKS, [place.name, *reading.names()])
     if form is None:
         raise InputError(place, f"its format cannot be told; name it: {', '.join(FORMATS)}")
@@ -109,15 +106,6 @@ def read_manifest(
     if not entries and not notes:
         raise InputError(place, f"it has no entry, as a manifest of the format {form} has")
     return form, list(entries.values()), notes
-
-
-def _file_of(path: Path) -> Path:
-    """Return the file that a folder's manifest is."""
-    files = [path / name for name in _FOLDER_FILES] if path.is_dir() else [path]
-    for file in files:
-        if file == path or file.is_file():
-            return file
-    raise InputError(path, "the folder has neither wav.scp nor metadata.csv nor metadata.jsonl")
 
 
 def finder(folder: Path, paths: PathMap, *, upwards: bool = True) -> Callable[[str], str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,39 +32,18 @@ _RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
  AND coalesce(run.model_version, '') = ? ORDER BY run.start_time, run.id"""
 _MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
+_Called = defaultdict[str, list[str]]
 _path: Final[Callable[[Any], Any]] = ProcessedFile.original_path.python_value
 
 
-class Model(NamedTuple):
-    """Whose results they are."""
-
-    operation_type: str
-    model_type: str
-    model_version: str | None
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns of a history row that say so."""
-        return dict(zip(self._fields, self, strict=True))
-
-    def __str__(self) -> str:
-        return ":".join(filter(None, self[1:]))
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """A history row of a successful run by the model."""
+class Row(NamedTuple):
+    """A history row of a successful run by the model; texts are as they are stored."""
 
     id: int
     run_id: str
     start: str
     parameters: str
     speaker: str | None
-
-    def began_after(self, time: dt.datetime) -> bool:
-        """Whether what was measured at a time is maybe of another run."""
-        began = ProcessingHistory.start_time.python_value(self.start)
-        return isinstance(began, dt.datetime) and began > time
 
 
 class Place(NamedTuple):
@@ -82,64 +59,45 @@ class Place(NamedTuple):
     speaker: str | None = None
 
 
-class _Called:
-    """Paths by what they are called: their end, with or without its suffix, or another name."""
-
-    def __init__(self) -> None:
-        self._paths: defaultdict[str, list[str]] = defaultdict(list)
-
-    def add(self, path: str, *names: str) -> None:
-        base = os.path.basename(path)
-        for name in {base, os.path.splitext(base)[0], *names}:
-            self._paths[name].append(path)
-
-    def find(self, name: str) -> list[str]:
-        if name in self._paths:
-            return self._paths[name]
-        called, end = self._paths.get(os.path.basename(name), ()), f"/{name}"
-        stems = ((path, os.path.splitext(path)[0]) for path in called)
-        return [path for path, stem in stems if f"/{path}".endswith(end) or stem.endswith(end)]
-
-
 class Places:
     """Finds what rows of results are about."""
 
-    def __init__(self, store: Store, model: Model, entries: Sequence[Entry] | None) -> None:
-        self._model, self._moved, self._entries = model, Moved(store), entries
+    def __init__(
+        self, store: Store, model: Mapping[str, str | None], entries: Sequence[Entry] | None
+    ) -> None:
+        _, *named = model.values()
+        self._label = ":".join(filter(None, named))
+        self._moved, self._entries = Moved(store), entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
-        self._outputs, self._newest = _Called(), dict[str, Row]()
+        self._outputs, self._newest = _Called(list), dict[str, Row]()
         self.several: set[int | None] = set()  # recordings with runs of different parameters
-        *named, version = mapper(ProcessingHistory).values(**model.columns)
+        values = [value or "" for value in mapper(ProcessingHistory).values(**model)]
         with store.reading():
             recordings = store.connection().execute(_RECORDINGS).fetchall()
-            runs = store.connection().execute(_RUNS, [*named, version or ""]).fetchall()
+            runs = store.connection().execute(_RUNS, values).fetchall()
         self._recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
         for key, run_id, start, settings, recording, output, speaker, metadata in runs:
             whose = speaker or _told(metadata, "speaker") or None
-            row = Row(key, run_id, start, settings, whose)
-            its = self._runs[recording]
+            row, its = Row(key, run_id, start, settings, whose), self._runs[recording]
             its[row.run_id] = [*its.pop(row.run_id, ()), row]  # the latest is the last
             if output is not None:
-                path = _path(output)
-                if path not in self._newest:
-                    self._outputs.add(path)
+                if (path := _path(output)) not in self._newest:
+                    _call(self._outputs, path)
                 self._newest[path] = row
 
     @cached_property
     def _names(self) -> _Called:
         """The paths of recordings by what they are called; a manifest alone says it where given."""
-        names = _Called()
+        names, told = _Called(list), self._recordings.items()
+        called = ((path, _told(metadata, "id")) for path, (_, metadata) in told)
         if self._entries is not None:
-            called = [(entry.path, str(entry.metadata["id"])) for entry in self._entries]
-        else:
-            told = self._recordings.items()
-            called = [(path, _told(metadata, "id")) for path, (_, metadata) in told]
+            called = ((entry.path, str(entry.metadata["id"])) for entry in self._entries)
         for path, name in called:
             folder, base = os.path.split(path)
             stem = os.path.splitext(base)[0]
             # MUSDB names its mixtures by their folder, or as song.stem.mp4
             title = os.path.basename(folder) if stem == "mixture" else base
-            names.add(path, stem.removesuffix(".stem"), title, name or base)
+            _call(names, path, stem.removesuffix(".stem"), title, name or base)
         return names
 
     def find(self, score: Score) -> Place:
@@ -149,9 +107,9 @@ class Places:
             LookupError: It cannot be told; the message says why.
         """
         output = score.output
-        if output and (paths := self._outputs.find(output)):
+        if output and (paths := _find(self._outputs, output)):
             if len(paths) > 1:
-                raise LookupError(f"several outputs of {self._model} are called {short(output)}")
+                raise LookupError(f"several outputs of {self._label} are called {short(output)}")
             return Place((self._newest[paths[0]],))
         path, speaker = self._mixture(score)
         recording = self._recordings.get(path, (None,))[0]
@@ -165,21 +123,37 @@ class Places:
         named = tuple(row for row in rows if speaker in ("", row.speaker))
         if not named or (output and not speaker and len(rows) > 1):
             part = f"of {short(speaker)}" if speaker else f"called {short(output)}"
-            raise LookupError(f"the run of {self._model} on {short(path)} has no output {part}")
+            raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
         return Place(named, of_run=not speaker and not output)
 
     def _mixture(self, score: Score) -> tuple[str, str]:
         """Return the path of a score's mixture, and the speaker whose part of it this is."""
         named = [(score.mixture, score.speaker)] if score.mixture else _parts(score.output)
         for name, speaker in named:
-            paths = [name] if _is_whole(name) else self._names.find(name)
+            paths = [name] if _is_whole(name) else _find(self._names, name)
             if len(paths) > 1:
                 raise LookupError(f"several recordings are called {short(name)}; {_MANIFEST}")
             for path in paths:
                 return path if path in self._recordings else self._moved.find(path), speaker
-        nothing = "" if score.mixture else f"no output of {self._model} and "
+        nothing = "" if score.mixture else f"no output of {self._label} and "
         name = short(score.mixture or score.output)
         raise LookupError(f"{nothing}no recording is called {name}; {_MANIFEST}")
+
+
+def _call(called: _Called, path: str, *names: str) -> None:
+    """Take note of what a path is called: its end, with or without suffix, or another name."""
+    base = os.path.basename(path)
+    for name in {base, os.path.splitext(base)[0], *names}:
+        called[name].append(path)
+
+
+def _find(called: _Called, name: str) -> list[str]:
+    """Return the paths that are called like that, or end like that."""
+    if name in called:
+        return called[name]
+    paths, end = called.get(os.path.basename(name), ()), f"/{name}"
+    stems = ((path, os.path.splitext(path)[0]) for path in paths)
+    return [path for path, stem in stems if f"/{path}".endswith(end) or stem.endswith(end)]
 
 
 def _told(metadata: str | None, name: str) -> str:

@@ -49,11 +49,6 @@ class Score:
         """The row in messages."""
         return f"{str(self.reading.path)!r}, {self.place}"
 
-    @property
-    def is_level(self) -> bool:
-        """Whether it is of a mixture as it was, before any model."""
-        return bool(self.metrics) and all(name.startswith("input_") for name in self.metrics)
-
 
 class Dialect(NamedTuple):
     """What a tool writes: what tells it, which column says what a row is about, and its metrics.
@@ -86,6 +81,7 @@ DIALECTS: Final = {
 FORMATS: Final = (*DIALECTS,)
 
 _TAKEN: Final = frozenset(["", *TAKEN])
+_LEVEL: Final = "ESPnet, of the mixtures as they were"
 _JSON: Final = ("versa", "museval")
 _SUFFIXES: Final = frozenset([".csv", ".json", ".jsonl", ".txt"])
 _MEANS: Final = frozenset(["avg", "std"])
@@ -126,12 +122,11 @@ def read_results(
 
 
 def _with_levels(scores: list[Score]) -> list[Score]:
-    """Give ESPnet's estimates the levels of their mixtures, where these are told as well."""
-    levels = {(one.mixture, one.speaker): one for one in scores if one.is_level}
-    estimates = [one for one in scores if not one.is_level]
+    """Give ESPnet's estimates the levels of their mixtures, which stand in another folder."""
+    levels = {(one.mixture, one.speaker): one.metrics for one in scores if one.impl == _LEVEL}
+    estimates = [one for one in scores if one.impl != _LEVEL]
     for score in estimates if levels else ():
-        if level := levels.get((score.mixture, score.speaker)):
-            score.metrics |= level.metrics
+        score.metrics |= levels.get((score.mixture, score.speaker), {})
     return estimates or scores
 
 
@@ -158,15 +153,14 @@ def _read(
         if is_named:
             raise
         return None
-    told = told_by({name: one.mark for name, one in DIALECTS.items()}, reading.names())
+    marks = {name: one.mark for name, one in DIALECTS.items()}
+    told = told_by(marks, reading.names()) if reading.text else "espnet"
     if told == "speechbrain" and not _IDS.match(reading.text):
         told = "tdanet"
-    if path.is_dir():
-        told = "espnet"
-    elif (told in _JSON) != reading.is_json:
+    if (told in _JSON) != reading.is_json:
         told = None
     if form not in (None, told):
-        told = form if is_named and reading.text and form != "espnet" else None
+        told = form if is_named and "espnet" not in (form, told) else None
     return (told, reading) if told else None
 
 
@@ -258,21 +252,21 @@ def _museval(reading: Reading) -> Iterator[Record]:
 
 
 def _espnet(reading: Reading) -> Iterator[Record]:
-    """Yield each number of the files of a metric and speaker; without estimates, it is an input's.
+    """Yield each number of the files of a metric and speaker.
 
-    ``wav_spk1`` names the estimates, in the folder of the estimates' scores alone.
+    ``wav_spk1`` names the estimates; where nothing does, they are the mixtures as they were.
     """
     paths = sorted(path for path in reading.path.iterdir() if _TABLE.fullmatch(path.name))
     tables = {path.name: list(map(split, text_of(path).splitlines())) for path in paths}
     outputs = {name: dict(lines) for name, lines in tables.items() if name.startswith("wav_")}
-    for name in [name for name in tables if name not in outputs]:
+    before, impl = ("", None) if outputs else ("input_", _LEVEL)
+    for name, lines in tables.items():
         metric, _, speaker = name.rpartition("_")
-        column = metric if outputs else f"input_{metric}"
-        for count, (key, value) in enumerate(tables[name], 1):
-            output = outputs.get(f"wav_{speaker}", {}).get(key, "")
-            told = {"mixture": key, "speaker": speaker, "output": output}
+        for count, (key, value) in enumerate(lines if name not in outputs else (), 1):
             if key:
-                yield Record(f"{name}, line {count}", {**told, column: value})
+                output = outputs.get(f"wav_{speaker}", {}).get(key, "")
+                told = {"mixture": key, "speaker": speaker, "output": output, "model": impl}
+                yield Record(f"{name}, line {count}", {**told, before + metric: value})
 
 
 _READERS: Final = {"versa": _versa, "museval": _museval, "espnet": _espnet}

@@ -16,7 +16,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
-from voices_peewee.exchange.places import Model, Place, Places, Row
+from voices_peewee.exchange.places import Place, Places, Row
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import facts_of
@@ -34,6 +34,7 @@ from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Read = Callable[[str], dict[str, Any]]
+Model = dict[str, str | None]
 
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
@@ -80,12 +81,14 @@ def import_results(
 
 
 def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
+    """Return the columns of a history row that say whose results they are."""
     if isinstance(model, str):
         before, colon, after = model.rpartition(":")
         model = (before, after or None) if colon else (after, None)
     if not model[0].strip() or not operation_type.strip():
         raise InvalidValueError("results need a model, as demucs:4.0, and an operation_type")
-    return Model(operation_type, *model)
+    told = ("operation_type", operation_type), ("model_type", model[0]), ("model_version", model[1])
+    return dict(told)
 
 
 class _Import:
@@ -166,7 +169,7 @@ class _Import:
             digest, time = recordings[place.recording].content_hash, fresh[place][0].reading.time
             told = {"run_id": ids[place.recording], "processed_file": file, "source_hash": digest}
             histories.append({**told, "start_time": time, "end_time": time})
-        self._insert(ProcessingHistory, {**self._model.columns, "success": True}, histories)
+        self._insert(ProcessingHistory, {**self._model, "success": True}, histories)
         return {*ids.values()}
 
     def _recordings(self, paths: Collection[str], read: Read) -> dict[str, ProcessedFile]:
@@ -228,7 +231,8 @@ class _Import:
             changed = self._fill_some(some)
             for row, place in some:
                 (touched if row.id in changed else kept).add(row.run_id)
-                if row.id in changed and row.began_after(self._scores[place][0].reading.time):
+                began = ProcessingHistory.start_time.python_value(row.start)
+                if row.id in changed and began > self._scores[place][0].reading.time:
                     later.add(row.run_id)
         self._note("runs began after their results were written: are they theirs?", len(later))
         self._done.updated, self._done.unchanged = len(touched - added), len(kept - touched)
@@ -245,7 +249,7 @@ class _Import:
             for score in self._scores[place]:
                 if self._take(values, score, of_run=place.of_run):
                     changed[row.id] = values
-        shared = {"model_type": self._model.model_type, "model_version": self._model.model_version}
+        shared = {name: self._model[name] for name in ("model_type", "model_version")}
         rows = [one for one in changed.values() if "id" not in one]
         self._insert(ModelPerformance, shared, rows)
         ours = [one for one in changed.values() if "id" in one]
@@ -284,7 +288,7 @@ class _Import:
 
 def _run_id(model: Model, recording: str) -> str:
     """Return the id of the run of a recording that has none, the same on every machine."""
-    name = "\0".join(("results", *map(str, tuple(model)), recording))
+    name = "\0".join(("results", *map(str, model.values()), recording))
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
