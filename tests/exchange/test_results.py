@@ -222,6 +222,28 @@ def test_what_cannot_be_told_is_refused(db: DatabaseManager, write: Any) -> None
     ]
 
 
+def test_a_run_under_another_path(db: DatabaseManager, write: Any) -> None:
+    """Results by the old path of a recording whose run they made are not made a run again."""
+    path = write("all_metrics.csv", ASTEROID)
+    load(db, path)
+    (run_id, *_), _ = measured(db)
+    db.update(db.get_file("/d/mix/a.wav"), original_path="/new/a.wav")
+    before = measured(db)
+    with pytest.raises(InvalidValueError) as caught:
+        load(db, path)
+    assert str(caught.value) == f"there is a run {run_id!r} already, of another path"
+    assert measured(db) == before
+    assert load(db, path, path_map={"/d/mix/a.wav": "/new/a.wav"}).unchanged == 2
+
+
+def test_a_recording_is_no_output(db: DatabaseManager, write: Any) -> None:
+    """A row about the recording's own file, of which there is no run, is refused."""
+    record(db, "/d/a.wav", model_type="other")
+    assert refusals(db, write("v.jsonl", '{"key": "/d/a.wav", "pesq": 2}\n')) == [
+        "it, line 1: '/d/a.wav' is the recording itself, no output of it"
+    ]
+
+
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
     """A number out of all bounds is refused, a metric whose name is taken is none."""
     record(db, "/d/a.wav", {"path": "/e/x.wav"})

@@ -115,6 +115,8 @@ class Places:
         recording = self._recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
         if not runs:
+            if output == path:
+                raise LookupError(f"{short(path)} is the recording itself, no output of it")
             new = output if _is_whole(output) else None
             return Place((), not speaker and not new, path, new, speaker or None)
         if len({rows[0].parameters for rows in runs.values()}) > 1:

@@ -143,7 +143,10 @@ class _Import:
             if fresh:
                 added = self._add_runs(fresh, read)
                 self._scores = {place: its for place, its in self._scores.items() if place.rows}
-                self.find(chain(*fresh.values()), Refused())
+                self.find(chain(*fresh.values()), Refused())  # now they have rows
+                if left := [place.recording for place in self._scores if not place.rows]:
+                    run_id = _run_id(self._model, left[0])
+                    raise InvalidValueError(f"there is a run {run_id!r} already, of another path")
             self._fill(added)
         self._done.added = len(added)
         return self._done
