@@ -14,7 +14,6 @@ from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.manifests import Entry
 from voices_peewee.exchange.result_files import Score
-from voices_peewee.records.roots import Moved
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import read_json
@@ -63,11 +62,15 @@ class Places:
     """Finds what rows of results are about."""
 
     def __init__(
-        self, store: Store, model: Mapping[str, str | None], entries: Sequence[Entry] | None
+        self,
+        store: Store,
+        model: Mapping[str, str | None],
+        entries: Sequence[Entry] | None,
+        moved: Callable[[str], str],
     ) -> None:
         _, *named = model.values()
         self._label = ":".join(filter(None, named))
-        self._moved, self._entries = Moved(store), entries
+        self._moved, self._entries = moved, entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
         self._outputs, self._newest = _Called(list), dict[str, Row]()
         self.several: set[int | None] = set()  # recordings with runs of different parameters
@@ -136,7 +139,7 @@ class Places:
             if len(paths) > 1:
                 raise LookupError(f"several recordings are called {short(name)}; {_MANIFEST}")
             for path in paths:
-                return path if path in self._recordings else self._moved.find(path), speaker
+                return path if path in self._recordings else self._moved(path), speaker
         nothing = "" if score.mixture else f"no output of {self._label} and "
         name = short(score.mixture or score.output)
         raise LookupError(f"{nothing}no recording is called {name}; {_MANIFEST}")

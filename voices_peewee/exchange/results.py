@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from voices_peewee.exchange.places import Place, Places, Row
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import facts_of
-from voices_peewee.records.roots import PathMap, Roots
+from voices_peewee.records.roots import Moved, PathMap, Roots
 from voices_peewee.records.sources import LOOKUP, recordings_by_path, rows_where
 from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN
 from voices_peewee.schema.fields import dump_json, utc_now
@@ -87,8 +87,7 @@ def _model(model: str | tuple[str, str | None], operation_type: str) -> Model:
         model = (before, after or None) if colon else (after, None)
     if not model[0].strip() or not operation_type.strip():
         raise InvalidValueError("results need a model, as demucs:4.0, and an operation_type")
-    told = ("operation_type", operation_type), ("model_type", model[0]), ("model_version", model[1])
-    return dict(told)
+    return {"operation_type": operation_type, "model_type": model[0], "model_version": model[1]}
 
 
 class _Import:
@@ -97,13 +96,14 @@ class _Import:
     def __init__(
         self, store: Store, model: Model, entries: Sequence[Entry] | None, done: ImportedResults
     ) -> None:
-        self._store, self._model, self._entries, self._done = store, model, entries, done
+        self._store, self._model, self._done = store, model, done
+        self._places = partial(Places, store, model, entries, cache(Moved(store).find))
         self._scores: dict[Place, list[Score]] = {}
         self._better: dict[str, int] = {}
 
     def find(self, scores: Iterable[Score], refused: Refused) -> None:
         """Find what each row is about; all that is wrong with rows is refused."""
-        places, empty = Places(self._store, self._model, self._entries), 0
+        places, empty = self._places(), 0
         for score in scores:
             if not score.metrics:
                 empty += 1
