@@ -263,7 +263,6 @@ _STEPS = (
 
 
 def _v_runs(database: pw.Database, more: str = "", join: str = "") -> str:
-    """Return the statement that makes the view."""
     sql = _V_RUNS.format(more=more, join=join).strip()
     if isinstance(database, pw.PostgresqlDatabase):
         return sql.replace("instr(", "strpos(").replace("char(", "chr(")
@@ -376,8 +375,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     """Drop what was added; every row of a file and of a run stays, those of recordings too."""
-    migrator.run(_tell_rows, database)
-    migrator.run(_tell_votes, database)
+    migrator.run(_tell_losses, database)
     migrator.remove_model("listening_votes")
     migrator.remove_model("listening_tests")
     migrator.sql("DROP VIEW IF EXISTS v_runs")
@@ -418,31 +416,27 @@ def _tell_changes(database: pw.Database) -> None:
         )
 
 
-_LOST = """
+_LOST = {
+    "the environments, model hashes, tags and notes of %d runs' rows went": """
 SELECT count(*) FROM processing_history
 WHERE environment_id IS NOT NULL OR model_hash IS NOT NULL OR tags IS NOT NULL OR note IS NOT NULL
-"""
+""",
+    "%d outputs and voices stay, but no longer say whose recording they belong to": """
+SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL
+""",
+    "%d listening tests go": "SELECT count(*) FROM listening_tests",
+    "%d votes go": "SELECT count(*) FROM listening_votes",
+}
 
 
-def _tell_rows(database: pw.Database) -> None:
-    (count,) = database.execute_sql(_LOST).fetchone()
-    if count:
-        _LOG.warning(
-            "003_recordings: the environments, model hashes, tags and notes of %d runs' rows went",
-            count,
-        )
-    sql = "SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL"
-    (count,) = database.execute_sql(sql).fetchone()
-    if count:
-        _LOG.warning(
-            "003_recordings: %d outputs and voices stay, but no longer say whose recording "
-            "they belong to",
-            count,
-        )
+def _tell_losses(database: pw.Database) -> None:
+    for sentence, query in _LOST.items():
+        (count,) = database.execute_sql(query).fetchone()
+        if count:
+            _LOG.warning(f"003_recordings: {sentence}", count)
 
 
 def _create_listening(migrator: Migrator) -> None:
-    """Create the tables of blind listening tests and of their votes."""
     history = migrator.orm["processing_history"]
 
     @migrator.create_model
@@ -485,15 +479,7 @@ def _create_listening(migrator: Migrator) -> None:
             )
 
 
-def _tell_votes(database: pw.Database) -> None:
-    sql = "SELECT (SELECT count(*) FROM listening_tests), count(*) FROM listening_votes"
-    tests, votes = database.execute_sql(sql).fetchone()
-    if tests or votes:
-        _LOG.warning("003_recordings: %d listening tests and their %d votes go", tests, votes)
-
-
 def _no_empty_names(database: pw.Database) -> None:
-    """Write that there is no model, or no version, in one way."""
     for table in ("processing_history", "model_performance"):
         database.execute_sql(
             f"UPDATE {table} SET model_type = nullif(model_type, ''),"  # noqa: S608

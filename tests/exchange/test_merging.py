@@ -788,5 +788,16 @@ def test_a_list_may_name_a_file_twice(db: DatabaseManager) -> None:
     assert told(done) == {"processed_files": Counts(added=2, same=1, conflicts=1, updated=1)}
     assert len(done.conflicts) == 1
     assert db.get_file("/x/1.wav").channels == 2
-    with_speaker = {"original_path": "/x/3.wav", "content_hash": "ab"}
-    assert imported(db, with_speaker, {**with_speaker, "content_hash": "cd"}).changed == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"created_at": T}], ids=["", "with a time"])
+def test_a_path_without_a_hash_is_its_newest_file(
+    db: DatabaseManager, more: dict[str, str]
+) -> None:
+    """Of a path with two contents, a line without a hash means the one that was told last."""
+    line = {"original_path": "/x/1.wav", **more}
+    files = [{**line, "content_hash": digest} for digest in ("ab", "cd")]
+    done = imported(db, *files, {**line, "channels": 2}, line, table="files")
+    assert told(done) == {"processed_files": Counts(added=2, same=1, updated=1)}
+    found = [(file.content_hash, file.channels) for file in db.get_all(ProcessedFile)]
+    assert found == [("ab", None), ("cd", 2)]

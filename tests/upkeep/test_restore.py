@@ -34,7 +34,6 @@ from voices_peewee.errors import (
     DatabaseBusyError,
     DatabaseError,
     DatabaseNewerError,
-    NotVoicesError,
     VoicesError,
 )
 from voices_peewee.upkeep.backup import list_backups, snapshot, verify
@@ -197,18 +196,6 @@ def test_a_hidden_name_of_another_file_stays(database: Path) -> None:
     assert other.samefile(database)
 
 
-def test_a_stranger_is_not_replaced(database: Path, copies: Path) -> None:
-    """A restore never replaces what is not a Voices database."""
-    made = snapshot(database)
-    other_application(copies / "voices.db")
-    before = contents(copies)
-    with pytest.raises(NotVoicesError) as caught:
-        restore(made.path, copies / "voices.db", directories=KNOWN)
-    reason = "it is a database of another application (bookmarks)"
-    assert str(caught.value) == f"cannot use '{copies}/voices.db': {reason}"
-    assert contents(copies) == before
-
-
 AWAY = "; move it away with its -wal, and restore again"
 REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
 
@@ -236,8 +223,13 @@ REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
             "voices.db",
             f"it cannot be backed up first ({REFERENCE}){AWAY}",
         ),
+        (
+            lambda folder: other_application(folder / "voices.db"),
+            "voices.db",
+            "it is a database of another application (bookmarks)",
+        ),
     ],
-    ids=["no folder", "left-over wal", "truncated", "broken references"],
+    ids=["no folder", "left-over wal", "truncated", "broken references", "another application"],
 )
 def test_what_cannot_be_replaced(
     database: Path, copies: Path, make_it: Callable[[Path], object], name: str, reason: str

@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import command, pass_manager, write_path
-from voices_peewee.cli.output import (
-    output_option,
-    overwrite_option,
-    run_options,
-    where_words_argument,
-)
-from voices_peewee.cli.questions import baseline_option, metric_options
 from voices_peewee.cli.values import joined
 
 if TYPE_CHECKING:
@@ -23,9 +16,9 @@ if TYPE_CHECKING:
 
 
 @command(example="voices report -o report.html --no-audio")
-@where_words_argument
-@output_option(help="Where the page goes.", required=True)
-@metric_options
+@options.where_words
+@options.output(help="Where the page goes.", required=True)
+@options.metric
 @click.option(
     "--by",
     multiple=True,
@@ -34,10 +27,10 @@ if TYPE_CHECKING:
     shell_complete=completion.groupings,
     help="Conditions, such as metadata.room.",
 )
-@baseline_option
+@options.baseline
 @click.option("--hosts", is_flag=True, help="Name the hosts that runs were made on.")
 @click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
-@click.option("--no-audio", is_flag=True, help="No players.")
+@click.option("--no-audio", "audio", flag_value=False, default=True, help="No players.")
 @click.option(
     "--max-size",
     type=click.IntRange(min=1),
@@ -45,23 +38,15 @@ if TYPE_CHECKING:
     metavar="MB",
     help="How large the page may get, with --embed.  [default: 20]",
 )
-@run_options
-@overwrite_option
+@options.runs
+@options.overwrite
 @pass_manager
-def report(
-    manager: DatabaseManager, output: Path, by: str, max_size: int, *, no_audio: bool, **asked: Any
-) -> None:
+def report(manager: DatabaseManager, output: Path, by: str, max_size: int, **asked: Any) -> None:
     """Write one page to send: tables, pictures and players.
 
     The page is one HTML file and asks nothing of the network. Sounds are links to the files,
     unless they are put into it.
     """
     with manager:
-        done = manager.report(
-            output,
-            by=tuple(filter(None, by.split(","))),
-            audio=not no_audio,
-            max_size=max_size * 1_000_000,
-            **asked,
-        )
-    write_path(done)
+        by_each = tuple(filter(None, by.split(",")))
+        write_path(manager.report(output, by=by_each, max_size=max_size * 1_000_000, **asked))

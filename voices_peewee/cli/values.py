@@ -58,9 +58,16 @@ def duration(_: object, __: object, text: str | None) -> float | None:
         raise click.BadParameter(f"{text!r} cannot be read; it takes {expected}") from error
 
 
-def model_parts(ctx: click.Context, _: object, text: str | None) -> None:
+def only_one(_: object, __: object, names: tuple[str, ...]) -> str | None:
+    """Return the one name that an option has, or None."""
+    if len(names) > 1:
+        raise click.BadParameter(f"it takes one, not {len(names)}")
+    return names[0] if names else None
+
+
+def model_parts(ctx: click.Context, param: object, names: tuple[str, ...]) -> None:
     """Split ``demucs:4.0`` at its last colon into ``model_type`` and ``model_version``."""
-    model, colon, version = (text or "").rpartition(":")
+    model, colon, version = (only_one(ctx, param, names) or "").rpartition(":")
     parts = (model, version) if colon else (version or None, None)
     ctx.params |= dict(zip(("model_type", "model_version"), parts, strict=True))
 

@@ -89,21 +89,12 @@ def _is_spool(one: object) -> bool:
 
 def _open(one: Any, table: str | None, store: Store) -> Source:
     if one == _STDIN:
-        return _standard_input(table)
+        return _stream(sys.stdin, "standard input", table)
     if isinstance(one, str | os.PathLike):
         return _file(os.fspath(one), table, store)
     if hasattr(one, "read"):
-        return _stream(_binary(one), str(getattr(one, "name", "input")), table)
+        return _stream(one, str(getattr(one, "name", "input")), table)
     return Records(one, table)
-
-
-def _standard_input(table: str | None) -> Source:
-    if sys.stdin is None:
-        raise InputError("standard input", "it is closed")
-    try:
-        return _stream(_binary(sys.stdin), "standard input", table)
-    except OSError as error:
-        raise InputError("standard input", clause(error)) from error
 
 
 def _file(path: str, table: str | None, store: Store) -> Source:
@@ -123,8 +114,15 @@ def _file(path: str, table: str | None, store: Store) -> Source:
     return Database(path, store)
 
 
-def _stream(stream: BufferedReader, label: str, table: str | None) -> Source:
-    if _head(stream) == _SQLITE:
+def _stream(given: Any, label: str, table: str | None) -> Source:
+    if given is None:
+        raise InputError(label, "it is closed")
+    try:
+        stream = _binary(given)
+        is_database = _head(stream) == _SQLITE
+    except OSError as error:
+        raise InputError(label, clause(error)) from error
+    if is_database:
         raise InputError(label, "a database cannot be read from a stream; give its path")
     return _of_text(label, stream, table, 0)
 

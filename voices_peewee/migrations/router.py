@@ -47,7 +47,6 @@ class SafeRouter(Router):
 
     @property
     def todo(self) -> list[str]:
-        """The names of all migrations, in the order in which they apply."""
         return list(self.paths)
 
     @cached_property
@@ -67,7 +66,6 @@ class SafeRouter(Router):
         return History
 
     def read(self, name: str) -> tuple[_Step, _Step]:
-        """Return the two functions of a migration file."""
         path = self.paths[name]
         code = compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True)
         scope: dict[str, Any] = {"__name__": f"migration_{name}", "__file__": str(path)}
@@ -86,7 +84,6 @@ class SafeRouter(Router):
         downgrade: bool = False,
         force: bool = False,  # noqa: ARG002 - only applying as fake knows it
     ) -> str:
-        """Apply, roll back or only replay one migration."""
         with _explained(f"rollback of {name!r}" if downgrade else f"migration {name!r}"):
             if fake:
                 self.read(name)[0](migrator, self.database, fake=True)
@@ -144,7 +141,6 @@ def _spelled(error: Exception) -> str:
 
 
 def _operation(function: F) -> F:
-    """Delay a method until the migration runs, as playhouse does."""
     return cast("F", operation(function))
 
 
@@ -175,13 +171,6 @@ class _PostgresOperations(stock.PostgresqlMigrator):
         return super().drop_column(table, column, **options)
 
 
-def _telling(tell: Callable[[int, int], None], done: int, total: int) -> Callable[[], None]:
-    def told() -> None:  # peewee-migrate asks for its name
-        tell(done, total)
-
-    return told
-
-
 class _SafeMigrator(stock.Migrator):
     """peewee-migrate's words, without what loses values or fails on this package's models."""
 
@@ -195,10 +184,9 @@ class _SafeMigrator(stock.Migrator):
     def __call__(self) -> None:
         """Do all steps of a migration; tell after each how many of them are done."""
         if tell := self.on_step:
-            steps = self.__ops__
-            self.__ops__ = []
+            steps, self.__ops__, total = self.__ops__, [], len(self.__ops__)
             for done, step in enumerate(steps, 1):
-                self.__ops__ += [step, _telling(tell, done, len(steps))]
+                self.__ops__ += [step, lambda done=done: tell(done, total)]
         super().__call__()  # type: ignore[no-untyped-call]
 
     def add_default(self, model: Any, name: str, default: Any) -> Any:

@@ -80,12 +80,10 @@ class AudioInfo:
 
 
 def file_name(path: str) -> str:
-    """Return the last part of a path or URL."""
     return path.rstrip("/").rpartition("/")[2] or path
 
 
 def is_gone(path: str) -> bool:
-    """Whether a file is not there any more."""
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
@@ -118,7 +116,6 @@ def own_facts(path: str) -> dict[str, Any]:
 
 
 def facts_from(info: AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
-    """Return what was probed by the names of the columns."""
     return dict(zip(FACTS, (*astuple(info), read_at), strict=True))
 
 
@@ -278,7 +275,6 @@ def _require_regular(path: AnyPath, facts: os.stat_result) -> None:
 
 
 def _clause(path: AnyPath, error: OSError | ValueError) -> str:
-    """Say in one clause why the system did not give us a file."""
     if isinstance(error, ValueError):
         return "no file can have this name"
     if error.errno == errno.ENOENT and Path(path).is_symlink():
@@ -287,5 +283,4 @@ def _clause(path: AnyPath, error: OSError | ValueError) -> str:
 
 
 def _digest(file: FileIO) -> str:
-    """Return the SHA-256 of what is left to read, in hexadecimal."""
     return hashlib.file_digest(file, "sha256").hexdigest()

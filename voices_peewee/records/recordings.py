@@ -39,16 +39,28 @@ class Added:
     outcome: Outcome
 
 
-def add_audio(
-    store: Store,
-    path: AnyPath,
-    *,
-    speaker: SpeakerKey | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    exact: bool = False,
-) -> Added:
-    """Record an audio file, or bring its row up to date."""
-    wishes = _wishes(store, speaker, metadata)
+class Wishes(NamedTuple):
+    """What the caller says about the recordings, beside what is in the files."""
+
+    speaker_id: int | None
+    metadata: dict[str, Any]
+
+    def changes(self, row: ProcessedFile) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if self.speaker_id is not None and row.speaker_id != self.speaker_id:
+            changes["speaker"] = self.speaker_id
+        metadata = {**(row.metadata or {}), **self.metadata}
+        if metadata != (row.metadata or {}):
+            changes["metadata"] = metadata
+        return changes
+
+
+def wishes(store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None) -> Wishes:
+    """Look the speaker up and copy the metadata, before anything is written."""
+    return Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
+
+
+def add_audio(store: Store, path: AnyPath, wishes: Wishes, *, exact: bool) -> Added:
     full = absolute(path)
     known = recordings_by_path(store, [full])
     return _commit(store, [_examine(path, known.get(full), exact=exact)], wishes)[0]
@@ -57,15 +69,13 @@ def add_audio(
 def add_audio_files(
     store: Store,
     paths: Iterable[AnyPath],
+    wishes: Wishes,
     *,
-    speaker: SpeakerKey | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    exact: bool = False,
-    batch: int = 50,
+    exact: bool,
+    batch: int,
     on_error: Callable[[AudioError], None],
 ) -> Iterator[Added]:
-    """Record files and the recordings in folders; yield each once it is committed."""
-    wishes, named = _wishes(store, speaker, metadata), list(several("paths", paths, "paths"))
+    named = list(several("paths", paths, "paths"))
     told = {absolute(path) for path in named}
     files = iter(find_files(named, on_error=on_error))
     while names := {absolute(name): name for name in islice(files, max(1, batch))}:
@@ -83,31 +93,7 @@ def add_audio_files(
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
-    """Return the paths at which a run has an output."""
     return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
-
-
-class _Wishes(NamedTuple):
-    """What the caller says about the recordings, beside what is in the files."""
-
-    speaker_id: int | None
-    metadata: dict[str, Any]
-
-    def changes(self, row: ProcessedFile) -> dict[str, Any]:
-        """Return what differs in a row."""
-        changes: dict[str, Any] = {}
-        if self.speaker_id is not None and row.speaker_id != self.speaker_id:
-            changes["speaker"] = self.speaker_id
-        metadata = {**(row.metadata or {}), **self.metadata}
-        if metadata != (row.metadata or {}):
-            changes["metadata"] = metadata
-        return changes
-
-
-def _wishes(
-    store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None
-) -> _Wishes:
-    return _Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
 
 
 class _Examined(NamedTuple):
@@ -125,8 +111,7 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Exami
     return _Examined(full, {**facts, "original_path": full})
 
 
-def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> list[Added]:
-    """Write a batch in one transaction."""
+def _commit(store: Store, examined: Sequence[_Examined], wishes: Wishes) -> list[Added]:
     with store.writing():
         store.lock_sources([one.path for one in examined])
         known = recordings_by_path(store, [one.path for one in examined])
@@ -137,7 +122,7 @@ def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> lis
         return results
 
 
-def _merge(steps: Any, one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
+def _merge(steps: Any, one: _Examined, row: ProcessedFile | None, wishes: Wishes) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.

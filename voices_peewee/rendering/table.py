@@ -118,10 +118,8 @@ def html_table(
 ) -> str:
     """Return a table as HTML, with a title above and a note below it; all of it is escaped."""
     sides = ["right" if kind_of(column).right else "left" for column in columns]
-    body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
-    for row in rows:
-        cells = map(_html, row_cells(columns, row), row)
-        body.append(_html_row("td", cells, sides))
+    body = [_html_row("th", (_html(heading(column)) for column in columns), sides)]
+    body += [_html_row("td", map(_html, row_cells(columns, row), row), sides) for row in rows]
     return _html_block(title, body, note)
 
 
@@ -130,8 +128,7 @@ def html_facts(values: Facts, title: str = "", note: str = "") -> str:
     rows = []
     for column, value in known_facts(values):
         name = f'<span style="opacity:0.7">{_html(heading(column))}</span>'
-        cells = [name, _html(cell(column.kind, value), value)]
-        rows.append(_html_row("td", cells, ["left", "left"]))
+        rows.append(_html_row("td", [name, _html(cell(column.kind, value), value)]))
     return _html_block(title, rows, note)
 
 
@@ -168,7 +165,7 @@ def _html(text: str, value: object = None) -> str:
     return f'<span title="{_escaped(chr(10).join([*pointed, *more]))}">{_escaped(short)}</span>'
 
 
-def _html_row(tag: str, cells: Iterable[str], sides: Sequence[str]) -> str:
+def _html_row(tag: str, cells: Iterable[str], sides: Iterable[str] = ("left", "left")) -> str:
     made = (
         f'<{tag} style="text-align:{side};{_CELL}">{text}</{tag}>'
         for text, side in zip(cells, sides, strict=True)

@@ -94,7 +94,6 @@ def _plain_real(value: Any) -> float:
 
 
 def _plain_decimal(value: Decimal) -> float | str:
-    """Return a number where it says the same in double precision, else the digits as text."""
     number = float(value)
     return str(value) if value.is_finite() and Decimal(str(number)) != value else number
 
@@ -195,21 +194,19 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def _has_other_keys(value: object) -> bool:
+def _has_other_keys(value: Any) -> bool:
     """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
-    inner: Iterable[object] = value if isinstance(value, list | tuple) else ()
+    inner: Iterable[object] = value
     if isinstance(value, dict):
-        if not {*map(type, value)} <= {str}:
+        try:
+            "".join(value)  # the quickest look at whether all keys are texts
+        except TypeError:
             return True
         inner = value.values()
-    return any(map(_has_other_keys, filter(_is_nested, inner)))
+    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
 
 
 _NESTED: Final = (dict, list, tuple)
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, _NESTED)
 
 
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -295,7 +292,7 @@ class JSONField(pw.JSONField):
         Raises:
             InvalidValueError: It is no object, or two of its keys are one in JSON.
         """
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
         text = dump_json(value)
         if _has_other_keys(value):
@@ -323,7 +320,6 @@ class TagsField(JSONField):
 
     @staticmethod
     def dumped(value: object) -> str:
-        """Return the JSON text of what is compared with tags."""
         return dump_json(plain_tags(value))
 
     def text(self, value: object) -> str:

@@ -153,10 +153,7 @@ class Question:
         """Return a page; one of more than a thousand rows is read as it is asked for."""
         names = texts(columns) if columns else self.listing.defaults
         chosen = [_column(self.listing, name) for name in names]
-        sources = {source for column in chosen for source in column.sources}
-        expressions = [column.expression for column in chosen]
-        names = tuple(column.name for column in chosen)
-        statement = self._statement(names, expressions, sources, sort, limit, offset)
+        statement = self._statement(chosen, sort, limit, offset)
         if limit is None or limit > _BATCH:
             return Page(chosen, lambda: _batches(self.store, statement, chosen), self.count)
         kept = list(chain.from_iterable(_batches(self.store, statement, chosen)))
@@ -168,53 +165,51 @@ class Question:
         self, sort: str | Sequence[str] | None, limit: int | None, offset: int
     ) -> ResultList[BaseModel]:
         """Return what matches as model objects."""
-        model = self.listing.model
-        statement = self._statement(None, model._meta.sorted_fields, (), sort, limit, offset)
+        model, statement = self.listing.model, self._statement((), sort, limit, offset)
         with self.store.reading(), no_full_collection():
             rows = self.store.connection().execute(*statement)
             return ResultList.of(mapper(model).build(rows), model)
 
     def _statement(
         self,
-        names: tuple[str, ...] | None,
-        expressions: Sequence[Any],
-        sources: Iterable[Any],
+        columns: Sequence[Column],
         sort: str | Sequence[str] | None,
         limit: int | None,
         offset: int,
     ) -> Statement:
-        """Return the statement of a page: Peewee writes one of all rows once for each shape."""
+        """Return the statement of a page: Peewee writes one of all rows once for each shape.
+
+        Without columns it is of those of the model.
+        """
         offset = count_of("offset", offset)
         limit = None if limit is None else count_of("limit", limit)
         order = sort if sort is None or isinstance(sort, str) else tuple(texts(sort))
-        engine, model = type(self.store.database), self.listing.model
-        key = (engine, model, names, order, limit, offset)
+        names = tuple(column.name for column in columns)
+        key = (type(self.store.database), self.listing.model, names, order, limit, offset)
         if self.condition is not None or (found := _written.get(key)) is None:
-            found = self._query(expressions, sources, order, limit, offset).sql()
+            found = self._query(columns, order, limit, offset).sql()
             if self.condition is None and len(_written) < _SHAPES:
                 _written[key] = found
         return found
 
     def _query(
         self,
-        expressions: Sequence[Any],
-        sources: Iterable[Any],
+        columns: Sequence[Column],
         sort: str | Sequence[str] | None,
         limit: int | None,
         offset: int,
     ) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
-        keys = list(_sort_keys(self.listing, sort or self.listing.sort))
-        order = list(_order(self.listing, keys))
-        order_sources = {source for column, _ in keys for source in column.sources}
+        model, keys = self.listing.model, list(_sort_keys(self.listing, sort or self.listing.sort))
+        expressions = [column.expression for column in columns] or model._meta.sorted_fields
+        order, order_sources = list(_order(self.listing, keys)), _sources(one for one, _ in keys)
+        sources = _sources(columns) | order_sources
         if limit is None:
-            query = self.matching(expressions, {*sources, *order_sources})
+            query = self.matching(expressions, sources)
             return query.order_by(*order).offset(offset or None)
-        key = self.listing.model.id
-        ids = self.matching([key], order_sources).order_by(*order)
-        rows = self.listing.model.select(*expressions)
-        rows = join(rows, self.listing, {*sources, *order_sources})
-        return rows.where(key.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
+        ids = self.matching([model.id], order_sources).order_by(*order)
+        rows = join(model.select(*expressions), self.listing, sources)
+        return rows.where(model.id.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
 
     def count(self) -> int:
         """Count what matches."""
@@ -228,6 +223,10 @@ class Question:
         query = self.listing.model.select(*expressions)
         query = join(query, self.listing, {*sources, *self.sources}, filtered=self.sources)
         return query if self.condition is None else query.where(self.condition)
+
+
+def _sources(columns: Iterable[Column]) -> set[Any]:
+    return {source for column in columns for source in column.sources}
 
 
 def _filters_to_words(
