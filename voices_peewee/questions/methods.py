@@ -81,8 +81,8 @@ class QuestionMethods(HasStore):
         """Return an iterator of the sources that have no successful run of these settings.
 
         Sources come in order and as they are asked for, a recording that is named twice comes
-        once. The database is read when the first is asked for. Parameters compare as JSON
-        values, the order of keys aside and without ``environment``.
+        once. The database is read as it goes on, for 500 sources of a list at a time. Parameters
+        compare as JSON values, the order of keys aside and without ``environment``.
 
         The reason for a source is what its latest run of these settings came to (``failed``,
         ``unfinished``, ``content changed``), else ``other version or parameters`` where the
