@@ -137,24 +137,14 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
         """
         from voices_peewee.rendering.frames import frame
 
-        kinds = {one.name: one.kind for one in find_fields(self.by)}
         states = tuple(self.rows[0].coverage) if self.rows else ()
-        columns = [
-            *(Column(name, kinds[name]) for name in self.by),
-            *(Column(name, "integer", nullable=False) for name in ("n", "stems")),
-            *(Column(name, "float") for name in _NUMBERS),
-            Column("letters"),
-            *(Column(name, "integer", nullable=False) for name in states),
-        ]
-        rows = [
-            (
-                *(*row.key, row.n, row.stems),
-                *(getattr(row, name) for name in (*_NUMBERS, "letters")),
-                *row.coverage.values(),
-            )
-            for row in self.rows
-        ]
-        return frame(columns, iter([rows]))
+        kinds = {one.name: one.kind for one in find_fields(self.by)}
+        counts = dict.fromkeys(("n", "stems", *states), "integer")
+        kinds |= counts | dict.fromkeys(_NUMBERS, "float") | {"letters": "text"}
+        names = (*self.by, "n", "stems", *_NUMBERS, "letters", *states)
+        columns = [Column(name, kinds[name], nullable=name not in counts) for name in names]
+        facts = [one | one["coverage"] for one in self.to_dicts()]
+        return frame(columns, iter([[tuple(one[name] for name in names) for one in facts]]))
 
     def pivot(self) -> Pivot:
         """Return the means as a table: the first grouping down, the others across.
