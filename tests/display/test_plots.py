@@ -20,6 +20,8 @@ from support.run_rows import START, add_run
 from voices_peewee import DatabaseManager, ProcessedFile
 from voices_peewee.errors import ExportError, PlotError, QueryError
 
+pytestmark = pytest.mark.once  # the same on every Python; tox draws with the oldest Matplotlib too
+
 PAIR = ("demucs:4.0", "svoice:1.2")
 KINDS = {"distribution": (), "paired": PAIR, "ranks": (), "scatter": ()}
 CONTROL = "\a" if "\0" in NO_ROOM_FOR else "\0"
