@@ -54,7 +54,18 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
+    # The package's own do not change under a program that has loaded its models.
+    if list(directories) == [package_directory()]:
+        return list(_own_names())
     return list(paths(directories))
+
+
+@cache
+def _own_names() -> tuple[str, ...]:
+    return tuple(paths([package_directory()]))
+
+
+forget: Final = _own_names.cache_clear  # once a file was written
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:

@@ -194,6 +194,21 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
+def _has_other_keys(value: Any) -> bool:
+    """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
+    inner: Iterable[object] = value
+    if isinstance(value, dict):
+        try:
+            "".join(value)  # the quickest look at whether all keys are texts
+        except TypeError:
+            return True
+        inner = value.values()
+    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
+
+
+_NESTED: Final = (dict, list, tuple)
+
+
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -277,10 +292,10 @@ class JSONField(pw.JSONField):
         Raises:
             InvalidValueError: It is no object, or two of its keys are one in JSON.
         """
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
         text = dump_json(value)
-        if value:
+        if _has_other_keys(value):
             json.loads(text, object_pairs_hook=_with_own_keys)
         return text
 
