@@ -40,17 +40,15 @@ def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> 
             source = store.query(model).order_by(model._meta.primary_key)
         if isinstance(source, pw.BaseModelSelect):
             return query_frame(source, store.database, expand=expand)
-        return _own_frame(_listed(store, source) if isinstance(source, str) else source, expand)
+        result: Any = _listed(store, source) if isinstance(source, str) else source
+        if not callable(getattr(result, "to_dataframe", None)):
+            no_rows = "a DataFrame is made of a query, a name or a result, not of"
+            raise TypeError(f"{no_rows} {result!r}")
+        found: pd.DataFrame = result.to_dataframe(**({"expand": expand} if expand else {}))
+        return found
 
 
 def _listed(store: Store, noun: str) -> Page:
     if noun not in LISTS:
         raise QueryError.unknown_field(noun, {*LISTS, *_MODELS}, "list or table")
     return Question(store, noun).page(LISTS[noun].whole, None, None, 0)
-
-
-def _own_frame(result: Any, expand: bool | Sequence[str]) -> pd.DataFrame:
-    if not callable(getattr(result, "to_dataframe", None)):
-        raise TypeError(f"a DataFrame is made of a query, a name or a result, not of {result!r}")
-    found: pd.DataFrame = result.to_dataframe(expand=expand) if expand else result.to_dataframe()
-    return found
