@@ -173,15 +173,15 @@ class Store(Transactions):
         """Return a speaker by id (``id:3`` as text), object or name."""
         if isinstance(key, Speaker):
             return key
-        key, found = plain(key), list[Speaker]()
-        is_id = isinstance(key, str) and key.startswith("id:")
-        number = as_id(key[3:] if is_id else key) if is_id or isinstance(key, int) else None
+        name, found = plain(key), list[Speaker]()
+        is_id = isinstance(name, str) and name.startswith("id:")
+        number = as_id(name[3:] if is_id else name) if is_id or isinstance(name, int) else None
         if number is not None:
             found = [one for one in [self.get(Speaker, number)] if one is not None]
-        elif isinstance(key, str):
+        elif isinstance(name, str):
             with self.reading():
-                found = self.query(Speaker).filter_by(name=key).order_by(Speaker.id).all()
-        return _only("speaker", key, found)
+                found = self.query(Speaker).filter_by(name=name).order_by(Speaker.id).all()
+        return _only("speaker", name, found)
 
     def file(self, key: FileKey) -> ProcessedFile:
         """Return a recording by its path, or any file by id or object."""
