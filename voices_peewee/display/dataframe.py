@@ -11,7 +11,8 @@ from voices_peewee.database.query import no_full_collection, query_frame
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import MODELS, BaseModel
-from voices_peewee.search import pages as listing
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.pages import Page, Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> 
         return found
 
 
-def _listed(store: Store, noun: str) -> listing.Page:
-    if noun not in listing.LISTS:
-        raise QueryError.unknown_field(noun, {*listing.LISTS, *_MODELS}, "list or table")
-    return listing.Question(store, noun).page(listing.find_listing(noun).whole, None, None, 0)
+def _listed(store: Store, noun: str) -> Page:
+    if noun not in LISTS:
+        raise QueryError.unknown_field(noun, {*LISTS, *_MODELS}, "list or table")
+    return Question(store, noun).page(LISTS[noun].whole, None, None, 0)

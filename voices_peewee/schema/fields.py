@@ -327,6 +327,7 @@ class TagsField(JSONField):
 
     @staticmethod
     def dumped(value: object) -> str:
+        """Return the JSON text of what is compared with tags."""
         return dump_json(plain_tags(value))
 
     def text(self, value: object) -> str:
