@@ -34,8 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the tests' modules, and the programs that they start, which engine it is.
 
-    A shell that starts the tests in the background leaves Ctrl-C ignored, in programs too.
+    A shell that starts the tests in the background leaves Ctrl-C ignored, in programs too. Each
+    test has a home of its own, in which Matplotlib would look for the fonts anew each time.
     """
+    os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
     os.environ["VOICES_TEST_ENGINE"] = str(config.getoption("--engine"))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -236,12 +236,14 @@ def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 
 def test_public_functions_have_docstrings() -> None:
-    """Everything public says what it does."""
+    """What users call says what it does: the door and its rooms' methods, models and errors."""
+    names = ("db_manager.py", "lifecycle.py", "errors.py", "schema/models.py")
+    faces = [*(PACKAGE / name for name in names), *PACKAGE.glob("*/methods.py")]
     bare = [
         f"{path.name}:{node.lineno} {node.name}"
-        for path in modules()
+        for path in faces
         for node in public(ast.parse(path.read_text("utf-8")).body)
         if not ast.get_docstring(node)
         and not any(ast.unparse(one) == "overload" for one in node.decorator_list)
     ]
-    assert bare == []
+    assert (bare, len(faces) > 10) == ([], True)

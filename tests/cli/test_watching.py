@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessingHistory
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.questions.watching import UnknownModelWarning
 from voices_peewee.runs.process import process_facts
 
 
@@ -145,52 +143,6 @@ def test_parameters_are_of_sources(db: DatabaseManager) -> None:
     with pytest.raises(InvalidValueError) as caught:
         db.watch(parameters={"shifts": 2})
     assert str(caught.value) == "parameters are asked about only with sources"
-
-
-@pytest.mark.parametrize("paths", [["/mix/1.wav"], []], ids=["paths", "none"])
-def test_an_operation_that_no_run_has_is_not_waited_for(path: Path, paths: list[str]) -> None:
-    """A misspelt operation is one sentence with the near one; a record without runs waits."""
-    with DatabaseManager(path) as db, db.track("/mix/2.wav", "separation"):
-        pass
-    done = run("--db", path, "status", "--watch", *paths, "--operation", "seperation")
-    message = "unknown operation 'seperation'; did you mean 'separation'?"
-    assert done == (2, "", usage("voices status", "[OPTIONS] [PATH]...", message))
-
-
-def test_a_model_that_no_run_has_is_said_and_waited_for(path: Path) -> None:
-    """A misspelt model is one warning with the near one; its first run may be to come."""
-    with (
-        DatabaseManager(path) as db,
-        db.track("/mix/1.wav", "separation", model_type="demucs", model_version="4.0"),
-    ):
-        pass
-    words = ["/mix/1.wav", "--interval", "0.1", "--operation", "separation", "--model"]
-    watch, first = watching(path, *words, "demuks:4.0")
-    assert first == "0 of 1 done, 0 failed, 1 waiting\n"
-    with (
-        DatabaseManager(path) as db,
-        db.track("/mix/1.wav", "separation", model_type="demuks", model_version="4.0"),
-    ):
-        pass
-    out, err = watch.communicate(timeout=60)
-    assert (watch.returncode, out[:21]) == (0, "1 of 1 done, 0 failed")
-    near = "unknown model 'demuks:4.0'; did you mean 'demucs:4.0'?"
-    assert err == f"warning: no such run so far: {near}\n"
-    assert run("--db", path, "status", "--watch", *words, "demucs:4.0").err == ""
-
-
-def test_a_script_is_warned_of_a_model(path: Path) -> None:
-    """The warning names the line that watches; of a record without runs nothing is known."""
-    with DatabaseManager(path) as db:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            db.watch(model_type="demuks")
-        with db.track("/mix/1.wav", "separation", model_type="demucs"):
-            pass
-        near = r"no such run so far: unknown model 'demuks'; did you mean 'demucs'\?"
-        with pytest.warns(UnknownModelWarning, match=near) as told:
-            db.watch(model_type="demuks")
-        assert told[0].filename == __file__
 
 
 def test_a_file_that_is_nowhere_is_not_waited_for(path: Path) -> None:

@@ -98,8 +98,8 @@ OF_TYPE: dict[type[pw.Field], st.SearchStrategy[Any]] = {
 
 def value_of(field: pw.Field) -> st.SearchStrategy[Any]:
     """Return what may be given to a field."""
-    of_type = next(value for kind, value in OF_TYPE.items() if isinstance(field, kind))
-    value = OF_NAME.get(field.name, of_type)
+    if (value := OF_NAME.get(field.name)) is None:
+        value = next(value for kind, value in OF_TYPE.items() if isinstance(field, kind))
     return st.none() | value if field.null else value
 
 

@@ -143,22 +143,16 @@ def test_pages_say_by_column_what_they_hold(filled: DatabaseManager) -> None:
     expected = {
         "id": "int64",
         "file": "string",
-        "duration": "float64",
         "channels": "Int64",
         "success": "bool",
         "start_time": TIME,
         "si_snri": "float64",
-        "parameters": "object",
         "parameters.shifts": "Int64",
     }
-    frames = []
     for limit in (None, 3):
         page = filled.list_rows("history", columns=[*expected], limit=limit)
         next(page.rows)
-        frames += [page.to_dataframe(), page.to_dataframe()]
-    for frame in frames:
-        assert dtypes(frame) == expected
-        pd.testing.assert_frame_equal(frame, frames[0])
+        assert dtypes(page.to_dataframe()) == dtypes(page.to_dataframe()) == expected
     none = filled.list_rows("history", "model:none", columns=[*expected])
     assert dtypes(none.to_dataframe()) == expected | {"parameters.shifts": "object"}
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from support.run_rows import START, add_run
 from voices_peewee import DatabaseManager, ProcessedFile
 from voices_peewee.errors import ExportError, MissingExtraError, PlotError, QueryError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAIR = ("demucs:4.0", "svoice:1.2")
 KINDS = {"distribution": (), "paired": PAIR, "ranks": (), "scatter": ()}
 CONTROL = "\a" if "\0" in NO_ROOM_FOR else "\0"
@@ -97,29 +95,22 @@ def runs(db: DatabaseManager) -> DatabaseManager:
     return db
 
 
-@pytest.mark.parametrize("metric", ["si_snri", "pesq"])
-def test_a_distribution_has_every_finite_value(db: DatabaseManager, metric: str) -> None:
-    """The values of successful runs that are finite numbers are there, by model."""
-    wanted: dict[str, list[float]] = defaultdict(list)
-    for record in fill(db):
-        if isinstance(record[metric], int | float):
-            wanted[record["model"]].append(record[metric])
-    found = values(db.plot("distribution", metric=metric))
-    assert found == {model: sorted(own) for model, own in wanted.items()}
+def test_every_finite_number_is_drawn(db: DatabaseManager) -> None:
+    """The numbers of successful runs are there by model; in a scatter, of runs that have both."""
+    records = fill(db)
 
+    def wanted(*names: str) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = defaultdict(list)
+        for record in records:
+            own = tuple(record[name] for name in names)
+            if all(isinstance(one, int | float) for one in own):
+                found[record["model"]].append(own if len(own) > 1 else own[0])
+        return {model: sorted(own) for model, own in found.items()}
 
-@pytest.mark.parametrize("against", [None, "pesq"])
-def test_a_scatter_has_every_run_with_both_numbers(
-    db: DatabaseManager, against: str | None
-) -> None:
-    """Every run that has both numbers is a point of its model."""
-    wanted: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for record in fill(db):
-        x, y = record[against or "duration"], record["si_snri"]
-        if isinstance(x, int | float) and y is not None:
-            wanted[record["model"]].append((x, y))
-    found = drawn(db.plot("scatter", against=against))
-    assert found == {model: sorted(points) for model, points in wanted.items()}
+    for metric in ("si_snri", "pesq"):
+        assert values(db.plot("distribution", metric=metric)) == wanted(metric)
+    assert drawn(db.plot("scatter")) == wanted("duration", "si_snri")
+    assert drawn(db.plot("scatter", against="pesq")) == wanted("pesq", "si_snri")
 
 
 def test_what_belongs_to_a_run_counts_once_a_run(db: DatabaseManager) -> None:
@@ -153,28 +144,22 @@ def test_the_usual_metrics_are_those_that_were_measured(db: DatabaseManager) -> 
     assert labels == [f"SI-SNRi (dB), {better}", f"SDRi (dB), {better}"]
 
 
-@pytest.mark.parametrize(
-    ("words", "options", "wanted"),
-    [
-        (["demucs"], {}, {1, 2, 3}),
-        (["demucs:4.1", "svoice"], {}, {3, 4}),
-        ([], {"operation_type": "denoising"}, {2}),
-        ([], {"speaker": "Ada", "until": START + dt.timedelta(hours=3)}, {3}),
-    ],
-)
-def test_filters_choose_the_runs(
-    db: DatabaseManager, words: list[str], options: dict[str, Any], wanted: set[float]
-) -> None:
+def test_filters_choose_the_runs(db: DatabaseManager) -> None:
     """Models, operation, speaker and times narrow down what is drawn, and stand under the title."""
     ada = db.create_speaker("Ada")
     add_run(db, "/1.wav", "demucs:4.0", si_snri=1.0)
     add_run(db, "/2.wav", "demucs:4.0", si_snri=2.0, run={"operation_type": "denoising"})
     add_run(db, "/3.wav", "demucs:4.1", hours=2, si_snri=3.0, speaker=ada)
     add_run(db, "/4.wav", "svoice", hours=3, si_snri=4.0)
-    figure = db.plot("distribution", *words, **options)
-    drawn = [points.get_offsets() for points in figure.axes[0].collections]
-    assert {x for points in drawn for x, _ in points} == wanted
-    assert all(str(value) in figure.get_suptitle() for value in options.values())
+    for words, options, wanted in (
+        (["demucs"], {}, {1, 2, 3}),
+        (["demucs:4.1", "svoice"], {}, {3, 4}),
+        ([], {"operation_type": "denoising"}, {2}),
+        ([], {"speaker": "Ada", "until": START + dt.timedelta(hours=3)}, {3}),
+    ):
+        figure = db.plot("distribution", *words, **options)
+        assert {x for own in values(figure).values() for x in own} == wanted
+        assert all(str(value) in figure.get_suptitle() for value in options.values())
 
 
 REFUSED = [
@@ -403,21 +388,3 @@ print("matplotlib.pyplot" in sys.modules, before == after, one == two)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False True True\n"
-
-
-@pytest.mark.once
-def test_the_page_shows_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script beside the page makes its pictures, which are small and of the same shape."""
-    spec = spec_from_file_location("pictures", DOCS / "pictures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    pictures = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "pictures", pictures)
-    spec.loader.exec_module(pictures)
-    pictures.draw(tmp_path)
-    made = {path.name: size(path.read_bytes()) for path in tmp_path.glob("*.png")}
-    kept = {path.name: path for path in (DOCS / "img").glob("plot_*.png")}
-    page = (DOCS / "plots.md").read_text("utf-8")
-    assert made == {name: size(path.read_bytes()) for name, path in kept.items()}
-    assert all(f"](img/{name})" in page for name in made)
-    assert max(path.stat().st_size for path in kept.values()) < 60_000

@@ -400,20 +400,6 @@ class StopError(Exception):
     """What ends an export."""
 
 
-def test_what_is_cancelled_leaves_nothing(studio: DatabaseManager, tmp_path: Path) -> None:
-    """An export that is ended leaves no file, and the database goes on."""
-    before = listing(tmp_path)
-
-    def stop(done: int, total: int) -> None:
-        if done > 1:
-            raise StopError
-
-    with pytest.raises(StopError):
-        studio.export(tmp_path / "out.jsonl", progress=stop)
-    assert listing(tmp_path) == before
-    studio.add(Speaker(name="still open"))
-
-
 LIMITED = """
 import resource, sys
 from pathlib import Path

@@ -72,6 +72,7 @@ WORKER = """
 """
 
 
+@pytest.mark.once
 def test_many_processes_migrate_one_new_file(path: Path) -> None:
     """Of eight processes at once one applies the migrations, and all succeed."""
     workers = [python(WORKER, path) for _ in range(8)]

@@ -279,6 +279,7 @@ with DatabaseManager(sys.argv[1]) as db:
 """
 
 
+@pytest.mark.once
 def test_processes_that_add_the_same_files_do_not_double_them(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:

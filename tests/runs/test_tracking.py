@@ -951,24 +951,6 @@ def test_a_run_is_given_after_any_number_of_arguments(db: DatabaseManager) -> No
     assert performances(db)[0].additional_metrics == {"sources": 2, "run": ["sources"]}
 
 
-def test_an_object_that_is_called_is_tracked(db: DatabaseManager) -> None:
-    """A run lasts until what the object began is over; an object that yields is refused."""
-
-    class Model:
-        async def __call__(self, mixture: str) -> str:
-            await asyncio.sleep(0.05)
-            return mixture
-
-    class Steps:
-        def __call__(self, mixture: str) -> Iterator[str]:
-            yield mixture
-
-    assert asyncio.run(db.track(operation_type=SEPARATION)(Model())("mix.wav")) == "mix.wav"
-    assert (performances(db)[0].processing_time or 0) >= 0.05
-    with pytest.raises(TypeError, match=r"^track cannot record the generator function 'Steps'$"):
-        db.track(operation_type=SEPARATION)(Steps())
-
-
 def test_a_source_can_be_given_to_the_decorator(db: DatabaseManager) -> None:
     """A function that takes no source works on the decorator's."""
 
@@ -981,7 +963,7 @@ def test_a_source_can_be_given_to_the_decorator(db: DatabaseManager) -> None:
 
 
 def test_what_cannot_be_decorated_says_so(db: DatabaseManager) -> None:
-    """Generators end later than their call, and a call without a source has none."""
+    """Generators and coroutines end later than their call; a call without a source has none."""
 
     def steps(mixture: str) -> Iterator[str]:
         yield mixture
@@ -989,20 +971,26 @@ def test_what_cannot_be_decorated_says_so(db: DatabaseManager) -> None:
     async def async_steps(mixture: str) -> Any:
         yield mixture
 
+    async def wait(mixture: str) -> None:
+        pass
+
     @db.track(operation_type=SEPARATION)
     def work(mixture: str | None = None) -> None:
         pass
 
     messages = []
     decorate = db.track(operation_type=SEPARATION)
-    for call in (lambda: decorate(steps), lambda: decorate(async_steps), work):
+    later = (steps, async_steps, wait)
+    for call in (*(functools.partial(decorate, one) for one in later), work):
         with pytest.raises(TypeError) as caught:
             call()
         messages.append(str(caught.value))
     assert messages == [
-        "track cannot record the generator function 'steps'",
-        "track cannot record the generator function 'async_steps'",
-        "a source is a path or a ProcessedFile, not None",
+        *(
+            f"{one.__name__!r} ends later than its call; use a track block inside it"
+            for one in later
+        ),
+        "a track block needs a source; only a decorator does without",
     ]
     assert histories(db) == []
 
@@ -1030,17 +1018,17 @@ def test_a_decorator_waits_for_its_database(path: Path) -> None:
 def test_coroutines_are_tracked_side_by_side(db: DatabaseManager) -> None:
     """Tasks that take turns in one thread keep their runs apart; a cancelled one has failed."""
 
-    @db.track(operation_type=SEPARATION)
-    async def separate(mixture: str, *, run: Run) -> str:
-        await asyncio.sleep(0)
-        run.log(name=mixture)
-        await asyncio.sleep(3600 if mixture == "hang" else 0)
-        run.output(f"/{mixture}.out")
-        return mixture
+    async def separate(mixture: str) -> str:
+        with db.track(mixture, SEPARATION) as run:
+            await asyncio.sleep(0)
+            run.log(name=mixture)
+            await asyncio.sleep(3600 if mixture == "hang" else 0)
+            run.output(f"/{mixture}.out")
+            return mixture
 
     async def main() -> list[Any]:
         names = [f"mix{number}" for number in range(20)]
-        tasks = [asyncio.create_task(separate(name)) for name in (*names, "hang")]  # type: ignore[call-arg]
+        tasks = [asyncio.create_task(separate(name)) for name in (*names, "hang")]
         await asyncio.wait(tasks[:-1])
         tasks[-1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)

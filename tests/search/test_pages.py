@@ -19,7 +19,8 @@ from voices_peewee import (
     Speaker,
 )
 from voices_peewee.errors import AmbiguousNameError, InvalidValueError, NotFoundError, QueryError
-from voices_peewee.search.pages import LISTS, matching
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.pages import matching
 
 DAY = dt.datetime(2026, 11, 22, 10, 30, tzinfo=dt.UTC)
 
@@ -490,48 +491,35 @@ _TIME = "a time, as 2026-11, 2026-11-22T10:30, today or -7d.."
 _FIELDS = "created_at, description, files, id, name, tags, updated_at"
 
 
+REFUSED_WORDS = {
+    "modle:demucs": "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
+    "duration.x:1": "duration has no keys; use duration:value",
+    "metadata:x": "metadata needs a key, as in metadata.name:value",
+    'metadata."a""b":x': "the key 'a\"b' holds a quote, which a query cannot ask for",
+    "duration:5..2": "duration '5..2' ends before it begins",
+    "added:2026-12..2026-11": "added '2026-12..2026-11' ends before it begins",
+}
+REFUSED_COLUMNS = {
+    "samplerate": "unknown column 'samplerate'; did you mean 'sample_rate' or 'rate'?",
+    "si_snri": "si_snri can be asked for in a query, but is no column of this list",
+    "duration.x": "duration has no keys; keys lead into JSON columns",
+}
+
+
 @pytest.mark.parametrize(
     ("noun", "options", "sentence"),
     [
+        *(("files", {"words": words}, said) for words, said in REFUSED_WORDS.items()),
+        *(("files", {"columns": [name]}, said) for name, said in REFUSED_COLUMNS.items()),
         ("songs", {}, "unknown list 'songs'; use files, history, performance, speakers"),
         ("speakers", {"words": "zzz:1"}, f"unknown field 'zzz'; use {_FIELDS}"),
-        (
-            "files",
-            {"words": "modle:demucs"},
-            "unknown field 'modle'; did you mean 'model' or 'model_type' or 'model_hash'?",
-        ),
-        ("speakers", {"columns": ["tagz"]}, "unknown column 'tagz'; did you mean 'tag' or 'tags'?"),
-        (
-            *("files", {"columns": ["si_snri"]}),
-            "si_snri can be asked for in a query, but is no column of this list",
-        ),
         ("speakers", {"sort": "-nmae"}, "unknown column 'nmae'; did you mean 'name'?"),
         (
-            "files",
-            {"columns": ["duration.x"]},
-            "duration has no keys; keys lead into JSON columns",
-        ),
-        ("files", {"words": "duration.x:1"}, "duration has no keys; use duration:value"),
-        ("files", {"words": "metadata:x"}, "metadata needs a key, as in metadata.name:value"),
-        (
-            "files",
-            {"words": 'metadata."a""b":x'},
-            "the key 'a\"b' holds a quote, which a query cannot ask for",
-        ),
-        ("files", {"words": "duration:5..2"}, "duration '5..2' ends before it begins"),
-        (
-            "history",
-            {"words": "started:2026-12..2026-11"},
-            "started '2026-12..2026-11' ends before it begins",
-        ),
-        (
-            "history",
-            {"since": "soon", "until": "2026"},
+            *("history", {"since": "soon", "until": "2026"}),
             f"since 'soon..2026' cannot be read; it takes {_TIME}",
         ),
         (
-            "files",
-            {"search": "a\0"},
+            *("files", {"search": "a\0"}),
             "'a\\x00' holds a character that no text in a database can have",
         ),
     ],
@@ -598,71 +586,60 @@ def plans(record: DatabaseManager, ask: Callable[[], object]) -> list[list[str]]
     ]
 
 
-_SPEAKER_OF_FILE = "processed_files_speaker_id (speaker_id=?)"
-_RUNS_OF_FILE = "processing_history_processed_file_id (processed_file_id=?)"
-_METRICS_OF_RUN = "model_performance_processing_history_id (processing_history_id=?)"
-_HASHES = "USING INDEX processed_files_content_hash (<expr>>? AND <expr><?)"
-_SETTINGS = (
-    "processing_history_operation_type_model_type_model_version "
-    "(operation_type=? AND model_type=? AND model_version=?)"
-)
-_PERIOD = "processing_history_start_time (start_time>? AND start_time<?)"
+_COVERING = "USING COVERING INDEX "
+PAGES = {
+    ("files", ""): f"SCAN t1 {_COVERING}processed_files_created_at",
+    ("history", ""): f"SCAN t1 {_COVERING}processing_history_start_time",
+    ("performance", ""): "SCAN t1",
+    ("speakers", ""): f"SCAN t1 {_COVERING}speakers_name",
+    ("files", "added:2026-11.."): (
+        f"SEARCH t1 {_COVERING}processed_files_created_at (created_at>?)"
+    ),
+    ("history", "started:2026-11-22..2026-11-23"): (
+        f"SEARCH t1 {_COVERING}processing_history_start_time (start_time>? AND start_time<?)"
+    ),
+    ("history", "status:failed"): "SCAN t1 USING INDEX processing_history_not_success",
+    ("history", "status:unfinished"): "SCAN t1 USING INDEX processing_history_not_success",
+}
 
 
 @pytest.mark.sqlite("the plan of a query as SQLite tells it")
-@pytest.mark.parametrize(
-    ("noun", "words", "step"),
-    [
-        ("files", "", "SCAN t1 USING COVERING INDEX processed_files_created_at"),
-        ("history", "", "SCAN t1 USING COVERING INDEX processing_history_start_time"),
-        ("performance", "", "SCAN t1"),
-        ("speakers", "", "SCAN t1 USING COVERING INDEX speakers_name"),
-        (
-            "files",
-            "added:2026-11..",
-            "SEARCH t1 USING COVERING INDEX processed_files_created_at (created_at>?)",
-        ),
-        (
-            "history",
-            "started:2026-11-22..2026-11-23",
-            f"SEARCH t1 USING COVERING INDEX {_PERIOD}",
-        ),
-        ("history", "status:failed", "SCAN t1 USING INDEX processing_history_not_success"),
-        ("history", "status:unfinished", "SCAN t1 USING INDEX processing_history_not_success"),
-    ],
-)
-def test_an_index_finds_a_page(record: DatabaseManager, noun: str, words: str, step: str) -> None:
+@pytest.mark.parametrize(("asked", "step"), PAGES.items(), ids=map(" ".join, PAGES))
+def test_an_index_finds_a_page(record: DatabaseManager, asked: tuple[str, str], step: str) -> None:
     """A page is one statement: ids by an index, and then the rows of the page alone."""
-    (plan,) = plans(record, lambda: record.list_rows(noun, words))
+    (plan,) = plans(record, lambda: record.list_rows(*asked))
     assert plan[0] == "SEARCH t1 USING INTEGER PRIMARY KEY (rowid=?)"
     assert plan[2] == step
     assert len([step for step in plan if step.startswith("SCAN")]) <= 1
 
 
-@pytest.mark.sqlite("the plan of a query as SQLite tells it")
-@pytest.mark.parametrize(
-    ("noun", "words", "indexes"),
-    [
-        ("files", "speaker:id:1", [f"t1 {_SPEAKER_OF_FILE}"]),
-        ("files", "hash:11", [f"t1 {_HASHES}"]),
-        ("history", "speaker:id:1", [f"t2 {_SPEAKER_OF_FILE}", f"t1 {_RUNS_OF_FILE}"]),
-        ("history", "run:run1", ["t1 processing_history_run_id (run_id=?)"]),
-        ("history", "operation:a model:b:c", [f"t1 {_SETTINGS}"]),
-        (
-            "performance",
-            "speaker:id:1",
-            [f"t3 {_SPEAKER_OF_FILE}", f"t2 {_RUNS_OF_FILE}", f"t1 {_METRICS_OF_RUN}"],
-        ),
+_SPEAKER_OF_FILE = "processed_files_speaker_id (speaker_id=?)"
+_RUNS_OF_FILE = "processing_history_processed_file_id (processed_file_id=?)"
+_METRICS_OF_RUN = "model_performance_processing_history_id (processing_history_id=?)"
+_SETTINGS = "operation_type_model_type_model_version"
+COUNTS = {
+    ("files", "speaker:id:1"): [f"t1 {_SPEAKER_OF_FILE}"],
+    ("files", "hash:11"): ["t1 USING INDEX processed_files_content_hash (<expr>>? AND <expr><?)"],
+    ("history", "speaker:id:1"): [f"t2 {_SPEAKER_OF_FILE}", f"t1 {_RUNS_OF_FILE}"],
+    ("history", "run:run1"): ["t1 processing_history_run_id (run_id=?)"],
+    ("history", "operation:a model:b:c"): [
+        f"t1 processing_history_{_SETTINGS} (operation_type=? AND model_type=? AND model_version=?)"
     ],
-)
+    ("performance", "speaker:id:1"): [
+        *(f"t3 {_SPEAKER_OF_FILE}", f"t2 {_RUNS_OF_FILE}", f"t1 {_METRICS_OF_RUN}"),
+    ],
+}
+
+
+@pytest.mark.sqlite("the plan of a query as SQLite tells it")
+@pytest.mark.parametrize(("asked", "indexes"), COUNTS.items(), ids=map(" ".join, COUNTS))
 def test_an_index_counts(
-    record: DatabaseManager, noun: str, words: str, indexes: list[str]
+    record: DatabaseManager, asked: tuple[str, str], indexes: list[str]
 ) -> None:
     """Counting reads what the words need by indexes, and mostly these alone."""
-    page = record.list_rows(noun, words, limit=0)
+    page = record.list_rows(*asked, limit=0)
     (plan,) = plans(record, lambda: page.total)
-    found = [step.removeprefix("SEARCH ").replace("USING COVERING INDEX ", "") for step in plan]
-    assert found == indexes
+    assert [step.removeprefix("SEARCH ").replace(_COVERING, "") for step in plan] == indexes
 
 
 @pytest.mark.sqlite(

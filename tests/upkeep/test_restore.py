@@ -270,6 +270,7 @@ def test_inside_a_transaction(path: Path) -> None:
         assert db.get_all(Speaker) == []
 
 
+@pytest.mark.once
 def test_restore_waits(database: Path) -> None:
     """A restore waits for another program's transaction, and no longer than the timeout."""
     made = snapshot(database)
@@ -322,6 +323,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.once
 def test_while_others_work(tmp_path: Path) -> None:
     """Open programs read and write through a restore; no acknowledged row falls between."""
     path = make(tmp_path / "voices.db", files=3000)

@@ -78,15 +78,15 @@ against = partial(_either, "metrics", (*_AGAINST, *METRIC_COLUMNS))
 
 def _recorded(ctx: click.Context, kind: str, start: str) -> list[str]:
     """Return what the record has of a kind; nothing where it is missing, locked or no record."""
-    from voices_peewee.database.glimpse import glimpse
+    from voices_peewee.database.glimpse import glimpse, recorded
 
     options = ctx.find_object(dict) or {}
     target = options.get("database") or ctx.find_root().params.get("db")
     found: list[str] = []
     # Words about an error would stand in the user's command line; what came before it counts.
-    with suppress(Exception), glimpse(target) as record:
-        found.extend(getattr(record, kind)(start))
-    return found
+    with suppress(Exception), glimpse(target) as ask:
+        found.extend(recorded(ask, kind, start))
+    return list(dict.fromkeys(found))
 
 
 def _begin(names: Iterable[str], start: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -134,10 +133,7 @@ def _watch(
         raise click.UsageError("--param needs PATHs")
     with manager:
         sources = map(str, sources_of(paths, nul=False)) if paths else None
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            looks = manager.watch(sources, interval=2.0 if interval is None else interval, **asked)
-        say(*(f"warning: {one.message}" for one in told))
+        looks = manager.watch(sources, interval=2.0 if interval is None else interval, **asked)
         show_watch(looks, as_json=as_json)
 
 

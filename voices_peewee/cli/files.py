@@ -20,7 +20,6 @@ from voices_peewee.cli.common import (
     say_exported,
 )
 from voices_peewee.cli.output import View
-from voices_peewee.cli.values import assignments
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.rendering.plain import absolute
 
@@ -35,7 +34,7 @@ metadata_option = click.option(
     "--metadata",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=assignments,
+    callback=options.assignments,
     help="A value to record; may be given several times.",
 )
 

@@ -13,7 +13,6 @@ import click
 from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
 from voices_peewee.cli.output import write_json, write_rows, write_text
-from voices_peewee.cli.values import joined
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
@@ -34,13 +33,8 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
 @options.where_words
 @options.metric
-@click.option(
-    "--by",
+@options.by(
     default=("model",),
-    multiple=True,
-    callback=joined,
-    metavar="FIELDS",
-    shell_complete=completion.groupings,
     help="What makes the groups: model, speaker, tag, file, any other field, parameters.KEY, "
     "metadata.KEY.  [default: model]",
 )
@@ -57,12 +51,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 @options.styles
 @pass_manager
 def leaderboard(
-    manager: DatabaseManager,
-    by: str,
-    pivot: str | None,
-    *,
-    style: str,
-    **asked: Any,
+    manager: DatabaseManager, by: str, pivot: str | None, style: str, **asked: Any
 ) -> None:
     """Rank models by a metric.
 
@@ -244,3 +233,34 @@ def plot(
     with manager:
         manager.plot(kind, *models, path=output, metric=metric or None, **asked)
         write_path(output)
+
+
+@command(example="voices report -o report.html --no-audio")
+@options.where_words
+@options.output(help="Where the page goes.", required=True)
+@options.metric
+@options.by(help="Conditions, such as metadata.room.")
+@options.baseline
+@click.option("--hosts", is_flag=True, help="Name the hosts that runs were made on.")
+@click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
+@click.option("--no-audio", is_flag=True, help="No players.")
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=20,
+    metavar="MB",
+    help="How large the page may get, with --embed.  [default: 20]",
+)
+@options.runs
+@options.overwrite
+@pass_manager
+def report(manager: DatabaseManager, output: Path, by: str, **asked: Any) -> None:
+    """Write one page to send: tables, pictures and players.
+
+    The page is one HTML file and asks nothing of the network. Sounds are links to the files,
+    unless they are put into it.
+    """
+    asked["audio"] = not asked.pop("no_audio")
+    asked["max_size"] *= 1_000_000
+    with manager:
+        write_path(manager.report(output, by=tuple(filter(None, by.split(","))), **asked))

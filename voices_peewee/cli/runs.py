@@ -23,7 +23,6 @@ from voices_peewee.cli.common import (
     write_path,
 )
 from voices_peewee.cli.output import View, write_json, write_rows, write_text
-from voices_peewee.cli.values import duration
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _called(run: RunDetails) -> str:
 @click.option(
     "--older-than",
     metavar="TIME",
-    callback=duration,
+    callback=options.duration,
     help="Only runs without a sign of life for so long, such as 90m, 36h or 2d.",
 )
 @pass_manager

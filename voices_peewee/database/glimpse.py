@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -25,92 +25,74 @@ _NEWEST: Final = 500  # rows whose JSON is looked into
 _PATIENCE: Final = 0.05  # s
 _SERVER_PATIENCE: Final = 1.0  # s
 _STEPS: Final = 1000  # of SQLite's machine between two looks at the clock
-
-
-class Glimpse:
-    """What an open record tells; each method yields texts that begin with ``start``."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-
-    def speakers(self, start: str) -> Iterator[str]:
-        """Yield the names of speakers."""
-        return self._distinct("speakers", "name", start)
-
-    def operations(self, start: str) -> Iterator[str]:
-        """Yield the operations of runs."""
-        return self._distinct(_RUNS, "operation_type", start)
-
-    def models(self, start: str) -> Iterator[str]:
-        """Yield models, each without and with its versions."""
-        head, colon, _ = start.partition(":")
-        seen: set[str] = set()
-        for operation in self.operations(""):
-            run = {"operation_type": operation}
-            for model in self._distinct(_RUNS, "model_type", head, **run):
-                versions = self._distinct(_RUNS, "model_version", "", model_type=model, **run)
-                named = (f"{model}:{version}" for version in versions)
-                for name in named if colon else chain([model], named):
-                    if name.startswith(start) and name not in seen:
-                        seen.add(name)
-                        yield name
-
-    def tags(self, start: str) -> Iterator[str]:
-        """Yield the tags of the speakers that were added last."""
-        return self._in_json("speakers", "tags", start)
-
-    def metrics(self, start: str) -> Iterator[str]:
-        """Yield the names of what was measured last, beside the columns."""
-        return self._in_json("model_performance", "additional_metrics", start)
-
-    def _distinct(self, table: str, column: str, start: str, **fixed: str) -> Iterator[str]:
-        """Yield the different values of an indexed column: each is one seek behind the last."""
-        where = "".join(f"{name} = ? AND " for name in fixed)
-        last, sign = start, ">="
-        for _ in range(MOST):
-            sql = f"SELECT min({column}) FROM {table} WHERE {where}{column} {sign} ?"  # noqa: S608
-            last = self._ask(sql, [*fixed.values(), last])[0][0]
-            if not isinstance(last, str) or not last.startswith(start):
-                return
-            yield last
-            sign = ">"
-
-    def _in_json(self, table: str, column: str, start: str) -> Iterator[str]:
-        sql = f"SELECT {column} FROM {table} ORDER BY id DESC LIMIT {_NEWEST}"  # noqa: S608
-        values = {text for (text,) in self._ask(sql) if isinstance(text, str)}
-        names = {name for text in values for name in _names(text)}
-        yield from sorted(name for name in names if name.startswith(start))[:MOST]
-
-
 _RUNS: Final = "processing_history"
 
 
-def _names(text: str) -> Iterator[str]:
-    """Yield the texts of a JSON array, or the keys of an object."""
+def recorded(ask: Ask, kind: str, start: str) -> Iterator[str]:
+    """Yield texts of a kind that begin with ``start``: tags and metrics of what was added last."""
+    if kind == "speakers":
+        yield from _distinct(ask, "speakers", "name", start)
+    elif kind == "operations":
+        yield from _distinct(ask, _RUNS, "operation_type", start)
+    elif kind == "models":
+        yield from _models(ask, start)
+    elif kind == "tags":
+        yield from _in_json(ask, "speakers", "tags", start)
+    else:
+        yield from _in_json(ask, "model_performance", "additional_metrics", start)
+
+
+def _models(ask: Ask, start: str) -> Iterator[str]:
+    """Yield models, each without and with its versions."""
+    head, colon, _ = start.partition(":")
+    for operation in _distinct(ask, _RUNS, "operation_type", ""):
+        run = {"operation_type": operation}
+        for model in _distinct(ask, _RUNS, "model_type", head, **run):
+            versions = _distinct(ask, _RUNS, "model_version", "", model_type=model, **run)
+            named = (f"{model}:{version}" for version in versions)
+            names = named if colon else chain([model], named)
+            yield from (name for name in names if name.startswith(start))
+
+
+def _distinct(ask: Ask, table: str, column: str, start: str, **fixed: str) -> Iterator[str]:
+    """Yield the different values of an indexed column: each is one seek behind the last."""
+    where = "".join(f"{name} = ? AND " for name in fixed)
+    last, sign = start, ">="
+    for _ in range(MOST):
+        sql = f"SELECT min({column}) FROM {table} WHERE {where}{column} {sign} ?"  # noqa: S608
+        last = ask(sql, [*fixed.values(), last])[0][0]
+        if not isinstance(last, str) or not last.startswith(start):
+            return
+        yield last
+        sign = ">"
+
+
+def _in_json(ask: Ask, table: str, column: str, start: str) -> Iterator[str]:
+    """Yield the texts of JSON arrays, or the keys of objects."""
     import json  # only tags and metrics need it
 
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return
-    if isinstance(value, dict | list):
-        yield from (name for name in value if isinstance(name, str))
+    sql = f"SELECT DISTINCT {column} FROM (SELECT {column} FROM {table}"  # noqa: S608
+    found: set[str] = set()
+    for (text,) in ask(f"{sql} ORDER BY id DESC LIMIT {_NEWEST}) AS newest"):
+        with suppress(ValueError, TypeError):
+            found.update(name for name in json.loads(text) if isinstance(name, str))
+    yield from sorted(name for name in found if name.startswith(start))[:MOST]
 
 
 @contextmanager
-def glimpse(target: str | None) -> Iterator[Glimpse]:
+def glimpse(target: str | None) -> Iterator[Ask]:
     """Open a record for a moment, to read; whatever hinders that is raised."""
     name = resolve(target)
     if is_server(name):
         server = open_server(name, _SERVER_PATIENCE)
         try:
             server.connect()
-            yield Glimpse(lambda *query: server.connection().execute(*query).fetchall())
+            yield lambda *query: server.connection().execute(*query).fetchall()
         finally:
             server.close_all()
     elif name != MEMORY:
         with closing(_connect(name)) as connection:
-            yield Glimpse(lambda *query: connection.execute(*query).fetchall())
+            yield lambda *query: connection.execute(*query).fetchall()
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -134,7 +134,6 @@ def _stems(store: Store, side: Side, runs: Runs) -> dict[Voice, Stem | None]:
 
 
 def _reference(metadata: Any, name: str | None) -> str | None:
-    """Return the path of a speaker's reference."""
     known = read_json(metadata)
     references = known.get("references") if isinstance(known, dict) else None
     path = references.get(name) if isinstance(references, dict) else None
@@ -227,10 +226,9 @@ class _Draft:
             raise AudioError(pair[0].path, f"the models' stems differ: {said}")
         reference = pair[0].reference
         focus = [_sound(reference)] if reference and Path(reference).is_file() else sounds
-        part, tokens, x = self._heard(pair[0], sounds, focus)
+        part, tokens = self._add(kind, pair[0], sounds, focus)
         for token, stem, place in zip(tokens, pair, places, strict=True):
             self.stems[token] = (stem.run_id, stem.digest or stem.path, place)
-        self._add(kind, tokens, x)
         late = lag(sounds[0], sounds[1], part) if kind == "pair" else 0.0
         if abs(late) > _LAG:
             one, other = (self.models[place] for place in places[:: 1 if late > 0 else -1])
@@ -239,27 +237,24 @@ class _Draft:
     def _ask_what_is_known(self, stem: Stem) -> None:
         """Add a trial whose answer is known: the reference beside the mixture."""
         sounds = [_sound(stem.reference or ""), _sound(stem.mixture)]
-        _, tokens, x = self._heard(stem, sounds, sounds[:1])
-        self.right[self._add("catch", tokens, x)] = tokens[0]
+        _, tokens = self._add("catch", stem, sounds, sounds[:1])
+        self.right[self.trials[-1]["id"]] = tokens[0]
 
-    def _heard(
-        self, stem: Stem, sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo]
-    ) -> tuple[Part, list[str], str | None]:
-        """Take excerpts of sounds, and of what is heard beside them, into the page."""
+    def _add(
+        self, kind: str, stem: Stem, sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo]
+    ) -> tuple[Part, list[str]]:
+        """Take excerpts of two sounds, and of what is heard beside them, into a trial."""
         beside = {"mixture": stem.mixture, "reference": stem.reference or ""}.get(self.wish.beside)
         every = [*sounds, *([] if beside is None else [_sound(beside)])]
         part = busiest(every, focus, self.wish.seconds)
         quieter = [self.random.uniform(0, _QUIETER) for _ in every]
         made = excerpts(every, part, quieter, self.wish.codec)
-        tokens = [f"{self.random.getrandbits(40):010x}" for _ in made]
+        name, *tokens = (f"{self.random.getrandbits(40):010x}" for _ in (None, *made))
         self.sounds |= zip(tokens, made, strict=True)
-        return part, tokens[:2], tokens[2] if len(tokens) > 2 else None
-
-    def _add(self, kind: str, stems: Sequence[str], x: str | None) -> str:
-        name = f"{self.random.getrandbits(40):010x}"
-        self.trials.append({"id": name, "stems": stems, "x": x})
+        x = tokens.pop() if beside is not None else None
+        self.trials.append({"id": name, "stems": tokens, "x": x})
         self.kinds[name] = kind
-        return name
+        return part, tokens
 
     def context(self) -> dict[str, Any]:
         """Return what the page needs; its name is that of all that is in it."""
@@ -275,9 +270,9 @@ class _Draft:
     def record(self, test: str) -> None:
         """Write the test to the record, unless it is there."""
         names = ("seed", "seconds", "beside", "codec")
-        known = {name: getattr(self.wish, name) for name in names} | {"models": self.models}
+        plan = {name: getattr(self.wish, name) for name in names} | {"models": self.models}
+        plan |= {"trials": self.kinds, "right": self.right, "stems": self.stems}
         if not ListeningTest.select().where(ListeningTest.name == test).exists():
-            plan = {**known, "trials": self.kinds, "right": self.right, "stems": self.stems}
             ListeningTest.create(name=test, question=self.wish.question, plan=plan)
 
 

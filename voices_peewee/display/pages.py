@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -61,21 +60,12 @@ def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
         "cell": lambda value, column: cell(column.kind, value),
         "fit": fit,
         "heading": heading,
-        "json": script_json,
         "number": number,
         "signed": signed,
     }
     environment.tests["right"] = lambda column: kind_of(column).right
     parts = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}  # noqa: S704 - the package's own files
     return environment.get_template(f"{name}.html").render(**context, **parts)
-
-
-def script_json(value: object) -> Markup:
-    """Return a value as JSON that ends no ``<script>``, whatever texts are in it."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704 - escaped above
 
 
 def write_page(path: Path, text: str, *, overwrite: bool) -> Path:

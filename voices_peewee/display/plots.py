@@ -6,9 +6,8 @@ import io
 import os
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +29,6 @@ from voices_peewee.questions.selection import (
     model_label,
 )
 from voices_peewee.rendering.plain import fit
-from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
@@ -80,6 +78,8 @@ _UNDATED: Final[dict[str, dict[str, None]]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+# The same whatever a person's own settings are, which stay as they were.
+_styled: Final = partial(style.context, ["default", _STYLE])
 Sign = dict[str, Any]
 
 
@@ -149,13 +149,6 @@ def _render(figure: Figure, suffix: str) -> bytes:
     return out.getvalue()
 
 
-@contextmanager
-def _styled() -> Iterator[None]:
-    # The same whatever a person's own settings are, which stay as they were.
-    with style.context(["default", _STYLE]):
-        yield
-
-
 class _Drawing:
     """A plot that is being drawn: each kind returns its title and what stands under that."""
 
@@ -222,7 +215,7 @@ class _Drawing:
         axes, count = self.figure.subplots(), sum(map(len, clouds.values()))
         for model, (xs, ys) in points.items():
             _dots(axes, xs, ys, self.sign(model), count)
-        x_axis, y_axis = _axis(against), metric_axis(metric)
+        y_axis, x_axis = metric_axis(metric), metric_axis(against)
         axes.set(xlabel=_axis_label(x_axis), ylabel=_axis_label(y_axis))
         legend = self.figure.legend(loc="outside right upper", markerscale=1.3, fontsize=8)
         # Set afterwards, because Matplotlib leaves out what begins with an underscore.
@@ -244,11 +237,10 @@ class _Drawing:
         both = [self.sign(of.a), self.sign(of.b)]
         if both[0] == both[1]:  # two questions about one model
             both = [_sign(place) for place in (0, 1)]
-        for sign, side in zip(both, (-gain, gain), strict=True):
-            won = [pair for pair in of.pairs if side * pair.difference > 0]
+        signs = {-gain: both[0], gain: both[1], 0: {"color": _GREY, "marker": "o"}}
+        for side, sign in signs.items():
+            won = [pair for pair in of.pairs if np.sign(pair.difference) == side]
             _dots(axes, [pair.a for pair in won], [pair.b for pair in won], sign, len(of.pairs))
-        even = [pair.a for pair in of.pairs if pair.difference == 0]
-        _dots(axes, even, even, {"color": _GREY, "marker": "o"}, len(of.pairs))
         axes.set_aspect("equal", "datalim")
         corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 8, "color": _GREY}
         above, below = ("B", "A") if of.higher_is_better else ("A", "B")
@@ -297,12 +289,7 @@ class _Drawing:
         return compare(self.store, *models, metric=metric, runs=runs, **self.how)
 
     def _rows(self, *numbers: Metric | str, once: bool) -> Iterator[tuple[Any, ...]]:
-        """Yield the model and the numbers of each successful measurement.
-
-        Args:
-            numbers: Metrics, or columns of the recording.
-            once: Whether the rows of a run are one, with the mean of their numbers.
-        """
+        """Yield the model and the numbers of each successful measurement, or ``once`` a run."""
         run, file, recording = ProcessingHistory, ProcessedFile, ProcessedFile.alias()
         columns = [
             _plain(one) if isinstance(one, Metric) else getattr(recording, one) for one in numbers
@@ -331,20 +318,13 @@ class _Drawing:
         return [*found, reduce(or_, each)] if each else found
 
     def _nothing(self, what: str) -> PlotError:
-        is_narrowed = self.request.models or self.request.runs != Runs()
-        which = " that was asked for" if is_narrowed else ""
+        is_all = not self.request.models and self.request.runs == Runs()
+        which = "" if is_all else " that was asked for"
         return PlotError(f"nothing to plot: no successful run{which} has {what}")
 
 
 def _sign(place: int) -> Sign:
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
-
-
-def _axis(of: Metric | str) -> Axis:
-    if isinstance(of, Metric):
-        return metric_axis(of)
-    term = vocabulary.COLUMNS[of]
-    return Axis(f"{term.title} of the recording", term.unit)
 
 
 def _axis_label(axis: Axis) -> str:

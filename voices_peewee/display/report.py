@@ -113,7 +113,6 @@ class _Report:
         return self._order.index(model) if model in self._order else 0
 
     def context(self) -> dict[str, Any]:
-        """Return what the page needs, sounds aside."""
         found = self.compared()
         pairs = [] if found is None else list(found.pairs.values())
         told = [covered(pair.a, pair.coverage_a) for pair in pairs]

@@ -193,13 +193,13 @@ class _Hooks:
         return [("^/-/report$", self._answer)]
 
     async def _answer(self, request: Any) -> Any:
-        """Answer with the report of the record as it is now, of ``?operation=`` and ``?metric=``.
-
-        Where it cannot be made, the answer says why and links to the report of each operation.
-        """
         return Response.html(*await asyncio.to_thread(self._page, request.args))
 
     def _page(self, args: Any) -> tuple[str, int]:
+        """Return the report of ``?operation=`` and ``?metric=`` as it is now.
+
+        Where it cannot be made, the page says why and links to the report of each operation.
+        """
         metric, runs = args.get("metric") or "si_snri", Runs(operation_type=args.get("operation"))
         try:
             from voices_peewee.display.report import Asked, report_page

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import peewee as pw
 
@@ -18,6 +18,7 @@ from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_json
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
 
+T = TypeVar("T")
 Data = dict[str, Any]
 Fits = Callable[[Data, Data], bool]
 # The rows that each record may be, what decides, and whether any of several will do.
@@ -170,21 +171,28 @@ class Matcher:
     def _ways(self, batch: Sequence[Typed], found: Sequence[BaseModel | None]) -> Iterator[Way]:
         """Yield by what the records that are left may be known, the surest first.
 
-        That is id and moment, moment and name, the name alone, and for what was moved in a
+        That is moment and name, id and moment, the name alone, and for what was moved in a
         record that has other ids a moment of which no other is, and the end of its path.
         """
         moments = [self._moment(typed) for typed in batch]
         keys = [typed.key if moment else None for typed, moment in zip(batch, moments, strict=True)]
-        copies = self._by("id", {*keys} - {None}, "id")
-        yield [copies.get(key, []) for key in keys], _is_copy, True
+        is_alone = {moment for moment, count in Counter(moments).items() if moment and count == 1}
         made, is_same = self._made, self._rule.is_same
+
+        def is_copy(one: Data, other: Data) -> bool:  # in bulk there may be others with its id
+            may_be = one[made] in is_alone and _is_copy(one, other)
+            return may_be or _is_moved(one, other)
+
+        def left(values: Iterable[T | None]) -> set[T]:
+            return {one for one, row in zip(values, found, strict=True) if one and row is None}
+
         named = self._called_alike(batch)
         yield named, lambda one, other: one[made] == other[made] and is_same(one, other), True
+        copies = self._by("id", sorted(left(keys)), "id")
+        yield [copies.get(key, []) for key in keys], is_copy, True
         any_will_do = self._is_by_name or self._model not in _NAMED
         yield named, lambda one, other: is_same(one, other) or _goes_on(one, other), any_will_do
-        often, left = Counter(moments), zip(moments, found, strict=True)
-        lost = {one for one, row in left if one and row is None and often[one] == 1}
-        alone = self._by("id", self._alone(lost), "created_at")
+        alone = self._by("id", self._alone(left(moments) & is_alone), "created_at")
         yield [alone.get(moment, []) for moment in moments], _is_moved, True
 
     def _moment(self, typed: Typed) -> datetime | None:
@@ -233,7 +241,9 @@ class Matcher:
         same = [row for row in fitting if not differences(typed, row)]
         if not fitting or (len(fitting) > 1 and not same and not any_will_do):
             return None
-        chosen = max(same or fitting, key=lambda row: (row.id == typed.key, row.id))
+        # Of a list's path the newest; else as they come: twins of one bulk are in one order.
+        turn = 1 if self._is_by_name else -1
+        chosen = max(same or fitting, key=lambda row: (row.id == typed.key, turn * row.id))
         self._claimed.add(chosen.id)
         ours, theirs = chosen.__data__, typed.data
         if ours.get("original_path") != theirs.get("original_path"):

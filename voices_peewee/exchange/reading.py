@@ -13,8 +13,8 @@ from typing import IO, Any, Final, cast
 from voices_peewee.database.files import as_server, spool, spooled
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file
-from voices_peewee.exchange.tables import TABLES, table_named
+from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source
+from voices_peewee.exchange.tables import TABLE_OF, TABLES, table_named
 from voices_peewee.exchange.texts import clause, open_file
 
 AnyPath = str | os.PathLike[str]
@@ -104,7 +104,8 @@ def _file(path: str, table: str | None, store: Store) -> Source:
     try:
         if _head(stream) != _SQLITE:
             size = os.fstat(stream.fileno()).st_size
-            return _of_text(path, stream, table or table_of_file(path), size)
+            named = TABLE_OF.get(Path(path).name.partition(".")[0])
+            return _of_text(path, stream, table or named, size)
     except BaseException:
         stream.close()
         raise

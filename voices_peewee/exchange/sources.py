@@ -123,14 +123,6 @@ def table_like(columns: Iterable[str]) -> str:
     raise ValueError(f"its columns {short(given)} are those of no table; name one with --table")
 
 
-def table_of_file(label: str) -> str | None:
-    """Return the table that a file is named after, or None."""
-    try:
-        return table_named(Path(label).name.partition(".")[0])
-    except ValueError:
-        return None
-
-
 class _Text(Source):
     """A text file, or a stream, whose size is 0."""
 

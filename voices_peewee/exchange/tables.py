@@ -30,7 +30,9 @@ Reader = Callable[[Any], Any]
 
 _BATCH: Final = 500  # rows, the most that are held at once
 TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in RECORDED}
-_NOUNS: Final = {
+# By its own name, and by the noun of its list.
+TABLE_OF: Final = {
+    **{name: name for name in TABLES},
     "files": "processed_files",
     "history": "processing_history",
     "performance": "model_performance",
@@ -43,10 +45,9 @@ def table_named(name: object) -> str:
     Raises:
         ValueError: There is none.
     """
-    table = _NOUNS.get(str(name), str(name))
-    if table not in TABLES:
+    if str(name) not in TABLE_OF:
         raise ValueError(f"there is no table {name!r}; use {', '.join(TABLES)}")
-    return table
+    return TABLE_OF[str(name)]
 
 
 class Table(NamedTuple):
@@ -93,10 +94,10 @@ def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
     every = [*_in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
     if names is None:
         return every
-    named = {_NOUNS.get(name, name) for name in ([names] if isinstance(names, str) else names)}
+    named = {TABLE_OF.get(name, name) for name in ([names] if isinstance(names, str) else names)}
     known = [table.name for table in every]
     for name in named.difference(known):
-        raise QueryError.unknown_field(name, {*known, *_NOUNS}, "table")
+        raise QueryError.unknown_field(name, {*known, *TABLE_OF}, "table")
     return [table for table in every if table.name in named]
 
 

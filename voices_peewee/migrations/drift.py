@@ -80,6 +80,7 @@ def _as_temporary(database: pw.Database, models: Sequence[type[pw.Model]]) -> Pa
 
 
 def differences(expected: Parts, present: Parts) -> Iterator[Drift]:
+    """Yield what differs in the expected tables."""
     wanted, here = ({table for table, _ in parts} for parts in (expected, present))
     for table in sorted(wanted - here):
         yield Drift(table, "table", "", None)
@@ -90,6 +91,7 @@ def differences(expected: Parts, present: Parts) -> Iterator[Drift]:
 
 
 def view_differences(expected: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Drift]:
+    """Yield the expected views that are not there or are others."""
     for name, definition in expected.items():
         if normal(present.get(name, "")) != normal(definition):
             yield Drift(name, "view", definition, present.get(name))
@@ -154,6 +156,7 @@ def _plain(definition: str) -> str:
 
 
 def read_views(database: pw.Database) -> dict[str, str]:
+    """Return the statement of every view by its name."""
     return {view.name: view.sql for view in database.get_views()}
 
 

@@ -34,6 +34,7 @@ NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 @cache
 def package_directory() -> Path:
+    """Return the directory of this package's own migrations."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
     if package.is_dir():
@@ -132,6 +133,7 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
 
 
 def label(database: pw.Database) -> str:
+    """Return the database's name for messages."""
     return str(getattr(database, "label", database.database))
 
 

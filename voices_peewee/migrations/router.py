@@ -47,6 +47,7 @@ class SafeRouter(Router):
 
     @property
     def todo(self) -> list[str]:
+        """The names of all migrations, in the order in which they apply."""
         return list(self.paths)
 
     @cached_property
@@ -66,6 +67,7 @@ class SafeRouter(Router):
         return History
 
     def read(self, name: str) -> tuple[_Step, _Step]:
+        """Return the two functions of a migration file."""
         path = self.paths[name]
         code = compile(path.read_text("utf-8"), str(path), "exec", dont_inherit=True)
         scope: dict[str, Any] = {"__name__": f"migration_{name}", "__file__": str(path)}
@@ -84,6 +86,7 @@ class SafeRouter(Router):
         downgrade: bool = False,
         force: bool = False,  # noqa: ARG002 - only applying as fake knows it
     ) -> str:
+        """Apply, roll back or only replay one migration."""
         with _explained(f"rollback of {name!r}" if downgrade else f"migration {name!r}"):
             if fake:
                 self.read(name)[0](migrator, self.database, fake=True)
@@ -132,12 +135,9 @@ def _explained(what: str) -> Iterator[None]:
     except MigrationError:
         raise
     except Exception as error:
-        reason = str(error) if isinstance(error, pw.DatabaseError) else _spelled(error)
+        name = "" if isinstance(error, pw.DatabaseError) else type(error).__name__
+        reason = ": ".join(filter(None, [name, str(error)]))
         raise MigrationError(f"{what} failed: {reason}; the database is as it was") from error
-
-
-def _spelled(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _operation(function: F) -> F:

@@ -135,19 +135,14 @@ def _failed_runs(
     return list(runs.values()), speakers
 
 
-def _is_cured(parameters: object, later: object) -> bool:
+def _is_cured(parameters: object, later: str | None) -> bool:
     """Whether one of the later parameters is the same, as ``pending`` compares them."""
-    if not isinstance(later, str):
-        return bool(later)  # a server has compared them
     own = canonical(str(parameters))
-    return any(canonical(one) == own for one in later.split(_BETWEEN))
+    return any(canonical(one) == own for one in (later or "").split(_BETWEEN))
 
 
 def _cures(recording: Any) -> ByEngine:
-    """Return the parameters of the later runs on the recording that succeeded as a whole.
-
-    A server, whose JSON compares as ``pending`` does, tells whether one has the same.
-    """
+    """Return the parameters of the later runs on the recording that succeeded as a whole."""
     run, later, other = ProcessingHistory, ProcessingHistory.alias(), ProcessingHistory.alias()
     file = ProcessedFile.alias()
     stems = file.select(file.id).where(file.recording == recording.id)
@@ -163,20 +158,15 @@ def _cures(recording: Any) -> ByEngine:
         _same(later.model_version, run.model_version),
         ~pw.fn.EXISTS(failed),
     )
-    same = nodes(_settings(later.parameters), "=", _settings(run.parameters))
-    texts = query.select(pw.fn.GROUP_CONCAT(later.parameters, plain(_BETWEEN)))
-    return ByEngine(nodes(texts), pw.fn.EXISTS(query.where(same)))
+    told = (later.parameters.cast("text"), plain(_BETWEEN))
+    return ByEngine(
+        *(nodes(query.select(fn(*told))) for fn in (pw.fn.GROUP_CONCAT, pw.fn.STRING_AGG))
+    )
 
 
 def _same(a: Any, b: Any) -> ByEngine:
     """Say that two values are equal, or both NULL."""
     return ByEngine(nodes(a, "IS", b), nodes(a, "IS NOT DISTINCT FROM", b))
-
-
-def _settings(parameters: pw.Field) -> pw.ColumnBase:
-    """Return a server's parameters without the environment that ``track`` may add to an object."""
-    kind = pw.fn.jsonb_typeof(parameters)
-    return pw.Case(None, [(kind == "object", nodes(parameters, "- 'environment'"))], parameters)
 
 
 def _first_line(text: pw.Field) -> pw.ColumnBase:

@@ -81,8 +81,8 @@ class QuestionMethods(HasStore):
         """Return an iterator of the sources that have no successful run of these settings.
 
         Sources come in order and as they are asked for, a recording that is named twice comes
-        once. The database is read when the first is asked for. Parameters compare as JSON
-        values, the order of keys aside and without ``environment``.
+        once. The database is read as it goes on, for 500 sources of a list at a time. Parameters
+        compare as JSON values, the order of keys aside and without ``environment``.
 
         The reason for a source is what its latest run of these settings came to (``failed``,
         ``unfinished``, ``content changed``), else ``other version or parameters`` where the
@@ -150,7 +150,6 @@ class QuestionMethods(HasStore):
         With ``sources`` their recordings are counted, and what is left is what neither has a
         successful run of these settings nor failed; without them the runs that end while they
         are watched, until none goes on. A look that takes long makes the interval longer.
-        A model that no run has is warned of, since it may be misspelt.
 
         Args:
             sources: Paths or URLs.
@@ -163,7 +162,6 @@ class QuestionMethods(HasStore):
         Raises:
             InvalidValueError: ``operation_type`` is missing beside ``sources``, ``parameters``
                 stand without them, the interval is no time to wait, or what ``pending`` refuses.
-            QueryError: The record has runs, but none of the operation.
             AudioError: At a path is no file, and the record knows none there.
         """
         from voices_peewee.questions.watching import MOST_PATIENT, watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
@@ -36,6 +36,11 @@ _CLOCK_SLACK: Final = 2.0
 _COLUMNS: Final = """file.original_path, file.id, run.id, run.run_id, run.model_version,
  run.parameters, run.start_time, run.end_time, run.success, run.source_hash,
  run.model_hash, CASE WHEN run.end_time IS NULL THEN run.process END"""
+# What a row tells by itself: OTHER to UNCLEAR.
+_VERDICT: Final = """file.original_path, file.id, CASE WHEN {} AND {} NOT IN ({}) THEN CASE
+ WHEN run.success AND {} IN ({}) THEN CASE WHEN run.source_hash IS NULL THEN 2 ELSE 1 END
+ ELSE 3 END ELSE 0 END, run.start_time"""
+_PARAMETERS: Final = "CAST(run.parameters AS text)"
 _EVERY: Final = """SELECT {} FROM processing_history AS run
  JOIN processed_files AS file ON file.id = run.processed_file_id
  WHERE run.operation_type = ? AND {}"""
@@ -43,6 +48,12 @@ _EVERY: Final = """SELECT {} FROM processing_history AS run
 _SOME: Final = """SELECT {} FROM processed_files AS file CROSS JOIN processing_history AS run
  WHERE run.processed_file_id = file.id AND run.operation_type || '' = ? AND {}
  AND file.{} IN ({})"""
+_LAST: Final = "SELECT coalesce(max(id), 0) FROM processing_history"
+_OPEN: Final = "SELECT id FROM processing_history WHERE end_time IS NULL AND NOT success"
+_MOST_TEXTS: Final = 100  # of parameters whose verdict is remembered
+_TEXTS: Final = "SELECT parameters FROM processing_history WHERE operation_type = ? LIMIT 50"
+_RECORDED: Final = """SELECT original_path FROM processed_files
+ WHERE recording_id IS NULL AND original_path IN ({})"""
 # What may have changed though no run has: a process may have died.
 _PASSING: Final = ("being worked on", "unfinished")
 
@@ -64,13 +75,27 @@ class Row(NamedTuple):
     process: str | None
 
 
+# What the runs of a source are seen to be by the database alone.
+OTHER, HASHED, DONE, UNCLEAR = range(4)
+Seen = tuple[int, Any]  # one of these, and when the latest run began
+_NOTHING: Final[Seen] = (OTHER, "")
+
+
 class Candidate(NamedTuple, Generic[S]):
-    """A source that is left, with its runs when that was found."""
+    """A source that is left, with its runs when that was found, where they had to be read."""
 
     source: S
     place: Source
     reason: Reason
     rows: list[Row]
+
+
+class Batch(NamedTuple):
+    """What is known of some places: what was seen, runs that leave it open, paths of recordings."""
+
+    seen: Mapping[Source, Seen]
+    rows: Mapping[Source, list[Row]]
+    recorded: Collection[Source]
 
 
 class Look:
@@ -80,15 +105,94 @@ class Look:
         self.store, self.wanted, self._exact, self._lease = store, wanted, exact, lease
         self.workers: dict[Source, dict[str, Any]] = {}
 
-    def runs(self, places: Sequence[Source] | None) -> dict[Source, list[Row]]:
-        """Return the runs of the operation by the model: all, or those of few places."""
-        return self.store.retrying(lambda: _runs(self.store, self.wanted, places))
+    def begin(self) -> None:
+        """Take note of which runs have ended by now, and how parameters are written."""
+        self.store.retrying(self._begin)
 
-    def reason(self, place: Source, rows: list[Row], claim: Claimed | None) -> Reason | None:
-        """Return why a source is left, or None where it is done."""
-        if not rows and claim is None:
-            return "never run"
-        reason: Reason | None = "never run"
+    def _begin(self) -> None:
+        with self.store.reading():
+            connection = self.store.connection()
+            self._last = connection.execute(_LAST).fetchone()[0]
+            self._open = {key for (key,) in connection.execute(_OPEN)}
+            for (text,) in connection.execute(_TEXTS, (self.wanted.operation_type,)):
+                self.wanted.has(text)
+
+    def seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
+        """Return what the database says of the places that have runs by the model, or of all."""
+        return self.store.retrying(self._seen, places)
+
+    def _seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
+        found: dict[Source, Seen] = {}
+        for place, values in self._rows(*self.wanted.verdict, places):
+            found[place] = max(found.get(place, _NOTHING), values[2:])
+        return found
+
+    def runs(self, places: Sequence[Source]) -> dict[Source, list[Row]]:
+        """Return the runs of the operation by the model at some places."""
+        return self.store.retrying(self._runs, places)
+
+    def _runs(self, places: Sequence[Source]) -> dict[Source, list[Row]]:
+        found: dict[Source, list[Row]] = {}
+        for place, values in self._rows(_COLUMNS, [], places):
+            found.setdefault(place, []).append(Row(*values))
+        return found
+
+    def _rows(
+        self, columns: str, asked: list[object], places: Sequence[Source] | None
+    ) -> Iterator[tuple[Source, Any]]:
+        read = ProcessedFile.original_path.python_value
+        with self.store.reading(), no_full_collection():
+            for sql, values in _queries(self.wanted, columns, places):
+                for row in self.store.connection().execute(sql, [*asked, *values]):
+                    path = row[0]
+                    if path is not None and not path.isascii():
+                        path = str(read(path))
+                    yield row[1] if path is None else path, row
+
+    def at(self, places: Sequence[Source], every: Mapping[Source, Seen] | None = None) -> Batch:
+        """Return what is known of some places, of which all was seen before or nothing."""
+        seen = self.seen(places) if every is None else every
+        unclear = [place for place in places if seen.get(place, _NOTHING)[0] == UNCLEAR]
+        new = [place for place in places if place not in seen] if every is None else []
+        rows = self.runs(unclear) if unclear else {}
+        return Batch(seen, rows, self.store.retrying(self._recorded, new) if new else ())
+
+    def _recorded(self, places: Sequence[Source]) -> set[Source]:
+        stored = {ProcessedFile.original_path.db_value(place) for place in places}
+        with self.store.reading():
+            sql = _RECORDED.format(_places(stored))
+            rows = self.store.connection().execute(sql, list(stored))
+            return {str(ProcessedFile.original_path.python_value(path)) for (path,) in rows}
+
+    def judged(
+        self, place: Source, batch: Batch, claim: Claimed | None
+    ) -> tuple[Reason | None, list[Row]]:
+        """Return why a source is left, None where it is done, and the runs that had to be read."""
+        seen = batch.seen.get(place)
+        if seen is None:
+            return self.reason(place, [], claim), []
+        if self._is_done(place, *seen):
+            return None, []
+        if seen[0] == OTHER:
+            return self.reason(place, [], claim, "other version or parameters"), []
+        rows = batch.rows.get(place) or self.runs([place]).get(place, [])
+        return self.reason(place, rows, claim), rows
+
+    def _is_done(self, place: Source, verdict: int, start: Any) -> bool:
+        if verdict != HASHED:
+            return verdict == DONE
+        touched = None if isinstance(place, int) else _touched(place)
+        return touched is None or (not self._exact and _is_older(touched, start))
+
+    def reason(
+        self,
+        place: Source,
+        rows: list[Row],
+        claim: Claimed | None,
+        otherwise: Reason = "never run",
+    ) -> Reason | None:
+        """Return why a source is left, ``otherwise`` without rows; None where it is done."""
+        reason: Reason | None = otherwise
         if rows:
             reason = _reason(place, rows, self.wanted, exact=self._exact)
         if reason is None:
@@ -103,14 +207,17 @@ class Look:
     def again(
         self, before: Candidate[Any], rows: list[Row], claim: Claimed | None
     ) -> Reason | None:
-        """Return why a source is left now; what failed meanwhile counts as done."""
+        """Return why a source is left now; what failed since the begin counts as done."""
+        if any(map(self._has_failed, rows)):
+            return None
         if rows == before.rows and claim is None and before.reason not in _PASSING:
             return before.reason  # a file that changed is not read again
-        ended = {row.run_id for row in before.rows if row.end}
-        new = [row for row in rows if row.end and not row.success and row.run_id not in ended]
-        if any(map(self.wanted.match, new)):
-            return None
         return self.reason(before.place, rows, claim)
+
+    def _has_failed(self, row: Row) -> bool:
+        """Whether a run has failed since the begin."""
+        is_new = row.id > self._last or row.id in self._open
+        return is_new and bool(row.end) and not row.success and self.wanted.match(row)
 
     def _worker(self, row: Row) -> dict[str, Any] | None:
         """Return the process that a run goes on in."""
@@ -122,30 +229,15 @@ class Look:
         return process
 
 
-def _runs(
-    store: Store, wanted: Settings, places: Sequence[Source] | None
-) -> dict[Source, list[Row]]:
-    file = ProcessedFile
-    found: dict[Source, list[Row]] = {}
-    with store.reading(), no_full_collection():
-        for sql, asked in _queries(wanted, places):
-            for values in store.connection().execute(sql, asked):
-                path = values[0]
-                if path is not None and not path.isascii():
-                    path = str(file.original_path.python_value(path))
-                found.setdefault(values[1] if path is None else path, []).append(Row(*values))
-    return found
-
-
 def _queries(
-    wanted: Settings, places: Sequence[Source] | None
+    wanted: Settings, columns: str, places: Sequence[Source] | None
 ) -> Iterator[tuple[str, list[object]]]:
-    """Yield one query for all runs; where there are few places, one for 500 of them each."""
+    """Yield one query for all runs; where places are named, one for 500 of them each."""
     has_model, asked = "run.model_type IS NULL", list[object]([wanted.operation_type])
     if wanted.model is not None:
         has_model, asked = "run.model_type = ?", [*asked, wanted.model]
     if places is None:
-        yield _EVERY.format(_COLUMNS, has_model), asked
+        yield _EVERY.format(columns, has_model), asked
         return
     stored = ProcessedFile.original_path.db_value
     paths = {stored(place) for place in places if isinstance(place, str)}
@@ -153,8 +245,11 @@ def _queries(
     for column, values in (("original_path", paths), ("id", ids)):
         left = iter(values)
         while some := list(islice(left, LOOKUP)):
-            sql = _SOME.format(_COLUMNS, has_model, column, ", ".join("?" * len(some)))
-            yield sql, [*asked, *some]
+            yield _SOME.format(columns, has_model, column, _places(some)), [*asked, *some]
+
+
+def _places(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 class Settings:
@@ -174,7 +269,10 @@ class Settings:
         # 4.0 is stored as text
         self.version = ProcessingHistory.model_version.db_value(model_version)
         plain = plain_object("parameters", parameters)
-        self._canonical = canonical(dump_json(plain))
+        text = dump_json(plain)
+        self._canonical = canonical(text)
+        # Parameters as they are stored, and whether they are these; the empty text is none.
+        self._texts = {text: True, "": False}
         self.digest = digest(
             {
                 "operation_type": operation_type,
@@ -185,12 +283,31 @@ class Settings:
             }
         )
 
+    @property
+    def verdict(self) -> tuple[str, list[object]]:
+        """The columns that say what a run is by what is known of parameters, and their values."""
+        same, asked = "run.model_version IS NULL", list[object]()
+        if self.version is not None:
+            same, asked = "run.model_version = ?", [self.version]
+        if self._model_hash is not None:
+            same, asked = f"{same} AND run.model_hash = ?", [*asked, self._model_hash]
+        others = [text for text, is_same in self._texts.items() if not is_same]
+        these = [text for text, is_same in self._texts.items() if is_same]
+        columns = _VERDICT.format(same, _PARAMETERS, _places(others), _PARAMETERS, _places(these))
+        return columns, [*asked, *others, *these]
+
     def match(self, row: Row) -> bool:
         """Whether a run has exactly these settings."""
-        if self._model_hash not in (None, row.model_hash):
+        if self._model_hash not in (None, row.model_hash) or row.version != self.version:
             return False
-        same = row.version == self.version
-        return same and canonical(row.parameters) == self._canonical
+        return self.has(row.parameters)
+
+    def has(self, text: str) -> bool:
+        """Whether parameters, as they are stored, are these."""
+        is_same = canonical(text) == self._canonical
+        if len(self._texts) < _MOST_TEXTS:
+            self._texts[text] = is_same
+        return is_same
 
 
 def _reason(place: Source, rows: list[Row], wanted: Settings, *, exact: bool) -> Reason | None:
@@ -221,8 +338,7 @@ def _is_seen(place: Source, successes: list[Row], *, exact: bool) -> bool:
     touched = None if None in known or isinstance(place, int) else _touched(place)
     if touched is None:
         return True
-    starts = filter(None, (moment(row.start) for row in successes))
-    if not exact and any(touched < start.timestamp() - _CLOCK_SLACK for start in starts):
+    if not exact and any(_is_older(touched, row.start) for row in successes):
         return True
     try:
         return content_hash(str(place)) in known
@@ -239,6 +355,11 @@ def _touched(path: str) -> float | None:
     except (OSError, ValueError):
         return None
     return max(status.st_mtime, status.st_ctime) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_older(touched: float, stored: str) -> bool:
+    start = moment(stored)
+    return start is not None and touched < start.timestamp() - _CLOCK_SLACK
 
 
 def moment(stored: str) -> dt.datetime | None:

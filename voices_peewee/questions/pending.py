@@ -19,6 +19,7 @@ from voices_peewee.errors import InvalidValueError, QueryError, VoicesError
 from voices_peewee.questions.outcomes import Candidate, Look, Reason, S, Settings
 from voices_peewee.questions.sharing import Sharing
 from voices_peewee.records.roots import Moved
+from voices_peewee.records.sources import LOOKUP
 from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 _PATTERN: Final = re.compile(r"[*?]|\[.+\]")
 # An absolute path that is as short as it can be.
 _PLAIN: Final = re.compile(r"(?:/[^/.][^/]*)+")
-# Up to so many sources are looked up; for more, to read all runs of the model is faster.
-_FEW: Final = 10_000
 
 
 class Pending(Iterator[S]):
@@ -163,28 +162,32 @@ def pending(
 
 
 def _left(sources: Iterable[S], look: Look, chosen: _Chosen | None) -> Iterator[Candidate[S]]:
-    is_few = isinstance(sources, Sequence) and len(sources) <= _FEW
-    runs = look.runs(list(map(_place, sources)) if is_few else None)
+    """Yield what is left: of a list 500 sources are looked at together, others one by one."""
+    look.begin()
+    size, every = (LOOKUP, None) if isinstance(sources, Sequence) else (1, look.seen(None))
     claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
-    seen: set[Source] = set()
-    for source in sources:
-        named = _place(source)
-        place = named if named in runs else moved.find(named)
-        if place in seen or (chosen is not None and not chosen.has(place)):
-            continue
-        seen.add(place)
-        rows = runs.get(place, [])
-        if place != named:
-            rows = rows or look.runs([place]).get(place, [])
-        elif not rows and isinstance(place, str) and "://" not in place:
-            _refuse_no_file(source, place)
-        reason = look.reason(place, rows, claims.get(place))
-        if reason is not None:
-            yield Candidate(source, place, reason, rows)
+    before: set[Source] = set()
+    rest = iter(sources)
+    while some := [(source, _place(source)) for source in islice(rest, size)]:
+        batch = look.at([place for _, place in some], every)
+        for source, named in some:
+            is_known = named in batch.seen or named in batch.recorded
+            place = named if is_known else moved.find(named)
+            if place in before or (chosen is not None and not chosen.has(place)):
+                continue
+            before.add(place)
+            its = batch if place == named else look.at([place])
+            if place == named and place not in its.seen and isinstance(place, str):
+                _refuse_no_file(source, place)
+            reason, rows = look.judged(place, its, claims.get(place))
+            if reason is not None:
+                yield Candidate(source, place, reason, rows)
 
 
 def _refuse_no_file(source: object, path: str) -> None:
     """Refuse what a shell hands over instead of files: a folder, a pattern that matched nothing."""
+    if "://" in path:
+        return
     # Only a folder has something below it; half the time of asking for the path's own facts.
     if "\0" not in path and os.access(f"{path}/.", os.F_OK):
         raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")

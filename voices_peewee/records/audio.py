@@ -58,31 +58,16 @@ _FORMATS: Final = {
 
 
 class _Bytes:
-    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
-
-    PyAV prints what a callback raises while it is not looking: nothing is raised here, a failed
-    read is kept in ``failure`` and looks like the end of the file.
-    """
+    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it."""
 
     def __init__(self, file: FileIO) -> None:
-        self.failure: OSError | None = None
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            self.failure = error
-            return b""
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
 
     def seek(self, offset: int, whence: int) -> int:
         try:
-            return self._file.seek(offset, whence)
+            return self._seek(offset, whence)
         except (OSError, ValueError, OverflowError):  # a damaged header points before the start
             return -1
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
@@ -93,14 +78,10 @@ def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float,
         if (facts := _wave_facts(file)) is not None:
             return facts
         raise MissingExtraError("reading audio files", "audio") from error
-    source = _Bytes(file)
     try:
-        return _facts(av, path, source, file, exact=exact)
+        return _facts(av, path, _Bytes(file), file, exact=exact)
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise AudioError(path, _NOT_AUDIO) from error
-    finally:
-        if source.failure:
-            raise source.failure
 
 
 def _facts(
@@ -111,7 +92,9 @@ def _facts(
         rate, channels = _checked_header(path, stream)
         name = _format_name(container, stream, file)
         stated = _stated_duration(container, stream)
-        is_counted = exact and not _is_plain_wav(container, stream)
+        # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
+        is_pcm = name == "wav" and stream.codec_context.name.startswith("pcm_")
+        is_counted = exact and not is_pcm
         seconds = None if is_counted else _quick_duration(container, stream, file, stated)
         bit_rate, is_mp4 = stream.codec_context.bit_rate, container.format.name == _MP4
     if seconds is None:
@@ -258,11 +241,6 @@ def _pre_skip(stream: AudioStream) -> float:
     head = bytes(stream.codec_context.extradata or b"")
     skipped = struct.unpack_from("<H", head, 10)[0] if head.startswith(b"OpusHead") else 0
     return float(skipped / _OPUS_RATE)
-
-
-def _is_plain_wav(container: InputContainer, stream: AudioStream) -> bool:
-    """Whether bytes make the length; of an RF64 without its lengths FFmpeg decodes nothing."""
-    return container.format.name == "wav" and stream.codec_context.name.startswith("pcm_")
 
 
 def _packets_duration(container: InputContainer, stream: AudioStream) -> float:

@@ -96,6 +96,7 @@ def speaker_id(store: Store, speaker: SpeakerKey | None) -> int | None:
 
 
 def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, ProcessedFile]:
+    """Return the recordings of many paths."""
     found: dict[str, ProcessedFile] = {}
     for row in rows_where(store, ProcessedFile, "original_path", paths):
         if row.recording_id is None:

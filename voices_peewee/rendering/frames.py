@@ -107,9 +107,7 @@ def _booleans(values: Values, nullable: bool) -> Any:
 
 
 def _floats(values: Values, _: bool) -> Any:
-    import numpy as np
-
-    return np.array(values, dtype="float64")
+    return load_pandas().array(values, dtype="float64")
 
 
 def _texts(values: Values, _: bool) -> Any:

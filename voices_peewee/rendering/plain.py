@@ -22,7 +22,6 @@ from voices_peewee.errors import InvalidValueError
 _UNSAFE: Final = (
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
 )
-_NAMES: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _SIZES: Final = ("kB", "MB", "GB", "TB")
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
@@ -48,14 +47,8 @@ def printable(value: object) -> str:
     text = str(value)
     if text.isprintable():
         return text
-    return re.sub(_UNSAFE, _spelled, text)  # compiled when first needed: it takes a millisecond
-
-
-def _spelled(match: re.Match[str]) -> str:
-    char = match[0]
-    if char in _NAMES:
-        return _NAMES[char]
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+    # Compiled when first needed: it takes a millisecond.
+    return re.sub(_UNSAFE, lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def speaks_unicode(stream: TextIO) -> bool:
@@ -209,7 +202,7 @@ class Column:
     read: Callable[[Any], Any] | None = None
 
 
-Facts = Mapping[str, object] | Iterable[tuple[Column, object]]
+Facts = Iterable[tuple[Column, object]]  # what is None is left out
 
 
 def heading(column: Column) -> str:
@@ -272,18 +265,11 @@ def wrapped(line: str, stream: TextIO) -> list[str]:
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:
-    """Yield a line for each fact that is known: its name with its unit, and its value."""
-    known = [(heading(column), column, value) for column, value in known_facts(facts)]
-    room = max((width(name) for name, _, _ in known), default=0)
-    for name, column, value in known:
-        yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
-
-
-def known_facts(facts: Facts) -> list[tuple[Column, object]]:
-    """Return the facts that are known, each with its column."""
-    if isinstance(facts, Mapping):
-        facts = [(Column(name, title=name), value) for name, value in facts.items()]
-    return [(column, value) for column, value in facts if value is not None]
+    """Yield a line for each fact: its name with its unit, and its value."""
+    known = [(heading(column), cell(column.kind, one)) for column, one in facts if one is not None]
+    room = max((width(name) for name, _ in known), default=0)
+    for name, text in known:
+        yield f"{_bold(_padded(name, room))}{_GAP}{text}\n"
 
 
 def _terminal_width(stream: TextIO) -> int | None:

@@ -10,15 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from voices_peewee.rendering.plain import Column as Column
-from voices_peewee.rendering.plain import (
-    Facts,
-    cell,
-    fit,
-    kind_of,
-    known_facts,
-    printable,
-    row_cells,
-)
+from voices_peewee.rendering.plain import Facts, cell, fit, kind_of, printable, row_cells
 from voices_peewee.rendering.plain import heading as heading
 from voices_peewee.rendering.plain import text_table as text_table
 
@@ -125,10 +117,12 @@ def html_table(
 
 def html_facts(values: Facts, title: str = "", note: str = "") -> str:
     """Return names and values as HTML, a row each; what is None is left out."""
-    rows = []
-    for column, value in known_facts(values):
-        name = f'<span style="opacity:0.7">{_html(heading(column))}</span>'
-        rows.append(_html_row("td", [name, _html(cell(column.kind, value), value)]))
+    span = '<span style="opacity:0.7">{}</span>'
+    rows = [
+        _html_row("td", [span.format(_html(heading(column))), _html(cell(column.kind, one), one)])
+        for column, one in values
+        if one is not None
+    ]
     return _html_block(title, rows, note)
 
 

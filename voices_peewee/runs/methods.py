@@ -34,7 +34,7 @@ class RunMethods(HasStore):
         """Record what a ``with`` block, or each call of a decorated function, does.
 
         As a decorator without ``source``, each call's first argument is the source, and a
-        function with a parameter named ``run`` is given the run; coroutine functions too.
+        function with a parameter named ``run`` is given the run. Coroutines have a block inside.
 
         Args:
             source: A path, a URL or a ProcessedFile; it is found or added, and need not exist

@@ -11,8 +11,8 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -298,63 +298,33 @@ class Tracker:
         """Return the function with each of its calls recorded as a run."""
         import inspect
 
-        is_coroutine = _is_coroutine(function)
+        kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        if any(ends_later(function) for ends_later in (*kinds, inspect.iscoroutinefunction)):
+            name = getattr(function, "__name__", function)
+            raise TypeError(f"{name!r} ends later than its call; use a track block inside it")
         parameters = inspect.signature(function).parameters
         places = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
         is_method = places[:1] in (["self"], ["cls"])
         first = next(iter(places[is_method:]), "")
 
-        def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        @functools.wraps(function)
+        def tracked(*args: Any, **kwargs: Any) -> Any:
             source = self._source
             if source is None:
                 source = next(iter(args[is_method:]), kwargs.get(first))
-            run = self._begin(source)
-            if "run" in parameters and "run" not in places[: len(args)]:
-                kwargs.setdefault("run", run)
-            return run
-
-        @functools.wraps(function)
-        def tracked(*args: Any, **kwargs: Any) -> Any:
-            with _ending(prepare(args, kwargs)):
+            told = (self._owner, source, self._settings, self._speaker, self._model_file)
+            with Tracker(*told) as run:
+                if "run" in parameters and "run" not in places[: len(args)]:
+                    kwargs.setdefault("run", run)
                 return function(*args, **kwargs)
 
-        @functools.wraps(function)
-        async def tracked_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with _ending(prepare(args, kwargs)):
-                return await function(*args, **kwargs)
-
-        return cast("F", tracked_coroutine if is_coroutine else tracked)
+        return cast("F", tracked)
 
     def _begin(self, source: Any) -> Run:
         weights = self._model_file
         model = None if weights is None else model_hash(weights)
         settings = {**self._settings, "model_hash": model}
         return Run(self._owner.store, source, settings, self._speaker)
-
-
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    """Whether a call returns a coroutine; a generator function is refused.
-
-    An object that is called shows what it is in its ``__call__``.
-    """
-    import inspect
-
-    forms = (function, type(function).__call__)
-    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
-        name = getattr(function, "__name__", type(function).__name__)
-        raise TypeError(f"track cannot record the generator function {name!r}")
-    return any(map(inspect.iscoroutinefunction, forms))
-
-
-@contextmanager
-def _ending(run: Run) -> Iterator[None]:
-    """End a run with one call of a decorated function."""
-    try:
-        yield
-    except BaseException as error:
-        _end(run, error)
-        raise
-    _end(run, None)
 
 
 def _end(run: Run, error: BaseException | None) -> None:

@@ -61,6 +61,7 @@ CHECKS: Final = {
 
 
 def checks(table: str) -> list[pw.Node]:
+    """Return the CHECKs of a table."""
     prefix = f"ck_{table}_"
     return [
         pw.Check(sql, name=name) for name, (sql, _) in CHECKS.items() if name.startswith(prefix)

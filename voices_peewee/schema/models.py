@@ -38,6 +38,7 @@ from voices_peewee.schema.fields import (
 
 
 def new_run_id() -> str:
+    """Return a new name for a run (32 hexadecimal digits)."""
     return uuid.uuid4().hex
 
 

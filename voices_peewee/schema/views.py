@@ -82,4 +82,5 @@ GROUP BY model_type, model_version
 
 
 def create_view(name: str, select: str) -> str:
+    """Return the statement that makes a view."""
     return f"CREATE VIEW {name} AS {select.strip()}"

@@ -22,33 +22,14 @@ from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import BaseModel
-from voices_peewee.search.columns import (
-    LISTS,
-    Column,
-    Listing,
-    find,
-    find_listing,
-    may_be_null,
-    read_json,
-)
+from voices_peewee.search import words as grammar
+from voices_peewee.search.columns import Column, Listing, find, find_listing, may_be_null, read_json
 from voices_peewee.search.conditions import Conditions, join
 from voices_peewee.search.json_keys import json_order, json_value
-from voices_peewee.search.words import (
-    Match,
-    Term,
-    Value,
-    When,
-    Words,
-    field_path,
-    parse,
-    text_term,
-    texts,
-)
+from voices_peewee.search.words import Match, Value, When, Words, texts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["LISTS", "Column", "Page", "Question", "find_listing", "matching"]
 
 Row = tuple[object, ...]
 Statement = tuple[str, Sequence[Any]]
@@ -137,9 +118,9 @@ class Question:
         self, store: Store, noun: str, words: Words = (), search: str | None = None, **filters: Any
     ) -> None:
         self.store, self.listing = store, find_listing(noun)
-        terms = [*parse(words), *_filters_to_words(store, **filters)]
+        terms = [*grammar.parse(words), *_filters_to_words(store, **filters)]
         conditions = Conditions(self.listing, dt.datetime.now(dt.UTC))
-        terms += [text_term(text) for text in texts([search] if search else [])]
+        terms += [grammar.text_term(text) for text in texts([search] if search else [])]
         self.condition = conditions.all_of(terms)
         self.sources = conditions.sources
 
@@ -241,7 +222,7 @@ def _filters_to_words(
     success: bool = False,
     failed: bool = False,
     unfinished: bool = False,
-) -> list[Term]:
+) -> list[grammar.Term]:
     """Return the terms that filters stand for: of several any fits, but all tags must be there."""
     flags = {"success": success, "failed": failed, "unfinished": unfinished}
     any_of = {
@@ -250,7 +231,7 @@ def _filters_to_words(
         "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
         "status": [state for state, wanted in flags.items() if wanted],
     }
-    terms: list[Term] = [Match("tag", (Value(text),)) for text in texts(_each(tag))]
+    terms: list[grammar.Term] = [Match("tag", (Value(text),)) for text in texts(_each(tag))]
     terms += [Match(name, tuple(map(Value, some))) for name, some in any_of.items() if some]
     if since or until:
         terms.append(Match("since", (Value(f"{_when(since)}..{_when(until)}"),)))
@@ -274,7 +255,7 @@ def _when(time: When | None) -> str:
 def _column(listing: Listing, name: str) -> Column:
     """Return a column by name; keys after a JSON column's name lead into it."""
     shown = {word: column for word, column in listing.fields.items() if not column.hidden}
-    head, keys = (name, ()) if name in listing.fields else field_path(name) or (name, ())
+    head, keys = (name, ()) if name in listing.fields else grammar.field_path(name) or (name, ())
     if head in listing.fields and head not in shown:
         raise QueryError(f"{head} can be asked for in a query, but is no column of this list")
     field = find(shown, head, "column")

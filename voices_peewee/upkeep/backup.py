@@ -131,6 +131,7 @@ def sidecars(path: Path) -> list[Path]:
 
 
 def sidecar(path: Path) -> str | None:
+    """Return the name of such a file that is there, or None."""
     return next((one.name for one in sidecars(path) if os.path.lexists(one)), None)
 
 
@@ -160,6 +161,7 @@ def _copy_checked(
 
 
 def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
     return _sha256(path)
@@ -178,6 +180,7 @@ class _Note(NamedTuple):
 
 
 def note_path(path: Path) -> Path:
+    """Return where the digest of the backup at ``path`` is."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -195,13 +198,13 @@ def _note(path: Path) -> _Note | None:
     return None
 
 
-def _noted(folder: Path, source: Path | None = None) -> list[tuple[Path, _Note]]:
-    """Return the files with a note of ours, newest first, or those of one database."""
+def _noted(folder: Path, source: Path) -> list[tuple[Path, _Note]]:
+    """Return the files whose note says that they are copies of a database, newest first."""
     found = []
     for beside in folder.glob("*.sha256"):
         path = beside.with_suffix("")
         note = _note(path) if path.is_file() else None
-        if note is not None and note.source and source in (None, Path(note.source)):
+        if note is not None and note.source == str(source):
             found.append((path, note))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
@@ -221,9 +224,10 @@ def _remove_older(newest: Backup, keep: int) -> None:
             _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
 
-def list_backups(place: Path) -> list[Backup]:
-    """List the backups in a folder, or those of a database that lie beside it, newest first."""
-    folder, source = (place, None) if place.is_dir() else (place.resolve().parent, place.resolve())
+def list_backups(database: Path) -> list[Backup]:
+    """List the backups of a database that lie beside it, newest first."""
+    source = database.resolve()
+    folder = source.parent
     found = []
     with file_errors(BackupError, folder):
         os.scandir(folder).close()  # a glob in a folder that may not be read is empty
@@ -287,6 +291,7 @@ def _backup_errors(path: Path) -> AbstractContextManager[None]:
 
 
 def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
+    """Open a file that must be there, to read and write."""
     return _connect(f"{path.resolve().as_uri()}?mode=rw", timeout)
 
 
@@ -329,6 +334,7 @@ def pace(
 
 
 def page_size(connection: sqlite3.Connection) -> int:
+    """Return the size of a page in bytes."""
     return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
 

@@ -68,20 +68,15 @@ class UpkeepMethods(MigrationMethods, HasStore):
         target = None if path is None else _target(path)
         return snapshot(self.path, target, self.timeout, progress=progress, keep=keep).path
 
-    def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
-        """Return the backups made of this database, newest first; nothing is verified.
-
-        Args:
-            folder: Where to look, for backups of any database; None means beside this one.
+    def list_backups(self) -> list[Backup]:
+        """Return the backups of this database that lie beside it, newest first, not verified.
 
         Raises:
             BackupError: The folder is missing or cannot be read.
-            ServerBackupError: The database is on a server, and no folder is given.
+            ServerBackupError: The database is on a server.
         """
         from voices_peewee.upkeep import backup
 
-        if folder is not None:
-            return backup.list_backups(Path(os.path.abspath(folder)))
         return backup.list_backups(_require_file(self.path, "back up"))
 
     def verify_backup(self, path: str | os.PathLike[str]) -> Backup:

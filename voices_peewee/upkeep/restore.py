@@ -134,6 +134,7 @@ class SchemaObject(NamedTuple):
 
 
 def objects(connection: sqlite3.Connection) -> set[SchemaObject]:
+    """Return the triggers and views of a database."""
     return {_object(*row) for row in connection.execute(_OBJECTS, ("trigger", "view"))}
 
 

@@ -83,6 +83,7 @@ _STRAYED: Final = """SELECT count(*) FROM processed_files AS part JOIN processed
 
 
 def strayed(store: Store) -> int:
+    """Count the stems and voices that have another path than their recordings."""
     with store.reading():
         return int(store.connection().execute(_STRAYED).fetchone()[0])
 
