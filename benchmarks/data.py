@@ -113,13 +113,16 @@ def connect(path: Path) -> sqlite3.Connection:
 PRAGMAS: Final = ("journal_mode = wal", "synchronous = normal", "foreign_keys = 1")
 
 
+def of_size(folder: Path, rows: int) -> Path:
+    """Return a database of so many files, and as many runs, which is made once."""
+    return create(folder / f"rows_{rows}.db", files=rows, runs=rows)
+
+
 def create(path: Path, *, files: int = 0, runs: int = 0) -> Path:
     """Make a database with the package's schema, speakers, files, and runs on these files."""
     if path.exists():
         return path
     making = path.with_suffix(".part")
-    for left in making.parent.glob(f"{making.name}*"):
-        left.unlink()
     DatabaseManager(making).initialize().close()
     connection = connect(making)
     connection.execute("BEGIN")

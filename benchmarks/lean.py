@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -42,8 +43,8 @@ _INSERT_HISTORY: Final = insert_sql("processing_history", dict.fromkeys(_HISTORY
 _INSERT_PERFORMANCE: Final = insert_sql("model_performance", dict.fromkeys(_PERFORMANCE))
 
 
-def create(path: Path, source: Path) -> Path:
-    """Make the lean schema, with what another database holds."""
+def create(path: Path, source: Path, filled: Collection[str] = TABLES) -> Path:
+    """Make the lean schema, with what another database holds in some tables."""
     with closing(connect(path)) as connection:
         for table, columns in TABLES.items():
             kinds = ", ".join(f"{name} {_REFERENCES.get(name, '')}" for name in columns)
@@ -52,8 +53,8 @@ def create(path: Path, source: Path) -> Path:
                 connection.execute(f"CREATE INDEX {table}_{name} ON {table} ({name})")
         connection.execute("ATTACH ? AS source", (str(source),))
         connection.execute("BEGIN")
-        for table, columns in TABLES.items():
-            names = ", ".join(("id", *columns))
+        for table in filled:
+            names = ", ".join(("id", *TABLES[table]))
             sql = f"INSERT INTO {table} ({names}) SELECT {names} FROM source.{table} ORDER BY id"
             connection.execute(sql)
         connection.execute("COMMIT")
@@ -86,7 +87,7 @@ class _Lean:
     def open(self, path: Path) -> None:
         self.path = path.with_name(f"{path.name}.lean")
         if not self.path.exists():
-            create(self.path, path)
+            create(self.path, path, ("speakers", "processed_files"))
         self.connection = connect(self.path)
 
 

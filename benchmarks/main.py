@@ -26,30 +26,28 @@ from benchmarks.workloads import (
 )
 
 _DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+_WRITERS: Final = 4  # processes that the goal is about
+Figure = tuple[str, str, float, str]  # what, its unit, the figure, its goal
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Measure and report, each table as soon as it is there."""
     options = _parser().parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="voices-benchmarks-", dir=options.folder))
+    bench, lines = _Bench(folder, options), list[str]()
     try:
-        size = QUICK if options.quick else FULL
-        chosen = [work for work in WORKLOADS if not options.only or work.key in options.only]
-        arena = Arena(folder, size, CLOCKS[options.clock])
-        results = []
-        everyone = contestants(trackers=not options.quick)
-        for work in chosen:
-            _say(f"{work.key}. {work.title}")
-            results.append(arena.run(work, everyone))
-        lines = [*report.machine(size), *report.ratios(results)]
-        if options.only:
-            lines += report.lean(results, ())
-        else:
-            lines += _extras(folder, size, results, quick=options.quick)
+        for part in bench.parts():
+            print("\n".join(part), flush=True)
+            lines += part
     finally:
         shutil.rmtree(folder)
-    print("\n".join(lines))
-    _write(options, lines, results)
+    page = options.output
+    if page is None and not options.quick and not options.only:
+        page = _DOCS / "performance.md"
+    if page is not None:
+        report.write(page, lines)
+        if not report.plot(bench.results, page.parent / "img" / "performance.svg"):
+            _say("no plot: matplotlib is not installed")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="small sizes, without the experiment tracker; under a minute",
     )
-    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these workloads: a b c …")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help=f"only these: {' '.join(_KEYS)}")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: on a busy machine")
     parser.add_argument("--folder", type=Path, help="where the databases are made")
     parser.add_argument(
@@ -68,73 +66,110 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(options: argparse.Namespace, lines: list[str], results: list[Result]) -> None:
-    page = options.output
-    if page is None and not options.quick and not options.only:
-        page = _DOCS / "performance.md"
-    if page is not None:
-        report.write(page, lines)
-        if not report.plot(results, page.parent / "img" / "performance.svg"):
-            _say("no plot: matplotlib is not installed")
+class _Bench:
+    """All that is measured, in a folder whose databases are made once."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder, self.is_quick, self.only = folder, options.quick, options.only
+        self.size: Size = QUICK if options.quick else FULL
+        self.clock = CLOCKS[options.clock]
+        self.results: list[Result] = []
+        self.writers: dict[int, dict[str, tuple[float, float]]] = {}
+
+    def parts(self) -> Iterator[list[str]]:
+        """Yield the lines of each table."""
+        yield report.machine(self.size)
+        arena = Arena(self.folder, self.size, self.clock)
+        everyone = contestants(trackers=not self.is_quick)
+        for work in filter(self._wants, WORKLOADS):
+            result = arena.run(work, everyone)
+            self.results.append(result)
+            _say(f"{work.key}. {work.title}: {result.ratio(OURS):.2f} × {work.base}")
+        if self.results:
+            yield report.ratios(self.results)
+        for key, part in _PARTS.items():
+            if self.only is None or key in self.only:
+                yield part(self)
+                _say(key)
+
+    def _wants(self, work: object) -> bool:
+        return self.only is None or getattr(work, "key", "") in self.only
+
+    def single(self) -> list[str]:
+        """Return what is no race of many."""
+        return report.single(self._figures())
+
+    def _figures(self) -> Iterator[Figure]:
+        size = self.size
+        database = data.of_size(self.folder, size.big_table)
+        tracked = Path(shutil.copy(data.create(self.folder / "empty.db"), self.folder / "track.db"))
+        for what, taken in extras.track(tracked, 500).items():
+            goal = "≤ 2" if what == "empty" else ""
+            yield f"b′. a `track` block, {what}", "ms", taken, goal
+        for result in self.results:
+            if taken := result.seconds.get("MLflow"):
+                yield "b′. a run with MLflow", "ms", taken / size.runs * 1000, ""
+        ranked = extras.leaderboard(database, size.rounds)
+        ratio = ranked["voices_peewee"] / ranked["by_hand"]
+        yield (
+            f"h. leaderboard over {size.big_table:,} measurements",
+            "× SQL by hand",
+            ratio,
+            "≤ 1.3",
+        )
+        yield from self._backup("i. backup", database, 1.5)
+        for way, peak in extras.memory(database).items():
+            yield f"l. {size.big_table:,} files, {way}", "MB over idle", peak, "≤ 5"
+
+    def _backup(self, what: str, database: Path, goal: float) -> Iterator[Figure]:
+        copied = extras.backup(database, self.size.rounds)
+        ratio = copied["voices_peewee"] / copied["raw"]
+        size = f"{database.stat().st_size / 1e6:,.0f} MB"
+        yield f"{what} of {size}, verified", "× Connection.backup()", ratio, f"≤ {goal}"
+
+    def many_writers(self) -> list[str]:
+        """Return the rates of several processes that write at once."""
+        empty, each = data.create(self.folder / "empty.db"), 100 if self.is_quick else 500
+        counts = (1, 2) if self.is_quick else (1, 2, 4, 8)
+        self.writers = {count: extras.writers(empty, count, each) for count in counts}
+        return report.many_writers(self.writers)
+
+    def beside_lean(self) -> list[str]:
+        """Return what the schema costs."""
+        return report.lean(self.results, self._lean_figures())
+
+    def _lean_figures(self) -> Iterator[Figure]:
+        for processes, found in self.writers.items():
+            (lean, _), (ours, _) = found[LeanTuples.name], found[OURS]
+            if processes == min(_WRITERS, max(self.writers)):
+                what = f"j. {processes} writing processes, runs/s"
+                yield what, f"× {LeanTuples.name}", ours / lean, "≥ 0.6"
+        runs = min(30_000, self.size.big_table)
+        ours_bytes, lean_bytes = extras.file_sizes(self.folder, runs)
+        what = f"file of {runs:,} runs, {ours_bytes / 1e6:.1f} MB"
+        yield what, f"× {lean_bytes / 1e6:.1f} MB", ours_bytes / lean_bytes, "≤ 1.35"
+        yield from self._backup("i. backup", data.of_size(self.folder, runs), 1.6)
+
+    def start_up(self) -> list[str]:
+        """Return how long commands take to start."""
+        empty = data.create(self.folder / "empty.db")
+        return report.started(startup.measure(empty, 3 if self.is_quick else 11))
+
+    def questions(self) -> list[str]:
+        """Return how questions grow."""
+        largest = self.size.big_table
+        sizes = (1_000, largest) if self.is_quick else (10_000, 100_000, largest)
+        return report.scaled(sizes, scale.measure(self.folder, sizes))
 
 
-def _extras(folder: Path, size: Size, results: list[Result], *, quick: bool) -> Iterator[str]:
-    runs = size.big_table
-    database = data.create(folder / f"runs_{runs}.db", files=runs, runs=runs)
-    _say("leaderboard, backup, track")
-    yield from report.single(_figures(folder, database, size, results))
-    _say("many writers")
-    empty, each = folder / "empty.db", 100 if quick else 500
-    counts = (1, 2) if quick else (1, 2, 4, 8)
-    writers = {n: extras.writers(empty, n, each) for n in counts}
-    yield from report.many_writers(writers)
-    _say("beside the lean schema")
-    yield from report.lean(results, _beside_lean(folder, size, writers))
-    _say("start-up")
-    yield from report.started(startup.measure(empty, 3 if quick else 11))
-    _say("questions at several sizes")
-    sizes = (1_000, runs) if quick else (10_000, 100_000, runs)
-    yield from report.scaled(sizes, scale.measure(folder, sizes))
-
-
-def _beside_lean(
-    folder: Path, size: Size, writers: dict[int, dict[str, tuple[float, float]]]
-) -> Iterator[tuple[str, str, str, str]]:
-    processes, found = max(item for item in writers.items() if item[0] <= _WRITERS)
-    (lean, _), (ours, _) = found[LeanTuples.name], found[OURS]
-    each = report.number(ours / lean)
-    yield f"j. {processes} writing processes, runs/s", f"× {LeanTuples.name}", each, "≥ 0.6"
-    runs = min(30_000, size.big_table)
-    ours_bytes, lean_bytes = extras.file_sizes(folder, runs)
-    what = f"file of {runs:,} runs, {ours_bytes / 1e6:.1f} MB"
-    yield what, f"× {lean_bytes / 1e6:.1f} MB", report.number(ours_bytes / lean_bytes), "≤ 1.35"
-    copied = extras.backup(folder / f"size_{runs}.db", size.rounds)
-    ratio = report.number(copied["voices_peewee"] / copied["raw"])
-    yield "i. backup of that file, verified", "× Connection.backup()", ratio, "≤ 1.6"
-
-
-_WRITERS: Final = 4  # processes that the goal is about
-
-
-def _figures(
-    folder: Path, database: Path, size: Size, results: list[Result]
-) -> Iterator[tuple[str, str, float, str]]:
-    tracked = Path(shutil.copy(folder / "empty.db", folder / "tracked.db"))
-    for what, taken in extras.track(tracked, 500).items():
-        goal = "≤ 2" if what == "empty" else ""
-        yield f"b′. a `track` block, {what}", "ms", taken, goal
-    recorded = next(result for result in results if result.workload.key == "b")
-    if "MLflow" in recorded.seconds:
-        yield "b′. a run with MLflow", "ms", recorded.seconds["MLflow"] / size.runs * 1000, ""
-    ranked = extras.leaderboard(database, size.rounds)
-    ratio = ranked["voices_peewee"] / ranked["by_hand"]
-    yield f"h. leaderboard over {size.big_table:,} measurements", "× SQL by hand", ratio, "≤ 1.3"
-    copied = extras.backup(database, size.rounds)
-    megabytes = database.stat().st_size / 1e6
-    what = f"i. backup of {megabytes:,.0f} MB, verified"
-    yield what, "× Connection.backup()", copied["voices_peewee"] / copied["raw"], "≤ 1.5"
-    for way, peak in extras.memory(database).items():
-        yield f"l. {size.big_table:,} files, {way}", "MB over idle", peak, "≤ 5"
+_PARTS: Final = {
+    "single": _Bench.single,
+    "j": _Bench.many_writers,
+    "lean": _Bench.beside_lean,
+    "start": _Bench.start_up,
+    "questions": _Bench.questions,
+}
+_KEYS: Final = (*(work.key for work in WORKLOADS), *_PARTS)
 
 
 def _say(words: str) -> None:

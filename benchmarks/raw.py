@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,40 +124,24 @@ class RawTuples:
         return row[0], row[1], json.loads(row[8]), dt.datetime.fromisoformat(row[12])
 
 
+@dataclass
 class PlainFile:
     """What a careful programmer without a library would write."""
 
-    def __init__(
-        self,
-        id: int | None,  # noqa: A002 - the column's name
-        filename: str,
-        original_path: str | None,
-        processed_path: str | None,
-        file_format: str | None,
-        duration: float | None,
-        sample_rate: int | None,
-        channels: int | None,
-        metadata: Record,
-        speaker_id: int | None,
-        file_size: int | None,
-        content_hash: str | None,
-        created_at: dt.datetime,
-        updated_at: dt.datetime,
-    ) -> None:
-        self.id = id
-        self.filename = filename
-        self.original_path = original_path
-        self.processed_path = processed_path
-        self.file_format = file_format
-        self.duration = duration
-        self.sample_rate = sample_rate
-        self.channels = channels
-        self.metadata = metadata
-        self.speaker_id = speaker_id
-        self.file_size = file_size
-        self.content_hash = content_hash
-        self.created_at = created_at
-        self.updated_at = updated_at
+    id: int | None
+    filename: str
+    original_path: str | None
+    processed_path: str | None
+    file_format: str | None
+    duration: float | None
+    sample_rate: int | None
+    channels: int | None
+    metadata: Record
+    speaker_id: int | None
+    file_size: int | None
+    content_hash: str | None
+    created_at: dt.datetime
+    updated_at: dt.datetime
 
 
 class RawObjects(RawTuples):

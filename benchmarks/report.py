@@ -68,22 +68,22 @@ def _names(results: Sequence[Result]) -> list[str]:
     return [name for name in names if name not in LEAN.values()]
 
 
-def lean(results: Sequence[Result], rows: Iterable[Sequence[str]]) -> list[str]:
+def lean(results: Sequence[Result], figures: Iterable[tuple[str, str, float, str]]) -> list[str]:
     """Return the table of what the schema costs: beside raw sqlite3 on the lean schema."""
-    cells = [
-        [
+    races = (
+        (
             f"{result.workload.key}. {result.workload.title}",
             f"× {LEAN[result.workload.base]}",
-            number(result.lean_ratio),
+            result.lean_ratio,
             f"≤ {LEAN_GOALS[result.workload.key]:g}",
-        ]
+        )
         for result in results
         if result.workload.key in LEAN_GOALS
-    ]
-    return table(["workload", "unit", OURS, "goal"], [*cells, *rows])
+    )
+    return single([*races, *figures])
 
 
-def single(rows: Iterable[tuple[str, str, float, str]]) -> list[str]:
+def single(rows: Iterable[tuple[str, str, float | None, str]]) -> list[str]:
     """Return the table of what has one figure: what, unit, figure, goal."""
     head = ["workload", "unit", OURS, "goal"]
     return table(head, ([what, unit, number(value), goal] for what, unit, value, goal in rows))

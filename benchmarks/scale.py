@@ -46,8 +46,7 @@ def measure(folder: Path, sizes: tuple[int, ...], rounds: int = 3) -> dict[str, 
     """Return the median time (ms) of each question, one for each size."""
     times: dict[str, list[float]] = {name: [] for name in QUESTIONS}
     for size in sizes:
-        path = data.create(folder / f"runs_{size}.db", files=size, runs=size)
-        with DatabaseManager(path).connect() as db:
+        with DatabaseManager(data.of_size(folder, size)).connect() as db:
             for name, ask in QUESTIONS.items():
                 times[name].append(_median(ask, db, rounds))
     return times

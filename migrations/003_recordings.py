@@ -12,9 +12,11 @@ from peewee_migrate import Migrator
 
 _LOG = logging.getLogger("voices_peewee.migrations")
 
-# The paths with a row that a run wrote: which recording they get, from which row's facts.
-# SQLite uses an index on a computed column only where CAST says what it is.
-_PATHS = """
+
+_STEPS = (
+    # The paths with a row that a run wrote: which recording they get, from which row's facts.
+    # SQLite uses an index on a computed column only where CAST says what it is.
+    """
 CREATE TEMPORARY TABLE voices_paths AS
 SELECT original_path AS path,
  CAST(min(CASE WHEN processed_path IS NULL THEN id END) AS integer) AS recording_id,
@@ -29,9 +31,11 @@ WHERE original_path IS NOT NULL
 GROUP BY original_path
 HAVING count(*) > 1 OR max(CASE WHEN processed_path IS NOT NULL AND id IN (
  SELECT processed_file_id FROM processing_history WHERE process IS NOT NULL) THEN 1 ELSE 0 END) = 1
-"""
-
-_NEW_RECORDINGS = """
+""",
+    "CREATE INDEX voices_paths_path ON voices_paths (path)",
+    "CREATE INDEX voices_paths_recording ON voices_paths (recording_id)",
+    # A path without a row of its own gets one, from the row whose facts are the best.
+    """
 INSERT INTO processed_files (filename, original_path, file_format, duration, sample_rate, channels,
  metadata, file_size, content_hash, created_at, updated_at)
 SELECT file.filename, file.original_path, file.file_format, file.duration, file.sample_rate,
@@ -39,14 +43,13 @@ SELECT file.filename, file.original_path, file.file_format, file.duration, file.
  file.updated_at
 FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.facts_id
 WHERE paths.is_new = 1 ORDER BY file.id
-"""
-
-_FIND_NEW = """
+""",
+    """
 UPDATE voices_paths SET recording_id = (SELECT file.id FROM processed_files AS file
  WHERE file.original_path = voices_paths.path AND file.processed_path IS NULL) WHERE is_new = 1
-"""
-
-_FACTS = """
+""",
+    # A recording without a hash gets what another row of its path knows.
+    """
 UPDATE processed_files
 SET (file_format, duration, sample_rate, channels, file_size, content_hash) = (
  SELECT file.file_format, file.duration, file.sample_rate, file.channels, file.file_size,
@@ -54,11 +57,10 @@ SET (file_format, duration, sample_rate, channels, file_size, content_hash) = (
  FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.facts_id
  WHERE paths.recording_id = processed_files.id)
 WHERE content_hash IS NULL AND id IN (SELECT recording_id FROM voices_paths)
-"""
-
-# Key by key: the oldest row that has one says what it is.
-_METADATA = {
-    "sqlite": """
+""",
+    # Key by key: the oldest row that has one says what it is.
+    {
+        "sqlite": """
 UPDATE processed_files SET metadata = (
  SELECT json_group_object(key, json(coalesce(metadata -> fullkey, CASE
   WHEN type IN ('true', 'false') THEN type WHEN type IN ('object', 'array') THEN value
@@ -73,7 +75,7 @@ WHERE id IN (SELECT paths.recording_id FROM voices_paths AS paths JOIN processed
  AND NOT EXISTS (SELECT 1 FROM processed_files AS file
   WHERE file.original_path = processed_files.original_path AND NOT json_valid(file.metadata))
 """,
-    "postgresql": """
+        "postgresql": """
 UPDATE processed_files SET metadata = merged.metadata FROM (
  SELECT paths.recording_id, jsonb_object_agg(item.key, item.value ORDER BY file.id DESC) AS metadata
  FROM voices_paths AS paths JOIN processed_files AS file ON file.original_path = paths.path
@@ -82,10 +84,9 @@ UPDATE processed_files SET metadata = merged.metadata FROM (
  GROUP BY paths.recording_id) AS merged
 WHERE merged.recording_id = processed_files.id
 """,
-}
-
-# A recording whose rows disagree about the speaker has none; its own runs keep theirs in a voice.
-_VOICES_OF_RECORDINGS = """
+    },
+    # A recording whose rows disagree about the speaker has none; its runs keep theirs in a voice.
+    """
 INSERT INTO processed_files (filename, original_path, metadata, speaker_id, recording_id,
  created_at, updated_at)
 SELECT file.filename, file.original_path, file.metadata, file.speaker_id, file.id, file.created_at,
@@ -93,33 +94,30 @@ SELECT file.filename, file.original_path, file.metadata, file.speaker_id, file.i
 FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.recording_id
 WHERE file.speaker_id IS NOT NULL AND paths.speaker_id IS NULL
  AND file.id IN (SELECT processed_file_id FROM processing_history)
-"""
-
-# At that moment only those voices have a recording; what it knows is not theirs.
-_EMPTY_VOICES = "UPDATE processed_files SET metadata = '{}' WHERE recording_id IS NOT NULL"
-
-_TO_VOICES = """
+""",
+    # At that moment only those voices have a recording; what it knows is not theirs.
+    "UPDATE processed_files SET metadata = '{}' WHERE recording_id IS NOT NULL",
+    # What was done to the recording of those was done to their voices.
+    """
 UPDATE processing_history SET processed_file_id = (SELECT voice.id FROM processed_files AS voice
  WHERE voice.recording_id = processing_history.processed_file_id)
 WHERE processed_file_id IN (SELECT recording_id FROM processed_files)
-"""
-
-_SPEAKERS_AND_TIMES = """
+""",
+    """
 UPDATE processed_files SET (speaker_id, created_at) = (
  SELECT paths.speaker_id, paths.created_at FROM voices_paths AS paths
  WHERE paths.recording_id = processed_files.id)
 WHERE id IN (SELECT recording_id FROM voices_paths)
-"""
-
-# Hash and size were the recording's, not those of the output.
-_STEMS = """
+""",
+    # Hash and size were the recording's, not those of the output.
+    """
 UPDATE processed_files SET content_hash = NULL, file_size = NULL, recording_id = (
  SELECT paths.recording_id FROM voices_paths AS paths
  WHERE paths.path = processed_files.original_path)
 WHERE processed_path IS NOT NULL AND original_path IN (SELECT path FROM voices_paths)
-"""
-
-_VOICES = """
+""",
+    # Another row of a path with a speaker, and without an output, is a voice.
+    """
 UPDATE processed_files SET file_format = NULL, duration = NULL, sample_rate = NULL,
  channels = NULL, file_size = NULL, content_hash = NULL, recording_id = (
  SELECT paths.recording_id FROM voices_paths AS paths
@@ -127,20 +125,21 @@ UPDATE processed_files SET file_format = NULL, duration = NULL, sample_rate = NU
 WHERE processed_path IS NULL AND speaker_id IS NOT NULL AND recording_id IS NULL
  AND original_path IN (SELECT path FROM voices_paths)
  AND id NOT IN (SELECT recording_id FROM voices_paths)
-"""
-
-_DOUBLES = """
+""",
+    # What is left beside a recording says nothing of its own; its runs are the recording's.
+    """
 CREATE TEMPORARY TABLE voices_doubles AS
 SELECT file.id AS id, paths.recording_id AS recording_id
 FROM processed_files AS file JOIN voices_paths AS paths ON paths.path = file.original_path
 WHERE file.processed_path IS NULL AND file.recording_id IS NULL AND file.id <> paths.recording_id
-"""
-
-_TO_RECORDINGS = """
+""",
+    """
 UPDATE processing_history SET processed_file_id = (SELECT doubles.recording_id
  FROM voices_doubles AS doubles WHERE doubles.id = processing_history.processed_file_id)
 WHERE processed_file_id IN (SELECT id FROM voices_doubles)
-"""
+""",
+    "DELETE FROM processed_files WHERE id IN (SELECT id FROM voices_doubles)",
+)
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM voices_paths WHERE is_new = 1), count(processed_path),
@@ -242,28 +241,8 @@ CREATE INDEX "model_performance_leaderboard" ON "model_performance" ("model_type
  "si_snri", "sdri", "real_time_factor", "memory_usage", "processing_time", "processing_history_id")
 """.strip()
 
-_STEPS = (
-    _PATHS,
-    "CREATE INDEX voices_paths_path ON voices_paths (path)",
-    "CREATE INDEX voices_paths_recording ON voices_paths (recording_id)",
-    _NEW_RECORDINGS,
-    _FIND_NEW,
-    _FACTS,
-    _METADATA,
-    _VOICES_OF_RECORDINGS,
-    _EMPTY_VOICES,
-    _TO_VOICES,
-    _SPEAKERS_AND_TIMES,
-    _STEMS,
-    _VOICES,
-    _DOUBLES,
-    _TO_RECORDINGS,
-    "DELETE FROM processed_files WHERE id IN (SELECT id FROM voices_doubles)",
-)
-
 
 def _v_runs(database: pw.Database, more: str = "", join: str = "") -> str:
-    """Return the statement that makes the view."""
     sql = _V_RUNS.format(more=more, join=join).strip()
     if isinstance(database, pw.PostgresqlDatabase):
         return sql.replace("instr(", "strpos(").replace("char(", "chr(")
@@ -376,8 +355,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     """Drop what was added; every row of a file and of a run stays, those of recordings too."""
-    migrator.run(_tell_rows, database)
-    migrator.run(_tell_votes, database)
+    migrator.run(_tell_losses, database)
     migrator.remove_model("listening_votes")
     migrator.remove_model("listening_tests")
     migrator.sql("DROP VIEW IF EXISTS v_runs")
@@ -418,31 +396,27 @@ def _tell_changes(database: pw.Database) -> None:
         )
 
 
-_LOST = """
+_LOST = {
+    "the environments, model hashes, tags and notes of %d runs' rows went": """
 SELECT count(*) FROM processing_history
 WHERE environment_id IS NOT NULL OR model_hash IS NOT NULL OR tags IS NOT NULL OR note IS NOT NULL
-"""
+""",
+    "%d outputs and voices stay, but no longer say whose recording they belong to": """
+SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL
+""",
+    "%d listening tests go": "SELECT count(*) FROM listening_tests",
+    "%d votes go": "SELECT count(*) FROM listening_votes",
+}
 
 
-def _tell_rows(database: pw.Database) -> None:
-    (count,) = database.execute_sql(_LOST).fetchone()
-    if count:
-        _LOG.warning(
-            "003_recordings: the environments, model hashes, tags and notes of %d runs' rows went",
-            count,
-        )
-    sql = "SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL"
-    (count,) = database.execute_sql(sql).fetchone()
-    if count:
-        _LOG.warning(
-            "003_recordings: %d outputs and voices stay, but no longer say whose recording "
-            "they belong to",
-            count,
-        )
+def _tell_losses(database: pw.Database) -> None:
+    for sentence, query in _LOST.items():
+        (count,) = database.execute_sql(query).fetchone()
+        if count:
+            _LOG.warning(f"003_recordings: {sentence}", count)
 
 
 def _create_listening(migrator: Migrator) -> None:
-    """Create the tables of blind listening tests and of their votes."""
     history = migrator.orm["processing_history"]
 
     @migrator.create_model
@@ -485,15 +459,7 @@ def _create_listening(migrator: Migrator) -> None:
             )
 
 
-def _tell_votes(database: pw.Database) -> None:
-    sql = "SELECT (SELECT count(*) FROM listening_tests), count(*) FROM listening_votes"
-    tests, votes = database.execute_sql(sql).fetchone()
-    if tests or votes:
-        _LOG.warning("003_recordings: %d listening tests and their %d votes go", tests, votes)
-
-
 def _no_empty_names(database: pw.Database) -> None:
-    """Write that there is no model, or no version, in one way."""
     for table in ("processing_history", "model_performance"):
         database.execute_sql(
             f"UPDATE {table} SET model_type = nullif(model_type, ''),"  # noqa: S608

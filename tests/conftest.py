@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.postgres_server import Server
 
 # No deadline: a busy machine is no failure. CI tries the same examples every time, people new ones.
-settings.register_profile("voices", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("voices", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("voices")
 
 ENGINES = ("sqlite", "postgresql")
@@ -34,22 +34,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the tests' modules, and the programs that they start, which engine it is.
 
-    A shell that starts the tests in the background leaves Ctrl-C ignored, in programs too.
+    A shell that starts the tests in the background leaves Ctrl-C ignored, in programs too. Each
+    test has a home of its own, in which Matplotlib would look for the fonts anew each time.
     """
+    os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
     os.environ["VOICES_TEST_ENGINE"] = str(config.getoption("--engine"))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about SQLite on a server, and what wants a server where there is none."""
+    """Leave out what needs a server where there is none, and on one what is about SQLite.
+
+    A test that asks for no place of a database is the same on every engine: a server goes without.
+    """
     lacking = pytest.mark.skip(reason="no PostgreSQL server is installed (apt install postgresql)")
+    on_server = config.getoption("--engine") != "sqlite"
+    kept, same = [], []
     for item in items:
         marker = item.get_closest_marker("sqlite")
-        if marker is not None and config.getoption("--engine") != "sqlite":
+        is_postgresql = item.get_closest_marker("postgresql") is not None
+        if marker is not None and on_server:
             item.add_marker(pytest.mark.skip(reason=f"SQLite only: {marker.args[0]}"))
-        if item.get_closest_marker("postgresql") and not _has_server():
+        if is_postgresql and not _has_server():
             item.add_marker(lacking)
+        is_same = on_server and not is_postgresql and "databases" not in item.fixturenames
+        (same if is_same else kept).append(item)
+    config.hook.pytest_deselected(items=same)
+    items[:] = kept
 
 
 def _has_server() -> bool:

@@ -37,7 +37,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", pages_with("python"))
+@pytest.mark.parametrize("page", pages_with("python")[1:])  # README.md is run below
 def test_python_snippets_run(page: Path, scene: Path) -> None:
     """The Python of a page runs from top to bottom, in one interpreter."""
     script = "\n".join(blocks(page, "python"))
@@ -50,9 +50,9 @@ def test_python_snippets_run(page: Path, scene: Path) -> None:
 def test_the_readme_can_be_run_again(scene: Path) -> None:
     """A cell or script that is run twice finds what the first time made, and doubles nobody."""
     script = "\n".join(blocks(ROOT / "README.md", "python"))
-    for _ in range(2):
+    for warnings in ("error", "ignore"):  # the second time an output is claimed already
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script],
+            [sys.executable, "-W", warnings, "-c", script],
             capture_output=True,
             text=True,
             cwd=scene,

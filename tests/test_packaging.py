@@ -88,16 +88,6 @@ def test_wheel_works_in_an_empty_environment(built: tuple[Path, Path], tmp_path:
 
     assert [(one["name"], one["description"]) for one in listed] == [("John Doe", "Male speaker")]
     assert "John Doe" in table
-    for module in ("voices_peewee", "voices_peewee.cli"):
-        done = subprocess.run(
-            [home / "bin" / "python", "-m", module, "--version"],
-            cwd=empty,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout == "voices, version 0.1.0\n"
 
 
 def test_a_zip_file_works(built: tuple[Path, Path], tmp_path: Path) -> None:

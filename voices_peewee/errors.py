@@ -22,7 +22,7 @@ VoicesError
 ├── QueryError                  an unknown field or a value that cannot be read
 ├── InputError                  an input cannot be imported, or holds a bad record
 ├── AudioError                  a file cannot be recorded as audio
-├── PlotError                   a picture cannot be drawn or written
+├── PlotError                   a picture cannot be drawn
 ├── BackupError                 a backup cannot be made, verified or restored
 ├── ExportError                 an export cannot be written
 ├── ServeError                  the web pages cannot be served at an address
@@ -32,6 +32,7 @@ VoicesError
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 _LONGEST = 6000  # characters of a message: more than the longest path
 
@@ -51,18 +52,22 @@ class VoicesError(Exception):
 
 
 class DatabaseError(VoicesError):
-    """The database cannot be used: ``database`` is its path or URL, ``reason`` a clause."""
+    """The database cannot be used: ``database`` is its path or URL, ``reason`` a clause.
 
-    def __init__(self, database: object, reason: str) -> None:
-        self.database, self.reason = str(database), reason
-        super().__init__(f"cannot use {self.database!r}: {reason}")
+    A kind of it has a clause of its own, in which ``detail`` stands.
+    """
+
+    clause: ClassVar[str] = "{}"
+
+    def __init__(self, database: object, detail: object = "") -> None:
+        self.database, self.detail, self.reason = str(database), detail, self.clause.format(detail)
+        super().__init__(f"cannot use {self.database!r}: {self.reason}")
 
 
 class DatabaseMissingError(DatabaseError):
     """No database is at the path."""
 
-    def __init__(self, database: object) -> None:
-        super().__init__(database, "there is no database; run 'voices init' to create it")
+    clause = "there is no database; run 'voices init' to create it"
 
 
 class NotVoicesError(DatabaseError):
@@ -72,66 +77,55 @@ class NotVoicesError(DatabaseError):
 class DatabaseBusyError(DatabaseError):
     """Another program kept its lock for longer than the timeout (s)."""
 
-    def __init__(self, database: object, timeout: float) -> None:
-        super().__init__(
-            database,
-            f"another program held its lock for more than {timeout:g} s; "
-            "end that program or raise the timeout",
-        )
+    clause = (
+        "another program held its lock for more than {:g} s; end that program or raise the timeout"
+    )
 
 
 class DatabaseReadOnlyError(DatabaseError):
     """The file or its folder refuses writes."""
 
-    def __init__(self, database: object) -> None:
-        super().__init__(
-            database, "it is read-only; check the permissions of the file and its folder"
-        )
+    clause = "it is read-only; check the permissions of the file and its folder"
 
 
 class DatabaseFullError(DatabaseError):
-    """The disk is full."""
+    """The disk is full; ``detail`` is what the system says, in parentheses."""
 
-    def __init__(self, database: object, detail: str = "") -> None:
-        told = f" ({detail})" if detail else ""
-        super().__init__(database, f"the disk is full{told}; nothing of this change was written")
+    clause = "the disk is full{}; nothing of this change was written"
 
 
 class DatabaseDamagedError(DatabaseError):
     """SQLite reports the file as broken."""
 
-    def __init__(self, database: object, detail: str) -> None:
-        self.detail = detail
-        super().__init__(
-            database, f"the file is damaged ({detail}); restore a backup with 'voices restore'"
-        )
+    clause = "the file is damaged ({}); restore a backup with 'voices restore'"
 
 
 class ServerAwayError(DatabaseError):
     """The server cannot be reached, or hung up; ``detail`` is what the driver says."""
 
-    def __init__(self, database: object, detail: str) -> None:
-        self.detail = detail
-        super().__init__(
-            database, f"the server is away ({detail}); is it running, and is the address right?"
-        )
+    clause = "the server is away ({}); is it running, and is the address right?"
 
 
 class NotConnectedError(DatabaseError):
     """The manager was closed or never connected."""
 
-    def __init__(self, database: object) -> None:
-        super().__init__(database, "the manager is not connected; call connect() or initialize()")
+    clause = "the manager is not connected; call connect() or initialize()"
 
 
 class AlreadyConnectedError(DatabaseError):
-    """Another manager has bound the models to another database."""
+    """Another manager has bound the models to another database, ``detail``."""
 
-    def __init__(self, wanted: object, present: object) -> None:
-        self.present = str(present)
-        super().__init__(
-            wanted, f"the models are bound to {self.present!r}; close that manager first"
-        )
+    clause = "the models are bound to {!r}; close that manager first"
+
+
+class _PathError(VoicesError):
+    """Something is wrong with a file: ``path`` is as given, ``reason`` a clause."""
+
+    sentence: ClassVar[str]
+
+    def __init__(self, path: object, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(self.sentence.format(self.path, reason))
 
 
 class MigrationError(VoicesError):
@@ -242,12 +236,10 @@ class QueryError(VoicesError):
         return error
 
 
-class AudioError(VoicesError):
-    """A file cannot be recorded: ``path`` is as given, ``reason`` a clause."""
+class AudioError(_PathError):
+    """A file cannot be recorded."""
 
-    def __init__(self, path: object, reason: str) -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"cannot read {self.path!r}: {reason}")
+    sentence = "cannot read {!r}: {}"
 
 
 class InputError(VoicesError):
@@ -270,21 +262,15 @@ class InputError(VoicesError):
 
     def __init__(self, source: object, reason: str, *, place: str = "", column: str = "") -> None:
         self.source, self.place, self.column, self.reason = str(source), place, column, reason
-        where = [
-            repr(self.source),
-            *filter(None, [place]),
-            *([f"column {column!r}"] * bool(column)),
-        ]
+        where = filter(None, [repr(self.source), place, column and f"column {column!r}"])
         what = ", ".join(where) if place or column else f"cannot import {self.source!r}"
         super().__init__(f"{what}: {reason}")
 
 
-class BackupError(VoicesError):
-    """A backup cannot be made, verified or restored: ``path`` is the backup's."""
+class BackupError(_PathError):
+    """A backup cannot be made, verified or restored."""
 
-    def __init__(self, path: object, reason: str) -> None:
-        self.path = str(path)
-        super().__init__(f"backup {self.path!r}: {reason}")
+    sentence = "backup {!r}: {}"
 
 
 class ServerBackupError(BackupError):
@@ -299,16 +285,14 @@ class ServerBackupError(BackupError):
         super().__init__(database, f"{first}; run: {command}")
 
 
-class ExportError(VoicesError):
-    """An export cannot be written: ``path`` is its file or folder, ``reason`` a clause."""
+class ExportError(_PathError):
+    """An export cannot be written; ``path`` is its file or folder."""
 
-    def __init__(self, path: object, reason: str) -> None:
-        self.path = str(path)
-        super().__init__(f"export {self.path!r}: {reason}")
+    sentence = "export {!r}: {}"
 
 
 class PlotError(VoicesError):
-    """A picture cannot be drawn or written, or nothing is there to draw."""
+    """A picture cannot be drawn, or nothing is there to draw."""
 
 
 class ServeError(VoicesError):

@@ -125,8 +125,8 @@ class Lifecycle(MigrationMethods):
         """
         with _binding:
             self._reconnect, self._store = False, None
-            if _bound is not None and self in _bound.users:
-                _bound.users.discard(self)
+            if self in _users:
+                _users.discard(self)
                 _close_unused()
 
     def close_session(self) -> None:
@@ -190,7 +190,6 @@ class Lifecycle(MigrationMethods):
     """Where the last upgrade of a populated database saved it first."""
 
     def _open(self, *, create: bool) -> Store:
-        """Open the database, unbound."""
         if self._given is not None:
             self._given.pragma("foreign_keys", 1, permanent=True)
             return Store(self._given, self.path, self.timeout)
@@ -254,7 +253,6 @@ class Lifecycle(MigrationMethods):
                 self.close() if self._store else store.close()
 
     def _require_current(self, store: Store) -> None:
-        """Refuse a database that lacks migrations."""
         with store.reading():
             pending = migrations.pending(store.database, self.directories)
         if pending and self.path == MEMORY:
@@ -267,16 +265,15 @@ class Lifecycle(MigrationMethods):
         _close_unused()
         if _bound is None:
             return False
-        if _bound.store.label != self.path or (self._given or _bound.given) is not _bound.given:
-            raise AlreadyConnectedError(self.path, _bound.store.label)
-        self._bind(_bound.store)
+        if _bound.label != self.path or self._given not in (None, _bound.database):
+            raise AlreadyConnectedError(self.path, _bound.label)
+        self._bind(_bound)
         return True
 
     def _bind(self, store: Store) -> None:
         global _bound  # noqa: PLW0603 - the binding is process-wide by Peewee's design
-        if _bound is None:
-            _bound = _Bound(store, self._given)
-        _bound.users.add(self)
+        _bound = store
+        _users.add(self)
         if database_proxy.obj is not store.database:
             database_proxy.initialize(store.database)
             mapper.cache_clear()  # statements are compiled for an engine
@@ -296,17 +293,9 @@ class Lifecycle(MigrationMethods):
         return f"<{type(self).__name__} {self.path!r} {state}>"
 
 
-class _Bound:
-    """What the models are bound to, and the managers that use it."""
-
-    def __init__(self, store: Store, given: pw.SqliteDatabase | None) -> None:
-        self.store = store
-        self.given = given
-        self.users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
-
-
 _binding = threading.RLock()
-_bound: _Bound | None = None
+_bound: Store | None = None  # what the models are bound to, and the managers that use it
+_users: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
 def _begin_anew() -> None:
@@ -321,7 +310,7 @@ at_fork(after_in_child=_begin_anew)
 def _close_unused() -> None:
     """Unbind and close when no manager is left: all were closed, or thrown away open."""
     global _bound
-    if _bound is not None and not _bound.users:
-        store, _bound = _bound.store, None
+    if _bound is not None and not _users:
+        store, _bound = _bound, None
         database_proxy.initialize(None)
         store.close()

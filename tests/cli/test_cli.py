@@ -47,6 +47,7 @@ def loaded(*args: str) -> set[str]:
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "args",
     [("--version",), ("--help",), ("list-speakers", "-h"), ("list", "files", "-h"), ("nonsense",)],
@@ -59,6 +60,7 @@ def test_words_about_commands_load_no_database(args: tuple[str, ...]) -> None:
     assert "voices_peewee.db_manager" not in names
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("module", ["voices_peewee", "voices_peewee.cli"])
 def test_both_modules_are_the_program(module: str) -> None:
     """The package and its command line run as modules."""
@@ -95,26 +97,14 @@ def test_nothing_is_help() -> None:
     [
         pytest.param(
             ["lst-speakers"],
-            "no such command 'lst-speakers'; did you mean 'list-speakers' or 'delete-speaker' "
+            "unknown command 'lst-speakers'; did you mean 'list-speakers' or 'delete-speaker' "
             "or 'add-speaker'?",
             id="near",
         ),
-        pytest.param(["qqq"], "no such command 'qqq'; '-h' lists them", id="far"),
-        pytest.param(
-            ["list", "spekers"],
-            "no such command 'list-spekers'; did you mean 'list-speakers' or 'delete-speaker' "
-            "or 'list-files'?",
-            id="noun",
-        ),
         pytest.param(
             ["\x1b[31mlist"],
-            "no such command '\\x1b[31mlist'; did you mean 'list'?",
+            "unknown command '\\x1b[31mlist'; did you mean 'list' or 'listen'?",
             id="escape",
-        ),
-        pytest.param(
-            ["--timeout", "-1", "status"],
-            "Invalid value for '--timeout': -1.0 is not in the range x>=0.",
-            id="timeout",
         ),
     ],
 )
@@ -173,18 +163,11 @@ def test_what_there_is_nothing_of_is_said(
 READING = [
     "status",
     "list files",
-    "list-migrations",
     "backup",
     "run-migrations",
     "rollback-migration --yes",
-    "add-speaker Ada",
     "add-files .",
     "pending x.wav --operation separation",
-    "show-run 1",
-    "update-run 1 --note x",
-    "delete-run 1 --yes",
-    "close-unfinished",
-    "leaderboard",
     "plot distribution -o plot.png",
 ]
 
@@ -228,21 +211,20 @@ def crowd(path: Path) -> Path:
     return path
 
 
-def test_reader_that_goes_away(crowd: Path) -> None:
-    """``| head -1`` ends a long list silently, as SIGPIPE would."""
-    line = shlex.join([*PROGRAM, "--db", str(crowd), "list-speakers", "--all"])
+@pytest.mark.once
+@pytest.mark.parametrize("line", ["list-speakers --all", "export speakers"])
+def test_reader_that_goes_away(crowd: Path, line: str) -> None:
+    """``| head -1`` ends a long list or an export silently, as SIGPIPE would."""
+    line = shlex.join([*PROGRAM, "--db", str(crowd), *line.split()])
     done = subprocess.run(
         ["bash", "-c", f"{line} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
     )
     assert (done.stdout.splitlines()[-1], done.stderr) == ("141", "")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
-    "line",
-    [
-        *("list-speakers --json --all", "list-speakers --limit 1", "init"),
-        *("--help", "--version", "list-speakers --help"),
-    ],
+    "line", ["list-speakers --json --all", "export speakers", "init", "--help"]
 )
 def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     """Output that cannot be written is an error, not a traceback."""
@@ -256,9 +238,10 @@ def test_full_disk_under_the_output(crowd: Path, line: str) -> None:
     assert done.returncode == 1
     *said, error = done.stderr.splitlines()
     assert error == "Error: cannot write the output: no space left on device"
-    assert said in ([], ["nothing to do"], ["1 of 3,000 shown (--all for the rest)"])
+    assert said in ([], ["nothing to do"])
 
 
+@pytest.mark.once
 def test_a_closed_output_is_an_error(crowd: Path) -> None:
     """Where there is no standard output a command says so, and does nothing."""
     line = shlex.join([*PROGRAM, "--db", str(crowd), "add-speaker", "Ada"])
@@ -268,6 +251,7 @@ def test_a_closed_output_is_an_error(crowd: Path) -> None:
     assert json.loads(run("--db", crowd, "list-speakers", "name:Ada", "--json").out) == []
 
 
+@pytest.mark.once
 def test_a_closed_error_stream_does_no_harm(crowd: Path) -> None:
     """Where nobody hears the words, the data come all the same."""
     line = shlex.join([*PROGRAM, "--db", str(crowd), "list-speakers", "--limit", "1", "--csv"])
@@ -275,6 +259,7 @@ def test_a_closed_error_stream_does_no_harm(crowd: Path) -> None:
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
 
 
+@pytest.mark.once
 def test_a_lost_working_directory(tmp_path: Path) -> None:
     """In a folder that was deleted there is a sentence, also where peewee-migrate asks for it."""
     program = Path(sys.executable).with_name("voices")
@@ -287,6 +272,7 @@ def test_a_lost_working_directory(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (1, said)
 
 
+@pytest.mark.once
 def test_ctrl_c(path: Path) -> None:
     """Ctrl-C ends a command with one word and status 130."""
     assert run("--db", path, "init").code == 0
@@ -312,6 +298,7 @@ def test_ctrl_c(path: Path) -> None:
     assert Outcome(child.returncode, out, err) == (130, "", "\nAborted!\n")
 
 
+@pytest.mark.once
 def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
     """Ctrl-C before the command line is there ends the program with status 130, in silence."""
     text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"

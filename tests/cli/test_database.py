@@ -89,6 +89,7 @@ def test_status_as_json(studio: Path) -> None:
     }
 
 
+@pytest.mark.once
 def test_name_of_a_database_that_is_no_text(tmp_path: Path) -> None:
     """A path that is no text comes out as the bytes that it is."""
     db = os.fsencode(tmp_path) + b"/\xff.db"
@@ -159,6 +160,7 @@ def test_backups_are_listed_and_kept(studio: Path) -> None:
     )
 
 
+@pytest.mark.once
 @pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_backup_on_a_terminal(studio: Path, tmp_path: Path) -> None:
     """A terminal sees a bar on stderr, which ends before the path."""
@@ -191,15 +193,13 @@ def test_verify_and_restore(studio: Path, tmp_path: Path) -> None:
     assert names == ["name\nAda\n", "name\nAda\nBob\n"]
 
 
+@pytest.mark.once
 @pytest.mark.sqlite("a backup is a file beside the database; on a server see test_server")
 def test_restore_asks(studio: Path, tmp_path: Path) -> None:
     """Replacing what is there needs a yes."""
     copy = tmp_path / "copy.db"
     run("--db", studio, "backup", "--backup-path", copy)
     run("--db", studio, "add-speaker", "Bob")
-    message = "this needs a confirmation; use --yes where nobody can be asked"
-    expected = usage("voices restore", "[OPTIONS] PATH", message)
-    assert run("--db", studio, "restore", copy) == (2, "", expected)
     code, seen = terminal("--db", studio, "restore", copy, typed="n\n", columns=200)
     assert code == 1
     assert seen.startswith(f"Replace {str(studio)!r} by {str(copy)!r} (3 records, ")

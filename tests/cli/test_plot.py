@@ -31,8 +31,8 @@ def test_a_picture(runs: Path, tmp_path: Path) -> None:
     words = ("--db", runs, "plot", "paired", "demucs", "svoice:1.2", "-o", target)
     assert run(*words) == (0, f"{target}\n", "")
     size(target.read_bytes())
-    message = f"Error: cannot write {str(target)!r}: it is there already; overwrite replaces it\n"
-    assert run(*words) == (1, "", message)
+    reason = "it is there already; choose another name or overwrite it (--overwrite)"
+    assert run(*words) == (1, "", f"Error: export {str(target)!r}: {reason}\n")
     assert run(*words, "--overwrite") == (0, f"{target}\n", "")
 
 

@@ -117,6 +117,7 @@ def test_leaderboard_of_low_values(results: Path) -> None:
     assert done.err.splitlines()[0] == "odd by model, lowest mean first"
 
 
+@pytest.mark.once
 def test_bar_without_unicode(results: Path) -> None:
     """An output that lacks block letters gets a bar of number signs."""
     done = subprocess.run(
@@ -128,6 +129,7 @@ def test_bar_without_unicode(results: Path) -> None:
     assert "demucs:4.0  #######" in done.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("columns", [80, 40])
 def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
     """Names of models are whole at any width; bar, SD and median go before them."""
@@ -163,6 +165,7 @@ def test_leaderboard_fits_a_terminal(path: Path, columns: int) -> None:
     assert any(line.startswith("no room for ") and "SD" in line for line in lines)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("columns", [80, 40])
 def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     """No line of a comparison is wider than the terminal, and no word of it is lost."""
@@ -173,6 +176,7 @@ def test_comparison_fits_a_terminal(results: Path, columns: int) -> None:
     assert seen.split() == run(*asked).out.split()
 
 
+@pytest.mark.once
 def test_the_table_of_several_models_fits_a_terminal(results: Path) -> None:
     """A row of the table stays one line; what it has no room for is in the pairs below it."""
     with DatabaseManager(results).connect() as db:
@@ -185,14 +189,6 @@ def test_the_table_of_several_models_fits_a_terminal(results: Path) -> None:
     rows = [line for line in lines if line.split()[:2] in (["demucs:4.0", "a"], ["svoice", "a"])]
     assert len(rows) == 2, seen
     assert "demucs:4.0 and svoice: identical" in seen
-
-
-def test_sentences_are_spelled_as_the_shell_does(results: Path) -> None:
-    """What to do next is an option, where Python has an argument."""
-    done = run("--db", results, "leaderboard", "--metric", "odd")
-    said = "it is not known whether a high 'odd' is good; say "
-    said += "--higher-is-better or --lower-is-better"
-    assert done == (2, "", usage("voices leaderboard", "[OPTIONS] [QUERY]...", said))
 
 
 def test_compare(results: Path) -> None:
@@ -221,113 +217,51 @@ def test_a_table_for_papers(results: Path, style: str) -> None:
         assert {"--md": "| ---", "--latex": "\\toprule"}[style] in done.out
 
 
+NO_DIRECTION = (
+    "it is not known whether a high 'odd' is good; say --higher-is-better or --lower-is-better"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "arguments", "message"),
     [
-        pytest.param(
+        (
             "leaderboard --by speakr",
             "[OPTIONS] [QUERY]...",
             "unknown field 'speakr'; did you mean 'speaker' or 'speaker_id' or 'speaker.tag'?",
-            id="by",
         ),
-        pytest.param(
-            "leaderboard --since soon",
-            "[OPTIONS] [QUERY]...",
-            "since 'soon' cannot be read; it takes a time, as 2026-11, "
-            "2026-11-22T10:30, today or -7d..",
-            id="time",
-        ),
-        pytest.param(
-            "leaderboard --until 2026-10 --since 2026-11",
-            "[OPTIONS] [QUERY]...",
-            "the end lies before the beginning",
-            id="backwards",
-        ),
-        pytest.param(
+        (
             "compare demucs svois",
             "[OPTIONS] A B [C]...",
             "unknown model 'svois'; did you mean 'svoice'?",
-            id="model",
         ),
-        pytest.param(
-            "compare demucs svoice --cluster speaker",
-            "[OPTIONS] A B [C]...",
-            "use --unit speaker",
-            id="cluster",
-        ),
-        pytest.param(
-            "compare demucs svoice --cluster metadata.room",
-            "[OPTIONS] A B [C]...",
-            "use --unit speaker",
-            id="cluster by what is no unit",
-        ),
-        pytest.param(
+        (  # the option, where Python has an argument
             "leaderboard --metric odd",
             "[OPTIONS] [QUERY]...",
-            "it is not known whether a high 'odd' is good; "
-            "say --higher-is-better or --lower-is-better",
-            id="direction",
+            NO_DIRECTION,
         ),
-        pytest.param(
-            "leaderboard --pivot model",
-            "[OPTIONS] [QUERY]...",
-            "a table across needs two groupings, such as speaker,model",
-            id="pivot",
-        ),
-        pytest.param(
+        (
             "compare demucs svoice --unit speaker --where 1.wav",
             "[OPTIONS] A B [C]...",
             "no stem has a speaker; count recordings: --unit recording",
-            id="unit",
-        ),
-        pytest.param(
-            "compare demucs svoice --metric preference --unit stem",
-            "[OPTIONS] A B [C]...",
-            "votes are counted by recordings and listeners; leave the unit out",
-            id="votes",
         ),
     ],
+    ids=["field", "model", "direction", "unit"],
 )
 def test_questions_that_make_no_sense(
     results: Path, line: str, arguments: str, message: str
 ) -> None:
-    """What is not known is named, with what is near, and exits 2."""
+    """What is not known is named as the shell spells it, with what is near, and exits 2."""
     expected = usage(f"voices {line.split()[0]}", arguments, message)
     assert run("--db", results, *line.split()) == (2, "", expected)
 
 
-@pytest.mark.parametrize(
-    ("command", "words", "options"),
-    [
-        ("leaderboard", "[OPTIONS] [QUERY]...", ["--model", "--operation", "--speaker"]),
-        ("failures", "[OPTIONS] [QUERY]...", ["--model", "--operation", "--speaker"]),
-        ("pending", "[OPTIONS] PATH...", ["--model", "--operation"]),
-        ("compare", "[OPTIONS] A B [C]...", ["--operation", "--speaker"]),
-        ("add-files", "[OPTIONS] [PATH]...", ["--speaker"]),
-    ],
-)
-def test_of_two_names_none_is_left_out_silently(
-    results: Path, command: str, words: str, options: list[str]
-) -> None:
+@pytest.mark.parametrize("option", ["--model", "--operation", "--speaker"])
+def test_of_two_names_none_is_left_out_silently(results: Path, option: str) -> None:
     """What takes one model, operation or speaker refuses a second."""
-    for option in options:
-        outcome = run("--db", results, command, option, "a", option, "b")
-        message = f"Invalid value for '{option}': it takes one, not 2"
-        assert outcome == (2, "", usage(f"voices {command}", words, message))
-
-
-def test_a_question_about_several_operations_is_refused(results: Path) -> None:
-    """Runs of several operations are not pooled; the sentence says which there are."""
-    said = "runs of several operations (other, separation); say which by --operation"
-    with DatabaseManager(results) as db:
-        measured = {"model_type": "demucs", "model_version": "4.0", "metrics": {"si_snri": 1.0}}
-        db.record_run("/mix/0.wav", "other", start_time=SINCE, **measured)
-    for line, words, who in (
-        ("leaderboard", "[OPTIONS] [QUERY]...", "a group"),
-        ("compare demucs svoice", "[OPTIONS] A B [C]...", "demucs"),
-    ):
-        expected = usage(f"voices {line.split()[0]}", words, f"{who} has {said}")
-        assert run("--db", results, *line.split()) == (2, "", expected)
+    message = f"Invalid value for '{option}': it takes one, not 2"
+    expected = usage("voices leaderboard", "[OPTIONS] [QUERY]...", message)
+    assert run("--db", results, "leaderboard", option, "a", option, "b") == (2, "", expected)
 
 
 @pytest.mark.parametrize(

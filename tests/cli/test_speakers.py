@@ -41,23 +41,6 @@ def test_add_speaker_of_a_known_name(studio: Path) -> None:
     assert added == (0, "4\n", "added speaker 'Ada'\n")
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["add-speaker", " "], "a speaker needs a name"),
-        (["update-speaker", "Eve", "--name", "X"], "no speaker 'Eve'; see 'voices list-speakers'"),
-        (["delete-speaker", "Bob", "--yes"], "2 speakers are named 'Bob' (ids 2, 3); use an id"),
-        (["delete-speaker", "9", "--yes"], "no speaker '9'; see 'voices list-speakers'"),
-        (["add-tags", "Ada", "x", " "], "a tag is a text that is not empty, not ' '"),
-    ],
-)
-def test_refusals(studio: Path, args: list[str], message: str) -> None:
-    """What cannot be done is said in one sentence, and nothing changes."""
-    before = speakers(studio)
-    assert run("--db", studio, *args) == (1, "", f"Error: {message}\n")
-    assert speakers(studio) == before
-
-
 def test_update_speaker(studio: Path) -> None:
     """What is given changes and the rest stays; an empty description removes it."""
     done = run("--db", studio, "update-speaker", "Ada", "--name", "Ada L.")
@@ -99,14 +82,7 @@ def test_delete_speaker(studio: Path) -> None:
         assert [file.speaker_id for file in db.get_all(ProcessedFile)] == [None, None]
 
 
-def test_nobody_to_ask(studio: Path) -> None:
-    """Without a terminal a deletion needs --yes, and says so."""
-    message = "this needs a confirmation; use --yes where nobody can be asked"
-    expected = usage("voices delete-speaker", "[OPTIONS] SPEAKER", message)
-    assert run("--db", studio, "delete-speaker", "Ada") == (2, "", expected)
-    assert len(speakers(studio)) == 3
-
-
+@pytest.mark.once
 def test_a_yes_on_the_terminal(studio: Path) -> None:
     """On a terminal a deletion asks first, and happens after a yes."""
     code, seen = terminal("--db", studio, "delete-speaker", "Ada", typed="y\n")

@@ -7,9 +7,9 @@ import gc
 import os
 import pickle
 import sys
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from support.databases import NO_ROOM_FOR, ON_SERVER
 from voices_peewee import (
     MODELS,
     DatabaseManager,
-    Environment,
     ModelPerformance,
     ProcessedFile,
     ProcessingHistory,
@@ -30,7 +29,8 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.models import Claim, ListeningTest, ListeningVote
+from voices_peewee.models import ListeningTest
+from voices_peewee.schema.fields import JSONField, PathField, TagsField, UTCDateTimeField
 
 hypothesis = settings(
     max_examples=40,
@@ -52,8 +52,6 @@ times = st.datetimes(
     dt.datetime.fromisoformat("9998-12-31"),
     timezones=st.just(dt.UTC) | zones,
 )
-numbers = st.floats(0, 1e12) | st.integers(0, 10**12)
-decibels = st.none() | st.floats(-1e6, 1e6)
 # A server stores JSON's numbers as decimals: from 1e16 on a float comes back as an integer.
 json_numbers = st.floats(-1e15, 1e15) if ON_SERVER else st.floats()
 documents = st.recursive(
@@ -62,7 +60,6 @@ documents = st.recursive(
     max_leaves=6,
 )
 objects = st.dictionaries(texts, documents, max_size=3)
-tags = st.lists(texts, max_size=3)
 
 
 def ordered(values: dict[str, Any]) -> dict[str, Any]:
@@ -74,93 +71,46 @@ def ordered(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"start_time": min(start, end), "end_time": max(start, end)}
 
 
-VALUES: dict[type[pw.Model], st.SearchStrategy[dict[str, Any]]] = {
-    Speaker: st.fixed_dictionaries(
-        {"name": names},
-        optional={
-            "description": st.none() | texts,
-            "tags": tags,
-            "created_at": times | times.map(dt.datetime.isoformat),
-            "updated_at": times,
-        },
-    ),
-    ProcessedFile: st.fixed_dictionaries(
-        {"filename": paths},
-        optional={
-            "original_path": st.none() | paths,
-            "processed_path": st.none() | paths,
-            "file_format": st.none() | texts,
-            "duration": st.none() | numbers,
-            "sample_rate": st.none() | st.integers(1, 10**7),
-            "channels": st.none() | st.integers(1, 1024) | st.just("2"),
-            "metadata": objects,
-            "speaker": st.sampled_from([None, 1]),
-            "file_size": st.none() | st.integers(0, (1 << 63) - 1),
-            "content_hash": st.none() | texts,
-            "created_at": times,
-            "updated_at": times,
-        },
-    ),
-    ProcessingHistory: st.fixed_dictionaries(
-        {"processed_file": st.just(1), "operation_type": names},
-        optional={
-            "run_id": texts,
-            "model_type": st.none() | texts,
-            "model_version": st.none() | texts,
-            "parameters": objects,
-            "start_time": times,
-            "end_time": st.none() | times,
-            "success": st.booleans() | st.integers(0, 1),
-            "error_message": st.none() | texts,
-            "source_hash": st.none() | texts,
-            "process": st.none() | objects,
-            "model_hash": st.none() | texts,
-            "tags": st.none() | tags,
-            "note": st.none() | texts,
-        },
-    ).map(ordered),
-    Environment: st.fixed_dictionaries({"facts": objects, "digest": texts, "created_at": times}),
-    Claim: st.fixed_dictionaries(
-        {
-            "source": texts,
-            "settings": texts,
-            "process": objects,
-            "claimed_at": times,
-            "expires_at": times,
-        }
-    ),
-    ModelPerformance: st.fixed_dictionaries(
-        {"processing_history": st.just(1)},
-        optional={
-            "model_type": st.none() | texts,
-            "model_version": st.none() | texts,
-            "si_snri": decibels,
-            "sdri": decibels,
-            "cpu_usage": st.none() | st.floats(0, 1e9),
-            "memory_usage": st.none() | numbers,
-            "processing_time": st.none() | numbers,
-            "real_time_factor": st.none() | numbers,
-            "additional_metrics": objects,
-            "created_at": times,
-        },
-    ),
-    ListeningTest: st.fixed_dictionaries(
-        {"name": texts, "question": texts, "plan": objects, "created_at": times}
-    ),
-    ListeningVote: st.fixed_dictionaries(
-        {
-            "test": st.just(1),
-            "a": st.none() | st.just(1),
-            "b": st.none() | st.just(1),
-            **dict.fromkeys(("listener", "session", "trial"), texts),
-            "kind": st.sampled_from(["pair", "repeat", "right", "wrong"]),
-            "position": st.integers(1, 99),
-            "choice": st.sampled_from(["a", "b", None]),
-            "details": objects,
-            "voted_at": times,
-        }
-    ),
+OF_NAME = {
+    **dict.fromkeys(("name", "operation_type"), names),
+    **dict.fromkeys(("si_snri", "sdri"), st.floats(-1e6, 1e6)),
+    "cpu_usage": st.floats(0, 1e9),
+    "sample_rate": st.integers(1, 10**7),
+    "channels": st.integers(1, 1024) | st.just("2"),
+    "created_at": times | times.map(dt.datetime.isoformat),
+    "success": st.booleans() | st.integers(0, 1),
+    "position": st.integers(1, 99),
+    "kind": st.sampled_from(["pair", "repeat", "right", "wrong"]),
+    "choice": st.sampled_from(["a", "b"]),
+    **dict.fromkeys(("environment", "recording"), st.none()),
 }
+OF_TYPE: dict[type[pw.Field], st.SearchStrategy[Any]] = {
+    TagsField: st.lists(texts, max_size=3),
+    JSONField: objects,
+    UTCDateTimeField: times,
+    PathField: paths,
+    pw.TextField: texts,
+    pw.ForeignKeyField: st.just(1),
+    pw.IntegerField: st.integers(0, (1 << 63) - 1),
+    pw.DoubleField: st.floats(0, 1e12) | st.integers(0, 10**12),
+}
+
+
+def value_of(field: pw.Field) -> st.SearchStrategy[Any]:
+    """Return what may be given to a field."""
+    if (value := OF_NAME.get(field.name)) is None:
+        value = next(value for kind, value in OF_TYPE.items() if isinstance(field, kind))
+    return st.none() | value if field.null else value
+
+
+def values_of(model: type[pw.Model]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return the values of a row; what may be left out sometimes is."""
+    fields = {field: value_of(field) for field in model._meta.sorted_fields[1:]}
+    free = {field for field in fields if field.null or field.default is not None}
+    needed = {field.name: value for field, value in fields.items() if field not in free}
+    optional = {field.name: value for field, value in fields.items() if field in free}
+    return st.fixed_dictionaries(needed, optional=optional).map(ordered)
+
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 
@@ -219,7 +169,7 @@ def test_reading_gives_what_peewee_gives(
     parents: DatabaseManager, model: type[pw.Model], data: st.DataObject
 ) -> None:
     """However a row is read, the object is Peewee's to the last field, type and dirty mark."""
-    key = model.create(**data.draw(VALUES[model])).id
+    key = model.create(**data.draw(values_of(model))).id
     stock = model.get_by_id(key)
     query = parents.query(model).where(model.id == key)
     read = [
@@ -247,7 +197,7 @@ def test_writing_stores_what_peewee_stores(
     parents: DatabaseManager, model: type[pw.Model], data: st.DataObject
 ) -> None:
     """A record written alone, in bulk or as a mapping is stored byte for byte as by Peewee."""
-    values = model(**data.draw(VALUES[model])).__data__
+    values = model(**data.draw(values_of(model))).__data__
     ways: list[Callable[[], Any]] = [
         lambda: model(**values).save(),
         lambda: parents.add(model(**values)),
@@ -508,16 +458,13 @@ def test_the_garbage_collector_is_left_as_it_was() -> None:
         hold_off_and_fail()
     assert gc.get_threshold() == usual
 
-    def hold_off() -> None:
+    def hold_off(_: int) -> None:
         for _ in range(1000):
             with no_full_collection():
                 pass
 
-    threads = [threading.Thread(target=hold_off) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hold_off, range(4)))
     assert gc.get_threshold() == usual
 
 

@@ -332,6 +332,7 @@ def test_new_files_are_for_their_owner(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
+@pytest.mark.once
 def test_migrations_of_the_working_directory_are_not_run(tmp_path: Path) -> None:
     """Python files that lie about where a command is run are never executed."""
     mark = tmp_path / "executed"

@@ -19,16 +19,21 @@ AUDIO = Path(__file__).parents[2] / "examples" / "audio"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
-@pytest.mark.parametrize("name", ["voices.db", "mix.wav", "-", "report"])
-def test_only_a_page_is_written(db: DatabaseManager, tmp_path: Path, name: str) -> None:
+def three_models(db: DatabaseManager, first: str = "a:1") -> None:
+    """Measure three models, each better than the one before, on eight recordings."""
+    for shift, model in enumerate((first, "b:1", "c:1")):
+        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+
+
+def test_only_a_page_is_written(db: DatabaseManager, tmp_path: Path) -> None:
     """No record and no recording is replaced by a page, with overwrite either."""
-    target = tmp_path / "out" / name
-    target.parent.mkdir()
-    target.write_bytes(b"here")
-    with pytest.raises(ExportError) as caught:
-        db.report(target, overwrite=True)
-    assert str(caught.value) == f"export {str(target)!r}: a report ends in .html"
-    assert target.read_bytes() == b"here"
+    for name in ("voices.db", "mix.wav", "-", "report"):
+        target = tmp_path / f"out{name}"
+        target.write_bytes(b"here")
+        with pytest.raises(ExportError) as caught:
+            db.report(target, overwrite=True)
+        assert str(caught.value) == f"export {str(target)!r}: a report ends in .html"
+        assert target.read_bytes() == b"here"
 
 
 @pytest.mark.parametrize(
@@ -49,8 +54,7 @@ def test_it_says_which_model_to_take_and_is_the_same_twice(
     db: DatabaseManager, tmp_path: Path
 ) -> None:
     """The same rows give the same bytes, with the answer, pictures, failures; no address."""
-    for shift, model in enumerate(("a:1", "b:1", "c:1")):
-        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    three_models(db)
     measure(db, "a:1", {"/mix/x.wav": "failed"})
     page = db.report(tmp_path / "one.html").read_text("utf-8")
     assert page == db.report(tmp_path / "two.html").read_text("utf-8")
@@ -106,8 +110,7 @@ def test_players_are_links_or_put_into_the_page(db: DatabaseManager, tmp_path: P
 @needs_browser
 def test_in_a_browser(db: DatabaseManager, tmp_path: Path) -> None:
     """Chromium shows it on a phone without an error, a request or scrolling sideways."""
-    for shift, model in enumerate((HOSTILE, "b:1", "c:1")):
-        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    three_models(db, HOSTILE)
     path, said = db.report(tmp_path / "r.html"), list[str]()
     with opened(path, said, viewport={"width": 400, "height": 900}, color_scheme="dark") as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 400
@@ -118,16 +121,15 @@ def test_in_a_browser(db: DatabaseManager, tmp_path: Path) -> None:
 @pytest.mark.once
 @needs_browser
 @needs_axe
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_kept_out(db: DatabaseManager, tmp_path: Path, scheme: str) -> None:
-    """axe-core has no serious finding, with every detail unfolded."""
-    for shift, model in enumerate(("a:1", "b:1", "c:1")):
-        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+def test_nobody_is_kept_out(db: DatabaseManager, tmp_path: Path) -> None:
+    """axe-core has no serious finding, with every detail unfolded, in light and dark."""
+    three_models(db)
     measure(db, "a:1", {"/mix/x.wav": "failed"})
-    path = db.report(tmp_path / "r.html")
-    with opened(path, [], color_scheme=scheme, bypass_csp=True) as page:
+    with opened(db.report(tmp_path / "r.html"), [], bypass_csp=True) as page:
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-        assert barriers(page) == []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert barriers(page) == []
 
 
 def test_it_says_where_the_runs_were_made(db: DatabaseManager, tmp_path: Path) -> None:
@@ -160,8 +162,7 @@ def test_pictures_say_their_numbers(db: DatabaseManager, tmp_path: Path) -> None
 
 def test_a_model_has_one_colour_in_all_pictures(db: DatabaseManager, tmp_path: Path) -> None:
     """The first model of the record has the first colour in each, whatever its rank."""
-    for shift, model in enumerate(("a:1", "b:1", "c:1")):
-        measure(db, model, [10.0 + shift + k * (shift + 3) / 9 for k in range(8)])
+    three_models(db)
     page = db.report(tmp_path / "r.html").read_text("utf-8")
     strip, paired, ranks = re.findall("<svg.*?</svg>", page, re.DOTALL)
     for place, model in enumerate(("a:1", "b:1", "c:1")):

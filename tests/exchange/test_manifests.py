@@ -217,7 +217,7 @@ BAD = {
     "two": ("m.csv", "ID,wav\n1\n2\n", f"{{path}}, line 2: {SHORT}; and 1 more bad record"),
     "entry": (
         *("m.json", '{"a": {"wav": "/a.wav"}, "b": 3}'),
-        "{path}, entry 'b': it is not a JSON object",
+        "{path}, entry 'b': it names no file",
     ),
     "no recording": (
         *("m.jsonl", '{"id": "x", "recording": 3}\n'),

@@ -216,14 +216,43 @@ def test_what_cannot_be_told_is_refused(db: DatabaseManager, write: Any) -> None
         "it, line 4: several recordings are called 'b'; name the manifest that has it",
         (
             "it, line 5: no output of demucs:4.0 and no recording is called 'c.wav'; "
-            "name the manifest that has its mixture"
+            "name the manifest that has it"
         ),
         "it, line 6: the run of demucs:4.0 on '/d/1/a.wav' has no output called 'a.wav'",
     ]
-    line = '{"key": "1/x.wav", "nonfinite": 1}\n{"key": "1/x.wav", "sdri": 1e9}\n'
-    assert refusals(db, write("w.jsonl", line)) == [
-        "it, line 1: a metric cannot be named 'nonfinite': that name is taken"
+
+
+def test_a_run_under_another_path(db: DatabaseManager, write: Any) -> None:
+    """Results by the old path of a recording whose run they made are not made a run again."""
+    path = write("all_metrics.csv", ASTEROID)
+    load(db, path)
+    (run_id, *_), _ = measured(db)
+    db.update(db.get_file("/d/mix/a.wav"), original_path="/new/a.wav")
+    before = measured(db)
+    with pytest.raises(InvalidValueError) as caught:
+        load(db, path)
+    assert str(caught.value) == f"there is a run {run_id!r} already, of another path"
+    assert measured(db) == before
+    assert load(db, path, path_map={"/d/mix/a.wav": "/new/a.wav"}).unchanged == 2
+
+
+def test_a_recording_is_no_output(db: DatabaseManager, write: Any) -> None:
+    """A row about the recording's own file, of which there is no run, is refused."""
+    record(db, "/d/a.wav", model_type="other")
+    assert refusals(db, write("v.jsonl", '{"key": "/d/a.wav", "pesq": 2}\n')) == [
+        "it, line 1: '/d/a.wav' is the recording itself, no output of it"
     ]
+
+
+def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
+    """A number out of all bounds is refused, a metric whose name is taken is none."""
+    record(db, "/d/a.wav", {"path": "/e/x.wav"})
+    path = write("w.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1e9}\n')
+    with pytest.raises(InvalidValueError) as caught:
+        load(db, path)
+    assert str(caught.value) == "sdri must be a finite number of dB"
+    assert load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n')).updated == 1
+    assert measured(db)[0][2:] == (1.0, {"metric_impl": "VERSA: sdri"})
 
 
 def test_bad_rows_are_told_in_their_order(db: DatabaseManager, write: Any) -> None:

@@ -323,30 +323,23 @@ def test_the_next_number_and_nothing_else(directory: Path) -> None:
     assert models.database_proxy.obj is None
 
 
-@pytest.mark.parametrize("name", ["Add", "../x", ""])
-def test_a_bad_name(directory: Path, name: str) -> None:
-    """A name that would not make a file name that applies is refused."""
+NAME = "is not a migration's name; use lower-case letters, digits and '_'"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "sentence"),
+    [
+        *((name, "own", f"{name!r} {NAME}") for name in ("Add", "../x", "")),
+        ("initial", "own", "cannot name a migration '001_initial'; choose another name"),
+        ("x", "001_initial.py/own", "cannot make '{}': Not a directory"),
+    ],
+)
+def test_what_cannot_be_written(directory: Path, name: str, folder: str, sentence: str) -> None:
+    """A name that does not apply or is taken, and what the system refuses, is one sentence."""
+    own = directory / folder
     with pytest.raises(MigrationError) as caught:
-        runner.create(name, models.MODELS, [directory])
-    assert str(caught.value) == (
-        f"{name!r} is not a migration's name; use lower-case letters, digits and '_'"
-    )
-
-
-def test_a_taken_name(directory: Path, tmp_path: Path) -> None:
-    """A name that another directory has is refused."""
-    own = tmp_path / "own"
-    with pytest.raises(MigrationError) as caught:
-        runner.create("initial", models.MODELS, [directory, own])
-    assert str(caught.value) == "cannot name a migration '001_initial'; choose another name"
-
-
-def test_a_directory_that_cannot_be_written(directory: Path) -> None:
-    """What the system refuses is said in one sentence."""
-    with pytest.raises(MigrationError) as caught:
-        runner.create("x", models.MODELS, [directory, directory / "001_initial.py" / "own"])
-    place = directory / "001_initial.py" / "own"
-    assert str(caught.value) == f"cannot make {str(place)!r}: Not a directory"
+        runner.create(name, models.MODELS, [directory, own])
+    assert str(caught.value) == sentence.format(own)
 
 
 def test_an_installed_package_is_not_written_to(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voices_peewee.errors import AudioError, MissingExtraError
-from voices_peewee.records import audio, audio_files
+from voices_peewee.records import audio_files
 from voices_peewee.records.audio_files import AudioInfo, content_hash, find_files, probe
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -138,9 +138,6 @@ def refusal(path: str | Path, *, exact: bool = False) -> str:
     return sentence.replace(repr(str(path)), "PATH")
 
 
-# What good files are
-
-
 def test_every_fact_of_a_wav_is_right(tmp_path: Path) -> None:
     """A WAV gives all eight facts, the hash being that of its bytes."""
     path = tmp_path / "one.wav"
@@ -226,23 +223,18 @@ def test_no_format_is_guessed_from_a_suffix(tmp_path: Path, suffix: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("container", "codec", "duration"),
-    [
-        ("flac", "flac", 2.0),
-        ("webm", "libopus", 2.0),
-        ("matroska", "flac", 2.0),
-        ("au", "pcm_s16be", 2.0),
-    ],
+    ("container", "codec"),
+    [("flac", "flac"), ("webm", "libopus"), ("matroska", "flac"), ("au", "pcm_s16be")],
 )
 def test_a_length_that_no_header_states_is_counted(
-    tmp_path: Path, container: str, codec: str, duration: float
+    tmp_path: Path, container: str, codec: str
 ) -> None:
     """A file that was streamed, with no length in its header, is as long as its samples."""
     target = Stream()
     encode(target, container, codec, rate=48000)
     path = tmp_path / "streamed"
     path.write_bytes(target.written)
-    assert probe(path).duration == duration
+    assert probe(path).duration == 2.0
 
 
 def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> None:
@@ -269,7 +261,7 @@ def test_an_mp3_without_length_is_counted_and_not_estimated(tmp_path: Path) -> N
     ("container", "codec"),
     [
         *[("flac", "flac"), ("aiff", "pcm_s16be"), ("wav", "pcm_s16le"), ("mp3", "libmp3lame")],
-        *[("matroska", "flac"), ("webm", "libopus")],
+        *[("matroska", "flac"), ("webm", "libopus"), ("asf", "mp2")],
     ],
 )
 def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, codec: str) -> None:
@@ -293,25 +285,16 @@ def test_a_phone_that_knew_no_length_is_counted(tmp_path: Path, unknown: bytes) 
     assert probe(path).duration == pytest.approx(2.0, abs=0.1)
 
 
-@pytest.mark.parametrize("codec", ["flac", "libopus"])
-def test_every_link_of_a_chained_ogg_is_measured(tmp_path: Path, codec: str) -> None:
-    """Two Ogg files in a row last four seconds, whatever the first header says."""
-    one, two = tmp_path / "1.ogg", tmp_path / "2.ogg"
-    encode(str(one), "ogg", codec, rate=48000)
-    encode(str(two), "ogg", codec, rate=48000)
-    data = bytearray(two.read_bytes())
-    assert data[14:18] != one.read_bytes()[14:18] or codec == "flac"
-    one.write_bytes(one.read_bytes() + data)
-    assert probe(one).duration == pytest.approx(4.0, abs=0.03)
-
-
-@pytest.mark.parametrize("name", ["mix_ada_bob.ogg", "mix_ada_bob.opus"])
-def test_links_of_one_serial_are_measured(tmp_path: Path, name: str) -> None:
-    """An Ogg behind itself, with one serial number throughout, lasts twice as long."""
-    path, data = tmp_path / name, (EXAMPLES / name).read_bytes()
-    path.write_bytes(data)
+@pytest.mark.parametrize("name", ["mix_ada_bob.ogg", "mix_ada_bob.opus", "flac.ogg"])
+def test_every_link_of_a_chained_ogg_is_measured(tmp_path: Path, name: str) -> None:
+    """An Ogg behind itself lasts twice as long, whatever the first header says."""
+    path = tmp_path / name
+    if name == "flac.ogg":
+        encode(str(path), "ogg", "flac", rate=48000)
+    else:
+        shutil.copy(EXAMPLES / name, path)
     once = probe(path).duration
-    path.write_bytes(data * 2)
+    path.write_bytes(path.read_bytes() * 2)
     assert once is not None
     assert probe(path).duration == pytest.approx(2 * once, abs=0.03)
 
@@ -328,29 +311,26 @@ def put_off(first: Path, late: Path, container: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize("seconds", [0.5, 3600])
 @pytest.mark.parametrize(
-    ("container", "codec"), [("matroska", "flac"), ("webm", "libopus"), ("asf", "mp2")]
+    ("container", "source"),
+    [
+        *[("matroska", "flac"), ("webm", "libopus"), ("asf", "mp2")],
+        *[("ogg", EXAMPLES / "mix_ada_bob.ogg"), ("ogg", EXAMPLES / "mix_ada_bob.opus")],
+    ],
+    ids=lambda one: Path(one).name,
 )
 def test_a_late_start_is_no_part_of_the_length(
-    tmp_path: Path, container: str, codec: str, exact: bool
+    tmp_path: Path, container: str, source: str | Path, seconds: float, exact: bool
 ) -> None:
-    """Two seconds of sound whose times begin at two seconds last two, not four."""
+    """Whenever the first sound of a stream is, what was before it is not counted."""
     first, late = tmp_path / "first", tmp_path / "late"
-    encode(str(first), container, codec, rate=48000)
-    put_off(first, late, container, 2)
-    assert probe(late, exact=exact).duration == pytest.approx(2.0, abs=0.05)
-
-
-@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
-@pytest.mark.parametrize("seconds", [0.5, 3600])
-@pytest.mark.parametrize("name", ["mix_ada_bob.ogg", "mix_ada_bob.opus"])
-def test_an_ogg_that_begins_late_is_as_long_as_its_sound(
-    tmp_path: Path, name: str, seconds: float, exact: bool
-) -> None:
-    """Whenever the first granule of an Ogg is, what was before it is not counted."""
-    put_off(EXAMPLES / name, tmp_path / name, "ogg", seconds)
-    whole = probe(EXAMPLES / name).duration
-    assert probe(tmp_path / name, exact=exact).duration == pytest.approx(whole, abs=0.03)
+    if isinstance(source, str):
+        encode(str(first), container, source, rate=48000)
+    else:
+        shutil.copy(source, first)
+    put_off(first, late, container, seconds)
+    assert probe(late, exact=exact).duration == pytest.approx(probe(first).duration, abs=0.05)
 
 
 def test_an_rf64_without_its_lengths_is_as_long_as_its_samples(tmp_path: Path) -> None:
@@ -404,9 +384,6 @@ def test_size_and_hash_need_no_audio(tmp_path: Path) -> None:
         assert probe(path, strict=False) == expected
 
 
-# What is refused
-
-
 def write(data: bytes | Callable[[], bytes]) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(data() if callable(data) else data) and None
 
@@ -433,11 +410,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.symlink_to("nowhere"),
         "it is a link to something that is not there",
     ),
-    "loop": (lambda path: path.symlink_to(path), "it is a link that leads back to itself"),
+    "loop": (lambda path: path.symlink_to(path), "too many levels of symbolic links"),
     "directory": (Path.mkdir, "it is a directory"),
-    "pipe": (os.mkfifo, "it is a named pipe, not a regular file"),
-    "socket": (bind_socket, "it is a socket, not a regular file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a regular file"),
+    "pipe": (os.mkfifo, "it is not a regular file"),
+    "socket": (bind_socket, "it is not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
     "empty": (write(b""), "the file is empty"),
     "text": (write(b"These are words.\n" * 400), NOT_AUDIO),
     "noise": (write(noise(50_000)), NOT_AUDIO),
@@ -466,8 +443,8 @@ def test_what_cannot_be_recorded_is_refused_in_one_sentence(
     [
         ("a\0b.wav", "no file can have this name"),
         ("\ud800.wav", "no file can have this name"),
-        ("n" * 256 + ".wav", "its name is too long"),
-        (str(Path(__file__) / "x.wav"), "there is no such file"),
+        ("n" * 256 + ".wav", "file name too long"),
+        (str(Path(__file__) / "x.wav"), "not a directory"),
     ],
     ids=["null", "surrogate", "256-bytes", "file-as-folder"],
 )
@@ -539,9 +516,6 @@ def test_without_pyav_one_sentence_says_what_to_install(
     assert probe(other, strict=False).file_size == 4
 
 
-# Files that change under our hands
-
-
 def after(
     monkeypatch: pytest.MonkeyPatch,
     module: ModuleType,
@@ -572,7 +546,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
         os.mkfifo(path)
 
     after(monkeypatch, audio_files, "_require_regular", swap)
-    assert refusal(path) == "cannot read PATH: it is a named pipe, not a regular file"
+    assert refusal(path) == "cannot read PATH: it is not a regular file"
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(
@@ -591,17 +565,11 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
 
 
 def test_a_disk_that_fails_is_named_by_the_systems_words() -> None:
-    """A read error is told as such, whether hashing or FFmpeg meets it."""
+    """A read error is told as such."""
     path = Path("/proc/self/mem")  # its first page gives a real read error
     with pytest.raises(AudioError) as caught:
         content_hash(path)
-    assert str(caught.value) == "cannot read '/proc/self/mem': the system says 'Input/output error'"
-    with io.FileIO(path) as file, pytest.raises(OSError, match="Input/output error") as raised:
-        audio.read_facts(path, file, exact=False)
-    assert raised.value.errno == errno.EIO
-
-
-# Damage of every kind
+    assert str(caught.value) == "cannot read '/proc/self/mem': input/output error"
 
 
 SEEDS = [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ipod", "aac")]
@@ -652,9 +620,6 @@ def test_damage_gives_facts_or_one_sentence(
         assert 1 <= (info.sample_rate or 0) <= 10_000_000
         assert 1 <= (info.channels or 0) <= 1024
     assert capfd.readouterr() == ("", "")
-
-
-# What a walk finds
 
 
 def tree(root: Path, *names: str) -> None:
@@ -716,9 +681,9 @@ def test_special_files_in_a_folder_are_told_and_not_opened(tmp_path: Path) -> No
     (tmp_path / "self.ogg").symlink_to("self.ogg")
     reasons = {
         "broken.flac": "it is a link to something that is not there",
-        "null.mp3": "it is a device, not a regular file",
-        "pipe.wav": "it is a named pipe, not a regular file",
-        "self.ogg": "it is a link that leads back to itself",
+        "null.mp3": "it is not a regular file",
+        "pipe.wav": "it is not a regular file",
+        "self.ogg": "too many levels of symbolic links",
     }
     told = [f"cannot read {str(tmp_path / name)!r}: {why}" for name, why in reasons.items()]
     assert walk(tmp_path) == ([str(tmp_path / "good.wav")], told)
@@ -738,9 +703,6 @@ def test_folders_that_cannot_be_listed_are_told_and_the_walk_goes_on() -> None:
     told = [f"cannot read {str(folder / 'b')!r}: permission denied"]
     assert found == ([str(folder / "a/x.wav"), str(folder / "c/z.wav")], told)
     assert named == ([], told)
-
-
-# The recordings that are shipped
 
 
 def test_the_examples_are_what_their_readme_says() -> None:

@@ -34,8 +34,9 @@ def rows(db: DatabaseManager) -> list[ProcessedFile]:
     return db.query(ProcessedFile).order_by(ProcessedFile.id).all()
 
 
-def add(db: DatabaseManager, path: Any, **options: Any) -> recordings.Added:
-    return recordings.add_audio(db.store, path, **options)
+def add(db: DatabaseManager, path: Any, exact: bool = False, **said: Any) -> recordings.Added:
+    wishes = recordings.wishes(db.store, said.get("speaker"), said.get("metadata"))
+    return recordings.add_audio(db.store, path, wishes, exact=exact)
 
 
 def test_a_recording_is_added_with_its_facts(
@@ -204,7 +205,7 @@ def count(path: Path) -> int:
 
 def add_all(db: DatabaseManager, *paths: Path, **options: Any) -> Iterator[recordings.Added]:
     options.setdefault("on_error", lambda error: pytest.fail(str(error)))
-    return recordings.add_audio_files(db.store, paths, **options)
+    return db.add_audio_files(paths, **options)
 
 
 def test_good_files_are_kept_and_bad_ones_reported(db: DatabaseManager, tmp_path: Path) -> None:
@@ -269,16 +270,16 @@ def test_lookups_do_not_grow_with_the_files(db: DatabaseManager, tmp_path: Path)
 ADD_FOLDER = """
 import sys
 from voices_peewee import (DatabaseManager)
-from voices_peewee.records.recordings import add_audio, add_audio_files
 with DatabaseManager(sys.argv[1]) as db:
     sys.stdin.read()
     for name in sys.argv[3:]:
-        add_audio(db.store, name)
-    for one in add_audio_files(db.store, [sys.argv[2]], on_error=print):
+        db.add_audio(name)
+    for one in db.add_audio_files([sys.argv[2]], on_error=print):
         pass
 """
 
 
+@pytest.mark.once
 def test_processes_that_add_the_same_files_do_not_double_them(
     db: DatabaseManager, path: Path, tmp_path: Path
 ) -> None:

@@ -384,6 +384,7 @@ def place(path: Path | str) -> Path | str:
     return path
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("workers", "count"), CROWDS)
 def test_many_workers_do_each_once(place: Path | str, workers: int, count: int) -> None:
     """Workers that begin together are given each recording once, and all of them."""
@@ -393,6 +394,7 @@ def test_many_workers_do_each_once(place: Path | str, workers: int, count: int) 
     require_each_once(place, count)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("workers", "count"), CROWDS)
 def test_what_killed_workers_left_is_done_once(place: Path | str, workers: int, count: int) -> None:
     """Half are killed, then all: who is left and who comes after do each recording once."""

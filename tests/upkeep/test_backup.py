@@ -8,12 +8,10 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,15 +80,6 @@ def test_sha256sum_checks_a_backup(database: Path, copies: Path, name: str) -> N
     assert subprocess.run(words, cwd=copies, check=False).returncode == 1
 
 
-def test_the_wal_is_included(database: Path, copies: Path) -> None:
-    """What stands only in the -wal file is in the backup."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("INSERT INTO speakers (name) VALUES ('Dora')")
-        connection.commit()
-        made = snapshot(database, copies)
-    assert speakers(made.path) == ["Ada", "Bob", "Cleo", "Dora"]
-
-
 def test_dated_names(database: Path) -> None:
     """Without a target the local time names the backup, with a number within one second."""
     names: list[str] = []
@@ -126,55 +115,43 @@ def test_progress_cancels(database: Path, copies: Path) -> None:
     assert listing(copies) == []
 
 
-TARGETS: dict[str, tuple[Callable[[Path], object], str]] = {
+TARGETS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "file": (
         lambda path: path.write_text("mine"),
+        "a.db",
         "there is a file 'a.db' already; choose another name",
     ),
     "digest": (
         lambda path: path.with_name("a.db.sha256").write_text("mine"),
+        "a.db",
         "there is a file 'a.db.sha256' already; choose another name",
     ),
     "left-over-wal": (
         lambda path: path.with_name("a.db-wal").write_text("old"),
+        "a.db",
         "'a.db-wal' beside it would be read as part of it; choose another name",
+    ),
+    "the database's": (lambda _: None, "../data/voices.db-wal", "the name belongs to the database"),
+    "no folder": (
+        lambda _: None,
+        "no/a.db",
+        "it cannot be read or written (no such file or directory)",
     ),
 }
 
 
-@pytest.mark.parametrize(("make_it", "reason"), TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize(("make_it", "name", "reason"), TARGETS.values(), ids=TARGETS)
 def test_refused_targets(
-    database: Path, copies: Path, make_it: Callable[[Path], object], reason: str
+    database: Path, copies: Path, make_it: Callable[[Path], object], name: str, reason: str
 ) -> None:
-    """A target that is taken or would do harm is refused and left as it is."""
-    target = copies / "a.db"
+    """A target that is taken, would do harm or cannot be is refused and left as it is."""
+    target = copies / name
     make_it(target)
-    names = listing(copies)
+    names = listing(copies), listing(database.parent)
     with pytest.raises(BackupError) as caught:
         snapshot(database, target)
-    assert str(caught.value) == f"backup '{target}': {reason}"
-    assert listing(copies) == names
-
-
-def test_names_that_no_backup_gets(database: Path, copies: Path) -> None:
-    """A name of the database's own and one in a missing folder are refused."""
-    reasons = {
-        Path(f"{database}-wal"): "the name belongs to the database",
-        copies / "no" / "a.db": "it cannot be read or written (no such file or directory)",
-    }
-    for target, reason in reasons.items():
-        with pytest.raises(BackupError) as caught:
-            snapshot(database, target)
-        assert str(caught.value) == f"backup '{target}': {reason}"
-    assert (listing(database.parent), listing(copies)) == (["voices.db"], [])
-
-
-REPORT = """
-try:
-    {call}
-except errors.VoicesError as error:
-    print(type(error).__name__, error, sep=": ")
-"""
+    assert str(caught.value) == f"backup '{target.resolve()}': {reason}"
+    assert (listing(copies), listing(database.parent)) == names
 
 
 COUNTERS = """
@@ -206,34 +183,6 @@ def test_consistent_while_written(tmp_path: Path, copies: Path) -> None:
     assert [verify(one.path) for one in made] == made
 
 
-MEETING = """
-def meet(done, total):
-    if done == total:
-        print("ready", flush=True)
-        sys.stdin.readline()
-"""
-
-
-@pytest.mark.once
-def test_two_at_once(database: Path, copies: Path) -> None:
-    """Of two backups to one name one wins and the other is refused."""
-    target = copies / "a.db"
-    code = MEETING + REPORT.format(call="backup.snapshot(argv[0], argv[1], progress=meet)")
-    pair = [start(code, database, target), start(code, database, target)]
-    with ended(*pair):
-        assert [await_line(process) for process in pair] == ["ready\n"] * 2
-        for process in pair:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        told = sorted(finish(process) for process in pair)
-    reason = "it is there already; choose another name"
-    loser = f"BackupError: backup '{target}': {reason}\n"
-    assert told == [(0, "", ""), (0, loser, "")]
-    verify(target)
-    assert listing(copies) == ["a.db", "a.db.sha256"]
-
-
 def test_keep(database: Path, copies: Path) -> None:
     """Only the newest backups of this database stay, and everything else is left alone."""
     other = snapshot(make(database.with_name("other.db")), copies / "other.db")
@@ -259,29 +208,27 @@ def test_keep(database: Path, copies: Path) -> None:
 
 def test_a_failed_backup_removes_nothing(database: Path, copies: Path) -> None:
     """Older backups stay when the new one fails."""
-    made = snapshot(database, copies / "a.db")
+    made = snapshot(database)
     execute(database, "DELETE FROM speakers WHERE id = 3")
     with pytest.raises(DatabaseDamagedError):
         snapshot(database, copies / "b.db", keep=1)
-    assert list_backups(copies) == [made]
+    assert list_backups(database) == [made]
 
 
 def test_list(database: Path, copies: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A folder lists all its backups, a database those of it beside it; newest first."""
+    """Listed are the backups of the database that lie beside it and can be read; newest first."""
     beside = [snapshot(database), snapshot(database)]
-    other = snapshot(make(copies / "other.db"), database.parent)
-    away = snapshot(database, copies)
+    snapshot(make(copies / "other.db"), database.parent)
+    snapshot(database, copies)
     (database.parent / "model.bin").touch()
     (database.parent / "model.bin.sha256").write_text(f"{'0' * 64}  model.bin\n")
     (database.parent / "gone.db.sha256").write_text("gone")
     assert list_backups(database) == beside[::-1]
-    assert list_backups(database.parent) == [other, *beside[::-1]]
-    assert list_backups(copies) == [away]
-    away.path.write_bytes(b"no database")
+    beside[0].path.write_bytes(b"no database")
     with caplog.at_level(logging.WARNING):
-        assert list_backups(copies) == []
+        assert list_backups(database) == beside[1:]
     (told,) = caplog.messages
-    assert told.startswith(f"'{away.path}' is not listed: it cannot be read (")
+    assert told.startswith(f"'{beside[0].path}' is not listed: it cannot be read (")
     with pytest.raises(BackupError) as caught:
         list_backups(copies / "no" / "voices.db")
     assert str(caught.value) == (
@@ -341,6 +288,11 @@ def alone(damage: Callable[[Path], object]) -> Callable[[Path], object]:
     return act
 
 
+def index_broken(path: Path) -> None:
+    data = path.read_bytes()
+    flip(path, data.index(b"000002-", data.index(b"000002-") + 1) + 5)
+
+
 CHANGED = "its digest is not that of 'a.db.sha256'; it was changed"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (
@@ -357,6 +309,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken-page": (
         anew(page_broken),
         "it is damaged (Page 6: btreeInitPage() returns error code 11)",
+    ),
+    "index": (
+        alone(index_broken),
+        "it is damaged (row 3 missing from index processed_files_filename)",
     ),
     "references": (
         anew(references_broken),
@@ -386,19 +342,6 @@ def test_refused_backups(
     told = re.sub(r"Tree \d+ page", "Page", str(caught.value))  # as newer SQLites say
     assert told == f"backup '{path}': {reason}"
     assert contents(copies) == before
-
-
-def test_a_full_check(database: Path, copies: Path) -> None:
-    """Verifying compares each index with its table."""
-    path = snapshot(database, copies / "a.db").path
-    (copies / "a.db.sha256").unlink()
-    data = path.read_bytes()
-    flip(path, data.index(b"000002-", data.index(b"000002-") + 1) + 5)
-    with pytest.raises(BackupError) as caught:
-        verify(path)
-    assert str(caught.value) == (
-        f"backup '{path}': it is damaged (row 3 missing from index processed_files_filename)"
-    )
 
 
 def test_an_open_database_is_no_backup(path: Path, copies: Path) -> None:

@@ -233,13 +233,13 @@ def test_files_are_looked_at_in_pages(path: Path, monkeypatch: pytest.MonkeyPatc
     with DatabaseManager(path).initialize() as db:
         db.add_all(
             ProcessedFile(
-                filename="a", original_path=f"/a/{n // 2}", processed_path=f"/b/{n}", file_size=1
+                filename="a", original_path=f"/a/{n}", processed_path=f"/b/{n}", file_size=1
             )
             for n in range(20)
         )
         found = db.check(files=True)
     assert sorted(one.what.split("'")[1] for one in found) == sorted(
-        [f"/a/{n}" for n in range(10)] + [f"/b/{n}" for n in range(20)]
+        [f"/{folder}/{n}" for folder in "ab" for n in range(20)]
     )
 
 

@@ -34,7 +34,6 @@ from voices_peewee.errors import (
     DatabaseBusyError,
     DatabaseError,
     DatabaseNewerError,
-    NotVoicesError,
     VoicesError,
 )
 from voices_peewee.upkeep.backup import list_backups, snapshot, verify
@@ -197,18 +196,6 @@ def test_a_hidden_name_of_another_file_stays(database: Path) -> None:
     assert other.samefile(database)
 
 
-def test_a_stranger_is_not_replaced(database: Path, copies: Path) -> None:
-    """A restore never replaces what is not a Voices database."""
-    made = snapshot(database)
-    other_application(copies / "voices.db")
-    before = contents(copies)
-    with pytest.raises(NotVoicesError) as caught:
-        restore(made.path, copies / "voices.db", directories=KNOWN)
-    reason = "it is a database of another application (bookmarks)"
-    assert str(caught.value) == f"cannot use '{copies}/voices.db': {reason}"
-    assert contents(copies) == before
-
-
 AWAY = "; move it away with its -wal, and restore again"
 REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
 
@@ -236,8 +223,13 @@ REFERENCE = "a row of 'processed_files' refers to a missing row of 'speakers'"
             "voices.db",
             f"it cannot be backed up first ({REFERENCE}){AWAY}",
         ),
+        (
+            lambda folder: other_application(folder / "voices.db"),
+            "voices.db",
+            "it is a database of another application (bookmarks)",
+        ),
     ],
-    ids=["no folder", "left-over wal", "truncated", "broken references"],
+    ids=["no folder", "left-over wal", "truncated", "broken references", "another application"],
 )
 def test_what_cannot_be_replaced(
     database: Path, copies: Path, make_it: Callable[[Path], object], name: str, reason: str
@@ -278,6 +270,7 @@ def test_inside_a_transaction(path: Path) -> None:
         assert db.get_all(Speaker) == []
 
 
+@pytest.mark.once
 def test_restore_waits(database: Path) -> None:
     """A restore waits for another program's transaction, and no longer than the timeout."""
     made = snapshot(database)
@@ -330,6 +323,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.once
 def test_while_others_work(tmp_path: Path) -> None:
     """Open programs read and write through a restore; no acknowledged row falls between."""
     path = make(tmp_path / "voices.db", files=3000)

@@ -75,7 +75,7 @@ SECTIONS: Final = {
             "plot": "Draw a plot: a distribution, paired, ranks or scatter.",
         },
     ),
-    "Report": ("report", {"report": "Write one page to send: tables, pictures and players."}),
+    "Report": ("questions", {"report": "Write one page to send: tables, pictures and players."}),
     "Listening": ("listening", {"listen": "Let people listen: a blind test of models' stems."}),
     "In and out": (
         "exchange",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from voices_peewee.cli.values import roots
 from voices_peewee.errors import InputError, QueryError, ServerBackupError, VoicesError
 from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
@@ -64,18 +64,24 @@ def _manager(options: Mapping[str, Any]) -> DatabaseManager:
     return DatabaseManager(**options)
 
 
-class VoicesCommand(click.Command):
+class _Helpful(click.Command):
+    """A command whose help is output as any other: that it cannot be written is an error."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words, or print the help that they ask for."""
+        with output_errors():
+            return super().make_context(*args, **kwargs)
+
+
+class VoicesCommand(_Helpful):
     """A command with an example in its help, that takes ``--db`` after its name too."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
-        self.params.append(_late_db())
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the words, or print the help that they ask for."""
-        with _output_errors():
-            return super().make_context(*args, **kwargs)
+        self.params.append(
+            click.Option(["--db"], expose_value=False, hidden=True, callback=_set_database)
+        )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example below the options."""
@@ -88,21 +94,18 @@ class VoicesCommand(click.Command):
         try:
             return super().invoke(ctx)
         except QueryError as error:
-            raise click.UsageError(printable(error.in_shell), ctx) from error
+            raise click.UsageError(error.in_shell, ctx) from error
 
 
-def _late_db() -> click.Option:
-    def set_database(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            ctx.ensure_object(dict)["database"] = value
-
-    return click.Option(["--db"], expose_value=False, hidden=True, callback=set_database)
+def _set_database(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(dict)["database"] = value
 
 
 command = partial(click.command, cls=VoicesCommand)
 
 
-class VoicesGroup(click.Group):
+class VoicesGroup(_Helpful, click.Group):
     """A group that imports a command's module only when that command is asked for.
 
     Args:
@@ -141,7 +144,8 @@ class VoicesGroup(click.Group):
             args = [f"list-{args[1]}", *args[2:]]
         is_known = args[0] in self._modules or args[0].startswith("-")
         if not is_known and not ctx.resilient_parsing:
-            raise click.UsageError(_unknown_command(args[0], self._modules), ctx)
+            error = QueryError.unknown_field(args[0], self._modules, "command")
+            raise click.UsageError(str(error), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -163,75 +167,71 @@ class VoicesGroup(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the words before the command, or print what they ask for."""
-        try:
-            with _output_errors():
-                return super().make_context(*args, **kwargs)
-        except OutputError as error:
-            _drop_output()
-            say(f"Error: {error}")
-            raise click.exceptions.Exit(1) from error
-
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(  # type: ignore[override] # click has a second form, which never returns
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
-        with _errors_leave(ctx):
-            if sys.stdout is None:
-                raise OutputError(OSError("it is closed"))
-            if isinstance(sys.stdout, TextIOWrapper):
-                # The bytes of a path that is no text come back; what an encoding lacks is spelled.
-                is_utf8 = speaks_unicode(sys.stdout)
-                sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
-            result = super().invoke(ctx)
-            with _output_errors():
+        try:
+            _prepare_output()
+            code = super().main(args, prog_name, standalone_mode=False, **extra) or 0
+            with output_errors():
                 sys.stdout.flush()
-            return result
+        except (VoicesError, click.UsageError, click.Abort, FileNotFoundError) as error:
+            code = _told(error)
+        return sys.exit(code) if standalone_mode else code
 
 
-def _unknown_command(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
+def _prepare_output() -> None:
+    """The bytes of a path that is no text come back; what an encoding lacks is spelled."""
+    if sys.stdout is None:
+        raise OutputError(OSError("it is closed"))
+    if isinstance(sys.stdout, TextIOWrapper):
+        is_utf8 = speaks_unicode(sys.stdout)
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "'-h' lists them"
-    return f"no such command {name!r}; {hint}"
 
-
-@contextmanager
-def _errors_leave(ctx: click.Context) -> Iterator[None]:
-    try:
-        yield
-    except VoicesError as error:
-        if isinstance(error, OutputError):
-            _drop_output()
-        if isinstance(error, InputError):
-            say_some("bad", list(map(str, error.problems[1:])))  # the error says the first
-        say(f"Error: {error}")
-        ctx.exit(1)
-    except click.UsageError as error:
-        # click repeats the user's words as they are
-        lines = map(printable, error.format_message().replace("\n\t", " ").split("\n"))
-        raise click.UsageError("\n".join(lines), error.ctx) from error
-    except BrokenPipeError:
-        _drop_output()
-        ctx.exit(_BROKEN_PIPE)
-    except FileNotFoundError as error:
+def _told(error: Exception) -> int:
+    """Say what went wrong; return the exit status that tells it."""
+    if isinstance(error, click.Abort):
+        click.echo("Aborted!", err=True)
+        return _INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1
+    if isinstance(error, click.UsageError):
+        if not isinstance(error, NoArgsIsHelpError):  # that is the help
+            # click repeats the user's words as they are
+            lines = map(printable, error.format_message().replace("\n\t", " ").split("\n"))
+            error = click.UsageError("\n".join(lines), error.ctx)
+        error.show()
+        return error.exit_code
+    if isinstance(error, FileNotFoundError):
         if error.filename is not None:
-            raise
+            raise error
         # os.getcwd, which names no file
         say("Error: the working directory is gone; change into one that is there")
-        ctx.exit(1)
-    except KeyboardInterrupt:
-        click.echo("\nAborted!", err=True)
-        ctx.exit(_INTERRUPTED)
+        return 1
+    if isinstance(error, OutputError):
+        _drop_output()
+    if isinstance(error, InputError):
+        say_some("bad", list(map(str, error.problems[1:])))  # the error says the first
+    say(f"Error: {error}")
+    return 1
 
 
 @contextmanager
-def _output_errors() -> Iterator[None]:
+def output_errors() -> Iterator[None]:
+    """Make an error of what cannot be written; a reader that goes away ends the program."""
     try:
         yield
-    except (BrokenPipeError, FileNotFoundError):
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(_BROKEN_PIPE)
+    except FileNotFoundError:
         raise
     except OSError as error:
         raise OutputError(error) from error
@@ -283,30 +283,6 @@ def progress_bar(
         yield report
 
 
-def counted(things: Iterable[R], label: str) -> Iterator[R]:
-    """Give things as they come; a terminal's stderr sees how many have come."""
-    if not sys.stderr.isatty():
-        yield from things
-        return
-    with click.progressbar(things, label=label, file=sys.stderr, show_pos=True) as bar:
-        yield from bar
-
-
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-
-export_to_option = click.option(
-    "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
-)
-
-path_map_option = click.option(
-    "--path-map",
-    metavar="OLD=NEW",
-    multiple=True,
-    callback=roots,
-    help="Folders that are elsewhere here; may be given several times.",
-)
-
-
 def say(*messages: str) -> None:
     """Write sentences for people to stderr, in lines that a terminal has room for."""
     for message in messages:
@@ -324,6 +300,11 @@ def say_exported(path: str | None) -> None:
     """Write to stderr where what is deleted now was written first."""
     if path is not None:
         say(f"what goes is in {path!r}")
+
+
+def said(counts: Mapping[str, int]) -> str:
+    """Return what there is any of: ``2 added, 1 failed``."""
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
 
 
 def say_some(kind: str, sentences: Sequence[str], count: int = 0, *, many: str = "") -> None:
@@ -344,7 +325,7 @@ def plural(count: int, noun: str) -> str:
 def write(texts: Iterable[str]) -> None:
     """Write texts to the standard output."""
     for text in texts:
-        with _output_errors():
+        with output_errors():
             sys.stdout.write(text)
 
 

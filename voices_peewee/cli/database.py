@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import options
 from voices_peewee.cli.common import (
     backed_up,
     command,
     confirm,
     pass_manager,
-    path_map_option,
     plural,
     progress_bar,
     say,
     say_backup,
     write,
     write_path,
-    yes_option,
 )
-from voices_peewee.cli.output import (
-    View,
-    list_options,
-    one_model_option,
-    operation_option,
-    param_option,
-    write_json,
-)
+from voices_peewee.cli.output import View, write_json
 from voices_peewee.rendering.plain import fact_lines, printable, show, size
 from voices_peewee.rendering.table import Column
 
@@ -59,7 +51,7 @@ path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
 @command(example="voices init")
-@click.option("--no-backup", is_flag=True, help="Do not back a populated database up first.")
+@options.no_backup
 @pass_manager
 def init(manager: DatabaseManager, *, no_backup: bool) -> None:
     """Create the database, or bring it up to date.
@@ -80,16 +72,16 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @command(example="voices status")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
-@operation_option("operation_type", help="With --watch: only this operation; needed with PATHs.")
-@one_model_option(help="With --watch: only by this model: demucs, or demucs:4.0.")
-@param_option
+@options.operation("operation_type", help="With --watch: only this operation; needed with PATHs.")
+@options.one_model(help="With --watch: only by this model: demucs, or demucs:4.0.")
+@options.param
 @click.option(
     "--interval",
     type=float,
     metavar="SECONDS",
     help="With --watch: how often to look.  [default: 2]",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of lines.")
+@options.json
 @pass_manager
 def status(
     manager: DatabaseManager,
@@ -152,9 +144,9 @@ def _watch(
     is_flag=True,
     help="Write times and stems' paths as they should be; backs up first.",
 )
-@path_map_option
-@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
-@yes_option
+@options.path_map
+@options.json
+@options.yes
 @pass_manager
 def check(
     manager: DatabaseManager,
@@ -220,7 +212,7 @@ def backup(manager: DatabaseManager, backup_path: str | None, keep: int | None) 
 
 
 @command(example="voices list-backups --sort -size")
-@list_options
+@options.lists
 @pass_manager
 def list_backups(manager: DatabaseManager, view: View) -> None:
     """List the backups beside the database.
@@ -242,7 +234,7 @@ def verify_backup(manager: DatabaseManager, path: Path) -> None:
 
 @command(example="voices restore before_upgrade.db --yes")
 @path_argument
-@yes_option
+@options.yes
 @pass_manager
 def restore(manager: DatabaseManager, path: Path, *, yes: bool) -> None:
     """Put a backup in the place of the database's content.

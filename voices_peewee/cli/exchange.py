@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import (
-    OutputError,
     command,
+    output_errors,
     pass_manager,
-    path_map_option,
     plural,
     progress_bar,
+    said,
     say,
     say_some,
     write,
     write_path,
 )
-from voices_peewee.cli.output import (
-    direction_option,
-    model_option,
-    operation_option,
-    overwrite_option,
-)
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
-    from voices_peewee.exchange.merging import Imported
 
 _STATES: Final = {
     "added": "added",
@@ -48,23 +41,14 @@ _STATES: Final = {
 )
 @click.option(
     "--format",
-    "form",
     type=click.Choice(("jsonl", "csv")),
     help="What to write.  [default: as the suffix of PATH says, else jsonl]",
 )
 @click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
-@overwrite_option
-@click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all.")
+@options.overwrite
+@options.raw
 @pass_manager
-def export(
-    manager: DatabaseManager,
-    tables: tuple[str, ...],
-    form: str | None,
-    output: str,
-    *,
-    overwrite: bool,
-    raw: bool,
-) -> None:
+def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **asked: Any) -> None:
     """Write the record as JSON lines, or one table as CSV.
 
     TABLE is speakers, files, history, performance or a table's own name; without one all are
@@ -72,20 +56,9 @@ def export(
     path of a file.
     """
     to_terminal = output == "-" and sys.stdout.isatty()
-    try:
-        with manager, progress_bar("Exporting", hidden=to_terminal) as progress:
-            done = manager.export(
-                output,
-                tables or None,
-                format=form,
-                overwrite=overwrite,
-                raw=raw,
-                progress=progress,
-            )
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # a file's is one of ours already
-        raise OutputError(error) from error
+    # a file's errors are ours already
+    with output_errors(), manager, progress_bar("Exporting", hidden=to_terminal) as progress:
+        done = manager.export(output, tables or None, progress=progress, **asked)
     if done.path is not None:
         write_path(done.path)
     told = [f"{plural(count, 'row')} of {name}" for name, count in done.rows.items() if count]
@@ -101,9 +74,7 @@ def export(
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
 @pass_manager
-def import_(
-    manager: DatabaseManager, files: tuple[str, ...], table: str | None, *, dry_run: bool
-) -> None:
+def import_(manager: DatabaseManager, files: tuple[str, ...], **asked: Any) -> None:
     """Import records from files or another database.
 
     FILE is JSON lines, CSV, a Voices database or one of the original module; '-' is the
@@ -112,20 +83,13 @@ def import_(
     or nothing, and every bad record is told.
     """
     with manager, progress_bar("Importing") as progress:
-        done = manager.import_records(
-            list(files), table=table, dry_run=dry_run, on_progress=progress
-        )
-    _say(done)
-
-
-def _say(done: Imported) -> None:
-    for note in done.notes:
-        say(f"note: {note}")
+        done = manager.import_records(list(files), on_progress=progress, **asked)
+    say(*(f"note: {note}" for note in done.notes))
     conflicts = sum(one.conflicts for one in done.tables.values())
     say_some("conflict", done.conflicts, conflicts, many="conflicts")
     for table, counts in done.tables.items():
         states = {words: getattr(counts, state) for state, words in _STATES.items()}
-        if told := ", ".join(f"{count:,} {words}" for words, count in states.items() if count):
+        if told := said(states):
             say(f"{table}: {told}")
     would = "would be " if done.is_dry_run else ""
     if done.changed:
@@ -138,29 +102,22 @@ def _say(done: Imported) -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--format",
-    "form",
     type=click.Choice(
         ("versa", "speechbrain", "tdanet", "asteroid", "dnsmos", "nisqa", "espnet", "museval")
     ),
     help="What they are.  [default: as their content says]",
 )
-@model_option(help="Whose results they are: demucs, or demucs:4.0.", required=True)
-@operation_option(help="What it did.  [default: voice_separation]", default="voice_separation")
+@options.model(help="Whose results they are: demucs, or demucs:4.0.", required=True)
+@options.operation(
+    "operation_type",
+    help="What it did.  [default: voice_separation]",
+    default=["voice_separation"],
+)
 @click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
-@path_map_option
-@direction_option
+@options.path_map
+@options.direction
 @pass_manager
-def import_results(
-    manager: DatabaseManager,
-    paths: tuple[str, ...],
-    form: str | None,
-    model: str,
-    operation: str,
-    manifest: str | None,
-    path_map: dict[str, str],
-    *,
-    higher_is_better: bool | None,
-) -> None:
+def import_results(manager: DatabaseManager, paths: tuple[str, ...], **asked: Any) -> None:
     """Import what other tools measured.
 
     PATH is a file or folder of VERSA, SpeechBrain, TDANet, asteroid, DNSMOS, NISQA, ESPnet or
@@ -168,22 +125,13 @@ def import_results(
     All are imported or none, and every bad row is told.
     """
     with manager:
-        done = manager.import_results(
-            list(paths),
-            form,
-            model=model,
-            operation_type=operation,
-            manifest=manifest,
-            path_map=path_map,
-            higher_is_better=higher_is_better,
-        )
-    for note in done.notes:
-        say(f"note: {note}")
+        done = manager.import_results(list(paths), **asked)
+    say(*(f"note: {note}" for note in done.notes))
     say_some("conflict", done.conflicts, many="conflicts")
-    counts = {f"of {operation} added": done.added}
+    counts = {f"of {asked['operation_type']} added": done.added}
     counts |= {"updated": done.updated, "unchanged": done.unchanged}
-    said = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
-    say(f"{done.format}: {', '.join(said) or 'no values'}")
+    told = [f"{plural(count, 'run')} {state}" for state, count in counts.items() if count]
+    say(f"{done.format}: {', '.join(told) or 'no values'}")
 
 
 @command(example="voices serve --port 8001 --open")

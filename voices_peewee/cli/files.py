@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from voices_peewee.cli import options
 from voices_peewee.cli.common import (
     command,
     confirm,
-    counted,
-    export_to_option,
     pass_manager,
-    path_map_option,
     plural,
     progress_bar,
+    said,
     say,
     say_exported,
-    yes_option,
 )
-from voices_peewee.cli.output import (
-    View,
-    filter_options,
-    list_options,
-    speaker_option,
-    state_options,
-)
-from voices_peewee.cli.values import assignments
+from voices_peewee.cli.output import View
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.rendering.plain import absolute
 
@@ -43,7 +34,7 @@ metadata_option = click.option(
     "--metadata",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=assignments,
+    callback=options.assignments,
     help="A value to record; may be given several times.",
 )
 
@@ -56,8 +47,8 @@ metadata_option = click.option(
     type=click.Choice(("librimix", "speechbrain", "hf", "kaldi", "lhotse")),
     help="What it is.  [default: as its content says]",
 )
-@path_map_option
-@speaker_option(help="Whose voice they hold: a name, or id:3.")
+@options.path_map
+@options.speaker(help="Whose voice they hold: a name, or id:3.")
 @metadata_option
 @click.option("--exact", is_flag=True, help="Decode the files whole for their exact duration.")
 @pass_manager
@@ -100,10 +91,12 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
 
     with manager:
         added = manager.add_audio_files(paths, on_error=failed, **given)
-        for one in counted(added, "Adding"):
-            counts[one.outcome] += 1
-    said = [f"{counts[state]:,} {state}" for state in _OUTCOMES if counts[state]]
-    say(", ".join(said) or "no audio files found")
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(
+            added, label="Adding", file=sys.stderr, hidden=hidden, show_pos=True
+        ) as bar:
+            counts.update(one.outcome for one in bar)
+    say(said({state: counts[state] for state in _OUTCOMES}) or "no audio files found")
     if counts["failed"]:
         click.get_current_context().exit(1)
 
@@ -113,21 +106,19 @@ def _add_manifest(
 ) -> None:
     with manager, progress_bar("Adding") as progress:
         done = manager.add_manifest(path, form, path_map=path_map, on_progress=progress)
-    for note in done.notes:
-        say(f"note: {note}")
+    say(*(f"note: {note}" for note in done.notes))
     if done.absent:
         say(f"note: {plural(done.absent, 'file')} not there; the manifest's word is taken")
-    said = [f"{count:,} {state}" for state in _OUTCOMES if (count := getattr(done, state, 0))]
-    if done.speakers:
-        said.append(plural(done.speakers, "new speaker"))
-    say(f"{done.format}: {', '.join(said) or 'nothing to add'}")
+    counts = {state: getattr(done, state, 0) for state in _OUTCOMES}
+    counts["new speaker" if done.speakers == 1 else "new speakers"] = done.speakers
+    say(f"{done.format}: {said(counts) or 'nothing to add'}")
 
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")
 @click.argument("file")
 @metadata_option
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
-@speaker_option(help="Whose voice it holds: a name, or id:3.")
+@options.speaker(help="Whose voice it holds: a name, or id:3.")
 @click.option("--no-speaker", is_flag=True, help="Take the speaker from it.")
 @pass_manager
 def update_file(
@@ -169,8 +160,8 @@ def _merged(file: ProcessedFile, values: dict[str, object]) -> dict[str, object]
 
 @command(example="voices delete-file 3 --yes")
 @click.argument("file")
-@export_to_option
-@yes_option
+@options.export_to
+@options.yes
 @pass_manager
 def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, yes: bool) -> None:
     """Delete the record of a file, with its runs.
@@ -188,9 +179,9 @@ def delete_file(manager: DatabaseManager, file: str, export_to: str | None, *, y
 
 
 @command(example='voices list-files --speaker "John Doe" duration:2.. --sort -duration')
-@state_options
-@filter_options
-@list_options
+@options.states
+@options.filters
+@options.lists
 @pass_manager
 def list_files(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List files.

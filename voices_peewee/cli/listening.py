@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
-from voices_peewee.cli.common import command, pass_manager, plural, say, say_some, write_path
-from voices_peewee.cli.output import (
-    output_option,
-    overwrite_option,
-    run_options,
-    write_json,
-    write_text,
-)
+from voices_peewee.cli import completion, options
+from voices_peewee.cli.common import command, pass_manager, plural, said, say, say_some, write_path
+from voices_peewee.cli.output import write_json, write_text
 
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
@@ -29,10 +23,10 @@ _CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
 @click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
-@output_option(help="Where the page goes.")
+@options.output(help="Where the page goes.")
 @click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
 @click.option("--results", is_flag=True, help="Show what the votes say.")
-@click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
+@options.json
 @click.option("--dry-run", is_flag=True, help="Say what would be heard, and write nothing.")
 @click.option("--trials", default=20, type=_SOME, metavar="N", help="[default: 20]")
 @click.option("--seconds", default=5.0, type=_LONG, metavar="S", help="[default: 5]")
@@ -45,8 +39,8 @@ _CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 @click.option("--repeat", type=_ANY, metavar="N", help="Trials again.  [default: 2 in 20]")
 @click.option("--codec", type=click.Choice(("flac", "opus")), default="flac", help=_CODEC)
 @click.option("--max-size", default=25, type=_SOME, metavar="MB", help="[default: 25]")
-@run_options
-@overwrite_option
+@options.runs
+@options.overwrite
 @pass_manager
 def listen(
     manager: DatabaseManager,
@@ -67,8 +61,7 @@ def listen(
     takes into the record, once each. --results says which model they prefer, how sure that
     is, and what SI-SNRi says of it; so does 'compare --metric preference'.
     """
-    is_asked = bool(models) + bool(votes) + results
-    if is_asked != 1:
+    if bool(models) + bool(votes) + results != 1:
         raise click.UsageError("name two models or more, or use --import, or --results")
     if models and output is not None and dry_run:
         raise click.UsageError("--output and --dry-run exclude each other")
@@ -76,9 +69,7 @@ def listen(
         raise click.UsageError("a test needs --output, or --dry-run")
     with manager:
         for file in votes:
-            counts = manager.import_votes(file)
-            told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-            say(f"votes of {file!r}: {told or 'none'}")
+            say(f"votes of {file!r}: {said(manager.import_votes(file)) or 'none'}")
         if results:
             _show_results(manager, as_json=as_json)
         if models:
@@ -98,8 +89,7 @@ def _show_results(manager: DatabaseManager, *, as_json: bool) -> None:
 
 def _say_test(done: Any) -> None:
     say_some("left out", done.left_out)
-    for late in done.lags:
-        say(f"warning: {late}")
+    say(*(f"warning: {late}" for late in done.lags))
     if done.path is None:
         write_text("\n".join(done.trials))
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import (
     backed_up,
     command,
@@ -20,9 +20,8 @@ from voices_peewee.cli.common import (
     say_backup,
     write,
     write_path,
-    yes_option,
 )
-from voices_peewee.cli.output import View, list_options
+from voices_peewee.cli.output import View
 from voices_peewee.errors import MigrationError
 from voices_peewee.rendering.table import Column
 
@@ -34,10 +33,6 @@ _COLUMNS: Final = (
     Column("state"),
     Column("applied_at", "time", "applied"),
     Column("path", "path"),
-)
-
-no_backup_option = click.option(
-    "--no-backup", is_flag=True, help="Do not back a populated database up first."
 )
 
 
@@ -72,7 +67,7 @@ def create_migration(
     shell_complete=completion.migrations,
     help="The last migration to apply.",
 )
-@no_backup_option
+@options.no_backup
 @pass_manager
 def run_migrations(manager: DatabaseManager, to: str | None, *, no_backup: bool) -> None:
     """Apply the pending migrations.
@@ -90,8 +85,8 @@ def run_migrations(manager: DatabaseManager, to: str | None, *, no_backup: bool)
 @click.option(
     "--steps", type=click.IntRange(min=1), metavar="N", default=1, help="How many.  [default: 1]"
 )
-@no_backup_option
-@yes_option
+@options.no_backup
+@options.yes
 @pass_manager
 def rollback_migration(manager: DatabaseManager, steps: int, *, no_backup: bool, yes: bool) -> None:
     """Undo the newest migrations, with the data they hold.
@@ -106,7 +101,7 @@ def rollback_migration(manager: DatabaseManager, steps: int, *, no_backup: bool,
 
 
 @command(example="voices list-migrations state:pending")
-@list_options
+@options.lists
 @pass_manager
 def list_migrations(manager: DatabaseManager, view: View) -> None:
     """List the migrations: applied, pending or unknown."""

@@ -1,18 +1,13 @@
-"""Lists and facts on the standard output: the options of every list, and its forms."""
+"""Lists and facts on the standard output: lists and their forms."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import click
-
-from voices_peewee.cli import completion
 from voices_peewee.cli.common import plural, say, write
-from voices_peewee.cli.values import assignments, model_parts, with_words
 from voices_peewee.errors import QueryError
 from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 
@@ -20,10 +15,8 @@ if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.rendering.plain import Column
 
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 Row = Sequence[object]
-
-_SHOWN: Final = 50
 
 
 def write_rows(
@@ -145,6 +138,23 @@ class View(NamedTuple):
             say(plural(total, noun))
 
 
+def takes_view(function: Callable[..., R]) -> Callable[..., R]:
+    """Let a command take the options of a list as one ``view``."""
+
+    @wraps(function)
+    def with_view(*args: Any, everything: bool, **kwargs: Any) -> R:
+        asked = {name: kwargs.pop(name) for name in View.__annotations__}
+        asked["style"] = asked["style"] or "table"
+        if everything:
+            asked["limit"] = None
+        if asked["columns"] is not None:
+            names = map(str.strip, asked["columns"].split(","))
+            asked["columns"] = tuple(filter(None, names))
+        return function(*args, view=View(**asked), **kwargs)
+
+    return with_view
+
+
 def _says(record: Sequence[object], word: str, known: dict[str, int]) -> bool:
     """Whether a record holds a word, or for ``field:value`` has that value."""
     name, colon, values = word.removeprefix("^").partition(":")
@@ -164,159 +174,3 @@ def _position(name: str, known: dict[str, int], what: str) -> int:
 
 def _order(value: object) -> tuple[bool, Any]:
     return (value is not None, value)
-
-
-def options(*each: Callable[[F], F]) -> Callable[[F], F]:
-    """Return a decorator that gives a command several options."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(each):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-class _Once(click.Option):
-    """An option for one name: of two, click would keep the second without a word."""
-
-    def __init__(self, *args: Any, default: str | None = None, **kwargs: Any) -> None:
-        kwargs |= {"multiple": True, "default": default and (default,)}
-        super().__init__(*args, **kwargs)
-
-    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        """Return the one name, or None."""
-        names = super().type_cast_value(ctx, value)
-        if len(names) > 1:
-            raise click.BadParameter(f"it takes one, not {len(names)}", ctx, self)
-        if self.required and not names:
-            raise click.MissingParameter(ctx=ctx, param=self)
-        return names[0] if names else None
-
-
-_named_option = partial(click.option, cls=_Once)
-_SEVERAL: Final = {"cls": click.Option, "multiple": True}
-speaker_option = partial(
-    _named_option, "--speaker", metavar="SPEAKER", shell_complete=completion.speakers
-)
-tag_option = partial(
-    click.option, "--tag", metavar="TAG", multiple=True, shell_complete=completion.tags
-)
-model_option = partial(_named_option, "--model", metavar="MODEL", shell_complete=completion.models)
-one_model_option = partial(model_option, callback=model_parts, expose_value=False)
-operation_option = partial(
-    _named_option, "--operation", metavar="OP", shell_complete=completion.operations
-)
-output_option = partial(
-    click.option, "--output", "-o", type=click.Path(path_type=Path), metavar="FILE"
-)
-direction_option = click.option(
-    "--higher-is-better/--lower-is-better",
-    default=None,
-    help="The direction of a metric where it is not known.",
-)
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-param_option = click.option(
-    "--param",
-    "parameters",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=assignments,
-    help="One parameter; may be given several times.",
-)
-words_argument = partial(
-    click.argument,
-    "words",
-    nargs=-1,
-    metavar="[QUERY]...",
-    shell_complete=completion.query_words,
-)
-where_words_argument = words_argument(callback=with_words, expose_value=False)
-
-
-def list_options(function: F) -> F:
-    """Give a command the options of every list; it gets them as ``view``."""
-
-    @wraps(function)
-    def with_view(*args: Any, everything: bool, style: str | None, **kwargs: Any) -> Any:
-        kwargs |= {"style": style or "table"} | ({"limit": None} if everything else {})
-        view = View(**{name: kwargs.pop(name) for name in View.__annotations__})
-        return function(*args, view=view, **kwargs)
-
-    return options(*_OPTIONS)(with_view)  # type: ignore[return-value] # the view is made of the options
-
-
-def _names(_: object, __: object, columns: str | None) -> tuple[str, ...] | None:
-    if columns is None:
-        return None
-    return tuple(name.strip() for name in columns.split(",") if name.strip())
-
-
-since_options = options(
-    click.option("--since", metavar="TIME", help="From this time on: 2026-11, yesterday, -7d."),
-    click.option("--until", metavar="TIME", help="Up to and with this time."),
-)
-
-where_option = click.option(
-    "--where",
-    metavar="QUERY",
-    multiple=True,
-    callback=with_words,
-    shell_complete=completion.query_words,
-    help="A query word, as the lists take them; may be given several times.",
-)
-
-
-run_options = options(
-    operation_option("operation_type", help="Only this operation."),
-    speaker_option(help="Only recordings of this speaker: a name, or id:3."),
-    since_options,
-    where_option,
-)
-
-filter_options = options(
-    speaker_option(**_SEVERAL, help="Of this speaker: a name, or id:3."),
-    tag_option(help="Of speakers with this tag."),
-    model_option(**_SEVERAL, help="Of this model: demucs, or demucs:4.0."),
-    operation_option(**_SEVERAL, help="Of this operation: voice_separation."),
-    since_options,
-)
-
-state_options = options(
-    click.option("--failed", is_flag=True, help="Only what failed."),
-    click.option("--unfinished", is_flag=True, help="Only what goes on, or whose process died."),
-    click.option("--success", is_flag=True, help="Only what succeeded."),
-)
-
-_OPTIONS: Final = (
-    words_argument(),
-    click.option(
-        "--sort",
-        metavar="FIELDS",
-        shell_complete=completion.columns,
-        help="Order, such as 'name,-id'; '-' descends.",
-    ),
-    click.option(
-        "--limit",
-        type=click.IntRange(min=0),
-        default=_SHOWN,
-        show_default=True,
-        metavar="N",
-        help="How many to show.",
-    ),
-    click.option(
-        "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="How many to skip."
-    ),
-    click.option("--all", "everything", is_flag=True, help="Show all."),
-    click.option(
-        "--columns",
-        metavar="NAMES",
-        callback=_names,
-        shell_complete=completion.columns,
-        help="What to show, such as 'id,name'.",
-    ),
-    click.option("--json", "style", flag_value="json", help="A JSON array."),
-    click.option("--jsonl", "style", flag_value="jsonl", help="A JSON object a line."),
-    click.option("--csv", "style", flag_value="csv", help="CSV with a heading."),
-    click.option("--raw", is_flag=True, help="CSV texts as stored, formulas and all."),
-)

@@ -10,21 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import command, pass_manager, say, write, write_path
-from voices_peewee.cli.output import (
-    direction_option,
-    one_model_option,
-    options,
-    output_option,
-    overwrite_option,
-    run_options,
-    where_words_argument,
-    write_json,
-    write_rows,
-    write_text,
-)
-from voices_peewee.cli.values import joined
+from voices_peewee.cli.output import write_json, write_rows, write_text
 from voices_peewee.rendering.plain import speaks_unicode
 from voices_peewee.rendering.table import Column
 
@@ -41,40 +29,12 @@ _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
-metric_options = options(
-    click.option(
-        "--metric",
-        default="si_snri",
-        metavar="NAME",
-        shell_complete=completion.metrics,
-        help="[default: si_snri]",
-    ),
-    direction_option,
-)
-baseline_option = click.option(
-    "--baseline",
-    metavar="A",
-    shell_complete=completion.models,
-    help="Compare all others with this one, not every pair.",
-)
-style_options = options(
-    click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
-    click.option("--json", "style", flag_value="json", help="JSON."),
-    click.option("--md", "style", flag_value="md", help="Markdown, for a job summary."),
-    click.option("--latex", "style", flag_value="latex", help="LaTeX with booktabs."),
-)
-
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
-@where_words_argument
-@metric_options
-@click.option(
-    "--by",
+@options.where_words
+@options.metric
+@options.by(
     default=("model",),
-    multiple=True,
-    callback=joined,
-    metavar="FIELDS",
-    shell_complete=completion.groupings,
     help="What makes the groups: model, speaker, tag, file, any other field, parameters.KEY, "
     "metadata.KEY.  [default: model]",
 )
@@ -85,18 +45,13 @@ style_options = options(
     help="The means of two groupings as a table.",
 )
 @click.option("--common", is_flag=True, help="Only the recordings that all groups have a value of.")
-@one_model_option(help="Only this model: demucs, or demucs:4.0.")
-@run_options
+@options.one_model()
+@options.runs
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N groups.")
-@style_options
+@options.styles
 @pass_manager
 def leaderboard(
-    manager: DatabaseManager,
-    by: str,
-    pivot: str | None,
-    *,
-    style: str,
-    **asked: Any,
+    manager: DatabaseManager, by: str, pivot: str | None, style: str, **asked: Any
 ) -> None:
     """Rank models by a metric.
 
@@ -175,11 +130,6 @@ def _show_comparison(found: Comparison | Comparisons) -> None:
         write_text(str(found))
 
 
-def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise click.UsageError(f"use --unit {value if value in _UNITS else 'speaker'}")
-
-
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
 @click.argument(
     "models",
@@ -188,7 +138,7 @@ def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
     metavar="A B [C]...",
     shell_complete=completion.models,
 )
-@metric_options
+@options.metric
 @click.option(
     "--unit",
     type=click.Choice(_UNITS),
@@ -196,8 +146,7 @@ def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
 )
-@click.option("--cluster", hidden=True, expose_value=False, callback=_say_unit)
-@baseline_option
+@options.baseline
 @click.option(
     "--fail-if-worse",
     type=float,
@@ -218,19 +167,10 @@ def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
     metavar="N",
     help="Of A's recordings so many may have no value of B before these two exit 1.  [default: 0]",
 )
-@run_options
-@style_options
+@options.runs
+@options.styles
 @pass_manager
-def compare(
-    manager: DatabaseManager,
-    models: tuple[str, ...],
-    fail_if_worse: float | None,
-    require_not_worse: float | None,
-    allow_lost: int,
-    *,
-    style: str,
-    **asked: Any,
-) -> None:
+def compare(manager: DatabaseManager, models: tuple[str, ...], style: str, **asked: Any) -> None:
     """Compare models on the recordings that they share.
 
     A, B and more are models, with or without a version, or query words in quotes, of which
@@ -240,7 +180,7 @@ def compare(
     """
     from voices_peewee.questions.gate import Gate
 
-    gate = Gate(fail_if_worse, require_not_worse, allow_lost)
+    gate = Gate(*(asked.pop(name) for name in ("fail_if_worse", "require_not_worse", "allow_lost")))
     gate.check(models, asked["baseline"])
     with manager:
         found = manager.compare(*models, **asked)
@@ -255,7 +195,7 @@ def compare(
 @command(example="voices plot paired demucs:4.0 svoice:1.2 -o paired.png")
 @click.argument("kind", shell_complete=completion.one_of(*_PLOTS))
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=completion.models)
-@output_option(help="Where the picture goes; the suffix is .png, .svg or .pdf.", required=True)
+@options.output(help="Where the picture goes; the suffix is .png, .svg or .pdf.", required=True)
 @click.option(
     "--metric",
     multiple=True,
@@ -271,9 +211,9 @@ def compare(
     help="What a scatter is against: duration, sample_rate, channels, file_size or a metric.  "
     "[default: duration]",
 )
-@direction_option
-@run_options
-@overwrite_option
+@options.direction
+@options.runs
+@options.overwrite
 @pass_manager
 def plot(
     manager: DatabaseManager,
@@ -293,3 +233,34 @@ def plot(
     with manager:
         manager.plot(kind, *models, path=output, metric=metric or None, **asked)
         write_path(output)
+
+
+@command(example="voices report -o report.html --no-audio")
+@options.where_words
+@options.output(help="Where the page goes.", required=True)
+@options.metric
+@options.by(help="Conditions, such as metadata.room.")
+@options.baseline
+@click.option("--hosts", is_flag=True, help="Name the hosts that runs were made on.")
+@click.option("--embed", is_flag=True, help="Put the sounds into the page instead of links.")
+@click.option("--no-audio", is_flag=True, help="No players.")
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=20,
+    metavar="MB",
+    help="How large the page may get, with --embed.  [default: 20]",
+)
+@options.runs
+@options.overwrite
+@pass_manager
+def report(manager: DatabaseManager, output: Path, by: str, **asked: Any) -> None:
+    """Write one page to send: tables, pictures and players.
+
+    The page is one HTML file and asks nothing of the network. Sounds are links to the files,
+    unless they are put into it.
+    """
+    asked["audio"] = not asked.pop("no_audio")
+    asked["max_size"] *= 1_000_000
+    with manager:
+        write_path(manager.report(output, by=tuple(filter(None, by.split(","))), **asked))

@@ -12,35 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import (
     command,
     confirm,
-    export_to_option,
     pass_manager,
     plural,
     say,
     say_exported,
     write_path,
-    yes_option,
 )
-from voices_peewee.cli.output import (
-    View,
-    filter_options,
-    list_options,
-    one_model_option,
-    operation_option,
-    param_option,
-    since_options,
-    speaker_option,
-    state_options,
-    tag_option,
-    where_option,
-    write_json,
-    write_rows,
-    write_text,
-)
-from voices_peewee.cli.values import duration
+from voices_peewee.cli.output import View, write_json, write_rows, write_text
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -61,9 +43,9 @@ _FAILURE_COLUMNS: Final = (
 
 
 @command(example="voices list-history --failed --since -7d")
-@state_options
-@filter_options
-@list_options
+@options.states
+@options.filters
+@options.lists
 @pass_manager
 def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List what was done to which file.
@@ -77,9 +59,9 @@ def list_history(manager: DatabaseManager, view: View, **filters: Any) -> None:
 
 
 @command(example="voices list-performance --model demucs si_snri:10.. --sort -si_snri")
-@state_options
-@filter_options
-@list_options
+@options.states
+@options.filters
+@options.lists
 @pass_manager
 def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List how well and how fast it went.
@@ -93,13 +75,13 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@operation_option("operation_type", help="What is to be done.", required=True)
-@one_model_option(help="By which model: demucs, or demucs:4.0.")
-@param_option
+@options.operation("operation_type", help="What is to be done.", required=True)
+@options.one_model(help="By which model: demucs, or demucs:4.0.")
+@options.param
 @click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
-@where_option
+@options.where
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
-@click.option("--json", "as_json", is_flag=True, help="Paths with the reason for each.")
+@options.json
 @pass_manager
 def pending(
     manager: DatabaseManager,
@@ -112,8 +94,9 @@ def pending(
     """Print the files that are still to be processed.
 
     Those are the files among PATH... that have no successful run of exactly these settings, or
-    have changed since. Their paths are printed as they were given, one a line. A folder stands
-    for the recordings in it. With '-' as a PATH more are read from the standard input.
+    have changed since. Their paths are printed as they were given, one a line; JSON has the
+    reason for each. A folder stands for the recordings in it. With '-' as a PATH more are read
+    from the standard input.
     """
     left = 0
     with manager:
@@ -156,13 +139,10 @@ def _read_paths(*, nul: bool) -> Iterator[str]:
 
 
 @command(example="voices failures --since -7d")
-@one_model_option(help="Only this model: demucs, or demucs:4.0.")
-@operation_option("operation_type", help="Only this operation: voice_separation.")
-@speaker_option(help="Only of this speaker: a name, or id:3.")
-@since_options
-@where_option
+@options.one_model()
+@options.runs
 @click.option("--cured", is_flag=True, help="Also runs that a later one made good.")
-@list_options
+@options.lists
 @pass_manager
 def failures(
     manager: DatabaseManager,
@@ -193,7 +173,7 @@ def failures(
 
 @command(example="voices show-run 1")
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@options.json
 @pass_manager
 def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
     """Show one run whole, with its outputs and its error.
@@ -211,7 +191,7 @@ def show_run(manager: DatabaseManager, run: str, *, as_json: bool) -> None:
 @command(example='voices update-run 1 --tag final --note "with the new window"')
 @click.argument("run")
 @click.option("--note", help="The new note; '' removes it.")
-@tag_option(help="A tag to add.")
+@options.tag(help="A tag to add.")
 @click.option("--remove-tag", multiple=True, shell_complete=completion.tags, help="One to remove.")
 @pass_manager
 def update_run(
@@ -242,34 +222,28 @@ def update_run(
 
 @command(example="voices delete-run 1 --yes")
 @click.argument("run")
-@export_to_option
-@yes_option
+@options.export_to
+@options.yes
 @pass_manager
 def delete_run(manager: DatabaseManager, run: str, export_to: str | None, *, yes: bool) -> None:
     """Delete a run with what it measured.
 
-    The stems and voices that no other run has go along; the recording and all files on the
-    disk stay. RUN is an id, or a run_id or at least its first six characters. With --export-to
-    all that goes is written first, and 'voices import PATH' brings it back.
+    The stems and voices that no other run has, and the votes of listeners on them, go along;
+    the recording and all files on the disk stay. RUN is an id, or a run_id or at least its
+    first six characters. With --export-to all that goes is written first, and 'voices import
+    PATH' brings it back.
     """
     with manager:
         found = manager.show_run(run)
         outputs = sum(row.processed_path is not None for row in found.rows)
         measured = sum(bool(row.metrics) for row in found.rows)
         lost = f"{plural(outputs, 'output')} and {plural(measured, 'measurement')}"
-        if votes := manager.execute_raw_query(_VOTES, (found.run_id,))[0]["votes"]:
-            lost += f", and {plural(votes, 'vote')} of listeners on them"
         if found.status == "unfinished":
             say("it has not ended: what it still tells will be refused")
         confirm(f"Delete {_called(found)} with {lost}?", yes=yes)
         manager.delete_run(found, export_to=export_to)
         say_exported(export_to)
         say(f"deleted {_called(found)} with {lost}")
-
-
-_VOTES: Final = """SELECT count(*) AS votes FROM listening_votes AS vote WHERE EXISTS (
- SELECT 1 FROM processing_history AS history WHERE history.run_id = ?
- AND history.id IN (vote.a_id, vote.b_id))"""
 
 
 def _called(run: RunDetails) -> str:
@@ -282,7 +256,7 @@ def _called(run: RunDetails) -> str:
 @click.option(
     "--older-than",
     metavar="TIME",
-    callback=duration,
+    callback=options.duration,
     help="Only runs without a sign of life for so long, such as 90m, 36h or 2d.",
 )
 @pass_manager

@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from voices_peewee.cli import completion
+from voices_peewee.cli import completion, options
 from voices_peewee.cli.common import (
     command,
     confirm,
-    export_to_option,
     pass_manager,
     plural,
     say,
     say_exported,
     write,
-    yes_option,
 )
-from voices_peewee.cli.output import View, list_options, since_options, tag_option
+from voices_peewee.cli.output import View
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -73,8 +71,8 @@ def update_speaker(
 
 @command(example='voices delete-speaker "John Doe" --yes')
 @speaker_argument
-@export_to_option
-@yes_option
+@options.export_to
+@options.yes
 @pass_manager
 def delete_speaker(
     manager: DatabaseManager, speaker: str, export_to: str | None, *, yes: bool
@@ -121,7 +119,7 @@ def remove_tags(manager: DatabaseManager, speaker: str, tags: tuple[str, ...]) -
 
 
 @command(example="voices list-tags --sort -speakers")
-@list_options
+@options.lists
 @pass_manager
 def list_tags(manager: DatabaseManager, view: View) -> None:
     """List the tags, with how many speakers have them."""
@@ -130,9 +128,9 @@ def list_tags(manager: DatabaseManager, view: View) -> None:
 
 
 @command(example="voices list-speakers --tag studio --sort -name")
-@tag_option(help="Only speakers with this tag.")
-@since_options
-@list_options
+@options.tag(help="Only speakers with this tag.")
+@options.since
+@options.lists
 @pass_manager
 def list_speakers(manager: DatabaseManager, view: View, **filters: Any) -> None:
     """List speakers.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import json
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import groupby
@@ -19,23 +18,39 @@ import peewee as pw
 
 from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
-from voices_peewee.schema.fields import JSONField, NameField, PathField, UTCDateTimeField
+from voices_peewee.schema.fields import (
+    ComposedField,
+    JSONField,
+    NameField,
+    PathField,
+    TagsField,
+    UTCDateTimeField,
+)
 from voices_peewee.schema.models import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
 
-# What goes into such a column as it is; text only if it is ASCII, for a path's sake.
-_PLAIN: Final[dict[type[pw.Field], type]] = {
-    pw.AutoField: int,
-    pw.BigAutoField: int,
-    pw.BigIntegerField: int,
-    pw.BooleanField: bool,
-    pw.DoubleField: float,
-    pw.IntegerField: int,
-    pw.TextField: str,
-    NameField: str,
-    PathField: str,
+# By the exact type: a field that was made from one of these may hold something else.
+KINDS: Final[dict[type[pw.Field], str]] = {
+    pw.AutoField: "integer",
+    pw.BigAutoField: "integer",
+    pw.BigIntegerField: "integer",
+    pw.BooleanField: "boolean",
+    pw.CharField: "text",
+    pw.DoubleField: "float",
+    pw.FloatField: "float",
+    pw.IntegerField: "integer",
+    pw.SmallIntegerField: "integer",
+    pw.TextField: "text",
+    ComposedField: "text",
+    JSONField: "json",
+    NameField: "text",
+    PathField: "path",
+    TagsField: "json",
+    UTCDateTimeField: "time",
 }
+# What goes into such a column as it is; text only if it is ASCII, for a path's sake.
+_PLAIN: Final = {"integer": int, "boolean": bool, "float": float, "text": str, "path": str}
 _SCAN: Final[Callable[[str, int], tuple[Any, int]]] = vars(json.JSONDecoder())["scan_once"]
 
 Converter = Callable[[Any], Any]
@@ -71,11 +86,13 @@ def _misfit(binders: Sequence[Binder], data: Mapping[str, Any]) -> str:
 def binder(field: pw.Field) -> Binder:
     """Return how the values of a field are bound."""
     convert: Converter = field.text if isinstance(field, JSONField) else field.db_value
-    return field.name, _PLAIN.get(type(_target(field))), convert
+    return field.name, _PLAIN.get(kind_of(field)), convert
 
 
-def _target(field: pw.Field) -> pw.Field:
-    return field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+def kind_of(field: pw.Field) -> str:
+    """Return the kind of what a field holds; a reference holds what it refers to."""
+    target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
+    return KINDS.get(type(target), "other")
 
 
 def reader(field: pw.Field) -> Converter | None:
@@ -89,7 +106,7 @@ def reader(field: pw.Field) -> Converter | None:
         return lambda text: text if text.isascii() else slow(text)
     if isinstance(field, pw.BooleanField):
         return bool
-    return None if type(_target(field)) in _PLAIN else slow
+    return None if kind_of(field) in _PLAIN else slow
 
 
 def _json_reader(slow: Converter) -> Converter:
@@ -364,41 +381,34 @@ class no_full_collection:  # noqa: N801 - a block, as suppress is one
     """Hold off the garbage collector's full collections: they walk a growing result over and over.
 
     Young objects are collected as ever: many small collections in the processor's cache take
-    less time than none and one of everything at the end. Threads may be inside at once, without
-    a lock that a fork could leave locked: at worst one of them is not spared. A block that an
-    interrupt keeps from ending ends with its object.
+    less time than none and one of everything at the end. Where threads are inside at once, at
+    worst one of them is not spared. A block that an interrupt keeps from ending ends with its
+    object.
     """
 
-    __slots__ = ("__weakref__",)
+    _is_ours = False
 
     def __enter__(self) -> None:
-        try:
-            _inside.add(self)
-            if (found := gc.get_threshold())[2] != _NEVER:
-                _usual[:] = found
-                gc.set_threshold(*found[:2], _NEVER)
-        except BaseException:  # an interrupt
-            self.__exit__()
-            raise
+        usual = gc.get_threshold()
+        if usual[2] != _NEVER:
+            self._is_ours, _usual[:] = True, usual
+            gc.set_threshold(*usual[:2], _NEVER)
 
     def __exit__(self, *_: object) -> None:
-        _inside.discard(self)
-        if not _inside:
+        if self._is_ours:
+            self._is_ours = False
             gc.set_threshold(*_usual)
 
     def __del__(self) -> None:
-        if gc.get_threshold()[2] == _NEVER:  # maybe an interrupt struck in the end itself
-            self.__exit__()
+        self.__exit__()
 
 
 def collect_again() -> None:
     """Collect as usual, after an interrupt or in a child; other threads inside are not spared."""
-    _inside.clear()
     if gc.get_threshold()[2] == _NEVER:
         gc.set_threshold(*_usual)
 
 
 _NEVER: Final = 2**31 - 1
 _usual: Final = [*gc.get_threshold()]
-_inside: Final[weakref.WeakSet[no_full_collection]] = weakref.WeakSet()
 at_fork(after_in_child=collect_again)

@@ -20,8 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
-from voices_peewee.database.postgres_spelling import for_psycopg
-from voices_peewee.database.postgres_together import Together, locking
+from voices_peewee.database.postgres_together import Together, for_psycopg, locking, spelled
 from voices_peewee.database.postgres_wording import NO_ID, first_line
 from voices_peewee.database.server_url import masked, split_threshold
 from voices_peewee.errors import ServerAwayError
@@ -138,9 +137,7 @@ class Server(pw.PostgresqlDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement, its values as ``?`` or as ``%s``."""
-        if params and "?" in sql and "%s" not in sql:
-            sql = for_psycopg(sql)
-        return super().execute_sql(sql, params or None)  # type: ignore[no-untyped-call]
+        return super().execute_sql(spelled(sql, params), params or None)  # type: ignore[no-untyped-call]
 
     def in_own_transaction(self) -> bool:
         """Whether the calling thread's connection is inside a transaction."""
@@ -228,14 +225,13 @@ class Server(pw.PostgresqlDatabase):
 
     def execute_raw(self, sql: str, parameters: Any) -> Any:
         """Run a statement of the user's; return its cursor."""
-        return self.connection().execute(_spelled(sql, parameters), parameters)
+        return self.connection().execute(_of_user(sql, parameters), parameters)
 
     def read_raw(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
         """Return the rows of a user's statement; what it changes is refused or rolled back."""
         with self._read_only():
-            rows: list[dict[str, Any]] = self.connection().dicts(
-                _spelled(sql, parameters), parameters
-            )
+            rows: list[dict[str, Any]]
+            rows = self.connection().dicts(_of_user(sql, parameters), parameters)
             return rows
 
     def may_pass(self, error: BaseException) -> bool:
@@ -324,8 +320,8 @@ def _usual(timeout: float) -> dict[str, Any]:
     }
 
 
-def _spelled(sql: str, parameters: Any) -> str:
-    """Return a statement as psycopg reads it; without values there is nothing to spell."""
+def _of_user(sql: str, parameters: Any) -> str:
+    """Return a user's statement as psycopg reads it; without values there is nothing to spell."""
     return for_psycopg(sql) if parameters else sql
 
 

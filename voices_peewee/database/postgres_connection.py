@@ -21,9 +21,10 @@ import psycopg.sql
 from psycopg.adapt import Loader
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
+from psycopg.types.numeric import FloatLoader
+from psycopg.types.string import TextLoader
 
-from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
-from voices_peewee.database.postgres_together import Together
+from voices_peewee.database.postgres_together import Together, peewee_errors, spelled
 from voices_peewee.errors import DatabaseError
 
 # peewee-stubs lack these.
@@ -49,20 +50,6 @@ _NOT_UTF8: Final = (
 )
 
 
-class _Text(Loader):
-    """JSON as the text that it is."""
-
-    def load(self, data: Any) -> str:
-        return bytes(data).decode()
-
-
-class _Float(Loader):
-    """A sum or an average, which PostgreSQL computes as numeric, as a float."""
-
-    def load(self, data: Any) -> float:
-        return float(bytes(data))
-
-
 class _Time(Loader):
     """A time as SQLite holds it: text in UTC at fixed width, so that text order is time order."""
 
@@ -72,6 +59,15 @@ class _Time(Loader):
             return text
         body, _, fraction = text[:-3].partition(".")
         return f"{body}.{fraction:0<6}+00:00"
+
+
+# A sum or an average, which PostgreSQL computes as numeric, is a float; JSON is its text.
+_LOADERS: Final[dict[str, Any]] = {
+    "jsonb": TextLoader,
+    "json": TextLoader,
+    "timestamptz": _Time,
+    "numeric": FloatLoader,
+}
 
 
 class Written(NamedTuple):
@@ -154,15 +150,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """Run a statement, its values as ``?`` or as ``%s``."""
-        if params and "?" in query and "%s" not in query:
-            query = for_psycopg(query)
         with peewee_errors:
-            return super().execute(query, params or None, **options)
+            return super().execute(spelled(query, params), params or None, **options)
 
     def executemany(self, query: str, rows: Iterable[Any]) -> Written:
         """Run a statement with many sets of values; what makes the values may read meanwhile."""
-        cursor, rest, count = self.cursor(), iter(rows), 0
-        sql = for_psycopg(query) if "%s" not in query else query
+        cursor, rest, count, sql = self.cursor(), iter(rows), 0, spelled(query, True)
         while batch := list(itertools.islice(rest, _BATCH)):
             with peewee_errors:
                 cursor.executemany(sql, batch)
@@ -269,10 +262,8 @@ class Adapter(pw.Psycopg3Adapter):
         if encoding != "UTF8":
             connection.close()
             raise DatabaseError(db.label, _NOT_UTF8.format(encoding))
-        types, info = psycopg.adapters.types, connection.adapters
-        for name, loader in (("jsonb", _Text), ("json", _Text), ("timestamptz", _Time)):
-            info.register_loader(types[name].oid, loader)
-        info.register_loader(types["numeric"].oid, _Float)
+        for name, loader in _LOADERS.items():
+            connection.adapters.register_loader(name, loader)
         pid, wait = connection.info.backend_pid, str(int(1000 * db.timeout))
         values = [*itertools.chain(*_SESSION.items()), pid, wait]
         if connection.execute(_SET_UP, values).fetchone()[-1] is None:

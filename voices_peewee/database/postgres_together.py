@@ -7,15 +7,43 @@ So is what follows a lock: to the server, all that is sent in one pipeline is on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
+import peewee as pw
 import psycopg
 
-from voices_peewee.database.postgres_spelling import for_psycopg, peewee_errors
+# peewee-stubs lack it.
+peewee_errors: Final = vars(pw)["__exception_wrapper__"]
+
+_PIECE: Final = re.compile(
+    r"""(?P<kept>'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | ::)
+    | (?P<place>\?) | :(?P<name>[A-Za-z_]\w*) | (?P<percent>%)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=256)
+def for_psycopg(sql: str) -> str:
+    """Return a statement with ``?`` and ``:name`` as psycopg writes them."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["place"]:
+            return "%s"
+        if match["name"]:
+            return f"%({match['name']})s"
+        return match.group().replace("%", "%%")
+
+    return _PIECE.sub(replace, sql)
+
+
+def spelled(sql: Any, values: Any) -> Any:
+    """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
+    return for_psycopg(sql) if values and "%s" not in sql else sql
 
 
 def locking(count: int, *, is_shared: bool = True) -> str:
@@ -120,17 +148,12 @@ class Together:
         is_new = not self._is_open and form not in known
         known.add(form)
         with peewee_errors, connection.pipeline() if is_new else nullcontext():
-            return cursor.execute(_spelled(sql), values or None, prepare=True)
+            return cursor.execute(spelled(sql, values), values or None, prepare=True)
 
 
 @lru_cache(maxsize=64)
 def _fused(parts: tuple[str, ...]) -> str:
     """Return one statement that does what several do, and returns what the last one does."""
-    *others, last = parts
-    before = [f"part_{place} AS ({_spelled(part)})" for place, part in enumerate(others)]
-    return f"WITH {', '.join(before)} {_spelled(last)}" if before else last
-
-
-def _spelled(sql: str) -> str:
-    """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
-    return sql if "%s" in sql else for_psycopg(sql)
+    *others, last = (spelled(part, True) for part in parts)
+    before = [f"part_{place} AS ({part})" for place, part in enumerate(others)]
+    return f"WITH {', '.join(before)} {last}" if before else last

@@ -57,7 +57,7 @@ def explain(error: Any, database: object, timeout: float) -> VoicesError:
     if state.startswith("23"):
         return InvalidValueError(_constraint_sentence(error, state))
     if state == _FULL:
-        return DatabaseFullError(database, first_line(error))
+        return DatabaseFullError(database, f" ({first_line(error)})")
     if state in _ADVICE:
         return DatabaseError(database, f"{first_line(error)}; {_ADVICE[state]}")
     if isinstance(error, psycopg.DataError) or state.startswith("54"):  # too long for an index

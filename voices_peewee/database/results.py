@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, o
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Converter, reader
+from voices_peewee.database.mapper import Converter, kind_of, reader
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
-from voices_peewee.schema.fields import (
-    ComposedField,
-    JSONField,
-    NameField,
-    PathField,
-    TagsField,
-    UTCDateTimeField,
-)
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.schema.vocabulary import describe
 
@@ -33,32 +25,11 @@ T = TypeVar("T")
 Batches = Iterator[Sequence[tuple[Any, ...]]]
 
 _BATCH: Final = 2000
-# By the exact type: a field that was made from one of these may hold something else.
-_KINDS: Final[dict[type[pw.Field], str]] = {
-    pw.AutoField: "integer",
-    pw.BigAutoField: "integer",
-    pw.BigIntegerField: "integer",
-    pw.BooleanField: "boolean",
-    pw.CharField: "text",
-    pw.DoubleField: "float",
-    pw.FloatField: "float",
-    pw.IntegerField: "integer",
-    pw.SmallIntegerField: "integer",
-    pw.TextField: "text",
-    ComposedField: "text",
-    JSONField: "json",
-    NameField: "text",
-    PathField: "path",
-    TagsField: "json",
-    UTCDateTimeField: "time",
-}
 
 
 def field_spec(field: pw.Field) -> Column:
     """Return the column of a field, as it is stored."""
-    target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
-    kind = _KINDS.get(type(target), "other")
-    return Column(field.column_name, kind, nullable=bool(field.null), read=reader(field))
+    return Column(field.column_name, kind_of(field), nullable=bool(field.null), read=reader(field))
 
 
 @cache

@@ -68,13 +68,10 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
     Whoever opens and closes such a file drops the locks of this process's connections, and
     another program may then remove the WAL under their feet.
     """
-    wanted, opened = identity(path), [*forks.connections.values()]
-    if wanted is None or not opened:
-        return False
-    real = os.path.realpath(path)
-    return any(
+    wanted, real = identity(path), os.path.realpath(path)
+    return wanted is not None and any(
         real in one.names or wanted == one.file or wanted in (one.sidecars or ())
-        for one in opened
+        for one in [*forks.connections.values()]
         if one.is_open
     )
 
@@ -102,22 +99,25 @@ class Cursor(sqlite3.Cursor):
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return up to so many rows."""
-        rows: list[Any] = []
-        while True:
-            try:  # an error leaves what was read before it in the list
-                rows.extend(islice(_Following(self), (size or 1) - len(rows)))
-            except sqlite3.OperationalError as error:
-                self._decode_all(error)
-            else:
-                return rows
+        return self._read(size or 1)
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        return self._read(None)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
         while rows := self.fetchmany(_AHEAD):
             yield from rows
 
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        return list(self)
+    def _read(self, size: int | None) -> list[Any]:
+        rows: list[Any] = []
+        while True:
+            try:  # an error leaves what was read before it in the list
+                rows.extend(islice(_Following(self), size and size - len(rows)))
+            except sqlite3.OperationalError as error:
+                self._decode_all(error)
+            else:
+                return rows
 
     def _decode_all(self, error: sqlite3.OperationalError) -> None:
         if not str(error).startswith("Could not decode"):
@@ -272,7 +272,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     @property
     def connections(self) -> list[Connection]:
         """The open connections of all threads."""
-        known = list(forks.connections.values())
+        known = [*forks.connections.values()]
         return [one for one in known if one.owner is self._token and one.is_open]
 
     def _connect(self) -> Connection:
@@ -303,10 +303,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         except sqlite3.OperationalError as error:
             if not lies_still(self.database, error):
                 raise
-            return self._connect_unchanging()
-
-    def _connect_unchanging(self) -> Connection:
-        """Connect to a file in a read-only folder, or on a full disk."""
+        # In a read-only folder, or on a full disk, as a file that does not change.
         uri, params = f"{Path(self.database).as_uri()}?immutable=1", self.connect_params
         connection: Any = sqlite3.connect(uri, uri=True, isolation_level=None, **params)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined] # peewee-stubs lack it
@@ -370,20 +367,10 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; none runs in a transaction that was undone."""
+        if sql.startswith("ROLLBACK TO") and not self.in_own_transaction():
+            return None  # SQLite has undone more than that
         self._require_transaction()
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call] # the stubs
-
-    def savepoint(self) -> Any:
-        """Return a savepoint; one that SQLite has undone is not rolled back again."""
-        made = super().savepoint()
-        rollback = made.rollback
-
-        def roll_back(begin: bool = True) -> None:
-            if self.in_own_transaction():
-                rollback(begin)
-
-        made.rollback = roll_back  # type: ignore[method-assign]
-        return made
 
     def commit(self) -> None:
         """Commit, if the transaction was not undone."""

@@ -140,17 +140,7 @@ class Store(Transactions):
                 raise InvalidValueError("a row keeps its id")
         for name, value in changes.items():
             setattr(instance, name, value)
-        # A JSON value may have been changed in place, which Peewee cannot see; what another
-        # program wrote there and is none stays as it is.
-        only = [
-            field
-            for field in type(instance)._meta.sorted_fields
-            if field.name != "id"
-            and (
-                field.name in instance._dirty
-                or isinstance(instance.__data__.get(field.name), getattr(field, "holds", ()))
-            )
-        ]
+        only = [one for one in type(instance)._meta.sorted_fields[1:] if _may_differ(instance, one)]
         with self.writing():
             key = instance.id
             is_there = key is not None and (
@@ -158,10 +148,10 @@ class Store(Transactions):
             )
             if not is_there:
                 raise NotFoundError(kind_of(instance), instance.id)
-            names = {field.name for field in only}
-            if isinstance(instance, ProcessedFile) and "original_path" in names:
+            if any(one is ProcessedFile.original_path for one in only):
                 parts = ProcessedFile.recording == key  # a stem has its recording's path
-                ProcessedFile.update(original_path=instance.original_path).where(parts).execute()
+                path = instance.__data__["original_path"]
+                ProcessedFile.update(original_path=path).where(parts).execute()
         return instance
 
     def delete(self, instance: BaseModel) -> None:
@@ -217,6 +207,15 @@ class Store(Transactions):
         if not rows:
             raise NotFoundError("file", key)
         return rows[0]
+
+
+def _may_differ(instance: BaseModel, field: pw.Field) -> bool:
+    """Whether a field was set, or holds JSON, which may be changed in place.
+
+    What another program wrote there and is none stays as it is.
+    """
+    holds = getattr(field, "holds", ())
+    return field.name in instance._dirty or isinstance(instance.__data__.get(field.name), holds)
 
 
 def _require(value: object, kind: type) -> None:

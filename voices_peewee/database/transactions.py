@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import wraps
 from itertools import count
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 import peewee as pw
@@ -102,54 +101,44 @@ class _Block(Generic[T]):
         self._store, self._giving, self._block = store, giving, block
 
     def __enter__(self) -> T:
-        store = self._store
+        store, thread = self._store, threading.get_ident()
         self._was_idle = store.is_settled()
         if self._block is None:
             database = store.database
             self._block = database.transaction() if self._was_idle else database.atomic()
         if self._was_idle:
-            _tasks[threading.get_ident()] = _current_task()
-            store.outermost[threading.get_ident()] = weakref.ref(self), weakref.ref(self._block)
+            _tasks[thread] = _current_task()
+            store.outermost[thread] = weakref.ref(self), weakref.ref(self._block)
         else:
             require_own_task(store.label)
         try:
             self._block.__enter__()
         except BaseException as error:
-            self._undo()
-            self._forget()
-            store.translate(error)
+            self._end(error)
             raise
         return self._giving
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        block: Any = self._block
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
-            block.__exit__(kind, error, trace)
+            self._block.__exit__(kind, error, trace)  # type: ignore[union-attr] # it was entered
         except BaseException as failure:
-            self._undo()
-            if error is None or isinstance(error, Exception):
-                self._store.translate(failure)
+            # An interrupt that ends the block is the one to be seen.
+            is_seen = error is None or isinstance(error, Exception)
+            self._end(failure if is_seen else error)
+            if is_seen:
                 raise
-            return  # the interrupt is the one to be seen
-        finally:
-            self._forget()
-        if error is not None:
-            self._undo()
-            self._store.translate(error)
+        else:
+            self._end(error)
 
-    def _forget(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
+        """Undo what an error left open; raise one of the driver as ours."""
+        store = self._store
         if self._was_idle:
-            self._store.outermost.pop(threading.get_ident(), None)
-            _tasks.pop(threading.get_ident(), None)
-
-    def _undo(self) -> None:
-        if self._was_idle and not self._store.is_idle():
-            self._store.abandon()
+            if error is not None:
+                store.abandon(interrupted=not isinstance(error, Exception))
+            store.forget_thread()
+        if error is not None:
+            store.translate(error)
 
 
 def settling(method: Callable[P, T]) -> Callable[P, T]:
@@ -186,10 +175,10 @@ class Steps:
     """
 
     gives_ids = False  # of rows to come
-    is_part = False  # of a transaction around it, which may be rolled back
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, *, is_part: bool = False) -> None:
         self.execute = self.add = connection.execute
+        self.is_part = is_part  # of a transaction around it, which may be rolled back
 
 
 def source_key(path: object) -> str:
@@ -250,8 +239,7 @@ class Transactions:
         if not was_idle:
             require_own_task(self.label)
         try:
-            steps = Steps(self.connection())
-            steps.is_part = not was_idle
+            steps = Steps(self.connection(), is_part=not was_idle)
             block = database.transaction(*self.engine.together) if was_idle else database.atomic()
             with block:
                 return action(getattr(self.connection(), _TOGETHER, None) or steps, is_again)
@@ -289,9 +277,13 @@ class Transactions:
                 return False
             self.abandon()
         if self.outermost or _tasks:
-            self.outermost.pop(threading.get_ident(), None)
-            _tasks.pop(threading.get_ident(), None)
+            self.forget_thread()
         return True
+
+    def forget_thread(self) -> None:
+        """Forget the calling thread's outermost block, and whose task it was."""
+        self.outermost.pop(threading.get_ident(), None)
+        _tasks.pop(threading.get_ident(), None)
 
     def abandon(self, *, interrupted: bool = False) -> None:
         """Undo what an interrupt left open that struck where a transaction begins or ends."""

@@ -1,5 +1,5 @@
-"""For notebooks and browsers: DataFrames, plots, Datasette.
+"""For notebooks, browsers and papers: DataFrames, plots, players, pages; ``methods`` is the door.
 
-``dataframe`` (pandas), ``plots`` (Matplotlib), ``labels`` (what things are called), ``player``
-(sound in a notebook), ``web`` with ``web_metadata`` (Datasette). ``methods`` is the door.
+``pages`` writes what ``templates`` and ``static`` hold: ``report`` with its pictures (``svg``)
+and players (``sounds``), and the tests of ``listening``. ``web`` is Datasette.
 """

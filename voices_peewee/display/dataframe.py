@@ -11,7 +11,8 @@ from voices_peewee.database.query import no_full_collection, query_frame
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import MODELS, BaseModel
-from voices_peewee.search import pages as listing
+from voices_peewee.search.columns import LISTS
+from voices_peewee.search.pages import Page, Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,17 +40,15 @@ def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> 
             source = store.query(model).order_by(model._meta.primary_key)
         if isinstance(source, pw.BaseModelSelect):
             return query_frame(source, store.database, expand=expand)
-        return _own_frame(_listed(store, source) if isinstance(source, str) else source, expand)
+        result: Any = _listed(store, source) if isinstance(source, str) else source
+        if not callable(getattr(result, "to_dataframe", None)):
+            no_rows = "a DataFrame is made of a query, a name or a result, not of"
+            raise TypeError(f"{no_rows} {result!r}")
+        found: pd.DataFrame = result.to_dataframe(**({"expand": expand} if expand else {}))
+        return found
 
 
-def _listed(store: Store, noun: str) -> listing.Page:
-    if noun not in listing.LISTS:
-        raise QueryError.unknown_field(noun, {*listing.LISTS, *_MODELS}, "list or table")
-    return listing.Question(store, noun).page(listing.find_listing(noun).whole, None, None, 0)
-
-
-def _own_frame(result: Any, expand: bool | Sequence[str]) -> pd.DataFrame:
-    if not callable(getattr(result, "to_dataframe", None)):
-        raise TypeError(f"a DataFrame is made of a query, a name or a result, not of {result!r}")
-    found: pd.DataFrame = result.to_dataframe(expand=expand) if expand else result.to_dataframe()
-    return found
+def _listed(store: Store, noun: str) -> Page:
+    if noun not in LISTS:
+        raise QueryError.unknown_field(noun, {*LISTS, *_MODELS}, "list or table")
+    return Question(store, noun).page(LISTS[noun].whole, None, None, 0)

@@ -57,17 +57,18 @@ def busiest(sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo], seconds: fl
     if length < SHORTEST:
         raise AudioError(sounds[0].path, f"it is shorter than {SHORTEST} s, or another with it is")
     seconds = min(seconds, length)
-    energies: list[float] = []
-    for sound in focus:
-        samples = _samples(sound.path, _COARSE)
-        parts = [samples[k : k + _STEP] for k in range(0, len(samples), _STEP)]
-        own = [float(sum(map(mul, part, part))) for part in parts]
-        energies = [x + y for x, y in zip(energies, own, strict=False)] if energies else own
+    energies = map(sum, zip(*(_energies(sound.path) for sound in focus), strict=False))
     width = max(1, round(seconds * _COARSE / _STEP))
-    sums = [0.0, *accumulate(energies)]
-    windows = list(map(sub, sums[width:], sums)) or [0.0]
+    sums = [0, *accumulate(energies)]
+    windows = list(map(sub, sums[width:], sums)) or [0]
     start = windows.index(max(windows)) * _STEP / _COARSE
     return Part(max(0.0, min(start, length - seconds)), seconds)
+
+
+def _energies(path: str) -> list[int]:
+    samples = _samples(path, _COARSE)
+    parts = (samples[k : k + _STEP] for k in range(0, len(samples), _STEP))
+    return [sum(map(mul, part, part)) for part in parts]
 
 
 def lag(a: AudioInfo, b: AudioInfo, part: Part) -> float:

@@ -28,8 +28,11 @@ class Axis(NamedTuple):
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
-def metric_axis(metric: Metric) -> Axis:
-    """Return the axis of a metric: what people call it, its unit and its direction."""
+def metric_axis(metric: Metric | str) -> Axis:
+    """Return the axis of a metric, with its direction, or of a column of the recording."""
+    if isinstance(metric, str):
+        column = vocabulary.COLUMNS[metric]
+        return Axis(f"{column.title} of the recording", column.unit)
     term = vocabulary.find_metric(metric.name)
     name = metric.name if term is None else term.title
     return Axis(name, metric.unit, f"{'higher' if metric.higher_is_better else 'lower'} is better")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
@@ -35,6 +35,8 @@ QUESTION: Final = "Which one is separated better?"
 _MODELS: Final = range(2, 7)
 _LAG: Final = 1.0  # ms, of which a stem may be behind another before it is told
 _QUIETER: Final = 0.03  # dB, at most, that an excerpt is quieter, so that no bytes are alike
+
+Voice = tuple[int, Any]  # a recording and a speaker, which may be unknown
 
 
 class Stem(NamedTuple):
@@ -93,7 +95,7 @@ def listen(
         raise ExportError(path, "a listening test ends in .html")
     with store.snapshot():
         sides = [find_side(store, model) for model in models]
-        stems = [dict(_stems(store, side, wish.runs)) for side in sides]
+        stems = [_stems(store, side, wish.runs) for side in sides]
     draft = _Draft(wish, [side.label for side in sides])
     draft.fill(stems)
     if not draft.told:
@@ -112,27 +114,30 @@ def listen(
     return Listening(test, path, wish.seed, *map(tuple, (draft.told, draft.left_out, draft.lags)))
 
 
-def _stems(store: Store, side: Side, runs: Runs) -> Iterator[tuple[tuple[int, Any], Stem | None]]:
-    """Yield what the latest run of each recording made of each voice; None where it is unclear."""
+def _stems(store: Store, side: Side, runs: Runs) -> dict[Voice, Stem | None]:
+    """Return what the latest run of each recording made of each voice; None where it is unclear."""
     source, names, run = Source(store), names_of_speakers(store), ProcessingHistory
     chosen = [*conditions(store, runs), *side.conditions(store, runs), run.success]
-    columns = (source.recording, run.run_id, SPEAKER, Own.processed_path, Own.content_hash)
+    columns = (source.recording, SPEAKER, run.run_id, Own.processed_path, Own.content_hash)
     about = (ProcessedFile.original_path, ProcessedFile.metadata)
     query = source.select((*columns, *about), [*chosen, Own.processed_path.is_null(False)])
-    latest: dict[int, tuple[str, dict[Any, Stem | None]]] = {}
+    latest: dict[int, str] = {}
+    found: dict[Voice, Stem | None] = {}
     rows = source.rows(query.order_by(run.start_time.desc(), run.run_id.desc(), run.id))
-    for recording, run_id, speaker, path, digest, mixture, metadata in rows:
-        newest, voices = latest.setdefault(recording, (run_id, {}))
-        if newest == run_id:
-            name, known = names.get(speaker), read_json(metadata)
-            references = known.get("references") if isinstance(known, dict) else None
-            reference = references.get(name) if isinstance(references, dict) else None
-            reference = reference if isinstance(reference, str) else None
+    for recording, speaker, run_id, path, digest, mixture, metadata in rows:
+        if latest.setdefault(recording, run_id) == run_id:
+            voice, name = (recording, speaker), names.get(speaker)
             label = " · ".join(filter(None, (Path(_text(mixture)).name, name)))
-            stem = Stem(run_id, _text(path), digest, label, _text(mixture), reference)
-            voices[speaker] = None if speaker in voices else stem
-    for recording, (_, voices) in sorted(latest.items()):
-        yield from (((recording, speaker), stem) for speaker, stem in voices.items())
+            known = (_text(path), digest, label, _text(mixture), _reference(metadata, name))
+            found[voice] = None if voice in found else Stem(run_id, *known)
+    return found
+
+
+def _reference(metadata: Any, name: str | None) -> str | None:
+    known = read_json(metadata)
+    references = known.get("references") if isinstance(known, dict) else None
+    path = references.get(name) if isinstance(references, dict) else None
+    return path if isinstance(path, str) else None
 
 
 def _text(path: Any) -> str:
@@ -154,7 +159,7 @@ class _Draft:
         self.left_out: list[str] = []
         self.lags: list[str] = []
 
-    def fill(self, sides: Sequence[Mapping[tuple[int, Any], Stem | None]]) -> None:
+    def fill(self, sides: Sequence[Mapping[Voice, Stem | None]]) -> None:
         """Make the trials of the voices of which all models have a stem, a pair of these each."""
         usable: list[tuple[Stem, Stem]] = []
         self.random.shuffle(self.pairs)
@@ -162,7 +167,7 @@ class _Draft:
             stems = [side.get(key) for side in sides]
             known = [stem for stem in stems if stem is not None]
             if len(known) < len(stems):
-                self._leave_out(key, known, [stem is None for stem in stems])
+                self._leave_out(key, stems)
             elif len(usable) < self.wish.trials:
                 places = self.pairs[len(usable) % len(self.pairs)]
                 pair = (known[places[0]], known[places[1]])
@@ -171,7 +176,7 @@ class _Draft:
         self._catch_and_repeat(usable)
         self.random.shuffle(self.trials)
 
-    def _order(self, voices: set[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    def _order(self, voices: set[Voice]) -> list[Voice]:
         """Return voices at random, each recording once before one comes again."""
         mixed, heard, turns = sorted(voices, key=str), Counter[int](), {}
         self.random.shuffle(mixed)
@@ -180,10 +185,11 @@ class _Draft:
             heard[voice[0]] += 1
         return sorted(mixed, key=turns.__getitem__)
 
-    def _leave_out(self, key: Any, known: Sequence[Stem], missing: Sequence[bool]) -> None:
-        label = known[0].label if known else f"recording {key[0]}"
-        of = ", ".join(name for name, out in zip(self.models, missing, strict=True) if out)
-        self.left_out.append(f"{label}: no stem of {of}, or several that no speaker tells apart")
+    def _leave_out(self, voice: Voice, stems: Sequence[Stem | None]) -> None:
+        label = next((stem.label for stem in stems if stem), f"recording {voice[0]}")
+        of = [name for name, stem in zip(self.models, stems, strict=True) if stem is None]
+        said = f"no stem of {', '.join(of)}, or several that no speaker tells apart"
+        self.left_out.append(f"{label}: {said}")
 
     def _try(self, label: str, make: Any, *given: Any) -> bool:
         try:
@@ -219,12 +225,10 @@ class _Draft:
             said = " and ".join(f"{rate} Hz with {count} channels" for rate, count in kinds)
             raise AudioError(pair[0].path, f"the models' stems differ: {said}")
         reference = pair[0].reference
-        there = reference is not None and Path(reference).is_file()
-        focus = [_sound(reference)] if reference is not None and there else sounds
-        part, tokens, x = self._heard(pair[0], sounds, focus)
+        focus = [_sound(reference)] if reference and Path(reference).is_file() else sounds
+        part, tokens = self._add(kind, pair[0], sounds, focus)
         for token, stem, place in zip(tokens, pair, places, strict=True):
             self.stems[token] = (stem.run_id, stem.digest or stem.path, place)
-        self._add(kind, tokens, x)
         late = lag(sounds[0], sounds[1], part) if kind == "pair" else 0.0
         if abs(late) > _LAG:
             one, other = (self.models[place] for place in places[:: 1 if late > 0 else -1])
@@ -233,27 +237,24 @@ class _Draft:
     def _ask_what_is_known(self, stem: Stem) -> None:
         """Add a trial whose answer is known: the reference beside the mixture."""
         sounds = [_sound(stem.reference or ""), _sound(stem.mixture)]
-        _, tokens, x = self._heard(stem, sounds, sounds[:1])
-        self.right[self._add("catch", tokens, x)] = tokens[0]
+        _, tokens = self._add("catch", stem, sounds, sounds[:1])
+        self.right[self.trials[-1]["id"]] = tokens[0]
 
-    def _heard(
-        self, stem: Stem, sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo]
-    ) -> tuple[Part, list[str], str | None]:
-        """Take excerpts of sounds, and of what is heard beside them, into the page."""
+    def _add(
+        self, kind: str, stem: Stem, sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo]
+    ) -> tuple[Part, list[str]]:
+        """Take excerpts of two sounds, and of what is heard beside them, into a trial."""
         beside = {"mixture": stem.mixture, "reference": stem.reference or ""}.get(self.wish.beside)
         every = [*sounds, *([] if beside is None else [_sound(beside)])]
         part = busiest(every, focus, self.wish.seconds)
         quieter = [self.random.uniform(0, _QUIETER) for _ in every]
         made = excerpts(every, part, quieter, self.wish.codec)
-        tokens = [f"{self.random.getrandbits(40):010x}" for _ in made]
+        name, *tokens = (f"{self.random.getrandbits(40):010x}" for _ in (None, *made))
         self.sounds |= zip(tokens, made, strict=True)
-        return part, tokens[:2], tokens[2] if len(tokens) > 2 else None
-
-    def _add(self, kind: str, stems: Sequence[str], x: str | None) -> str:
-        name = f"{self.random.getrandbits(40):010x}"
-        self.trials.append({"id": name, "stems": stems, "x": x})
+        x = tokens.pop() if beside is not None else None
+        self.trials.append({"id": name, "stems": tokens, "x": x})
         self.kinds[name] = kind
-        return name
+        return part, tokens
 
     def context(self) -> dict[str, Any]:
         """Return what the page needs; its name is that of all that is in it."""
@@ -269,9 +270,9 @@ class _Draft:
     def record(self, test: str) -> None:
         """Write the test to the record, unless it is there."""
         names = ("seed", "seconds", "beside", "codec")
-        known = {name: getattr(self.wish, name) for name in names} | {"models": self.models}
+        plan = {name: getattr(self.wish, name) for name in names} | {"models": self.models}
+        plan |= {"trials": self.kinds, "right": self.right, "stems": self.stems}
         if not ListeningTest.select().where(ListeningTest.name == test).exists():
-            plan = {**known, "trials": self.kinds, "right": self.right, "stems": self.stems}
             ListeningTest.create(name=test, question=self.wish.question, plan=plan)
 
 

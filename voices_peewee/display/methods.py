@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from voices_peewee.display.dataframe import Source
     from voices_peewee.display.listening import Listening
-    from voices_peewee.display.player import Player
     from voices_peewee.display.plots import PlotFigure
+    from voices_peewee.display.sounds import Player
     from voices_peewee.questions.preferences import Listened
     from voices_peewee.questions.selection import Model
     from voices_peewee.search.words import When
@@ -84,7 +84,8 @@ class DisplayMethods(HasStore):
 
         Raises:
             QueryError: The kind, a model, a metric or a column is unknown or does not belong.
-            PlotError: There is nothing to draw, or the picture cannot be written.
+            PlotError: There is nothing to draw.
+            ExportError: The picture cannot be written.
             NotFoundError, AmbiguousNameError, InvalidValueError: As ``leaderboard``.
             MissingExtraError: Matplotlib is not installed.
         """
@@ -252,7 +253,7 @@ class DisplayMethods(HasStore):
             AmbiguousNameError: Several rows have that path.
             AudioError: Neither the recording nor a stem of it is on this disk.
         """
-        from voices_peewee.display.player import player
+        from voices_peewee.display.sounds import player
 
         return player(self.store, file)
 

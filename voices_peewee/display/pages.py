@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -11,8 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from voices_peewee.errors import ExportError, MissingExtraError
-from voices_peewee.rendering.plain import KINDS, cell, printable
-from voices_peewee.rendering.table import heading
+from voices_peewee.rendering.plain import (
+    cell,
+    fit,
+    heading,
+    kind_of,
+    number,
+    printable,
+    signed,
+)
 from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 try:
@@ -50,23 +56,16 @@ def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
         undefined=StrictUndefined,
         finalize=_harmless,
     )
-    environment.filters |= {"cell": _cell, "heading": heading, "json": script_json}
-    environment.tests["right"] = lambda column: KINDS.get(column.kind, KINDS["text"]).right
+    environment.filters |= {
+        "cell": lambda value, column: cell(column.kind, value),
+        "fit": fit,
+        "heading": heading,
+        "number": number,
+        "signed": signed,
+    }
+    environment.tests["right"] = lambda column: kind_of(column).right
     parts = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}  # noqa: S704 - the package's own files
     return environment.get_template(f"{name}.html").render(**context, **parts)
-
-
-def drawn(picture: str) -> Markup:
-    """Return a picture of ``display.svg``, which escapes by itself, to put into a page."""
-    return Markup(picture)  # noqa: S704 - escaped there
-
-
-def script_json(value: object) -> Markup:
-    """Return a value as JSON that ends no ``<script>``, whatever texts are in it."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704 - escaped above
 
 
 def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
@@ -94,7 +93,3 @@ def _hash(text: str) -> str:
 
 def _harmless(value: object) -> object:
     return value if isinstance(value, Markup) else printable(value)
-
-
-def _cell(value: object, column: Any) -> str:
-    return cell(column.kind, value)

@@ -6,9 +6,8 @@ import io
 import os
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.display.labels import Axis, measured, metric_axis, model_order, narrowed
-from voices_peewee.errors import MissingExtraError, PlotError, QueryError
+from voices_peewee.errors import ExportError, MissingExtraError, PlotError, QueryError
 from voices_peewee.questions.comparison import Comparison, compare
 from voices_peewee.questions.comparison_text import counts, verdict
 from voices_peewee.questions.comparisons import Comparisons
@@ -30,9 +29,8 @@ from voices_peewee.questions.selection import (
     model_label,
 )
 from voices_peewee.rendering.plain import fit
-from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.upkeep.whole_files import whole_file
+from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 try:
     import numpy as np
@@ -54,7 +52,6 @@ _FILE: Final = ("duration", "sample_rate", "channels", "file_size")
 _MOST_MODELS: Final = 40  # more cannot be told apart
 _FEW: Final = 5  # a box of fewer values would say more than they do
 _MANY: Final = 500  # of more values only the box is drawn, and what lies beyond it
-_VECTORS: Final = 5_000  # more points of a cloud are one image inside an SVG or a PDF
 _NAME: Final = 36
 
 # Okabe and Ito's colours, which people with any colour vision tell apart, without the yellow,
@@ -81,6 +78,8 @@ _UNDATED: Final[dict[str, dict[str, None]]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+# The same whatever a person's own settings are, which stay as they were.
+_styled: Final = partial(style.context, ["default", _STYLE])
 Sign = dict[str, Any]
 
 
@@ -112,7 +111,7 @@ def plot(
 ) -> PlotFigure:
     """Draw a plot as ``DatabaseManager.plot`` does."""
     if path is not None and Path(path).suffix.lower() not in _UNDATED:
-        raise _cannot_write(path, "a picture ends in .png, .svg or .pdf")
+        raise ExportError(path, "a picture ends in .png, .svg or .pdf")
     if kind not in _MOST_METRICS:
         raise QueryError.unknown_field(kind, _MOST_METRICS, "plot")
     if kind == "paired" and len(request.models) != 2:
@@ -131,22 +130,13 @@ def plot(
         below = ", ".join(filter(None, (under, fit(asked, 80))))
         figure.suptitle(f"{title}\n{below}".strip(), fontsize=10, x=0.01, ha="left")
     if path is not None:
-        _save(figure, Path(path), overwrite=overwrite)
-    return figure
-
-
-def _save(figure: Figure, target: Path, *, overwrite: bool) -> None:
-    try:
-        with whole_file(target, overwrite=overwrite, mode=0o666) as part:
+        target = Path(path)
+        with (
+            file_errors(ExportError, target, replaces=True),
+            whole_file(target, overwrite=overwrite, mode=0o666) as part,
+        ):
             part.write_bytes(_render(figure, target.suffix.lower()))
-    except FileExistsError as error:
-        raise _cannot_write(target, "it is there already; overwrite replaces it") from error
-    except OSError as error:
-        raise _cannot_write(target, (error.strerror or str(error)).lower()) from error
-
-
-def _cannot_write(path: str | os.PathLike[str], reason: str) -> PlotError:
-    return PlotError(f"cannot write {os.fspath(path)!r}: {reason}")
+    return figure
 
 
 def _render(figure: Figure, suffix: str) -> bytes:
@@ -157,13 +147,6 @@ def _render(figure: Figure, suffix: str) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         figure.savefig(out, format=suffix[1:], metadata=_UNDATED[suffix])
     return out.getvalue()
-
-
-@contextmanager
-def _styled() -> Iterator[None]:
-    """Draw the same whatever a person's own settings are, and leave these as they were."""
-    with style.context(["default", _STYLE]):
-        yield
 
 
 class _Drawing:
@@ -187,19 +170,19 @@ class _Drawing:
 
     def distribution(self) -> tuple[str, str]:
         """Draw metrics by model, the best median of the first one at the top."""
-        every: list[dict[str, list[float]]] = []
+        shown: list[tuple[Metric, dict[str, list[float]]]] = []
         for metric in self.metrics:
-            every.append({})
+            shown.append((metric, {}))
             for model, value in self._rows(metric, once=metric.is_of_run):
-                every[-1].setdefault(model, []).append(value)
-        shown = [(one, own) for one, own in zip(self.metrics, every, strict=True) if own]
-        empty = [one.name for one, own in zip(self.metrics, every, strict=True) if not own]
-        if not shown or (empty and self.request.metrics):
+                shown[-1][1].setdefault(model, []).append(value)
+        empty = [metric.name for metric, own in shown if not own]
+        if len(empty) == len(shown) or (empty and self.request.metrics):
             raise self._nothing(f"a value of {' or '.join(map(repr, empty))}")
+        shown = [(metric, own) for metric, own in shown if own]
         first, values = shown[0]
         sign = -1 if first.higher_is_better else 1
         medians = {model: sign * np.median(own) for model, own in values.items()}
-        named = {model for own in every for model in own}
+        named = {model for _, own in shown for model in own}
         models = sorted(named, key=lambda model: (medians.get(model, np.inf), model))
         _refuse_too_many(models)
         size = (max(7.0, 3.0 * len(shown) + 1.0), max(2.4, 1.5 + 0.42 * len(models)))
@@ -232,7 +215,7 @@ class _Drawing:
         axes, count = self.figure.subplots(), sum(map(len, clouds.values()))
         for model, (xs, ys) in points.items():
             _dots(axes, xs, ys, self.sign(model), count)
-        x_axis, y_axis = _axis(against), metric_axis(metric)
+        y_axis, x_axis = metric_axis(metric), metric_axis(against)
         axes.set(xlabel=_axis_label(x_axis), ylabel=_axis_label(y_axis))
         legend = self.figure.legend(loc="outside right upper", markerscale=1.3, fontsize=8)
         # Set afterwards, because Matplotlib leaves out what begins with an underscore.
@@ -254,11 +237,10 @@ class _Drawing:
         both = [self.sign(of.a), self.sign(of.b)]
         if both[0] == both[1]:  # two questions about one model
             both = [_sign(place) for place in (0, 1)]
-        for sign, side in zip(both, (-gain, gain), strict=True):
-            won = [pair for pair in of.pairs if side * pair.difference > 0]
+        signs = {-gain: both[0], gain: both[1], 0: {"color": _GREY, "marker": "o"}}
+        for side, sign in signs.items():
+            won = [pair for pair in of.pairs if np.sign(pair.difference) == side]
             _dots(axes, [pair.a for pair in won], [pair.b for pair in won], sign, len(of.pairs))
-        even = [pair.a for pair in of.pairs if pair.difference == 0]
-        _dots(axes, even, even, {"color": _GREY, "marker": "o"}, len(of.pairs))
         axes.set_aspect("equal", "datalim")
         corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 8, "color": _GREY}
         above, below = ("B", "A") if of.higher_is_better else ("A", "B")
@@ -307,12 +289,7 @@ class _Drawing:
         return compare(self.store, *models, metric=metric, runs=runs, **self.how)
 
     def _rows(self, *numbers: Metric | str, once: bool) -> Iterator[tuple[Any, ...]]:
-        """Yield the model and the numbers of each successful measurement.
-
-        Args:
-            numbers: Metrics, or columns of the recording.
-            once: Whether the rows of a run are one, with the mean of their numbers.
-        """
+        """Yield the model and the numbers of each successful measurement, or ``once`` a run."""
         run, file, recording = ProcessingHistory, ProcessedFile, ProcessedFile.alias()
         columns = [
             _plain(one) if isinstance(one, Metric) else getattr(recording, one) for one in numbers
@@ -341,20 +318,13 @@ class _Drawing:
         return [*found, reduce(or_, each)] if each else found
 
     def _nothing(self, what: str) -> PlotError:
-        is_narrowed = self.request.models or self.request.runs != Runs()
-        which = " that was asked for" if is_narrowed else ""
+        is_all = not self.request.models and self.request.runs == Runs()
+        which = "" if is_all else " that was asked for"
         return PlotError(f"nothing to plot: no successful run{which} has {what}")
 
 
 def _sign(place: int) -> Sign:
     return {"color": _COLOURS[place % len(_COLOURS)], "marker": _SHAPES[place % len(_SHAPES)]}
-
-
-def _axis(of: Metric | str) -> Axis:
-    if isinstance(of, Metric):
-        return metric_axis(of)
-    term = vocabulary.COLUMNS[of]
-    return Axis(f"{term.title} of the recording", term.unit)
 
 
 def _axis_label(axis: Axis) -> str:
@@ -374,9 +344,9 @@ def _refuse_too_many(models: Collection[Any]) -> None:
 
 
 def _dots(axes: Axes, x: Any, y: Any, sign: Sign, count: int) -> None:
-    """Draw a cloud of points, one of so many, and the smaller the more there are."""
-    size, alpha = (20, 0.75) if count <= 400 else (9, 0.45)
-    how: dict[str, Any] = {"rasterized": count > _VECTORS, "label": "model", **sign}
+    """Draw a cloud of points; of very many an SVG or a PDF holds one image."""
+    size, alpha = (20, 0.75) if count <= _MANY else (9, 0.45)
+    how: dict[str, Any] = {"rasterized": count > 10 * _MANY, "label": "model", **sign}
     axes.scatter(x, y, s=size, alpha=alpha, linewidths=0, zorder=2, **how)
 
 
@@ -404,7 +374,5 @@ def _box(axes: Axes, place: int, values: Any, sign: Sign) -> None:
 
 def _related(xs: Any, ys: Any) -> str:
     """Return how many points there are, and their correlation where both numbers vary."""
-    said = f"n = {len(xs):,}"
-    if len(xs) < _FEW or not np.ptp(xs) or not np.ptp(ys):
-        return said
-    return f"{said}, r = {np.corrcoef(xs, ys)[0, 1]:.2f}"
+    varies = len(xs) >= _FEW and np.ptp(xs) and np.ptp(ys)
+    return f"n = {len(xs):,}" + (f", r = {np.corrcoef(xs, ys)[0, 1]:.2f}" if varies else "")

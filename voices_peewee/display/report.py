@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.database.query import no_full_collection
-from voices_peewee.display import report_numbers, svg
+from voices_peewee.display import svg
 from voices_peewee.display.labels import measured, metric_axis, model_order, narrowed
-from voices_peewee.display.pages import drawn, page, write_page
-from voices_peewee.display.report_numbers import Table
-from voices_peewee.display.report_sounds import Card, cards, linked, put_in
+from voices_peewee.display.pages import page, write_page
+from voices_peewee.display.sounds import Card, cards, linked, put_in
 from voices_peewee.errors import ExportError
-from voices_peewee.questions.comparison import Comparison, compare
-from voices_peewee.questions.comparison_text import covered
+from voices_peewee.questions.comparison import compare
+from voices_peewee.questions.comparison_text import covered, interval, verdict
 from voices_peewee.questions.comparisons import Comparisons
 from voices_peewee.questions.counted import differing, settings_of
 from voices_peewee.questions.failures import failures
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.leaderboard import leaderboard, ranked_groups
-from voices_peewee.questions.preferences import Listened, listened
+from voices_peewee.questions.pivot import Pivot
+from voices_peewee.questions.preferences import listened
 from voices_peewee.questions.selection import Runs, find_metric
-from voices_peewee.rendering.plain import number
-from voices_peewee.rendering.table import Column
+from voices_peewee.rendering.plain import number, show
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment, ProcessedFile, ProcessingHistory, Speaker
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from voices_peewee.database.store import Store
 
 _ALL_PAIRS: Final = 6  # models that are compared with each other; more only with the best
@@ -44,6 +41,7 @@ _HEARD: Final = 6  # models whose recordings are listened to
 _ERRORS: Final = 10
 _TRACE: Final = 60  # lines of a traceback, the last ones
 _SETTINGS: Final = 5  # values of a parameter that are named
+_PLACES: Final = 50  # environments
 _PATH: Final = re.compile(r"""(?:\b[A-Za-z]:|(?<![\w/\\.]))[/\\](?:[^\s'"<>|:;,()]+[/\\])+""")
 _QUOTED: Final = re.compile(r"""(["'])(?:[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)\1""")
 
@@ -66,14 +64,6 @@ class Asked:
     runs: Runs = field(default_factory=Runs)
 
 
-class _Picture(NamedTuple):
-    """A picture, what it shows, and its numbers where no other table has them."""
-
-    svg: Markup
-    about: str
-    numbers: Table | None = None
-
-
 def report(store: Store, path: Path, asked: Asked, *, overwrite: bool) -> Path:
     """Write a report as ``DatabaseManager.report`` does."""
     if path.suffix.lower() not in (".html", ".htm"):  # so that no record or recording is replaced
@@ -87,7 +77,8 @@ def report_page(store: Store, asked: Asked, folder: Path) -> str:
     with store.snapshot(), no_full_collection():
         shown = _Report(store, asked)
         context = shown.context()
-        found = cards(store, shown.ranked[:_HEARD], shown.metric, asked.runs)
+        heard = [group for _, group in shown.ranked.values()][:_HEARD]
+        found = cards(store, heard, shown.metric, asked.runs)
     if not asked.audio:
         return _page(context, found, "")
     if not asked.embed:
@@ -112,8 +103,9 @@ class _Report:
         # As sides, so that the comparisons do not read the same runs again.
         how: dict[str, Any] = {**self.direction, "as_sides": True}
         self.board, groups = ranked_groups(store, self.metric.name, **how)
-        self.groups = dict(zip((row.labels[0] for row in self.board), groups, strict=True))
-        self.ranked = [group for group in groups if group.values]
+        every = {row.labels[0]: (row, own) for row, own in zip(self.board, groups, strict=True)}
+        self.groups = {name: group for name, (_, group) in every.items()}
+        self.ranked = {name: both for name, both in every.items() if both[0].n}
         self._order = model_order()
 
     def colour(self, model: str) -> int:
@@ -121,33 +113,33 @@ class _Report:
         return self._order.index(model) if model in self._order else 0
 
     def context(self) -> dict[str, Any]:
-        """Return what the page needs, sounds aside."""
         found = self.compared()
-        pairs = list(found.pairs.values()) if isinstance(found, Comparisons) else found
-        drawable, columns = [pair for pair in pairs if pair.n], self.board.columns()
-        rows = list(zip(*(values for _, values in columns), strict=True))
-        told = [*(covered(pair.a, pair.coverage_a) for pair in pairs)]
-        told += [*(covered(pair.b, pair.coverage_b) for pair in pairs)]
-        names = [name for name in self.asked.by if name != "model"]
+        pairs = [] if found is None else list(found.pairs.values())
+        told = [covered(pair.a, pair.coverage_a) for pair in pairs]
+        told += [covered(pair.b, pair.coverage_b) for pair in pairs]
+        drawable = next((pair for pair in pairs if pair.n), None)
+        shown = dict(list(self.ranked.items())[:_MODELS])
         return {
             "version": __version__,
             "name": Path(self.store.label).name,
             "facts": dict(self.facts()),
             "lead": self.lead(),
-            "strip": self.strip(),
-            "board": Table(self.board.title, [column for column, _ in columns], rows),
-            "board_notes": self.board.notes,
-            "pairs": report_numbers.of_pairs(pairs) if pairs else None,
+            "label": self.axis.label,
+            "unit": self.metric.unit,
+            "board": self.board,
+            "strip": svg.strip(shown, self.colour) if shown else None,
+            "pairs": pairs,
             "pair_notes": dict.fromkeys([*told, *(note for pair in pairs for note in pair.notes)]),
-            "pictures": [*map(self.paired, drawable[:1]), *self.ranks(found)],
-            "tests": [(test, self.votes(test)) for test in listened(self.store)],
-            "conditions": [(name, self.condition(name)) for name in names],
+            "paired": svg.paired(drawable, self.colour) if drawable else None,
+            "ranks": svg.ranks(found, self.colour) if found and found.ranks.n else None,
+            "tests": listened(self.store),
+            "conditions": [self.condition(name) for name in self.asked.by if name != "model"],
             "failures": list(self.failures()),
             "settings": self.settings(),
             "environments": self.environments(),
-            "unit": self.metric.unit,
-            "number": number,
             "left_out": [],
+            "verdict": verdict,
+            "interval": interval,
         }
 
     def facts(self) -> Iterator[tuple[str, str]]:
@@ -167,17 +159,17 @@ class _Report:
         yield "recordings in question", f"{recordings:,}"
         yield "speakers known", f"{Speaker.select().count():,}"
         if first is not None:
-            yield "from", f"{_day(first)} to {_day(last)} (UTC)"
+            yield "from", f"{show(first)} to {show(last)} (UTC)"
         yield "metric", ", ".join(filter(None, (self.axis.label, self.axis.better)))
         yield from narrowed(self.asked.runs).items()
 
-    def environments(self) -> Table | None:
-        """Return where the runs were made."""
+    def environments(self) -> list[tuple[str, ...]]:
+        """Return where the runs were made, the newest first, each way of these once."""
         run, chosen = ProcessingHistory, self.asked.runs.conditions(self.store)
         used = _where(run.select(run.environment), chosen)
         every = Environment.select().where(Environment.id << used).order_by(Environment.id.desc())
-        known = [one.facts for one in every if isinstance(one.facts, dict)]
-        return report_numbers.of_environments(known, hosts=self.asked.hosts)
+        known = (tuple(_made(one.facts)) for one in every if isinstance(one.facts, dict))
+        return [*dict.fromkeys(row if self.asked.hosts else row[:-1] for row in known)][:_PLACES]
 
     def lead(self) -> str:
         """Return the sentence that says which model to take."""
@@ -197,19 +189,7 @@ class _Report:
             return f"{said} It cannot be told apart from {', '.join(alike)}."
         return f"{said} It is told apart from all others." if others and letters else said
 
-    def strip(self) -> _Picture | None:
-        """Return the picture of the leaderboard."""
-        rows = [
-            svg.Row(row.labels[0], self.colour(row.labels[0]), group.values, row.low, row.high)
-            for row, group in zip(self.board, self.groups.values(), strict=True)
-            if row.n
-        ][:_MODELS]
-        if not rows:
-            return None
-        about = "Diamond: mean. Bar: its 95 % interval. Points: recordings."
-        return _Picture(drawn(svg.strip(rows, self.axis.label, self.metric.unit)), about)
-
-    def compared(self) -> Comparisons | list[Comparison]:
+    def compared(self) -> Comparisons | None:
         """Compare all pairs of models, or the baseline or the best with each other one."""
         models = dict(list(measured(self.board).items())[:_MODELS])
         baseline: Any = self.asked.baseline
@@ -218,43 +198,18 @@ class _Report:
         elif len(models) > _ALL_PAIRS:
             baseline = models.pop(next(iter(models)))
         if len(models) + (baseline is not None) < 2:
-            return []
+            return None
         how: dict[str, Any] = {"metric": self.metric.name, "baseline": baseline, **self.direction}
         found = compare(self.store, *models.values(), known=self.groups, **how)
-        return [found] if isinstance(found, Comparison) else found
+        # Two models have no ranks, as those that were compared with a baseline.
+        return (
+            found if isinstance(found, Comparisons) else Comparisons.of([found], has_baseline=True)
+        )
 
-    def paired(self, pair: Comparison) -> _Picture:
-        """Return the picture of one pair."""
-        a, b = map(self.colour, (pair.a, pair.b))
-        points = list(zip(pair.units.a, pair.units.b, strict=True))
-        colours = (a, a + 1 if a % svg.COLOURS == b % svg.COLOURS else b)
-        how = {"higher_is_better": pair.higher_is_better}
-        made = svg.paired(points, (pair.a, pair.b), colours, self.axis.label, **how)
-        about = "a point is a recording; above the line B has the higher value."
-        return _Picture(drawn(made), f"{pair.a} and {pair.b}: {about}")
-
-    def ranks(self, found: Comparisons | list[Comparison]) -> Iterator[_Picture]:
-        """Yield the picture of mean ranks, where every pair was compared."""
-        if not isinstance(found, Comparisons) or not found.ranks.means:
-            return
-        rows = [
-            svg.Rank(model, self.colour(model), mean, found.letters[model])
-            for model, mean in found.ranks.means.items()
-        ]
-        about = "Mean ranks; a bar joins models that cannot be told apart."
-        made = drawn(svg.ranks(rows, found.ranks.n))
-        yield _Picture(made, about, report_numbers.of_ranks(found))
-
-    def condition(self, name: str) -> Table:
+    def condition(self, name: str) -> Pivot:
         """Return the means by a field and the model."""
-        board = leaderboard(self.store, self.metric.name, by=(name, "model"), **self.direction)
-        means = board.pivot()
-        return Table(means.title, means.columns(), means.rows())
-
-    def votes(self, test: Listened) -> Table:
-        """Return what listeners preferred."""
-        caption = f"Blind test {test.test}: votes for B, no preference is half a vote"
-        return Table(caption, test.columns(), test.cells())
+        by = (name, "model")
+        return leaderboard(self.store, self.metric.name, by=by, **self.direction).pivot()
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """Yield the groups of failures, with the traceback of the newest, without folders."""
@@ -270,13 +225,12 @@ class _Report:
             error, count = f"{len(rest):,} more errors", sum(failure.count for failure in rest)
             yield {"count": count, "models": (), "error": error, "trace": []}
 
-    def settings(self) -> Table | None:
+    def settings(self) -> dict[str, Any]:
         """Return the parameters that differ, between models or within one, with their values."""
         some = dict(list(self.groups.items())[:_MODELS])
         names = differing(text for own in self.groups.values() for text in sorted(own.parameters))
-        columns = [Column("parameter", "key"), *(Column(model, "text") for model in some)]
         rows = [(name, *(_values(group, name) for group in some.values())) for name in names]
-        return Table("Parameters by model", columns, rows) if rows else None
+        return {"models": [*some], "rows": rows}
 
 
 def _where(query: Any, conditions: Sequence[Any]) -> Any:
@@ -295,5 +249,11 @@ def _values(group: Group, name: str) -> str:
     return without_folders(", ".join([*list(found)[:_SETTINGS], *more]))
 
 
-def _day(moment: Any) -> str:
-    return f"{moment:%Y-%m-%d}" if hasattr(moment, "strftime") else str(moment)[:10]
+def _made(facts: Mapping[str, Any]) -> Iterator[str]:
+    git, torch = facts.get("git") or {}, facts.get("torch") or {}
+    yield show(facts.get("python"))
+    yield show(facts.get("voices_peewee"))
+    yield show(git.get("commit"))[:10] + (" with changes" if git.get("dirty") else "")
+    yield show(torch.get("version"))
+    yield show(torch.get("device"))
+    yield show(facts.get("host"))

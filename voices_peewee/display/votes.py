@@ -6,10 +6,11 @@ import datetime as dt
 import sys
 import unicodedata
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import InputError
-from voices_peewee.exchange.texts import open_file, parse
+from voices_peewee.exchange.texts import parse, text_of
 from voices_peewee.schema.models import (
     ListeningTest,
     ListeningVote,
@@ -44,20 +45,15 @@ def import_votes(store: Store, source: str) -> Counter[str]:
 
 def _lines(source: str) -> list[str]:
     """Return the lines of votes, whose last one says how many there are."""
+    text = sys.stdin.read() if source == "-" else text_of(Path(source))
+    *lines, last = [line for line in text.split("\n") if line.strip()] or [""]
     try:
-        text = sys.stdin.read() if source == "-" else _text(source)
-        *lines, last = [line for line in text.split("\n") if line.strip()]
         end = parse(last)
     except ValueError as error:
         raise InputError(source, "it holds no votes, or not all of them") from error
     if end != {"table": "end", "rows": {"listening_votes": len(lines)}}:
         raise InputError(source, "it was cut off: its last line does not say how many votes")
     return lines
-
-
-def _text(source: str) -> str:
-    with open_file(source) as stream:
-        return stream.read().decode()
 
 
 def _vote(row: dict[str, Any]) -> ListeningVote:

@@ -9,20 +9,18 @@ import asyncio
 import html
 import ipaddress
 import re
-import signal
 import socket
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still
-from voices_peewee.display.web_metadata import TABLES, metadata
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError, VoicesError
 from voices_peewee.questions.selection import Runs
 from voices_peewee.rendering.plain import KINDS, cell, printable
@@ -53,7 +51,42 @@ _SETTINGS: Final = {
     "suggest_facets": False,  # it tries every column, which takes seconds at a million rows
     "truncate_cells_html": 200,
 }
-_UNITED: Final = ("decibel", "seconds", "hertz", "bytes", "percent", "megabytes", "number")
+
+
+def _table(description: str, *facets: str, sort_desc: str = "id", **more: Any) -> dict[str, Any]:
+    return {"description": description, "facets": [*facets], "sort_desc": sort_desc, **more}
+
+
+_MODEL: Final = ("model_type", "model_version")
+# Facets count rows within a time limit: these columns have an index or few rows.
+TABLES: Final[dict[str, dict[str, Any]]] = {
+    "speakers": _table("A voice.", label_column="name"),
+    "processed_files": _table(
+        "A recording, one output (stem) made from it, or one voice in it.",
+        *("file_format", "speaker_id"),
+        label_column="filename",
+    ),
+    "processing_history": _table(
+        "One operation on one file; a run has a row for each output.",
+        *("operation_type", "model_type"),
+        label_column="operation_type",
+    ),
+    "environments": _table("Where runs were made: Python, host, git commit, torch, Slurm job."),
+    "claims": _table("Who works on which recording.", hidden=True),
+    "model_performance": _table("What one row of the history measured.", *_MODEL),
+    "listening_tests": _table("A blind listening test.", label_column="name"),
+    "listening_votes": _table("A listener's vote on two stems."),
+    "v_runs": _table(
+        "The history with file, speaker and status; a run has a row an output.",
+        *("status", "operation_type", "model_type"),
+        sort_desc="start_time",
+    ),
+    "v_performance": _table("Every measurement with its file, speaker, model and status.", *_MODEL),
+    "v_leaderboard": _table(
+        "Measurements and failed runs of models: the highest mean SI-SNRi first.",
+        sort_desc="mean_si_snri",
+    ),
+}
 
 
 def serve(
@@ -61,15 +94,14 @@ def serve(
 ) -> None:
     """Show the database as ``DatabaseManager.serve`` does."""
     path, hooks = _path(store), _Hooks(store)
-    with _listen(host, port) as listener, _ended_by_signals():
+    with _listen(host, port) as listener:
         pm.register(hooks)
         try:
             address, port, *_ = listener.getsockname()
             datasette = _datasette(store, path)
-            app = _leaving_room(datasette.app())
             # 1 s is enough for answers under way: queries are limited, and nothing is written.
             config = uvicorn.Config(
-                _local_only(app) if is_local(address) else app,
+                _guarded(datasette.app(), is_open=not is_local(address)),
                 log_config=None,
                 log_level="error",
                 lifespan="on",
@@ -78,11 +110,19 @@ def serve(
             if on_ready is not None:  # who comes before the server answers waits in the socket
                 shown = f"[{address}]" if ":" in address else address
                 on_ready(f"http://{shown}:{port}/{_NAME}")
-            uvicorn.Server(config).run([listener])
+            _Server(config).run([listener])
         finally:
             pm.unregister(hooks)
     datasette.executor.shutdown()
     datasette.databases[_NAME].close()
+
+
+class _Server(uvicorn.Server):
+    """Ends quietly at SIGINT and SIGTERM, which uvicorn's own raises again."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Leave the loop."""
+        self.should_exit = True
 
 
 def is_local(host: str) -> bool:
@@ -143,7 +183,7 @@ class _Hooks:
         term = COLUMNS.get(re.sub("^(mean|min|max)_", "", column))
         if term is not None and term.kind == "time" and isinstance(value, str):
             return value.removesuffix("+00:00")  # the page says that times are UTC
-        if term is None or term.kind not in _UNITED or not isinstance(value, int | float):
+        if term is None or not KINDS[term.kind].right or not isinstance(value, int | float):
             return None
         return f"{cell(term.kind, value)} {KINDS[term.kind].unit}".strip()
 
@@ -153,13 +193,13 @@ class _Hooks:
         return [("^/-/report$", self._answer)]
 
     async def _answer(self, request: Any) -> Any:
-        """Answer with the report of the record as it is now, of ``?operation=`` and ``?metric=``.
-
-        Where it cannot be made, the answer says why and links to the report of each operation.
-        """
         return Response.html(*await asyncio.to_thread(self._page, request.args))
 
     def _page(self, args: Any) -> tuple[str, int]:
+        """Return the report of ``?operation=`` and ``?metric=`` as it is now.
+
+        Where it cannot be made, the page says why and links to the report of each operation.
+        """
         metric, runs = args.get("metric") or "si_snri", Runs(operation_type=args.get("operation"))
         try:
             from voices_peewee.display.report import Asked, report_page
@@ -185,12 +225,29 @@ def _datasette(store: Store, path: Path) -> Datasette:
     # With rich it prints each bad request, with its variables, to stdout; a full pipe stops all.
     handle_exception.rich = None
     with store.reading():
-        get = store.database.get_columns
-        columns = {table: [column.name for column in get(table)] for table in TABLES}
-    datasette = Datasette(metadata=metadata(path.name, columns), settings=_SETTINGS)
+        tables = {name: _described(store, name) for name in TABLES}
+    about = {
+        "title": f"Voices: {path.name}",
+        "description": "The record of voice-separation work, read-only. Times are UTC.",
+        "about": "the report",
+        "about_url": "/-/report",
+    }
+    own = {
+        "title": path.name,
+        "description": "Tables hold the record; views (v_...) show it with names.",
+        "tables": tables,
+    }
+    datasette = Datasette(metadata={**about, "databases": {_NAME: own}}, settings=_SETTINGS)
     datasette.remove_database("_memory")  # comes where no files are named
     datasette.add_database(_ReadOnly(datasette, path=str(path)), name=_NAME)
     return datasette
+
+
+def _described(store: Store, table: str) -> dict[str, Any]:
+    """Return what Datasette says of a table or a view and of its columns."""
+    names = [column.name for column in store.database.get_columns(table)]
+    about = {name: COLUMNS[name].about for name in names if name in COLUMNS}
+    return {**TABLES[table], "columns": about}
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -203,46 +260,25 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ServeError(host, port, reason.partition(" (while")[0].lower()) from error
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Leave quietly at SIGINT and SIGTERM, which uvicorn raises again once it has ended."""
-    is_main = threading.current_thread() is threading.main_thread()
-    ends = (signal.SIGINT, signal.SIGTERM) if is_main else ()
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _guarded(app: Any, *, is_open: bool) -> Any:
+    """Refuse pages of other names, unless all may come, and leave Datasette room for its pages.
 
-
-def _leaving_room(app: Any) -> Any:
-    """Let two queries of somebody's own run at once: Datasette's third thread is for the pages."""
+    A web site's name, once it points to 127.0.0.1, makes the browser believe that this is the
+    site. Two queries of somebody's own run at once: the third thread is for the pages.
+    """
     turns = asyncio.Semaphore(2)
 
-    async def queued(scope: Any, receive: Any, send: Any) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        is_asked = scope["type"] == "http" and not is_open
+        if is_asked and not _names_us(dict(scope["headers"]).get(b"host", b"")):
+            said = "This page answers to localhost and 127.0.0.1 only.\n"
+            await Response.text(said, status=421).asgi_send(send)
+            return
         asked = scope.get("query_string", b"")
         async with turns if b"sql=" in asked or b"_where=" in asked else nullcontext():
             await app(scope, receive, send)
 
-    return queued
-
-
-def _local_only(app: Any) -> Any:
-    """Refuse pages of other names, with which a web site could read through the browser.
-
-    Its name, once it points to 127.0.0.1, makes the browser believe that this is the site.
-    """
-
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not _names_us(dict(scope["headers"]).get(b"host", b"")):
-            said = "This page answers to localhost and 127.0.0.1 only.\n"
-            await Response.text(said, status=421).asgi_send(send)
-        else:
-            await app(scope, receive, send)
-
-    return guarded
+    return answer
 
 
 def _names_us(host: bytes) -> bool:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError, QueryError
 from voices_peewee.exchange.texts import (
+    Reading,
     Record,
     Refused,
-    csv_records,
-    header,
-    json_records,
     number,
     text_of,
+    told_by,
     whole_object,
 )
 from voices_peewee.records.roots import PathMap
@@ -29,109 +26,54 @@ from voices_peewee.schema.fields import plain_object
 
 _RATE: Final = re.compile(r"/wav(\d+)k/")
 _SOURCE: Final = re.compile(r"source_\d+_path")
-_LIBRISPEECH: Final = re.compile(r"([^-_]+)-[^-_]+-[^-_]+")  # speaker-chapter-utterance
+_UTTERANCE: Final = re.compile(r"(?:^|_)([^-_]+)-[^-_]+-[^-_]+(?=_|$)")  # LibriSpeech: by whom
 _ARCHIVE: Final = re.compile(r"\.ark(:\d+)?$")
 _PLACEHOLDER: Final = re.compile(r"\$\w+|\{\w+\}")
 _FOLDER_FILES: Final = ("wav.scp", "metadata.csv", "metadata.jsonl")
-
-
-class Layout(NamedTuple):
-    """What the columns of a format are.
-
-    ``path`` names the recording (the first that is there counts), ``reference`` is the pattern of
-    those with a speaker's clean signal, ``facts`` are duration (s) or samples, rate (Hz) and
-    channels; where ``rest``, what is left is kept as metadata.
-    """
-
-    path: tuple[str, ...]
-    name: str
-    reference: str
-    noise: str = ""
-    speaker: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
-    rest: bool = False
-
-
-_HF_PATHS: Final = tuple(f"{one}file_name" for one in ("", "mixture_", "mix_", "audio_", "noisy_"))
-_LAYOUTS: Final = {
-    "librimix": Layout(
-        *(("mixture_path",), "mixture_ID", r"reference (.+)", "noise_path"),
-        facts=(("samples", "length"), ("sample_rate", "rate")),
-    ),
-    "speechbrain": Layout(
-        *(("mix_wav", "wav"), "ID", r"(s\d+)_wav", "noise_wav", "spk_id"),
-        facts=(("duration", "duration"),),
-    ),
-    "hf": Layout(_HF_PATHS, "", r"(.+)_file_name", "noise_file_name", rest=True),
-    "kaldi": Layout(
-        *(("wav",), "id", r"(spk\d+)", "noise1", "utt2spk"),
-        facts=(("duration", "utt2dur"),),
-    ),
-    "lhotse": Layout(
-        *(("source",), "id", "(?!)", "", "speaker"),
-        facts=(
-            ("duration", "duration"),
-            ("sample_rate", "sampling_rate"),
-            ("channels", "channels"),
-        ),
-    ),
+_MARKS: Final = {  # the file's name, or a column, tells a format
+    "librimix": "mixture_path",
+    "speechbrain": r"(mix_)?wav",
+    "hf": r"(.+_)?file_names?",
+    "kaldi": r".+\.scp",
+    "lhotse": "sources|recording|tracks|recording_id",
 }
-FORMATS: Final = (*_LAYOUTS,)
+FORMATS: Final = (*_MARKS,)
+# Which columns say what; the first that is there counts. Duration is in s, rate in Hz.
+_ROLES: Final = {
+    "path": (
+        *(f"{one}file_name" for one in ("", "mixture_", "mix_", "audio_", "noisy_")),
+        *("mixture_path", "mix_wav", "wav", "source"),
+    ),
+    "id": ("mixture_ID", "ID", "id"),
+    "noise": ("noise_path", "noise_wav", "noise_file_name", "noise1"),
+    "speaker": ("spk_id", "utt2spk", "speaker"),
+    "duration": ("duration", "utt2dur"),
+    "samples": ("length",),
+    "sample_rate": ("rate", "sampling_rate"),
+    "channels": ("channels",),
+}
+_REFERENCE: Final = re.compile(r"(?:reference )(.+)|(s\d+)_wav|(spk\d+)|(.+)_file_name")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One recording of a manifest.
 
-    ``name`` is its id there, ``facts`` its duration (s), rate (Hz) and channels as far as they
-    are told, ``references`` the path of each speaker's clean signal.
+    ``facts`` are its duration (s), rate (Hz) and channels as far as they are told, ``metadata``
+    has its ``id`` and the path of each speaker's clean signal, ``voices`` are all who are heard.
     """
 
     place: str
-    name: str
     path: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    references: dict[str, str] = field(default_factory=dict)
-    speaker: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What a recording's row keeps of it."""
-        told = {"id": self.name, "references": self.references, **self.more}
-        return plain_object("metadata", {name: value for name, value in told.items() if value})
+    facts: dict[str, Any]
+    metadata: dict[str, Any]
+    speaker: str | None
+    voices: list[str]
 
 
-@dataclass(slots=True)
-class Manifest:
-    """A manifest as it was read: every entry is sound, or none is there."""
-
-    format: str
-    entries: list[Entry]
-    notes: list[str]
-
-
-class Reading(NamedTuple):
-    """What the readers of all formats need: the text, and what becomes of the rest."""
-
-    path: Path
-    text: str
-    refused: Refused
-    skipped: Counter[str]
-
-    def records(self) -> Iterator[Record]:
-        """Yield the records of a CSV or of JSON lines."""
-        is_json = self.text.lstrip().startswith("{")
-        return (json_records if is_json else csv_records)(self.path, self.text, self.refused)
-
-
-def read_manifest(path: str | os.PathLike[str], form: str | None, paths: PathMap) -> Manifest:
-    """Read a manifest whole.
-
-    Args:
-        path: A file, or the folder that holds it.
-        form: One of ``FORMATS``; None is told by the content.
-        paths: Where the folders of its paths are here.
+def read_manifest(
+    path: str | os.PathLike[str], form: str | None, paths: PathMap
+) -> tuple[str, list[Entry], list[str]]:
+    """Return the format of a manifest, its entries, and notes on what was left out.
 
     Raises:
         InputError: It cannot be read or told, or an entry is not sound.
@@ -139,183 +81,140 @@ def read_manifest(path: str | os.PathLike[str], form: str | None, paths: PathMap
     """
     if form is not None and form not in FORMATS:
         raise QueryError.unknown_field(form, FORMATS, "format")
-    place = _file_of(Path(path))
-    reading = Reading(place, text_of(place), Refused(), Counter())
-    form = form or _told(place, reading.text)
-    here = Here(place.parent, paths, upwards=form != "hf")
+    place = Path(path)
+    if place.is_dir():
+        place = next(filter(Path.is_file, (place / name for name in _FOLDER_FILES)), place)
+    reading = Reading(place, Refused())
+    if not reading.text:
+        raise InputError(path, f"the folder has neither {' nor '.join(_FOLDER_FILES)}")
+    form = form or told_by(_MARKS, [place.name, *reading.names()])
+    if form is None:
+        raise InputError(place, f"its format cannot be told; name it: {', '.join(FORMATS)}")
+    find = finder(place.parent, paths, upwards=form != "hf")
     entries: dict[str, Entry] = {}
-    for record in _RECORDS[form](reading):
+    for record in _READERS.get(form, Reading.records)(reading):
         try:
-            entry = _entry(_LAYOUTS[form], record, here)
+            entry = _entry(record, find, is_free=form == "hf")
         except InputError as error:
             reading.refused.add(place, error.reason, record.place, error.column)
             continue
-        if entries.setdefault(entry.path, entry) is not entry:
-            reason = f"{entries[entry.path].place} has the path {entry.path!r} as well"
+        if (first := entries.setdefault(entry.path, entry)) is not entry:
+            reason = f"{first.place} has the path {entry.path!r} as well"
             reading.refused.add(place, reason, record.place)
     reading.refused.end()
     notes = [f"{count:,} left out: {reason}" for reason, count in reading.skipped.items()]
     if not entries and not notes:
         raise InputError(place, f"it has no entry, as a manifest of the format {form} has")
-    return Manifest(form, list(entries.values()), notes)
+    return form, list(entries.values()), notes
 
 
-def _file_of(path: Path) -> Path:
-    """Return the file that a folder's manifest is."""
-    if not path.is_dir():
-        return path
-    for name in _FOLDER_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(path, "the folder has neither wav.scp nor metadata.csv nor metadata.jsonl")
+def finder(folder: Path, paths: PathMap, *, upwards: bool = True) -> Callable[[str], str]:
+    """Return what finds a manifest's paths: mapped, or looked for from its folder upwards."""
+    folder = folder.absolute()
+    bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
+
+    @cache  # most of a manifest's paths are in a few folders
+    def base_of(inner: str) -> Path:
+        return next((base for base in bases if (base / inner).is_dir()), folder)
+
+    def find(path: str) -> str:
+        """Return the absolute path; of a folder that is nowhere, below the manifest's."""
+        path = paths(path.strip())
+        base = base_of(os.path.split(path)[0])
+        return path if "://" in path else os.path.normpath(base / path)
+
+    return find
 
 
-def _told(path: Path, text: str) -> str:
-    """Return the format of a manifest, as its content tells."""
-    whole = whole_object(path, text.lstrip().partition("\n")[0]) or whole_object(path, text)
-    inner = next(iter(whole.values()), None)
-    columns = {*(whole or header(text))}
-    if isinstance(inner, dict) and {"wav", "mix_wav"} & inner.keys():
-        return "speechbrain"
-    marks = {
-        "librimix": "mixture_path" in columns,
-        "speechbrain": "ID" in columns and bool({"wav", "mix_wav"} & columns),
-        "hf": any(name.endswith(("file_name", "file_names")) for name in columns),
-        "lhotse": bool({"sources", "recording", "tracks", "recording_id"} & columns),
-        "kaldi": path.suffix == ".scp",
-    }
-    for form, is_so in marks.items():
-        if is_so:
-            return form
-    raise InputError(path, f"its format cannot be told; name it: {', '.join(FORMATS)}")
-
-
-class Here:
-    """Finds where a manifest's paths are: mapped, or looked for from its folder upwards."""
-
-    def __init__(self, folder: Path, paths: PathMap, *, upwards: bool) -> None:
-        folder = folder.absolute()
-        self._bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
-        self._paths = paths
-        self._folders: dict[str, list[str]] = {}
-
-    def find(self, path: str) -> str:
-        """Return the absolute path; of a relative one that is nowhere, below the folder."""
-        path = self._paths(path.strip())
-        if "://" in path:
-            return path
-        folder, name = os.path.split(path)
-        if folder not in self._folders:  # most of a manifest's paths are in a few folders
-            first, *others = dict.fromkeys(os.path.normpath(base / folder) for base in self._bases)
-            places = [first, *filter(os.path.isdir, others)]
-            self._folders[folder] = [place.rstrip("/") for place in places]
-        first, *others = [f"{place}/{name}" for place in self._folders[folder]]
-        if name in ("", ".", ".."):
-            return os.path.normpath(first)
-        if not others or os.path.lexists(first):
-            return first
-        return next(filter(os.path.lexists, others), first)
-
-
-def _entry(layout: Layout, record: Record, here: Here) -> Entry:
-    """Return the entry of a record.
+def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entry:
+    """Return the entry of a record; where columns are free, all others are metadata.
 
     Raises:
         InputError: It names no file, or a number is none.
     """
     values = {name: value for name, value in record.values.items() if value not in (None, "")}
-    path = str(values.pop(next((name for name in layout.path if name in values), ""), ""))
-    if not path:
+    _, named = _take("path", values)
+    if not named:
         raise InputError("", "it names no file")
-    name = values.pop(layout.name) if layout.name in values else Path(path).stem
-    entry = Entry(record.place, str(name), here.find(path))
-    found = _PLACEHOLDER.search(entry.path)
-    if found and not os.path.lexists(entry.path):
+    path, (_, name) = find(str(named)), _take("id", values)
+    if (found := _PLACEHOLDER.search(path)) and not os.path.lexists(path):
         reason = f"{found[0]!r} stands for a folder; name it: --path-map '{found[0]}=FOLDER'"
         raise InputError("", reason)
-    entry.facts = _facts({name: values.pop(column, None) for name, column in layout.facts}, layout)
+    metadata: dict[str, Any] = {"id": Path(path).stem if name is None else str(name)}
+    if noise := _take("noise", values)[1]:
+        metadata["noise"] = find(str(noise))
+    facts, speaker = ({}, None) if is_free else (_facts(values), _take("speaker", values)[1])
+    references: dict[str, str] = {}
     for name, value in values.items():
-        speaker = _speaker_of(layout.reference, name)
-        if name == layout.noise:
-            entry.more["noise"] = here.find(str(value))
-        elif speaker:
-            entry.references[speaker] = here.find(str(value))
-        elif layout.rest and name.endswith("file_names") and isinstance(value, list):
-            paths = (here.find(str(one)) for one in value)
-            entry.references |= {f"s{count}": one for count, one in enumerate(paths, 1)}
-        elif layout.rest or name == "speakers":
-            entry.more[name] = value
-    if not entry.references and layout.speaker in values:
-        entry.speaker = str(values[layout.speaker])
-    return entry
+        if is_free and name.endswith("file_names") and isinstance(value, list):
+            references |= {f"s{count}": find(str(one)) for count, one in enumerate(value, 1)}
+        elif (whose := _REFERENCE.fullmatch(name)) and (whose[4] or not is_free):
+            references[whose[whose.lastindex or 0]] = find(str(value))
+        elif is_free or name == "speakers":
+            metadata[name] = value
+    if references:
+        metadata["references"], speaker = references, None
+    voices = [*references, *([] if is_free else values.get("speakers", [])), speaker]
+    names = [str(one) for one in voices if one]
+    return Entry(record.place, path, facts, plain_object("metadata", metadata), speaker, names)
 
 
-@lru_cache(maxsize=4096)
-def _speaker_of(pattern: str, column: str) -> str | None:
-    """Return whose clean signal a column has."""
-    found = re.fullmatch(pattern, column)
-    return found and found[1]
+def _take(role: str, values: dict[str, Any]) -> tuple[str, Any]:
+    """Take out the value of a role, with the column that has it; None where there is none."""
+    column = next((one for one in _ROLES[role] if one in values), role)
+    return column, values.pop(column, None)
 
 
-def _facts(told: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """Return what is told of a recording: duration (s), rate (Hz) and channels."""
+def _facts(values: dict[str, Any]) -> dict[str, Any]:
+    """Take out what is told of a recording: duration (s), rate (Hz) and channels."""
     facts: dict[str, Any] = {}
-    for name, column in layout.facts:
+    for role in ("duration", "samples", "sample_rate", "channels"):
+        column, value = _take(role, values)
         try:
-            measured = number(told[name])
+            measured = number(value)
         except ValueError as error:
             raise InputError("", str(error), column=column) from error
         if measured is None:
             continue
-        if not (math.isfinite(measured) and measured >= 0):
-            reason = f"{short(told[name])} is not a finite number of 0 or more"
+        if not 0 <= measured < math.inf:
+            reason = f"{short(value)} is not a finite number of 0 or more"
             raise InputError("", reason, column=column)
-        facts[name] = measured if name == "duration" else int(measured)
+        facts[role] = measured if role == "duration" else int(measured)
     samples, rate = facts.pop("samples", None), facts.get("sample_rate")
     return facts | ({"duration": samples / rate} if samples is not None and rate else {})
 
 
 def _librimix(reading: Reading) -> Iterator[Record]:
     """Yield the rows with the folder's rate, and the references by whose they are."""
-    for place, values in csv_records(reading.path, reading.text, reading.refused):
+    for place, values in reading.records():
         rate = _RATE.search(values.get("mixture_path", ""))
         sources = [one for name, one in values.items() if one and _SOURCE.fullmatch(name)]
-        speakers = _librispeech_speakers(values.get("mixture_ID", ""), len(sources))
+        speakers = _UTTERANCE.findall(values.get("mixture_ID", ""))
+        if not len(speakers) == len(sources) == len({*speakers}):
+            speakers = [f"s{count}" for count in range(1, len(sources) + 1)]
         named = {f"reference {name}": one for name, one in zip(speakers, sources, strict=True)}
         yield Record(place, {**values, **named, "rate": int(rate[1]) * 1000 if rate else None})
 
 
-def _librispeech_speakers(name: str, count: int) -> list[str]:
-    """Return whose utterances a mixture's id joins, else s1, s2 and so on."""
-    parts = [_LIBRISPEECH.fullmatch(part) for part in name.split("_")]
-    speakers = [part[1] for part in parts if part]
-    if len(speakers) == len(parts) == count == len({*speakers}):
-        return speakers
-    return [f"s{number}" for number in range(1, count + 1)]
-
-
 def _speechbrain(reading: Reading) -> Iterator[Record]:
     """Yield the rows of a CSV, or the entries of an object by id."""
-    records: list[Record] = []
-    for name, values in whole_object(reading.path, reading.text).items():
-        if isinstance(values, dict):
-            records.append(Record(f"entry {name!r}", {**values, "ID": name}))
-        else:
-            reading.refused.add(reading.path, "it is not a JSON object", f"entry {name!r}")
-    records = records or list(reading.records())
-    if all(one.values.get("duration") in ("1.0", "1", 1) for one in records):
-        for one in records:
-            del one.values["duration"]  # a placeholder in the recipes
-    yield from records
+    whole = whole_object(reading.path, reading.text)
+    inner = {name: one if isinstance(one, dict) else {} for name, one in whole.items()}
+    records = [Record(f"entry {name!r}", {**one, "ID": name}) for name, one in inner.items()]
+    records = records or [*reading.records()]
+    is_placeholder = all(one.values.get("duration") in ("1.0", "1", 1) for one in records)
+    for place, values in records:
+        yield Record(place, {**values, "duration": None} if is_placeholder else values)
 
 
 def _kaldi(reading: Reading) -> Iterator[Record]:
     folder = reading.path.parent
-    files = [*folder.glob("spk[0-9]*.scp"), folder / "noise1.scp"]
+    files = [*sorted(folder.glob("spk[0-9]*.scp")), folder / "noise1.scp"]
     files += [folder / "utt2dur", folder / "utt2spk"]
-    tables = {path.stem: _table(path) for path in sorted(files) if path.is_file()}
+    texts = {path.stem: text_of(path) for path in files if path.is_file()}
+    tables = {name: dict(map(split, text.splitlines())) for name, text in texts.items()}
     for count, line in enumerate(reading.text.split("\n"), 1):
-        name, path = _split(line)
+        name, path = split(line)
         if path.endswith("|"):
             reading.skipped["a command, which is not run"] += 1
         elif _ARCHIVE.search(path):
@@ -325,12 +224,8 @@ def _kaldi(reading: Reading) -> Iterator[Record]:
             yield Record(f"line {count}", {**told, "id": name, "wav": path})
 
 
-def _table(path: Path) -> dict[str, str]:
-    """Return a file of an id and a value a line."""
-    return dict(map(_split, text_of(path).splitlines()))
-
-
-def _split(line: str) -> tuple[str, str]:
+def split(line: str) -> tuple[str, str]:
+    """Return the id and the value of a line."""
     name, _, value = line.strip().replace("\t", " ").partition(" ")
     return name, value.strip()
 
@@ -343,32 +238,24 @@ def _lhotse(reading: Reading) -> Iterator[Record]:
         try:
             recording = values.get("recording", values)
             sources = recording.get("sources")
+            voices = [one.get("speaker") for one in values.get("supervisions") or ()]
             if not isinstance(sources, list):
                 reading.skipped["a cut that is mixed on the fly, and no file"] += 1
             elif [one.get("type") for one in sources] != ["file"]:
                 reading.skipped["a recording that is no single file"] += 1
             else:
-                yield Record(place, {**recording, **_of_lhotse(values, recording)})
-        except (AttributeError, TypeError, KeyError):
+                names = list(dict.fromkeys(map(str, filter(None, voices))))
+                channels = len(recording.get("channel_ids") or ()) or None
+                told = {"speaker": names[0]} if len(names) == 1 else {"speakers": names or None}
+                told |= {"source": sources[0].get("source"), "channels": channels}
+                yield Record(place, {**recording, **told})
+        except (AttributeError, TypeError):
             reading.refused.add(reading.path, "it is no recording and no cut", place)
 
 
-def _of_lhotse(values: dict[str, Any], recording: dict[str, Any]) -> dict[str, Any]:
-    """Return where a recording is, and who speaks in it."""
-    voices = values.get("supervisions") or ()
-    names = list(dict.fromkeys(str(one["speaker"]) for one in voices if one.get("speaker")))
-    return {
-        "source": recording["sources"][0].get("source"),
-        "channels": len(recording.get("channel_ids") or ()) or None,
-        "speaker": names[0] if len(names) == 1 else None,
-        "speakers": names if len(names) > 1 else None,
-    }
-
-
-_RECORDS: Final[dict[str, Callable[[Reading], Iterator[Record]]]] = {
+_READERS: Final = {
     "librimix": _librimix,
     "speechbrain": _speechbrain,
-    "hf": Reading.records,
     "kaldi": _kaldi,
     "lhotse": _lhotse,
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import peewee as pw
 
@@ -18,12 +18,17 @@ from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_json
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
 
+T = TypeVar("T")
 Data = dict[str, Any]
+Fits = Callable[[Data, Data], bool]
+# The rows that each record may be, what decides, and whether any of several will do.
+Way = tuple[Sequence[Sequence[BaseModel]], Fits, bool]
 
 _BITS: Final = 6  # 64 ids lie together: ids that are far apart do not take much more room
 _MASK: Final = (1 << _BITS) - 1
 _TOLD: Final = 3  # values of a conflict
 _MADE: Final = ("created_at", "start_time", "voted_at")  # when a row was made
+_NAMED: Final = (Speaker, ProcessedFile)  # a name may be that of several
 
 
 class Ids:
@@ -46,22 +51,25 @@ class Ids:
 
 
 class Rule(NamedTuple):
-    """How the rows of a table are known again.
+    """How the rows of a table are known by what they are called.
 
     Rows that have one of ``keys`` (the first that a record has) may be it; ``is_same`` decides.
     """
 
     keys: tuple[str, ...]
-    is_same: Callable[[Data, Data], bool] = lambda _, __: True
+    is_same: Fits = lambda _, __: True
 
 
 def _is_same_file(theirs: Data, ours: Data) -> bool:
     same = ["recording", "processed_path", "original_path"]
     same += [] if theirs["original_path"] else ["filename"]
-    hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
-    if len(hashes) > 1 or any(theirs[name] != ours[name] for name in same):
+    if any(theirs[name] != ours[name] for name in same) or not _has_same_content(theirs, ours):
         return False
     return theirs["recording"] is None or _is_same_part(theirs, ours)
+
+
+def _has_same_content(theirs: Data, ours: Data) -> bool:
+    return len({theirs.get("content_hash"), ours.get("content_hash")} - {None}) < 2
 
 
 def _is_same_part(theirs: Data, ours: Data) -> bool:
@@ -71,12 +79,9 @@ def _is_same_part(theirs: Data, ours: Data) -> bool:
     """
     if _whose(theirs) == _whose(ours):
         return True
-    is_same_row = theirs["created_at"] == ours["created_at"]
-    if theirs["processed_path"] is None:
-        # A voice may have lost its speaker to a deletion, here or there.
-        return is_same_row and None in (ours["speaker"], theirs["speaker"])
-    tells_nobody = theirs["created_at"] is None and _whose(theirs) == (None, None)
-    return is_same_row or tells_nobody
+    # A voice may have lost its speaker to a deletion, here or there.
+    may_be = theirs["processed_path"] is not None or None in (theirs["speaker"], ours["speaker"])
+    return may_be and theirs["created_at"] in (None, ours["created_at"])
 
 
 def _whose(file: Data) -> tuple[Any, Any]:
@@ -94,21 +99,6 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
     return is_alike and theirs["start_time"] in (ours["start_time"], None)
 
 
-def _may_be_moved(typed: Typed, row: BaseModel) -> bool:
-    """Whether a record of a row's moment may be it, called otherwise in one of two copies."""
-    theirs, ours = typed.data, row.__data__
-    if theirs["created_at"] != ours["created_at"] or isinstance(row, Speaker):
-        return bool(theirs["created_at"] == ours["created_at"])
-    hashes = {theirs["content_hash"], ours["content_hash"]} - {None}
-    return len(hashes) < 2 and bool(theirs["recording"] == ours["recording"])
-
-
-def _end_of_path(file: Data) -> tuple[str, ...]:
-    """Return the name of a file and of its folder; a voice has none of its own."""
-    own = None if file.get("recording") else file.get("original_path")
-    return PurePath(file.get("processed_path") or own or "").parts[-2:]
-
-
 _RULES: Final = {
     "speakers": Rule(("name",)),
     "processed_files": Rule(("processed_path", "original_path", "filename"), _is_same_file),
@@ -121,6 +111,27 @@ _RULES: Final = {
         lambda theirs, ours: (theirs["test"], theirs["trial"]) == (ours["test"], ours["trial"]),
     ),
 }
+
+
+def _goes_on(theirs: Data, ours: Data) -> bool:
+    """Whether a run has not ended here or there: its row hangs on the recording at first."""
+    return bool(theirs.get("run_id")) and None in (theirs["end_time"], ours["end_time"])
+
+
+def _is_copy(theirs: Data, ours: Data) -> bool:
+    """Whether a record may be a row of its moment, whatever one of two copies calls it."""
+    same = (theirs[name] == ours[name] for name in ("created_at", "recording") if name in ours)
+    return all(same) and _has_same_content(theirs, ours)
+
+
+def _is_moved(theirs: Data, ours: Data) -> bool:
+    """Whether a file of the same moment ends alike: folder and name; a voice has no path."""
+    return () != _end_of_path(theirs) == _end_of_path(ours) and _is_copy(theirs, ours)
+
+
+def _end_of_path(file: Data) -> tuple[str, ...]:
+    own = None if file.get("recording") else file.get("original_path")
+    return PurePath(file.get("processed_path") or own or "").parts[-2:]
 
 
 class Matcher:
@@ -140,139 +151,108 @@ class Matcher:
         self._is_by_name = is_by_name
         self._store, self._model, self._last = store, model, last
         self._rule = _RULES[model._meta.table_name]
+        self._made = next(name for name in _MADE if name in model._meta.fields)
         self._claimed: set[int] = set()
         self._paths: dict[int, str | None] = {}  # of recordings that are elsewhere there
 
     def match(self, batch: Sequence[Typed]) -> list[BaseModel | None]:
-        """Return the row that each record is, or None.
-
-        Records with a row's id and moment are it, then those of its moment and name; what they
-        are called alone decides only where a single row is left. Last, what has another id and
-        was moved is known by its moment and the end of its path.
-        """
+        """Return the row that each record is, or None."""
         for typed in batch:
             if typed.data.get("recording") in self._paths:
                 typed.data["original_path"] = self._paths[typed.data["recording"]]
         found: list[BaseModel | None] = [None] * len(batch)
-        moments = self._moments(batch)
-        self._find_copies(batch, moments, found)
-        candidates = self._candidates(batch)
-        for surely in (True, False):
-            for place, (typed, rows) in enumerate(candidates):
+        for rows, fits, any_will_do in self._ways(batch, found):
+            for place, typed in enumerate(batch):
                 if found[place] is None:
-                    found[place] = self._choose(typed, rows, surely=surely)
-        self._find_moved(batch, moments, found)
+                    fitting = self._fitting(typed, rows[place], fits)
+                    found[place] = self._choose(typed, fitting, any_will_do=any_will_do)
         return found
 
-    def _moments(self, batch: Sequence[Typed]) -> dict[int, datetime]:
-        """Return the microseconds in which records were made; a time in whole seconds is told."""
-        if self._model not in (Speaker, ProcessedFile):
-            return {}
-        made = ((place, typed.data["created_at"]) for place, typed in enumerate(batch))
-        return {
-            place: moment
-            for place, moment in made
-            if isinstance(moment, datetime) and moment.microsecond
+    def _ways(self, batch: Sequence[Typed], found: Sequence[BaseModel | None]) -> Iterator[Way]:
+        """Yield by what the records that are left may be known, the surest first.
+
+        That is moment and name, id and moment, the name alone, and for what was moved in a
+        record that has other ids a moment of which no other is, and the end of its path.
+        """
+        moments = [self._moment(typed) for typed in batch]
+        keys = [typed.key if moment else None for typed, moment in zip(batch, moments, strict=True)]
+        is_alone = {moment for moment, count in Counter(moments).items() if moment and count == 1}
+        made, is_same = self._made, self._rule.is_same
+
+        def is_copy(one: Data, other: Data) -> bool:  # in bulk there may be others with its id
+            may_be = one[made] in is_alone and _is_copy(one, other)
+            return may_be or _is_moved(one, other)
+
+        def left(values: Iterable[T | None]) -> set[T]:
+            return {one for one, row in zip(values, found, strict=True) if one and row is None}
+
+        named = self._called_alike(batch)
+        yield named, lambda one, other: one[made] == other[made] and is_same(one, other), True
+        copies = self._by("id", sorted(left(keys)), "id")
+        yield [copies.get(key, []) for key in keys], is_copy, True
+        any_will_do = self._is_by_name or self._model not in _NAMED
+        yield named, lambda one, other: is_same(one, other) or _goes_on(one, other), any_will_do
+        alone = self._by("id", self._alone(left(moments) & is_alone), "created_at")
+        yield [alone.get(moment, []) for moment in moments], _is_moved, True
+
+    def _moment(self, typed: Typed) -> datetime | None:
+        """Return the microsecond in which a record was made; a time in whole seconds is told."""
+        made = typed.data["created_at"] if self._model in _NAMED else None
+        return made if isinstance(made, datetime) and made.microsecond else None
+
+    def _called_alike(self, batch: Sequence[Typed]) -> list[list[BaseModel]]:
+        """Return for each record the rows that have the first of its keys."""
+        told = [
+            next((name, one.data[name]) for name in self._rule.keys if one.data[name] is not None)
+            for one in batch
+        ]
+        by_key = {
+            name: self._by(name, {value for key, value in told if key == name}, name)
+            for name in dict(told)
         }
+        return [by_key[name].get(value, []) for name, value in told]
 
-    def _find_copies(
-        self, batch: Sequence[Typed], moments: dict[int, datetime], found: list[BaseModel | None]
-    ) -> None:
-        """Find rows by id and moment: those of another copy of the record, whatever their names."""
-        rows = self._by_id({batch[place].key or 0 for place in moments})
-        for place in moments:
-            row = rows.get(batch[place].key or 0)
-            if row is not None and _may_be_moved(batch[place], row):
-                self._take(batch[place], row)
-                found[place] = row
+    def _by(self, column: str, values: Iterable[Any], name: str) -> dict[Any, list[BaseModel]]:
+        """Return rows that have one of the values in a column, by what they have in another."""
+        rows: dict[Any, list[BaseModel]] = {}
+        for row in rows_where(self._store, self._model, column, values):
+            if row.id <= self._last or self._is_by_name:
+                rows.setdefault(row.__data__[name], []).append(row)
+        return rows
 
-    def _find_moved(
-        self, batch: Sequence[Typed], moments: dict[int, datetime], found: list[BaseModel | None]
-    ) -> None:
-        """Find rows by a moment of which no other is, and the end of their path."""
-        often = Counter(moments.values())
-        lost = {place: moments[place] for place in moments if found[place] is None}
-        alone = self._alone([moment for moment in lost.values() if often[moment] == 1])
-        rows = self._by_id({*alone.values()})
-        for place, moment in lost.items():
-            typed, row = batch[place], rows.get(alone.get(moment, 0))
-            if row is None or row.id in self._claimed or not _may_be_moved(typed, row):
-                continue
-            if () != _end_of_path(typed.data) == _end_of_path(row.__data__):
-                self._take(typed, row)
-                found[place] = row
-
-    def _take(self, typed: Typed, row: BaseModel) -> None:
-        self._claimed.add(row.id)
-        path = row.__data__.get("original_path")
-        if path != typed.data.get("original_path"):
-            self._paths[row.id] = path
-
-    def _by_id(self, keys: set[int]) -> dict[int, BaseModel]:
-        rows = rows_where(self._store, self._model, "id", sorted(keys))
-        return {row.id: row for row in rows if row.id <= self._last}
-
-    def _alone(self, moments: Sequence[datetime]) -> dict[datetime, int]:
+    def _alone(self, moments: Collection[datetime]) -> list[int]:
         """Return the ids of rows that were made when no other was: the others were in bulk."""
         if not moments:
-            return {}
+            return []
         made, key = self._model._meta.fields["created_at"], self._model.id
-        query = self._model.select(made, pw.fn.MIN(key)).where(made.in_(moments))
-        query = query.group_by(made).having(pw.fn.COUNT(key) == 1)
-        found: Any = query.tuples()
+        query = self._model.select(pw.fn.MIN(key)).where(made.in_(moments)).group_by(made)
         with self._store.reading():
-            return dict(list(found))
+            found: Any = query.having(pw.fn.COUNT(key) == 1).tuples()
+            return [key for (key,) in found]
 
-    def _candidates(self, batch: Sequence[Typed]) -> list[tuple[Typed, list[BaseModel]]]:
-        keys = [self._key(typed.data) for typed in batch]
-        rows: dict[tuple[str, Any], list[BaseModel]] = {key: [] for key in keys}
-        for name in {name for name, _ in keys}:
-            values = [value for other, value in rows if other == name]
-            for row in rows_where(self._store, self._model, name, values):
-                if row.id <= self._last or self._is_by_name:
-                    rows[name, row.__data__[name]].append(row)
-        return [(typed, rows[key]) for typed, key in zip(batch, keys, strict=True)]
-
-    def _key(self, told: Data) -> tuple[str, Any]:
-        return next((name, told[name]) for name in self._rule.keys if told[name] is not None)
-
-    def _choose(self, typed: Typed, rows: list[BaseModel], *, surely: bool) -> BaseModel | None:
+    def _fitting(self, typed: Typed, rows: Sequence[BaseModel], fits: Fits) -> list[BaseModel]:
         free = [row for row in rows if self._is_by_name or row.id not in self._claimed]
-        fitting = [row for row in free if self._fits(typed.data, row.__data__, surely=surely)]
+        return [row for row in free if fits(typed.data, row.__data__)]
+
+    def _choose(
+        self, typed: Typed, fitting: Sequence[BaseModel], *, any_will_do: bool
+    ) -> BaseModel | None:
+        """Return one of the rows that a record may be; None where it may be several."""
         same = [row for row in fitting if not differences(typed, row)]
-        if not same and len(fitting) > 1 and not surely and not typed.data.get("run_id"):
+        if not fitting or (len(fitting) > 1 and not same and not any_will_do):
             return None
-        chosen = min(same or fitting, key=lambda row: row.id != typed.key, default=None)
-        if chosen is not None:
-            self._claimed.add(chosen.id)
-            if self._has_moved(typed.data, chosen.__data__, here=True):
-                typed.data["processed_file"] = chosen.__data__["processed_file"]
+        # Of a list's path the newest; else as they come: twins of one bulk are in one order.
+        turn = 1 if self._is_by_name else -1
+        chosen = max(same or fitting, key=lambda row: (row.id == typed.key, turn * row.id))
+        self._claimed.add(chosen.id)
+        ours, theirs = chosen.__data__, typed.data
+        if ours.get("original_path") != theirs.get("original_path"):
+            self._paths[chosen.id] = ours["original_path"]
+        if theirs.get("end_time", ...) is None:  # its row says where the run is when it ends
+            theirs["processed_file"] = ours["processed_file"]
         return chosen
 
-    def _fits(self, theirs: Data, ours: Data, *, surely: bool) -> bool:
-        made = next(name for name in _MADE if name in theirs)
-        if surely and theirs[made] != ours[made]:
-            return False
-        if self._rule.is_same(theirs, ours):
-            return True
-        sides = (False, True)
-        return not surely and any(self._has_moved(theirs, ours, here=here) for here in sides)
 
-    def _has_moved(self, theirs: Data, ours: Data, *, here: bool) -> bool:
-        """Whether the row of a run that goes on is at its first output already, here or there.
-
-        It hung on the recording, or a voice, before.
-        """
-        if not theirs.get("run_id") or None not in (theirs["end_time"], ours["end_time"]):
-            return False
-        before, after = (theirs, ours) if here else (ours, theirs)
-        if before["processed_file"] == after["processed_file"]:
-            return False
-        file = self._store.get(ProcessedFile, before["processed_file"])
-        return file is not None and file.processed_path is None
-
-
-_MOVED: Final = frozenset({"processed_file"})
 _EMPTY: Final[tuple[object, ...]] = (None, [], {})
 _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
 
@@ -313,7 +293,6 @@ def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str,
     """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
     theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory):
-        # Of two that go on the other one is further at most by its first output.
-        names = different if theirs["end_time"] is not None else _MOVED & {*different}
-        return {} if row.end_time is not None else {name: theirs[name] for name in names}
+        is_news = theirs["end_time"] is not None and row.end_time is None
+        return {name: theirs[name] for name in different if is_news}
     return {name: theirs[name] for name in different if ours[name] in _EMPTY}

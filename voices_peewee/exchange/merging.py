@@ -209,23 +209,20 @@ class _Scope:
             return
         place = self._table(table, batch[0])
         batch = self._linked(place, self._named(place, batch))
-        if place.matcher is None:
-            self._add(place, batch)
-            return
-        if (paths := _paths(table, batch)) and len(paths) <= FEW:
-            self._store.lock_sources(paths)  # a run may record the same at this moment
-        fresh: list[Typed] = []
-        for typed, row in zip(batch, place.matcher.match(batch), strict=True):
-            if row is None:
-                fresh.append(typed)
-            else:
-                self._merge(place, typed, row)
-        self._add(place, fresh)
+        if place.matcher is not None:
+            if (paths := _paths(place, batch)) and len(paths) <= FEW:
+                self._store.lock_sources(paths)  # a run may record the same at this moment
+            found = list(zip(batch, place.matcher.match(batch), strict=True))
+            for typed, row in found:
+                if row is not None:
+                    self._merge(place, typed, row)
+            batch = [typed for typed, row in found if row is None]
+        self._add(place, batch)
 
     def _merge(self, place: _Table, typed: Typed, row: BaseModel) -> None:
         """Fill in what a row lacks, and tell where the two differ."""
         counts = self._report.tables[place.name]
-        self._remember(place.name, typed, row.id)
+        self._remember(place, typed, row.id)
         different = differences(typed, row)
         if news := news_of(typed, row, different):
             place.model.update(news).where(place.model.id == row.id).execute()
@@ -292,39 +289,32 @@ class _Scope:
         """Take ids for those of this database, where the input does not hold what they refer to."""
         ids = self._ids[parent]
         told = {typed.data[link.name] for typed in batch} - {None}
-        wanted = {key for key in told if ids.get(key) is None}
-        if not wanted:
+        if not (wanted := {key for key in told if ids.get(key) is None}):
             return
-        if parent != table:
-            self._foreign.add(parent)
+        self._foreign |= {parent} - {table}
         self._report.note(
             f"{link.column_name} is an id of this database's {parent}: the input has none"
         )
-        found = rows_where(self._store, TABLES[parent], "id", sorted(wanted))
-        for row in found:
+        for row in rows_where(self._store, TABLES[parent], "id", sorted(wanted)):
             ids.add(row.id, row.id)
 
-    def _remember(self, table: str, typed: Typed, ours: int) -> None:
+    def _remember(self, place: _Table, typed: Typed, ours: int) -> None:
         if typed.key is not None:
-            self._ids[table].add(typed.key, ours)
+            self._ids[place.name].add(typed.key, ours)
 
     def _add(self, place: _Table, batch: Sequence[Typed]) -> None:
-        """Insert records; where the database refuses one, find it by halves."""
-        if not batch:
-            return
+        """Insert records; where the database refuses some, it tells which of one at a time."""
         try:
-            keys = place.insert(batch)
+            keys = place.insert(batch) if batch else ()
         except InvalidValueError as error:
+            for typed in batch if len(batch) > 1 else ():
+                self._add(place, [typed])
             if len(batch) == 1:
                 self._refuse(place.name, batch[0].key, batch[0].error(str(error)))
-                return
-            middle = len(batch) // 2
-            self._add(place, batch[:middle])
-            self._add(place, batch[middle:])
             return
         self._report.tables[place.name].added += len(batch)
         for typed, key in zip(batch, keys, strict=True):
-            self._remember(place.name, typed, key)
+            self._remember(place, typed, key)
 
 
 class _Table:
@@ -388,17 +378,11 @@ def _name(typed: Typed) -> tuple[object, ...] | None:
     """Return what tells a file without an id from others; None of other records."""
     if typed.key is not None or "original_path" not in typed.data:
         return None
-    return tuple(typed.data[name] for name in _NAMES)
+    names = ("original_path", "processed_path", "filename", "speaker")
+    return tuple(typed.data[name] for name in names)
 
 
-_NAMES: Final = ("original_path", "processed_path", "filename", "speaker")
-
-
-def _paths(table: str, batch: Sequence[Typed]) -> list[str]:
+def _paths(place: _Table, batch: Sequence[Typed]) -> list[str]:
     """Return the paths of recordings; none of other rows."""
-    if table != ProcessedFile._meta.table_name:
-        return []
-    told = (one.data for one in batch)
-    return [
-        str(one["original_path"]) for one in told if one["original_path"] and not one["recording"]
-    ]
+    told = (one.data for one in batch if place.model is ProcessedFile)
+    return [one["original_path"] for one in told if one["original_path"] and not one["recording"]]

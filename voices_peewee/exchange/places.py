@@ -5,50 +5,43 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import peewee as pw
-
+from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.manifests import Entry
 from voices_peewee.exchange.result_files import Score
-from voices_peewee.records.roots import Moved, PathMap
 from voices_peewee.schema.exact import short
-from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import read_json
 
+# Where several recordings have a path, the first comes last.
+_RECORDINGS: Final = """SELECT original_path, id, CAST(metadata AS text) FROM processed_files
+ WHERE recording_id IS NULL AND original_path IS NOT NULL ORDER BY id DESC"""
+# Of the model's successful runs, the newest last.
+_RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
+ CAST(run.parameters AS text), coalesce(file.recording_id, file.id), file.processed_path,
+ speaker.name, CAST(file.metadata AS text)
+ FROM processing_history AS run JOIN processed_files AS file ON file.id = run.processed_file_id
+ LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
+ WHERE run.success AND run.operation_type = ? AND run.model_type = ?
+ AND coalesce(run.model_version, '') = ? ORDER BY run.start_time, run.id"""
+_MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
+_Called = defaultdict[str, list[str]]
 _path: Final[Callable[[Any], Any]] = ProcessedFile.original_path.python_value
-_MANIFEST: Final = "name the manifest that has"
 
 
-class Model(NamedTuple):
-    """Whose results they are."""
-
-    operation_type: str
-    model_type: str
-    model_version: str | None
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The columns of a history row that say so."""
-        return dict(zip(self._fields, self, strict=True))
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """A history row of a successful run by the model."""
+class Row(NamedTuple):
+    """A history row of a successful run by the model; texts are as they are stored."""
 
     id: int
     run_id: str
     start: str
     parameters: str
-    recording: int
-    output: str | None
     speaker: str | None
 
 
@@ -65,91 +58,49 @@ class Place(NamedTuple):
     speaker: str | None = None
 
 
-class _Called:
-    """Paths by what they are called: their end, with or without its suffix, or another name."""
-
-    def __init__(self) -> None:
-        self._paths: dict[str, list[str]] = {}
-
-    def add(self, path: str, *names: str) -> None:
-        base = os.path.basename(path)
-        for name in {base, os.path.splitext(base)[0], *names}:
-            self._paths.setdefault(name, []).append(path)
-
-    def find(self, name: str) -> list[str]:
-        if name in self._paths:
-            return self._paths[name]
-        base, end = os.path.basename(name), f"/{name}"
-        return [
-            path
-            for path in self._paths.get(base, ())
-            if path == name or end in (path[-len(end) :], os.path.splitext(path)[0][-len(end) :])
-        ]
-
-
 class Places:
     """Finds what rows of results are about."""
 
     def __init__(
-        self, store: Store, model: Model, entries: Sequence[Entry] | None, roots: PathMap
+        self,
+        store: Store,
+        model: Mapping[str, str | None],
+        entries: Sequence[Entry] | None,
+        moved: Callable[[str], str],
     ) -> None:
-        self._store, self._model, self._roots = store, model, roots
-        self._moved, self._entries = Moved(store), entries
-        file = ProcessedFile
-        query = file.select(file.original_path, file.id, file.metadata.cast("TEXT"))
-        query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
-        # where several have a path, the first comes last
-        rows = self._rows(query.order_by(-file.id))
-        self._recordings = {_path(path): (key, metadata) for path, key, metadata in rows}
+        _, *named = model.values()
+        self._label = ":".join(filter(None, named))
+        self._moved, self._entries = moved, entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
-        self._outputs, self._newest = _Called(), dict[str, Row]()
-        for row in self._read_runs():
-            self._runs[row.recording].setdefault(row.run_id, []).append(row)
-            if row.output is not None:
-                if row.output not in self._newest:
-                    self._outputs.add(row.output)
-                self._newest[row.output] = row
-        self.several: set[int] = set()  # recordings with runs of different parameters
-
-    def _rows(self, query: Any) -> list[tuple[Any, ...]]:
-        with self._store.reading():
-            found: list[tuple[Any, ...]]
-            found = self._store.connection().execute(*query.sql()).fetchall()
-            return found
-
-    def _read_runs(self) -> Iterator[Row]:
-        """Yield the rows of the model's successful runs, the newest last."""
-        run, file = ProcessingHistory, ProcessedFile
-        recording = pw.fn.COALESCE(file.recording, file.id)
-        start = run.start_time.cast("TEXT")
-        query = run.select(
-            *(run.id, run.run_id, start, run.parameters.cast("TEXT"), recording),
-            *(file.processed_path, Speaker.name, file.metadata.cast("TEXT")),
-        )
-        query = query.join_from(run, file).join_from(file, Speaker, pw.JOIN.LEFT_OUTER)
-        for name, value in self._model.columns.items():
-            field = run._meta.fields[name]
-            query = query.where(field.is_null() if value is None else field == value)
-        rows = self._rows(query.where(run.success).order_by(start, run.id))
-        for key, run_id, began, parameters, file_id, path, speaker, metadata in rows:
-            speaker = speaker or _told(metadata, "speaker") or None
-            yield Row(key, run_id, began, parameters, file_id, _path(path), speaker)
+        self._outputs, self._newest = _Called(list), dict[str, Row]()
+        self.several: set[int | None] = set()  # recordings with runs of different parameters
+        values = [value or "" for value in mapper(ProcessingHistory).values(**model)]
+        with store.reading():
+            recordings = store.connection().execute(_RECORDINGS).fetchall()
+            runs = store.connection().execute(_RUNS, values).fetchall()
+        self._recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
+        for key, run_id, start, settings, recording, output, speaker, metadata in runs:
+            whose = speaker or _told(metadata, "speaker") or None
+            row, its = Row(key, run_id, start, settings, whose), self._runs[recording]
+            its[row.run_id] = [*its.pop(row.run_id, ()), row]  # the latest is the last
+            if output is not None:
+                if (path := _path(output)) not in self._newest:
+                    _call(self._outputs, path)
+                self._newest[path] = row
 
     @cached_property
     def _names(self) -> _Called:
         """The paths of recordings by what they are called; a manifest alone says it where given."""
-        names = _Called()
+        names, told = _Called(list), self._recordings.items()
+        called = ((path, _told(metadata, "id")) for path, (_, metadata) in told)
         if self._entries is not None:
-            called = [(entry.path, entry.name) for entry in self._entries]
-        else:
-            told = self._recordings.items()
-            called = [(path, _told(metadata, "id")) for path, (_, metadata) in told]
+            called = ((entry.path, str(entry.metadata["id"])) for entry in self._entries)
         for path, name in called:
             folder, base = os.path.split(path)
             stem = os.path.splitext(base)[0]
             # MUSDB names its mixtures by their folder, or as song.stem.mp4
             title = os.path.basename(folder) if stem == "mixture" else base
-            names.add(path, stem.removesuffix(".stem"), title, name or base)
+            _call(names, path, stem.removesuffix(".stem"), title, name or base)
         return names
 
     def find(self, score: Score) -> Place:
@@ -158,55 +109,56 @@ class Places:
         Raises:
             LookupError: It cannot be told; the message says why.
         """
-        output = self._roots(score.output)
-        if output and (paths := self._outputs.find(output)):
+        output = score.output
+        if output and (paths := _find(self._outputs, output)):
             if len(paths) > 1:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
             return Place((self._newest[paths[0]],))
-        path, speaker = self._recording(score, output)
-        rows = self._latest(self._recordings.get(path, (None,))[0])
-        if not rows:
-            place = output if _is_whole(output) else None
-            return Place(recording=path, output=place, speaker=speaker or None)
-        named = tuple(row for row in rows if row.speaker == speaker) if speaker else rows
-        if not named or (score.output and not speaker and len(rows) > 1):
-            part = f"of {short(speaker)}" if speaker else f"called {short(score.output)}"
+        path, speaker = self._mixture(score)
+        recording = self._recordings.get(path, (None,))[0]
+        runs = self._runs.get(recording, {})
+        if not runs:
+            if output == path:
+                raise LookupError(f"{short(path)} is the recording itself, no output of it")
+            new = output if _is_whole(output) else None
+            return Place((), not speaker and not new, path, new, speaker or None)
+        if len({rows[0].parameters for rows in runs.values()}) > 1:
+            self.several.add(recording)
+        *_, rows = runs.values()
+        named = tuple(row for row in rows if speaker in ("", row.speaker))
+        if not named or (output and not speaker and len(rows) > 1):
+            part = f"of {short(speaker)}" if speaker else f"called {short(output)}"
             raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
-        return Place(named, of_run=not speaker and not score.output)
+        return Place(named, of_run=not speaker and not output)
 
-    def _recording(self, score: Score, output: str) -> tuple[str, str]:
+    def _mixture(self, score: Score) -> tuple[str, str]:
         """Return the path of a score's mixture, and the speaker whose part of it this is."""
-        if score.mixture:
-            path = self._roots(score.mixture)
-            if not _is_whole(path):
-                path = self._only(self._names.find(path), score.mixture)
-            return path if path in self._recordings else self._moved.find(path), score.speaker
-        for name, speaker in _parts(output):
-            if paths := self._names.find(name):
-                path = self._only(paths, name)
-                return path if path in self._recordings else self._moved.find(path), speaker
-        raise LookupError(
-            f"no output of {self._label} and no recording is called {short(score.output)}; "
-            f"{_MANIFEST} its mixture"
-        )
+        named = [(score.mixture, score.speaker)] if score.mixture else _parts(score.output)
+        for name, speaker in named:
+            paths = [name] if _is_whole(name) else _find(self._names, name)
+            if len(paths) > 1:
+                raise LookupError(f"several recordings are called {short(name)}; {_MANIFEST}")
+            for path in paths:
+                return path if path in self._recordings else self._moved(path), speaker
+        nothing = "" if score.mixture else f"no output of {self._label} and "
+        name = short(score.mixture or score.output)
+        raise LookupError(f"{nothing}no recording is called {name}; {_MANIFEST}")
 
-    def _only(self, paths: Sequence[str], name: str) -> str:
-        if len(paths) != 1:
-            which = "several recordings are" if paths else "no recording is"
-            raise LookupError(f"{which} called {short(name)}; {_MANIFEST} it")
-        return paths[0]
 
-    def _latest(self, recording: int | None) -> tuple[Row, ...]:
-        """Return the rows of the latest run of a recording."""
-        runs: list[list[Row]] = [*self._runs.get(recording, {}).values()]
-        if len({run[0].parameters for run in runs}) > 1:
-            self.several.add(runs[0][0].recording)
-        latest = max(runs, key=lambda run: (run[-1].start, run[-1].id)) if runs else ()
-        return tuple(latest)
+def _call(called: _Called, path: str, *names: str) -> None:
+    """Take note of what a path is called: its end, with or without suffix, or another name."""
+    base = os.path.basename(path)
+    for name in {base, os.path.splitext(base)[0], *names}:
+        called[name].append(path)
 
-    @property
-    def _label(self) -> str:
-        return ":".join(filter(None, self._model[1:]))
+
+def _find(called: _Called, name: str) -> list[str]:
+    """Return the paths that are called like that, or end like that."""
+    if name in called:
+        return called[name]
+    paths, end = called.get(os.path.basename(name), ()), f"/{name}"
+    stems = ((path, os.path.splitext(path)[0]) for path in paths)
+    return [path for path, stem in stems if f"/{path}".endswith(end) or stem.endswith(end)]
 
 
 def _told(metadata: str | None, name: str) -> str:

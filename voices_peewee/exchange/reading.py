@@ -13,8 +13,8 @@ from typing import IO, Any, Final, cast
 from voices_peewee.database.files import as_server, spool, spooled
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError, QueryError
-from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source, table_of_file
-from voices_peewee.exchange.tables import TABLES, table_named
+from voices_peewee.exchange.sources import Csv, JsonLines, Records, Source
+from voices_peewee.exchange.tables import TABLE_OF, TABLES, table_named
 from voices_peewee.exchange.texts import clause, open_file
 
 AnyPath = str | os.PathLike[str]
@@ -89,21 +89,12 @@ def _is_spool(one: object) -> bool:
 
 def _open(one: Any, table: str | None, store: Store) -> Source:
     if one == _STDIN:
-        return _standard_input(table)
+        return _stream(sys.stdin, "standard input", table)
     if isinstance(one, str | os.PathLike):
         return _file(os.fspath(one), table, store)
     if hasattr(one, "read"):
-        return _stream(_binary(one), str(getattr(one, "name", "input")), table)
+        return _stream(one, str(getattr(one, "name", "input")), table)
     return Records(one, table)
-
-
-def _standard_input(table: str | None) -> Source:
-    if sys.stdin is None:
-        raise InputError("standard input", "it is closed")
-    try:
-        return _stream(_binary(sys.stdin), "standard input", table)
-    except OSError as error:
-        raise InputError("standard input", clause(error)) from error
 
 
 def _file(path: str, table: str | None, store: Store) -> Source:
@@ -113,7 +104,8 @@ def _file(path: str, table: str | None, store: Store) -> Source:
     try:
         if _head(stream) != _SQLITE:
             size = os.fstat(stream.fileno()).st_size
-            return _of_text(path, stream, table or table_of_file(path), size)
+            named = TABLE_OF.get(Path(path).name.partition(".")[0])
+            return _of_text(path, stream, table or named, size)
     except BaseException:
         stream.close()
         raise
@@ -123,8 +115,15 @@ def _file(path: str, table: str | None, store: Store) -> Source:
     return Database(path, store)
 
 
-def _stream(stream: BufferedReader, label: str, table: str | None) -> Source:
-    if _head(stream) == _SQLITE:
+def _stream(given: Any, label: str, table: str | None) -> Source:
+    if given is None:
+        raise InputError(label, "it is closed")
+    try:
+        stream = _binary(given)
+        is_database = _head(stream) == _SQLITE
+    except OSError as error:
+        raise InputError(label, clause(error)) from error
+    if is_database:
         raise InputError(label, "a database cannot be read from a stream; give its path")
     return _of_text(label, stream, table, 0)
 

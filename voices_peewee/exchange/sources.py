@@ -8,6 +8,7 @@ import re
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -122,14 +123,6 @@ def table_like(columns: Iterable[str]) -> str:
     raise ValueError(f"its columns {short(given)} are those of no table; name one with --table")
 
 
-def table_of_file(label: str) -> str | None:
-    """Return the table that a file is named after, or None."""
-    try:
-        return table_named(Path(label).name.partition(".")[0])
-    except ValueError:
-        return None
-
-
 class _Text(Source):
     """A text file, or a stream, whose size is 0."""
 
@@ -173,19 +166,15 @@ class JsonLines(_Text):
             try:
                 values = _record(line)
                 named = values.get("table")
-                if named == _END and isinstance(values.get("rows"), dict):
-                    end = values["rows"]
-                    continue
-                table = str(named) if self._is_strange(named) else self.table_of(values)
+                end = _rows_of_end(values)
+                table = "" if end is not None or self._is_strange(named) else self.table_of(values)
             except ValueError as error:
                 is_broken = True
                 refused.add(self.label, str(error), place)
                 continue
-            self._counts[table] += 1
-            if table in TABLES:
-                self._is_export = self._is_export or (
-                    named is not None and _is_whole(table, values)
-                )
+            if table:
+                self._counts[table] += 1
+                self._is_export = self._is_export or (bool(named) and _is_whole(table, values))
                 yield Row(table, place, values)
         if not is_broken:
             self._check(end)
@@ -196,20 +185,18 @@ class JsonLines(_Text):
             return False
         if named not in self._counts:
             self.notes.append(f"{named} is a table of an application's own; it is left out")
+        self._counts[named] += 1
         return True
 
     def _check(self, end: dict[str, Any] | None) -> None:
         """Refuse an export that has not the rows that its end tells, or that lacks its end."""
         counts = self._counts
-        if end is None:
-            if self._is_export and len(counts) > 1:
-                raise self.error(
-                    "it was cut off: an export's last line, with its counts, is missing"
-                )
-            return
-        for table in {**end, **counts}:
-            if counts[table] != end.get(table, 0):
-                had = f"the export had {end.get(table, 0)} rows of {table}, not {counts[table]}"
+        if end is None and self._is_export and len(counts) > 1:
+            raise self.error("it was cut off: an export's last line, with its counts, is missing")
+        given = counts if end is None else end
+        for table, told in {**dict.fromkeys(counts, 0), **given}.items():
+            if counts[table] != told:
+                had = f"the export had {told} rows of {table}, not {counts[table]}"
                 raise self.error(f"it was cut off or changed: {had}")
 
 
@@ -231,17 +218,20 @@ def _record(line: bytes) -> dict[str, Any]:
     return parse_object(text)
 
 
+def _rows_of_end(values: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how many rows of each table the last line of an export tells; None of other lines."""
+    rows = values.get("rows")
+    return rows if values.get("table") == _END and isinstance(rows, dict) else None
+
+
 def _tables_at_end(stream: BufferedReader) -> Iterable[str]:
     """Return the tables that the last line of an export names, and go back to the start."""
     stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
     lines = stream.read().splitlines()
     stream.seek(0)
-    try:
-        value = _record(lines[-1])
-    except ValueError:
-        return ()
-    rows = value.get("rows") if value.get("table") == _END else None
-    return TABLES.keys() & rows if isinstance(rows, dict) else ()
+    with suppress(ValueError):
+        return TABLES.keys() & (_rows_of_end(_record(lines[-1])) or {})
+    return ()
 
 
 class Csv(_Text):

@@ -30,7 +30,9 @@ Reader = Callable[[Any], Any]
 
 _BATCH: Final = 500  # rows, the most that are held at once
 TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in RECORDED}
-_NOUNS: Final = {
+# By its own name, and by the noun of its list.
+TABLE_OF: Final = {
+    **{name: name for name in TABLES},
     "files": "processed_files",
     "history": "processing_history",
     "performance": "model_performance",
@@ -43,10 +45,9 @@ def table_named(name: object) -> str:
     Raises:
         ValueError: There is none.
     """
-    table = _NOUNS.get(str(name), str(name))
-    if table not in TABLES:
+    if str(name) not in TABLE_OF:
         raise ValueError(f"there is no table {name!r}; use {', '.join(TABLES)}")
-    return table
+    return TABLE_OF[str(name)]
 
 
 class Table(NamedTuple):
@@ -93,10 +94,10 @@ def chosen(store: Store, names: str | Iterable[str] | None) -> list[Table]:
     every = [*_in_order(dict.fromkeys(TABLES.values())), *own_tables(store)]
     if names is None:
         return every
-    named = {_NOUNS.get(name, name) for name in ([names] if isinstance(names, str) else names)}
+    named = {TABLE_OF.get(name, name) for name in ([names] if isinstance(names, str) else names)}
     known = [table.name for table in every]
     for name in named.difference(known):
-        raise QueryError.unknown_field(name, {*known, *_NOUNS}, "table")
+        raise QueryError.unknown_field(name, {*known, *TABLE_OF}, "table")
     return [table for table in every if table.name in named]
 
 
@@ -151,12 +152,11 @@ def around(instance: BaseModel) -> list[Table]:
     """Return what a deletion takes along or changes, with the rows that this refers to."""
     model, file = type(instance), ProcessedFile
     rows: dict[Model, Any] = {model: model.id == instance.id}
-    if isinstance(instance, Speaker):
-        rows[file] = file.speaker == instance.id
-        rows[model] = Speaker.name == instance.name  # who bears the name is told apart by all
+    if isinstance(instance, Speaker):  # who bears the name is told apart by all of that name
+        rows = {file: file.speaker == instance.id, model: Speaker.name == instance.name}
     if model is file:
         rows[file] |= file.recording == instance.id
-        _add(rows, ProcessingHistory, ProcessingHistory.processed_file, file.id)
+        _add(rows, ProcessingHistory.processed_file, file.id)
     return _with_others(rows)
 
 
@@ -169,31 +169,34 @@ def _with_others(rows: dict[Model, Any]) -> list[Table]:
     """Return chosen rows with what goes along or changes with them, and what they refer to."""
     file = ProcessedFile
     if ProcessingHistory in rows:
-        _add(rows, ModelPerformance, ModelPerformance.processing_history, ProcessingHistory.id)
+        _add(rows, ModelPerformance.processing_history, ProcessingHistory.id)
         for side in (ListeningVote.a, ListeningVote.b):
-            _add(rows, ListeningVote, side, ProcessingHistory.id)
-    _add(rows, ListeningVote, ListeningVote.test, ListeningTest.id)
-    _add(rows, ListeningTest, ListeningTest.id, ListeningVote.test)
-    _add(rows, ProcessingHistory, ProcessingHistory.id, ModelPerformance.processing_history)
+            _add(rows, side, ProcessingHistory.id)
+    _add(rows, ListeningVote.test, ListeningTest.id)
+    _add(rows, ListeningTest.id, ListeningVote.test)
+    _add(rows, ProcessingHistory.id, ModelPerformance.processing_history)
     if (votes := rows.get(ListeningVote)) is not None:
         # Read now: SQLite's parser has no room for queries as deep as that.
         pairs: Any = ListeningVote.select(ListeningVote.a, ListeningVote.b).where(votes).tuples()
         heard = {key for pair in pairs for key in pair} - {None}
-        for field in (ProcessingHistory.id, ModelPerformance.processing_history):
-            more = field.in_(heard)
-            rows[field.model] = rows[field.model] | more if field.model in rows else more
-    _add(rows, file, file.id, ProcessingHistory.processed_file)
-    _add(rows, file, file.id, file.recording)
-    _add(rows, Environment, Environment.id, ProcessingHistory.environment)
-    _add(rows, Speaker, Speaker.id, file.speaker)
+        _or(rows, ProcessingHistory.id.in_(heard))
+        _or(rows, ModelPerformance.processing_history.in_(heard))
+    _add(rows, file.id, ProcessingHistory.processed_file)
+    _add(rows, file.id, file.recording)
+    _add(rows, Environment.id, ProcessingHistory.environment)
+    _add(rows, Speaker.id, file.speaker)
     return _in_order(rows)
 
 
-def _add(rows: dict[Model, Any], model: Model, key: pw.Field, other: pw.Field) -> None:
+def _add(rows: dict[Model, Any], key: pw.Field, other: pw.Field) -> None:
     """Add the rows whose key the chosen rows of another table have."""
     if (condition := rows.get(other.model)) is not None:
-        more = key.in_(other.model.select(other).where(condition))
-        rows[model] = rows[model] | more if model in rows else more
+        _or(rows, key.in_(other.model.select(other).where(condition)))
+
+
+def _or(rows: dict[Model, Any], more: Any) -> None:
+    model = more.lhs.model
+    rows[model] = rows[model] | more if model in rows else more
 
 
 def _in_order(rows: dict[Model, Any]) -> list[Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import gzip
 import json
 import math
@@ -10,7 +11,9 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader, StringIO
 from itertools import chain
 from pathlib import Path
@@ -21,10 +24,7 @@ from voices_peewee.errors import InputError
 from voices_peewee.schema.exact import short
 
 _GZIP: Final = b"\x1f\x8b"
-# Numbers with a comma, those of which it is that of decimals, and those with a point.
-_COMMA: Final = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-_DECIMAL: Final = re.compile(r"[+-]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:[eE][+-]?\d+)?")
-_POINT: Final = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?")
+_WIDE: Final = ("\udcff\udcfe", "\udcfe\udcff")  # a mark of UTF-16, read as UTF-8
 _KEPT: Final = 1000  # sentences; a file may have millions of bad lines
 
 
@@ -96,7 +96,7 @@ def clause(error: OSError | ValueError) -> str:
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file, unpacked where it is packed with gzip.
+    """Return the text of a file, unpacked where it is packed with gzip, its lines ending in LF.
 
     Raises:
         InputError: It cannot be read or is no text.
@@ -106,7 +106,8 @@ def text_of(path: Path) -> str:
             data = stream.read()
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
-        text = data.decode("utf-8-sig")
+        is_wide = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(path, "it is not UTF-8 text") from error
     except (EOFError, zlib.error) as error:
@@ -115,7 +116,7 @@ def text_of(path: Path) -> str:
         raise InputError(path, clause(error)) from error
     if not text.strip():
         raise InputError(path, "it is empty")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def csv_rows(label: object, lines: Iterable[str], mark: str = ",") -> Rows:
@@ -126,6 +127,10 @@ def csv_rows(label: object, lines: Iterable[str], mark: str = ",") -> Rows:
     """
     lines = iter(lines)
     first = next(lines, "")
+    if first.startswith(_WIDE):
+        raise InputError(label, "the file is UTF-16; save it as UTF-8")
+    if "\r" in first.rstrip("\r\n"):
+        raise InputError(label, "its lines end with CR alone; save it with LF or CRLF")
     if (other := re.search("[;\t|]", first)) and not re.search(f"[,{mark}]", first):
         raise InputError(label, f"its columns are separated by {other[0]!r}; write commas")
     reader = csv.reader(chain([first], lines), strict=True, delimiter=mark)
@@ -152,33 +157,47 @@ def by_column(
             refused.add(label, reason, place)
 
 
-def csv_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
-    """Yield the records of another tool's CSV; blanks around its values are nothing."""
-    mark = _first_line(text)[1]
-    rows: Rows = (
-        (place, [value.strip() for value in values])
-        for place, values in csv_rows(label, StringIO(text, newline=""), mark)
-    )
-    columns = next(rows, ("", []))[1]
-    if mark != ",":
-        rows = _with_points(label, rows)
-    yield from by_column(label, columns, rows, refused)
+class Reading:
+    """A file of another tool, or a folder, on its way to records.
+
+    ``refused`` takes what is wrong, ``skipped`` counts what is left out by its reason.
+    """
+
+    def __init__(self, path: Path, refused: Refused) -> None:
+        self.path, self.refused, self.skipped = path, refused, Counter[str]()
+        self.text = "" if path.is_dir() else text_of(path)
+        self.is_json = self.text.lstrip().startswith("{")
+        self.time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records of a CSV or of JSON lines; blanks around a CSV's values are nothing."""
+        if self.is_json:
+            yield from json_records(self.path, self.text, self.refused)
+            return
+        rows = csv_rows(self.path, StringIO(self.text), _first_line(self.text)[1])
+        columns = [name.strip() for name in next(rows, ("", []))[1]]
+        for place, values in by_column(self.path, columns, rows, self.refused):
+            yield Record(place, {name: value.strip() for name, value in values.items()})
+
+    def names(self) -> list[str]:
+        """Return the columns, or the keys of the first object and of the first one inside."""
+        if not self.is_json:
+            return [name.strip() for name in _columns(*_first_line(self.text))]
+        first = whole_object(self.path, self.text.lstrip().partition("\n")[0])
+        whole = first or whole_object(self.path, self.text)
+        inner = next(iter(whole.values()), None)
+        return [*whole, *(inner if isinstance(inner, dict) else ())]
 
 
-def header(text: str) -> list[str]:
-    """Return the columns of a CSV text; a text of another kind has strange ones."""
-    return [name.strip() for name in _columns(*_first_line(text))]
-
-
-def first_column(text: str) -> list[str]:
-    """Return the values in the first column of a CSV text, roughly."""
-    mark = _first_line(text)[1]
-    return [line.partition(mark)[0].strip() for line in text.splitlines()[1:]]
+def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
+    """Return the first format whose mark, a pattern, is one of the names; None where none is."""
+    patterns = ((form, re.compile(mark)) for form, mark in marks.items())
+    return next((form for form, one in patterns if any(map(one.fullmatch, names))), None)
 
 
 def _first_line(text: str) -> tuple[str, str]:
     """Return the first line, and what separates its columns: a comma, a semicolon or a tab."""
-    line = text.lstrip(" \r\n").partition("\n")[0]
+    line = text.lstrip(" \n").partition("\n")[0]
     return line, max(",;\t", key=lambda mark: len(_columns(line, mark)))
 
 
@@ -187,26 +206,6 @@ def _columns(line: str, mark: str) -> list[str]:
         return next(csv.reader([line], delimiter=mark), [])
     except csv.Error:
         return []
-
-
-def _with_points(label: object, rows: Rows) -> Rows:
-    """Yield rows whose decimal commas, as 16,1, are points.
-
-    Raises:
-        InputError: They may be commas of thousands, as in 1,234.
-    """
-    found = list(rows)
-    values = [value for _, some in found for value in some]
-    commas = [value for value in values if _COMMA.fullmatch(value)]
-    has_points = any(map(_POINT.fullmatch, values))
-    if commas and (has_points or not any(map(_DECIMAL.fullmatch, commas))):
-        raise InputError(label, f"{commas[0]!r} is not clear: write decimals with a point")
-    for place, some in found:
-        yield place, [_pointed(value) for value in some] if commas else some
-
-
-def _pointed(value: str) -> str:
-    return value.replace(",", ".") if _COMMA.fullmatch(value) else value
 
 
 def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
@@ -22,6 +22,7 @@ from voices_peewee.schema.fields import (
     JSONField,
     NameField,
     PathField,
+    TagsField,
     UTCDateTimeField,
     plain_name,
     plain_tags,
@@ -32,14 +33,13 @@ Convert = Callable[[Any], Any]
 Note = Callable[[str], None]
 
 # Where a table keeps what the schema has no column for.
-EXTRAS: Final = {
+_EXTRAS: Final = {
     "processed_files": "metadata",
     "processing_history": "parameters",
     "model_performance": "additional_metrics",
 }
 _LAST_ID: Final = 1 << 62  # ids above leave no room for the next ones
 _ENUMS: Final = frozenset({"operation_type", "model_type"})
-_PATH_NAMES: Final = ("original_path", "processed_path")
 _PATHS: Final = PathField()
 
 
@@ -74,7 +74,7 @@ class Typer:
         meta = model._meta
         self._table, self._source, self._note = meta.table_name, source, note
         self._blank = dict.fromkeys(meta.sorted_field_names)
-        self._extras = EXTRAS.get(self._table, "")
+        self._extras = _EXTRAS.get(self._table, "")
         self._defaults: Callable[[], dict[str, Any]] = meta.get_default_dict
         self._required = [
             (one.name, one.column_name)
@@ -118,8 +118,7 @@ class Typer:
         for name, column in self._required:
             if data[name] is None:
                 raise typed.error("it is missing", column)
-        defaults = self._defaults()
-        typed.assumed = {name: one for name, one in defaults.items() if data[name] is None}
+        typed.assumed = {name: one for name, one in self._defaults().items() if data[name] is None}
         if "start_time" in typed.assumed:
             self._note("start_time is missing in processing_history; the time of the import stands")
             if data["end_time"] is not None:
@@ -128,10 +127,9 @@ class Typer:
     def _complete_file(self, data: dict[str, Any]) -> None:
         if data["filename"] is None and data["original_path"]:
             data["filename"] = os.path.basename(data["original_path"])
-        if data["id"] is not None:  # another record's: it stays as it is there
-            return
-        for name in _PATH_NAMES:
-            if data[name] and not os.path.isabs(data[name]):
+        for name in ("original_path", "processed_path"):
+            # With an id it is another record's, and stays as it is there.
+            if data[name] and data["id"] is None and not os.path.isabs(data[name]):
                 data[name] = absolute(data[name])
                 self._note(f"relative paths in {name} are those of the current directory")
 
@@ -155,11 +153,12 @@ class Typer:
             typed.data[self._extras] = kept
 
     def _extra(self, typed: Typed, column: str, value: Any) -> Any:
+        if not isinstance(value, str | bytes):
+            return value
         try:
-            text = _text(value) if isinstance(value, str | bytes) else ""
+            return _json_or_text(_text(value)) if self._source.is_text else _text(value)
         except (TypeError, ValueError) as error:
             raise typed.error("it is not UTF-8 text", column) from error
-        return _json_or_text(text) if text and self._source.is_text else value
 
     def _converter(self, field: pw.Field) -> Convert:
         """Return what turns a record's value into a field's."""
@@ -206,8 +205,7 @@ def _integer(value: Any, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> in
 
 
 def _number(value: Any) -> float:
-    number = float(value)
-    if isinstance(value, bool | str) or not math.isfinite(number):
+    if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
         raise ValueError
     return number
 
@@ -216,27 +214,25 @@ def _boolean(value: Any) -> bool:
     return _integer(int(value) if isinstance(value, bool) else value, 0, 1) == 1
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
+def _one(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
         raise TypeError
-    value.encode()
     return value
+
+
+def _text(value: Any) -> str:
+    _one(str, value).encode()
+    return str(value)
 
 
 def _path(value: Any) -> str:
     """Return a path; bytes in it that are not UTF-8 are lone surrogates, as in Python."""
-    if not isinstance(value, str):
-        raise TypeError
-    _text(_PATHS.db_value(value))
-    return value
+    _text(_PATHS.db_value(_one(str, value)))
+    return str(value)
 
 
-def _tags(value: Any) -> list[str] | None:
-    if value is not None and not (
-        isinstance(value, list) and all(isinstance(tag, str) for tag in value)
-    ):
-        raise TypeError
-    return cast("list[str] | None", plain_tags(value))
+def _tags(value: Any) -> Any:
+    return plain_tags([_one(str, tag) for tag in _one(list | None, value) or ()])
 
 
 def _tags_of_text(text: str) -> Any:
@@ -245,18 +241,12 @@ def _tags_of_text(text: str) -> Any:
     return [tag.strip() for tag in text.split(",") if tag.strip()]
 
 
-def _object(value: Any) -> dict[str, Any] | None:
-    if value is not None and not isinstance(value, dict):
-        raise TypeError
-    return value
-
-
-_TAGS: Final = _Kind("a list of texts", _tags, _tags_of_text)
 _KINDS: Final[dict[type[pw.Field], _Kind]] = {
     pw.AutoField: _Kind(
         "an id (an integer from 1 on)", lambda value: _integer(value, 1, _LAST_ID), parse
     ),
-    JSONField: _Kind("a JSON object", _object, parse),
+    TagsField: _Kind("a list of texts", _tags, _tags_of_text),
+    JSONField: _Kind("a JSON object", partial(_one, dict | None), parse),
     UTCDateTimeField: _Kind("an ISO 8601 time", _text),
     pw.BooleanField: _Kind("true or false", _boolean, lambda text: parse(text.lower())),
     pw.DoubleField: _Kind("a finite number", _number, parse),
@@ -268,9 +258,6 @@ _KINDS: Final[dict[type[pw.Field], _Kind]] = {
 
 
 def _kind(field: pw.Field) -> _Kind:
-    """Return the kind of a column's values."""
-    if field.name == "tags":
-        return _TAGS
     target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
     return next(kind for of, kind in _KINDS.items() if isinstance(target, of))
 

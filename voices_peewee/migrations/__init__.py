@@ -2,6 +2,6 @@
 
 ``history`` (which there are, which are applied), ``guard`` (one at a time, one transaction),
 ``router`` (peewee-migrate's, made safe), ``runner`` (apply, roll back, create),
-``writer`` (a draft from the models), ``drift`` with ``server_schema`` (schema and models compared).
-``methods`` is the door.
+``writer`` (a draft from the models), ``drift`` (schema and models compared). ``methods`` is the
+door.
 """

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.results import run_sql
-from voices_peewee.migrations import server_schema
 from voices_peewee.schema.views import create_view
 
 Parts = dict[tuple[str, str], str]  # (table, part) to its definition
@@ -49,21 +48,35 @@ def drift(
     views: Mapping[str, str] | None = None,
 ) -> list[Drift]:
     """Return how a database differs from the models; nothing is changed, nor are they rebound."""
-    if not isinstance(database, pw.SqliteDatabase):
-        expected, present = server_schema.side_by_side(database, models)
-        there = server_schema.views(database)
-        lost = [name for name in views or {} if name not in there]
-        return [*differences(expected, present), *(Drift(name, "view", "", None) for name in lost)]
+    is_file = isinstance(database, pw.SqliteDatabase)
+    expected = _in_memory(models) if is_file else _as_temporary(database, models)
+    there = read_views(database)
+    made = {name: create_view(name, select) for name, select in (views or {}).items()}
+    if not is_file:  # a server spells a view in its own way
+        made = {name: there.get(name, select) for name, select in made.items()}
+    return [*differences(expected, read_parts(database)), *view_differences(made, there)]
+
+
+def _in_memory(models: Sequence[type[pw.Model]]) -> Parts:
     memory = pw.SqliteDatabase(":memory:")
     with memory.connection_context():
         for model in {model._meta.table_name: model for model in models}.values():
             pw.SchemaManager(model, memory).create_all()
-        expected = read_parts(memory)
-    made = {name: create_view(name, select) for name, select in (views or {}).items()}
-    return [
-        *differences(expected, read_parts(database)),
-        *view_differences(made, read_views(database)),
-    ]
+        return read_parts(memory)
+
+
+def _as_temporary(database: pw.Database, models: Sequence[type[pw.Model]]) -> Parts:
+    """Make the models' tables on a server as temporary ones, look at them, and undo it."""
+    with database.atomic() as transaction:
+        try:
+            for model in models:
+                schema: Any = pw.SchemaManager(model, database)
+                schema.create_table(safe=False, temporary=True)
+                schema.create_indexes(safe=False)
+            ((place,),) = run_sql(database, _TEMPORARY)
+            return read_parts(database, place)
+        finally:
+            transaction.rollback()
 
 
 def differences(expected: Parts, present: Parts) -> Iterator[Drift]:
@@ -86,36 +99,65 @@ def view_differences(expected: Mapping[str, str], present: Mapping[str, str]) ->
 
 _TABLES: Final = """SELECT name, sql FROM sqlite_master WHERE type = 'table'
  AND name NOT GLOB 'sqlite_*' AND sql NOT LIKE 'CREATE VIRTUAL%'"""
-_COLUMNS: Final = """SELECT 'column ''' || name || '''', upper(type)
- || CASE WHEN "notnull" THEN ' NOT NULL' ELSE ' NULL' END
- || coalesce(' DEFAULT ' || dflt_value, '') || CASE WHEN pk THEN ' PRIMARY KEY' ELSE '' END
- || CASE WHEN hidden THEN ' GENERATED' ELSE '' END FROM pragma_table_xinfo(?)"""
-_KEYS: Final = """SELECT 'foreign key ''' || group_concat("from", ', ') || '''',
- max("table") || ' (' || group_concat("to", ', ') || ') ON DELETE ' || max(on_delete)
-  || ' ON UPDATE ' || max(on_update)
- FROM (SELECT * FROM pragma_foreign_key_list(?) ORDER BY id, seq) GROUP BY id"""
-_INDEXES: Final = """SELECT 'index ''' || CASE WHEN sql IS NULL
-  THEN 'UNIQUE (' || columns || ')' ELSE name END || '''',
- coalesce(sql, 'UNIQUE (' || columns || ')')
- FROM (SELECT name, origin, (SELECT group_concat(name, ', ') FROM
-   (SELECT name FROM pragma_index_info(list.name) ORDER BY seqno)) AS columns
-  FROM pragma_index_list(?) AS list) JOIN sqlite_master USING (name)
- WHERE origin <> 'pk' AND type = 'index'"""
+_TEMPORARY: Final = "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()"
+_CONSTRAINTS: Final = """SELECT CASE contype WHEN 'c' THEN 'CHECK ' WHEN 'f' THEN 'foreign key '
+  ELSE 'constraint ' END || quote_literal(conname), pg_get_constraintdef(pg_constraint.oid)
+ FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+ WHERE relname = ? AND relnamespace = to_regnamespace(quote_ident(coalesce(?, current_schema())))
+  AND contype IN ('c', 'f', 'u')"""
 
 
-def read_parts(database: pw.Database) -> Parts:
-    """Return the parts of every table of an SQLite database but SQLite's own and virtual ones."""
+def read_parts(database: pw.Database, schema: str | None = None) -> Parts:
+    """Return the parts of every table but SQLite's own and virtual ones."""
+    is_file = isinstance(database, pw.SqliteDatabase)
+    tables = (
+        run_sql(database, _TABLES) if is_file else [(t, "") for t in database.get_tables(schema)]
+    )
     return {
         (table, what): definition
-        for table, sql in run_sql(database, _TABLES)
-        for query in (_COLUMNS, _KEYS, _INDEXES)
-        for what, definition in [*run_sql(database, query, table), *_from_text(sql)]
+        for table, sql in tables
+        for what, definition in [
+            *_columns_and_indexes(database, table, schema),
+            *(
+                _keys(database, table)
+                if is_file
+                else run_sql(database, _CONSTRAINTS, table, schema)
+            ),
+            *_from_text(sql),
+        ]
     }
+
+
+def _columns_and_indexes(
+    database: pw.Database, table: str, schema: str | None
+) -> Iterator[tuple[str, str]]:
+    for column in database.get_columns(table, schema):
+        null = "NULL" if column.null else "NOT NULL"
+        default = "" if column.default is None else f" DEFAULT {column.default}"
+        # Of a server's table the index says so.
+        key = " PRIMARY KEY" * (column.primary_key and isinstance(database, pw.SqliteDatabase))
+        yield f"column {column.name!r}", _plain(f"{column.data_type.upper()} {null}{default}{key}")
+    for index in database.get_indexes(table, schema):
+        unnamed = f"UNIQUE ({', '.join(map(str, index.columns))})"
+        name = index.name if index.sql else unnamed
+        yield f"index {name!r}", _plain(index.sql or unnamed)
+
+
+def _keys(database: pw.Database, table: str) -> Iterator[tuple[str, str]]:
+    for key in database.get_foreign_keys(table):
+        actions = f"ON DELETE {key.on_delete} ON UPDATE {key.on_update}"
+        yield f"foreign key {key.column!r}", f"{key.dest_table} ({key.dest_column}) {actions}"
+
+
+def _plain(definition: str) -> str:
+    """Leave out a server's schema, which is another one for temporary tables."""
+    text = re.sub(r"nextval\('.*?'::regclass\)", "nextval", definition)
+    return re.sub(r'(\bON |REFERENCES )(?:\w+|"[^"]+")\.', r"\1", text)
 
 
 def read_views(database: pw.Database) -> dict[str, str]:
     """Return the statement of every view by its name."""
-    return dict(run_sql(database, "SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
+    return {view.name: view.sql for view in database.get_views()}
 
 
 # Comments and texts, names and numbers, operators; quotes of names and blanks say nothing.

@@ -27,6 +27,7 @@ HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
 # What was in folders, with the times of their last change (ns).
 _seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
+forget: Final = _seen.clear  # once a file was written
 _SETTLED: Final = 5_000_000_000  # ns; the clocks of some file systems count in twos of seconds
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
@@ -43,13 +44,8 @@ def package_directory() -> Path:
 
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
-    folder, owner = Path(tempfile.mkdtemp(prefix="voices-migrations-")), os.getpid()
-
-    @atexit.register
-    def remove() -> None:
-        if os.getpid() == owner:  # and no child of it
-            shutil.rmtree(folder, ignore_errors=True)
-
+    folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in resources.files("voices_peewee.migration_files").iterdir():
         if NAME.fullmatch(file.name):
             (folder / file.name).write_bytes(file.read_bytes())
@@ -64,9 +60,10 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
-    places = tuple(directories)
+    places, own = tuple(directories), package_directory()
     try:
-        changed = [os.stat(place).st_mtime_ns for place in places]
+        # The package's own do not change under a program that has loaded its models.
+        changed = [os.stat(place).st_mtime_ns for place in places if place is not own]
     except OSError:
         return list(paths(places))
     if (seen := _seen.get(places)) is None or seen[0] != changed:
@@ -131,12 +128,8 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()
     ]
-    unknown = done.keys() - files.keys()
-    return known + [
-        MigrationState(name, "unknown", applied_at, None)
-        for name, applied_at in done.items()
-        if name in unknown
-    ]
+    unknown = [name for name in done if name not in files]
+    return [*known, *(MigrationState(name, "unknown", done[name], None) for name in unknown)]
 
 
 def label(database: pw.Database) -> str:

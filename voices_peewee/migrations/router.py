@@ -135,16 +135,12 @@ def _explained(what: str) -> Iterator[None]:
     except MigrationError:
         raise
     except Exception as error:
-        reason = str(error) if isinstance(error, pw.DatabaseError) else _spelled(error)
+        name = "" if isinstance(error, pw.DatabaseError) else type(error).__name__
+        reason = ": ".join(filter(None, [name, str(error)]))
         raise MigrationError(f"{what} failed: {reason}; the database is as it was") from error
 
 
-def _spelled(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _operation(function: F) -> F:
-    """Delay a method until the migration runs, as playhouse does."""
     return cast("F", operation(function))
 
 
@@ -175,13 +171,6 @@ class _PostgresOperations(stock.PostgresqlMigrator):
         return super().drop_column(table, column, **options)
 
 
-def _telling(tell: Callable[[int, int], None], done: int, total: int) -> Callable[[], None]:
-    def told() -> None:  # peewee-migrate asks for its name
-        tell(done, total)
-
-    return told
-
-
 class _SafeMigrator(stock.Migrator):
     """peewee-migrate's words, without what loses values or fails on this package's models."""
 
@@ -195,10 +184,9 @@ class _SafeMigrator(stock.Migrator):
     def __call__(self) -> None:
         """Do all steps of a migration; tell after each how many of them are done."""
         if tell := self.on_step:
-            steps = self.__ops__
-            self.__ops__ = []
+            steps, self.__ops__, total = self.__ops__, [], len(self.__ops__)
             for done, step in enumerate(steps, 1):
-                self.__ops__ += [step, _telling(tell, done, len(steps))]
+                self.__ops__ += [step, lambda done=done: tell(done, total)]
         super().__call__()  # type: ignore[no-untyped-call]
 
     def add_default(self, model: Any, name: str, default: Any) -> Any:

@@ -16,7 +16,7 @@ from voices_peewee.database.results import run_sql
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations.guard import checked, locked
 from voices_peewee.migrations.history import HISTORY_TABLE as HISTORY_TABLE
-from voices_peewee.migrations.history import NAME, is_installed
+from voices_peewee.migrations.history import NAME, forget, is_installed
 from voices_peewee.migrations.history import MigrationState as MigrationState
 from voices_peewee.migrations.history import applied as applied
 from voices_peewee.migrations.history import names as names
@@ -131,7 +131,9 @@ def create(
         raise MigrationError(f"cannot name a migration {path.stem!r}; choose another name")
     from voices_peewee.migrations import writer
 
-    return path, writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+    notes = writer.write(path, models, paths, history_table=HISTORY_TABLE, empty=empty)
+    forget()
+    return path, notes
 
 
 def _newest(

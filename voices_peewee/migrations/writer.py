@@ -104,7 +104,6 @@ class _Draft(SafeRouter):
         self.path, self.wanted = path, {model._meta.table_name: model for model in models}
 
     def finished(self) -> tuple[str, list[str]]:
-        """Return the file's text, and what it lacks."""
         with self.database.connection_context():
             theirs = self._replay()
             own = {model._meta.table_name: model for model in self.migrator}

@@ -40,12 +40,10 @@ _STATED: Final = frozenset(
         *("aiff", "asf", "au", "avi", "caf", "flac", "ogg", "tta", "w64", "wav", "wv"),
     ]
 )
-# A FLAC that is smaller than this part of its samples may have been cut short.
-_LEAST_OF_PCM: Final = 0.3
-_OGG_PAGE: Final = 65_307  # bytes, at most
-_OGG_HEAD: Final = 27  # bytes, before the table of its segments
-# Demuxers whose headers state when the audio ends or how long it is: programs do either.
-_ENDS: Final = frozenset({"asf", "matroska,webm"})
+# Those whose stated length is often another than that of their sound: cut short, chained, or
+# begun late. Their packets tell, but for what decoders skip at either end (s).
+_WALKED: Final = frozenset({"asf", "flac", "matroska,webm", "ogg"})
+_SKIPPED: Final = 0.1
 _OPUS_RATE: Final = 48_000
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
@@ -60,32 +58,16 @@ _FORMATS: Final = {
 
 
 class _Bytes:
-    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
-
-    PyAV prints what a callback raises while it is not looking: nothing is raised here, a failed
-    read is kept in ``failure`` and looks like the end of the file.
-    """
+    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it."""
 
     def __init__(self, file: FileIO) -> None:
-        self.failure: OSError | None = None
-        self._file = file
-        file.seek(0)
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            self.failure = error
-            return b""
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
 
     def seek(self, offset: int, whence: int) -> int:
         try:
-            return self._file.seek(offset, whence)
+            return self._seek(offset, whence)
         except (OSError, ValueError, OverflowError):  # a damaged header points before the start
             return -1
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
@@ -96,23 +78,33 @@ def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float,
         if (facts := _wave_facts(file)) is not None:
             return facts
         raise MissingExtraError("reading audio files", "audio") from error
-    source = _Bytes(file)
     try:
-        with _container(av, source) as container:
-            stream = _audio_stream(path, container)
-            rate, channels = _checked_header(path, stream)
-            name = _format_name(container, stream, file)
-            is_counted = exact and not _is_plain_wav(container, stream)
-            is_exact = is_counted or not _fits(container, stream, file)
-            seconds = _duration(path, container, stream, exact=is_exact)
-            if name == "wav" and (rest := _bytes_behind(file)) and stream.codec_context.bit_rate:
-                seconds = max(0.0, seconds - rest * 8 / stream.codec_context.bit_rate)
-            return name, seconds, rate, channels
+        return _facts(av, path, _Bytes(file), file, exact=exact)
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise AudioError(path, _NOT_AUDIO) from error
-    finally:
-        if source.failure:
-            raise source.failure
+
+
+def _facts(
+    av: ModuleType, path: AnyPath, source: _Bytes, file: FileIO, *, exact: bool
+) -> tuple[str, float, int, int]:
+    with _container(av, source) as container:
+        stream = _audio_stream(path, container)
+        rate, channels = _checked_header(path, stream)
+        name = _format_name(container, stream, file)
+        stated = _stated_duration(container, stream)
+        # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
+        is_pcm = name == "wav" and stream.codec_context.name.startswith("pcm_")
+        is_counted = exact and not is_pcm
+        seconds = None if is_counted else _quick_duration(container, stream, file, stated)
+        bit_rate, is_mp4 = stream.codec_context.bit_rate, container.format.name == _MP4
+    if seconds is None:
+        with _container(av, source) as container:
+            seconds = _decoded_duration(path, container)
+        if stated is not None and is_mp4:
+            seconds = min(seconds, stated)  # decoders keep the padding, the header does not
+    if name == "wav" and (rest := _bytes_behind(file)) and bit_rate:
+        seconds = max(0.0, seconds - rest * 8 / bit_rate)
+    return name, seconds, rate, channels
 
 
 def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
@@ -160,6 +152,7 @@ def _container(av: ModuleType, source: _Bytes) -> InputContainer:
     """Open a container whose tags may be in any encoding, as PyAV 19 does by itself."""
     is_old = int(av.__version__.partition(".")[0]) < 19
     tags = {"metadata_errors": "replace"} if is_old else {}
+    source.seek(0, os.SEEK_SET)
     container: InputContainer = av.open(
         source, mode="r", container_options=_OPTIONS, buffer_size=_BLOCK, **tags
     )
@@ -204,25 +197,28 @@ def _format_name(container: InputContainer, stream: AudioStream, file: FileIO) -
 
 
 def _moves(stream: VideoStream) -> bool:
-    """Say whether a video stream is more than the picture of a cover."""
     from av.stream import Disposition
 
     return not stream.disposition & Disposition.attached_pic
 
 
-def _duration(
-    path: AnyPath, container: InputContainer, stream: AudioStream, *, exact: bool
-) -> float:
-    """Return the length in seconds: the header's where it states one, else counted."""
-    stated = _stated_duration(container, stream)
-    if stated is not None and not exact:
-        return stated
-    if container.format.name in _FRAMED and not exact:
+def _quick_duration(
+    container: InputContainer, stream: AudioStream, file: FileIO, stated: float | None
+) -> float | None:
+    """Return the length in seconds, None where it is only known when all is decoded."""
+    name, codec = container.format.name, stream.codec_context
+    if name in _FRAMED:
         return _packets_duration(container, stream)
-    counted = _decoded_duration(path, container, stream)
-    if container.format.name == _MP4 and stated is not None:
-        return min(counted, stated)  # decoders keep the padding at the end, the header does not
-    return counted
+    if stated is None:
+        return None
+    if name in _WALKED:
+        there = sum(packet.duration or 0 for packet in container.demux(stream))
+        is_whole = abs(there * (stream.time_base or 0) - stated) < _SKIPPED
+        return stated if is_whole else None
+    is_cut = codec.name.startswith("pcm_") and (
+        stated * (codec.bit_rate or 0) / 8 > os.fstat(file.fileno()).st_size
+    )
+    return None if is_cut else stated
 
 
 def _stated_duration(container: InputContainer, stream: AudioStream) -> float | None:
@@ -247,74 +243,6 @@ def _pre_skip(stream: AudioStream) -> float:
     return float(skipped / _OPUS_RATE)
 
 
-def _is_plain_wav(container: InputContainer, stream: AudioStream) -> bool:
-    """Whether bytes make the length; of an RF64 without its lengths FFmpeg decodes nothing."""
-    return container.format.name == "wav" and stream.codec_context.name.startswith("pcm_")
-
-
-def _fits(container: InputContainer, stream: AudioStream, file: FileIO) -> bool:
-    """Whether what the header states can be the whole file; else its samples are to be counted."""
-    name, codec = container.format.name, stream.codec_context
-    if name == "ogg":  # FFmpeg subtracts a late start from some stated ends and not from others
-        if codec.name == "flac" or (stream.start_time or 0) > 0:
-            return False
-        return _first_and_last_serial_agree(file) and not _is_chained(file)
-    if name in _ENDS and (container.start_time or 0) > 0:
-        return False
-    if name == "matroska,webm" and _ends_early(file):
-        return False
-    stated = _stated_duration(container, stream)
-    if stated is None:
-        return True
-    size = os.fstat(file.fileno()).st_size
-    if codec.name.startswith("pcm_"):
-        return stated * (codec.bit_rate or 0) / 8 <= size
-    return name != "flac" or size >= _least_size(codec, stated)
-
-
-def _ends_early(file: FileIO) -> bool:
-    """Whether a Matroska file ends before its segment does (RFC 9559, 4.5; RFC 8794, 4)."""
-    head = os.pread(file.fileno(), _BLOCK, 0)
-    before, _, rest = head.partition(b"\x18\x53\x80\x67")
-    width = 9 - rest[0].bit_length() if rest else 0
-    unknown = (1 << 7 * width) - 1
-    size = int.from_bytes(rest[:width]) & unknown
-    end = len(before) + 4 + width + size
-    return size != unknown and end > os.fstat(file.fileno()).st_size
-
-
-def _least_size(codec: AudioCodecContext, stated: float) -> float:
-    """Return how many bytes a FLAC of a stated length has at least (RFC 9639, 8.2)."""
-    width = min(codec.format.bytes, 3) if codec.format else 2
-    head = bytes(codec.extradata or b"").ljust(7, b"\0")
-    block, smallest = int.from_bytes(head[2:4]), int.from_bytes(head[4:7])
-    frames = stated * codec.sample_rate / block - 1 if block else 0
-    samples = stated * codec.sample_rate * codec.channels * width
-    return max(frames * smallest, samples * _LEAST_OF_PCM)
-
-
-def _first_and_last_serial_agree(file: FileIO) -> bool:
-    """Whether an Ogg's last page belongs to its first stream: others were chained behind it."""
-    number, size = file.fileno(), os.fstat(file.fileno()).st_size
-    end = os.pread(number, _OGG_PAGE, max(0, size - _OGG_PAGE))
-    last = end[end.rfind(b"OggS") :][14:18]
-    return last == os.pread(number, 4, 14)
-
-
-def _is_chained(file: FileIO) -> bool:
-    """Whether a stream of an Ogg begins behind the pages of others (RFC 3533, 6)."""
-    number, place, has_begun = file.fileno(), 0, False
-    while (page := os.pread(number, _OGG_HEAD + 255, place)).startswith(b"OggS"):
-        if len(page) < _OGG_HEAD:
-            break
-        is_first = bool(page[5] & 2)
-        if is_first and has_begun:
-            return True
-        has_begun = has_begun or not is_first
-        place += _OGG_HEAD + page[26] + sum(page[_OGG_HEAD : _OGG_HEAD + page[26]])
-    return False
-
-
 def _packets_duration(container: InputContainer, stream: AudioStream) -> float:
     """Add up the packets, in seconds, less the samples that decoders are told to skip."""
     ticks, skipped = 0, 0
@@ -327,13 +255,13 @@ def _packets_duration(container: InputContainer, stream: AudioStream) -> float:
     return max(0.0, float(seconds))
 
 
-def _decoded_duration(path: AnyPath, container: InputContainer, stream: AudioStream) -> float:
+def _decoded_duration(path: AnyPath, container: InputContainer) -> float:
     """Decode all that can be decoded and return its length in seconds."""
     from av import FFmpegError
 
     samples: Counter[int] = Counter()
     damage: FFmpegError | None = None
-    packets = container.demux(stream)
+    packets = container.demux(container.streams.audio[0])
     while True:
         try:
             frames = next(packets).decode()

@@ -43,22 +43,6 @@ AUDIO_SUFFIXES: Final = frozenset(
     ]
 )
 
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe, not a regular file",
-    stat.S_IFSOCK: "a socket, not a regular file",
-    stat.S_IFCHR: "a device, not a regular file",
-    stat.S_IFBLK: "a device, not a regular file",
-}
-_CLAUSES: Final = {
-    errno.ENOENT: "there is no such file",
-    errno.ENOTDIR: "there is no such file",
-    errno.ELOOP: "it is a link that leads back to itself",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.ENAMETOOLONG: "its name is too long",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
@@ -234,11 +218,11 @@ def _is_regular(path: Path, on_error: Callable[[AudioError], None]) -> bool:
         _require_regular(path, path.stat())
     except AudioError as error:
         on_error(error)
-        return False
     except OSError as error:
         on_error(AudioError(path, _clause(path, error)))
-        return False
-    return True
+    else:
+        return True
+    return False
 
 
 # Without O_NONBLOCK a pipe that takes the file's place after stat() would block for ever; Windows
@@ -272,20 +256,19 @@ def _require_same(path: AnyPath, before: os.stat_result, after: os.stat_result) 
 
 
 def _require_regular(path: AnyPath, facts: os.stat_result) -> None:
-    kind = stat.S_IFMT(facts.st_mode)
-    if kind != stat.S_IFREG:
-        raise AudioError(path, f"it is {_KINDS.get(kind, 'not a regular file')}")
+    if not stat.S_ISREG(facts.st_mode):
+        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise AudioError(path, f"it is {what}")
 
 
 def _clause(path: AnyPath, error: OSError | ValueError) -> str:
-    """Say in one clause why the system did not give us a file."""
     if isinstance(error, ValueError):
         return "no file can have this name"
-    if error.errno == errno.ENOENT and Path(path).is_symlink():
-        return "it is a link to something that is not there"
-    return _CLAUSES.get(error.errno or 0, f"the system says {error.strerror!r}")
+    if error.errno != errno.ENOENT:
+        return str(error.strerror).lower()
+    is_dangling = Path(path).is_symlink()
+    return "it is a link to something that is not there" if is_dangling else "there is no such file"
 
 
 def _digest(file: FileIO) -> str:
-    """Return the SHA-256 of what is left to read, in hexadecimal."""
     return hashlib.file_digest(file, "sha256").hexdigest()

@@ -41,9 +41,10 @@ class RecordMethods(SpeakerMethods):
             AmbiguousNameError: Several speakers have that name.
             InvalidValueError: The metadata is no JSON object.
         """
-        from voices_peewee.records.recordings import add_audio
+        from voices_peewee.records.recordings import add_audio, wishes
 
-        return add_audio(self.store, path, speaker=speaker, metadata=metadata, exact=exact).file
+        known = wishes(self.store, speaker, metadata)
+        return add_audio(self.store, path, known, exact=exact).file
 
     def add_audio_files(
         self,
@@ -75,16 +76,11 @@ class RecordMethods(SpeakerMethods):
             AmbiguousNameError: Several speakers have that name.
             InvalidValueError: The metadata is no JSON object.
         """
-        from voices_peewee.records.recordings import add_audio_files
+        from voices_peewee.records.recordings import add_audio_files, wishes
 
+        known = wishes(self.store, speaker, metadata)
         return add_audio_files(
-            self.store,
-            paths,
-            speaker=speaker,
-            metadata=metadata,
-            exact=exact,
-            batch=batch,
-            on_error=on_error,
+            self.store, paths, known, exact=exact, batch=batch, on_error=on_error
         )
 
     def get_file(self, file: FileKey) -> ProcessedFile:

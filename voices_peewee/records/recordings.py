@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -39,55 +39,7 @@ class Added:
     outcome: Outcome
 
 
-def add_audio(
-    store: Store,
-    path: AnyPath,
-    *,
-    speaker: SpeakerKey | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    exact: bool = False,
-) -> Added:
-    """Record an audio file, or bring its row up to date."""
-    wishes = _wishes(store, speaker, metadata)
-    full = absolute(path)
-    known = recordings_by_path(store, [full])
-    return _commit(store, [_examine(path, known.get(full), exact=exact)], wishes)[0]
-
-
-def add_audio_files(
-    store: Store,
-    paths: Iterable[AnyPath],
-    *,
-    speaker: SpeakerKey | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    exact: bool = False,
-    batch: int = 50,
-    on_error: Callable[[AudioError], None],
-) -> Iterator[Added]:
-    """Record files and the recordings in folders; yield each once it is committed."""
-    wishes, named = _wishes(store, speaker, metadata), list(several("paths", paths, "paths"))
-    told = {absolute(path) for path in named}
-    files = iter(find_files(named, on_error=on_error))
-    while names := {absolute(name): name for name in islice(files, max(1, batch))}:
-        known = recordings_by_path(store, names)
-        outputs = _outputs(store, names.keys() - known.keys() - told)
-        examined: list[_Examined] = []
-        for path, name in names.items():
-            if path in outputs:
-                continue
-            try:
-                examined.append(_examine(name, known.get(path), exact=exact))
-            except AudioError as error:
-                on_error(error)
-        yield from _commit(store, examined, wishes)
-
-
-def _outputs(store: Store, paths: set[str]) -> set[str | None]:
-    """Return the paths at which a run has an output."""
-    return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
-
-
-class _Wishes(NamedTuple):
+class Wishes(NamedTuple):
     """What the caller says about the recordings, beside what is in the files."""
 
     speaker_id: int | None
@@ -104,49 +56,80 @@ class _Wishes(NamedTuple):
         return changes
 
 
-def _wishes(
-    store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None
-) -> _Wishes:
-    return _Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
+def wishes(store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None) -> Wishes:
+    """Look the speaker up and copy the metadata, before anything is written."""
+    return Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
 
 
-class _Examined(NamedTuple):
-    """The facts of one file; none where size and hash show that nothing changed."""
+def add_audio(store: Store, path: AnyPath, wishes: Wishes, *, exact: bool) -> Added:
+    """Record an audio file, or bring its row up to date."""
+    full = absolute(path)
+    known = recordings_by_path(store, [full])
+    return _commit(store, {full: _examine(path, known.get(full), exact=exact)}, wishes)[0]
 
-    path: str
-    facts: dict[str, Any]
+
+def add_audio_files(
+    store: Store,
+    paths: Iterable[AnyPath],
+    wishes: Wishes,
+    *,
+    exact: bool,
+    batch: int,
+    on_error: Callable[[AudioError], None],
+) -> Iterator[Added]:
+    """Record files and the recordings in folders; yield each once it is committed."""
+    named = list(several("paths", paths, "paths"))
+    told = {absolute(path) for path in named}
+    files = iter(find_files(named, on_error=on_error))
+    while names := {absolute(name): name for name in islice(files, max(1, batch))}:
+        known = recordings_by_path(store, names)
+        outputs = _outputs(store, names.keys() - known.keys() - told)
+        facts: dict[str, dict[str, Any]] = {}
+        for path, name in names.items():
+            if path in outputs:
+                continue
+            try:
+                facts[path] = _examine(name, known.get(path), exact=exact)
+            except AudioError as error:
+                on_error(error)
+        yield from _commit(store, facts, wishes)
 
 
-def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> _Examined:
-    full, now = absolute(path), utc_now()
+def _outputs(store: Store, paths: set[str]) -> set[str | None]:
+    return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
+
+
+def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[str, Any]:
+    """Return the facts of one file; none where size and hash show that nothing changed."""
+    now = utc_now()
     if row is not None and row.file_format and not exact and has_content_of(path, row):
-        return _Examined(full, {})
-    facts = facts_from(probe(path, exact=exact), now)
-    return _Examined(full, {**facts, "original_path": full})
+        return {}
+    return {**facts_from(probe(path, exact=exact), now), "original_path": absolute(path)}
 
 
-def _commit(store: Store, examined: Sequence[_Examined], wishes: _Wishes) -> list[Added]:
-    """Write a batch in one transaction."""
+def _commit(store: Store, facts: Mapping[str, dict[str, Any]], wishes: Wishes) -> list[Added]:
     with store.writing():
-        store.lock_sources([one.path for one in examined])
-        known = recordings_by_path(store, [one.path for one in examined])
+        store.lock_sources([*facts])
+        known = recordings_by_path(store, facts)
         steps = store.steps()
-        results = [_merge(steps, one, known.get(one.path), wishes) for one in examined]
+        results = [_merge(steps, path, facts[path], known.get(path), wishes) for path in facts]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
         return results
 
 
-def _merge(steps: Any, one: _Examined, row: ProcessedFile | None, wishes: _Wishes) -> Added:
+def _merge(
+    steps: Any, path: str, facts: dict[str, Any], row: ProcessedFile | None, wishes: Wishes
+) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
         # The row was deleted while the file was only hashed: then read it after all.
-        facts = one.facts or facts_from(probe(one.path), utc_now())
+        facts = facts or facts_from(probe(path), utc_now())
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added")
-    changed = {name for name, value in one.facts.items() if getattr(row, name) != value}
+    changed = {name for name, value in facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
-        write_changes(steps, row, {**one.facts, **wished})
+        write_changes(steps, row, {**facts, **wished})
     is_updated = changed > {"read_at"} or bool(wished)
     return Added(row, "updated" if is_updated else "unchanged")

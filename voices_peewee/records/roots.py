@@ -33,8 +33,8 @@ class PathMap:
         if not isinstance(roots, Mapping | None):
             raise InvalidValueError(f"a path map is a mapping of folders, not {short(roots)}")
         for old, new in (roots or {}).items():
-            is_path = isinstance(old, str) and isinstance(new, str | os.PathLike)
-            if not (is_path and old and (target := os.fspath(new))):
+            target = os.fspath(new) if isinstance(new, str | os.PathLike) else ""
+            if not (isinstance(old, str) and old and target):
                 raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
             place = target if "://" in target else absolute(target)
             self._roots[old.rstrip("/") or "/"] = place.rstrip("/")

@@ -20,6 +20,10 @@ M = TypeVar("M", bound=BaseModel)
 LOOKUP: Final = 500
 _AT_PATH: Final = """WHERE original_path = ? AND recording_id IS NULL
  ORDER BY processed_path IS NOT NULL, id LIMIT 1"""
+# A part that was told after another process had moved its recording has the old path.
+FOLLOW: Final = """UPDATE processed_files SET original_path = recording.original_path
+ FROM processed_files AS recording WHERE recording.id = processed_files.recording_id
+ AND recording.original_path <> processed_files.original_path"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,6 @@ def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
 
 
 def _recording(connection: Any, path: str) -> ProcessedFile | None:
-    """Return the recording at a path."""
     rows = mapper(ProcessedFile)
     found = rows.where(connection, _AT_PATH, rows.values(original_path=path))
     return next(iter(found), None)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from voices_peewee.errors import MissingExtraError, QueryError
-from voices_peewee.rendering.table import Column
+from voices_peewee.rendering.plain import Column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,25 +25,8 @@ _UTC: Final = "+00:00"
 _UNREADABLE: Final = (AttributeError, TypeError, ValueError, OverflowError)
 
 
-class _Held(Protocol):
-    """A column of a frame, such as ``rendering.table.Column``.
-
-    ``kind`` is one of ``plain.KINDS``, ``float``, or ``other``, where only the values tell;
-    ``read`` turns a stored value, never None, into Python's.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def nullable(self) -> bool: ...
-    @property
-    def read(self) -> Callable[[Any], Any] | None: ...
-
-
 def frame(
-    columns: Sequence[_Held],
+    columns: Sequence[Column],
     batches: Iterable[Iterable[Sequence[Any]]],
     *,
     expand: bool | Sequence[str] = False,
@@ -76,31 +60,28 @@ def _values(count: int, batches: Iterable[Iterable[Sequence[Any]]]) -> list[list
     return columns
 
 
-def _array(column: _Held, values: Values) -> Any:
+def _array(column: Column, values: Values) -> Any:
     """Return the values of a column as what pandas keeps."""
-    read = column.read
     try:
         if column.kind == "time":
-            return _times(read, values)
-        if read is not None:
-            found = [value if value is None else read(value) for value in values]
-        else:
-            found = list(values)
+            return _times(column.read, values)
+        read = column.read
+        found = values if read is None else [None if one is None else read(one) for one in values]
         return _MAKERS.get(column.kind, _inferred)(found, column.nullable)
     except _UNREADABLE:
         return _objects(_lenient(column, values))
 
 
-def _lenient(column: _Held, values: Values) -> list[Any]:
+def _lenient(column: Column, values: Values) -> list[Any]:
     """Return Python's values of stored ones; what cannot be read stays as it is."""
-    return [_attempted(column.read, value) for value in values]
 
+    def attempted(value: Any) -> Any:
+        try:
+            return value if column.read is None or value is None else column.read(value)
+        except _UNREADABLE:
+            return value
 
-def _attempted(read: Callable[[Any], Any] | None, value: Any) -> Any:
-    try:
-        return value if read is None or value is None else read(value)
-    except _UNREADABLE:
-        return value
+    return [attempted(value) for value in values]
 
 
 def _objects(values: Values, _: bool = True) -> Any:
@@ -110,21 +91,23 @@ def _objects(values: Values, _: bool = True) -> Any:
     return load_pandas().Series(array, dtype=object)  # else pandas takes texts for its own
 
 
+def _whole(values: Values, dtype: str, nullable: bool) -> Any:
+    """Return values of a dtype that has room for missing ones, of NumPy's where none may be."""
+    array = load_pandas().array(values, dtype=dtype)
+    return array if nullable or array.isna().any() else array.to_numpy(array.dtype.numpy_dtype)
+
+
 def _integers(values: Values, nullable: bool) -> Any:
-    array = load_pandas().array(values, dtype="Int64")
-    return array if nullable or array.isna().any() else array.to_numpy("int64")
-
-
-def _floats(values: Values, _: bool) -> Any:
-    import numpy as np
-
-    return np.array(values, dtype="float64")
+    return _whole(values, "Int64", nullable)
 
 
 def _booleans(values: Values, nullable: bool) -> Any:
     known = [None if value is None else bool(value) for value in values]
-    array = load_pandas().array(known, dtype="boolean")
-    return array if nullable or array.isna().any() else array.to_numpy("bool")
+    return _whole(known, "boolean", nullable)
+
+
+def _floats(values: Values, _: bool) -> Any:
+    return load_pandas().array(values, dtype="float64")
 
 
 def _texts(values: Values, _: bool) -> Any:
@@ -177,7 +160,7 @@ def _inferred(values: Values, _: bool = True) -> Any:
     return _array(Column("", _INFERRED.get(kind, "json")), values)
 
 
-def _to_expand(columns: Sequence[_Held], expand: bool | Sequence[str]) -> set[str]:
+def _to_expand(columns: Sequence[Column], expand: bool | Sequence[str]) -> set[str]:
     kinds = {column.name: column.kind for column in columns}
     if isinstance(expand, bool):
         return {name for name, kind in kinds.items() if kind in _JSON and expand}
@@ -190,16 +173,15 @@ def _to_expand(columns: Sequence[_Held], expand: bool | Sequence[str]) -> set[st
     return {*names}
 
 
-def _expanded(column: _Held, values: Values, taken: set[str]) -> dict[str, Any]:
+def _expanded(column: Column, values: Values, taken: set[str]) -> dict[str, Any]:
     """Return a column for each key of JSON objects; what is no object stays in its column."""
     values = _lenient(column, values)
-    keys = dict.fromkeys(key for value in values if isinstance(value, dict) for key in value)
+    objects = [value if isinstance(value, dict) else {} for value in values]
+    keys = dict.fromkeys(chain.from_iterable(objects))
     made = {}
     if any(value is not None and not isinstance(value, dict) for value in values) or not keys:
         made[column.name] = _objects(values)
-    for key in keys:
-        name = f"{column.name}.{key}"
-        found = [value.get(key) if isinstance(value, dict) else None for value in values]
+    for name, key in ((f"{column.name}.{key}", key) for key in keys):
         if name not in taken:
-            made[name] = _inferred(found)
+            made[name] = _inferred([value.get(key) for value in objects])
     return made

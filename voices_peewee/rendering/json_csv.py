@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from voices_peewee.rendering.plain import printable
 
@@ -65,23 +65,17 @@ def csv_lines(
     """Yield the heading and each row as CSV; what is shown holds nothing that a terminal obeys."""
     import csv
 
-    line = _Line()
-    writer = csv.writer(line)  # its line ends have a CR: before Python 3.13 others quote no CR
-    writer.writerow(columns)
-    yield line.text
+    writer: Any = csv.writer(_Line())  # its ends have a CR: before Python 3.13 others quote no CR
+    yield writer.writerow(columns)
     for row in rows:
-        writer.writerow([_csv_value(value, raw, ascii_only, is_shown) for value in row])
-        yield line.text
+        yield writer.writerow([_csv_value(value, raw, ascii_only, is_shown) for value in row])
 
 
 class _Line:
-    """Keeps the one line that the csv module writes at a time."""
+    """Gives back each line that the csv module writes."""
 
-    text = ""
-
-    def write(self, text: str) -> int:
-        self.text = f"{text.removesuffix(_CRLF)}\n"
-        return len(text)
+    def write(self, text: str) -> Any:
+        return f"{text.removesuffix(_CRLF)}\n"
 
 
 def _csv_value(value: object, raw: bool, ascii_only: bool, is_shown: bool) -> object:

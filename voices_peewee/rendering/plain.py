@@ -22,7 +22,6 @@ from voices_peewee.errors import InvalidValueError
 _UNSAFE: Final = (
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
 )
-_NAMES: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _SIZES: Final = ("kB", "MB", "GB", "TB")
 _GAP: Final = "  "
 _SAMPLE: Final = 1_000  # rows that decide the widths; the rest is written as it comes
@@ -48,14 +47,8 @@ def printable(value: object) -> str:
     text = str(value)
     if text.isprintable():
         return text
-    return re.sub(_UNSAFE, _spelled, text)  # compiled when first needed: it takes a millisecond
-
-
-def _spelled(match: re.Match[str]) -> str:
-    char = match[0]
-    if char in _NAMES:
-        return _NAMES[char]
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+    # Compiled when first needed: it takes a millisecond.
+    return re.sub(_UNSAFE, lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def speaks_unicode(stream: TextIO) -> bool:
@@ -209,7 +202,7 @@ class Column:
     read: Callable[[Any], Any] | None = None
 
 
-Facts = Mapping[str, object] | Iterable[tuple[Column, object]]
+Facts = Iterable[tuple[Column, object]]  # what is None is left out
 
 
 def heading(column: Column) -> str:
@@ -238,7 +231,7 @@ def text_table(
     key stands in a line of its own: it is never cut.
     """
     texts = [row_cells(columns, row) for row in rows]
-    layout = _layout(columns, texts, width)
+    layout = _Layout(columns, texts, width)
     return [*layout.lines(layout.headings), *chain.from_iterable(map(layout.lines, texts))]
 
 
@@ -252,7 +245,7 @@ def table_lines(
     """
     texts = (row_cells(columns, row) for row in rows)
     sample = list(islice(texts, _SAMPLE))
-    layout = _layout(columns, sample, _terminal_width(sys.stdout), may_lose=True)
+    layout = _Layout(columns, sample, _terminal_width(sys.stdout), may_lose=True)
     head = map(_bold, layout.lines(layout.headings)) if sample else ()
     lines = chain(head, chain.from_iterable(map(layout.lines, chain(sample, texts))))
     return layout.missing if sample else [], (f"{line}\n" for line in lines)
@@ -272,18 +265,11 @@ def wrapped(line: str, stream: TextIO) -> list[str]:
 
 
 def fact_lines(facts: Facts) -> Iterator[str]:
-    """Yield a line for each fact that is known: its name with its unit, and its value."""
-    known = [(heading(column), column, value) for column, value in known_facts(facts)]
-    room = max((width(name) for name, _, _ in known), default=0)
-    for name, column, value in known:
-        yield f"{_bold(_padded(name, room))}{_GAP}{cell(column.kind, value)}\n"
-
-
-def known_facts(facts: Facts) -> list[tuple[Column, object]]:
-    """Return the facts that are known, each with its column."""
-    if isinstance(facts, Mapping):
-        facts = [(Column(name, title=name), value) for name, value in facts.items()]
-    return [(column, value) for column, value in facts if value is not None]
+    """Yield a line for each fact: its name with its unit, and its value."""
+    known = [(heading(column), cell(column.kind, one)) for column, one in facts if one is not None]
+    room = max((width(name) for name, _ in known), default=0)
+    for name, text in known:
+        yield f"{_bold(_padded(name, room))}{_GAP}{text}\n"
 
 
 def _terminal_width(stream: TextIO) -> int | None:
@@ -297,107 +283,78 @@ def _bold(text: str) -> str:
     return text if plain or not sys.stdout.isatty() else f"\x1b[1m{text}\x1b[0m"
 
 
-@dataclass
-class _Place:
-    """A column's place in the lines: ``index`` is that in a row."""
-
-    index: int
-    kind: str
-    priority: int
-    width: int
-
-    @property
-    def least(self) -> int:
-        return min(self.width, _NARROWEST) if KINDS[self.kind].yields else self.width
-
-    def fitted(self, text: str) -> str:
-        if self.kind != "key" and width(text) > self.width and KINDS[self.kind].yields:
-            text = fit(text, self.width, "end" if self.kind == "path" else "start")
-        return _padded(text, self.width, right=KINDS[self.kind].right)
-
-
 def _padded(text: str, room: int, *, right: bool = False) -> str:
     missing = " " * (room - width(text))
     return missing + text if right else text + missing
 
 
-@dataclass
 class _Layout:
-    headings: list[str]
-    places: list[_Place]
-    room: int | None
-    stacked: bool = False
+    """The columns that there is room for; where it is ``stacked``, the key stands above them."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        texts: Iterable[Sequence[str]],
+        room: int | None,
+        *,
+        may_lose: bool = False,
+    ) -> None:
+        self.columns, self.room, self.stacked = columns, room, False
+        self.kinds = [kind_of(column) for column in columns]
+        self.headings = [heading(column) for column in columns]
+        every = zip(self.headings, *texts, strict=True)
+        self.widths = [max(map(width, column)) for column in every]
+        self.shown = list(range(len(columns)))
+        self._drop_optional()
+        if self._excess(at_least=True) > 0 and any(columns[at].kind == "key" for at in self.shown):
+            self.stacked = True
+            self.shown = sorted(range(len(columns)), key=lambda at: columns[at].kind != "key")
+            self._drop_optional()
+        while may_lose and len(self.shown) > 2 and self._excess(at_least=True) > 0:
+            self.shown.pop()
+        self._narrow()
 
     def lines(self, cells: Sequence[str]) -> list[str]:
-        key, *rest = (place.fitted(cells[place.index]) for place in self.places)
+        key, *rest = (self._fitted(at, cells[at]) for at in self.shown)
         if self.stacked and rest:
             return [key.rstrip(), (_GAP + _GAP.join(rest)).rstrip()]
         return [_GAP.join([key, *rest]).rstrip()]
 
     @property
     def missing(self) -> list[str]:
-        shown = {place.index for place in self.places}
-        return [name for at, name in enumerate(self.headings) if at not in shown and name.strip()]
+        every = enumerate(self.headings)
+        return [name for at, name in every if at not in self.shown and name.strip()]
+
+    def _fitted(self, at: int, text: str) -> str:
+        room, kind = self.widths[at], self.kinds[at]
+        if kind.yields and width(text) > room:
+            text = fit(text, room, "end" if self.columns[at].kind == "path" else "start")
+        return _padded(text, room, right=kind.right)
 
     def _excess(self, *, at_least: bool = False) -> int:
         """Return by how much the columns are too wide, as they are or at their narrowest."""
-        places = self.places[1:] if self.stacked else self.places
-        taken = sum((place.least if at_least else place.width) + len(_GAP) for place in places)
-        return 0 if self.room is None else taken - self.room - len(_GAP) * (not self.stacked)
+        if self.room is None:
+            return 0
+        widths = [
+            min(self.widths[at], _NARROWEST if at_least and self.kinds[at].yields else sys.maxsize)
+            for at in self.shown[self.stacked :]
+        ]
+        return sum(widths) + len(_GAP) * (len(widths) - (not self.stacked)) - self.room
 
-    def _bring_back(self, gone: list[_Place]) -> None:
-        """Put the key first, and bring back the columns that it leaves room for."""
-        self.places.sort(key=lambda place: place.kind != "key")
-        while gone and self._excess() <= 0:
-            self.places.append(gone.pop())
+    def _drop_optional(self) -> None:
+        optional = [at for at in reversed(self.shown) if self.columns[at].priority]
+        for at in sorted(optional, key=lambda at: self.columns[at].priority):
             if self._excess() > 0:
-                self.places.pop()
-                break
-        self.places.sort(key=lambda place: (place.kind != "key", place.index))
+                self.shown.remove(at)
 
-    def shrink(self, *, may_lose: bool) -> None:
-        """Let optional columns go, put the key in a line of its own, and narrow the texts."""
-        optional = sorted(
-            (place for place in self.places if place.priority), key=lambda place: -place.priority
-        )
-        gone: list[_Place] = []
-        while self._excess() > 0 and optional:
-            gone.append(optional.pop())
-            self.places.remove(gone[-1])
-        if self._excess(at_least=True) > 0 and any(place.kind == "key" for place in self.places):
-            self.stacked = True
-            self._bring_back(gone)
-        while may_lose and self._excess(at_least=True) > 0 and len(self.places) > 2:
-            self.places.pop()
-        soft = [place for place in self.places if KINDS[place.kind].yields]
+    def _narrow(self) -> None:
+        soft = [at for at in self.shown if self.kinds[at].yields]
         while self._excess() > 0 and soft:
-            widest = max(soft, key=lambda place: place.width * KINDS[place.kind].yields)
-            if widest.width <= _NARROWEST:
+            widest = max(soft, key=lambda at: self.widths[at] * self.kinds[at].yields)
+            if self.widths[widest] <= _NARROWEST:
                 soft.remove(widest)
             else:
-                widest.width -= 1
-
-
-def _layout(
-    columns: Sequence[Column],
-    texts: Sequence[Sequence[str]],
-    room: int | None,
-    *,
-    may_lose: bool = False,
-) -> _Layout:
-    headings = [heading(column) for column in columns]
-    places = [
-        _Place(
-            index,
-            column.kind if column.kind in KINDS else "text",
-            column.priority,
-            max(width(row[index]) for row in (headings, *texts)),
-        )
-        for index, column in enumerate(columns)
-    ]
-    layout = _Layout(headings, places, room)
-    layout.shrink(may_lose=may_lose)
-    return layout
+                self.widths[widest] -= 1
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -10,15 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from voices_peewee.rendering.plain import Column as Column
-from voices_peewee.rendering.plain import (
-    Facts,
-    cell,
-    fit,
-    kind_of,
-    known_facts,
-    printable,
-    row_cells,
-)
+from voices_peewee.rendering.plain import Facts, cell, fit, kind_of, printable, row_cells
 from voices_peewee.rendering.plain import heading as heading
 from voices_peewee.rendering.plain import text_table as text_table
 
@@ -118,20 +110,19 @@ def html_table(
 ) -> str:
     """Return a table as HTML, with a title above and a note below it; all of it is escaped."""
     sides = ["right" if kind_of(column).right else "left" for column in columns]
-    body = [_html_row("th", [_html(heading(column)) for column in columns], sides)]
-    for row in rows:
-        cells = map(_html, row_cells(columns, row), row)
-        body.append(_html_row("td", cells, sides))
+    body = [_html_row("th", (_html(heading(column)) for column in columns), sides)]
+    body += [_html_row("td", map(_html, row_cells(columns, row), row), sides) for row in rows]
     return _html_block(title, body, note)
 
 
 def html_facts(values: Facts, title: str = "", note: str = "") -> str:
     """Return names and values as HTML, a row each; what is None is left out."""
-    rows = []
-    for column, value in known_facts(values):
-        name = f'<span style="opacity:0.7">{_html(heading(column))}</span>'
-        cells = [name, _html(cell(column.kind, value), value)]
-        rows.append(_html_row("td", cells, ["left", "left"]))
+    span = '<span style="opacity:0.7">{}</span>'
+    rows = [
+        _html_row("td", [span.format(_html(heading(column))), _html(cell(column.kind, one), one)])
+        for column, one in values
+        if one is not None
+    ]
     return _html_block(title, rows, note)
 
 
@@ -168,7 +159,7 @@ def _html(text: str, value: object = None) -> str:
     return f'<span title="{_escaped(chr(10).join([*pointed, *more]))}">{_escaped(short)}</span>'
 
 
-def _html_row(tag: str, cells: Iterable[str], sides: Sequence[str]) -> str:
+def _html_row(tag: str, cells: Iterable[str], sides: Iterable[str] = ("left", "left")) -> str:
     made = (
         f'<{tag} style="text-align:{side};{_CELL}">{text}</{tag}>'
         for text, side in zip(cells, sides, strict=True)

@@ -16,7 +16,7 @@ from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import source_key
 from voices_peewee.errors import InvalidValueError, NotFoundError
-from voices_peewee.records.sources import Source, settle
+from voices_peewee.records.sources import FOLLOW, Source, settle
 from voices_peewee.runs.claims import Held
 from voices_peewee.runs.environment import Surroundings, beginning
 from voices_peewee.runs.metrics import Metrics, measuring, performance
@@ -171,6 +171,7 @@ class Files:
         added: ProcessedFile = mapper(ProcessedFile).insert(
             self._steps, row, self._spare, self._unless
         )
+        self._steps.add(f"{FOLLOW} AND processed_files.id = ?", (added.id,))
         return added
 
 

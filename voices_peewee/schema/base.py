@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
@@ -69,13 +68,6 @@ def checks(table: str) -> list[pw.Node]:
     ]
 
 
-@cache
-def _plain_fields(model: type[pw.Model]) -> frozenset[str]:
-    """Return the fields to which a value is given as it is."""
-    fields = model._meta.sorted_fields
-    return frozenset(one.name for one in fields if one.accessor_class is pw.FieldAccessor)
-
-
 class BaseModel(pw.Model):
     """What the models share: the proxy and an integer key."""
 
@@ -89,23 +81,6 @@ class BaseModel(pw.Model):
     class Meta:
         database = database_proxy
         legacy_table_names = False
-
-    def __init__(self, *_: object, __no_default__: bool = False, **values: Any) -> None:
-        """Take values as Peewee does, but make no default that is not needed."""
-        data = self.__data__ = {}
-        self.__rel__ = {}
-        if not __no_default__:
-            for field, default in self._meta.defaults.items():
-                if field.name not in values:
-                    data[field.name] = default() if callable(default) else default
-        self._dirty = set()
-        plain = _plain_fields(type(self))
-        for name, value in values.items():
-            if name in plain:
-                data[name] = value
-            else:
-                setattr(self, name, value)
-        self._dirty.update(data)
 
     def __str__(self) -> str:
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self.glance())

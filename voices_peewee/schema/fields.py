@@ -94,7 +94,6 @@ def _plain_real(value: Any) -> float:
 
 
 def _plain_decimal(value: Decimal) -> float | str:
-    """Return a number where it says the same in double precision, else the digits as text."""
     number = float(value)
     return str(value) if value.is_finite() and Decimal(str(number)) != value else number
 
@@ -163,11 +162,11 @@ def dump_json(value: object) -> str:
         InvalidValueError: The value, or something inside it, has no JSON form.
     """
     try:
-        return _ENCODE(value)
+        return _encode(value)
     except (TypeError, ValueError, ArithmeticError, RecursionError):
         pass  # a key that is no text, or a number that is not finite: take the careful way
     try:
-        return _ENCODE(_finite(value))
+        return _encode(_finite(value))
     except RecursionError as error:
         raise InvalidValueError("cannot store a JSON value that is nested too deeply") from error
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -195,21 +194,19 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def _has_other_keys(value: object) -> bool:
+def _has_other_keys(value: Any) -> bool:
     """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
-    inner: Iterable[object] = value if isinstance(value, list | tuple) else ()
+    inner: Iterable[object] = value
     if isinstance(value, dict):
-        if not {*map(type, value)} <= {str}:
+        try:
+            "".join(value)  # the quickest look at whether all keys are texts
+        except TypeError:
             return True
         inner = value.values()
-    return any(map(_has_other_keys, filter(_is_nested, inner)))
+    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
 
 
 _NESTED: Final = (dict, list, tuple)
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, _NESTED)
 
 
 def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -221,9 +218,16 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_ENCODE: Final = json.JSONEncoder(
-    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
+# What an encoder makes anew for each value, which takes longer than a value of a row.
+_CHUNKS: Final[Callable[[Any, int], Iterable[str]]] = vars(json.encoder)["c_make_encoder"](
+    *(None, plain_value, json.encoder.encode_basestring_ascii, None),
+    *(":", ",", False, False, False),
+)
+
+
+def _encode(value: object) -> str:
+    """Return compact JSON; no circle is looked for, and what is not finite is refused."""
+    return "".join(_CHUNKS(value, 0))
 
 
 @lru_cache(maxsize=64)
@@ -295,7 +299,7 @@ class JSONField(pw.JSONField):
         Raises:
             InvalidValueError: It is no object, or two of its keys are one in JSON.
         """
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise InvalidValueError(f"{self.name} must be a mapping, not {short(value)}")
         text = dump_json(value)
         if _has_other_keys(value):

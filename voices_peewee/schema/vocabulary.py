@@ -5,6 +5,7 @@ The one place: CHECKs, metrics, lists, tables, HTML, plots, web pages and comple
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -243,7 +244,4 @@ def check_sql(name: str) -> str:
 
 
 def _written(bound: float) -> str:
-    if isinstance(bound, int):
-        return str(bound)
-    mantissa, exponent = f"{bound:e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+    return str(bound) if isinstance(bound, int) else re.sub(r"e\+?(-?)0*", r"e\1", f"{bound:g}")

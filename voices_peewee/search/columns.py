@@ -62,14 +62,13 @@ class Column(Shown):
 class Listing:
     """One list: its model, its columns, and what query words may name.
 
-    ``joins`` leads from a source to the steps that reach it. ``search`` names the fields that
-    a bare word looks in, ``sort`` the order when none is asked for.
+    ``search`` names the fields that a bare word looks in, ``sort`` the order when none is asked
+    for.
     """
 
     model: Any
     columns: dict[str, Column]
     fields: dict[str, Column]
-    joins: dict[Any, tuple[Step, ...]]
     defaults: tuple[str, ...]
     search: tuple[str, ...]
     sort: str
@@ -117,11 +116,6 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
         **options,
     }
     return Column(name or field.column_name, term.kind, term.title, words=words, **options)
-
-
-def _id(field: pw.Field, name: str) -> Column:
-    title = name.replace("_", " ")
-    return Column(name, "integer", title, nullable=may_be_null(field), expression=field)
 
 
 def _text(name: str, expression: Any, **options: Any) -> Column:
@@ -263,23 +257,31 @@ def _listing(model: Model, columns: Iterable[Column], default: str, **options: A
 
 
 _SAME_RUN: Final = ModelPerformance.processing_history == ProcessingHistory.id
-_SPEAKER_OF_FILE: Final = Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id)
-_RECORDING_OF_FILE: Final = Step(ProcessedFile, Recording, ProcessedFile.recording == Recording.id)
-_FILE_OF_RUN: Final = Step(
-    ProcessingHistory,
-    ProcessedFile,
-    ProcessingHistory.processed_file == ProcessedFile.id,
-    always=True,
+_FILE_OF_RUN: Final = ProcessingHistory.processed_file == ProcessedFile.id
+_RECORDING_OF_FILE: Final = ProcessedFile.recording == Recording.id
+_STEPS: Final = (
+    Step(ModelPerformance, ProcessingHistory, _SAME_RUN, always=True),
+    Step(ProcessingHistory, ProcessedFile, _FILE_OF_RUN, always=True),
+    Step(ProcessedFile, Recording, _RECORDING_OF_FILE),
+    Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id),
+    Step(ProcessingHistory, ModelPerformance, _SAME_RUN),
 )
-_METRICS_OF_RUN: Final = Step(ProcessingHistory, ModelPerformance, _SAME_RUN)
-_RUN_OF_METRICS: Final = Step(ModelPerformance, ProcessingHistory, _SAME_RUN, always=True)
+
+
+def steps(model: Any, sources: Iterable[Any]) -> list[Step]:
+    """Return the joins that lead from a list's model to sources, each once."""
+    way: dict[Any, Step] = {}
+    for step in _STEPS:
+        if step.model in sources and step.model is not model:
+            way |= {one.model: one for one in (*steps(model, [step.start]), step)}
+    return list(way.values())
+
 
 LISTS: Final = {
     "speakers": _listing(
         Speaker,
         _SPEAKER,
         "id name tags files description",
-        joins={},
         search=("name", "description", "tags"),
         sort="name",
     ),
@@ -295,7 +297,6 @@ LISTS: Final = {
             *_of(ModelPerformance, _METRICS, hidden=True, asked_of="run"),
         ],
         "id kind filename speaker file_format duration sample_rate channels",
-        joins={Speaker: (_SPEAKER_OF_FILE,)},
         search=("filename", "original_path", "processed_path", "speaker"),
         sort="-created_at",
     ),
@@ -303,19 +304,13 @@ LISTS: Final = {
         ProcessingHistory,
         [
             _column(ProcessingHistory.id),
-            _id(ProcessingHistory.processed_file, "file_id"),
+            _column(ProcessingHistory.processed_file, name="file_id"),
             *_RUN,
             *_TAGS,
             *_beside_a_run(),
             *_of(ModelPerformance, _METRICS),
         ],
         "id file speaker operation_type model status start_time error",
-        joins={
-            ProcessedFile: (_FILE_OF_RUN,),
-            Recording: (_FILE_OF_RUN, _RECORDING_OF_FILE),
-            Speaker: (_FILE_OF_RUN, _SPEAKER_OF_FILE),
-            ModelPerformance: (_METRICS_OF_RUN,),
-        },
         search=(
             *("file", "original_path", "processed_path", "speaker", "model", "operation"),
             "error",
@@ -326,7 +321,7 @@ LISTS: Final = {
         ModelPerformance,
         [
             _column(ModelPerformance.id),
-            _id(ModelPerformance.processing_history, "history_id"),
+            _column(ModelPerformance.processing_history, name="history_id"),
             *_model_columns(ModelPerformance),
             *_METRICS,
             _column(ModelPerformance.created_at, "added", "since"),
@@ -335,12 +330,6 @@ LISTS: Final = {
             *_of(ProcessingHistory, _TAGS),
         ],
         "id file speaker model si_snri sdri real_time_factor processing_time",
-        joins={
-            ProcessingHistory: (_RUN_OF_METRICS,),
-            ProcessedFile: (_RUN_OF_METRICS, _FILE_OF_RUN),
-            Recording: (_RUN_OF_METRICS, _FILE_OF_RUN, _RECORDING_OF_FILE),
-            Speaker: (_RUN_OF_METRICS, _FILE_OF_RUN, _SPEAKER_OF_FILE),
-        },
         search=("file", "original_path", "processed_path", "speaker", "model"),
         sort="-id",
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 from unicodedata import normalize
 
@@ -16,7 +17,7 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker, hash_key
 from voices_peewee.search import words
-from voices_peewee.search.columns import LISTS, Column, Listing, find
+from voices_peewee.search.columns import LISTS, Column, Listing, find, steps
 from voices_peewee.search.json_keys import ELEMENT, element_number, json_order, some_element
 from voices_peewee.search.words import Match, Not, Span, Term, Value
 
@@ -33,6 +34,7 @@ _ROW_KINDS: Final[dict[str, Node]] = {
     "voice": ProcessedFile.recording.is_null(False) & ProcessedFile.processed_path.is_null(),
 }
 _NAMED: Final = {"status": _STATES, "row_kind": _ROW_KINDS}
+_FILE_OF_RUN: Final = ProcessingHistory.processed_file
 _RECORDING: Final = pw.fn.COALESCE(ProcessedFile.recording, ProcessedFile.id)
 _ESCAPE: Final = pw.SQL("ESCAPE '\\'")
 _TYPE: Final = pw.SQL("je.type")
@@ -52,8 +54,9 @@ class Conditions:
         Files that are asked about their runs are recordings, unless the query names the stems
         or voices that it wants; speakers are then those of the runs.
         """
-        asks_runs = "run" in map(self._asked_of, terms)
-        by_recording = asks_runs and not _names_parts(terms)
+        by_recording = "run" in map(self._asked_of, terms) and not _names_parts(terms)
+        of_run = (_RECORDING, (ProcessedFile,)) if by_recording else (_FILE_OF_RUN,)
+        some_run = partial(self._some, LISTS["history"])
         of_runs: list[Match] = []
         conditions = [_ROW_KINDS["recording"]] if by_recording else []
         for term in terms:
@@ -63,11 +66,11 @@ class Conditions:
             elif isinstance(term, Match):
                 of_runs.append(term)
             elif isinstance(term, Not) and isinstance(term.term, Match):
-                conditions.append(negated(self._some_run([term.term], by_recording)))
+                conditions.append(negated(some_run([term.term], *of_run)))
         if any(self._asked_of(term) == "run" for term in of_runs):
-            conditions.append(self._some_run(of_runs, by_recording))  # one run has them all
+            conditions.append(some_run(of_runs, *of_run))  # one run has them all
         else:
-            conditions += map(self._some_part, of_runs)
+            conditions += [self._some(self.listing, [term], _RECORDING) for term in of_runs]
         return both(conditions) if conditions else None
 
     def _asked_of(self, term: Term) -> str:
@@ -75,20 +78,14 @@ class Conditions:
         is_about_files = self.listing.model is ProcessedFile
         return self._field(term).asked_of if isinstance(term, Match) and is_about_files else "row"
 
-    def _some_run(self, terms: Sequence[Match], by_recording: bool) -> Node:
-        """Say that a file, or any row of a recording, has a run with all of the terms."""
-        runs = Conditions(LISTS["history"], self.now)
-        condition = both([runs._match(term) for term in terms])
-        file = _RECORDING if by_recording else ProcessingHistory.processed_file
-        sources = {*runs.sources, ProcessedFile} if by_recording else runs.sources
-        query = join(ProcessingHistory.select(file), runs.listing, sources, filtered=sources)
-        return ProcessedFile.id.in_(query.where(condition))
-
-    def _some_part(self, term: Match) -> Node:
-        """Say that a recording's row, or one of its stems or voices, fits a term."""
-        parts = Conditions(self.listing, self.now)
-        condition = parts._match(term)
-        query = join(ProcessedFile.select(_RECORDING), parts.listing, parts.sources)
+    def _some(
+        self, listing: Listing, terms: Sequence[Match], key: Any, needed: Iterable[Any] = ()
+    ) -> Node:
+        """Say that a file is the ``key`` of a run, or of another row, that has all of the terms."""
+        inner = Conditions(listing, self.now)
+        condition = both([inner._match(term) for term in terms])
+        sources = inner.sources.union(needed)
+        query = join(listing.model.select(key), listing, sources, filtered=sources)
         return ProcessedFile.id.in_(query.where(condition))
 
     def _term(self, term: Term) -> Node:
@@ -100,10 +97,9 @@ class Conditions:
         return either([self._holds(column, term.text) for column in columns])
 
     def _field(self, term: Match) -> Column:
-        dotted = ".".join((term.field, *term.keys))  # run.tag, where run has no keys
-        column = self.listing.fields.get(dotted) or find(self.listing.fields, term.field)
-        if column.name == dotted or dotted in column.words:
-            return column
+        if term.name in self.listing.fields:  # run.tag, where run has no keys
+            return self.listing.fields[term.name]
+        column = find(self.listing.fields, term.field)
         if term.keys and column.kind != "json":
             raise QueryError(f"{term.field} has no keys; use {term.field}:value")
         return column
@@ -115,13 +111,14 @@ class Conditions:
     def _compare(self, column: Column, term: Match, value: Value) -> Node:
         """Compare a column with one value, as its kind or its own rule says."""
         how = column.match or column.kind
-        node: Any = None if how in _BY_OTHER_COLUMNS else self.node(column)
         if _is_empty(value) and how in _NULL_IF_EMPTY:
-            return node.is_null()
+            return self._node(column).is_null()
         try:
-            if column.kind == "json":
-                return self._json(node, term, value)
-            return getattr(self, _METHODS.get(how, how))(column, node, value)
+            if how == "json":
+                return self._json(self._node(column), term, value)
+            fits: Callable[[Column, Value], Node] = getattr(self, f"_by_{_METHODS.get(how, how)}")
+            found = fits(column, value)
+            return negated(found) if _is_empty(value) and how in _NONE_IF_EMPTY else found
         except words.BackwardsError as error:
             raise QueryError(f"{term.name} {value.text!r} ends before it begins") from error
         except ValueError as error:
@@ -129,74 +126,76 @@ class Conditions:
             sentence = f"{term.name} {value.text!r} cannot be read; it takes {expected}"
             raise QueryError(sentence) from error
 
-    def node(self, column: Column) -> Node:
+    def _node(self, column: Column) -> Any:
         """Return a column's expression and take note of the tables that it needs."""
         self.sources |= {source for source in column.sources if source is not self.listing.model}
         return column.expression
 
+    def _node_of(self, name: str) -> Any:
+        return self._node(self.listing.fields[name])
+
     def _holds(self, column: Column, text: str) -> Node:
         """Say that a text is somewhere in a column."""
         if column.match == "speaker":
-            return self.speaker(column, None, Value(text, literal=True))
-        node = self.node(column)
+            return self._by_speaker(column, Value(text, literal=True))
         if column.kind == "tags":
-            return some_element(node, (), contains(ELEMENT, text))
-        return contains(node, stored(text))
+            return some_element(self._node(column), (), contains(ELEMENT, text))
+        return contains(self._node(column), stored(text))
 
-    def text(self, _: Column, node: Any, value: Value) -> Node:
+    def _by_text(self, column: Column, value: Value) -> Node:
         """Look for a part of a text; case does not matter."""
+        node = self._node(column)
         if _is_empty(value):
             return either([node.is_null(), equals(node, "")])
         return contains(node, stored(value.text))
 
-    def exact(self, _: Column, node: Any, value: Value) -> Node:
-        """Compare the whole of a text."""
-        return equals(node, _name(value.text))
+    def _by_exact(self, column: Column, value: Value) -> Node:
+        return equals(self._node(column), _name(value.text))
 
-    def format(self, _: Column, node: Any, value: Value) -> Node:
+    def _by_format(self, column: Column, value: Value) -> Node:
         """Compare the whole of a text in small letters or capitals."""
-        return equals(pw.fn.LOWER(node), stored(value.text.lower()))
+        return equals(pw.fn.LOWER(self._node(column)), stored(value.text.lower()))
 
-    def prefix(self, _: Column, node: Any, value: Value) -> Node:
+    def _by_prefix(self, column: Column, value: Value) -> Node:
         """Compare the beginning of a text, as an index can."""
-        text = stored(value.text)
+        node, text = self._node(column), stored(value.text)
         if node is not ProcessedFile.content_hash:
             return _begins(node, text)
         return both([_begins(hash_key(node), text[:8]), _begins(node, text)])
 
-    def either_path(self, column: Column, _: Any, value: Value) -> Node:
-        """Look into the original and the processed path."""
+    def _by_either_path(self, _: Column, value: Value) -> Node:
         paths = [self.listing.fields[name] for name in ("original_path", "processed_path")]
-        found = [self.text(column, self.node(path), value) for path in paths]
+        found = [self._by_text(path, value) for path in paths]
         return both(found) if _is_empty(value) else either(found)
 
-    def number(self, column: Column, node: Any, value: Value) -> Node:
+    def _by_number(self, column: Column, value: Value) -> Node:
         """Compare a number with a number or a range, both ends included."""
-        found = words.span(value)
+        node, found = self._node(column), words.span(value)
         if isinstance(found, str):
             return equals(node, words.number(column.kind, found))
         return _between(node, *words.numbers(column.kind, found))
 
-    def time(self, _: Column, node: Any, value: Value) -> Node:
-        """Compare a time with a period."""
-        start, end = words.times(value, self.now)
+    def _by_time(self, column: Column, value: Value) -> Node:
+        node, (start, end) = self._node(column), words.times(value, self.now)
         bounds = [] if start is None else [node >= start]
         bounds += [] if end is None else [node < end]
         return both(bounds or [node.is_null(False)])
 
-    def boolean(self, _: Column, node: Any, value: Value) -> Node:
-        """Compare with yes or no."""
+    def _by_boolean(self, column: Column, value: Value) -> Node:
+        node = self._node(column)
         return node if words.truth(value.text) else negated(node)
 
-    def named(self, column: Column, _: Any, value: Value) -> Node:
+    def _by_name(self, column: Column, value: Value) -> Node:
         """Compare with one of a few words, in conditions that partial indexes serve."""
+        self._node(column)
         name = value.text.strip().lower()
         if name not in _NAMED[column.match]:
             raise ValueError(name)
         return _NAMED[column.match][name]
 
-    def model(self, column: Column, _: Any, value: Value) -> Node:
+    def _by_model(self, column: Column, value: Value) -> Node:
         """Compare a model, or a model and its version after the last colon."""
+        self._node(column)
         model_type, version = column.order
         text = _name(value.text)
         name, colon, after = text.rpartition(":")
@@ -205,11 +204,10 @@ class Conditions:
         same_version = equals(version, after) if after else version.is_null()
         return both([equals(model_type, name), same_version])
 
-    def speaker(self, _: Column, __: Any, value: Value) -> Node:
+    def _by_speaker(self, _: Column, value: Value) -> Node:
         """Compare a speaker's id, or look for a part of the name."""
-        own = self.listing.model is Speaker
-        key = Speaker.id if own else self.node(self.listing.fields["speaker_id"])
-        text = value.text
+        own, text = self.listing.model is Speaker, value.text
+        key = Speaker.id if own else self._node_of("speaker_id")
         if _is_empty(value):
             return key.is_null()
         if text.startswith("id:") and not value.literal:
@@ -217,42 +215,33 @@ class Conditions:
         named = contains(Speaker.name, stored(text))
         return named if own else key.in_(Speaker.select(Speaker.id).where(named))
 
-    def tags(self, _: Column, node: Any, value: Value) -> Node:
-        """Look for a whole tag."""
-        found = some_element(node, (), _tag(value))
-        return negated(found) if _is_empty(value) else found
+    def _by_tags(self, column: Column, value: Value) -> Node:
+        return some_element(self._node(column), (), _tag(value))
 
-    def speaker_tags(self, _: Column, __: Any, value: Value) -> Node:
-        """Look for a whole tag of the speaker."""
-        key = self.node(self.listing.fields["speaker_id"])
+    def _by_speaker_tags(self, _: Column, value: Value) -> Node:
         tagged = some_element(Speaker.tags, (), _tag(value))
-        found = key.in_(Speaker.select(Speaker.id).where(tagged))
-        return negated(found) if _is_empty(value) else found
+        return self._node_of("speaker_id").in_(Speaker.select(Speaker.id).where(tagged))
 
-    def any_tag(self, column: Column, node: Any, value: Value) -> Node:
-        """Look for a whole tag of the run or of its speaker."""
-        tags = [self.tags(column, node, value), self.speaker_tags(column, None, value)]
-        return both(tags) if _is_empty(value) else either(tags)
+    def _by_any_tag(self, column: Column, value: Value) -> Node:
+        return either([self._by_tags(column, value), self._by_speaker_tags(column, value)])
 
-    def git(self, column: Column, _: Any, value: Value) -> Node:
+    def _by_git(self, _: Column, value: Value) -> Node:
         """Compare the beginning of a commit."""
-        if _is_empty(value):
-            return negated(self._fact(("git", "commit"), pw.SQL("TRUE")))
-        return self._fact(("git", "commit"), self.prefix(column, ELEMENT, value))
+        return self._fact("git", "commit", _begins(ELEMENT, stored(value.text)))
 
-    def slurm(self, _: Column, __: Any, value: Value) -> Node:
+    def _by_slurm(self, _: Column, value: Value) -> Node:
         """Compare a job, the job of an array, or a task of it, as in 100_4."""
         if _is_empty(value):
-            return negated(self._fact(("slurm", "job_id"), pw.SQL("TRUE")))
+            return self._fact("slurm", "job_id", pw.SQL("TRUE"))
         text = stored(value.text)
         array, task = text.split("_", 1) if "_" in text else (text, "")
-        of_array = self._fact(("slurm", "array_job_id"), equals(ELEMENT, array))
+        of_array = self._fact("slurm", "array_job_id", equals(ELEMENT, array))
         if task:
-            return both([of_array, self._fact(("slurm", "array_task_id"), equals(ELEMENT, task))])
-        return either([of_array, self._fact(("slurm", "job_id"), equals(ELEMENT, text))])
+            return both([of_array, self._fact("slurm", "array_task_id", equals(ELEMENT, task))])
+        return either([of_array, self._fact("slurm", "job_id", equals(ELEMENT, text))])
 
-    def _fact(self, keys: Sequence[str], condition: Node) -> Node:
-        return some_element(self.node(self.listing.fields["environment"]), keys, condition)
+    def _fact(self, of: str, name: str, condition: Node) -> Node:
+        return some_element(self._node_of("environment"), (of, name), condition)
 
     def _json(self, node: Any, term: Match, value: Value) -> Node:
         """Compare what a JSON path leads to, or any element of a list there."""
@@ -272,12 +261,12 @@ class Conditions:
         return ByEngine(both([may_be, found]), found)
 
 
-_BY_OTHER_COLUMNS: Final = {"speaker", "speaker_tags", "either_path", "slurm", "git"}
 _NULL_IF_EMPTY: Final = {*words.UNITS, "exact", "format", "prefix", "time", "model"}
+_NONE_IF_EMPTY: Final = {"tags", "speaker_tags", "any_tag", "git", "slurm"}
 _METHODS: Final = {  # where a kind is not compared by the method of its name
     "path": "text",
     **dict.fromkeys(words.UNITS, "number"),
-    **dict.fromkeys(_NAMED, "named"),
+    **dict.fromkeys(_NAMED, "name"),
 }
 
 
@@ -287,13 +276,10 @@ def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterabl
     An outer join keeps SQLite from starting at the other table, where it may find the rows
     that are ``filtered`` by it sooner; where the other side is always there, none is needed.
     """
-    inside = {step.model for source in filtered for step in listing.joins[source] if step.always}
-    needed, done = set(sources), set()
-    for step in (step for source, way in listing.joins.items() if source in needed for step in way):
-        if step.model not in done:
-            done.add(step.model)
-            kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
-            query = query.join_from(step.start, step.model, kind, on=step.link)
+    inside = {step.model for step in steps(listing.model, {*filtered}) if step.always}
+    for step in steps(listing.model, {*sources}):
+        kind = pw.JOIN.INNER if step.model in inside else pw.JOIN.LEFT_OUTER
+        query = query.join_from(step.start, step.model, kind, on=step.link)
     return query
 
 

@@ -57,11 +57,10 @@ class SearchMethods(HasStore):
             AmbiguousNameError: A filter names a speaker whose name others have.
             InvalidValueError: ``limit`` or ``offset`` is negative.
         """
-        from voices_peewee.search import pages
+        from voices_peewee.search.pages import Question
 
-        if whole and columns is None:
-            columns = pages.find_listing(noun).whole
-        question = pages.Question(self.store, noun, words, search, **filters)
+        question = Question(self.store, noun, words, search, **filters)
+        columns = question.listing.whole if whole and columns is None else columns
         return question.page(columns, sort, limit, offset)
 
     def search(
@@ -95,9 +94,9 @@ class SearchMethods(HasStore):
             AmbiguousNameError: A filter names a speaker whose name others have.
             InvalidValueError: ``limit`` or ``offset`` is negative.
         """
-        from voices_peewee.search import pages
+        from voices_peewee.search.pages import Question
 
-        question = pages.Question(self.store, noun, words, search, **filters)
+        question = Question(self.store, noun, words, search, **filters)
         return question.objects(sort, limit, offset)
 
     def search_speakers(self, text: str) -> list[Speaker]:

@@ -22,33 +22,14 @@ from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import BaseModel
-from voices_peewee.search.columns import (
-    LISTS,
-    Column,
-    Listing,
-    find,
-    find_listing,
-    may_be_null,
-    read_json,
-)
+from voices_peewee.search import words as grammar
+from voices_peewee.search.columns import Column, Listing, find, find_listing, may_be_null, read_json
 from voices_peewee.search.conditions import Conditions, join
 from voices_peewee.search.json_keys import json_order, json_value
-from voices_peewee.search.words import (
-    Match,
-    Term,
-    Value,
-    When,
-    Words,
-    field_path,
-    parse,
-    text_term,
-    texts,
-)
+from voices_peewee.search.words import Match, Value, When, Words, texts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["LISTS", "Column", "Page", "Question", "find_listing", "matching"]
 
 Row = tuple[object, ...]
 Statement = tuple[str, Sequence[Any]]
@@ -137,9 +118,9 @@ class Question:
         self, store: Store, noun: str, words: Words = (), search: str | None = None, **filters: Any
     ) -> None:
         self.store, self.listing = store, find_listing(noun)
-        terms = [*parse(words), *_filters_to_words(store, **filters)]
+        terms = [*grammar.parse(words), *_filters_to_words(store, **filters)]
         conditions = Conditions(self.listing, dt.datetime.now(dt.UTC))
-        terms += [text_term(text) for text in texts([search] if search else [])]
+        terms += [grammar.text_term(text) for text in texts([search] if search else [])]
         self.condition = conditions.all_of(terms)
         self.sources = conditions.sources
 
@@ -153,10 +134,7 @@ class Question:
         """Return a page; one of more than a thousand rows is read as it is asked for."""
         names = texts(columns) if columns else self.listing.defaults
         chosen = [_column(self.listing, name) for name in names]
-        sources = {source for column in chosen for source in column.sources}
-        expressions = [column.expression for column in chosen]
-        names = tuple(column.name for column in chosen)
-        statement = self._statement(names, expressions, sources, sort, limit, offset)
+        statement = self._statement(chosen, sort, limit, offset)
         if limit is None or limit > _BATCH:
             return Page(chosen, lambda: _batches(self.store, statement, chosen), self.count)
         kept = list(chain.from_iterable(_batches(self.store, statement, chosen)))
@@ -168,53 +146,51 @@ class Question:
         self, sort: str | Sequence[str] | None, limit: int | None, offset: int
     ) -> ResultList[BaseModel]:
         """Return what matches as model objects."""
-        model = self.listing.model
-        statement = self._statement(None, model._meta.sorted_fields, (), sort, limit, offset)
+        model, statement = self.listing.model, self._statement((), sort, limit, offset)
         with self.store.reading(), no_full_collection():
             rows = self.store.connection().execute(*statement)
             return ResultList.of(mapper(model).build(rows), model)
 
     def _statement(
         self,
-        names: tuple[str, ...] | None,
-        expressions: Sequence[Any],
-        sources: Iterable[Any],
+        columns: Sequence[Column],
         sort: str | Sequence[str] | None,
         limit: int | None,
         offset: int,
     ) -> Statement:
-        """Return the statement of a page: Peewee writes one of all rows once for each shape."""
+        """Return the statement of a page: Peewee writes one of all rows once for each shape.
+
+        Without columns it is of those of the model.
+        """
         offset = count_of("offset", offset)
         limit = None if limit is None else count_of("limit", limit)
         order = sort if sort is None or isinstance(sort, str) else tuple(texts(sort))
-        engine, model = type(self.store.database), self.listing.model
-        key = (engine, model, names, order, limit, offset)
+        names = tuple(column.name for column in columns)
+        key = (type(self.store.database), self.listing.model, names, order, limit, offset)
         if self.condition is not None or (found := _written.get(key)) is None:
-            found = self._query(expressions, sources, order, limit, offset).sql()
+            found = self._query(columns, order, limit, offset).sql()
             if self.condition is None and len(_written) < _SHAPES:
                 _written[key] = found
         return found
 
     def _query(
         self,
-        expressions: Sequence[Any],
-        sources: Iterable[Any],
+        columns: Sequence[Column],
         sort: str | Sequence[str] | None,
         limit: int | None,
         offset: int,
     ) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
-        keys = list(_sort_keys(self.listing, sort or self.listing.sort))
-        order = list(_order(self.listing, keys))
-        order_sources = {source for column, _ in keys for source in column.sources}
+        model, keys = self.listing.model, list(_sort_keys(self.listing, sort or self.listing.sort))
+        expressions = [column.expression for column in columns] or model._meta.sorted_fields
+        order, order_sources = list(_order(self.listing, keys)), _sources(one for one, _ in keys)
+        sources = _sources(columns) | order_sources
         if limit is None:
-            query = self.matching(expressions, {*sources, *order_sources})
+            query = self.matching(expressions, sources)
             return query.order_by(*order).offset(offset or None)
-        key = self.listing.model.id
-        ids = self.matching([key], order_sources).order_by(*order)
-        rows = self.listing.model.select(*expressions)
-        rows = join(rows, self.listing, {*sources, *order_sources})
-        return rows.where(key.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
+        ids = self.matching([model.id], order_sources).order_by(*order)
+        rows = join(model.select(*expressions), self.listing, sources)
+        return rows.where(model.id.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
 
     def count(self) -> int:
         """Count what matches."""
@@ -230,6 +206,10 @@ class Question:
         return query if self.condition is None else query.where(self.condition)
 
 
+def _sources(columns: Iterable[Column]) -> set[Any]:
+    return {source for column in columns for source in column.sources}
+
+
 def _filters_to_words(
     store: Store,
     *,
@@ -242,7 +222,7 @@ def _filters_to_words(
     success: bool = False,
     failed: bool = False,
     unfinished: bool = False,
-) -> list[Term]:
+) -> list[grammar.Term]:
     """Return the terms that filters stand for: of several any fits, but all tags must be there."""
     flags = {"success": success, "failed": failed, "unfinished": unfinished}
     any_of = {
@@ -251,7 +231,7 @@ def _filters_to_words(
         "speaker": [f"id:{store.speaker(key).id}" for key in _each(speaker)],
         "status": [state for state, wanted in flags.items() if wanted],
     }
-    terms: list[Term] = [Match("tag", (Value(text),)) for text in texts(_each(tag))]
+    terms: list[grammar.Term] = [Match("tag", (Value(text),)) for text in texts(_each(tag))]
     terms += [Match(name, tuple(map(Value, some))) for name, some in any_of.items() if some]
     if since or until:
         terms.append(Match("since", (Value(f"{_when(since)}..{_when(until)}"),)))
@@ -275,7 +255,7 @@ def _when(time: When | None) -> str:
 def _column(listing: Listing, name: str) -> Column:
     """Return a column by name; keys after a JSON column's name lead into it."""
     shown = {word: column for word, column in listing.fields.items() if not column.hidden}
-    head, keys = (name, ()) if name in listing.fields else field_path(name) or (name, ())
+    head, keys = (name, ()) if name in listing.fields else grammar.field_path(name) or (name, ())
     if head in listing.fields and head not in shown:
         raise QueryError(f"{head} can be asked for in a query, but is no column of this list")
     field = find(shown, head, "column")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
@@ -71,7 +71,7 @@ Words = str | Sequence[str]
 _QUOTED: Final = r'"(?:[^"]|"")*"'
 _PATH: Final = rf"([A-Za-z_][\w-]*)((?:\.(?:[\w-]+|{_QUOTED}))*)"
 _KEY: Final = rf"\.([\w-]+|{_QUOTED})"
-_VALUE: Final = rf"(?P<quoted>{_QUOTED})(?=,|\Z)|(?P<plain>(?!\")[^,]*)"
+_VALUE: Final = rf"(?:^|,)({_QUOTED}[^,]*|[^,]*)"
 # U+DC80…U+DCFF stay: they stand for the bytes of a name that is not UTF-8 (PEP 383).
 _IMPOSSIBLE: Final = "[\0\ud800-\udc7f\udd00-\udfff]"
 # White space inside quotes ends no word; a quote inside a word (12" mix) opens none.
@@ -118,10 +118,10 @@ def _term(word: str) -> Term:
     found = re.match(f"{_PATH}:", body)
     term: Text | Match
     if found:
-        values = tuple(_values(body[found.end() :], word))
+        values = tuple(_value(one, word) for one in re.findall(_VALUE, body[found.end() :]))
         term = Match(found[1].lower().replace("-", "_"), values, _keys(found[2]))
     else:
-        term = Text(_checked(_unquoted(body, word), word))
+        term = Text(_value(body, word).text)
     return Not(term) if body != word else term
 
 
@@ -129,33 +129,16 @@ def _keys(path: str) -> tuple[str, ...]:
     return tuple(_inner(key) if key[0] == '"' else key for key in re.findall(_KEY, path))
 
 
-def _values(text: str, word: str) -> Iterator[Value]:
-    position = 0
-    while position <= len(text):
-        found = re.compile(_VALUE).match(text, position)
-        if found is None:
-            raise _unclosed(word)
-        if found["quoted"] is None:
-            yield Value(_checked(found["plain"], word))
-        else:
-            yield Value(_checked(_inner(found["quoted"]), word), literal=True)
-        position = found.end() + 1
-
-
-def _unquoted(text: str, word: str) -> str:
+def _value(text: str, word: str) -> Value:
     if not text.startswith('"'):
-        return text
+        return Value(_checked(text, word))
     if not re.fullmatch(_QUOTED, text):
-        raise _unclosed(word)
-    return _inner(text)
+        raise QueryError(f"a quote in {_shown(word)} is not closed, or text follows it")
+    return Value(_checked(_inner(text), word), literal=True)
 
 
 def _inner(quoted: str) -> str:
     return quoted[1:-1].replace('""', '"')
-
-
-def _unclosed(word: str) -> QueryError:
-    return QueryError(f"a quote in {_shown(word)} is not closed, or text follows it")
 
 
 def _checked(text: str, word: str) -> str:
@@ -238,6 +221,8 @@ def number(kind: str, text: str) -> Number:
     text = text.strip()
     if kind == "integer":
         return _bounded(int(_matched(_INTEGER, text)[0]))
+    if kind == "plain":
+        return plain_number(text)
     if kind == "seconds":
         return _bounded(_duration(text))
     found = _matched(_UNIT, text)
@@ -250,10 +235,7 @@ def number(kind: str, text: str) -> Number:
 
 def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
     """Return the ends of a range; None leaves one open. The kind ``plain`` has no units."""
-    low, high = (
-        None if end is None else plain_number(end) if kind == "plain" else number(kind, end)
-        for end in ends
-    )
+    low, high = (None if end is None else number(kind, end) for end in ends)
     if low is not None and high is not None and low > high:
         raise BackwardsError
     return low, high

@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,8 +84,8 @@ def snapshot(
         path = _name(database, target)
         _refuse_target(path, database)
     with file_errors(BackupError, path), whole_file(path) as partial:
-        rows, migrations = _copy_checked(database, partial, path, progress, timeout)
-        sha256, status = digest(partial), partial.stat()
+        (rows, migrations), sha256 = _copy_checked(database, partial, path, progress, timeout)
+        status = partial.stat()
         _write_note(path, sha256, database)  # it alone does no harm, a backup alone is not listed
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
@@ -136,8 +137,8 @@ def sidecar(path: Path) -> str | None:
 
 def _copy_checked(
     database: Path, partial: Path, target: Path, progress: Progress | None, timeout: float
-) -> Contents:
-    """Copy one moment of the database, and compare the copy with it."""
+) -> tuple[Contents, str]:
+    """Copy one moment of the database, and compare the copy with it; return its digest, too."""
     with database_errors(database, timeout, target):
         with (
             closing(open_database(partial)) as copy,
@@ -148,19 +149,25 @@ def _copy_checked(
             expected = _contents(live)
             moment = time.time_ns()
             copy_pages(live, copy, progress)
-        with closing(open_backup(partial)) as written:
-            if finding := _first_finding(written, full=False):
+        with closing(open_backup(partial)) as written, ThreadPoolExecutor(1) as beside:
+            sha256 = beside.submit(_sha256, partial)
+            reference = beside.submit(_broken_reference, partial)
+            if finding := _broken_page(written, full=False) or reference.result():
                 raise DatabaseDamagedError(database, finding)
             if _contents(written) != expected:
                 raise BackupError(target, "the copy differs from the database; try again")
     os.utime(partial, ns=(moment, moment))  # the time of a backup is that of what it holds
-    return expected
+    return expected, sha256.result()
 
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -191,13 +198,13 @@ def _note(path: Path) -> _Note | None:
     return None
 
 
-def _noted(folder: Path, source: Path | None = None) -> list[tuple[Path, _Note]]:
-    """Return the files with a note of ours, newest first, or those of one database."""
+def _noted(folder: Path, source: Path) -> list[tuple[Path, _Note]]:
+    """Return the files whose note says that they are copies of a database, newest first."""
     found = []
     for beside in folder.glob("*.sha256"):
         path = beside.with_suffix("")
         note = _note(path) if path.is_file() else None
-        if note is not None and note.source and source in (None, Path(note.source)):
+        if note is not None and note.source == str(source):
             found.append((path, note))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
@@ -217,9 +224,10 @@ def _remove_older(newest: Backup, keep: int) -> None:
             _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
 
-def list_backups(place: Path) -> list[Backup]:
-    """List the backups in a folder, or those of a database that lie beside it, newest first."""
-    folder, source = (place, None) if place.is_dir() else (place.resolve().parent, place.resolve())
+def list_backups(database: Path) -> list[Backup]:
+    """List the backups of a database that lie beside it, newest first."""
+    source = database.resolve()
+    folder = source.parent
     found = []
     with file_errors(BackupError, folder):
         os.scandir(folder).close()  # a glob in a folder that may not be read is empty
@@ -233,7 +241,6 @@ def list_backups(place: Path) -> list[Backup]:
 
 
 def _described(path: Path, sha256: str, source: str) -> Backup:
-    """Read from a backup what it holds."""
     status = path.stat()
     with _backup_errors(path), closing(open_backup(path)) as connection:
         if not connection.execute(_HAS_HISTORY).fetchone()[0]:
@@ -256,7 +263,7 @@ def verify(path: Path) -> Backup:
         name = note_path(path.resolve()).name
         raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := _first_finding(connection, full=True):
+        if finding := _broken_page(connection, full=True) or _broken_reference(path):
             raise BackupError(path, f"it is damaged ({finding})")
     return _described(path, sha256, "" if note is None else note.source)
 
@@ -332,7 +339,6 @@ def page_size(connection: sqlite3.Connection) -> int:
 
 
 def _contents(connection: sqlite3.Connection) -> Contents:
-    """Count the rows of every table and name the applied migrations."""
     rows = {}
     for (name,) in connection.execute(_TABLES).fetchall():
         quoted = name.replace('"', '""')
@@ -340,13 +346,18 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
 
 
-def _first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
+def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
     """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
     check = "integrity_check" if full else "quick_check"
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-    if text != "ok":
-        return next((line for line in text.splitlines() if not line.startswith("***")), text)
-    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if text == "ok":
+        return None
+    return next((line for line in text.splitlines() if not line.startswith("***")), text)
+
+
+def _broken_reference(path: Path) -> str | None:
+    with closing(open_backup(path)) as connection:  # its own: one is used by one thread
+        broken = connection.execute("PRAGMA foreign_key_check").fetchone()
     if broken is None:
         return None
     return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"

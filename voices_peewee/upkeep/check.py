@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from voices_peewee.database.files import ON_NETWORK, USE_SERVER, network_file_system, spool, spooled
 from voices_peewee.database.sqlite import is_open_here
@@ -34,21 +34,15 @@ _RESTORE: Final = "restore a backup with 'voices restore'"
 _NOT_COMPARED: Final = "the schema is not compared: nothing may be written to this server"
 _PAGE: Final = 500  # rows that are read at once, so that no reader keeps the WAL from ending
 
-_TOTAL: Final = """SELECT coalesce(sum(size), 0) FROM (SELECT max(file_size) AS size
- FROM processed_files WHERE recording_id IS NULL GROUP BY original_path) AS sizes"""
-_ORIGINALS: Final = """SELECT original_path, id, file_size, content_hash FROM processed_files
- WHERE (original_path, id) > (?, ?) AND recording_id IS NULL
- ORDER BY original_path, id LIMIT ?"""
-_OUTPUTS: Final = """SELECT processed_path, id FROM processed_files
- WHERE processed_path IS NOT NULL AND (processed_path, id) > (?, ?)
- ORDER BY processed_path, id LIMIT ?"""
+_TOTAL: Final = """SELECT coalesce(sum(file_size), 0) FROM processed_files
+ WHERE recording_id IS NULL"""
+_FILES: Final = """SELECT id, original_path, recording_id, processed_path, file_size, content_hash
+ FROM processed_files WHERE id > ? ORDER BY id LIMIT ?"""
 
 _RENAMED: Final = """SELECT count(*) FROM model_performance AS measured
  JOIN processing_history AS run ON run.id = measured.processing_history_id
  WHERE measured.model_type <> coalesce(run.model_type, '')
   OR measured.model_version <> coalesce(run.model_version, '')"""
-
-_STRAYED: Final = f"SELECT count(*) FROM processed_files WHERE {values.STRAYED}"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,6 @@ def _pair(row: Sequence[object]) -> tuple[str, str]:
 
 
 def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
-    """Yield the migrations that the database lacks, or has and nobody knows."""
     with store.reading():
         states = migrations.status(store.database, directories)
     for state in states:
@@ -188,10 +181,7 @@ def _renamed(store: Store) -> Iterator[Finding]:
 
 
 def _strayed(store: Store) -> Iterator[Finding]:
-    """Yield that stems and voices have another path than their recordings, which lists go by."""
-    with store.reading():
-        (count,) = store.connection().execute(_STRAYED).fetchone()
-    if count:
+    if count := values.strayed(store):
         what = f"{count:,} rows of 'processed_files' have another path than their recordings"
         is_mendable = store.server is None
         advice = "give them that of their recordings" + ", with 'voices check --fix'" * is_mendable
@@ -237,41 +227,29 @@ def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             )
 
 
-def _is_plain(row: Sequence[object]) -> bool:
-    """Whether path and size are no other than the package writes; values are looked at before."""
-    path, _, size, _ = row
-    return isinstance(path, str) and "\0" not in path and isinstance(size, int | None)
-
-
-class _Original(NamedTuple):
-    """What one row says of a recording."""
-
-    path: str
-    key: int
-    size: int | None
-    digest: str | None
-
-
 def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
     done = 0
-    originals = (_Original(*row) for row in _pages(store, _ORIGINALS) if _is_plain(row))
-    for place, group in groupby(originals, key=lambda row: row.path):
-        rows = list(group)
-        # Closing a file of the database would drop the locks that this process has on it.
-        if "://" not in place and not is_open_here(place):
-            yield from _original(place, rows)
-        done += max(row.size or 0 for row in rows)
-        if on_progress is not None:
-            on_progress(min(done, total), total)
-    for place, key in _pages(store, _OUTPUTS):
-        if "://" not in str(place) and not os.path.lexists(str(place)):
+    for key, path, part_of, output, size, digest in _rows_of_files(store):
+        # Size and path are no others than the package writes; values are looked at before.
+        if part_of is None and isinstance(size, int) and _is_local(path):
+            yield from _recording(key, path, size, digest)
+            done += size
+            if on_progress is not None:
+                on_progress(min(done, total), total)
+        if _is_local(output) and not os.path.lexists(output):
             yield Finding(
                 "files",
-                f"the output {str(place)!r} of file {key} is gone",
+                f"the output {output!r} of file {key} is gone",
                 f"put it back, or forget it: voices update-file {key} --processed-path ''",
             )
+
+
+def _is_local(path: object) -> bool:
+    # Closing a file of the database would drop the locks that this process has on it.
+    is_path = isinstance(path, str) and "\0" not in path and "://" not in path
+    return is_path and not is_open_here(str(path))
 
 
 def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterator[Finding]:
@@ -282,43 +260,35 @@ def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterat
         yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
 
 
-def _pages(store: Store, query: str) -> Iterator[tuple[Any, ...]]:
-    """Yield rows by path and id, a page at a time; the path comes back as ``open`` takes it."""
-    place: object = ""
-    key: object = 0
+def _rows_of_files(store: Store) -> Iterator[tuple[Any, ...]]:
+    """Yield rows by id, a page at a time; paths come back as ``open`` takes them."""
+    readable, key = ProcessedFile.original_path.python_value, 0
     while True:
         with _reading(store) as connection:
-            rows = connection.execute(query, (place, key, _PAGE)).fetchall()
-        for place, key, *rest in rows:
-            yield (ProcessedFile.original_path.python_value(place), key, *rest)
+            rows = connection.execute(_FILES, (key, _PAGE)).fetchall()
+        for key, path, part_of, output, *facts in rows:
+            yield (key, readable(path), part_of, readable(output), *facts)
         if len(rows) < _PAGE:
             return
 
 
-def _original(place: str, rows: Sequence[_Original]) -> Iterator[Finding]:
-    """Compare a recording with what its rows say; one that is true to it is enough."""
-    known = [row for row in rows if row.size is not None]
-    if not known:
-        return  # it was not there when it was recorded
-    key = max(row.key for row in known)
+def _recording(key: int, path: str, size: int, digest: str | None) -> Iterator[Finding]:
+    """Compare a recording with what its row says."""
     try:
-        size = Path(place).stat().st_size
+        there = Path(path).stat().st_size
     except (OSError, ValueError):
         advice = f"put it back, or forget it with its runs: voices delete-file {key}"
-        yield Finding("files", f"the recording {place!r} of file {key} is gone", advice)
+        yield Finding("files", f"the recording {path!r} of file {key} is gone", advice)
         return
     try:
-        same = [row for row in known if row.size == size]
-        if any(row.digest is None for row in same):
-            return
-        digest = content_hash(place) if same else None
+        is_same = there == size and (digest is None or content_hash(path) == digest)
     except AudioError as error:
         yield Finding("files", str(error), "check the permissions of the file and its folder")
         return
-    if digest is None or digest not in {row.digest for row in same}:
-        was = f"{size} bytes, not {known[-1].size}" if digest is None else "other content"
+    if not is_same:
+        was = "other content" if there == size else f"{there} bytes, not {size}"
         yield Finding(
             "files",
-            f"the recording {place!r} of file {key} has changed ({was})",
+            f"the recording {path!r} of file {key} has changed ({was})",
             "put the old one back, or record the new one with 'voices add-files'",
         )

@@ -14,11 +14,12 @@ import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, spooled
+from voices_peewee.database.results import run_sql
 from voices_peewee.database.server_url import HIDDEN, split_threshold
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
 from voices_peewee.migrations.methods import MigrationMethods
-from voices_peewee.schema.models import RECORDED, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import RECORDED, ProcessingHistory
 
 if TYPE_CHECKING:
     from voices_peewee.records.roots import Roots
@@ -67,20 +68,15 @@ class UpkeepMethods(MigrationMethods, HasStore):
         target = None if path is None else _target(path)
         return snapshot(self.path, target, self.timeout, progress=progress, keep=keep).path
 
-    def list_backups(self, folder: str | os.PathLike[str] | None = None) -> list[Backup]:
-        """Return the backups made of this database, newest first; nothing is verified.
-
-        Args:
-            folder: Where to look, for backups of any database; None means beside this one.
+    def list_backups(self) -> list[Backup]:
+        """Return the backups of this database that lie beside it, newest first, not verified.
 
         Raises:
             BackupError: The folder is missing or cannot be read.
-            ServerBackupError: The database is on a server, and no folder is given.
+            ServerBackupError: The database is on a server.
         """
         from voices_peewee.upkeep import backup
 
-        if folder is not None:
-            return backup.list_backups(Path(os.path.abspath(folder)))
         return backup.list_backups(_require_file(self.path, "back up"))
 
     def verify_backup(self, path: str | os.PathLike[str]) -> Backup:
@@ -194,8 +190,7 @@ class UpkeepMethods(MigrationMethods, HasStore):
                 **_engine(store, self.path),
                 "voices": __version__,
                 "migrations": applied,
-                "rows": {model._meta.table_name: model.select().count() for model in RECORDED},
-                "files": _kinds_of_files(),
+                **_counts(store.database),
                 "last_run": last,
                 "unfinished": int(runs.where(ProcessingHistory.end_time.is_null()).scalar()),
                 **_spooled(store),
@@ -203,20 +198,24 @@ class UpkeepMethods(MigrationMethods, HasStore):
 
 
 def _spooled(store: Store) -> dict[str, int]:
-    """Count the runs that are kept on this machine for a server."""
     return {} if store.server is None else {"spooled": len(spooled(store.server.place)[0])}
 
 
-_STEM: Final = pw.Case(
-    None, [(ProcessedFile.recording.is_null(False), ProcessedFile.processed_path)]
-)
+# By themselves they read an index; a count of what Peewee selects goes through all rows.
+_COUNT: Final = '(SELECT count(*) FROM "{}")'
+_OUTPUTS: Final = "(SELECT count(*) FROM processed_files WHERE recording_id IS NOT NULL{})"
 
 
-def _kinds_of_files() -> dict[str, int]:
-    """Count recordings, stems (outputs) and voices (a speaker's part without a file)."""
-    counts = (pw.fn.COUNT(pw.SQL("*")), pw.fn.COUNT(ProcessedFile.recording), pw.fn.COUNT(_STEM))
-    everything, outputs, stems = ProcessedFile.select(*counts).scalar(as_tuple=True)
-    return {"recordings": everything - outputs, "stems": stems, "voices": outputs - stems}
+def _counts(database: pw.Database) -> dict[str, dict[str, int]]:
+    """Count the rows by table; and recordings, stems (outputs) and voices (without a file)."""
+    tables = [model._meta.table_name for model in RECORDED]
+    counts = [*map(_COUNT.format, tables), _OUTPUTS.format("")]
+    counts.append(_OUTPUTS.format(" AND processed_path IS NOT NULL"))
+    *numbers, outputs, stems = run_sql(database, f"SELECT {', '.join(counts)}")[0]
+    rows = dict(zip(tables, numbers, strict=True))
+    recordings = rows["processed_files"] - outputs
+    kinds = {"recordings": recordings, "stems": stems, "voices": outputs - stems}
+    return {"rows": rows, "files": kinds}
 
 
 def _engine(store: Store, path: str) -> dict[str, Any]:
@@ -238,7 +237,6 @@ def snapshot(
 
 
 def _require_file(database: str, verb: str, backup: Path | None = None) -> Path:
-    """Return the path of a database; refuse one that is no file."""
     if database == MEMORY:
         raise DatabaseError(database, f"an in-memory database has no file to {verb}")
     if is_server(database):

@@ -74,7 +74,6 @@ def restore(
 
 
 def _restore_new(backup: Path, database: Path, progress: Progress | None, timeout: float) -> None:
-    """Place the backup where no database is."""
     target = database.parent.resolve() / database.name
     if name := sidecar(target):
         raise DatabaseError(database, f"{name!r} is there without it; move that away first")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
+from voices_peewee.records.sources import FOLLOW
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 from voices_peewee.schema.models import MODELS, ProcessedFile
 
+Values = list[tuple[int, bytes | None]]  # ids, each with the bytes of a text
+
 _SHOWN: Final = 5  # ids
-_BYTES: Final = "CAST({0} AS BLOB)"  # of a text: its bytes, whatever they are
 # GLOB sees no more of a text than what stands before a NUL.
 _NOT_ASCII: Final = (
     "typeof({0}) = 'text' AND ({0} GLOB '*[^' || char(1) || '-' || char(127) || ']*'"
@@ -76,11 +78,14 @@ def unreadable(store: Store) -> Iterator[Unreadable]:
     yield from _no_text(store)
 
 
-_OF_RECORDING: Final = """(SELECT recording.original_path FROM processed_files AS recording
- WHERE recording.id = processed_files.recording_id)"""
-STRAYED: Final = f"recording_id IS NOT NULL AND original_path <> {_OF_RECORDING}"
-_ONE_STRAYED: Final = f"SELECT 1 FROM processed_files WHERE {STRAYED} LIMIT 1"  # noqa: S608
-_FOLLOW: Final = f"UPDATE processed_files SET original_path = {_OF_RECORDING} WHERE {STRAYED}"  # noqa: S608
+_STRAYED: Final = """SELECT count(*) FROM processed_files AS part JOIN processed_files AS recording
+ ON recording.id = part.recording_id WHERE recording.original_path <> part.original_path"""
+
+
+def strayed(store: Store) -> int:
+    """Count the stems and voices that have another path than their recordings."""
+    with store.reading():
+        return int(store.connection().execute(_STRAYED).fetchone()[0])
 
 
 def mend(store: Store, before: Callable[[], object]) -> None:
@@ -100,14 +105,13 @@ def mend(store: Store, before: Callable[[], object]) -> None:
                 if (time := _mended(field, value)) is not None:
                     row = rows.setdefault((field.model._meta.table_name, key), {})
                     row[field.column_name] = time
-        connection = store.connection()
-        is_strayed = ProcessedFile.recording.name in {one.name for one in _present(store)} and (
-            connection.execute(_ONE_STRAYED).fetchone() is not None
-        )
+        has_parts = any(field is ProcessedFile.recording for field in _present(store))
+        is_strayed = has_parts and strayed(store)
         if rows or is_strayed:
             before()
+        connection = store.connection()
         if is_strayed:
-            connection.execute(_FOLLOW)
+            connection.execute(FOLLOW)
         for (table, key), times in rows.items():
             _write(connection, table, key, times)
 
@@ -122,60 +126,44 @@ def _write(connection: sqlite3.Connection, table: str, key: int, times: dict[str
         return  # a run that ends before it begins, say; it stays a finding
 
 
-def _mended(field: pw.Field, value: object) -> str | None:
+def _mended(field: pw.Field, value: bytes | None) -> str | None:
     """Return a time as it should be stored, or None where nothing can be said."""
-    if not isinstance(field, UTCDateTimeField) or not isinstance(value, str):
+    if not isinstance(field, UTCDateTimeField) or value is None:
         return None
     try:
-        return str(field.db_value(field.python_value(value)))
+        return str(field.db_value(field.python_value(value.decode(errors="replace"))))
     except (ValueError, OverflowError, InvalidValueError):
         return None
 
 
-def _columns(store: Store) -> Iterator[tuple[pw.Field, str, list[tuple[int, object]]]]:
-    """Yield the columns with what is said of their unreadable values, and ids and values."""
+def _columns(store: Store) -> Iterator[tuple[pw.Field, str, Values]]:
+    """Yield the columns with what is said of their unreadable values, and those."""
     for field in _present(store):
-        rule = _rule(field)
-        if rule is None:
-            continue
-        name = f'"{field.column_name}"'
-        # Only a time can be mended; others may be no text.
-        is_time = isinstance(field, UTCDateTimeField)
-        shown = f"CASE typeof({name}) WHEN 'text' THEN {_BYTES.format(name)} END"
-        condition = f"{name} IS NOT NULL AND ({rule[0].format(name)})"
-        values = _values(store, field, shown if is_time else "NULL", condition)
-        yield field, rule[1], [(key, _decoded(value)) for key, value in values]
+        if rule := _rule(field):
+            yield field, rule[1], _values(store, field, rule[0])
 
 
 def _present(store: Store) -> Iterator[pw.Field]:
-    """Yield the fields whose columns are there."""
     for model in MODELS:
         with store.reading():
             columns = {one.name for one in store.database.get_columns(model._meta.table_name)}
         yield from (one for one in model._meta.sorted_fields if one.column_name in columns)
 
 
-def _values(store: Store, field: pw.Field, shown: str, condition: str) -> list[tuple[int, Any]]:
-    """Return the ids of rows where a condition holds, each with an expression."""
-    table = field.model._meta.table_name
-    sql = f'SELECT rowid, {shown} FROM "{table}" WHERE {condition}'  # noqa: S608 - the models' names
+def _values(store: Store, field: pw.Field, condition: str) -> Values:
+    name, table = f'"{field.column_name}"', field.model._meta.table_name
+    shown = f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) END"
+    where = f"{name} IS NOT NULL AND ({condition.format(name)})"
     with store.reading():
-        rows: list[tuple[int, Any]] = store.connection().execute(sql).fetchall()
-    return rows
-
-
-def _decoded(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="replace")
+        rows = store.connection().execute(f'SELECT rowid, {shown} FROM "{table}" WHERE {where}')  # noqa: S608 - the models' names
+        return [*rows.fetchall()]
 
 
 def _no_text(store: Store) -> Iterator[Unreadable]:
     """Yield texts that are not UTF-8, which other programs may refuse to read."""
     for field in _present(store):
-        name = f'"{field.column_name}"'
-        content = _BYTES.format(name)
-        some = _NOT_ASCII.format(name)
-        ids = [key for key, value in _values(store, field, content, some) if not _is_utf8(value)]
-        if ids:
+        found = _values(store, field, _NOT_ASCII)
+        if ids := [key for key, value in found if not _is_utf8(value or b"")]:
             table = field.model._meta.table_name
             yield Unreadable(table, field.column_name, "is no text in UTF-8", ids, False)
 
@@ -189,7 +177,6 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _rule(field: pw.Field) -> tuple[str, str] | None:
-    """Return when a value cannot be read, and what is said of it."""
     if isinstance(field, pw.AutoField):
         return None
     if field.column_name == "tags":

@@ -88,7 +88,6 @@ def _host() -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed programs left unfinished in a folder."""
     for path in folder.iterdir():
         if (match := is_partial(path.name)) and _is_left(path, match):
             with suppress(OSError):  # another user's file, or gone meanwhile
