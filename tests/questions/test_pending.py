@@ -235,6 +235,20 @@ def test_few_sources_are_looked_up(db: DatabaseManager) -> None:
     ]
 
 
+@pytest.mark.sqlite("counts statements through sqlite3")
+def test_what_is_done_is_judged_by_the_database(db: DatabaseManager) -> None:
+    """A list is looked at 500 at a time, in one query where all is done, however it was written."""
+    for number in range(3):
+        parameters = {"a": 1, "b": 2} if number else {"b": 2.0, "a": 1}
+        add_run(db, f"/mix/{number}.wav", run={"parameters": parameters})
+    sources = [f"/mix/{number % 3}.wav" for number in range(1500)]
+    statements: list[str] = []
+    db.store.connection().set_trace_callback(statements.append)
+    assert left(db, *sources, parameters={"a": 1, "b": 2}) == {}
+    db.store.connection().set_trace_callback(None)
+    assert len(statements) == 4 + 3
+
+
 @pytest.mark.parametrize(
     ("stored", "asked", "same"),
     [
