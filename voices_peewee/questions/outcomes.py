@@ -106,13 +106,11 @@ class Look:
         self.workers: dict[Source, dict[str, Any]] = {}
 
     def begin(self) -> None:
-        """Take note of which runs have ended by now, and how parameters are written."""
+        """Take note of which runs have ended by now: what fails from here on is not given again."""
         with self.store.reading():
             connection = self.store.connection()
             self._last = connection.execute(_LAST).fetchone()[0]
             self._open = {key for (key,) in connection.execute(_OPEN)}
-            for (text,) in connection.execute(_TEXTS, (self.wanted.operation_type,)):
-                self.wanted.has(text)
 
     def _seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
         """Return what the database says of the places that have runs by the model, or of all."""
@@ -145,7 +143,14 @@ class Look:
 
     def every(self) -> Batch:
         """Return what was seen of all places; runs that leave it open are read one by one."""
-        return Batch(self.store.retrying(self._seen, None), {}, ())
+        return Batch(self.store.retrying(self._every), {}, ())
+
+    def _every(self) -> dict[Source, Seen]:
+        with self.store.reading():
+            asked = (self.wanted.operation_type,)
+            for (text,) in self.store.connection().execute(_TEXTS, asked):
+                self.wanted.has(text)
+        return self._seen(None)
 
     def at(self, places: Sequence[Source]) -> Batch:
         """Return what is known of some places."""
@@ -154,8 +159,8 @@ class Look:
     def _at(self, places: Sequence[Source]) -> Batch:
         seen = self._seen(places)
         unclear = [place for place in places if seen.get(place, _NOTHING)[0] == UNCLEAR]
-        recorded = self._recorded([place for place in places if place not in seen])
-        return Batch(seen, self._runs(unclear), recorded)
+        new = [place for place in places if place not in seen and os.path.isfile(place)]
+        return Batch(seen, self._runs(unclear), self._recorded(new))
 
     def _recorded(self, places: Sequence[Source]) -> set[Source]:
         stored = {ProcessedFile.original_path.db_value(place) for place in places}

@@ -158,12 +158,16 @@ def pending(
     if claim:
         require_no_transaction(store)
     sharing: Sharing[S] | None = Sharing(look, lease_of(lease)) if claim else None
-    return Pending(_left(sources, look, chosen), look, chosen, sharing)
+    found = _left(sources, look, chosen, is_shared=claim)
+    return Pending(found, look, chosen, sharing)
 
 
-def _left(sources: Iterable[S], look: Look, chosen: _Chosen | None) -> Iterator[Candidate[S]]:
+def _left(
+    sources: Iterable[S], look: Look, chosen: _Chosen | None, *, is_shared: bool
+) -> Iterator[Candidate[S]]:
     """Yield what is left: of a list 500 sources are looked at together, others one by one."""
-    look.store.retrying(look.begin)
+    if is_shared:
+        look.store.retrying(look.begin)
     size, every = (LOOKUP, None) if isinstance(sources, Sequence) else (1, look.every())
     claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
     before: set[Source] = set()
