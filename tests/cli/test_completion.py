@@ -19,7 +19,10 @@ from voices_peewee.cli import cli
 from voices_peewee.cli.completion import FIELDS
 from voices_peewee.search.columns import LISTS
 
-pytestmark = pytest.mark.sqlite("the program of a server is the same but for its patience")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.sqlite("the program of a server is the same but for its patience"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -114,14 +114,14 @@ def finder(folder: Path, paths: PathMap, *, upwards: bool = True) -> Callable[[s
     bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
 
     @cache  # most of a manifest's paths are in a few folders
-    def base_of(inner: str) -> Path:
-        return next((base for base in bases if (base / inner).is_dir()), folder)
+    def folder_of(inner: str) -> Path:
+        return next(filter(os.path.isdir, (base / inner for base in bases)), folder / inner)
 
     def find(path: str) -> str:
         """Return the absolute path; of a folder that is nowhere, below the manifest's."""
         path = paths(path.strip())
-        base = base_of(os.path.split(path)[0])
-        return path if "://" in path else os.path.normpath(base / path)
+        inner, name = os.path.split(path)
+        return path if "://" in path else os.path.normpath(folder_of(inner) / name)
 
     return find
 
