@@ -262,33 +262,18 @@ def _places(values: Collection[object]) -> str:
 class Settings:
     """What a run must have been made with to count."""
 
-    def __init__(
-        self,
-        operation_type: str,
-        model_type: str | None,
-        model_version: object,
-        parameters: Mapping[str, Any] | None,
-        model_file: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.operation_type = operation_type
-        self._model_hash = model_hash(model_file)
-        self.model = ProcessingHistory.model_type.db_value(model_type)
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        fields = ProcessingHistory._meta.fields
+        self.operation_type = told["operation_type"]
+        self._model_hash = model_hash(told.get("model_file"))
+        self.model = fields["model_type"].db_value(told["model_type"])
         # 4.0 is stored as text
-        self.version = ProcessingHistory.model_version.db_value(model_version)
-        plain = plain_object("parameters", parameters)
-        text = dump_json(plain)
+        self.version = fields["model_version"].db_value(told["model_version"])
+        text = dump_json(plain_object("parameters", told["parameters"]))
         self._canonical = canonical(text)
         # Parameters as they are stored, and whether they are these; the empty text is none.
         self._texts = {text: True, "": False}
-        self.digest = digest(
-            {
-                "operation_type": operation_type,
-                "model_type": model_type,
-                "model_version": model_version,
-                "parameters": plain,
-                "model_hash": self._model_hash,
-            }
-        )
+        self.digest = digest({**told, "model_hash": self._model_hash})
 
     @property
     def verdict(self) -> tuple[str, list[object]]:

@@ -153,7 +153,8 @@ def pending(
     is_one = isinstance(sources, str | bytes | os.PathLike | ProcessedFile)
     if is_one or not isinstance(sources, Iterable):
         raise TypeError(f"sources must be a list of paths or files, not {sources!r}")
-    look = Look(store, Settings(operation_type, **settings), exact=exact, lease=lease_of(lease))
+    wanted = Settings({"operation_type": operation_type, **settings})
+    look = Look(store, wanted, exact=exact, lease=lease_of(lease))
     chosen = _Chosen(store, where) if where else None
     if claim:
         require_no_transaction(store)
