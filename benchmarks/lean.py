@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.data import Record, connect, insert_sql, performance_record
+from benchmarks.data import MANY_PAGES, Record, connect, insert_sql, performance_record
 from benchmarks.raw import PlainFile, RawObjects, RawTuples
 
 _FILE: Final = (
@@ -51,6 +51,7 @@ def create(path: Path, source: Path, filled: Collection[str] = TABLES) -> Path:
             connection.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, {kinds})")
             for name in {*columns} & {*_INDEXED}:  # before the rows, as a record in use grows
                 connection.execute(f"CREATE INDEX {table}_{name} ON {table} ({name})")
+        connection.execute(MANY_PAGES)
         connection.execute("ATTACH ? AS source", (str(source),))
         connection.execute("BEGIN")
         for table in filled:

@@ -193,34 +193,30 @@ class Lifecycle(MigrationMethods):
         if self._given is not None:
             self._given.pragma("foreign_keys", 1, permanent=True)
             return Store(self._given, self.path, self.timeout)
-        if self._url is not None:
-            return self._open_server(self._url, create=create)
-        if self.path != MEMORY:
-            if not create:
-                files.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
-            elif files.inspect(self.path) != "file":
-                files.create_file(self.path)
-            else:
-                files.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
-        store = Store(VoicesSqlite(self.path, timeout=self.timeout), self.path, self.timeout)
-        with store.reading():
-            store.database.connect()
-        return store
-
-    def _open_server(self, url: str, *, create: bool) -> Store:
-        """Connect to a server's database, unbound; refuse what is not there or not ours."""
-        database = open_server(url, self.timeout)
-        store = Store(database, self.path, self.timeout)
+        if self._url is None and self.path != MEMORY:
+            self._look(create=create)
+        url, timeout = self._url, self.timeout
+        database = open_server(url, timeout) if url else VoicesSqlite(self.path, timeout=timeout)
+        store = Store(database, self.path, timeout)
         try:
             with store.reading():
                 database.connect()
-                tables = database.get_tables()
+                tables = database.get_tables() if url else [migrations.HISTORY_TABLE]
             if migrations.HISTORY_TABLE not in tables:
                 files.refuse_tables(self.path, tables, is_new=create)
         except BaseException:
             store.close()
             raise
         return store
+
+    def _look(self, *, create: bool) -> None:
+        """Refuse a file that is not there or not ours, or create it."""
+        if not create:
+            files.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
+        elif files.inspect(self.path) != "file":
+            files.create_file(self.path)
+        else:
+            files.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
 
     @contextmanager
     def as_it_is(self) -> Iterator[Store]:

@@ -17,7 +17,10 @@ from voices_peewee import DatabaseManager
 from voices_peewee.cli.completion import FIELDS
 from voices_peewee.search.columns import LISTS
 
-pytestmark = pytest.mark.sqlite("the program of a server is the same but for its patience")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.sqlite("the program of a server is the same but for its patience"),
+]
 
 
 @pytest.fixture(scope="module")

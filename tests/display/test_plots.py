@@ -18,7 +18,9 @@ from support.databases import NO_ROOM_FOR
 from support.run_rows import START, add_run
 
 from voices_peewee import DatabaseManager, ProcessedFile
-from voices_peewee.errors import ExportError, MissingExtraError, PlotError, QueryError
+from voices_peewee.errors import ExportError, PlotError, QueryError
+
+pytestmark = pytest.mark.once  # the same on every Python; tox draws with the oldest Matplotlib too
 
 PAIR = ("demucs:4.0", "svoice:1.2")
 KINDS = {"distribution": (), "paired": PAIR, "ranks": (), "scatter": ()}
@@ -342,20 +344,6 @@ def test_what_cannot_be_written(
         assert target.read_text() == "mine"
         runs.plot(path=target, overwrite=True)
         size(target.read_bytes())
-
-
-def test_without_the_extra(runs: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Matplotlib one sentence names the command that installs it."""
-    import voices_peewee.display as room
-
-    monkeypatch.delitem(sys.modules, "voices_peewee.display.plots", raising=False)
-    monkeypatch.delattr(room, "plots", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError) as caught:
-        runs.plot()
-    assert str(caught.value) == (
-        "drawing a picture needs an extra; run: pip install 'voices-peewee[notebook]'"
-    )
 
 
 def test_a_notebook_shows_the_figure(runs: DatabaseManager) -> None:

@@ -321,12 +321,13 @@ def test_what_is_no_database_file(path: Path) -> None:
     [
         ("serve", "datasette", "showing a database in the browser", "web"),
         ("report -o r.html", "jinja2", "writing a page", "report"),
+        ("plot distribution -o p.png", "matplotlib", "drawing a picture", "notebook"),
     ],
 )
 def test_a_missing_extra(
     filled: Path, tmp_path: Path, words: str, module: str, purpose: str, extra: str
 ) -> None:
-    """Without what makes the pages one sentence names the pip command."""
+    """Without what makes pages and pictures one sentence names the pip command."""
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / f"{module}.py").write_text("raise ImportError\n")
     search = os.pathsep.join([str(tmp_path / "hidden"), *sys.path])

@@ -181,6 +181,16 @@ def test_the_three_kinds_of_files(db: DatabaseManager, is_filled: bool) -> None:
     assert told(imported(db, *STUDIO, other))["processed_files"] == Counts(added=1, same=3)
 
 
+def test_a_stem_without_a_time_is_that_of_its_speaker(db: DatabaseManager) -> None:
+    """Another speaker's stem of the same path is another one; one of nobody may be the first."""
+    bob = {**STUDIO[0], "id": 2, "name": "Bob"}
+    rows = [*STUDIO[:2], bob, {**STUDIO[2], "speaker_id": 1}]
+    imported(db, *rows)
+    for speaker, outcome in ((None, {"same": 2}), (2, {"added": 1, "same": 1})):
+        done = imported(db, *rows[:-1], {**STUDIO[2], "speaker_id": speaker})
+        assert done.tables["processed_files"] == Counts(**outcome)
+
+
 def test_a_name_is_a_speaker_where_only_one_has_it(db: DatabaseManager) -> None:
     """A speaker of a known name is that one; what differs is told, and ours is kept."""
     db.create_speaker("Ada", "ours", ["x"])

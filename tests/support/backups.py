@@ -33,11 +33,11 @@ argv = [Path(word) for word in sys.argv[1:]]
 """
 
 
-def make(path: Path, *, files: int = 4, page_size: int = 4096, mode: str = "wal") -> Path:
+def make(path: Path, *, files: int = 4, page_size: int = 4096) -> Path:
     """Create a small database."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA page_size={page_size}")
-        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("PRAGMA journal_mode=wal")
         connection.executescript(SCHEMA)
         rows = [(f"{n:06}-{'x' * 900}.wav", 1 + n % 3) for n in range(files)]
         connection.executemany(
@@ -76,12 +76,12 @@ def integrity(path: Path) -> object:
     return execute(path, "PRAGMA integrity_check")[0][0]
 
 
-def start(code: str, *args: object, wrap: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(code: str, *args: object) -> subprocess.Popen[str]:
     """Run Python code, in which ``argv`` holds the arguments, in another process."""
     tests = str(Path(__file__).parents[1])
     path = f"import sys\nsys.path.insert(0, {tests!r})\n"
     return subprocess.Popen(
-        [*wrap, sys.executable, "-c", path + HEAD + textwrap.dedent(code), *map(str, args)],
+        [sys.executable, "-c", path + HEAD + textwrap.dedent(code), *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

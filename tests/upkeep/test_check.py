@@ -13,7 +13,6 @@ from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Spe
 from voices_peewee.upkeep.check import Finding
 
 RESTORE = "restore a backup with 'voices restore'"
-MIGRATE = "write a migration with 'voices create-migration NAME', or " + RESTORE
 REMAKE = "write a migration with 'voices create-migration NAME --empty', or " + RESTORE
 
 

@@ -44,14 +44,13 @@ def path_of(uri: str) -> str:
     return unquote(uri.removeprefix("file:").removeprefix("//").partition("?")[0])
 
 
-def default_path() -> str:
-    """Return ``$VOICES_DB``, else ``~/.voices/voices.db``."""
-    return os.environ.get("VOICES_DB") or str(Path("~/.voices/voices.db").expanduser())
-
-
 def resolve(target: str | os.PathLike[str] | None) -> str:
-    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is."""
-    name = os.fspath(target) if target is not None else default_path()
+    """Return the absolute path of a database, ``:memory:``, or the URL of a server as it is.
+
+    For None that of ``$VOICES_DB``, else ``~/.voices/voices.db``.
+    """
+    own = os.environ.get("VOICES_DB") or "~/.voices/voices.db"
+    name = os.fspath(target) if target is not None else own
     if name == MEMORY or is_server(name):
         return name
     if name.startswith("sqlite:///"):
@@ -209,7 +208,7 @@ def require_voices(path: str, history_table: str, timeout: float) -> None:
 def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
     """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed."""
     try:
-        tables, is_ours = _look_still(path, history_table, timeout)
+        tables, is_ours = _look(path, history_table, timeout)
     except sqlite3.Error as error:
         from voices_peewee.database.wording import translation
 
@@ -240,27 +239,23 @@ _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY n
 _HAS_NAME: Final = "SELECT count(*) FROM pragma_table_info(?) WHERE name = 'name'"
 
 
-def _look_still(path: str, history_table: str, timeout: float) -> tuple[list[str], bool]:
-    """Look without leaving a -wal and a -shm behind where there was none."""
-    try:
-        return _look(path, history_table, timeout, is_still=not _has(path, "-wal", "-journal"))
-    except sqlite3.DatabaseError:
-        if not _has(path, "-wal", "-journal"):
-            raise
-    # Another program began to write just now.
-    return _look(path, history_table, timeout, is_still=False)
+def _look(path: str, history_table: str, timeout: float) -> tuple[list[str], bool]:
+    """Return the names of the tables, and whether our history is among them.
 
-
-def _look(
-    path: str, history_table: str, timeout: float, *, is_still: bool
-) -> tuple[list[str], bool]:
-    """Return the names of the tables, and whether our history is among them."""
+    No -wal and no -shm are left behind where there was none.
+    """
     from voices_peewee.database.sqlite import Connection
 
+    is_still = not _has(path, "-wal", "-journal")
     uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as connection:
-        tables = [row[0] for row in connection.execute(_TABLES)]
-        return tables, bool(connection.execute(_HAS_NAME, (history_table,)).fetchone()[0])
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=timeout, factory=Connection)) as other:
+            tables = [row[0] for row in other.execute(_TABLES)]
+            return tables, bool(other.execute(_HAS_NAME, (history_table,)).fetchone()[0])
+    except sqlite3.DatabaseError:
+        if not is_still or not _has(path, "-wal", "-journal"):
+            raise
+    return _look(path, history_table, timeout)  # another program began to write just now
 
 
 _READONLY_DIRECTORY: Final = 1544  # SQLITE_READONLY_DIRECTORY

@@ -27,15 +27,13 @@ Batches = Iterator[Sequence[tuple[Any, ...]]]
 _BATCH: Final = 2000
 
 
-def field_spec(field: pw.Field) -> Column:
-    """Return the column of a field, as it is stored."""
-    return Column(field.column_name, kind_of(field), nullable=bool(field.null), read=reader(field))
-
-
 @cache
 def model_specs(model: type[BaseModel]) -> tuple[Column, ...]:
     """Return the columns of a model, as Python has their values."""
-    return tuple(replace(field_spec(field), read=None) for field in model._meta.sorted_fields)
+    return tuple(
+        Column(field.column_name, kind_of(field), nullable=bool(field.null))
+        for field in model._meta.sorted_fields
+    )
 
 
 def run_query(query: Any, database: pw.Database) -> tuple[list[Column], Batches]:
@@ -57,12 +55,11 @@ def _query_spec(
     """Return a column of a query, and a longer name for it."""
     if field is None or read is None:
         return Column(name, "other", read=read), name
-    spec = field_spec(field)
     # An outer join leaves empty what another table never has empty.
-    spec = replace(spec, nullable=spec.nullable or field.model is not model)
-    if node.is_alias():
-        spec = replace(spec, name=name)
-    return spec, f"{field.model._meta.table_name}.{spec.name}"
+    may_be_empty = bool(field.null) or field.model is not model
+    name = name if node.is_alias() else field.column_name
+    spec = Column(name, kind_of(field), nullable=may_be_empty, read=reader(field))
+    return spec, f"{field.model._meta.table_name}.{name}"
 
 
 def _unique(specs: Iterable[tuple[Column, str]]) -> list[Column]:

@@ -99,25 +99,25 @@ class Cursor(sqlite3.Cursor):
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return up to so many rows."""
-        return self._read(size or 1)
-
-    def fetchall(self) -> list[Any]:
-        """Return the rows that are left."""
-        return self._read(None)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
-        while rows := self.fetchmany(_AHEAD):
-            yield from rows
-
-    def _read(self, size: int | None) -> list[Any]:
         rows: list[Any] = []
         while True:
             try:  # an error leaves what was read before it in the list
-                rows.extend(islice(_Following(self), size and size - len(rows)))
+                rows.extend(islice(_Following(self), (size or 1) - len(rows)))
             except sqlite3.OperationalError as error:
                 self._decode_all(error)
             else:
                 return rows
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left, read in parts: an interrupt can come between them."""
+        rows = self.fetchmany(_AHEAD)
+        if len(rows) == _AHEAD:
+            rows.extend(self)
+        return rows
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
+        while rows := self.fetchmany(_AHEAD):
+            yield from rows
 
     def _decode_all(self, error: sqlite3.OperationalError) -> None:
         if not str(error).startswith("Could not decode"):

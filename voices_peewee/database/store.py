@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import peewee as pw
@@ -173,22 +173,15 @@ class Store(Transactions):
         """Return a speaker by id (``id:3`` as text), object or name."""
         if isinstance(key, Speaker):
             return key
-        found, key = None, plain(key)
-        if isinstance(key, int):
-            found = None if as_id(key) is None else self.get(Speaker, key)
-        elif isinstance(key, str):
-            number = as_id(key[3:]) if key.startswith("id:") else None
-            found = self._speaker_named(key) if number is None else self.get(Speaker, number)
-        if found is None:
-            raise NotFoundError("speaker", key)
-        return found
-
-    def _speaker_named(self, name: str) -> Speaker | None:
-        with self.reading():
-            named = self.query(Speaker).filter_by(name=name).order_by(Speaker.id).all()
-        if len(named) > 1:
-            raise AmbiguousNameError("speaker", name, [speaker.id for speaker in named])
-        return named[0] if named else None
+        name, found = plain(key), list[Speaker]()
+        is_id = isinstance(name, str) and name.startswith("id:")
+        number = as_id(name[3:] if is_id else name) if is_id or isinstance(name, int) else None
+        if number is not None:
+            found = [one for one in [self.get(Speaker, number)] if one is not None]
+        elif isinstance(name, str):
+            with self.reading():
+                found = self.query(Speaker).filter_by(name=name).order_by(Speaker.id).all()
+        return _only("speaker", name, found)
 
     def file(self, key: FileKey) -> ProcessedFile:
         """Return a recording by its path, or any file by id or object."""
@@ -202,11 +195,16 @@ class Store(Transactions):
         with self.reading():
             path = absolute(key)
             rows = self.query(ProcessedFile).filter_by(original_path=path, recording=None).all()
-        if len(rows) > 1:
-            raise AmbiguousNameError("file", str(key), [row.id for row in rows])
-        if not rows:
-            raise NotFoundError("file", key)
-        return rows[0]
+        return _only("file", key, rows)
+
+
+def _only(kind: str, key: object, rows: Sequence[M]) -> M:
+    """Return the row that a key names; refuse one that names none, or several."""
+    if not rows:
+        raise NotFoundError(kind, key)
+    if len(rows) > 1:
+        raise AmbiguousNameError(kind, str(key), [row.id for row in rows])
+    return rows[0]
 
 
 def _may_differ(instance: BaseModel, field: pw.Field) -> bool:

@@ -79,9 +79,12 @@ def _is_same_part(theirs: Data, ours: Data) -> bool:
     """
     if _whose(theirs) == _whose(ours):
         return True
+    is_stem = theirs["processed_path"] is not None
+    if theirs["created_at"] is None:
+        return is_stem and _whose(theirs) == (None, None)
     # A voice may have lost its speaker to a deletion, here or there.
-    may_be = theirs["processed_path"] is not None or None in (theirs["speaker"], ours["speaker"])
-    return may_be and theirs["created_at"] in (None, ours["created_at"])
+    may_be = is_stem or None in (theirs["speaker"], ours["speaker"])
+    return may_be and bool(theirs["created_at"] == ours["created_at"])
 
 
 def _whose(file: Data) -> tuple[Any, Any]:

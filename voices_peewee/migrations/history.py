@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
-import os
 import re
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,10 +23,6 @@ from voices_peewee.schema.fields import UTCDateTimeField
 
 HISTORY_TABLE: Final = "schema_migrations"
 _IS_THERE: Final = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
-# What was in folders, with the times of their last change (ns).
-_seen: Final[dict[tuple[Path, ...], tuple[list[int], list[str]]]] = {}
-forget: Final = _seen.clear  # once a file was written
-_SETTLED: Final = 5_000_000_000  # ns; the clocks of some file systems count in twos of seconds
 NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 
@@ -60,17 +54,18 @@ def is_installed(directory: Path) -> bool:
 
 def names(directories: Sequence[Path]) -> list[str]:
     """Return the migrations' names in the order in which they apply."""
-    places, own = tuple(directories), package_directory()
-    try:
-        # The package's own do not change under a program that has loaded its models.
-        changed = [os.stat(place).st_mtime_ns for place in places if place is not own]
-    except OSError:
-        return list(paths(places))
-    if (seen := _seen.get(places)) is None or seen[0] != changed:
-        seen = changed, list(paths(places))
-        if time.time_ns() - max(changed, default=0) > _SETTLED:  # else it may change unseen
-            _seen[places] = seen
-    return seen[1].copy()
+    # The package's own do not change under a program that has loaded its models.
+    if list(directories) == [package_directory()]:
+        return list(_own_names())
+    return list(paths(directories))
+
+
+@cache
+def _own_names() -> tuple[str, ...]:
+    return tuple(paths([package_directory()]))
+
+
+forget: Final = _own_names.cache_clear  # once a file was written
 
 
 def paths(directories: Sequence[Path]) -> dict[str, Path]:

@@ -212,8 +212,7 @@ def _quick_duration(
     if stated is None:
         return None
     if name in _WALKED:
-        there = sum(packet.duration or 0 for packet in container.demux(stream))
-        is_whole = abs(there * (stream.time_base or 0) - stated) < _SKIPPED
+        is_whole = abs(_packets_duration(container, stream) - stated) < _SKIPPED
         return stated if is_whole else None
     is_cut = codec.name.startswith("pcm_") and (
         stated * (codec.bit_rate or 0) / 8 > os.fstat(file.fileno()).st_size

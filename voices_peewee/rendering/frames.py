@@ -138,26 +138,18 @@ _JSON: Final = ("json", "tags")
 _MAKERS: Final[dict[str, Callable[[Values, bool], Any]]] = {
     **dict.fromkeys(("integer", "count", "hertz", "bytes"), _integers),
     **dict.fromkeys(("float", "number", "decibel", "difference", "seconds"), _floats),
-    **dict.fromkeys(("percent", "fixed", "rounded", "megabytes"), _floats),
-    **dict.fromkeys(("text", "key", "path", "aside"), _texts),
+    **dict.fromkeys(("percent", "fixed", "rounded", "megabytes", "floating"), _floats),
+    **dict.fromkeys(("text", "key", "path", "aside", "string"), _texts),
     **dict.fromkeys(_JSON, _objects),
     "boolean": _booleans,
-}
-# By pandas' name for them; where values differ, they stay what they are, as those of JSON do.
-_INFERRED: Final = {
-    "boolean": "boolean",
-    "integer": "integer",
-    "floating": "float",
-    "mixed-integer-float": "float",
-    "string": "text",
-    "datetime": "time",
 }
 
 
 def _inferred(values: Values, _: bool = True) -> Any:
-    """Return a column that no field describes."""
+    """Return a column that no field describes; where values differ, they stay what they are."""
     kind = load_pandas().api.types.infer_dtype(values, skipna=True)
-    return _array(Column("", _INFERRED.get(kind, "json")), values)
+    kind = {"datetime": "time", "mixed-integer-float": "floating"}.get(kind, kind)
+    return _array(Column("", kind if kind in (*_MAKERS, "time") else "json"), values)
 
 
 def _to_expand(columns: Sequence[Column], expand: bool | Sequence[str]) -> set[str]:

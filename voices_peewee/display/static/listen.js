@@ -67,7 +67,8 @@ const player = {on: false, heard: {}, now: "a", from: 0, length: 1, buffers: nul
     this.count();
     if (name !== this.now) {
       this.switches++;
-      if (this.on) for (const [n, {gain}] of Object.entries(this.nodes)) fade(gain.gain, n === this.now ? 1 : 0, n === name ? 1 : 0, context.currentTime);
+      const at = this.on && context.currentTime + 2 * RAMP; // ahead, so that all gains hear of it in time
+      if (this.on) for (const [n, {gain}] of Object.entries(this.nodes)) fade(gain.gain, n === this.now ? 1 : 0, n === name ? 1 : 0, at);
       this.now = name;
     }
     if (!this.on) this.start(); draw();
