@@ -11,9 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete, split_arg_string
 from support.cli_tools import program, run
 
 from voices_peewee import DatabaseManager
+from voices_peewee.cli import cli
 from voices_peewee.cli.completion import FIELDS
 from voices_peewee.search.columns import LISTS
 
@@ -43,10 +45,18 @@ def environment(path: Path, **settings: str) -> dict[str, str]:
 
 def tab(path: Path, line: str) -> list[str]:
     """Return what a word can become, as click is told of it."""
+    *args, last = split_arg_string(f"{line}.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOICES_DB", str(path))
+        shell = ShellComplete(cli, {}, "voices", "_VOICES_COMPLETE")
+        return [item.value for item in shell.get_completions(args[1:], last[:-1])]
+
+
+def silent(path: Path, line: str) -> list[str]:
+    """Return what the program itself writes for bash; it says nothing else."""
     done = program(env=environment(path, COMP_LINE=line, COMP_WORDBREAKS=""))
     assert (done.code, done.err) == (0, "")
-    found = [word.removeprefix("plain,") for word in done.out.splitlines() if word]
-    return [word.replace("\\", "") for word in found]
+    return done.out.split()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,7 @@ def test_a_database_after_the_command_is_asked(record: Path, tmp_path: Path) -> 
 
 def test_a_missing_record_completes_nothing_and_is_not_made(tmp_path: Path) -> None:
     """Without a database there is nothing to complete, nothing said, and no file."""
-    assert tab(tmp_path / "none.db", "voices list-history --model d") == []
+    assert silent(tmp_path / "none.db", "voices list-history --model d") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +127,7 @@ def test_a_missing_record_completes_nothing_and_is_not_made(tmp_path: Path) -> N
 def test_what_is_no_record_completes_nothing(tmp_path: Path, content: bytes) -> None:
     """A file that is something else is left alone, without a word."""
     (tmp_path / "notes.db").write_bytes(content)
-    assert tab(tmp_path / "notes.db", "voices list-files --speaker A") == []
+    assert silent(tmp_path / "notes.db", "voices list-files --speaker A") == []
     assert (tmp_path / "notes.db").read_bytes() == content
 
 
@@ -129,7 +139,7 @@ def test_a_locked_record_completes_nothing_at_once(record: Path, tmp_path: Path)
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         other.execute("UPDATE speakers SET description = 'x'")
-        assert tab(path, "voices list-history --model d") == []
+        assert silent(path, "voices list-history --model d") == []
 
 
 def test_a_glimpse_loads_no_peewee_and_leaves_nothing_beside_the_file(record: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from support.measured import measure, recording, speaker
+from support.measured import measure, recording
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ModelPerformance, Speaker
@@ -209,18 +209,6 @@ def test_any_field_makes_groups(db: DatabaseManager) -> None:
     }
     for by, rows in expected.items():
         assert [(row.labels, row.mean) for row in db.leaderboard(by=by)] == rows, by
-
-
-def test_each_tag_of_a_speaker_makes_a_group(db: DatabaseManager) -> None:
-    """A stem whose speaker has two tags is in both groups; without a tag it is in none's."""
-    speaker(db, "Ada", tags=["female", "studio"])
-    speaker(db, "Bob", tags=["studio"])
-    measure(db, A, [{"Ada": 1.0, "Bob": 3.0}, {"Cleo": 5.0}])
-    assert [(row.tag, row.n, row.mean) for row in db.leaderboard(by="tag")] == [
-        (None, 1, 5.0),
-        ("studio", 1, 2.0),
-        ("female", 1, 1.0),
-    ]
 
 
 def test_a_failure_belongs_to_the_speakers_of_the_recording(db: DatabaseManager) -> None:

@@ -45,6 +45,10 @@ def test_groups_by_tags(db: DatabaseManager) -> None:
         board = db.leaderboard(by=by)
         assert {(row.labels[0], row.n) for row in board} == {("studio", 1), ("-", 2)}
         assert several not in board.notes
+    db.add_tags(ada, "female")
+    board = db.leaderboard(by="tag")
+    assert {(row.tag, row.n) for row in board} == {("studio", 1), ("female", 1), (None, 2)}
+    assert several in board.notes
 
 
 def test_groups_by_commit(db: DatabaseManager, tmp_path: Path) -> None:

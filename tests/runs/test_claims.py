@@ -166,6 +166,18 @@ def test_what_failed_since_the_beginning_is_not_given_again(db: DatabaseManager)
     assert next(claiming(db)) == FIRST
 
 
+def test_a_failure_far_ahead_is_not_given_again_either(db: DatabaseManager) -> None:
+    """What another fails at meanwhile is left, though this one has not looked so far yet."""
+    names = sources(1100)
+    with db.track(names[1000], "separation", **SETTINGS) as run:
+        found = claiming(db, 1100)
+        assert next(found) == FIRST
+        work_in_vain(db, names[900])
+        work(db, names[901])
+        run.finish(ValueError("x"))
+    assert set(names) - {*found} == {FIRST, *names[900:902], names[1000]}
+
+
 def test_a_run_that_goes_on_is_not_given_out(db: DatabaseManager) -> None:
     """A living run counts as being worked on without a claim, and looking says so."""
     with db.track(FIRST, "separation", **SETTINGS):

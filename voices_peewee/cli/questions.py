@@ -62,8 +62,9 @@ def leaderboard(
         board = manager.leaderboard(by=pivot or by, **asked)
         if pivot:
             table = board.pivot()
-            names = [column.name for column in table.columns()]
-            facts = [dict(zip(names, row, strict=True)) for row in table.rows()]
+            columns, rows = table.cells()
+            names = [column.name for column in columns]
+            facts = [dict(zip(names, row, strict=True)) for row in rows]
             _show(table, style, lambda: facts, lambda: _show_pivot(table))
         else:
             _show(board, style, board.to_dicts, lambda: _show_board(board))
@@ -82,7 +83,7 @@ def _show(
 
 def _show_pivot(table: Pivot) -> None:
     say(table.title)
-    write_rows("table", table.columns(), table.rows())
+    write_rows("table", *table.cells())
     say(*table.notes)
 
 

@@ -100,7 +100,7 @@ def pending(
     """
     left = 0
     with manager:
-        found = manager.pending(sources_of(paths, nul=nul), **asked)
+        found = manager.pending(list(sources_of(paths, nul=nul)), **asked)
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import reduce
 from typing import Final
 
 from click.shell_completion import (
@@ -15,26 +16,14 @@ from click.shell_completion import (
 )
 
 _UNSAFE: Final = re.compile(r"[^\w@%+=:,./^-]")
-_BASH: Final = """\
-%(complete_func)s() {
-    local IFS=$'\\n' response completion type value
-
-    response=$(env COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \
-%(complete_var)s=bash_complete $1)
-
-    for completion in $response; do
-        IFS=',' read -r type value <<< "$completion"
-        case $type in
-            dir) COMPREPLY=(); compopt -o dirnames ;;
-            file) COMPREPLY=(); compopt -o default ;;
-            plain) COMPREPLY+=("$value"); [[ $value == *: ]] && compopt -o nospace ;;
-        esac
-    done
-    return 0
+# What click's script says, and what keeps words whole that hold ``:``, ``=``, blanks or ``\\``.
+_BASH: Final = {
+    'COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD': (
+        'COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS"'
+    ),
+    "read type value": "read -r type value",
+    "COMPREPLY+=($value)": 'COMPREPLY+=("$value"); [[ $value == *: ]] && compopt -o nospace',
 }
-
-complete -o nosort -F %(complete_func)s %(prog_name)s
-"""
 
 
 class VoicesBash(BashComplete):
@@ -44,7 +33,9 @@ class VoicesBash(BashComplete):
     it gets as it is. So its script hands over the line.
     """
 
-    source_template = _BASH
+    source_template = reduce(
+        lambda script, one: script.replace(*one), _BASH.items(), BashComplete.source_template
+    )
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the cursor, and the one that is being written."""

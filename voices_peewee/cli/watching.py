@@ -41,31 +41,23 @@ def show_watch(looks: Iterable[Progress], *, as_json: bool) -> None:
 def _sentence(look: Progress) -> str:
     """Return how far a batch is, as ``12 of 400 done, 3 failed, 2 running, …; host:17, …``."""
     total = look.done + look.failed + look.died + look.left
-    counts = {
-        "running": sum(look.running.values()),
-        "of dead processes": look.died,
-        "waiting": look.waiting,
-    }
     parts = [f"{look.done:,} of {total:,} done", f"{look.failed:,} failed"]
+    running = {"running": look.left - look.waiting, "of dead processes": look.died}
+    counts = {**running, "waiting": look.waiting}
     parts += [f"{count:,} {state}" for state, count in counts.items() if count]
     if look.rate is not None:
         parts.append(f"{look.rate:,.0f} an hour" if look.rate >= 1 else "less than 1 an hour")
     if look.seconds_left:
         parts.append(f"{_duration(look.seconds_left)} left")
-    return ", ".join(parts) + (f"; {_named(look)}" if look.running else "")
-
-
-def _named(look: Progress) -> str:
-    """Return who runs; it stands last, since a narrow terminal cuts it."""
     names = [name if count == 1 else f"{name} {count:,}" for name, count in look.running.items()]
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    # Who runs stands last, since a narrow terminal cuts it.
+    return ", ".join(parts) + (f"; {', '.join(names[:_NAMED])}{more}" if names else "")
 
 
 def _duration(seconds: float) -> str:
     """Return a duration in its two largest units: 3 h 20 min."""
-    left = max(1, round(seconds))
-    parts: list[str] = []
+    left, parts = max(1, round(seconds)), list[str]()
     for size, unit in _UNITS:
         count, left = divmod(left, size)
         if count or parts:

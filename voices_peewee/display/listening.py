@@ -17,7 +17,7 @@ from voices_peewee.display.excerpts import CODECS, Part, busiest, excerpts, lag
 from voices_peewee.display.pages import page, write_page
 from voices_peewee.errors import AudioError, ExportError, QueryError
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
-from voices_peewee.questions.fields import SPEAKER, Own
+from voices_peewee.questions.fields import SPEAKER, Own, find_fields
 from voices_peewee.questions.selection import Model, Runs, Side, find_side
 from voices_peewee.records.audio_files import AudioInfo, probe
 from voices_peewee.schema.models import (
@@ -116,7 +116,8 @@ def listen(
 
 def _stems(store: Store, side: Side, runs: Runs) -> dict[Voice, Stem | None]:
     """Return what the latest run of each recording made of each voice; None where it is unclear."""
-    source, names, run = Source(store), names_of_speakers(store), ProcessingHistory
+    source, run = Source(store, find_fields("file")), ProcessingHistory
+    names = names_of_speakers(store)
     chosen = [*conditions(store, runs), *side.conditions(store, runs), run.success]
     columns = (source.recording, SPEAKER, run.run_id, Own.processed_path, Own.content_hash)
     about = (ProcessedFile.original_path, ProcessedFile.metadata)

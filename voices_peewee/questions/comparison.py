@@ -204,7 +204,10 @@ def compare(
     if len(everyone) < 2:
         raise QueryError("a comparison is of two models or more")
     with store.snapshot(), no_full_collection():
-        sides = _unlike([find_side(store, model) for model in everyone])
+        sides = [find_side(store, model) for model in everyone]
+        label, often = Counter(side.label for side in sides).most_common(1)[0]
+        if often > 1:
+            raise QueryError(f"{label!r} stands twice among the models")
         if isinstance(metric, str) and vocabulary.spelled(metric) == "preference":
             found = _by_votes(store, sides, runs, unit, confidence)
         else:
@@ -260,15 +263,6 @@ def _by_votes(
         yield partial(question._replace(notes=notes).answer, a, b, side, side, paired)
 
 
-def _unlike(sides: list[Side]) -> list[Side]:
-    """Refuse a side that stands twice."""
-    labels = [side.label for side in sides]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise QueryError(f"{twice!r} stands twice among the models")
-    return sides
-
-
 class _Question(NamedTuple):
     metric: Metric
     unit: str
@@ -289,9 +283,12 @@ class _Question(NamedTuple):
         notes: tuple[str, ...],
     ) -> _Question:
         """Return the question of sides, with what speakers and recordings are called."""
-        measured = set[int]().union(*(side.recordings for side in sides))
-        in_question = len(measured.union(*(side.others for side in sides)))
-        paths = paths_of(store, sorted(measured))
+        measured: Sequence[int] = sides[0].recordings
+        if any(side.recordings != measured for side in sides):
+            measured = sorted(set[int]().union(*(side.recordings for side in sides)))
+        others = set[int]().union(*(side.others for side in sides)).difference(measured)
+        in_question = len(measured) + len(others)
+        paths = paths_of(store, measured)
         names = names_of_speakers(store)
         return cls(metric, unit, confidence, names, paths, in_question, notes)
 

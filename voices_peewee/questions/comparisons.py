@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from voices_peewee.questions import comparison_text
-from voices_peewee.questions.ranks import Ranks, mean_ranks
 from voices_peewee.questions.stats import holm, letters
 from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import signed
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison
 
 _NUMBERS: Final = ("mean_a", "mean_b", "mean_difference", "low", "high", "p_value", "p_adjusted")
+
+
+class Ranks(NamedTuple):
+    """Mean ranks, after Demšar (Statistical Comparisons of Classifiers, JMLR 2006).
+
+    ``means`` has the mean rank of each model, the best (nearest 1) first, over ``n`` common
+    units; equal values share the mean of their ranks. ``bars`` are the models that cannot be
+    told apart: those that share a letter, in the same order.
+    """
+
+    unit: str
+    n: int
+    means: dict[str, float]
+    bars: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,7 +71,7 @@ class Comparisons(Tabular):
         """Mean ranks on the units that all have a value of; with a baseline there are none."""
         if self.baseline is not None:
             return Ranks(self._any.unit, 0, {}, ())
-        return mean_ranks(self.models, self.pairs, self.letters)
+        return _mean_ranks(self.models, self.pairs, self.letters)
 
     def __getitem__(self, key: tuple[str, str]) -> Comparison:
         return self.pairs[key]
@@ -106,10 +120,7 @@ class Comparisons(Tabular):
 
     def cells(self) -> Cells:
         """Return the differences with their marks: a row and a column for each model."""
-        across = [model for model in self.models if any(key[1] == model for key in self.pairs)]
-        down = [model for model in self.models if any(key[0] == model for key in self.pairs)]
-        if self.letters:
-            down = list(self.models)
+        down, across = self.models if self.letters else self.models[:1], self.models[1:]
         columns = [Column("model", "key", " ")]
         columns += [Column("letters", "text", "same")] if self.letters else []
         columns += [Column(model, "text", model) for model in across]
@@ -132,13 +143,10 @@ class Comparisons(Tabular):
         ]
         if self.letters:
             notes.append("models that share a letter cannot be told apart")
-        for model in self.models:
-            key, pair = next((k, p) for k, p in self.pairs.items() if model in k)
-            notes.append(
-                comparison_text.covered(
-                    model, pair.coverage_a if key[0] == model else pair.coverage_b
-                )
-            )
+        coverage: dict[str, dict[str, int]] = {}
+        for (a, b), pair in self.pairs.items():
+            coverage = {b: pair.coverage_b, a: pair.coverage_a} | coverage
+        notes += [comparison_text.covered(model, coverage[model]) for model in self.models]
         every = dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
         return (*notes, *every)
 
@@ -161,3 +169,44 @@ def _said(pair: Comparison) -> str:
     """Return a pair's verdict with the names of its models."""
     p = "" if pair.p_adjusted is None else f", p = {pair.p_adjusted:.2g}"
     return comparison_text.verdict(pair, (pair.a, pair.b)) + p
+
+
+def _mean_ranks(
+    models: Sequence[str], pairs: Mapping[tuple[str, str], Comparison], letters: Mapping[str, str]
+) -> Ranks:
+    """Return the ranks of models of which every pair was compared."""
+    unit = next(iter(pairs.values())).unit
+    of_pairs = {both: _differences(pair, unit) for both, pair in pairs.items()}
+    common = set.intersection(*map(set, of_pairs.values()))
+    behind = dict.fromkeys(models, 0.0)  # how often another one was better; half of a tie
+    for (a, b), of in of_pairs.items():
+        differences = [of[one] for one in common]
+        ties = differences.count(0.0)
+        above = sum(difference > 0 for difference in differences)
+        losses = above if pairs[a, b].higher_is_better else len(common) - ties - above
+        behind[a] += losses + ties / 2
+        behind[b] += len(common) - losses - ties / 2
+    if not common:
+        return Ranks(unit, 0, {}, ())
+    ranked = sorted(models, key=behind.__getitem__)
+    means = {model: 1 + behind[model] / len(common) for model in ranked}
+    return Ranks(unit, len(common), means, _bars(means, letters))
+
+
+def _differences(pair: Comparison, unit: str) -> dict[Hashable, float]:
+    """Return the difference of each unit."""
+    of = pair.units
+    keys: Mapping[str, Iterable[Hashable]] = {
+        "recording": of.recordings,
+        "speaker": of.speakers,
+        "stem": zip(of.recordings, of.speakers, strict=True),
+    }
+    return dict(zip(keys[unit], of.differences, strict=True))
+
+
+def _bars(means: Mapping[str, float], letters: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return the models of each letter that several share."""
+    own = {model: re.findall("[a-z]'*", letters[model]) for model in means}
+    every = dict.fromkeys(chain.from_iterable(own.values()))
+    shared = (tuple(model for model in means if letter in own[model]) for letter in every)
+    return tuple(models for models in shared if len(models) > 1)

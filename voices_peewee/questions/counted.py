@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee as pw
 
 from voices_peewee.database.dialects import nodes
-from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.records.sources import LOOKUP
@@ -133,7 +132,7 @@ class Source:
         self._sources = [field.source for field in fields if field.source is not None]
         self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
-        self._with_speakers = with_speakers
+        self._whose = SPEAKER if with_speakers else _NOTHING
 
     def select(self, columns: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of columns, where conditions hold."""
@@ -143,8 +142,6 @@ class Source:
         own, left = pw.fn.COALESCE(Own.recording, Own.id), pw.JOIN.LEFT_OUTER
         if self._of_recordings:
             query = query.join_from(Own, ProcessedFile, on=ProcessedFile.id == own)
-        elif self._with_speakers:  # a stem may have its recording's; most rows need no look-up
-            query = query.join_from(Own, ProcessedFile, left, on=ProcessedFile.id == Own.recording)
         if self._of_speakers:
             query = query.join_from(ProcessedFile, Speaker, left, on=Speaker.id == SPEAKER)
         if self._twins is not None:
@@ -171,8 +168,7 @@ class Source:
             (_RUN.end_time.is_null(), "unfinished"),
         ]
         about = pw.Case(None, states, "failed")
-        whose = SPEAKER if self._with_speakers else _NOTHING
-        columns = (self.recording.alias("recording"), metric.value, about, *run, whose, *more)
+        columns = (self.recording, metric.value, about, *run, self._whose, *more)
         return self.select(columns, conditions)
 
     @cached_property
@@ -239,21 +235,6 @@ def conditions(store: Store, runs: Runs) -> list[Any]:
         return pw.Expression(speaker == SPEAKER, pw.OP.OR, nobody & Own.id.in_(theirs))
 
     return runs.conditions(store, of_speaker)
-
-
-def check_operations(operations: Iterable[Any], what: str) -> None:
-    """Refuse to take runs of several operations for one.
-
-    Raises:
-        QueryError: There are several.
-    """
-    names = sorted(map(str, operations))
-    if len(names) > 1:
-        raise QueryError(
-            f"{what} has runs of several operations ({', '.join(names)}); "
-            "say which by operation_type",
-            cli="say which by --operation",
-        )
 
 
 def paths_of(store: Store, recordings: Iterable[int]) -> dict[int, Any]:

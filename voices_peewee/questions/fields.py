@@ -18,7 +18,11 @@ from voices_peewee.search.words import field_path
 
 MODEL: Final = ("model_type", "model_version")
 Own: Final[Any] = ProcessedFile.alias()  # the file of a history row; ProcessedFile is its recording
-SPEAKER: Final = pw.fn.COALESCE(Own.speaker, ProcessedFile.speaker)
+_Whole: Final[Any] = ProcessedFile.alias()
+# A stem may have its recording's; most rows need no look-up.
+SPEAKER: Final = pw.fn.COALESCE(
+    Own.speaker, _Whole.select(_Whole.speaker).where(_Whole.id == Own.recording)
+)
 
 
 def groupings(by: Sequence[str]) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import compress, groupby, islice, repeat
-from operator import itemgetter, lt
+from itertools import compress, groupby, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.dialects import plain
+from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import (
     ABOUT,
     NOT_DONE,
@@ -23,7 +24,6 @@ from voices_peewee.questions.counted import (
     WHOSE,
     Row,
     Source,
-    check_operations,
     conditions,
     coverage,
 )
@@ -49,7 +49,7 @@ class Group:
     ``stems`` counts the finite ones of each, ``costs`` has NaN for what was not measured. Of a
     side of a comparison ``whose`` has the speaker of a recording of one stem, ``several`` the
     stems of the others. ``others`` has the state of the recordings that are not done, ``unread``
-    counts values that are no numbers.
+    counts values that are no numbers; ``is_mixed`` tells that some were taken out of turn.
     """
 
     key: Key
@@ -64,6 +64,7 @@ class Group:
     operation: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
     unread: int = 0
+    is_mixed: bool = False
 
     @property
     def places(self) -> range:
@@ -96,12 +97,10 @@ class Group:
         return self if all(chosen) else self._picked(lambda column: compress(column, chosen))
 
     def in_order(self) -> Group:
-        """Return it with its recordings in order, of which some were taken out of turn."""
-        if all(map(lt, self.recordings, islice(self.recordings, 1, None))):
+        """Return it with its recordings in order, where some were taken out of turn."""
+        if not self.is_mixed:
             return self
-        return self._of(sorted(range(len(self.recordings)), key=self.recordings.__getitem__))
-
-    def _of(self, places: Sequence[int]) -> Group:
+        places = sorted(range(len(self.recordings)), key=self.recordings.__getitem__)
         return self._picked(lambda column: map(column.__getitem__, places))
 
     def _picked(self, pick: Callable[[Sequence[Any]], Iterable[Any]]) -> Group:
@@ -273,5 +272,10 @@ def _of_one_operation(groups: Mapping[Key, Group], what: str) -> list[Group]:
     for (operation, *rest), group in groups.items():
         group.key, group.operation = tuple(rest), operation
         other = found.setdefault(group.key, group)
-        check_operations({operation, other.operation}, what)
+        if operation != other.operation:
+            names = ", ".join(sorted((operation, other.operation)))
+            raise QueryError(
+                f"{what} has runs of several operations ({names}); say which by operation_type",
+                cli="say which by --operation",
+            )
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, compress
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MOST_LETTERS: Final = 12  # groups that are compared with each other
 _ALPHA: Final = 0.05
-Overlaps = dict[tuple[int, ...], list[list[bool]]]  # which recordings of two groups both have
 _NUMBERS: Final = (
     *("mean", "median", "stdev", "low", "high"),
     *("sdri", "real_time_factor", "memory_usage"),
@@ -337,8 +337,7 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
     if len(measured) > MOST_LETTERS:
         return f"no letters for more than {MOST_LETTERS} groups: narrow them down"
     pairs = list(combinations(measured, 2))
-    overlaps: Overlaps = {}
-    found = [difference(groups[a], groups[b], overlaps).p for a, b in pairs]
+    found = [difference(groups[a], groups[b]).p for a, b in pairs]
     adjusted = iter(holm([p for p in found if p is not None]))
     apart = [
         pair
@@ -348,20 +347,12 @@ def _letters(groups: Sequence[Group], fields: Sequence[Field]) -> dict[int, str]
     return letters(measured, apart)
 
 
-def difference(a: Group, b: Group, overlaps: Overlaps) -> Estimate:
-    """Return the mean difference of two groups on the recordings whose stems both have whole.
-
-    Which recordings two groups share is kept in ``overlaps``, since many groups have the same.
-    """
-    partly = a.partly | b.partly
-    if partly:
-        a, b = (one.kept({*one.recordings} - partly) for one in (a, b))
-    if a.recordings == b.recordings:
-        return estimate(list(map(sub, b.values, a.values)))
-    both = a.recordings, b.recordings
-    key = tuple(map(id, both))
-    if key not in overlaps or partly:
-        shared = {*both[0]}.intersection(both[1])
-        overlaps[key] = [list(map(shared.__contains__, one)) for one in both]
-    values = map(compress, (a.values, b.values), overlaps[key])
-    return estimate([other - own for own, other in zip(*values, strict=True)])
+def difference(a: Group, b: Group) -> Estimate:
+    """Return the mean difference of two groups on the recordings whose stems both have whole."""
+    partly, own, other = a.partly | b.partly, a.values, b.values
+    if partly or a.recordings != b.recordings:
+        both = {*a.recordings}.intersection(b.recordings) - partly
+        own, other = (
+            array("d", compress(g.values, map(both.__contains__, g.recordings))) for g in (a, b)
+        )
+    return estimate(list(map(sub, other, own)))

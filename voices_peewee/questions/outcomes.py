@@ -106,22 +106,14 @@ class Look:
         self.workers: dict[Source, dict[str, Any]] = {}
 
     def begin(self) -> None:
-        """Take note of which runs have ended by now, and how parameters are written."""
-        self.store.retrying(self._begin)
-
-    def _begin(self) -> None:
+        """Take note of which runs have ended by now: what fails from here on is not given again."""
         with self.store.reading():
             connection = self.store.connection()
             self._last = connection.execute(_LAST).fetchone()[0]
             self._open = {key for (key,) in connection.execute(_OPEN)}
-            for (text,) in connection.execute(_TEXTS, (self.wanted.operation_type,)):
-                self.wanted.has(text)
-
-    def seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
-        """Return what the database says of the places that have runs by the model, or of all."""
-        return self.store.retrying(self._seen, places)
 
     def _seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
+        """Return what the database says of the places that have runs by the model, or of all."""
         found: dict[Source, Seen] = {}
         for place, values in self._rows(*self.wanted.verdict, places):
             found[place] = max(found.get(place, _NOTHING), values[2:])
@@ -149,16 +141,31 @@ class Look:
                         path = str(read(path))
                     yield row[1] if path is None else path, row
 
-    def at(self, places: Sequence[Source], every: Mapping[Source, Seen] | None = None) -> Batch:
-        """Return what is known of some places, of which all was seen before or nothing."""
-        seen = self.seen(places) if every is None else every
+    def every(self) -> Batch:
+        """Return what was seen of all places; runs that leave it open are read one by one."""
+        return Batch(self.store.retrying(self._every), {}, ())
+
+    def _every(self) -> dict[Source, Seen]:
+        with self.store.reading():
+            asked = (self.wanted.operation_type,)
+            for (text,) in self.store.connection().execute(_TEXTS, asked):
+                self.wanted.has(text)
+        return self._seen(None)
+
+    def at(self, places: Sequence[Source]) -> Batch:
+        """Return what is known of some places."""
+        return self.store.retrying(self._at, places)
+
+    def _at(self, places: Sequence[Source]) -> Batch:
+        seen = self._seen(places)
         unclear = [place for place in places if seen.get(place, _NOTHING)[0] == UNCLEAR]
-        new = [place for place in places if place not in seen] if every is None else []
-        rows = self.runs(unclear) if unclear else {}
-        return Batch(seen, rows, self.store.retrying(self._recorded, new) if new else ())
+        new = [place for place in places if place not in seen and os.path.isfile(place)]
+        return Batch(seen, self._runs(unclear), self._recorded(new))
 
     def _recorded(self, places: Sequence[Source]) -> set[Source]:
         stored = {ProcessedFile.original_path.db_value(place) for place in places}
+        if not stored:
+            return set()
         with self.store.reading():
             sql = _RECORDED.format(_places(stored))
             rows = self.store.connection().execute(sql, list(stored))

@@ -158,18 +158,22 @@ def pending(
     if claim:
         require_no_transaction(store)
     sharing: Sharing[S] | None = Sharing(look, lease_of(lease)) if claim else None
-    return Pending(_left(sources, look, chosen), look, chosen, sharing)
+    found = _left(sources, look, chosen, is_shared=claim)
+    return Pending(found, look, chosen, sharing)
 
 
-def _left(sources: Iterable[S], look: Look, chosen: _Chosen | None) -> Iterator[Candidate[S]]:
+def _left(
+    sources: Iterable[S], look: Look, chosen: _Chosen | None, *, is_shared: bool
+) -> Iterator[Candidate[S]]:
     """Yield what is left: of a list 500 sources are looked at together, others one by one."""
-    look.begin()
-    size, every = (LOOKUP, None) if isinstance(sources, Sequence) else (1, look.seen(None))
+    if is_shared:
+        look.store.retrying(look.begin)
+    size, every = (LOOKUP, None) if isinstance(sources, Sequence) else (1, look.every())
     claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
     before: set[Source] = set()
     rest = iter(sources)
     while some := [(source, _place(source)) for source in islice(rest, size)]:
-        batch = look.at([place for _, place in some], every)
+        batch = every or look.at([place for _, place in some])
         for source, named in some:
             is_known = named in batch.seen or named in batch.recorded
             place = named if is_known else moved.find(named)

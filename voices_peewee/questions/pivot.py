@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.fields import groupings
@@ -13,36 +13,30 @@ from voices_peewee.rendering.table import Column
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voices_peewee.questions.leaderboard import Leaderboard, LeaderboardRow
+    from voices_peewee.questions.leaderboard import Leaderboard
 
 
 @dataclass(frozen=True, repr=False)
 class Pivot(Tabular):
-    """Means of a leaderboard; ``means`` maps what stands down and across to a row of it."""
+    """Means of a leaderboard by what stands down and across."""
 
     title: str
     kind: str
     name: str
     down: tuple[str, ...]
     across: tuple[str, ...]
-    means: dict[tuple[str, ...], LeaderboardRow]
+    means: dict[tuple[str, ...], float | None]
     notes: tuple[str, ...]
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows: what stands down, and the means; None where there is none."""
-        return [(row, *(self._mean(row, column) for column in self.across)) for row in self.down]
-
-    def _mean(self, row: str, column: str) -> float | None:
-        cell = self.means.get((row, column))
-        return None if cell is None else cell.mean
-
-    def columns(self) -> list[Column]:
-        """Return the columns: what stands down, and one for each that stands across."""
-        return [Column(self.name, "key"), *(Column(name, self.kind, name) for name in self.across)]
-
     def cells(self) -> Cells:
-        """Return the columns and rows of the table."""
-        return self.columns(), self.rows()
+        """Return what stands down, and the means; None where there is none."""
+        columns = [
+            Column(self.name, "key"),
+            *(Column(name, self.kind, name) for name in self.across),
+        ]
+        return columns, [
+            (row, *(self.means.get((row, column)) for column in self.across)) for row in self.down
+        ]
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas DataFrame of the means, with what stands down as a column.
@@ -53,7 +47,7 @@ class Pivot(Tabular):
         from voices_peewee.rendering.frames import frame
 
         columns = [Column(self.name, "text"), *(Column(name, "float") for name in self.across)]
-        return frame(columns, iter([self.rows()]))
+        return frame(columns, iter([self.cells()[1]]))
 
 
 def pivot(board: Leaderboard) -> Pivot:
@@ -65,7 +59,7 @@ def pivot(board: Leaderboard) -> Pivot:
     names = groupings(board.by)
     if len(names) != 2:
         raise QueryError("a table across needs two groupings, such as speaker,model")
-    found = {row.labels: row for row in board.rows}
+    found = {row.labels: row.mean for row in board.rows}
     down, across = (tuple(dict.fromkeys(labels[place] for labels in found)) for place in (0, 1))
     kind = "fixed" if board.metric_unit == "dB" else "number"
     return Pivot(board.title, kind, names[0], down, across, found, board.notes)

@@ -14,7 +14,7 @@ from voices_peewee.schema import vocabulary
 from voices_peewee.schema.exact import exact_boolean, short
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.search.columns import LISTS
+from voices_peewee.search.columns import LISTS, read_json
 from voices_peewee.search.json_keys import ELEMENT, json_path, some_element
 from voices_peewee.search.pages import matching
 from voices_peewee.search.words import instant
@@ -86,7 +86,7 @@ def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None
     keys = next((way for way in ways if _recorded(store, way) is not None), None)
     if keys is None:
         names = _recorded_names(store)
-        keys = next(((other,) for other in names if _is_same(name, other)), None)
+        keys = next(((other,) for other in sorted(names) if _is_same(name, other)), None)
         if keys is None:
             raise QueryError.unknown_field(name, {*vocabulary.METRIC_COLUMNS, *names}, "metric")
         name = keys[0]
@@ -153,32 +153,19 @@ def _is_logged(store: Store, keys: Sequence[str]) -> bool:
         return store.connection().execute(*query.sql()).fetchone() is None
 
 
-# Of what was never finite the name alone is kept.
-_NAMES: Final = """
-WITH newest AS (SELECT CASE WHEN json_valid(additional_metrics) THEN additional_metrics END
-                AS metrics FROM model_performance ORDER BY id DESC LIMIT ?)
-SELECT entry.key FROM newest, json_each(metrics) AS entry WHERE entry.type IN ('integer', 'real')
-UNION
-SELECT entry.key FROM newest, json_each(metrics, '$.nonfinite') AS entry
-WHERE entry.path = '$.nonfinite' AND typeof(entry.key) = 'text'
-"""
-
-
-_NAMES_ON_SERVER: Final = """
-WITH newest AS (SELECT additional_metrics AS metrics FROM model_performance
-                ORDER BY id DESC LIMIT ?)
-SELECT entry.key FROM newest, jsonb_each(metrics) AS entry
-WHERE jsonb_typeof(entry.value) = 'number'
-UNION
-SELECT entry.key FROM newest, jsonb_each(
- CASE jsonb_typeof(metrics -> 'nonfinite') WHEN 'object' THEN metrics -> 'nonfinite' END) AS entry
-"""
-
-
-def _recorded_names(store: Store) -> list[str]:
-    sql = _NAMES if store.server is None else _NAMES_ON_SERVER
-    with store.reading():
-        return [key for (key,) in store.connection().execute(sql, (_LOOK_AT,))]
+def _recorded_names(store: Store) -> set[str]:
+    """Return the names of numbers in the newest rows; of what was never finite that is all."""
+    measured = ModelPerformance
+    query = measured.select(measured.additional_metrics.cast("TEXT"))
+    query = query.order_by(measured.id.desc()).limit(_LOOK_AT)
+    names: set[str] = set()
+    for (text,) in store.stream(*query.bind(store.database).sql()):
+        metrics = read_json(text)
+        if isinstance(metrics, dict):
+            nonfinite = metrics.get("nonfinite")
+            names.update(nonfinite if isinstance(nonfinite, dict) else ())
+            names.update(name for name, value in metrics.items() if type(value) in (int, float))
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

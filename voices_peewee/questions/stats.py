@@ -114,6 +114,7 @@ def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     n, center = len(values), mean(values)
     if center is None or n < 2:
         return Estimate(n, center)
+    values = [*values]  # an array would make its numbers anew each time
     off = list(map(sub, values, repeat(center)))
     squares = math.fsum(map(mul, off, off))
     error, stdev = math.sqrt(squares / (n - 1) / n), math.sqrt(squares / (n - 1))

@@ -111,6 +111,7 @@ class Taker:
             group.several.update(zip(once, zip(*parts, strict=True), strict=True))
 
     def _take_each(self, group: Group, rows: list[Row]) -> None:
+        group.is_mixed = True
         for recording, run in in_runs(rows):
             stems = [(row[WHOSE], finite(row[VALUE])) for row in run]
             group.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)

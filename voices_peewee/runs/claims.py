@@ -79,18 +79,18 @@ _time: Final = ProcessingHistory.start_time
 
 
 class Held:
-    """A claim that this process made; once a run ``has_begun`` with it, that run ends it."""
+    """A claim that this process made; once a run ``has_begun`` with it, that run ends it.
 
-    def __init__(self, claimed: Claimed) -> None:
+    ``place`` is where it stands among those of this process.
+    """
+
+    def __init__(self, store: Store, claimed: Claimed) -> None:
         self.claimed, self.has_begun = claimed, False
+        self.place = (store.label, claimed.source, claimed.settings)
 
     def end(self, steps: Any) -> None:
         """Delete the claim."""
         steps.add(_END, self.claimed.key)
-
-    def place(self, store: Store) -> tuple[str, str, str]:
-        """Return where it stands among those of this process."""
-        return store.label, self.claimed.source, self.claimed.settings
 
 
 # By the record's label, the source and the settings; an iteration and a run meet here.
@@ -178,10 +178,10 @@ def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -
     return None
 
 
-def forget(store: Store, held: Held | None) -> None:
+def forget(held: Held | None) -> None:
     """Take note that a run has ended its claim."""
     if held is not None:
-        _held.pop(held.place(store), None)
+        _held.pop(held.place, None)
 
 
 class Claims:
@@ -200,20 +200,17 @@ class Claims:
             dead: The claim of a dead process that is to be put aside.
             is_as_before: Asked in the same transaction, once nobody else can claim it.
         """
-        held = self._new(source)
-        place = held.place(self._store)
-        if _held.setdefault(place, held) is not held:
+        now = utc_now()
+        times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
+        process = dump_json(process_facts())
+        held = Held(self._store, Claimed(_stored(source), self.settings, process, *times))
+        if _held.setdefault(held.place, held) is not held:
             return False
         self._mine[source] = held  # before it is written: an interrupt may come in between
         is_mine = self._store.retrying(self._write, held, dead, is_as_before)
         if not is_mine:
-            del self._mine[source], _held[place]
+            del self._mine[source], _held[held.place]
         return is_mine
-
-    def _new(self, source: Source) -> Held:
-        now = utc_now()
-        times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
-        return Held(Claimed(_stored(source), self.settings, dump_json(process_facts()), *times))
 
     def _write(self, held: Held, dead: Claimed | None, is_as_before: Callable[[], bool]) -> bool:
         with self._store.writing():
@@ -237,9 +234,9 @@ class Claims:
             return
         mine, store = list(self._mine.values()), self._store
         self._mine.clear()
-        idle = [one for one in mine if not one.has_begun and _held.get(one.place(store)) is one]
+        idle = [one for one in mine if not one.has_begun and _held.get(one.place) is one]
         for held in idle:
-            del _held[held.place(store)]
+            del _held[held.place]
         if not idle or store.database.is_closed():
             return
         if is_asked:
@@ -269,38 +266,31 @@ def _source(stored: str) -> Source:
     return str(ProcessedFile.original_path.python_value(stored))
 
 
-class _Sign(NamedTuple):
-    """When an unfinished history row was last heard of, and from which process."""
-
-    history_id: int
-    process: dict[str, Any]
-    time: dt.datetime
-
-
 def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = None) -> int:
     """Mark runs whose process died as failed, with the error ``interrupted``; return how many."""
     limit = None if older_than is None else utc_now() - _age(older_than)
-    field, runs = ProcessingHistory.start_time, dict[str, list[_Sign]]()
+    runs: dict[str, list[tuple[int, dict[str, Any], dt.datetime]]] = {}
     with store.writing():
         connection = store.connection()
         for key, run_id, process, *heard in connection.execute(_UNFINISHED):
-            read = map(field.python_value, heard)
+            read = map(_time.python_value, heard)
             times = [time for time in read if isinstance(time, dt.datetime)]
             if times:  # else another program wrote them, and nobody knows how old it is
-                sign = _Sign(key, facts_of(process), max(times))
-                runs.setdefault(run_id, []).append(sign)
-        dead = [signs for signs in runs.values() if _is_dead(signs, limit)]
-        for signs in dead:
-            end = field.db_value(max(sign.time for sign in signs))
-            connection.executemany(_CLOSE, [(end, INTERRUPTED, sign.history_id) for sign in signs])
+                runs.setdefault(run_id, []).append((key, facts_of(process), max(times)))
+        closed = 0
+        for signs in runs.values():
+            last = max(time for *_, time in signs)
+            if _is_dead(signs[0][1], last, limit):
+                end = (_time.db_value(last), INTERRUPTED)
+                connection.executemany(_CLOSE, [(*end, key) for key, *_ in signs])
+                closed += 1
         clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
-    return len(dead)
+    return closed
 
 
-def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
+def _is_dead(process: Mapping[str, Any], last: dt.datetime, limit: dt.datetime | None) -> bool:
     """Whether a run is to be closed: its process is dead, or out of sight and silent too long."""
-    process = signs[0].process
-    if limit is not None and max(sign.time for sign in signs) >= limit:
+    if limit is not None and last >= limit:
         return False
     if process and is_here(process):
         return not is_alive(process)
@@ -310,7 +300,6 @@ def _is_dead(signs: Sequence[_Sign], limit: dt.datetime | None) -> bool:
 def _age(older_than: dt.timedelta | float) -> dt.timedelta:
     age = _length(older_than, _MAX_AGE)
     if age is None:
-        raise InvalidValueError(
-            f"older_than must be a time of 0 seconds or more, not {older_than!r}"
-        )
+        what = f"older_than must be a time of 0 seconds or more, not {older_than!r}"
+        raise InvalidValueError(what)
     return age

@@ -112,7 +112,7 @@ class Run:
             claim = claims.begin(self._store, self._live.recording, settings)
             time = max(utc_now(), self.start_time)
             self._live.end(Ending(time, Metrics(), failure(error)), claim)
-            claims.forget(self._store, claim)
+            claims.forget(claim)
 
     @property
     def id(self) -> int:
@@ -257,7 +257,7 @@ class Run:
                     return
                 self._live.logged = Metrics()  # what does not fit: without it the run can end
                 self._live.end(ending._replace(cost=Metrics()), self._claim)
-            claims.forget(self._store, self._claim)
+            claims.forget(self._claim)
 
 
 class Tracker:
