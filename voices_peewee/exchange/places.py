@@ -78,7 +78,7 @@ class Places:
         with store.reading():
             recordings = store.connection().execute(_RECORDINGS).fetchall()
             runs = store.connection().execute(_RUNS, values).fetchall()
-        self._recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
+        self.recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
         for key, run_id, start, settings, recording, output, speaker, metadata in runs:
             whose = speaker or _told(metadata, "speaker") or None
             row, its = Row(key, run_id, start, settings, whose), self._runs[recording]
@@ -91,7 +91,7 @@ class Places:
     @cached_property
     def _names(self) -> _Called:
         """The paths of recordings by what they are called; a manifest alone says it where given."""
-        names, told = _Called(list), self._recordings.items()
+        names, told = _Called(list), self.recordings.items()
         called = ((path, _told(metadata, "id")) for path, (_, metadata) in told)
         if self._entries is not None:
             called = ((entry.path, str(entry.metadata["id"])) for entry in self._entries)
@@ -115,7 +115,7 @@ class Places:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
             return Place((self._newest[paths[0]],))
         path, speaker = self._mixture(score)
-        recording = self._recordings.get(path, (None,))[0]
+        recording = self.recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
         if not runs:
             if output == path:
@@ -139,7 +139,7 @@ class Places:
             if len(paths) > 1:
                 raise LookupError(f"several recordings are called {short(name)}; {_MANIFEST}")
             for path in paths:
-                return path if path in self._recordings else self._moved(path), speaker
+                return path if path in self.recordings else self._moved(path), speaker
         nothing = "" if score.mixture else f"no output of {self._label} and "
         name = short(score.mixture or score.output)
         raise LookupError(f"{nothing}no recording is called {name}; {_MANIFEST}")

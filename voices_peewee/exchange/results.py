@@ -113,6 +113,7 @@ class _Import:
             except LookupError as error:
                 refused.add(score.reading.path, str(error), score.place)
         refused.end()
+        self._known = places.recordings.keys()
         self._note("left out: no value at all", empty)
         several = "recordings have runs with different parameters; the latest run has the values"
         self._note(several, len(places.several))
@@ -135,8 +136,7 @@ class _Import:
         fresh = {place: its for place, its in self._scores.items() if not place.rows}
         added: set[str] = set()
         read = cache(facts_of)
-        known = recordings_by_path(self._store, {place.recording for place in fresh})
-        for path in {path for place in fresh for path in place[2:4]} - known.keys():
+        for path in {path for place in fresh for path in place[2:4]} - self._known:
             read(path or "")  # the slow part, before others wait
         with self._store.writing():
             self._store.engine.lock("results")  # two imports would undo each other's values
