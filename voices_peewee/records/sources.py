@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 LOOKUP: Final = 500
 _AT_PATH: Final = """WHERE original_path = ? AND recording_id IS NULL
  ORDER BY processed_path IS NOT NULL, id LIMIT 1"""
-# A part that was told after another process had moved its recording has the old path.
+# A part that was told after another process had moved its recording has the old path until this.
 FOLLOW: Final = """UPDATE processed_files SET original_path = recording.original_path
  FROM processed_files AS recording WHERE recording.id = processed_files.recording_id
  AND recording.original_path <> processed_files.original_path"""

@@ -171,7 +171,6 @@ class Files:
         added: ProcessedFile = mapper(ProcessedFile).insert(
             self._steps, row, self._spare, self._unless
         )
-        self._steps.add(f"{FOLLOW} AND processed_files.id = ?", (added.id,))
         return added
 
 
@@ -276,10 +275,12 @@ class LiveRows(RunRows):
             rows = self._known(steps)
             for output in self.late:
                 rows, _ = self._told(steps, Files(self._store, steps), rows, output)
+            files = [row.file.id for row in rows]
             if claim is not None:
                 claim.end(steps)
             for row in rows:
                 self._measure(steps, row, ending.cost)
+            steps.add(f"{FOLLOW} AND processed_files.id IN ({', '.join('?' * len(files))})", files)
             return rows, steps.add(_END, end)
 
         self.rows, ended = self._store.transact(write)
