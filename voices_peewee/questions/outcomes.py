@@ -300,7 +300,7 @@ class Settings:
     def has(self, text: str) -> bool:
         """Whether parameters, as they are stored, are these."""
         is_same = canonical(text) == self._canonical
-        if len(self._texts) < _MOST_TEXTS:
+        if isinstance(text, str) and len(self._texts) < _MOST_TEXTS:
             self._texts[text] = is_same
         return is_same
 

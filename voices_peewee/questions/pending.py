@@ -181,7 +181,7 @@ def _left(
             if place in before or (chosen is not None and not chosen.has(place)):
                 continue
             before.add(place)
-            its = batch if place == named else look.at([place])
+            its = batch if place == named or place in batch.seen else look.at([place])
             if place == named and place not in its.seen and isinstance(place, str):
                 _refuse_no_file(source, place)
             reason, rows = look.judged(place, its, claims.get(place))

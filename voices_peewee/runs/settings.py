@@ -71,7 +71,7 @@ def canonical(text: str) -> str:
     """
     try:
         parameters = json.loads(text, parse_float=_number)
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return text
     if isinstance(parameters, dict) and isinstance(parameters.get(_ENVIRONMENT), dict):
         del parameters[_ENVIRONMENT]
