@@ -21,6 +21,7 @@ from support.shown import shown
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.audio_files import content_hash
+from voices_peewee.runs.process import process_facts
 
 OTHER = "other version or parameters"
 
@@ -478,6 +479,13 @@ def test_a_start_that_is_no_time_stops_no_other_source(
     strange = "UPDATE processing_history SET start_time = ?, end_time = ? WHERE id IN (1, 3)"
     db.execute_raw_query(strange, (start, start), write=True)
     assert left(db, recording, path, "/mix/3.wav") == {path: "failed", "/mix/3.wav": "never run"}
+
+
+def test_a_run_that_begins_at_the_end_of_time_is_worked_on(db: DatabaseManager) -> None:
+    """A lease that is longer than there are dates stops no list."""
+    times = {"start_time": "9999-12-31T23:59:59Z", "end_time": None}
+    add_run(db, run={**times, "success": False, "process": process_facts()})
+    assert reason(db) == "being worked on"
 
 
 def test_query_words_choose_sources(db: DatabaseManager) -> None:

@@ -32,6 +32,7 @@ S = TypeVar("S", bound=str | os.PathLike[str] | ProcessedFile)
 
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 _CLOCK_SLACK: Final = 2.0
+_END_OF_TIME: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 # As text: to have it made for each source that is handed out would be most of the time.
 _COLUMNS: Final = """file.original_path, file.id, run.id, run.run_id, run.model_version,
  run.parameters, run.start_time, run.end_time, run.success, run.source_hash,
@@ -234,9 +235,10 @@ class Look:
         if row.process is None or row.success or not self.wanted.match(row):
             return None
         process, start = facts_of(row.process), moment(row.start)
-        if start is None or not is_working(process, start + self._lease):
+        if start is None:
             return None
-        return process
+        until = start + min(self._lease, _END_OF_TIME - start)
+        return process if is_working(process, until) else None
 
 
 def _queries(
