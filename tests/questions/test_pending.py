@@ -481,6 +481,16 @@ def test_a_start_that_is_no_time_stops_no_other_source(
     assert left(db, recording, path, "/mix/3.wav") == {path: "failed", "/mix/3.wav": "never run"}
 
 
+def test_a_hash_that_one_row_of_a_run_has_counts(db: DatabaseManager, recording: Path) -> None:
+    """A hash that another program took from a run's second row does not make the file unknown."""
+    for _ in range(2):
+        processed(db, recording, run_id="one")
+    removed = "UPDATE processing_history SET source_hash = NULL WHERE id = 2"
+    db.execute_raw_query(removed, write=True)
+    recording.write_bytes(b"other")
+    assert reason(db, recording) == "content changed"
+
+
 def test_a_run_that_begins_at_the_end_of_time_is_worked_on(db: DatabaseManager) -> None:
     """A lease that is longer than there are dates stops no list."""
     times = {"start_time": "9999-12-31T23:59:59Z", "end_time": None}

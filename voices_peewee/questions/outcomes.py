@@ -119,7 +119,7 @@ class Look:
         for place, values in self._rows(*self.wanted.verdict, places):
             seen = values[2:]
             if place in found:
-                seen = max(found[place], seen, key=lambda one: (one[0], _order(one[1])))
+                seen = _joined(found[place], seen)
             found[place] = seen
         return found
 
@@ -321,6 +321,13 @@ def _reason(place: Source, rows: list[Row], wanted: Settings, *, exact: bool) ->
     every = (row for run in runs.values() for row in run)
     latest = max(every, key=lambda row: (_order(row.start), row.id))
     return outcomes[latest.run_id] or "content changed"
+
+
+def _joined(one: Seen, other: Seen) -> Seen:
+    """Return what two rows of a source are together; those of one run may differ in their hash."""
+    if {one[0], other[0]} == {HASHED, DONE}:
+        return UNCLEAR, ""
+    return max(one, other, key=lambda seen: (seen[0], _order(seen[1])))
 
 
 def _order(start: Any) -> tuple[bool, bool, bool, Any]:
