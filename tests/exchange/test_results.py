@@ -245,13 +245,15 @@ def test_a_recording_is_no_output(db: DatabaseManager, write: Any) -> None:
 
 
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
-    """A number out of all bounds is refused, a metric whose name is taken is none."""
+    """A number out of all bounds is refused with its line, a metric whose name is taken told."""
     record(db, "/d/a.wav", {"path": "/e/x.wav"})
-    path = write("w.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1e9}\n')
-    with pytest.raises(InvalidValueError) as caught:
-        load(db, path)
-    assert str(caught.value) == "sdri must be a finite number of dB"
-    assert load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n')).updated == 1
+    lines = '{"key": "x.wav", "pesq": 2}\n{"key": "x.wav", "nonfinite": 1, "sdri": 1e9}\n'
+    assert refusals(db, write("w.jsonl", lines + '{"key": "y.wav", "rtf": -1}\n')) == [
+        "it, line 2, column 'sdri': sdri must be a finite number of dB, not 1000000000.0",
+        "it, line 3, column 'rtf': real_time_factor must be a number, 0 or more, not -1.0",
+    ]
+    done = load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n'))
+    assert (done.updated, done.notes) == (1, ["1 left out: a metric cannot be named 'nonfinite'"])
     assert measured(db)[0][2:] == (1.0, {"metric_impl": "VERSA: sdri"})
 
 
