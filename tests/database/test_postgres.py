@@ -286,7 +286,16 @@ def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
 CHANGES = [
     (
         "ALTER TABLE speakers DROP COLUMN description CASCADE",
-        ["table 'speakers' lacks column 'description' (TEXT NULL)"],
+        ["table 'speakers' lacks column 'description' (TEXT COLLATE \"C\" NULL)"],
+    ),
+    (
+        'ALTER TABLE speakers ALTER COLUMN description TYPE text COLLATE "POSIX"',
+        [
+            (
+                "table 'speakers' has column 'description' as TEXT COLLATE \"POSIX\" NULL, "
+                'not TEXT COLLATE "C" NULL'
+            )
+        ],
     ),
     (
         "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",
