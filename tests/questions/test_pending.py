@@ -464,6 +464,22 @@ def test_what_another_program_wrote_is_another_setting(
     assert (row.id, reason(db, recording)) == (1, OTHER)
 
 
+@pytest.mark.sqlite("a server keeps what is no text out")
+@pytest.mark.parametrize("start", [5, 2.5, b"\xff", "garbage"])
+def test_a_start_that_is_no_time_stops_no_other_source(
+    db: DatabaseManager, recording: Path, start: object
+) -> None:
+    """Of several runs, those count whose start another program has not written over."""
+    for path in (recording, recording.with_name("other.wav")):
+        path.write_bytes(b"first")
+        _age(path)
+        for _ in range(2):
+            processed(db, path, success=path == recording)
+    strange = "UPDATE processing_history SET start_time = ?, end_time = ? WHERE id IN (1, 3)"
+    db.execute_raw_query(strange, (start, start), write=True)
+    assert left(db, recording, path, "/mix/3.wav") == {path: "failed", "/mix/3.wav": "never run"}
+
+
 def test_query_words_choose_sources(db: DatabaseManager) -> None:
     """``where`` takes words about recordings; what the record does not know is counted."""
     for name, room in (("a", "hall"), ("b", "booth")):

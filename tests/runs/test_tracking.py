@@ -974,21 +974,29 @@ def test_what_cannot_be_decorated_says_so(db: DatabaseManager) -> None:
     async def wait(mixture: str) -> None:
         pass
 
+    class Steps:
+        def __call__(self, mixture: str) -> Iterator[str]:
+            yield mixture
+
+    class Wait:
+        async def __call__(self, mixture: str) -> None:
+            pass
+
     @db.track(operation_type=SEPARATION)
     def work(mixture: str | None = None) -> None:
         pass
 
     messages = []
     decorate = db.track(operation_type=SEPARATION)
-    later = (steps, async_steps, wait)
+    later = (steps, async_steps, wait, Steps(), Wait())
     for call in (*(functools.partial(decorate, one) for one in later), work):
         with pytest.raises(TypeError) as caught:
             call()
         messages.append(str(caught.value))
     assert messages == [
         *(
-            f"{one.__name__!r} ends later than its call; use a track block inside it"
-            for one in later
+            f"{name!r} ends later than its call; use a track block inside it"
+            for name in ("steps", "async_steps", "wait", "Steps", "Wait")
         ),
         "a track block needs a source; only a decorator does without",
     ]

@@ -116,7 +116,10 @@ class Look:
         """Return what the database says of the places that have runs by the model, or of all."""
         found: dict[Source, Seen] = {}
         for place, values in self._rows(*self.wanted.verdict, places):
-            found[place] = max(found.get(place, _NOTHING), values[2:])
+            seen = values[2:]
+            if place in found:
+                seen = max(found[place], seen, key=lambda one: (one[0], _order(one[1])))
+            found[place] = seen
         return found
 
     def runs(self, places: Sequence[Source]) -> dict[Source, list[Row]]:
@@ -313,8 +316,14 @@ def _reason(place: Source, rows: list[Row], wanted: Settings, *, exact: bool) ->
     successes = [runs[run_id][0] for run_id, outcome in outcomes.items() if outcome is None]
     if successes and _is_seen(place, successes, exact=exact):
         return None
-    latest = max(runs, key=lambda run_id: max((row.start, row.id) for row in runs[run_id]))
-    return outcomes[latest] or "content changed"
+    every = (row for run in runs.values() for row in run)
+    latest = max(every, key=lambda row: (_order(row.start), row.id))
+    return outcomes[latest.run_id] or "content changed"
+
+
+def _order(start: Any) -> tuple[bool, bool, bool, Any]:
+    """Return what start times are ordered by: what is no text was written by another program."""
+    return isinstance(start, str), isinstance(start, bytes), start is not None, start
 
 
 def _outcome(run: list[Row]) -> Reason | None:

@@ -298,9 +298,14 @@ class Tracker:
         """Return the function with each of its calls recorded as a run."""
         import inspect
 
-        kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-        if any(ends_later(function) for ends_later in (*kinds, inspect.iscoroutinefunction)):
-            name = getattr(function, "__name__", function)
+        kinds = (
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+            inspect.iscoroutinefunction,
+        )
+        forms = (function, type(function).__call__)  # the latter of an object that is called
+        if any(ends_later(form) for ends_later in kinds for form in forms):
+            name = getattr(function, "__name__", type(function).__name__)
             raise TypeError(f"{name!r} ends later than its call; use a track block inside it")
         parameters = inspect.signature(function).parameters
         places = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
