@@ -780,6 +780,15 @@ def test_an_interrupt_anywhere_in_a_run_leaves_a_connection_that_works(
 LOCKS = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory'"
 
 
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [("SELECT ?::int", [1]), ("SELECT %s::int", [1]), ("SELECT %(a)s::int", {"a": 1})],
+)
+def test_values_as_any_driver_names_them(db: DatabaseManager, sql: str, values: Any) -> None:
+    """A statement may have SQLite's question marks or what psycopg reads."""
+    assert db.database.execute_sql(sql, values).fetchall() == [(1,)]
+
+
 def test_a_raw_query_leaves_no_lock(db: DatabaseManager) -> None:
     """What a SELECT locks for its session is let go, also inside a transaction and after errors."""
     for _ in range(7):
