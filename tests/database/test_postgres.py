@@ -286,7 +286,16 @@ def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
 CHANGES = [
     (
         "ALTER TABLE speakers DROP COLUMN description CASCADE",
-        ["table 'speakers' lacks column 'description' (TEXT NULL)"],
+        ["table 'speakers' lacks column 'description' (TEXT COLLATE \"C\" NULL)"],
+    ),
+    (
+        'ALTER TABLE speakers ALTER COLUMN description TYPE text COLLATE "POSIX"',
+        [
+            (
+                "table 'speakers' has column 'description' as TEXT COLLATE \"POSIX\" NULL, "
+                'not TEXT COLLATE "C" NULL'
+            )
+        ],
     ),
     (
         "ALTER TABLE processed_files DROP CONSTRAINT ck_processed_files_duration",
@@ -769,6 +778,15 @@ def test_an_interrupt_anywhere_in_a_run_leaves_a_connection_that_works(
 
 
 LOCKS = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory'"
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [("SELECT ?::int", [1]), ("SELECT %s::int", [1]), ("SELECT %(a)s::int", {"a": 1})],
+)
+def test_values_as_any_driver_names_them(db: DatabaseManager, sql: str, values: Any) -> None:
+    """A statement may have SQLite's question marks or what psycopg reads."""
+    assert db.database.execute_sql(sql, values).fetchall() == [(1,)]
 
 
 def test_a_raw_query_leaves_no_lock(db: DatabaseManager) -> None:

@@ -207,6 +207,14 @@ def test_comments_before_a_raw_query(filled: DatabaseManager, before: str) -> No
             filled.execute_raw_query(sql)
 
 
+def test_raw_queries_look_up_each_row(filled: DatabaseManager) -> None:
+    """A SELECT inside a SELECT is read to the end: its tables are opened as rows are fetched."""
+    filled.create_speaker("Eve")
+    inner = "(SELECT count(*) FROM processed_files AS f WHERE f.speaker_id = s.id) AS n"
+    rows = filled.execute_raw_query(f"SELECT name, {inner} FROM speakers AS s ORDER BY id")
+    assert len(rows) == filled.status()["rows"]["speakers"] > 1
+
+
 COMMANDS = [
     ["add-speaker"],
     ["add-tags", "Ada"],

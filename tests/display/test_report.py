@@ -74,6 +74,15 @@ def test_hostile_names_are_text(db: DatabaseManager, tmp_path: Path) -> None:
     assert page.count("</script>") == 1
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_a_version_that_is_no_text_is_shown(db: DatabaseManager, tmp_path: Path) -> None:
+    """What another program wrote as bytes takes no report away; it is compared with nothing."""
+    three_models(db)
+    sql = "UPDATE processing_history SET model_version = x'ff' WHERE id = 1"
+    db.execute_raw_query(sql, write=True)
+    assert "b:1" in db.report(tmp_path / "report.html").read_text("utf-8")
+
+
 def test_an_empty_record(path: Path, tmp_path: Path) -> None:
     """The command writes a page of an empty record too, which says so."""
     with DatabaseManager(path).initialize():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,22 @@ def test_path_map_takes_the_longest_folder(db: DatabaseManager, tmp_path: Path) 
     path = write(tmp_path / "m.csv", "ID,wav\n1,/d/x/a.wav\n2,/d/b.wav\n3,/dx/c.wav\n")
     db.add_manifest(path, path_map={"/d": "/new", "/d/x/": "/far"})
     assert [*files(db)] == ["/far/a.wav", "/new/b.wav", "/dx/c.wav"]
+
+
+def speakers(db: DatabaseManager) -> dict[str, str | None]:
+    found = ((path, file.speaker) for path, file in files(db).items())
+    return {path: voice and voice.name for path, voice in found}
+
+
+def test_zero_and_none_are_names(db: DatabaseManager, tmp_path: Path) -> None:
+    """A speaker may be the number 0, or be called None, and nobody else becomes that person."""
+    entries = {f"u{n}": {"wav": f"/w/{n}.wav", "length": 2.0, "spk_id": n} for n in (0, 1)}
+    assert db.add_manifest(write(tmp_path / "m.json", json.dumps(entries))).speakers == 2
+    rows = "ID,wav,spk_id\nx1,/w/x1.wav,None\nx2,/w/x2.wav,\n"
+    assert db.add_manifest(write(tmp_path / "n.csv", rows)).speakers == 1
+    talk = {"sources": [{"type": "file", "source": "/w/c.wav"}]}
+    cut = {"id": "c", "recording": talk, "supervisions": [{"speaker": 0}, {}]}
+    db.add_manifest(write(tmp_path / "cuts.jsonl", json.dumps(cut)))
+    assert speakers(db) == {
+        "/w/0.wav": "0", "/w/1.wav": "1", "/w/x1.wav": "None", "/w/x2.wav": None, "/w/c.wav": "0",
+    }  # fmt: skip

@@ -207,3 +207,39 @@ def test_no_such_format(write: Any) -> None:
     with pytest.raises(QueryError) as caught:
         read(write("a.csv", ASTEROID), "asteroids")
     assert str(caught.value) == "unknown format 'asteroids'; did you mean 'asteroid'?"
+
+
+def test_percent_is_decided_file_by_file(tmp_path: Path) -> None:
+    """STOI in percent in one file leaves the fractions of the others as they are."""
+    lines = {
+        f"{name}.jsonl": "".join(f'{{"key": "{name}{one}", "stoi": {one}}}\n' for one in values)
+        for name, values in {"a": (93, 0.5), "b": (0.9, 0.8)}.items()
+    }
+    found = read(write_files(tmp_path, lines))
+    assert [one.metrics["stoi"] for one in found.scores] == [0.93, 0.005, 0.9, 0.8]
+    assert found.notes == ["stoi: percent, divided by 100"]
+
+
+def test_levels_have_a_unit_of_their_own(tmp_path: Path) -> None:
+    """The mixtures' STOI is no percent where the estimates' is; SIR of one source is none."""
+    tables = {"STOI": "96", "SDR": "8", "SIR": "inf", "SAR": "8", "wav": "/e/a.wav"}
+    before = {"STOI": "0.7", "SDR": "1", "SIR": "inf", "SAR": "1"}
+    files = {f"scoring/{name}_spk1": f"a {value}\n" for name, value in tables.items()}
+    files |= {f"before/{name}_spk1": f"a {value}\n" for name, value in before.items()}
+    found = read(write_files(tmp_path, files))
+    assert [one.metrics for one in found.scores] == [
+        {"sdr": 8.0, "stoi": 0.96, "input_sdr": 1.0, "input_stoi": 0.7, "sdri": 7.0}
+    ]
+    assert found.notes == ["stoi: percent, divided by 100"]
+
+
+def test_names_that_are_taken(write: Any) -> None:
+    """A metric that has the name of what the record keeps beside metrics is left out, and told."""
+    line = '{"key": "a", "nonfinite": 1, "Timed": 2, "higher_is_better": 1, "sdr": 3}\n'
+    found = read(write("v.jsonl", line * 2))
+    assert [one.metrics for one in found.scores] == [{"sdr": 3.0}]
+    assert found.notes == [
+        "2 left out: a metric cannot be named 'nonfinite'",
+        "2 left out: a metric cannot be named 'timed'",
+        "2 left out: a metric cannot be named 'higher_is_better'",
+    ]

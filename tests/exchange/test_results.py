@@ -203,6 +203,52 @@ def test_espnet_names_mixture_speaker_and_output(db: DatabaseManager, tmp_path: 
     assert load(db, folder).unchanged == 2
 
 
+TABLES = {f"{name}_spk{n}": f"mix_0 {value}\n" for n in (1, 2) for name, value in
+          {"SDR": 7.0, "wav": f"/o/mix_0_s{n}.wav"}.items()}  # fmt: skip
+KEYS = "".join(f'{{"key": "mix_0_s{n}", "pesq": 2.5}}\n' for n in (1, 2))
+PATHS = "filename,OVRL,SIG,BAK\n" + "".join(f"/o/mix_0_s{n}.wav,1,2,3\n" for n in (1, 2))
+
+
+@pytest.mark.parametrize(
+    "others", [{"a.jsonl": KEYS}, {"a.csv": PATHS}], ids=["names", "paths"]
+)  # fmt: skip
+def test_tools_of_one_folder_share_the_new_rows(
+    db: DatabaseManager, tmp_path: Path, others: dict[str, str]
+) -> None:
+    """What two tools tell of one estimate stands in one row, whichever is read first."""
+    record(db, "/d/mix_0.wav", model_type="other")
+    tables = {f"z/{name}": text for name, text in TABLES.items()}
+    assert load(db, write_files(tmp_path / "res", {**others, **tables})).added == 1
+    _, *runs = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    files = [run.processed_file for run in runs]
+    assert [(file.processed_path, file.speaker.name) for file in files] == [
+        ("/o/mix_0_s1.wav", "spk1"), ("/o/mix_0_s2.wav", "spk2"),
+    ]  # fmt: skip
+    assert all(len({*row[3]} - {"metric_impl"}) > 1 for row in measured(db)[1:])
+
+
+def test_a_part_is_the_estimate_of_its_speaker(db: DatabaseManager, tmp_path: Path) -> None:
+    """A target without an output joins the new estimate of its speaker."""
+    record(db, "/d/Song 1/mixture.wav", model_type="other")
+    estimates = "filename,OVRL,SIG,BAK\n/e/Song 1_vocals.wav,1,2,3\n"
+    folder = write_files(tmp_path / "res", {"Song 1.json": MUSEVAL, "d.csv": estimates})
+    load(db, folder)
+    _, *rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    assert [row.processed_file.processed_path for row in rows] == ["/e/Song 1_vocals.wav"]
+    assert measured(db)[1][3].keys() > {"sdr", "dnsmos_ovrl"}
+
+
+def test_a_run_of_several_files_has_one_start(db: DatabaseManager, tmp_path: Path) -> None:
+    """The parts of a new run began together, whenever the files that tell of them were written."""
+    record(db, "/d/mix_0.wav", model_type="other")
+    lines = {f"{n}.jsonl": f'{{"key": "mix_0_s{n}", "pesq": 2.5}}\n' for n in (1, 2)}
+    folder = write_files(tmp_path / "res", lines)
+    os.utime(folder / "1.jsonl", (1.7e9, 1.7e9))
+    load(db, folder)
+    _, *rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    assert [row.start_time.timestamp() for row in rows] == [1.7e9] * 2
+
+
 def test_what_cannot_be_told_is_refused(db: DatabaseManager, write: Any) -> None:
     """A name that fits nothing, several things, or no part of the run: all or nothing."""
     record(db, "/d/1/a.wav", {"path": "/e/1/x.wav"}, {"path": "/e/2/x.wav"})
@@ -245,13 +291,15 @@ def test_a_recording_is_no_output(db: DatabaseManager, write: Any) -> None:
 
 
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
-    """A number out of all bounds is refused, a metric whose name is taken is none."""
+    """A number out of all bounds is refused with its line, a metric whose name is taken told."""
     record(db, "/d/a.wav", {"path": "/e/x.wav"})
-    path = write("w.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1e9}\n')
-    with pytest.raises(InvalidValueError) as caught:
-        load(db, path)
-    assert str(caught.value) == "sdri must be a finite number of dB"
-    assert load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n')).updated == 1
+    lines = '{"key": "x.wav", "pesq": 2}\n{"key": "x.wav", "nonfinite": 1, "sdri": 1e9}\n'
+    assert refusals(db, write("w.jsonl", lines + '{"key": "y.wav", "rtf": -1}\n')) == [
+        "it, line 2, column 'sdri': sdri must be a finite number of dB, not 1000000000.0",
+        "it, line 3, column 'rtf': real_time_factor must be a number, 0 or more, not -1.0",
+    ]
+    done = load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n'))
+    assert (done.updated, done.notes) == (1, ["1 left out: a metric cannot be named 'nonfinite'"])
     assert measured(db)[0][2:] == (1.0, {"metric_impl": "VERSA: sdri"})
 
 

@@ -354,6 +354,20 @@ def test_an_open_database_is_no_backup(path: Path, copies: Path) -> None:
             assert str(caught.value) == f"backup '{name}': it is the database itself"
 
 
+def test_a_programs_last_word(tmp_path: Path) -> None:
+    """A backup is made as a program ends, too, when no thread can be started any more."""
+    code = """
+    import atexit
+    from voices_peewee import DatabaseManager
+    db = DatabaseManager(argv[0]).initialize()
+    atexit.register(lambda: print(db.backup_database()))
+    """
+    process = start(code, tmp_path / "voices.db")
+    with ended(process):
+        code_, out, err = finish(process)
+    assert (code_, Path(out.strip()).is_file(), err) == (0, True, "")
+
+
 def test_ctrl_c_in_a_check(tmp_path: Path) -> None:
     """Ctrl-C ends a long check at once and as Ctrl-C."""
     path = make(tmp_path / "voices.db")

@@ -43,7 +43,7 @@ def for_psycopg(sql: str) -> str:
 
 def spelled(sql: Any, values: Any) -> Any:
     """Return a statement as psycopg reads it; what Peewee compiled is spelled so already."""
-    return for_psycopg(sql) if values and "%s" not in sql else sql
+    return for_psycopg(sql) if values and "?" in sql and "%s" not in sql else sql
 
 
 def locking(count: int, *, is_shared: bool = True) -> str:

@@ -215,10 +215,10 @@ class SqliteEngine:
         connection = self.connection()
         try:
             _at_once(connection, "PRAGMA query_only = 1")
-            cursor = connection.execute(sql, parameters)
+            # Read to the end before that: a pragma that changes a flag ends what is being read.
+            return as_dicts(connection.execute(sql, parameters))
         finally:
             _at_once(connection, "PRAGMA query_only = 0")
-        return as_dicts(cursor)
 
     @staticmethod
     def may_pass(error: BaseException) -> bool:  # noqa: ARG004 - a server's error may

@@ -49,7 +49,12 @@ def model_order() -> list[str]:
 
 def measured(board: Leaderboard) -> dict[str, Model]:
     """Return the models of a leaderboard that have a value, by their labels, the best first."""
-    rows = [row for row in board if row.n and row.model_type]
+    rows = [
+        row
+        for row in board
+        # What another program wrote as bytes is no name to ask for.
+        if row.n and row.model_type and not isinstance(row.model_version, bytes)
+    ]
     often = Counter(row.model_type for row in rows)
     # Without a version: the only runs of that name, or those of the name that have none.
     return {

@@ -74,7 +74,7 @@ def _add(
         for entry in entries:
             blank = ProcessedFile(filename=file_name(entry.path), original_path=entry.path)
             row = known.get(entry.path, blank)
-            changes = _changes(row, entry, facts[entry.path], speakers.get(str(entry.speaker)))
+            changes = _changes(row, entry, facts[entry.path], speakers.get(entry.speaker or ""))
             outcome = "unchanged" if changes.keys() <= {"read_at"} else "updated"
             if row is blank:
                 row.__data__ |= changes

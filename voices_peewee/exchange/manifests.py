@@ -134,7 +134,7 @@ def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entr
     """
     values = {name: value for name, value in record.values.items() if value not in (None, "")}
     _, named = _take("path", values)
-    if not named:
+    if named is None:
         raise InputError("", "it names no file")
     path, (_, name) = find(str(named)), _take("id", values)
     if (found := _PLACEHOLDER.search(path)) and not os.path.lexists(path):
@@ -155,7 +155,8 @@ def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entr
     if references:
         metadata["references"], speaker = references, None
     voices = [*references, *([] if is_free else values.get("speakers", [])), speaker]
-    names = [str(one) for one in voices if one]
+    names = [str(one) for one in voices if one is not None]
+    speaker = None if speaker is None else str(speaker)
     return Entry(record.place, path, facts, plain_object("metadata", metadata), speaker, names)
 
 
@@ -244,7 +245,7 @@ def _lhotse(reading: Reading) -> Iterator[Record]:
             elif [one.get("type") for one in sources] != ["file"]:
                 reading.skipped["a recording that is no single file"] += 1
             else:
-                names = list(dict.fromkeys(map(str, filter(None, voices))))
+                names = list(dict.fromkeys(str(one) for one in voices if one not in (None, "")))
                 channels = len(recording.get("channel_ids") or ()) or None
                 told = {"speaker": names[0]} if len(names) == 1 else {"speakers": names or None}
                 told |= {"source": sources[0].get("source"), "channels": channels}

@@ -72,7 +72,8 @@ class Places:
         self._label = ":".join(filter(None, named))
         self._moved, self._entries = moved, entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
-        self._outputs, self._newest = _Called(list), dict[str, Row]()
+        self._outputs, self._newest = _Called(list), dict[str, Place]()
+        self._parts: dict[tuple[str, str], Place] = {}  # new outputs by recording and speaker
         self.several: set[int | None] = set()  # recordings with runs of different parameters
         values = [value or "" for value in mapper(ProcessingHistory).values(**model)]
         with store.reading():
@@ -86,7 +87,7 @@ class Places:
             if output is not None:
                 if (path := _path(output)) not in self._newest:
                     _call(self._outputs, path)
-                self._newest[path] = row
+                self._newest[path] = Place((row,))
 
     @cached_property
     def _names(self) -> _Called:
@@ -113,15 +114,12 @@ class Places:
         if output and (paths := _find(self._outputs, output)):
             if len(paths) > 1:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
-            return Place((self._newest[paths[0]],))
+            return self._newest[paths[0]]
         path, speaker = self._mixture(score)
         recording = self.recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
         if not runs:
-            if output == path:
-                raise LookupError(f"{short(path)} is the recording itself, no output of it")
-            new = output if _is_whole(output) else None
-            return Place((), not speaker and not new, path, new, speaker or None)
+            return self._new(path, output, speaker)
         if len({rows[0].parameters for rows in runs.values()}) > 1:
             self.several.add(recording)
         *_, rows = runs.values()
@@ -131,11 +129,23 @@ class Places:
             raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
         return Place(named, of_run=not speaker and not output)
 
+    def _new(self, path: str, output: str, speaker: str) -> Place:
+        """Return the place in a new run; what names its outputs otherwise later finds them."""
+        if output == path:
+            raise LookupError(f"{short(path)} is the recording itself, no output of it")
+        if not is_whole(output):
+            new = Place((), not speaker, path, None, speaker or None)
+            return self._parts.get((path, speaker), new) if speaker else new
+        new = self._newest[output] = Place((), False, path, output, speaker or None)
+        _call(self._outputs, output)
+        self._parts.setdefault((path, speaker), new)
+        return new
+
     def _mixture(self, score: Score) -> tuple[str, str]:
         """Return the path of a score's mixture, and the speaker whose part of it this is."""
         named = [(score.mixture, score.speaker)] if score.mixture else _parts(score.output)
         for name, speaker in named:
-            paths = [name] if _is_whole(name) else _find(self._names, name)
+            paths = [name] if is_whole(name) else _find(self._names, name)
             if len(paths) > 1:
                 raise LookupError(f"several recordings are called {short(name)}; {_MANIFEST}")
             for path in paths:
@@ -167,7 +177,8 @@ def _told(metadata: str | None, name: str) -> str:
     return str(known.get(name) or "") if isinstance(known, dict) else ""
 
 
-def _is_whole(path: str) -> bool:
+def is_whole(path: str) -> bool:
+    """Whether a path is from the root, or an address."""
     return os.path.isabs(path) or "://" in path
 
 

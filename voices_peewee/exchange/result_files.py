@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from voices_peewee.errors import InputError, QueryError
+from voices_peewee.errors import InputError, InvalidValueError, QueryError
 from voices_peewee.exchange.manifests import finder, split
 from voices_peewee.exchange.texts import (
     Reading,
@@ -25,8 +25,8 @@ from voices_peewee.exchange.texts import (
     whole_object,
 )
 from voices_peewee.records.roots import PathMap
-from voices_peewee.runs.metrics import TAKEN
-from voices_peewee.schema.vocabulary import find_metric, spelled
+from voices_peewee.runs.metrics import TAKEN, Metrics
+from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric, spelled
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ DIALECTS: Final = {
 }
 FORMATS: Final = (*DIALECTS,)
 
-_TAKEN: Final = frozenset(["", *TAKEN])
+_TAKEN: Final = frozenset([*TAKEN, "metric_impl", "higher_is_better"])
 _LEVEL: Final = "ESPnet, of the mixtures as they were"
 _JSON: Final = ("versa", "museval")
 _SUFFIXES: Final = frozenset([".csv", ".json", ".jsonl", ".txt"])
@@ -108,17 +108,23 @@ def read_results(
     """
     if form is not None and form not in FORMATS:
         raise QueryError.unknown_field(form, FORMATS, "format")
-    scores: defaultdict[str, dict[object, Score]] = defaultdict(dict)
+    scores: defaultdict[str, list[Score]] = defaultdict(list)
+    percent, skipped = dict[str, None](), Counter[str]()
     for path in map(Path, paths):
         inner = (_read(file, form, refused, is_named=file == path) for file in _inside(path))
         known = list(filter(None, inner))
         for told, reading in known:
-            _score(reading, told, roots, scores[told])
+            its = _score(reading, told, roots)
+            percent |= dict.fromkeys(_divide(its))
+            skipped += reading.skipped
+            scores[told] += its
         if not known:
             reason = f"no results of a known format are in it; name it: {', '.join(FORMATS)}"
             raise InputError(path, reason)
-    found = {told: _with_levels([*its.values()]) for told, its in scores.items()}
-    return found, [note for its in found.values() for note in _clean(its)]
+    found = {told: _with_levels(its) for told, its in scores.items()}
+    notes = [note for its in found.values() for note in _clean(its)]
+    notes += [f"{', '.join(percent)}: percent, divided by 100"] if percent else []
+    return found, notes + [f"{count:,} left out: {reason}" for reason, count in skipped.items()]
 
 
 def _with_levels(scores: list[Score]) -> list[Score]:
@@ -164,9 +170,9 @@ def _read(
     return (told, reading) if told else None
 
 
-def _score(reading: Reading, form: str, roots: PathMap, scores: dict[object, Score]) -> None:
-    """Add a score for each row, with the numbers as they are written."""
-    dialect, refused = DIALECTS[form], reading.refused
+def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
+    """Return a score for each row, with the numbers as they are written."""
+    dialect, refused, scores = DIALECTS[form], reading.refused, dict[object, Score]()
     find = finder(reading.path, roots)
     for place, values in _READERS.get(form, Reading.records)(reading):
         told = (values.pop(column, None) for column in dialect.about)
@@ -181,16 +187,36 @@ def _score(reading: Reading, form: str, roots: PathMap, scores: dict[object, Sco
         speaker, output = values.pop("speaker", ""), values.pop("output", "")
         impl, about = values.pop("model", None) or dialect.impl, roots(name)
         names = ("", about) if dialect.of_output else (about, find(output) if output else "")
-        key = (reading, name, speaker) if dialect.joins else (reading, place)
+        key = (name, speaker) if dialect.joins else place
         score = scores.setdefault(key, Score(reading, place, impl, *names, speaker))
         for column, value in values.items():
+            if (metric := _metric(column, dialect.metrics)) in _TAKEN:
+                reading.skipped[f"a metric cannot be named {metric!r}"] += 1
+                continue
             try:
-                measured = number(value) if (metric := _metric(column, dialect.metrics)) else None
-            except ValueError as error:
+                measured = _measured(metric, value) if metric else None
+            except (ValueError, InvalidValueError) as error:
                 refused.add(reading.path, str(error), place, column)
             else:
                 if measured is not None:
                     score.metrics[metric] = measured
+    return [*scores.values()]
+
+
+def _measured(metric: str, value: object) -> float | None:
+    """Return the number that is written, if one is, within the bounds of its column."""
+    measured = number(value)
+    if metric in METRIC_COLUMNS:
+        Metrics.of({metric: measured})
+    return measured
+
+
+def _divide(scores: list[Score]) -> list[str]:
+    """Make fractions of the shares that one file tells in percent; return their names."""
+    percent = [name for name in _SHARES if any(one.metrics.get(name, 0) > 1 for one in scores)]
+    for metrics in (score.metrics for score in scores if percent):
+        metrics |= {name: metrics[name] / 100 for name in percent if name in metrics}
+    return percent
 
 
 @lru_cache(maxsize=1024)
@@ -199,7 +225,7 @@ def _metric(column: str, known: tuple[str, ...]) -> str:
 
     ``known`` are the columns that are metrics, where not all are.
     """
-    if column not in known if known else column in _TAKEN or column.endswith("_path"):
+    if column not in known if known else not column or column.endswith("_path"):
         return ""
     name = column.removeprefix("input_")
     term = find_metric(name)
@@ -275,12 +301,12 @@ _READERS: Final = {"versa": _versa, "museval": _museval, "espnet": _espnet}
 def _clean(scores: list[Score]) -> Iterator[str]:
     """Take away what looks like a number and is none, add improvements; yield notes about it."""
     dropped, far = Counter[str](), 0
-    percent = [name for name in _SHARES if any(one.metrics.get(name, 0) > 1 for one in scores)]
     for metrics in (score.metrics for score in scores):
-        metrics |= {name: metrics[name] / 100 for name in percent if name in metrics}
-        if math.isinf(metrics.get("sir", 0)) and metrics.get("sar") == metrics.get("sdr"):
-            del metrics["sir"]  # BSS-Eval of a single source: there is nothing to tell apart
-            metrics.pop("sar", None)
+        for before in ("", "input_"):
+            sdr, sir, sar = (f"{before}{name}" for name in ("sdr", "sir", "sar"))
+            if math.isinf(metrics.get(sir, 0)) and metrics.get(sar) == metrics.get(sdr):
+                del metrics[sir]  # BSS-Eval of a single source: there is nothing to tell apart
+                metrics.pop(sar, None)
         for name, value in [*metrics.items()]:
             low, high = _FAILED.get(name.removeprefix("input_").partition("_")[0], _NEVER)
             failed = low <= value <= high
@@ -293,7 +319,5 @@ def _clean(scores: list[Score]) -> Iterator[str]:
                 metrics.setdefault(improvement, metrics[name] - metrics[f"input_{name}"])
         far += any(abs(metrics.get(name, 0)) > _FAR for name in ("si_sdr", "si_snr"))
     yield from (f"{count:,} without a value: {reason}" for reason, count in dropped.items())
-    if percent:
-        yield f"{', '.join(percent)}: percent, divided by 100"
     if far:
         yield f"{far:,} beyond ±{_FAR} dB: silent or perfect estimates?"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -16,7 +18,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
-from voices_peewee.exchange.places import Place, Places, Row
+from voices_peewee.exchange.places import Place, Places, Row, is_whole
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import facts_of
@@ -104,7 +106,8 @@ class _Import:
     def find(self, scores: Iterable[Score], refused: Refused) -> None:
         """Find what each row is about; all that is wrong with rows is refused."""
         places, empty = self._places(), 0
-        for score in scores:
+        # Whole outputs first, and of those who their speaker is: others may mean the same.
+        for score in sorted(scores, key=lambda one: (not is_whole(one.output), not one.speaker)):
             if not score.metrics:
                 empty += 1
                 continue
@@ -167,9 +170,12 @@ class _Import:
         hung = [one for one in hung if one.recording in ids]
         recordings = self._recordings(ids, read)
         files = self._files(hung, recordings, read)
-        histories = []
+        times: defaultdict[str, list[dt.datetime]] = defaultdict(list)
+        for place, scores in fresh.items():
+            times[place.recording] += (score.reading.time for score in scores)
+        starts, histories = {path: min(its) for path, its in times.items()}, []
         for place, file in zip(hung, files, strict=True):
-            digest, time = recordings[place.recording].content_hash, fresh[place][0].reading.time
+            digest, time = recordings[place.recording].content_hash, starts[place.recording]
             told = {"run_id": ids[place.recording], "processed_file": file, "source_hash": digest}
             histories.append({**told, "start_time": time, "end_time": time})
         self._insert(ProcessingHistory, {**self._model, "success": True}, histories)

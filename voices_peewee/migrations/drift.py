@@ -105,6 +105,9 @@ _CONSTRAINTS: Final = """SELECT CASE contype WHEN 'c' THEN 'CHECK ' WHEN 'f' THE
  FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
  WHERE relname = ? AND relnamespace = to_regnamespace(quote_ident(coalesce(?, current_schema())))
   AND contype IN ('c', 'f', 'u')"""
+_COLLATIONS: Final = """SELECT column_name, ' COLLATE ' || quote_ident(collation_name)
+ FROM information_schema.columns WHERE table_name = ?
+  AND table_schema = coalesce(?, current_schema()) AND collation_name IS NOT NULL"""
 
 
 def read_parts(database: pw.Database, schema: str | None = None) -> Parts:
@@ -131,12 +134,15 @@ def read_parts(database: pw.Database, schema: str | None = None) -> Parts:
 def _columns_and_indexes(
     database: pw.Database, table: str, schema: str | None
 ) -> Iterator[tuple[str, str]]:
+    is_file = isinstance(database, pw.SqliteDatabase)
+    collations = {} if is_file else dict(run_sql(database, _COLLATIONS, table, schema))
     for column in database.get_columns(table, schema):
         null = "NULL" if column.null else "NOT NULL"
         default = "" if column.default is None else f" DEFAULT {column.default}"
         # Of a server's table the index says so.
-        key = " PRIMARY KEY" * (column.primary_key and isinstance(database, pw.SqliteDatabase))
-        yield f"column {column.name!r}", _plain(f"{column.data_type.upper()} {null}{default}{key}")
+        key = " PRIMARY KEY" * (column.primary_key and is_file)
+        kind = column.data_type.upper() + collations.get(column.name, "")
+        yield f"column {column.name!r}", _plain(f"{kind} {null}{default}{key}")
     for index in database.get_indexes(table, schema):
         unnamed = f"UNIQUE ({', '.join(map(str, index.columns))})"
         name = index.name if index.sql else unnamed

@@ -15,7 +15,6 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,8 +83,8 @@ def snapshot(
         path = _name(database, target)
         _refuse_target(path, database)
     with file_errors(BackupError, path), whole_file(path) as partial:
-        (rows, migrations), sha256 = _copy_checked(database, partial, path, progress, timeout)
-        status = partial.stat()
+        rows, migrations = _copy_checked(database, partial, path, progress, timeout)
+        sha256, status = digest(partial), partial.stat()
         _write_note(path, sha256, database)  # it alone does no harm, a backup alone is not listed
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
@@ -137,8 +136,8 @@ def sidecar(path: Path) -> str | None:
 
 def _copy_checked(
     database: Path, partial: Path, target: Path, progress: Progress | None, timeout: float
-) -> tuple[Contents, str]:
-    """Copy one moment of the database, and compare the copy with it; return its digest, too."""
+) -> Contents:
+    """Copy one moment of the database, and compare the copy with it."""
     with database_errors(database, timeout, target):
         with (
             closing(open_database(partial)) as copy,
@@ -149,25 +148,19 @@ def _copy_checked(
             expected = _contents(live)
             moment = time.time_ns()
             copy_pages(live, copy, progress)
-        with closing(open_backup(partial)) as written, ThreadPoolExecutor(1) as beside:
-            sha256 = beside.submit(_sha256, partial)
-            reference = beside.submit(_broken_reference, partial)
-            if finding := _broken_page(written, full=False) or reference.result():
+        with closing(open_backup(partial)) as written:
+            if finding := _first_finding(written, full=False):
                 raise DatabaseDamagedError(database, finding)
             if _contents(written) != expected:
                 raise BackupError(target, "the copy differs from the database; try again")
     os.utime(partial, ns=(moment, moment))  # the time of a backup is that of what it holds
-    return expected, sha256.result()
+    return expected
 
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -263,7 +256,7 @@ def verify(path: Path) -> Backup:
         name = note_path(path.resolve()).name
         raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := _broken_page(connection, full=True) or _broken_reference(path):
+        if finding := _first_finding(connection, full=True):
             raise BackupError(path, f"it is damaged ({finding})")
     return _described(path, sha256, "" if note is None else note.source)
 
@@ -346,18 +339,13 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
 
 
-def _broken_page(connection: sqlite3.Connection, *, full: bool) -> str | None:
+def _first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
     """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
     check = "integrity_check" if full else "quick_check"
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-    if text == "ok":
-        return None
-    return next((line for line in text.splitlines() if not line.startswith("***")), text)
-
-
-def _broken_reference(path: Path) -> str | None:
-    with closing(open_backup(path)) as connection:  # its own: one is used by one thread
-        broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    if text != "ok":
+        return next((line for line in text.splitlines() if not line.startswith("***")), text)
+    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
     if broken is None:
         return None
     return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
