@@ -247,6 +247,8 @@ class _Stream(psycopg.ServerCursor[tuple[Any, ...]]):
     the middle of anything.
     """
 
+    _withhold = False  # until it is made; an interrupt may come before
+
     def __del__(self, *_: object) -> None:
         if self._withhold and isinstance(self._conn, Connection):
             self._conn.streams.append(self.name)
