@@ -75,11 +75,12 @@ def test_hostile_names_are_text(db: DatabaseManager, tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
-def test_a_version_that_is_no_text_is_shown(db: DatabaseManager, tmp_path: Path) -> None:
+def test_a_model_that_is_no_text_is_shown(db: DatabaseManager, tmp_path: Path) -> None:
     """What another program wrote as bytes takes no report away; it is compared with nothing."""
     three_models(db)
-    sql = "UPDATE processing_history SET model_version = x'ff' WHERE id = 1"
-    db.execute_raw_query(sql, write=True)
+    for name, key in (("model_version", 1), ("model_type", 2)):
+        sql = f"UPDATE processing_history SET {name} = x'ff' WHERE id = {key}"
+        db.execute_raw_query(sql, write=True)
     assert "b:1" in db.report(tmp_path / "report.html").read_text("utf-8")
 
 

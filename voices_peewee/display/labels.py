@@ -53,7 +53,7 @@ def measured(board: Leaderboard) -> dict[str, Model]:
         row
         for row in board
         # What another program wrote as bytes is no name to ask for.
-        if row.n and row.model_type and not isinstance(row.model_version, bytes)
+        if row.n and row.model_type and bytes not in map(type, (row.model_type, row.model_version))
     ]
     often = Counter(row.model_type for row in rows)
     # Without a version: the only runs of that name, or those of the name that have none.
