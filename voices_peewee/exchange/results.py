@@ -139,7 +139,7 @@ class _Import:
         fresh = {place: its for place, its in self._scores.items() if not place.rows}
         added: set[str] = set()
         read = cache(facts_of)
-        for path in {path for place in fresh for path in place[2:4]} - self._known:
+        for path in {path for one in fresh for path in (one.recording, one.output)} - self._known:
             read(path or "")  # the slow part, before others wait
         with self._store.writing():
             self._store.engine.lock("results")  # two imports would undo each other's values
