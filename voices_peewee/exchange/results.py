@@ -6,14 +6,13 @@ import datetime as dt
 import hashlib
 import math
 import os
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Final
 
-from voices_peewee.database.query import mapper, no_full_collection
+from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
@@ -21,21 +20,17 @@ from voices_peewee.exchange.manifests import Entry, read_manifest
 from voices_peewee.exchange.places import Place, Places, Row, is_whole
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
-from voices_peewee.records.audio_files import facts_of
+from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.roots import Moved, PathMap, Roots
-from voices_peewee.records.sources import LOOKUP, recordings_by_path, rows_where
-from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN
-from voices_peewee.schema.fields import dump_json, utc_now
-from voices_peewee.schema.models import (
-    BaseModel,
-    ModelPerformance,
-    ProcessedFile,
-    ProcessingHistory,
-)
+from voices_peewee.records.sources import LOOKUP, rows_where
+from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics
+from voices_peewee.runs.past_runs import Plan, write_runs
+from voices_peewee.runs.rows import Output
+from voices_peewee.schema.fields import dump_json
+from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-Read = Callable[[str], dict[str, Any]]
 Model = dict[str, str | None]
 
 _IMPL: Final = "metric_impl"
@@ -116,7 +111,6 @@ class _Import:
             except LookupError as error:
                 refused.add(score.reading.path, str(error), score.place)
         refused.end()
-        self._known = places.recordings.keys()
         self._note("left out: no value at all", empty)
         several = "recordings have runs with different parameters; the latest run has the values"
         self._note(several, len(places.several))
@@ -135,102 +129,41 @@ class _Import:
             self._done.notes.append(f"whether much is good is not known of {', '.join(unknown)}")
 
     def write(self) -> ImportedResults:
-        """Write everything in one transaction."""
+        """Write everything in one transaction, behind the names of new speakers."""
         fresh = {place: its for place, its in self._scores.items() if not place.rows}
-        added: set[str] = set()
-        read = cache(facts_of)
-        for path in {path for one in fresh for path in (one.recording, one.output)} - self._known:
-            read(path or "")  # the slow part, before others wait
         with self._store.writing():
-            self._store.engine.lock("results")  # two imports would undo each other's values
-            if fresh:
-                added = self._add_runs(fresh, read)
-                self._scores = {place: its for place, its in self._scores.items() if place.rows}
-                self.find(chain(*fresh.values()), Refused())  # now they have rows
-                if left := [place.recording for place in self._scores if not place.rows]:
-                    run_id = _run_id(self._model, left[0])
-                    raise InvalidValueError(f"there is a run {run_id!r} already, of another path")
-            self._fill(added)
-        self._done.added = len(added)
+            whose = speakers_named(self._store, {one.speaker for one in fresh if one.speaker})
+        write_runs(self._store, self._new_runs(fresh, whose), partial(self._fill_all, fresh))
         return self._done
 
-    def _add_runs(self, fresh: Mapping[Place, Sequence[Score]], read: Read) -> set[str]:
-        """Add runs for recordings that have none; return their ids.
-
-        Another import may have made some meanwhile, of the same ids.
-        """
-        ids = {place.recording: _run_id(self._model, place.recording) for place in fresh}
-        self._store.lock_sources(ids, ids.values())
-        rows = rows_where(self._store, ProcessingHistory, "run_id", ids.values())
-        taken = {row.run_id for row in rows}
-        ids = {path: run_id for path, run_id in ids.items() if run_id not in taken}
-        with_parts = {place.recording for place in fresh if not place.of_run}
-        # what is told of a whole run stands in the rows of its parts
-        hung = [one for one in fresh if not (one.of_run and one.recording in with_parts)]
-        hung = [one for one in hung if one.recording in ids]
-        recordings = self._recordings(ids, read)
-        files = self._files(hung, recordings, read)
-        times: defaultdict[str, list[dt.datetime]] = defaultdict(list)
+    def _new_runs(
+        self, fresh: Mapping[Place, Sequence[Score]], whose: Mapping[str, int]
+    ) -> list[Plan]:
+        """Return the runs of recordings that have none, without values yet."""
+        runs: dict[str, Plan] = {}
         for place, scores in fresh.items():
-            times[place.recording] += (score.reading.time for score in scores)
-        starts, histories = {path: min(its) for path, its in times.items()}, []
-        for place, file in zip(hung, files, strict=True):
-            digest, time = recordings[place.recording].content_hash, starts[place.recording]
-            told = {"run_id": ids[place.recording], "processed_file": file, "source_hash": digest}
-            histories.append({**told, "start_time": time, "end_time": time})
-        self._insert(ProcessingHistory, {**self._model, "success": True}, histories)
-        return {*ids.values()}
+            time = min(score.reading.time for score in scores)
+            run = runs.setdefault(place.recording, _new_run(self._model, place.recording, time))
+            if time < run.history["start_time"]:
+                run.history.update(start_time=time, end_time=time)
+            if not place.of_run:
+                path, speaker = place.output or "", whose.get(place.speaker or "")
+                facts = own_facts(path) if path else {}
+                run.outputs[path or speaker] = Output(path, speaker, Metrics(), facts)
+        return [*runs.values()]
 
-    def _recordings(self, paths: Collection[str], read: Read) -> dict[str, ProcessedFile]:
-        """Return the recordings at paths; those that are not there are added."""
-        known = recordings_by_path(self._store, paths)
-        fresh = [path for path in paths if path not in known]
-        self._insert(ProcessedFile, {}, [{**read(path), **_moment()} for path in fresh])
-        return known | recordings_by_path(self._store, fresh)
-
-    def _files(
-        self, places: Sequence[Place], recordings: Mapping[str, ProcessedFile], read: Read
-    ) -> list[int]:
-        """Return the ids of recordings, stems and voices; those that are not there are added."""
-        whose = speakers_named(self._store, {one.speaker for one in places if one.speaker})
-        keys: list[tuple[Any, ...]] = []
-        for place in places:
-            row = recordings[place.recording]
-            keys.append((row.id, place.output, whose.get(place.speaker or "", row.speaker_id)))
-        known: dict[tuple[Any, ...], int]
-        known = {(row.id, None, row.speaker_id): row.id for row in recordings.values()}
-        asked = {key[0] for key in keys if key not in known}
-        for row in rows_where(self._store, ProcessedFile, "recording", asked):
-            known[row.recording_id, row.processed_path, row.speaker_id] = row.id
-        fresh = {key: one for key, one in zip(keys, places, strict=True) if key not in known}
-        rows = []
-        for (recording, output, speaker), place in fresh.items():
-            row = recordings[place.recording]
-            named = {"filename": row.filename, "original_path": row.original_path}
-            part = {"recording": recording, "processed_path": output, "speaker": speaker}
-            rows.append({**read(output or ""), **named, **part, **_moment()})
-        known |= zip(fresh, self._insert(ProcessedFile, {}, rows), strict=True)
-        return [known[key] for key in keys]
-
-    def _insert(
-        self, model: type[BaseModel], shared: Mapping[str, Any], rows: Sequence[dict[str, Any]]
-    ) -> Sequence[int]:
-        """Insert rows with the same columns, and return their ids; what is shared is bound once."""
-        if not rows:
-            return ()
-        table, connection = mapper(model), self._store.connection()
-        bound = table.bind({**model._meta.get_default_dict(), **shared})
-        places = [table.names.index(name) for name in rows[0]]
-        keys = table.new_ids(connection, len(rows))
-
-        def bind(key: int, row: dict[str, Any]) -> list[Any]:
-            values = [key, *bound]
-            for place, value in zip(places, table.values(**row), strict=True):
-                values[place] = value
-            return values
-
-        connection.executemany(table.insert_id_sql, map(bind, keys, rows))
-        return keys
+    def _fill_all(self, fresh: Mapping[Place, Sequence[Score]], runs: Sequence[Plan]) -> None:
+        """Give all runs their values, inside the transaction that wrote the new ones."""
+        self._store.engine.lock("results")  # two imports would undo each other's values
+        added = {run.history["run_id"] for run in runs}
+        if fresh:
+            self._scores = {place: its for place, its in self._scores.items() if place.rows}
+            self.find(chain(*fresh.values()), Refused())  # now they have rows
+            if left := [place.recording for place in self._scores if not place.rows]:
+                run_id = _run_id(self._model, left[0])
+                raise InvalidValueError(f"there is a run {run_id!r} already, of another path")
+        self._fill(added)
+        self._done.added = len(added)
 
     def _fill(self, added: set[str]) -> None:
         """Give runs what they lack; those that were ``added`` just now have nothing yet."""
@@ -260,7 +193,7 @@ class _Import:
                     changed[row.id] = values
         shared = {name: self._model[name] for name in ("model_type", "model_version")}
         rows = [one for one in changed.values() if "id" not in one]
-        self._insert(ModelPerformance, shared, rows)
+        self._store.insert_all([ModelPerformance(**shared, **one) for one in rows])
         ours = [one for one in changed.values() if "id" in one]
         columns = (([one[name] for name in METRIC_COLUMNS], one) for one in ours)
         bound = ((*some, dump_json(one["additional_metrics"]), one["id"]) for some, one in columns)
@@ -301,10 +234,10 @@ def _run_id(model: Model, recording: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _moment() -> dict[str, Any]:
-    """Return when a row is made: each has a moment of its own, by which a copy is known."""
-    now = utc_now()
-    return {"created_at": now, "updated_at": now}
+def _new_run(model: Model, recording: str, time: dt.datetime) -> Plan:
+    times = {"start_time": time, "end_time": time}
+    named = {"run_id": _run_id(model, recording), "parameters": {}, "success": True}
+    return Plan({**model, **named, **times}, None, Metrics(), recording, True, Metrics(), {})
 
 
 def _same(ours: object, value: float) -> bool:

@@ -231,16 +231,24 @@ def _outputs(
 
 
 def write_runs(
-    store: Store, plans: Sequence[Plan], along: Callable[[], None] = lambda: None
+    store: Store, plans: Sequence[Plan], along: Callable[[Sequence[Plan]], None] | None = None
 ) -> None:
-    """Write all runs in one transaction, and what is done ``along`` with them."""
+    """Write all runs in one transaction.
+
+    Where something is done ``along`` with them, runs that are there by now are left out, not
+    refused; it is given those that were written.
+    """
     paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
     run_ids = [plan.history["run_id"] for plan in plans if plan.has_own_id]
     with no_full_collection(), store.writing():
         store.lock_sources(paths, run_ids)
-        _refuse_known_runs(store, run_ids)
+        if along is None:
+            _refuse_known_runs(store, run_ids)
+        else:
+            there = {row.run_id for row in rows_where(store, ProcessingHistory, "run_id", run_ids)}
+            plans = [plan for plan in plans if plan.history["run_id"] not in there]
         connection, recordings = store.connection(), _recordings(store, paths, facts)
         for plan in plans:
             source = (
@@ -257,7 +265,8 @@ def write_runs(
         mapper(ProcessingHistory).insert_new(connection, rows)
         measures = (values for plan in plans for values in plan.performances())
         mapper(ModelPerformance).insert_dicts(connection, measures)
-        along()
+        if along is not None:
+            along(plans)
 
 
 def _recordings(
