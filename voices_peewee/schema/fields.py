@@ -218,16 +218,10 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# What an encoder makes anew for each value, which takes longer than a value of a row.
-_CHUNKS: Final[Callable[[Any, int], Iterable[str]]] = vars(json.encoder)["c_make_encoder"](
-    *(None, plain_value, json.encoder.encode_basestring_ascii, None),
-    *(":", ",", False, False, False),
-)
-
-
-def _encode(value: object) -> str:
-    """Return compact JSON; no circle is looked for, and what is not finite is refused."""
-    return "".join(_CHUNKS(value, 0))
+# No circle is looked for, and what is not finite is refused.
+_encode: Final = json.JSONEncoder(
+    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 
 
 @lru_cache(maxsize=64)
