@@ -28,12 +28,11 @@ from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, Environment, Speaker
 from voices_peewee.display.web import TABLES
-from voices_peewee.errors import DatabaseError, ServeError
+from voices_peewee.errors import DatabaseError
 from voices_peewee.models import Claim, ListeningTest, ListeningVote
 
 pytestmark = [pytest.mark.once, pytest.mark.sqlite("Datasette shows SQLite files")]
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - the test is about that
 HOSTILE = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>.wav'
 
@@ -209,7 +208,7 @@ def test_endless_queries_leave_the_pages_alone(url: str) -> None:
 def test_only_local_names_are_answered(url: str) -> None:
     """On loopback, a page asked for under another site's name is refused."""
     port = urllib.parse.urlsplit(url).port
-    for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}", "LOCALHOST"):
+    for host in (f"localhost:{port}", "127.0.0.1", "LOCALHOST"):
         assert get(url, Host=host)[0] == 200
     refused = "This page answers to localhost and 127.0.0.1 only.\n"
     for host in ("evil.example", "127.0.0.1.evil.example", "192.0.2.1:80"):
@@ -281,28 +280,23 @@ def test_a_read_only_folder(filled: Path, tmp_path: Path) -> None:
         folder.chmod(0o755)
 
 
-def test_an_open_address_is_warned_of(filled: Path) -> None:
-    """An address that other machines reach gets a sentence; SIGTERM ends it as Ctrl-C does."""
-    server, url = start(filled, "--host", EVERYWHERE)
-    port = urllib.parse.urlsplit(url).port
-    assert get(f"http://127.0.0.1:{port}/", Host="desk.example")[0] == 200
+def test_sigterm_ends_it(filled: Path) -> None:
+    """SIGTERM ends it as Ctrl-C does, and nothing is left beside the database."""
+    server, url = start(filled)
+    assert get(url)[0] == 200
     server.send_signal(signal.SIGTERM)
     out, err = server.communicate(timeout=60)
-    warning = f"warning: everyone who reaches {EVERYWHERE!r} can read all of this database\n"
-    assert (server.returncode, out, err) == (0, "", f"{warning}serving; Ctrl-C ends it\n")
+    assert (server.returncode, out, err) == (0, "", "serving; Ctrl-C ends it\n")
     assert sorted(one.name for one in filled.parent.glob("voices.db*")) == ["voices.db"]
 
 
-def test_an_address_that_cannot_be_listened_on(filled: Path) -> None:
-    """One sentence says that another program has the port, or that a name is no address."""
+def test_a_port_that_cannot_be_listened_on(filled: Path) -> None:
+    """One sentence says that another program has the port."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
         said = f"Error: cannot serve on '127.0.0.1', port {port}: address already in use; "
         done = program("--db", filled, "serve", "--port", port)
     assert done == (1, "", f"{said}try another --port\n")
-    with DatabaseManager(filled).connect() as db, pytest.raises(ServeError) as caught:
-        db.serve(host="no.such.host.invalid", port=0)
-    assert str(caught.value).startswith("cannot serve on 'no.such.host.invalid', port 0: ")
 
 
 def test_what_is_no_database_file(path: Path) -> None:

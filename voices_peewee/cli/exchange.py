@@ -134,8 +134,7 @@ def import_results(manager: DatabaseManager, paths: tuple[str, ...], **asked: An
     say(f"{done.format}: {', '.join(told) or 'no values'}")
 
 
-@command(example="voices serve --port 8001 --open")
-@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
+@command(example="voices serve --port 8001")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -143,26 +142,18 @@ def import_results(manager: DatabaseManager, paths: tuple[str, ...], **asked: An
     metavar="PORT",
     help="0 takes a free one.  [default: 8001]",
 )
-@click.option("--open", "open_browser", is_flag=True, help="Open the browser.")
 @pass_manager
-def serve(manager: DatabaseManager, host: str, port: int, *, open_browser: bool) -> None:
+def serve(manager: DatabaseManager, port: int) -> None:
     """Show the database in the browser, read-only.
 
-    Prints the address of the start page and answers until Ctrl-C. Others may write
-    meanwhile. Needs the extra [web].
+    Prints the address of the start page, which this machine alone reaches, and answers until
+    Ctrl-C. Others may write meanwhile. Needs the extra [web].
     """
 
     def ready(url: str) -> None:
         say("serving; Ctrl-C ends it")
         write([f"{url}\n"])
         sys.stdout.flush()
-        if open_browser:
-            click.launch(url)
 
     with manager:
-        # Here, where a missing extra is an error.
-        from voices_peewee.display.web import is_local
-
-        if not is_local(host):
-            say(f"warning: everyone who reaches {host!r} can read all of this database")
-        manager.serve(host=host, port=port, on_ready=ready)
+        manager.serve(port=port, on_ready=ready)

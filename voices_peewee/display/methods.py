@@ -257,27 +257,21 @@ class DisplayMethods(HasStore):
 
         return player(self.store, file)
 
-    def serve(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8001,
-        on_ready: Callable[[str], None] | None = None,
-    ) -> None:
+    def serve(self, *, port: int = 8001, on_ready: Callable[[str], None] | None = None) -> None:
         """Show the database in the browser until SIGINT (Ctrl-C) or SIGTERM, read-only.
 
-        Other programs, and other threads of this one, may go on writing.
+        This machine alone reaches the pages. Other programs, and other threads of this one, may
+        go on writing.
 
         Args:
-            host: The address to listen on. Whoever reaches it can read all of the database.
-            port: The port; 0 takes a free one.
+            port: The port of 127.0.0.1; 0 takes a free one.
             on_ready: Called with the URL once it can be opened.
 
         Raises:
             DatabaseError: The database is in memory or no SQLite file.
-            ServeError: The address cannot be listened on.
+            ServeError: The port cannot be listened on.
             MissingExtraError: Datasette is not installed.
         """
         from voices_peewee.display.web import serve
 
-        serve(self.store, host=host, port=port, on_ready=on_ready)
+        serve(self.store, port=port, on_ready=on_ready)

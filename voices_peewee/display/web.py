@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import ipaddress
 import re
 import socket
 import sqlite3
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 _NAME: Final = "voices"
+_HOST: Final = "127.0.0.1"  # which no other machine reaches
 _LONGEST: Final = 500_000  # bytes of a value
 _SETTINGS: Final = {
     "allow_download": False,
@@ -89,27 +89,23 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def serve(
-    store: Store, *, host: str, port: int, on_ready: Callable[[str], None] | None = None
-) -> None:
+def serve(store: Store, *, port: int, on_ready: Callable[[str], None] | None = None) -> None:
     """Show the database as ``DatabaseManager.serve`` does."""
     path, hooks = _path(store), _Hooks(store)
-    with _listen(host, port) as listener:
+    with _listen(port) as listener:
         pm.register(hooks)
         try:
-            address, port, *_ = listener.getsockname()
             datasette = _datasette(store, path)
             # 1 s is enough for answers under way: queries are limited, and nothing is written.
             config = uvicorn.Config(
-                _guarded(datasette.app(), is_open=not is_local(address)),
+                _guarded(datasette.app()),
                 log_config=None,
                 log_level="error",
                 lifespan="on",
                 timeout_graceful_shutdown=1,
             )
             if on_ready is not None:  # who comes before the server answers waits in the socket
-                shown = f"[{address}]" if ":" in address else address
-                on_ready(f"http://{shown}:{port}/{_NAME}")
+                on_ready(f"http://{_HOST}:{listener.getsockname()[1]}/{_NAME}")
             _Server(config).run([listener])
         finally:
             pm.unregister(hooks)
@@ -123,14 +119,6 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         """Leave the loop."""
         self.should_exit = True
-
-
-def is_local(host: str) -> bool:
-    """Tell whether a name or an address is of this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def _path(store: Store) -> Path:
@@ -250,18 +238,17 @@ def _described(store: Store, table: str) -> dict[str, Any]:
     return {**TABLES[table], "columns": about}
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=128)
-    except (OSError, UnicodeError, OverflowError) as error:
+        return socket.create_server((_HOST, port), backlog=128)
+    except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         # Python adds the address again.
-        raise ServeError(host, port, reason.partition(" (while")[0].lower()) from error
+        raise ServeError(_HOST, port, reason.partition(" (while")[0].lower()) from error
 
 
-def _guarded(app: Any, *, is_open: bool) -> Any:
-    """Refuse pages of other names, unless all may come, and leave Datasette room for its pages.
+def _guarded(app: Any) -> Any:
+    """Refuse pages of other names, and leave Datasette room for its pages.
 
     A web site's name, once it points to 127.0.0.1, makes the browser believe that this is the
     site. Two queries of somebody's own run at once: the third thread is for the pages.
@@ -269,7 +256,7 @@ def _guarded(app: Any, *, is_open: bool) -> Any:
     turns = asyncio.Semaphore(2)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        is_asked = scope["type"] == "http" and not is_open
+        is_asked = scope["type"] == "http"
         if is_asked and not _names_us(dict(scope["headers"]).get(b"host", b"")):
             said = "This page answers to localhost and 127.0.0.1 only.\n"
             await Response.text(said, status=421).asgi_send(send)
@@ -283,6 +270,6 @@ def _guarded(app: Any, *, is_open: bool) -> Any:
 
 def _names_us(host: bytes) -> bool:
     try:
-        return is_local(urlsplit(f"//{host.decode('latin-1')}").hostname or "")
+        return urlsplit(f"//{host.decode('latin-1')}").hostname in (_HOST, "localhost")
     except ValueError:
         return False
