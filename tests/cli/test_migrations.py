@@ -24,21 +24,6 @@ def migrate(migrator, database, *, fake=False):
 def rollback(migrator, database, *, fake=False):
     migrator.remove_fields("speakers", "language")
 """
-MODELS = """
-import peewee as pw
-
-
-class Base(pw.Model):
-    pass
-
-
-class Room(Base):
-    name = pw.TextField()
-
-    class Meta:
-        table_name = "rooms"
-        constraints = [pw.Check("name <> ''", name="ck_rooms_name")]
-"""
 
 
 @pytest.fixture
@@ -148,16 +133,6 @@ def test_run_to_and_steps_back(populated: Path, own: Path) -> None:
             "there is no migration '001_initail'; see 'voices list-migrations'",
             id="to",
         ),
-        pytest.param(
-            ["create-migration", "x", "--models", "no_such_module"],
-            "cannot import the models of 'no_such_module': No module named 'no_such_module'",
-            id="module",
-        ),
-        pytest.param(
-            ["create-migration", "x", "--models", "json"],
-            "module 'json' has no models",
-            id="models",
-        ),
     ],
 )
 def test_refusals(populated: Path, own: Path, args: list[str], message: str) -> None:
@@ -174,24 +149,6 @@ def test_rollback_asks(populated: Path) -> None:
     )
     assert seen == (1, f"{question} [y/N]: n\nAborted!\n")
     assert columns(populated)
-
-
-def test_create_migration_for_an_application(
-    populated: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An application's models become a migration in its own folder, which is made; bases do not."""
-    (tmp_path / "app_models.py").write_text(MODELS)
-    own = tmp_path / "migrations"
-    monkeypatch.chdir(tmp_path)
-    args = ["--db", populated, "--migrations-dir", "migrations"]
-    done = run(*args, "create-migration", "add_rooms", "--models", "app_models")
-    lacks = "write by hand: table 'rooms' lacks CHECK 'ck_rooms_name' (name <> '')\n"
-    assert done == (0, f"{own / '001_add_rooms.py'}\n", lacks)
-    assert run(*args, "run-migrations", "--no-backup").out == "001_add_rooms\n"
-    assert columns(populated, "rooms") == ["id", "name"]
-    assert "name" in columns(populated)
-    assert "" not in sys.path
-    sys.modules.pop("app_models")
 
 
 def test_create_migration_without_a_difference(tmp_path: Path, own: Path) -> None:

@@ -139,9 +139,9 @@ ACTS: dict[str, Act] = {
     "remove_tags": lambda db, _: [db.add_tags(1, ["gone"]), db.remove_tags(1, ["gone"])],
     "report": lambda db, folder: db.report(folder / "r.html", overwrite=True),
     "restore": lambda db, folder: db.restore(folder / "first.db"),
-    "rollback_migration": lambda db, _: db.rollback_migration(to="002_views", backup=False),
+    "rollback_migration": lambda db, _: db.rollback_migration(backup=False),
     "run_migrations": lambda db, _: [
-        db.rollback_migration(to="002_views", backup=False),
+        db.rollback_migration(backup=False),
         db.run_migrations(backup=False),
     ],
     "search": lambda db, _: db.search("files", "mix"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,7 +21,6 @@ from voices_peewee.cli.common import (
     write_path,
 )
 from voices_peewee.cli.output import View
-from voices_peewee.errors import MigrationError
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
@@ -36,27 +34,19 @@ _COLUMNS: Final = (
 )
 
 
-@command(example="voices --migrations-dir own create-migration add_language --models app")
+@command(example="voices --migrations-dir own create-migration add_language")
 @click.argument("name")
 @click.option("--empty", is_flag=True, help="Write an empty file to fill in.")
-@click.option(
-    "--models",
-    "module",
-    metavar="MODULE",
-    help="An application's module; its models are wanted beside the package's.",
-)
 @pass_manager
-def create_migration(
-    manager: DatabaseManager, name: str, module: str | None, *, empty: bool
-) -> None:
+def create_migration(manager: DatabaseManager, name: str, *, empty: bool) -> None:
     """Write what the models have and the migrations lack.
 
     NAME is lower-case words joined by '_'. The new file goes to --migrations-dir, or in a
     checkout to the package's own migrations; its path is printed, and what it leaves to be
-    written by hand is said.
+    written by hand is said. For an application's own models there is
+    DatabaseManager.create_migration(NAME, models=[...]).
     """
-    models = None if module is None else _models_of(module)
-    write_path(manager.create_migration(name, models=models, empty=empty))
+    write_path(manager.create_migration(name, empty=empty))
     say(*manager.migration_notes)
 
 
@@ -116,30 +106,3 @@ def _print_names(manager: DatabaseManager, names: list[str], state: str) -> None
     say_backup(manager)
     write(f"{name}\n" for name in names)
     say(f"{plural(len(names), 'migration')} {state}")
-
-
-def _models_of(module: str) -> list[Any]:
-    """Return a module's models: its MODELS, else what it defines but bases of others."""
-    found = _loaded(module)
-    own = [
-        one
-        for one in vars(found).values()
-        if isinstance(one, type) and one.__module__ == module and hasattr(one, "_meta")
-    ]
-    bases = {base for one in own for base in one.__mro__[1:]}
-    models = getattr(found, "MODELS", None) or [one for one in own if one not in bases]
-    if not models:
-        raise MigrationError(f"module {module!r} has no models")
-    return list(models)
-
-
-def _loaded(module: str) -> object:
-    from importlib import import_module
-
-    sys.path.append("")  # the user named the module, so one in the working directory is meant
-    try:
-        return import_module(module)
-    except Exception as error:  # the module is foreign code
-        raise MigrationError(f"cannot import the models of {module!r}: {error}") from error
-    finally:
-        sys.path.remove("")

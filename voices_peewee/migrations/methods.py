@@ -67,14 +67,11 @@ class MigrationMethods(CanMigrate):
                 store.database, self.directories, to=to, before=before, on_progress=on_progress
             )
 
-    def rollback_migration(
-        self, *, steps: int = 1, to: str | None = None, backup: bool = True
-    ) -> list[str]:
+    def rollback_migration(self, *, steps: int = 1, backup: bool = True) -> list[str]:
         """Roll the newest migrations back, disconnect and return their names.
 
         Args:
             steps: How many.
-            to: The migration to go back to; it stays applied.
             backup: Back a populated database up first.
 
         Raises:
@@ -83,9 +80,7 @@ class MigrationMethods(CanMigrate):
         """
         with self._migrating(create=False) as store:
             before = self.back_up_first if backup else None
-            return migrations.rollback(
-                store.database, self.directories, steps=steps, to=to, before=before
-            )
+            return migrations.rollback(store.database, self.directories, steps=steps, before=before)
 
     def migration_status(self) -> list[migrations.MigrationState]:
         """Return every migration with its state; reads only.

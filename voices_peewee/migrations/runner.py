@@ -70,20 +70,20 @@ def rollback(
     directories: Sequence[Path],
     *,
     steps: int = 1,
-    to: str | None = None,
     before: Callable[[list[str]], None] | None = None,
 ) -> list[str]:
-    """Undo the newest migrations, or all after ``to``, as one transaction; return their names.
+    """Undo the newest migrations as one transaction; return their names.
 
     Undoing all leaves no history table. ``before`` is called as by ``upgrade``.
     """
     if steps < 1:
         raise ValueError(f"steps must be 1 or more, not {steps}")
     paths = find(directories)
-    if to is None and not applied(database):
+    if not applied(database):
         return []
     with locked(database):
-        todo = _newest(database, directories, steps=steps, to=to)
+        pending(database, directories)  # refuses a database that is newer than these directories
+        todo = applied(database)[-steps:][::-1]
         if before and todo:
             before(todo)
         with checked(database):
@@ -136,20 +136,10 @@ def create(
     return path, notes
 
 
-def _newest(
-    database: pw.Database, directories: Sequence[Path], *, steps: int, to: str | None
-) -> list[str]:
-    pending(database, directories)  # refuses a database that is newer than these directories
-    done = applied(database)
-    keep = len(done) - steps if to is None else _position(to, done, "applied migration") + 1
-    return done[max(keep, 0) :][::-1]
-
-
-def _position(name: str, known: Sequence[str] | dict[str, Path], what: str = "migration") -> int:
-    listed = list(known)
-    if name in listed:
-        return listed.index(name)
-    raise MigrationError(f"there is no {what} {name!r}; see 'voices list-migrations'")
+def _position(name: str, known: dict[str, Path]) -> int:
+    if name in known:
+        return list(known).index(name)
+    raise MigrationError(f"there is no migration {name!r}; see 'voices list-migrations'")
 
 
 def _router(database: pw.Database, paths: dict[str, Path]) -> SafeRouter:
