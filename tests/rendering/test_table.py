@@ -209,8 +209,8 @@ def test_what_is_cut_off_is_told() -> None:
 
 def test_the_vocabulary_describes_columns_and_metrics() -> None:
     """A column has its title and kind from the vocabulary; what it does not know has its name."""
-    assert text_table([describe("sample_rate"), describe("odd", "number")], [(8000, 2)]) == [
+    assert text_table([describe("sample_rate"), describe("odd")], [(8000, 2)]) == [
         "rate Hz  odd",
-        "   8000    2",
+        "   8000  2",
     ]
     assert METRICS["si_snri"].title == "SI-SNRi"

@@ -213,8 +213,7 @@ baseline = click.option(
     help="Compare all others with this one, not every pair.",
 )
 styles = several(
-    click.option("--table", "style", flag_value="table", default=True, help="Text (default)."),
-    click.option("--json", "style", flag_value="json", help="JSON."),
+    click.option("--json", "style", flag_value="json", help="JSON instead of text."),
     click.option("--md", "style", flag_value="md", help="Markdown, for a job summary."),
     click.option("--latex", "style", flag_value="latex", help="LaTeX with booktabs."),
 )

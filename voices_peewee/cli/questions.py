@@ -51,7 +51,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 @options.styles
 @pass_manager
 def leaderboard(
-    manager: DatabaseManager, by: str, pivot: str | None, style: str, **asked: Any
+    manager: DatabaseManager, by: str, pivot: str | None, style: str | None, **asked: Any
 ) -> None:
     """Rank models by a metric.
 
@@ -71,12 +71,12 @@ def leaderboard(
 
 
 def _show(
-    found: Tabular, style: str, facts: Callable[[], object], as_text: Callable[[], None]
+    found: Tabular, style: str | None, facts: Callable[[], object], as_text: Callable[[], None]
 ) -> None:
-    if style == "json":
-        write_json(facts())
-    elif style == "table":
+    if style is None:
         as_text()
+    elif style == "json":
+        write_json(facts())
     else:
         write([found.to_markdown() if style == "md" else found.to_latex()])
 
@@ -171,7 +171,9 @@ def _show_comparison(found: Comparison | Comparisons) -> None:
 @options.runs
 @options.styles
 @pass_manager
-def compare(manager: DatabaseManager, models: tuple[str, ...], style: str, **asked: Any) -> None:
+def compare(
+    manager: DatabaseManager, models: tuple[str, ...], style: str | None, **asked: Any
+) -> None:
     """Compare models on the recordings that they share.
 
     A, B and more are models, with or without a version, or query words in quotes, of which

@@ -115,7 +115,7 @@ def html_table(
     return _html_block(title, body, note)
 
 
-def html_facts(values: Facts, title: str = "", note: str = "") -> str:
+def html_facts(values: Facts, title: str) -> str:
     """Return names and values as HTML, a row each; what is None is left out."""
     span = '<span style="opacity:0.7">{}</span>'
     rows = [
@@ -123,7 +123,7 @@ def html_facts(values: Facts, title: str = "", note: str = "") -> str:
         for column, one in values
         if one is not None
     ]
-    return _html_block(title, rows, note)
+    return _html_block(title, rows)
 
 
 def html_lines(*lines: str) -> str:
@@ -167,7 +167,7 @@ def _html_row(tag: str, cells: Iterable[str], sides: Iterable[str] = ("left", "l
     return f'<tr style="{_LINE}">{"".join(made)}</tr>'
 
 
-def _html_block(title: str, rows: Sequence[str], note: str) -> str:
+def _html_block(title: str, rows: Sequence[str], note: str = "") -> str:
     above = f"<div><strong>{_escaped(fit(title, 100))}</strong></div>" if title else ""
     below = f'<div style="{_FAINT}">{_escaped(printable(note))}</div>' if note else ""
     return f'<div>{above}<table style="{_BOX}">{"".join(rows)}</table>{below}</div>'

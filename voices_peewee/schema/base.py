@@ -91,7 +91,7 @@ class BaseModel(pw.Model):
         fields = self._meta.sorted_fields
         values = [(describe(field.column_name), self.__data__.get(field.name)) for field in fields]
         title = f"{type(self).__name__} {'(not saved)' if self.id is None else self.id}"
-        return html_facts(values, title=title)
+        return html_facts(values, title)
 
     @classmethod
     def glance(cls) -> tuple[str, ...]:

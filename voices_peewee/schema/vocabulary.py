@@ -205,12 +205,12 @@ COLUMNS: Final = {term.name: term for term in (*_COLUMNS, *_STEM_METRICS, *_RUN_
 METRICS: Final = {term.name: term for term in (*_OTHER_METRICS, *_STEM_METRICS, *_RUN_METRICS)}
 
 
-def describe(name: str, kind: str = "text") -> Column:
-    """Return what tables show of a column; of one that is unknown, its name and its kind."""
+def describe(name: str) -> Column:
+    """Return what tables show of a column; of one that is unknown, its name."""
     from voices_peewee.rendering.table import Column
 
     term = COLUMNS.get(name)
-    return Column(name, term.kind, term.title) if term else Column(name, kind)
+    return Column(name, term.kind, term.title) if term else Column(name)
 
 
 def spelled(name: str) -> str:

@@ -93,16 +93,16 @@ class Page:
         return html_table(self.columns, first, note=cut_note(len(first), self.total))
 
 
-def count_of(name: str, value: Any, least: int = 0) -> int:
+def count_of(name: str, value: Any) -> int:
     """Return a count that a method is given.
 
     Raises:
-        InvalidValueError: It is no whole number, or less than the least.
+        InvalidValueError: It is no whole number, or less than 0.
     """
     with suppress(TypeError):
-        if not isinstance(value, bool) and (count := operator.index(value)) >= least:
+        if not isinstance(value, bool) and (count := operator.index(value)) >= 0:
             return count
-    raise InvalidValueError(f"{name} must be a whole number of {least} or more, not {short(value)}")
+    raise InvalidValueError(f"{name} must be a whole number of 0 or more, not {short(value)}")
 
 
 def matching(store: Store, noun: str, words: Words) -> Any:
