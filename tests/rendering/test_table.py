@@ -155,7 +155,6 @@ def test_latex() -> None:
         "\\textasciicircum{} & 2.00 \\\\\n"
         "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     )
-    assert latex_table(columns, rows).startswith("\\begin{tabular}")
     assert "($-$0.1 to +0.2)" in latex_table(columns, rows, "b - a (-0.1 to +0.2)")
 
 

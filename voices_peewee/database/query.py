@@ -84,8 +84,8 @@ def query_frame(
 
     load_pandas()
     with no_full_collection():
-        specs, batches = run_query(query, database)
-        return frame(specs, batches, expand=expand)
+        columns, rows = run_query(query, database)
+        return frame(columns, iter([rows]), expand=expand)
 
 
 class _Rows(pw.CursorWrapper):

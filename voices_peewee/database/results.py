@@ -6,14 +6,15 @@ field what it holds, so that the answer does not depend on the values or on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Generic, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, overload
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Converter, kind_of, reader
+from voices_peewee.database.mapper import kind_of, reader
+from voices_peewee.rendering.plain import Row, read_rows
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.schema.models import BaseModel
 from voices_peewee.schema.vocabulary import describe
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-Batches = Iterator[Sequence[tuple[Any, ...]]]
-
-_BATCH: Final = 2000
 
 
 @cache
@@ -36,21 +34,17 @@ def model_specs(model: type[BaseModel]) -> tuple[Column, ...]:
     )
 
 
-def run_query(query: Any, database: pw.Database) -> tuple[list[Column], Batches]:
-    """Run a model's select; return its columns, and its rows as they are stored, in batches."""
-    described = query.clone().tuples().execute(database)
-    described.initialize()
-    specs = [
-        _query_spec(query.model, *column)
-        for column in zip(
-            described.columns, described.fields, described.converters, described.select, strict=True
-        )
-    ]
-    return _unique(specs), _batches(described.cursor)
+def run_query(query: Any, database: pw.Database) -> tuple[list[Column], list[Row]]:
+    """Run a model's select; return its columns and its rows."""
+    rows = query.clone().tuples().execute(database)
+    rows.initialize()
+    described = zip(rows.columns, rows.fields, rows.converters, rows.select, strict=True)
+    columns = _unique(_query_spec(query.model, *column) for column in described)
+    return columns, list(read_rows(rows.cursor, columns))
 
 
 def _query_spec(
-    model: type[pw.Model], name: str, field: pw.Field | None, read: Converter | None, node: Any
+    model: type[pw.Model], name: str, field: pw.Field | None, read: Any, node: Any
 ) -> tuple[Column, str]:
     """Return a column of a query, and a longer name for it."""
     if field is None or read is None:
@@ -72,11 +66,6 @@ def _unique(specs: Iterable[tuple[Column, str]]) -> list[Column]:
             name, number = f"{longer}_{number}", number + 1
         found[name] = replace(spec, name=name)
     return list(found.values())
-
-
-def _batches(cursor: Any) -> Batches:
-    while batch := cursor.fetchmany(_BATCH):
-        yield batch
 
 
 def as_dicts(cursor: Any) -> list[dict[str, Any]]:

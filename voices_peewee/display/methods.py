@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
+from voices_peewee.database.store import FileKey, HasStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,18 +16,9 @@ if TYPE_CHECKING:
     from voices_peewee.display.listening import Listening
     from voices_peewee.display.plots import PlotFigure
     from voices_peewee.display.sounds import Player
+    from voices_peewee.questions.methods import Narrowed
     from voices_peewee.questions.preferences import Listened
     from voices_peewee.questions.selection import Model
-    from voices_peewee.search.words import When
-
-    class Narrowed(TypedDict, total=False):
-        """Which runs are meant: of an operation, a speaker, a time, or by query words."""
-
-        operation_type: str | None
-        speaker: SpeakerKey | None
-        since: When | None
-        until: When | None
-        where: str | Sequence[str]
 
 
 class DisplayMethods(HasStore):

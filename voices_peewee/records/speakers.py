@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import reduce
-from operator import and_, or_
 from typing import Any, Final
 
 import peewee as pw
 
-from voices_peewee.database.dialects import ByEngine, elements, nodes, plain
+from voices_peewee.database.dialects import ByEngine, elements, nodes
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
 from voices_peewee.schema.exact import short
@@ -119,21 +117,6 @@ class SpeakerMethods(HasStore):
             counts: Iterable[Any] = query.tuples()
             return dict(counts)
 
-    def find_speakers_by_tags(
-        self, tags: Iterable[str] | str, *, match_all: bool = False
-    ) -> list[Speaker]:
-        """Return the speakers that have any of the tags, or all of them, by name.
-
-        Raises:
-            InvalidValueError: A tag is no text.
-        """
-        conditions = [has_tag(tag) for tag in clean_tags(tags)]
-        if not conditions:
-            return []
-        with self.store.reading():
-            query = self.store.query(Speaker).where(reduce(and_ if match_all else or_, conditions))
-            return query.order_by(Speaker.name, Speaker.id).all()
-
     def link_file(self, file: FileKey, speaker: SpeakerKey) -> ProcessedFile:
         """Say whose voice a file holds and return the file.
 
@@ -174,11 +157,6 @@ class SpeakerMethods(HasStore):
             self.store.lock_speakers()
             fresh = self.store.speaker(key)
             return self.store.update(fresh, changes(fresh))
-
-
-def has_tag(tag: str) -> pw.Node:
-    """Return the condition that a speaker has a tag."""
-    return pw.fn.EXISTS(nodes("SELECT 1 FROM", _TAGS, "WHERE tag.value =", plain(tag)))
 
 
 _TAGS: Final = ByEngine(

@@ -8,7 +8,7 @@ column that holds what its kind does not allow, which only another program can s
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Values = Sequence[Any]
 
-_WIDTH: Final = 32  # characters of a time as we store it
-_UTC: Final = "+00:00"
 _UNREADABLE: Final = (AttributeError, TypeError, ValueError, OverflowError)
 
 
@@ -61,95 +59,67 @@ def _values(count: int, batches: Iterable[Iterable[Sequence[Any]]]) -> list[list
 
 
 def _array(column: Column, values: Values) -> Any:
-    """Return the values of a column as what pandas keeps."""
+    """Return the values of a column as what pandas keeps; what is of another kind, as objects."""
+    dtype = _DTYPES.get(column.kind)
+    if dtype is None:
+        return _inferred(values)
     try:
-        if column.kind == "time":
-            return _times(column.read, values)
-        read = column.read
-        found = values if read is None else [None if one is None else read(one) for one in values]
-        return _MAKERS.get(column.kind, _inferred)(found, column.nullable)
+        return _times(values) if dtype == _TIME else _typed(values, dtype, column.nullable)
     except _UNREADABLE:
-        return _objects(_lenient(column, values))
+        return _objects(values)
 
 
-def _lenient(column: Column, values: Values) -> list[Any]:
-    """Return Python's values of stored ones; what cannot be read stays as it is."""
-
-    def attempted(value: Any) -> Any:
-        try:
-            return value if column.read is None or value is None else column.read(value)
-        except _UNREADABLE:
-            return value
-
-    return [attempted(value) for value in values]
-
-
-def _objects(values: Values, _: bool = True) -> Any:
+def _objects(values: Values) -> Any:
     import numpy as np
 
     array = np.fromiter(values, dtype=object, count=len(values))  # lists inside stay lists
     return load_pandas().Series(array, dtype=object)  # else pandas takes texts for its own
 
 
-def _whole(values: Values, dtype: str, nullable: bool) -> Any:
+def _typed(values: Values, dtype: str, nullable: bool) -> Any:
     """Return values of a dtype that has room for missing ones, of NumPy's where none may be."""
+    if dtype == "object":
+        return _objects(values)
     array = load_pandas().array(values, dtype=dtype)
-    return array if nullable or array.isna().any() else array.to_numpy(array.dtype.numpy_dtype)
+    if dtype not in ("Int64", "boolean") or nullable or array.isna().any():
+        return array
+    return array.to_numpy(array.dtype.numpy_dtype)
 
 
-def _integers(values: Values, nullable: bool) -> Any:
-    return _whole(values, "Int64", nullable)
-
-
-def _booleans(values: Values, nullable: bool) -> Any:
-    known = [None if value is None else bool(value) for value in values]
-    return _whole(known, "boolean", nullable)
-
-
-def _floats(values: Values, _: bool) -> Any:
-    return load_pandas().array(values, dtype="float64")
-
-
-def _texts(values: Values, _: bool) -> Any:
-    pandas = load_pandas()
-    # Arrow's strings refuse names that are not UTF-8.
-    return pandas.array(values, dtype=pandas.StringDtype("python"))
-
-
-def _times(read: Callable[[Any], Any] | None, values: Values) -> Any:
+def _times(values: Values) -> Any:
     import numpy as np
 
-    stamps = [None if value is None else _stamp(read, value) for value in values]
+    stamps = [None if value is None else _stamp(value) for value in values]
     times = np.array(stamps, dtype="datetime64[us]")  # pandas before 3 has room for 584 years only
     return load_pandas().DatetimeIndex(times).tz_localize("UTC")
 
 
-def _stamp(read: Callable[[Any], Any] | None, value: Any) -> str | dt.datetime:
+def _stamp(time: dt.datetime) -> dt.datetime:
     """Return a time in UTC as NumPy takes it: without its zone."""
-    if type(value) is str and len(value) == _WIDTH and value.endswith(_UTC):
-        return value.removesuffix(_UTC)
-    time: dt.datetime = value if read is None else read(value)
     if time.tzinfo is None:
         raise ValueError("a time without a zone is none")
     return time.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 _JSON: Final = ("json", "tags")
-_MAKERS: Final[dict[str, Callable[[Values, bool], Any]]] = {
-    **dict.fromkeys(("integer", "count", "hertz", "bytes"), _integers),
-    **dict.fromkeys(("float", "number", "decibel", "difference", "seconds"), _floats),
-    **dict.fromkeys(("percent", "fixed", "rounded", "megabytes", "floating"), _floats),
-    **dict.fromkeys(("text", "key", "path", "aside", "string"), _texts),
-    **dict.fromkeys(_JSON, _objects),
-    "boolean": _booleans,
+_TIME: Final = "time"
+_DTYPES: Final = {
+    **dict.fromkeys(("integer", "count", "hertz", "bytes"), "Int64"),
+    **dict.fromkeys(("float", "number", "decibel", "difference", "seconds"), "float64"),
+    **dict.fromkeys(("percent", "fixed", "rounded", "megabytes", "floating"), "float64"),
+    # Arrow's strings refuse names that are not UTF-8.
+    **dict.fromkeys(("text", "key", "path", "aside", "string"), "string[python]"),
+    **dict.fromkeys(_JSON, "object"),
+    "boolean": "boolean",
+    _TIME: _TIME,
 }
 
 
-def _inferred(values: Values, _: bool = True) -> Any:
+def _inferred(values: Values) -> Any:
     """Return a column that no field describes; where values differ, they stay what they are."""
     kind = load_pandas().api.types.infer_dtype(values, skipna=True)
-    kind = {"datetime": "time", "mixed-integer-float": "floating"}.get(kind, kind)
-    return _array(Column("", kind if kind in (*_MAKERS, "time") else "json"), values)
+    kind = {"datetime": _TIME, "mixed-integer-float": "floating"}.get(kind, kind)
+    return _array(Column("", kind if kind in _DTYPES else "json"), values)
 
 
 def _to_expand(columns: Sequence[Column], expand: bool | Sequence[str]) -> set[str]:
@@ -167,7 +137,6 @@ def _to_expand(columns: Sequence[Column], expand: bool | Sequence[str]) -> set[s
 
 def _expanded(column: Column, values: Values, taken: set[str]) -> dict[str, Any]:
     """Return a column for each key of JSON objects; what is no object stays in its column."""
-    values = _lenient(column, values)
     objects = [value if isinstance(value, dict) else {} for value in values]
     keys = dict.fromkeys(chain.from_iterable(objects))
     made = {}

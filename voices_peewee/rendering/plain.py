@@ -203,6 +203,18 @@ class Column:
 
 
 Facts = Iterable[tuple[Column, object]]  # what is None is left out
+Row = tuple[Any, ...]
+
+
+def read_rows(rows: Iterable[Row], columns: Sequence[Column]) -> Iterator[Row]:
+    """Yield rows as they are stored with Python's values, as their columns read them."""
+    readers = [(place, column.read) for place, column in enumerate(columns) if column.read]
+    for row in rows:
+        values = list(row)
+        for place, read in readers:
+            if values[place] is not None:
+                values[place] = read(values[place])
+        yield tuple(values)
 
 
 def heading(column: Column) -> str:

@@ -63,12 +63,13 @@ _LATEX: Final = {
 }
 
 
-def latex_table(
-    columns: Sequence[Column], rows: Iterable[Sequence[object]], caption: str = ""
-) -> str:
+def latex_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], caption: str) -> str:
     r"""Return a table for LaTeX, whose preamble needs ``\usepackage{booktabs}``."""
     sides = "".join("r" if kind_of(column).right else "l" for column in columns)
     lines = [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_latex(printable(caption))}}}",
         f"\\begin{{tabular}}{{{sides}}}",
         "\\toprule",
         _latex_row([_latex(heading(column)) for column in columns]),
@@ -76,10 +77,8 @@ def latex_table(
         *(_latex_row(_marked(columns, row, _latex, "\\textbf{{{}}}")) for row in rows),
         "\\bottomrule",
         "\\end{tabular}",
+        "\\end{table}",
     ]
-    if caption:
-        above = ["\\begin{table}", "\\centering", f"\\caption{{{_latex(printable(caption))}}}"]
-        lines = [*above, *lines, "\\end{table}"]
     return "\n".join(lines) + "\n"
 
 

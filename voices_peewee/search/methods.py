@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voices_peewee.database.store import HasStore
@@ -105,6 +105,27 @@ class SearchMethods(HasStore):
         from voices_peewee.search.conditions import contains, either, stored
 
         named = [contains(field, stored(text)) for field in (Speaker.name, Speaker.description)]
+        return self._speakers(either(named))
+
+    def find_speakers_by_tags(
+        self, tags: Iterable[str] | str, *, match_all: bool = False
+    ) -> list[Speaker]:
+        """Return the speakers that have any of the tags, or all of them, by name.
+
+        Raises:
+            InvalidValueError: A tag is no text.
+        """
+        from voices_peewee.schema.fields import clean_tags
+        from voices_peewee.schema.models import Speaker
+        from voices_peewee.search.conditions import both, either, equals
+        from voices_peewee.search.json_keys import ELEMENT, some_element
+
+        known = [some_element(Speaker.tags, (), equals(ELEMENT, tag)) for tag in clean_tags(tags)]
+        return self._speakers((both if match_all else either)(known)) if known else []
+
+    def _speakers(self, condition: Any) -> list[Speaker]:
+        from voices_peewee.schema.models import Speaker
+
         with self.store.reading():
-            query = self.store.query(Speaker).where(either(named))
+            query = self.store.query(Speaker).where(condition)
             return query.order_by(Speaker.name, Speaker.id).all()

@@ -18,6 +18,7 @@ from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.results import ResultList
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import InvalidValueError, QueryError
+from voices_peewee.rendering.plain import Row, read_rows
 from voices_peewee.rendering.table import ROWS, cut_note, html_table
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_name
@@ -31,7 +32,6 @@ from voices_peewee.search.words import Match, Value, When, Words, texts
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = tuple[object, ...]
 Statement = tuple[str, Sequence[Any]]
 _SHAPES: Final = 500
 _written: Final[dict[tuple[Any, ...], Statement]] = {}  # of lists without a condition
@@ -85,8 +85,7 @@ class Page:
         """
         from voices_peewee.rendering.frames import frame
 
-        read_already = [replace(column, read=None) for column in self.columns]
-        return frame(read_already, self._batches(), expand=expand)
+        return frame(self.columns, self._batches(), expand=expand)
 
     def _repr_html_(self) -> str:
         first = list(islice(chain.from_iterable(self._batches()), ROWS))
@@ -309,16 +308,7 @@ def _ordered(node: Any, down: bool, *, may_be_null: bool) -> pw.ColumnBase:
 
 def _batches(store: Store, statement: Statement, columns: Sequence[Column]) -> Iterator[list[Row]]:
     """Yield the rows of a query with Python's values, without holding more than a batch."""
-    readers = [(place, column.read) for place, column in enumerate(columns) if column.read]
     with store.reading():
         cursor = store.stream(*statement)
         while batch := cursor.fetchmany(_BATCH):
-            yield [_read(row, readers) for row in batch]
-
-
-def _read(row: Row, readers: Sequence[tuple[int, Callable[[Any], object]]]) -> Row:
-    values = list(row)
-    for place, read in readers:
-        if values[place] is not None:
-            values[place] = read(values[place])
-    return tuple(values)
+            yield list(read_rows(batch, columns))
