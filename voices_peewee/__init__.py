@@ -20,7 +20,7 @@ The rooms of the house; each imports only from those below it:
     search/         query words to a page of rows
     migrations/     which are applied; apply, roll back, write, compare
     database/       an open database: connections, transactions, rows to objects
-    schema/         what the record is: models, fields, views, and what every column is called
+    schema/         what the record is: models, fields, and what every column is called
     rendering/      values as text: one table, one cutter, JSON and CSV; knows no database
     errors.py       the tree of errors, and how their sentences begin
 

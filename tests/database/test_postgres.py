@@ -36,7 +36,6 @@ from voices_peewee.migrations.history import package_directory
 from voices_peewee.runs.spool import SpoolWarning
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import RECORDED
-from voices_peewee.schema.views import VIEWS
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
@@ -811,7 +810,7 @@ def test_migrations_go_forth_and_back(server: postgres_server.Server) -> None:
         assert db.rollback_migration(steps=len(names), backup=False) == names[::-1]
         assert db.run_migrations() == names
         assert [one.state for one in db.migration_status()] == ["applied"] * len(names)
-        assert drift(db.database, MODELS, views=VIEWS) == []
+        assert drift(db.database, MODELS) == []
         assert db.get_all(Speaker) == []
     server.drop(name)
 
@@ -858,7 +857,7 @@ def test_a_record_with_ids_of_32_bits_gets_wider_ones(
     )
     server.execute("DROP VIEW mine", name)
     manager.run_migrations(backup=False)
-    assert drift(manager.database, MODELS, views=VIEWS) == []
+    assert drift(manager.database, MODELS) == []
     (last,) = server.execute(
         "SELECT max_value FROM pg_sequences WHERE sequencename ~ '^spea'", name
     )

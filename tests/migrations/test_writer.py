@@ -207,14 +207,6 @@ def test_what_is_written_by_hand_is_named(directory: Path, case: str) -> None:
     assert path.read_text("utf-8").startswith(head)
 
 
-def test_a_view_that_falls_is_named(directory: Path) -> None:
-    """A migration that takes a view of the package away has it named by the next draft."""
-    drop = "def migrate(migrator, database, *, fake=False):\n    migrator.sql('DROP VIEW v_runs')\n"
-    (directory / f"{NEXT}_drop.py").write_text(drop)
-    _, notes = runner.create("more", models.MODELS, [directory])
-    assert notes == ["write by hand: view 'v_runs' is missing"]
-
-
 class Take(models.BaseModel):
     """A table of an application."""
 

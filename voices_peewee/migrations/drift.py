@@ -15,7 +15,6 @@ from typing import Any, Final
 import peewee as pw
 
 from voices_peewee.database.results import run_sql
-from voices_peewee.schema.views import create_view
 
 Parts = dict[tuple[str, str], str]  # (table, part) to its definition
 
@@ -41,20 +40,11 @@ class Drift:
         return f"table {self.table!r} has {self.what} as {self.found}, not {self.expected}"
 
 
-def drift(
-    database: pw.Database,
-    models: Sequence[type[pw.Model]],
-    *,
-    views: Mapping[str, str] | None = None,
-) -> list[Drift]:
+def drift(database: pw.Database, models: Sequence[type[pw.Model]]) -> list[Drift]:
     """Return how a database differs from the models; nothing is changed, nor are they rebound."""
     is_file = isinstance(database, pw.SqliteDatabase)
     expected = _in_memory(models) if is_file else _as_temporary(database, models)
-    there = read_views(database)
-    made = {name: create_view(name, select) for name, select in (views or {}).items()}
-    if not is_file:  # a server spells a view in its own way
-        made = {name: there.get(name, select) for name, select in made.items()}
-    return [*differences(expected, read_parts(database)), *view_differences(made, there)]
+    return list(differences(expected, read_parts(database)))
 
 
 def _in_memory(models: Sequence[type[pw.Model]]) -> Parts:
@@ -90,11 +80,14 @@ def differences(expected: Parts, present: Parts) -> Iterator[Drift]:
             yield Drift(table, what, one, other)
 
 
-def view_differences(expected: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Drift]:
-    """Yield the expected views that are not there or are others."""
+def view_differences(expected: Mapping[str, str], database: pw.Database) -> Iterator[Drift]:
+    """Yield the expected views that a database lacks, or has as others."""
+    present = {view.name: view.sql for view in database.get_views()}
+    is_file = isinstance(database, pw.SqliteDatabase)  # a server spells a view in its own way
     for name, definition in expected.items():
-        if normal(present.get(name, "")) != normal(definition):
-            yield Drift(name, "view", definition, present.get(name))
+        found = present.get(name)
+        if found is None or (is_file and normal(found) != normal(definition)):
+            yield Drift(name, "view", definition, found)
 
 
 _TABLES: Final = """SELECT name, sql FROM sqlite_master WHERE type = 'table'
@@ -159,11 +152,6 @@ def _plain(definition: str) -> str:
     """Leave out a server's schema, which is another one for temporary tables."""
     text = re.sub(r"nextval\('.*?'::regclass\)", "nextval", definition)
     return re.sub(r'(\bON |REFERENCES )(?:\w+|"[^"]+")\.', r"\1", text)
-
-
-def read_views(database: pw.Database) -> dict[str, str]:
-    """Return the statement of every view by its name."""
-    return {view.name: view.sql for view in database.get_views()}
 
 
 # Comments and texts, names and numbers, operators; quotes of names and blanks say nothing.

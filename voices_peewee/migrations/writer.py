@@ -19,16 +19,9 @@ from peewee_migrate.auto import FIELD_MODULES_MAP, FIELD_TO_PARAMS
 from peewee_migrate.router import compile_migrations
 
 from voices_peewee.errors import MigrationError
-from voices_peewee.migrations.drift import (
-    differences,
-    drift,
-    read_parts,
-    read_views,
-    view_differences,
-)
+from voices_peewee.migrations.drift import differences, drift, read_parts, view_differences
 from voices_peewee.migrations.guard import checked
 from voices_peewee.migrations.router import SafeRouter
-from voices_peewee.schema.views import VIEWS
 
 Models = Mapping[str, type[pw.Model]]  # by table
 
@@ -145,7 +138,8 @@ class _Draft(SafeRouter):
 
     def _tried(self, bodies: tuple[str, str], theirs: set[str]) -> list[str]:
         """Run the draft forth and back; return what it does not reach."""
-        before, views = read_parts(self.database), read_views(self.database)
+        before = read_parts(self.database)
+        views = {view.name: view.sql for view in self.database.get_views()}
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "draft.py")
             file.write_text(_source(self.path, *bodies), "utf-8")
@@ -153,13 +147,13 @@ class _Draft(SafeRouter):
             try:
                 with checked(self.database):
                     SafeRouter(self.database, paths, self.migrate_table).run()
-                left = drift(self.database, list(self.wanted.values()), views=VIEWS)
+                left = drift(self.database, list(self.wanted.values()))
                 SafeRouter(self.database, paths, self.migrate_table).rollback()  # type: ignore[no-untyped-call]
             except (MigrationError, pw.DatabaseError) as error:
                 return [f"as it is, it fails: {error.__cause__ or error}"]
         undone = [
             *differences(before, read_parts(self.database)),
-            *view_differences(views, read_views(self.database)),
+            *view_differences(views, self.database),
         ]
         notes = [str(one) for one in left if one.expected is not None or one.table not in theirs]
         return notes + [f"after rollback {one}" for one in undone]

@@ -1,5 +1,6 @@
-"""What the record is: models, fields, views, and what every column is called.
+"""What the record is: models, fields, and what every column is called.
 
 ``models`` on ``base`` (the proxy, the CHECKs), ``fields`` and ``exact`` (what a column takes),
-``views`` (SQL for other tools), ``vocabulary`` (titles, units, bounds and directions).
+``vocabulary`` (titles, units, bounds and directions). The views, SQL for other tools, stand in the
+migrations alone.
 """

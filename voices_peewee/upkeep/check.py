@@ -16,14 +16,13 @@ from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError, migrating
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.migrations.drift import Drift, drift
+from voices_peewee.migrations.drift import Drift, drift, view_differences
 from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
-from voices_peewee.schema.views import VIEWS
 from voices_peewee.upkeep import values
 from voices_peewee.upkeep.moving import move_paths
-from voices_peewee.upkeep.restore import foreign, objects
+from voices_peewee.upkeep.restore import foreign, objects, own_objects
 
 Kind = Literal[
     "integrity", "foreign keys", "migrations", "drift", "trigger", "value", "files", "note"
@@ -156,7 +155,9 @@ def _drift(store: Store) -> Iterator[Finding]:
         if store.server is not None and store.server.is_read_only():
             yield Finding("note", _NOT_COMPARED, "check the primary, as one who may write")
             return
-        differences = drift(store.database, MODELS, views=VIEWS)
+        views = {one.name: one.sql for one in sorted(own_objects()) if one.kind == "view"}
+        differences = drift(store.database, MODELS)
+        differences += view_differences(views, store.database)
     for difference in differences:
         if _is_own_index(difference):
             advice = "it is yours, and costs some room and time with each row that is written"

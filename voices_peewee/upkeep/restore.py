@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,7 +21,6 @@ from voices_peewee.errors import (
     DatabaseNewerError,
 )
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.schema.views import VIEWS, create_view
 from voices_peewee.upkeep.backup import (
     Backup,
     Progress,
@@ -135,25 +135,35 @@ class SchemaObject(NamedTuple):
 
 def objects(connection: sqlite3.Connection) -> set[SchemaObject]:
     """Return the triggers and views of a database."""
-    return {_object(*row) for row in connection.execute(_OBJECTS, ("trigger", "view"))}
+    rows = connection.execute(_OBJECTS, ("trigger", "view"))
+    return {
+        SchemaObject(kind, name, table, " ".join(sql.split())) for kind, name, table, sql in rows
+    }
 
 
-def _object(kind: str, name: str, table: str, sql: str) -> SchemaObject:
-    return SchemaObject(kind, name, table, " ".join(sql.split()))
+def made(directories: Sequence[Path], applied: Sequence[str]) -> set[SchemaObject]:
+    """Return the triggers and views that the ``applied`` migrations make."""
+    if not applied:
+        return set()
+    memory = pw.SqliteDatabase(":memory:")
+    with memory.connection_context():
+        migrations.upgrade(memory, directories, to=applied[-1])
+        return objects(memory.connection())
+
+
+@cache
+def own_objects() -> frozenset[SchemaObject]:
+    """Return the views that the package's migrations make."""
+    own = [migrations.package_directory()]
+    return frozenset(made(own, migrations.names(own)))
 
 
 def foreign(
     found: set[SchemaObject], directories: Sequence[Path], applied: Sequence[str]
 ) -> list[SchemaObject]:
     """Return the triggers and views that the ``applied`` migrations do not make."""
-    ours = {_object("view", name, name, create_view(name, sql)) for name, sql in VIEWS.items()}
-    left = found - ours
-    if left and applied:
-        memory = pw.SqliteDatabase(":memory:")
-        with memory.connection_context():
-            migrations.upgrade(memory, directories, to=applied[-1])
-            left -= objects(memory.connection())
-    return sorted(left)
+    left = found - own_objects()
+    return sorted(left - made(directories, applied)) if left else []
 
 
 def _refuse_foreign(backup: Backup, database: Path | None, directories: Sequence[Path]) -> None:
