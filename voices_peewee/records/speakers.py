@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Final
 
-import peewee as pw
-
-from voices_peewee.database.dialects import ByEngine, elements, nodes
 from voices_peewee.database.store import FileKey, HasStore, SpeakerKey
 from voices_peewee.errors import DuplicateNameError, InvalidValueError
 from voices_peewee.schema.exact import short
@@ -105,17 +104,11 @@ class SpeakerMethods(HasStore):
 
     def list_tags(self) -> dict[str, int]:
         """Return every tag, in order, with the number of speakers that have it."""
-        tag = pw.SQL("tag.value")
-        query = (
-            Speaker.select(tag, pw.fn.COUNT(Speaker.id.distinct()))
-            .from_(Speaker, _TAGS)
-            .where(pw.SQL("tag.type = 'text'"))  # another program may write other arrays
-            .group_by(tag)
-            .order_by(tag)
-        )
         with self.store.reading():
-            counts: Iterable[Any] = query.tuples()
-            return dict(counts)
+            every: Iterable[Any] = Speaker.select(Speaker.tags).tuples().iterator()
+            # Another program may write other arrays.
+            known = ({*filter(_is_text, tags)} for (tags,) in every if isinstance(tags, list))
+            return dict(sorted(Counter(chain.from_iterable(known)).items()))
 
     def link_file(self, file: FileKey, speaker: SpeakerKey) -> ProcessedFile:
         """Say whose voice a file holds and return the file.
@@ -159,16 +152,14 @@ class SpeakerMethods(HasStore):
             return self.store.update(fresh, changes(fresh))
 
 
-_TAGS: Final = ByEngine(
-    nodes("json_each(CASE WHEN json_valid(", Speaker.tags, ") THEN", Speaker.tags, "END) AS tag"),
-    nodes("LATERAL", elements(Speaker.tags, "tag")),
-)
+def _is_text(tag: object) -> bool:
+    return isinstance(tag, str)
 
 
 def _tags_of(speaker: Speaker) -> list[str]:
     """Return a speaker's tags, unless another program wrote something else there."""
     tags: object = speaker.tags
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    if not isinstance(tags, list) or not all(map(_is_text, tags)):
         what = f"the tags of speaker {speaker.id} are {short(tags)}, not a list of texts"
         raise InvalidValueError(f"{what}; see 'voices check'")
     return tags
