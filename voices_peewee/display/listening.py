@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voices_peewee.display.excerpts import CODECS, Part, busiest, excerpts, lag
-from voices_peewee.display.pages import page, write_page
+from voices_peewee.display.pages import page
 from voices_peewee.errors import AudioError, ExportError, QueryError
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import SPEAKER, Own, find_fields
@@ -26,6 +26,7 @@ from voices_peewee.schema.models import (
     ProcessingHistory,
 )
 from voices_peewee.search.columns import read_json
+from voices_peewee.upkeep.whole_files import write_whole
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
@@ -102,15 +103,15 @@ def listen(
         reason = draft.left_out[0] if draft.left_out else "no recording has stems of all of them"
         raise QueryError(f"there is nothing to listen to: {reason}")
     context = draft.context()
-    test, text = context["plan"]["test"], page("listen", context)
-    if path is not None and (size := len(text.encode())) > wish.max_size:
-        said = f"{size / 1e6:.1f} MB, of {wish.max_size / 1e6:g} at most"
+    test, data = context["plan"]["test"], page("listen", context).encode()
+    if path is not None and len(data) > wish.max_size:
+        said = f"{len(data) / 1e6:.1f} MB, of {wish.max_size / 1e6:g} at most"
         less = "fewer trials, fewer seconds, or the codec opus take less"
         raise ExportError(path, f"it would take {said}: {less}")
     if path is not None:
         with store.writing():
             draft.record(test)
-            write_page(path, text, overwrite=overwrite)
+            write_whole(path, data, overwrite=overwrite)
     return Listening(test, path, wish.seed, *map(tuple, (draft.told, draft.left_out, draft.lags)))
 
 

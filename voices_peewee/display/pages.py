@@ -6,10 +6,9 @@ from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
-from voices_peewee.errors import ExportError, MissingExtraError
+from voices_peewee.errors import MissingExtraError
 from voices_peewee.rendering.plain import (
     cell,
     fit,
@@ -19,7 +18,6 @@ from voices_peewee.rendering.plain import (
     printable,
     signed,
 )
-from voices_peewee.upkeep.whole_files import file_errors, whole_file
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -66,21 +64,6 @@ def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
     environment.tests["right"] = lambda column: kind_of(column).right
     parts = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}  # noqa: S704 - the package's own files
     return environment.get_template(f"{name}.html").render(**context, **parts)
-
-
-def write_page(path: Path, text: str, *, overwrite: bool) -> Path:
-    """Write a page whole or not at all; return its path.
-
-    Raises:
-        ExportError: There is a file already, or the folder is missing or refuses writes.
-        DatabaseFullError: The disk is full.
-    """
-    with (
-        file_errors(ExportError, path, replaces=True),
-        whole_file(path, overwrite=overwrite, mode=0o666) as part,
-    ):
-        part.write_text(text, "utf-8", newline="\n")
-    return path
 
 
 def _read(name: str) -> str:

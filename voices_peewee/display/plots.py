@@ -30,7 +30,7 @@ from voices_peewee.questions.selection import (
 )
 from voices_peewee.rendering.plain import fit
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
-from voices_peewee.upkeep.whole_files import file_errors, whole_file
+from voices_peewee.upkeep.whole_files import write_whole
 
 try:
     import numpy as np
@@ -130,12 +130,8 @@ def plot(
         below = ", ".join(filter(None, (under, fit(asked, 80))))
         figure.suptitle(f"{title}\n{below}".strip(), fontsize=10, x=0.01, ha="left")
     if path is not None:
-        target = Path(path)
-        with (
-            file_errors(ExportError, target, replaces=True),
-            whole_file(target, overwrite=overwrite, mode=0o666) as part,
-        ):
-            part.write_bytes(_render(figure, target.suffix.lower()))
+        picture = _render(figure, Path(path).suffix.lower())
+        write_whole(Path(path), picture, overwrite=overwrite)
     return figure
 
 

@@ -15,7 +15,7 @@ from voices_peewee._version import __version__
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.display import svg
 from voices_peewee.display.labels import measured, metric_axis, model_order, narrowed
-from voices_peewee.display.pages import page, write_page
+from voices_peewee.display.pages import page
 from voices_peewee.display.sounds import Card, cards, linked, put_in
 from voices_peewee.errors import ExportError
 from voices_peewee.questions.comparison import compare
@@ -31,6 +31,7 @@ from voices_peewee.questions.selection import Runs, find_metric
 from voices_peewee.rendering.plain import number, show
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment, ProcessedFile, ProcessingHistory, Speaker
+from voices_peewee.upkeep.whole_files import write_whole
 
 if TYPE_CHECKING:
     from voices_peewee.database.store import Store
@@ -69,7 +70,7 @@ def report(store: Store, path: Path, asked: Asked, *, overwrite: bool) -> Path:
     if path.suffix.lower() not in (".html", ".htm"):  # so that no record or recording is replaced
         raise ExportError(path, "a report ends in .html")
     folder = Path(os.path.abspath(path)).parent
-    return write_page(path, report_page(store, asked, folder), overwrite=overwrite)
+    return write_whole(path, report_page(store, asked, folder).encode(), overwrite=overwrite)
 
 
 def report_page(store: Store, asked: Asked, folder: Path) -> str:

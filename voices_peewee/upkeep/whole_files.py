@@ -120,3 +120,18 @@ def file_errors(kind: Kind, path: Path, *, replaces: bool = False) -> Iterator[N
             raise DatabaseFullError(path) from error
         reason = (error.strerror or str(error)).lower()
         raise kind(path, f"it cannot be read or written ({reason})") from error
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool) -> Path:
+    """Write a page or a picture whole or not at all; return its path.
+
+    Raises:
+        ExportError: There is a file already, or the folder is missing or refuses writes.
+        DatabaseFullError: The disk is full.
+    """
+    with (
+        file_errors(ExportError, path, replaces=True),
+        whole_file(path, overwrite=overwrite, mode=0o666) as part,
+    ):
+        part.write_bytes(data)
+    return path
