@@ -87,7 +87,7 @@ def read_manifest(
     reading = Reading(place, Refused())
     if not reading.text:
         raise InputError(path, f"the folder has neither {' nor '.join(_FOLDER_FILES)}")
-    form = form or told_by(_MARKS, [place.name, *reading.names()])
+    form = form or told_by(_MARKS, [place.name]) or told_by(_MARKS, reading.names())
     if form is None:
         raise InputError(place, f"its format cannot be told; name it: {', '.join(FORMATS)}")
     find = finder(place.parent, paths, upwards=form != "hf")

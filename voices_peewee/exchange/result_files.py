@@ -155,12 +155,13 @@ def _read(
     """Return a file with its format; None for what lies in a folder and is something else."""
     try:
         reading = Reading(path, refused)
+        names = reading.names()
     except InputError:
         if is_named:
             raise
         return None
     marks = {name: one.mark for name, one in DIALECTS.items()}
-    told = told_by(marks, reading.names()) if reading.text else "espnet"
+    told = told_by(marks, names) if reading.text else "espnet"
     if told == "speechbrain" and not _IDS.match(reading.text):
         told = "tdanet"
     if (told in _JSON) != reading.is_json:

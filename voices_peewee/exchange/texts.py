@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader, StringIO
@@ -24,7 +23,6 @@ from voices_peewee.errors import InputError
 from voices_peewee.schema.exact import short
 
 _GZIP: Final = b"\x1f\x8b"
-_WIDE: Final = ("\udcff\udcfe", "\udcfe\udcff")  # a mark of UTF-16, read as UTF-8
 _KEPT: Final = 1000  # sentences; a file may have millions of bad lines
 
 
@@ -96,7 +94,7 @@ def clause(error: OSError | ValueError) -> str:
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file, unpacked where it is packed with gzip, its lines ending in LF.
+    """Return the text of a file, unpacked where it is packed with gzip.
 
     Raises:
         InputError: It cannot be read or is no text.
@@ -106,8 +104,7 @@ def text_of(path: Path) -> str:
             data = stream.read()
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
-        is_wide = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(path, "it is not UTF-8 text") from error
     except (EOFError, zlib.error) as error:
@@ -116,24 +113,22 @@ def text_of(path: Path) -> str:
         raise InputError(path, clause(error)) from error
     if not text.strip():
         raise InputError(path, "it is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
-def csv_rows(label: object, lines: Iterable[str], mark: str = ",") -> Rows:
+def csv_rows(label: object, lines: Iterable[str]) -> Rows:
     """Yield the heading and the records, each with its place; a line of commas alone is none.
 
     Raises:
-        InputError: It is not valid CSV, or separated by something else than ``mark``.
+        InputError: It is not valid CSV, or separated by something else than commas.
     """
     lines = iter(lines)
     first = next(lines, "")
-    if first.startswith(_WIDE):
-        raise InputError(label, "the file is UTF-16; save it as UTF-8")
     if "\r" in first.rstrip("\r\n"):
         raise InputError(label, "its lines end with CR alone; save it with LF or CRLF")
-    if (other := re.search("[;\t|]", first)) and not re.search(f"[,{mark}]", first):
+    if "," not in first and (other := re.search("[;\t|]", first)):
         raise InputError(label, f"its columns are separated by {other[0]!r}; write commas")
-    reader = csv.reader(chain([first], lines), strict=True, delimiter=mark)
+    reader = csv.reader(chain([first], lines), strict=True)
     number = 1
     try:
         for values in reader:
@@ -174,38 +169,29 @@ class Reading:
         if self.is_json:
             yield from json_records(self.path, self.text, self.refused)
             return
-        rows = csv_rows(self.path, StringIO(self.text), _first_line(self.text)[1])
-        columns = [name.strip() for name in next(rows, ("", []))[1]]
+        columns, rows = self._table()
         for place, values in by_column(self.path, columns, rows, self.refused):
             yield Record(place, {name: value.strip() for name, value in values.items()})
 
     def names(self) -> list[str]:
         """Return the columns, or the keys of the first object and of the first one inside."""
         if not self.is_json:
-            return [name.strip() for name in _columns(*_first_line(self.text))]
+            return self._table()[0]
         first = whole_object(self.path, self.text.lstrip().partition("\n")[0])
         whole = first or whole_object(self.path, self.text)
         inner = next(iter(whole.values()), None)
         return [*whole, *(inner if isinstance(inner, dict) else ())]
+
+    def _table(self) -> tuple[list[str], Rows]:
+        """Return the columns of a CSV, and its records."""
+        rows = csv_rows(self.path, StringIO(self.text))
+        return [name.strip() for name in next(rows, ("", []))[1]], rows
 
 
 def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
     """Return the first format whose mark, a pattern, is one of the names; None where none is."""
     patterns = ((form, re.compile(mark)) for form, mark in marks.items())
     return next((form for form, one in patterns if any(map(one.fullmatch, names))), None)
-
-
-def _first_line(text: str) -> tuple[str, str]:
-    """Return the first line, and what separates its columns: a comma, a semicolon or a tab."""
-    line = text.lstrip(" \n").partition("\n")[0]
-    return line, max(",;\t", key=lambda mark: len(_columns(line, mark)))
-
-
-def _columns(line: str, mark: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=mark), [])
-    except csv.Error:
-        return []
 
 
 def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
