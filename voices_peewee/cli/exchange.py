@@ -65,7 +65,7 @@ def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **ask
     say(f"exported {', '.join(told) or '0 rows'}")
 
 
-@command(example="voices import before_upgrade.db --dry-run")
+@command(example="voices import laptop.db --dry-run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--table",
