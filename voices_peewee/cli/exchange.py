@@ -46,7 +46,6 @@ _STATES: Final = {
 )
 @click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
 @options.overwrite
-@options.raw
 @pass_manager
 def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **asked: Any) -> None:
     """Write the record as JSON lines, or one table as CSV.

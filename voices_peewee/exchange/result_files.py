@@ -44,11 +44,6 @@ class Score:
     speaker: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def where(self) -> str:
-        """The row in messages."""
-        return f"{str(self.reading.path)!r}, {self.place}"
-
 
 class Dialect(NamedTuple):
     """What a tool writes: what tells it, which column says what a row is about, and its metrics.

@@ -210,7 +210,8 @@ class _Import:
                 fresh[name] = value
             elif not _same(ours, value) and not (of_run and name not in run_level):
                 kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
-                self._done.conflicts.append(f"{score.where}: {kept}")
+                where = f"{str(score.reading.path)!r}, {score.place}"
+                self._done.conflicts.append(f"{where}: {kept}")
         if not fresh:
             return False
         nonfinite = additional.pop(NONFINITE, {})
