@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader, StringIO
@@ -41,7 +42,7 @@ class Refused:
 
     def __init__(self) -> None:
         self._problems: list[InputError] = []
-        self._count = 0
+        self.count = 0
 
     def add(self, label: object, reason: str, place: str, column: str = "") -> None:
         """Keep what is wrong with a record."""
@@ -49,7 +50,7 @@ class Refused:
 
     def keep(self, error: InputError) -> None:
         """Keep the error of a record."""
-        self._count += 1
+        self.count += 1
         if len(self._problems) < _KEPT:
             self._problems.append(error)
 
@@ -63,9 +64,9 @@ class Refused:
             return
         files = list(dict.fromkeys(one.source for one in self._problems))
         self._problems.sort(key=lambda one: (files.index(one.source), len(one.place), one.place))
-        if self._count == 1:
+        if self.count == 1:
             raise self._problems[0]
-        raise InputError.several(self._problems, self._count)
+        raise InputError.several(self._problems, self.count)
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
@@ -167,7 +168,8 @@ class Reading:
     def records(self) -> Iterator[Record]:
         """Yield the records of a CSV or of JSON lines; blanks around a CSV's values are nothing."""
         if self.is_json:
-            yield from json_records(self.path, self.text, self.refused)
+            # NaN and Infinity, which Python writes, are numbers.
+            yield from json_records(self.path, self.text.split("\n"), self.refused, _LOOSE)
             return
         columns, rows = self._table()
         for place, values in by_column(self.path, columns, rows, self.refused):
@@ -194,12 +196,14 @@ def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
     return next((form for form, one in patterns if any(map(one.fullmatch, names))), None)
 
 
-def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
-    """Yield the objects of JSON lines; NaN and Infinity, which Python writes, are numbers."""
-    for number, line in enumerate(text.split("\n"), 1):
+def json_records(
+    label: object, lines: Iterable[str | bytes], refused: Refused, decode: Any = None
+) -> Iterator[Record]:
+    """Yield the objects of JSON lines."""
+    for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                yield Record(f"line {number}", parse_object(line, _LOOSE))
+                yield Record(f"line {number}", parse_object(line, decode or _STRICT))
         except ValueError as error:
             refused.add(label, str(error), f"line {number}")
 
@@ -238,23 +242,25 @@ _STRICT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_
 _LOOSE: Final = json.JSONDecoder(object_pairs_hook=_no_doubles).decode
 
 
-def parse(text: str, decode: Any = _STRICT) -> Any:
+def parse(text: str | bytes, decode: Any = _STRICT) -> Any:
     """Return the value of a JSON text.
 
     Raises:
         ValueError: It is none; the message says why.
     """
     try:
-        return decode(text)
+        return decode(text if isinstance(text, str) else text.removeprefix(BOM_UTF8).decode())
     except TwiceError:
         raise
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
     except (RecursionError, ValueError) as error:
         raise ValueError("its JSON is nested too deeply, or has a number that is none") from error
 
 
-def parse_object(text: str, decode: Any = _STRICT) -> dict[str, Any]:
+def parse_object(text: str | bytes, decode: Any = _STRICT) -> dict[str, Any]:
     """Return the object of a JSON text.
 
     Raises:
