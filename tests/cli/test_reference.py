@@ -57,7 +57,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     model_version=version,
                     outputs=[{"path": stem, "si_snri": float(number)}],
                 )
-    assert run("backup", "--backup-path", "before_upgrade.db").code == 0
+    for name in ("before_upgrade.db", "laptop.db"):
+        assert run("backup", "--backup-path", name).code == 0
     return tmp_path
 
 

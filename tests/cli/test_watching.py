@@ -93,7 +93,7 @@ def test_a_batch_is_watched_to_its_end(path: Path, tmp_path: Path) -> None:
     assert first == f"0 of 4 done, 0 failed, 1 running, 3 waiting{who}\n"
     assert re.fullmatch(r"3 of 4 done, 1 failed, [\d,]+ an hour", last)
     assert all(line.endswith(who) for line in running if "running" in line)
-    assert re.search(r", \d waiting, [\d,]+ an hour, .* left; ", running[0])
+    assert re.search(r", \d waiting, [\d,]+ an hour, \d:\d\d:\d\d left; ", running[0])
 
 
 def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:

@@ -136,18 +136,19 @@ def test_orphans_of_the_original_module(db: DatabaseManager, original: Path) -> 
 
 
 def test_an_older_database(tmp_path: Path, db: DatabaseManager) -> None:
-    """A database with pending migrations is brought up to date in a copy, and stays as it is."""
+    """A database with pending migrations is refused with what to do, and stays as it is."""
     other = tmp_path / "other" / "older.db"
     db.close()
     with DatabaseManager(other).initialize() as older:
         add_run(older, speaker=older.create_speaker("Ada"), si_snri=1.0)
         older.rollback_migration()
     before = digests(other.parent)
-    with db:
-        done = db.import_records(other)
-        assert [counts.added for counts in done.tables.values()][:5] == [1, 1, 0, 1, 1]
-        assert (done.notes, done.conflicts) == ([], [])
-        assert db.import_records(other).changed == 0
+    with db, pytest.raises(InputError) as caught:
+        db.import_records(other)
+    assert str(caught.value) == (
+        f"cannot import '{other}': it is older; "
+        "upgrade it or a copy with 'voices --db FILE run-migrations' first"
+    )
     assert digests(other.parent) == before
 
 

@@ -346,15 +346,11 @@ def test_unknown_columns_are_kept(db: DatabaseManager) -> None:
 
 
 def test_a_run_without_a_start(db: DatabaseManager) -> None:
-    """A run that does not say when it began is taken, with a note, and is not doubled."""
+    """A run that does not say when it began is refused: no time is made up."""
     imported(db, FILE)
-    row = {"processed_file_id": 1, "operation_type": "x", "end_time": T}
-    done = imported(db, row)
-    assert done.notes[0] == (
-        "start_time is missing in processing_history; the time of the import stands"
-    )
-    assert [one.start_time.isoformat() for one in db.get_all(ProcessingHistory)] == [T]
-    assert told(imported(db, row)) == {"processing_history": Counts(same=1)}
+    with pytest.raises(InputError) as caught:
+        imported(db, {"processed_file_id": 1, "operation_type": "x", "end_time": T})
+    assert str(caught.value) == "'records', record 1, column 'start_time': it is missing"
 
 
 def test_texts_stay_texts(db: DatabaseManager) -> None:
@@ -392,14 +388,15 @@ def test_relative_paths(
     assert db.get_all(ProcessedFile)[1].original_path == "mix/2.wav"
 
 
+_RUN = {"table": "processing_history", "operation_type": "x", "start_time": T}
 BAD = [
     {"table": "speakers", "id": 1, "name": "Ada"},
     {"table": "speakers", "id": 2, "name": " "},
     {"table": "processed_files", "id": 1, "filename": "1.wav", "duration": "long"},
     {"table": "processed_files", "id": 2, "filename": "2.wav", "speaker_id": 2},
     {"table": "processed_files", "id": 3, "filename": "3.wav", "speaker_id": 5},
-    {"table": "processing_history", "id": 1, "processed_file_id": 2, "operation_type": "x"},
-    {"table": "processing_history", "id": 2, "processed_file_id": 1, "operation_type": "x"},
+    {**_RUN, "id": 1, "processed_file_id": 2},
+    {**_RUN, "id": 2, "processed_file_id": 1},
     {"table": "end", "rows": {"speakers": 2, "processed_files": 3, "processing_history": 2}},
 ]
 

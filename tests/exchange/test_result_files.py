@@ -90,20 +90,32 @@ def test_dnsmos_and_nisqa(write: Any) -> None:
     })]  # fmt: skip
 
 
-@pytest.mark.parametrize("mark", [";", "\t"], ids=["semicolon", "tab"])
-def test_other_delimiters(write: Any, mark: str) -> None:
-    """A spreadsheet's semicolons or tabs are read as commas are."""
-    commas = read(write("a.csv", ASTEROID))
-    others = read(write("b.csv", ASTEROID.replace(",", mark)))
-    assert (others.format, told(others)) == (commas.format, told(commas))
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-@pytest.mark.parametrize("end", ["\r", "\r\n"], ids=["CR", "CRLF"])
-def test_other_texts(tmp_path: Path, encoding: str, end: str) -> None:
-    """What a spreadsheet calls Unicode text is read, and lines may end as on an old Mac."""
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (TDANET.replace(",", ";").encode(), "its columns are separated by ';'; write commas"),
+        (TDANET.replace(",", "\t").encode(), "its columns are separated by '\\t'; write commas"),
+        (
+            TDANET.replace("\n", "\r").encode(),
+            "its lines end with CR alone; save it with LF or CRLF",
+        ),
+        (TDANET.encode("utf-16"), "it is not UTF-8 text"),
+    ],
+    ids=["semicolon", "tab", "CR", "UTF-16"],
+)
+def test_texts_of_spreadsheets(tmp_path: Path, data: bytes, reason: str) -> None:
+    """What a spreadsheet saved otherwise is refused in the words of every import."""
     path = tmp_path / "scores.csv"
-    path.write_bytes(TDANET.replace("\n", end).encode(encoding))
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert str(caught.value) == f"cannot import {str(path)!r}: {reason}"
+
+
+def test_a_spreadsheets_mark_and_line_ends(tmp_path: Path) -> None:
+    """A mark of UTF-8 and Windows' line ends are read."""
+    path = tmp_path / "scores.csv"
+    path.write_bytes(TDANET.replace("\n", "\r\n").encode("utf-8-sig"))
     assert [row[1] for row in told(read(path))] == ["a.wav", "b.wav"]
 
 

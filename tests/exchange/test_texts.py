@@ -15,7 +15,7 @@ TEXT = "filename,duration\na.wav,2.5\n"
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (TEXT.encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
+        (TEXT.encode("utf-16"), "it is not UTF-8 text"),
         (TEXT.replace("\n", "\r").encode(), "its lines end with CR alone; save it with LF or CRLF"),
     ],
     ids=["UTF-16", "CR"],

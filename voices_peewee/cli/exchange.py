@@ -46,7 +46,6 @@ _STATES: Final = {
 )
 @click.option("--output", "-o", metavar="PATH", default="-", help="A file.  [default: -, stdout]")
 @options.overwrite
-@options.raw
 @pass_manager
 def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **asked: Any) -> None:
     """Write the record as JSON lines, or one table as CSV.
@@ -65,7 +64,7 @@ def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **ask
     say(f"exported {', '.join(told) or '0 rows'}")
 
 
-@command(example="voices import before_upgrade.db --dry-run")
+@command(example="voices import laptop.db --dry-run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from voices_peewee.questions.watching import Progress
 
 _NAMED: Final = 3  # processes
-_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BACK: Final = "\r\x1b[K"
 
 
@@ -48,18 +48,8 @@ def _sentence(look: Progress) -> str:
     if look.rate is not None:
         parts.append(f"{look.rate:,.0f} an hour" if look.rate >= 1 else "less than 1 an hour")
     if look.seconds_left:
-        parts.append(f"{_duration(look.seconds_left)} left")
+        parts.append(f"{dt.timedelta(seconds=round(look.seconds_left))} left")
     names = [name if count == 1 else f"{name} {count:,}" for name, count in look.running.items()]
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     # Who runs stands last, since a narrow terminal cuts it.
     return ", ".join(parts) + (f"; {', '.join(names[:_NAMED])}{more}" if names else "")
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in its two largest units: 3 h 20 min."""
-    left, parts = max(1, round(seconds)), list[str]()
-    for size, unit in _UNITS:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(part for part in parts[:2] if not part.startswith("0 "))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from voices_peewee.database.query import mapper, no_full_collection
+from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
 from voices_peewee.exchange.manifests import Entry, read_manifest
-from voices_peewee.records.audio_files import changed_facts, file_name, regular_file
+from voices_peewee.records.audio_files import changed_facts, regular_file
+from voices_peewee.records.recordings import Told, Wishes, commit
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import recordings_by_path, write_changes
+from voices_peewee.records.sources import recordings_by_path
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 500
@@ -63,40 +64,23 @@ def _add(
     store: Store, entries: Sequence[Entry], speakers: Mapping[str, int], done: AddedManifest
 ) -> None:
     """Read the files, which is the slow part, and write a batch in one transaction."""
-    paths = [entry.path for entry in entries]
-    known = recordings_by_path(store, paths)
-    facts = {path: changed_facts(path, known.get(path)) for path in paths}
-    done.absent += sum("://" not in path and regular_file(path) is None for path in paths)
-    with store.writing():
-        store.lock_sources(paths)
-        known = recordings_by_path(store, paths)
-        fresh: list[ProcessedFile] = []
-        for entry in entries:
-            blank = ProcessedFile(filename=file_name(entry.path), original_path=entry.path)
-            row = known.get(entry.path, blank)
-            changes = _changes(row, entry, facts[entry.path], speakers.get(entry.speaker or ""))
-            outcome = "unchanged" if changes.keys() <= {"read_at"} else "updated"
-            if row is blank:
-                row.__data__ |= changes
-                fresh.append(row)
-                outcome = "added"
-            elif changes:
-                write_changes(store.steps(), row, changes)
-            setattr(done, outcome, getattr(done, outcome) + 1)
-        mapper(ProcessedFile).insert_objects(store.connection(), fresh)
+    known = recordings_by_path(store, (entry.path for entry in entries))
+    told = {one.path: _told(one, known.get(one.path), speakers) for one in entries}
+    done.absent += sum("://" not in path and regular_file(path) is None for path in told)
+    for result in commit(store, told):
+        setattr(done, result.outcome, getattr(done, result.outcome) + 1)
 
 
-def _changes(
-    row: ProcessedFile, entry: Entry, facts: Mapping[str, Any], speaker: int | None
-) -> dict[str, Any]:
+def _told(entry: Entry, row: ProcessedFile | None, speakers: Mapping[str, int]) -> Told:
     """Return what a row lacks or has otherwise; what the file says goes before the manifest."""
-    ours, before = row.__data__, row.metadata or {}
+    ours, facts = row.__data__ if row else {}, changed_facts(entry.path, row)
     told = entry.facts.items()
     lacks = {name: one for name, one in told if facts.get(name, ours.get(name)) is None}
-    # another manifest's id stays
-    metadata = {**before, **entry.metadata, "id": before.get("id", entry.metadata["id"])}
-    wanted = {**facts, **lacks, "metadata": metadata, "speaker": speaker or row.speaker_id}
-    return {name: value for name, value in wanted.items() if ours.get(name) != value}
+    metadata = dict(entry.metadata)
+    if has_id := (ours.get("metadata") or {}).get("id"):
+        metadata["id"] = has_id  # another manifest's stays
+    speaker = None if entry.speaker is None else speakers[entry.speaker]
+    return {**facts, **lacks}, Wishes(speaker, metadata)
 
 
 def speakers_named(store: Store, names: Iterable[str]) -> dict[str, int]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from voices_peewee.database.sqlite import VoicesSqlite
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import Translated
 from voices_peewee.errors import DatabaseNewerError, NotVoicesError
@@ -24,14 +22,15 @@ from voices_peewee.migrations.history import HISTORY_TABLE
 _ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _COLUMNS: Final = "SELECT * FROM pragma_table_info(?)"
+_OLDER: Final = "it is older; upgrade it or a copy with 'voices --db FILE run-migrations' first"
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
 class Database(Source):
     """Another database, opened read-only: not a byte of it is changed.
 
-    An older one is copied, and the copy brought up to date. The original module has a table
-    ``schema_migrations`` of its own, with ``version``, ``applied_at`` and ``description``.
+    The original module has a table ``schema_migrations`` of its own, with ``version``,
+    ``applied_at`` and ``description``.
 
     Args:
         path: The file.
@@ -40,6 +39,7 @@ class Database(Source):
     Raises:
         NotVoicesError: It belongs to another application.
         DatabaseNewerError: It has migrations that are not known.
+        InputError: It lacks migrations.
     """
 
     is_text = True
@@ -49,8 +49,6 @@ class Database(Source):
         super().__init__(path, "speakers", TABLES)
         self._path, self._timeout = os.path.realpath(path), store.timeout
         self._before, self._done = self._facts(), 0
-        ours = migrations.names([migrations.package_directory()])
-        known = [*ours, *migrations.applied(store.database)]
         with Translated(self.label, self._timeout), ExitStack() as opened:
             self._connection = opened.enter_context(closing(_connect(self._path, self._timeout)))
             self._connection.execute("BEGIN")  # everything is read as of this moment
@@ -58,11 +56,8 @@ class Database(Source):
             self.is_original = "name" not in columns.get(HISTORY_TABLE, ())
             if self.is_original:
                 self._require_original(columns)
-            elif self._missing(ours, known):
-                folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="voices-import-"))
-                newer = self._newer(Path(folder, "voices.db"), ours)
-                self._connection = opened.enter_context(closing(newer))
-                columns = self._tables()
+            else:
+                self._require_ours(store)
             self._columns = {name: columns[name] for name in TABLES if name in columns}
             counts = [f'SELECT count(*) AS n FROM "{name}"' for name in self._columns]  # noqa: S608
             sql = f"SELECT sum(n) FROM ({' UNION ALL '.join(counts)})"  # noqa: S608
@@ -86,28 +81,15 @@ class Database(Source):
         what = f"of another application ({shown})" if columns else "without tables"
         raise NotVoicesError(self.label, f"it is a database {what}")
 
-    def _missing(self, ours: Sequence[str], known: Sequence[str]) -> set[str]:
-        """Return which migrations of ours it lacks."""
+    def _require_ours(self, store: Store) -> None:
+        ours = migrations.names([migrations.package_directory()])
         sql = f'SELECT name FROM "{HISTORY_TABLE}"'  # noqa: S608
         applied = [str(name) for (name,) in self._connection.execute(sql)]
+        known = {*ours, *migrations.applied(store.database)}
         if unknown := [name for name in applied if name not in known]:
             raise DatabaseNewerError(self.label, unknown)
-        return {*ours} - {*applied}
-
-    def _newer(self, path: Path, ours: Sequence[str]) -> sqlite3.Connection:
-        """Open a copy that is brought up to date."""
-        with closing(sqlite3.connect(path)) as copy:
-            self._connection.backup(copy)
-            marks = ", ".join("?" * len(ours))  # those of an application's own are not needed
-            sql = f'DELETE FROM "{HISTORY_TABLE}" WHERE name NOT IN ({marks})'  # noqa: S608
-            copy.execute(sql, ours)
-            copy.commit()
-        database = VoicesSqlite(str(path), timeout=self._timeout)
-        try:
-            migrations.upgrade(database, [migrations.package_directory()])
-        finally:
-            database.close_all()
-        return _connect(str(path), self._timeout)
+        if not {*ours} <= {*applied}:
+            raise self.error(_OLDER)
 
     def rows(self, refused: Refused) -> Iterator[Row]:  # noqa: ARG002 - there are no broken lines
         """Yield the records by table and id, recordings before their stems.
@@ -139,7 +121,7 @@ class Database(Source):
         return size * self._done // max(1, self._total), size
 
     def close(self) -> None:
-        """Close the database, and remove the copy of an older one."""
+        """Close the database."""
         self._opened.close()
 
 

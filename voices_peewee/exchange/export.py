@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -42,7 +41,6 @@ def export(
     *,
     form: str | None,
     overwrite: bool,
-    raw: bool,
     progress: Progress | None,
 ) -> Exported:
     """Write tables as they are at one moment; see ``ExchangeMethods.export``."""
@@ -52,7 +50,7 @@ def export(
     if form == "csv" and len({part.name for part in parts}) > 1:
         raise QueryError("csv holds one table; name one")
     job = _Job(store, parts, progress)
-    write = partial(job.write_csv, raw=raw) if form == "csv" else job.write_lines
+    write = job.write_csv if form == "csv" else job.write_lines
     return job.run(target, write, overwrite=overwrite)
 
 
@@ -118,10 +116,10 @@ class _Job:
         if len(self._rows) > 1:
             stream.write(f"{_ENCODE({'table': 'end', 'rows': self._rows})}\n".encode())
 
-    def write_csv(self, stream: BinaryIO, *, raw: bool) -> None:
+    def write_csv(self, stream: BinaryIO) -> None:
         """Write a heading and the rows of one table."""
         every = (row for part in self._parts for batch in self._batches(part) for row in batch)
-        for line in csv_lines(self._parts[0].columns, every, raw=raw, is_shown=stream.isatty()):
+        for line in csv_lines(self._parts[0].columns, every, is_shown=stream.isatty()):
             # A path that is no text gets its bytes back; nothing else of a database is none.
             stream.write(line.encode("utf-8", "surrogateescape"))
 

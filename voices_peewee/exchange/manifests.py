@@ -87,10 +87,10 @@ def read_manifest(
     reading = Reading(place, Refused())
     if not reading.text:
         raise InputError(path, f"the folder has neither {' nor '.join(_FOLDER_FILES)}")
-    form = form or told_by(_MARKS, [place.name, *reading.names()])
+    form = form or told_by(_MARKS, [place.name]) or told_by(_MARKS, reading.names())
     if form is None:
         raise InputError(place, f"its format cannot be told; name it: {', '.join(FORMATS)}")
-    find = finder(place.parent, paths, upwards=form != "hf")
+    find = finder(place.parent, paths)
     entries: dict[str, Entry] = {}
     for record in _READERS.get(form, Reading.records)(reading):
         try:
@@ -108,10 +108,10 @@ def read_manifest(
     return form, list(entries.values()), notes
 
 
-def finder(folder: Path, paths: PathMap, *, upwards: bool = True) -> Callable[[str], str]:
+def finder(folder: Path, paths: PathMap) -> Callable[[str], str]:
     """Return what finds a manifest's paths: mapped, or looked for from its folder upwards."""
     folder = folder.absolute()
-    bases = [folder, *folder.parents, Path.cwd()] if upwards else [folder]
+    bases = [folder, *folder.parents, Path.cwd()]
 
     @cache  # most of a manifest's paths are in a few folders
     def folder_of(inner: str) -> Path:

@@ -99,7 +99,7 @@ def _is_same_run(theirs: Data, ours: Data) -> bool:
     if theirs["run_id"]:
         return bool(theirs["processed_file"] == ours["processed_file"])
     is_alike = all(theirs[name] == ours[name] for name in _SETTINGS)
-    return is_alike and theirs["start_time"] in (ours["start_time"], None)
+    return is_alike and bool(theirs["start_time"] == ours["start_time"])
 
 
 _RULES: Final = {

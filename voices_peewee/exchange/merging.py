@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -82,20 +82,17 @@ def import_records(
     on_progress: Progress | None = None,
 ) -> Imported:
     """Import records in one transaction; see ``ExchangeMethods.import_records``."""
-    sources = open_inputs(source, table, store)
     report = Imported(is_dry_run=dry_run)
     for sentence in left_in_spool(source, store):
         report.note(sentence)
-    try:
+    with ExitStack() as opened:
+        sources = open_inputs(source, table, store, opened)
         # What a dry run takes back is the transaction, or its part of the one around it.
         with suppress(_TakenBackError), _writing(store):
             _read_all(store, sources, report, on_progress)
             if dry_run:
                 raise _TakenBackError
-    finally:
-        for opened in sources:
-            opened.close()
-    kept = [opened.kept for opened in sources if opened.kept]
+    kept = [one.kept for one in sources if one.kept]
     differs = any(counts.conflicts for counts in report.tables.values())
     if kept and not (dry_run or differs or store.database.in_transaction()):
         for path in kept:

@@ -31,7 +31,6 @@ class ExchangeMethods(HasStore):
         *,
         format: str | None = None,  # noqa: A002 - what the option is called
         overwrite: bool = False,
-        raw: bool = False,
         progress: Progress | None = None,
     ) -> Exported:
         """Write tables as they are at one moment, while others write; return what was written.
@@ -45,7 +44,6 @@ class ExchangeMethods(HasStore):
             format: ``jsonl`` or ``csv``, which holds one table; None is told by the suffix, and
                 ``jsonl`` where there is none.
             overwrite: Replace a file that is there.
-            raw: CSV texts as stored, also what a spreadsheet or a terminal would obey.
             progress: Called with (rows done, rows in all); what it raises cancels the export.
 
         Returns:
@@ -59,7 +57,7 @@ class ExchangeMethods(HasStore):
         from voices_peewee.exchange.export import export
 
         return export(
-            self.store, target, tables, form=format, overwrite=overwrite, raw=raw, progress=progress
+            self.store, target, tables, form=format, overwrite=overwrite, progress=progress
         )
 
     def import_records(

@@ -6,6 +6,7 @@ import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -25,13 +26,14 @@ _SQLITE: Final = b"SQLite format 3\0"
 _FROM_SERVER: Final = "a server is no file; use 'voices --db URL export | voices import -'"
 
 
-def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
-    """Open all inputs; where one cannot be opened, none is left open.
+def open_inputs(inputs: Input, table: str | None, store: Store, opened: ExitStack) -> list[Source]:
+    """Open all inputs.
 
     Args:
         inputs: What is named or given.
         table: What their records are, where they do not say so.
         store: The database that they go to.
+        opened: Closes them.
 
     Raises:
         QueryError: There is no such table.
@@ -43,18 +45,13 @@ def open_inputs(inputs: Input, table: str | None, store: Store) -> list[Source]:
         named = None if table is None else table_named(table)
     except ValueError as error:
         raise QueryError.unknown_field(str(table), TABLES, "table") from error
-    opened: list[Source] = []
-    try:
-        for one in _listed(inputs):
-            kept = spooled(_place(store))[0] if _is_spool(one) else [None]
-            for path in kept:
-                opened.append(_open(path or one, named, store))
-                opened[-1].kept = path
-    except BaseException:
-        for source in opened:
-            source.close()
-        raise
-    return opened
+    sources: list[Source] = []
+    for one in _listed(inputs):
+        for path in spooled(_place(store))[0] if _is_spool(one) else [None]:
+            sources.append(_open(path or one, named, store))
+            opened.callback(sources[-1].close)
+            sources[-1].kept = path
+    return sources
 
 
 def left_in_spool(inputs: Input, store: Store) -> list[str]:

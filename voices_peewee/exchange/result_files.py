@@ -44,11 +44,6 @@ class Score:
     speaker: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def where(self) -> str:
-        """The row in messages."""
-        return f"{str(self.reading.path)!r}, {self.place}"
-
 
 class Dialect(NamedTuple):
     """What a tool writes: what tells it, which column says what a row is about, and its metrics.
@@ -155,12 +150,13 @@ def _read(
     """Return a file with its format; None for what lies in a folder and is something else."""
     try:
         reading = Reading(path, refused)
+        names = reading.names()
     except InputError:
         if is_named:
             raise
         return None
     marks = {name: one.mark for name, one in DIALECTS.items()}
-    told = told_by(marks, reading.names()) if reading.text else "espnet"
+    told = told_by(marks, names) if reading.text else "espnet"
     if told == "speechbrain" and not _IDS.match(reading.text):
         told = "tdanet"
     if (told in _JSON) != reading.is_json:

@@ -12,7 +12,7 @@ from functools import cache, partial
 from itertools import chain, islice
 from typing import Any, Final
 
-from voices_peewee.database.query import no_full_collection
+from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
@@ -192,8 +192,8 @@ class _Import:
                 if self._take(values, score, of_run=place.of_run):
                     changed[row.id] = values
         shared = {name: self._model[name] for name in ("model_type", "model_version")}
-        rows = [one for one in changed.values() if "id" not in one]
-        self._store.insert_all([ModelPerformance(**shared, **one) for one in rows])
+        rows = [{**shared, **one} for one in changed.values() if "id" not in one]
+        mapper(ModelPerformance).insert_dicts(self._store.connection(), rows)
         ours = [one for one in changed.values() if "id" in one]
         columns = (([one[name] for name in METRIC_COLUMNS], one) for one in ours)
         bound = ((*some, dump_json(one["additional_metrics"]), one["id"]) for some, one in columns)
@@ -210,7 +210,8 @@ class _Import:
                 fresh[name] = value
             elif not _same(ours, value) and not (of_run and name not in run_level):
                 kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
-                self._done.conflicts.append(f"{score.where}: {kept}")
+                where = f"{str(score.reading.path)!r}, {score.place}"
+                self._done.conflicts.append(f"{where}: {kept}")
         if not fresh:
             return False
         nonfinite = additional.pop(NONFINITE, {})

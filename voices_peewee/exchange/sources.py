@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.tables import TABLES, table_named
-from voices_peewee.exchange.texts import Refused, by_column, csv_rows, parse_object
+from voices_peewee.exchange.texts import (
+    Record,
+    Refused,
+    by_column,
+    csv_rows,
+    json_records,
+    parse_object,
+)
 from voices_peewee.schema.exact import short
 
 _LONGEST: Final = 64 << 20  # characters of a CSV's value
@@ -80,13 +86,15 @@ class Source:
         """Return the error of a record, or of the whole input."""
         return InputError(self.label, reason, place=place, column=column)
 
-    def table_of(self, values: dict[str, Any]) -> str:
-        """Take the name of its table out of a record; else the table is the input's.
-
-        Raises:
-            ValueError: There is none such, or it cannot be told.
-        """
-        return table_named(values.pop("table", None) or self.table or table_like(values))
+    def row(self, record: Record, refused: Refused) -> Iterator[Row]:
+        """Yield a record with its table, which it names or which is the input's, if one is told."""
+        place, values = record
+        try:
+            table = table_named(values.pop("table", None) or self.table or table_like(values))
+        except ValueError as error:
+            refused.add(self.label, str(error), place)
+        else:
+            yield Row(table, place, values)
 
 
 class Records(Source):
@@ -100,14 +108,10 @@ class Records(Source):
         """Yield the records in order."""
         for number, record in enumerate(self._records, 1):
             place = f"record {number}"
-            if not isinstance(record, Mapping):
+            if isinstance(record, Mapping):
+                yield from self.row(Record(place, dict(record)), refused)
+            else:
                 refused.add(self.label, f"{short(record)} is not a mapping", place)
-                continue
-            values = dict(record)
-            try:
-                yield Row(self.table_of(values), place, values)
-            except ValueError as error:
-                refused.add(self.label, str(error), place)
 
 
 def table_like(columns: Iterable[str]) -> str:
@@ -156,27 +160,18 @@ class JsonLines(_Text):
             InputError: The file was cut off or changed.
         """
         end: dict[str, Any] | None = None
-        is_broken = False
-        for number, line in enumerate(self._stream, 1):
-            if line.isspace():
-                continue
-            place = f"line {number}"
+        before = refused.count
+        for record in json_records(self.label, self._stream, refused):
             if end is not None:
-                raise self.error("it goes on after the end that an export wrote", place)
-            try:
-                values = _record(line)
-                named = values.get("table")
-                end = _rows_of_end(values)
-                table = "" if end is not None or self._is_strange(named) else self.table_of(values)
-            except ValueError as error:
-                is_broken = True
-                refused.add(self.label, str(error), place)
+                raise self.error("it goes on after the end that an export wrote", record.place)
+            named, end = record.values.get("table"), _rows_of_end(record.values)
+            if end is not None or self._is_strange(named):
                 continue
-            if table:
-                self._counts[table] += 1
-                self._is_export = self._is_export or (bool(named) and _is_whole(table, values))
-                yield Row(table, place, values)
-        if not is_broken:
+            for row in self.row(record, refused):
+                self._counts[row.table] += 1
+                self._is_export |= bool(named) and _is_whole(row.table, row.values)
+                yield row
+        if refused.count == before:
             self._check(end)
 
     def _is_strange(self, named: object) -> bool:
@@ -205,19 +200,6 @@ def _is_whole(table: str, values: dict[str, Any]) -> bool:
     return all(column in values for column in TABLES[table]._meta.columns)
 
 
-def _record(line: bytes) -> dict[str, Any]:
-    """Return the record of a line.
-
-    Raises:
-        ValueError: It is none; the message says why.
-    """
-    try:
-        text = line.removeprefix(BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError("it is not UTF-8 text") from error
-    return parse_object(text)
-
-
 def _rows_of_end(values: dict[str, Any]) -> dict[str, Any] | None:
     """Return how many rows of each table the last line of an export tells; None of other lines."""
     rows = values.get("rows")
@@ -230,7 +212,7 @@ def _tables_at_end(stream: BufferedReader) -> Iterable[str]:
     lines = stream.read().splitlines()
     stream.seek(0)
     with suppress(ValueError):
-        return TABLES.keys() & (_rows_of_end(_record(lines[-1])) or {})
+        return TABLES.keys() & (_rows_of_end(parse_object(lines[-1])) or {})
     return ()
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader, StringIO
@@ -24,7 +24,6 @@ from voices_peewee.errors import InputError
 from voices_peewee.schema.exact import short
 
 _GZIP: Final = b"\x1f\x8b"
-_WIDE: Final = ("\udcff\udcfe", "\udcfe\udcff")  # a mark of UTF-16, read as UTF-8
 _KEPT: Final = 1000  # sentences; a file may have millions of bad lines
 
 
@@ -43,7 +42,7 @@ class Refused:
 
     def __init__(self) -> None:
         self._problems: list[InputError] = []
-        self._count = 0
+        self.count = 0
 
     def add(self, label: object, reason: str, place: str, column: str = "") -> None:
         """Keep what is wrong with a record."""
@@ -51,7 +50,7 @@ class Refused:
 
     def keep(self, error: InputError) -> None:
         """Keep the error of a record."""
-        self._count += 1
+        self.count += 1
         if len(self._problems) < _KEPT:
             self._problems.append(error)
 
@@ -65,9 +64,9 @@ class Refused:
             return
         files = list(dict.fromkeys(one.source for one in self._problems))
         self._problems.sort(key=lambda one: (files.index(one.source), len(one.place), one.place))
-        if self._count == 1:
+        if self.count == 1:
             raise self._problems[0]
-        raise InputError.several(self._problems, self._count)
+        raise InputError.several(self._problems, self.count)
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
@@ -96,7 +95,7 @@ def clause(error: OSError | ValueError) -> str:
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file, unpacked where it is packed with gzip, its lines ending in LF.
+    """Return the text of a file, unpacked where it is packed with gzip.
 
     Raises:
         InputError: It cannot be read or is no text.
@@ -106,8 +105,7 @@ def text_of(path: Path) -> str:
             data = stream.read()
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
-        is_wide = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(path, "it is not UTF-8 text") from error
     except (EOFError, zlib.error) as error:
@@ -116,24 +114,22 @@ def text_of(path: Path) -> str:
         raise InputError(path, clause(error)) from error
     if not text.strip():
         raise InputError(path, "it is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
-def csv_rows(label: object, lines: Iterable[str], mark: str = ",") -> Rows:
+def csv_rows(label: object, lines: Iterable[str]) -> Rows:
     """Yield the heading and the records, each with its place; a line of commas alone is none.
 
     Raises:
-        InputError: It is not valid CSV, or separated by something else than ``mark``.
+        InputError: It is not valid CSV, or separated by something else than commas.
     """
     lines = iter(lines)
     first = next(lines, "")
-    if first.startswith(_WIDE):
-        raise InputError(label, "the file is UTF-16; save it as UTF-8")
     if "\r" in first.rstrip("\r\n"):
         raise InputError(label, "its lines end with CR alone; save it with LF or CRLF")
-    if (other := re.search("[;\t|]", first)) and not re.search(f"[,{mark}]", first):
+    if "," not in first and (other := re.search("[;\t|]", first)):
         raise InputError(label, f"its columns are separated by {other[0]!r}; write commas")
-    reader = csv.reader(chain([first], lines), strict=True, delimiter=mark)
+    reader = csv.reader(chain([first], lines), strict=True)
     number = 1
     try:
         for values in reader:
@@ -172,21 +168,26 @@ class Reading:
     def records(self) -> Iterator[Record]:
         """Yield the records of a CSV or of JSON lines; blanks around a CSV's values are nothing."""
         if self.is_json:
-            yield from json_records(self.path, self.text, self.refused)
+            # NaN and Infinity, which Python writes, are numbers.
+            yield from json_records(self.path, self.text.split("\n"), self.refused, _LOOSE)
             return
-        rows = csv_rows(self.path, StringIO(self.text), _first_line(self.text)[1])
-        columns = [name.strip() for name in next(rows, ("", []))[1]]
+        columns, rows = self._table()
         for place, values in by_column(self.path, columns, rows, self.refused):
             yield Record(place, {name: value.strip() for name, value in values.items()})
 
     def names(self) -> list[str]:
         """Return the columns, or the keys of the first object and of the first one inside."""
         if not self.is_json:
-            return [name.strip() for name in _columns(*_first_line(self.text))]
+            return self._table()[0]
         first = whole_object(self.path, self.text.lstrip().partition("\n")[0])
         whole = first or whole_object(self.path, self.text)
         inner = next(iter(whole.values()), None)
         return [*whole, *(inner if isinstance(inner, dict) else ())]
+
+    def _table(self) -> tuple[list[str], Rows]:
+        """Return the columns of a CSV, and its records."""
+        rows = csv_rows(self.path, StringIO(self.text))
+        return [name.strip() for name in next(rows, ("", []))[1]], rows
 
 
 def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
@@ -195,25 +196,14 @@ def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
     return next((form for form, one in patterns if any(map(one.fullmatch, names))), None)
 
 
-def _first_line(text: str) -> tuple[str, str]:
-    """Return the first line, and what separates its columns: a comma, a semicolon or a tab."""
-    line = text.lstrip(" \n").partition("\n")[0]
-    return line, max(",;\t", key=lambda mark: len(_columns(line, mark)))
-
-
-def _columns(line: str, mark: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=mark), [])
-    except csv.Error:
-        return []
-
-
-def json_records(label: object, text: str, refused: Refused) -> Iterator[Record]:
-    """Yield the objects of JSON lines; NaN and Infinity, which Python writes, are numbers."""
-    for number, line in enumerate(text.split("\n"), 1):
+def json_records(
+    label: object, lines: Iterable[str | bytes], refused: Refused, decode: Any = None
+) -> Iterator[Record]:
+    """Yield the objects of JSON lines."""
+    for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                yield Record(f"line {number}", parse_object(line, _LOOSE))
+                yield Record(f"line {number}", parse_object(line, decode or _STRICT))
         except ValueError as error:
             refused.add(label, str(error), f"line {number}")
 
@@ -252,23 +242,25 @@ _STRICT: Final = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_
 _LOOSE: Final = json.JSONDecoder(object_pairs_hook=_no_doubles).decode
 
 
-def parse(text: str, decode: Any = _STRICT) -> Any:
+def parse(text: str | bytes, decode: Any = _STRICT) -> Any:
     """Return the value of a JSON text.
 
     Raises:
         ValueError: It is none; the message says why.
     """
     try:
-        return decode(text)
+        return decode(text if isinstance(text, str) else text.removeprefix(BOM_UTF8).decode())
     except TwiceError:
         raise
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not valid JSON at character {error.pos + 1}") from error
     except (RecursionError, ValueError) as error:
         raise ValueError("its JSON is nested too deeply, or has a number that is none") from error
 
 
-def parse_object(text: str, decode: Any = _STRICT) -> dict[str, Any]:
+def parse_object(text: str | bytes, decode: Any = _STRICT) -> dict[str, Any]:
     """Return the object of a JSON text.
 
     Raises:

@@ -79,7 +79,9 @@ class Typer:
         self._required = [
             (one.name, one.column_name)
             for one in meta.sorted_fields
-            if not one.null and one not in meta.defaults and one.name != "id"
+            if not one.null and one.name != "id"
+            # when a run began is nothing to assume
+            if one not in meta.defaults or one.name == "start_time"
         ]
         self._fields = {
             one.column_name: (one.name, _kind(one).noun, self._converter(one))
@@ -119,10 +121,6 @@ class Typer:
             if data[name] is None:
                 raise typed.error("it is missing", column)
         typed.assumed = {name: one for name, one in self._defaults().items() if data[name] is None}
-        if "start_time" in typed.assumed:
-            self._note("start_time is missing in processing_history; the time of the import stands")
-            if data["end_time"] is not None:
-                typed.assumed["start_time"] = min(typed.assumed["start_time"], data["end_time"])
 
     def _complete_file(self, data: dict[str, Any]) -> None:
         if data["filename"] is None and data["original_path"]:

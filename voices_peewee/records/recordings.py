@@ -13,6 +13,7 @@ from voices_peewee.errors import AudioError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     facts_from,
+    facts_of,
     find_files,
     has_content_of,
     probe,
@@ -56,6 +57,9 @@ class Wishes(NamedTuple):
         return changes
 
 
+Told = tuple[dict[str, Any], Wishes]  # what is in a file, and what else is said of it
+
+
 def wishes(store: Store, speaker: SpeakerKey | None, metadata: Mapping[str, Any] | None) -> Wishes:
     """Look the speaker up and copy the metadata, before anything is written."""
     return Wishes(speaker_id(store, speaker), plain_object("metadata", metadata))
@@ -65,7 +69,7 @@ def add_audio(store: Store, path: AnyPath, wishes: Wishes, *, exact: bool) -> Ad
     """Record an audio file, or bring its row up to date."""
     full = absolute(path)
     known = recordings_by_path(store, [full])
-    return _commit(store, {full: _examine(path, known.get(full), exact=exact)}, wishes)[0]
+    return commit(store, {full: (_examine(path, known.get(full), exact=exact), wishes)})[0]
 
 
 def add_audio_files(
@@ -79,20 +83,20 @@ def add_audio_files(
 ) -> Iterator[Added]:
     """Record files and the recordings in folders; yield each once it is committed."""
     named = list(several("paths", paths, "paths"))
-    told = {absolute(path) for path in named}
+    own = {absolute(path) for path in named}
     files = iter(find_files(named, on_error=on_error))
     while names := {absolute(name): name for name in islice(files, max(1, batch))}:
         known = recordings_by_path(store, names)
-        outputs = _outputs(store, names.keys() - known.keys() - told)
-        facts: dict[str, dict[str, Any]] = {}
+        outputs = _outputs(store, names.keys() - known.keys() - own)
+        told: dict[str, Told] = {}
         for path, name in names.items():
             if path in outputs:
                 continue
             try:
-                facts[path] = _examine(name, known.get(path), exact=exact)
+                told[path] = _examine(name, known.get(path), exact=exact), wishes
             except AudioError as error:
                 on_error(error)
-        yield from _commit(store, facts, wishes)
+        yield from commit(store, told)
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
@@ -107,29 +111,30 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[s
     return {**facts_from(probe(path, exact=exact), now), "original_path": absolute(path)}
 
 
-def _commit(store: Store, facts: Mapping[str, dict[str, Any]], wishes: Wishes) -> list[Added]:
+def commit(store: Store, told: Mapping[str, Told]) -> list[Added]:
+    """Write what is told of recordings by their paths, in one transaction."""
     with store.writing():
-        store.lock_sources([*facts])
-        known = recordings_by_path(store, facts)
+        store.lock_sources([*told])
+        known = recordings_by_path(store, told)
         steps = store.steps()
-        results = [_merge(steps, path, facts[path], known.get(path), wishes) for path in facts]
+        results = [_merge(steps, path, *its, known.get(path)) for path, its in told.items()]
         fresh = [result.file for result in results if result.outcome == "added"]
         mapper(ProcessedFile).insert_objects(store.connection(), fresh)
         return results
 
 
 def _merge(
-    steps: Any, path: str, facts: dict[str, Any], row: ProcessedFile | None, wishes: Wishes
+    steps: Any, path: str, facts: dict[str, Any], wishes: Wishes, row: ProcessedFile | None
 ) -> Added:
     """Update a row where it differs, or make the object for a new one."""
     if row is None:
-        # The row was deleted while the file was only hashed: then read it after all.
-        facts = facts or facts_from(probe(path), utc_now())
+        if "original_path" not in facts:  # the row was deleted while the file was only hashed
+            facts = {**facts_of(path), **facts}
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added")
     changed = {name for name, value in facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(steps, row, {**facts, **wished})
-    is_updated = changed > {"read_at"} or bool(wished)
+    is_updated = bool(changed - {"read_at"} or wished)
     return Added(row, "updated" if is_updated else "unchanged")

@@ -235,8 +235,8 @@ def write_runs(
 ) -> None:
     """Write all runs in one transaction.
 
-    Where something is done ``along`` with them, runs that are there by now are left out, not
-    refused; it is given those that were written.
+    Where something is done ``along`` with them, it is given those that were written and measures
+    them; runs that are there by now are left out, not refused.
     """
     paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
@@ -263,10 +263,11 @@ def write_runs(
         files.write()
         rows = [row for plan, its in zip(plans, hung, strict=True) for row in plan.hang(its)]
         mapper(ProcessingHistory).insert_new(connection, rows)
-        measures = (values for plan in plans for values in plan.performances())
-        mapper(ModelPerformance).insert_dicts(connection, measures)
         if along is not None:
             along(plans)
+            return
+        measures = (values for plan in plans for values in plan.performances())
+        mapper(ModelPerformance).insert_dicts(connection, measures)
 
 
 def _recordings(
