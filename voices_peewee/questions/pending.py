@@ -24,6 +24,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
 from voices_peewee.runs.settings import plain_operation
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
 from voices_peewee.search.columns import LISTS
 from voices_peewee.search.pages import matching
@@ -193,8 +194,11 @@ def _refuse_no_file(source: object, path: str) -> None:
     """Refuse what a shell hands over instead of files: a folder, a pattern that matched nothing."""
     if "://" in path:
         return
+    if "\0" in path:
+        why = "it has a NUL, as lists in UTF-16 have, and those for -0"
+        raise InvalidValueError(f"no file can be called {short(source)}: {why}")
     # Only a folder has something below it; half the time of asking for the path's own facts.
-    if "\0" not in path and os.access(f"{path}/.", os.F_OK):
+    if os.access(f"{path}/.", os.F_OK):
         raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")
     if _PATTERN.search(path) and not os.path.lexists(path):
         raise InvalidValueError(f"no file matches {str(source)!r}")
