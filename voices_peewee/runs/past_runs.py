@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any, Final
 
 from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.audio import AnyPath
-from voices_peewee.records.audio_files import changed_facts, facts_of, own_facts, regular_file
+from voices_peewee.records.audio_files import changed_facts, facts_of, own_facts, touched
 from voices_peewee.records.sources import (
     Source,
     elsewhere,
@@ -277,17 +279,9 @@ def _changes(
     known: Mapping[str, ProcessedFile], plans: Iterable[Plan]
 ) -> dict[str, dict[str, Any]]:
     """Return what changed in files of known recordings before all runs on them began."""
-    began: dict[str, float] = {}
-    for plan in plans:
-        if isinstance(plan.source, str) and plan.source in known:
-            start = plan.history["start_time"].timestamp()
-            began[plan.source] = min(start, began.get(plan.source, start))
-    status = {path: regular_file(path) for path in began}
-    seen = [
-        path
-        for path, one in status.items()
-        if one and max(one.st_mtime, one.st_ctime) < began[path]
-    ]
+    starts = [(plan.history["start_time"].timestamp(), plan.source) for plan in plans]
+    began = {path: start for start, path in sorted(starts, key=itemgetter(0), reverse=True)}
+    seen = [path for path in known if (touched(path) or math.inf) < began[path]]
     return {path: new for path in seen if (new := changed_facts(path, known[path]))}
 
 
