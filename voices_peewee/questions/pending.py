@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _PATTERN: Final = re.compile(r"[*?]|\[.+\]")
 # An absolute path that is as short as it can be.
-_PLAIN: Final = re.compile(r"(?:/[^/.][^/]*)+")
+_PLAIN: Final = re.compile(r"(?:/[^/.\0][^/\0]*)+")
 
 
 class Pending(Iterator[S]):
@@ -194,9 +194,6 @@ def _refuse_no_file(source: object, path: str) -> None:
     """Refuse what a shell hands over instead of files: a folder, a pattern that matched nothing."""
     if "://" in path:
         return
-    if "\0" in path:
-        why = "it has a NUL, as lists in UTF-16 have, and those for -0"
-        raise InvalidValueError(f"no file can be called {short(source)}: {why}")
     # Only a folder has something below it; half the time of asking for the path's own facts.
     if os.access(f"{path}/.", os.F_OK):
         raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")
@@ -244,6 +241,9 @@ def _place(source: str | os.PathLike[str] | ProcessedFile) -> str | int:
     if isinstance(source, str) and _PLAIN.fullmatch(source) and os.sep == "/":
         return source  # for 100,000 paths, a third of the time
     if not isinstance(source, ProcessedFile):
-        return locate(source)
+        if "\0" in (place := locate(source)):
+            why = "it has a NUL, as lists in UTF-16 have, and those for -0"
+            raise InvalidValueError(f"no file can be called {short(source)}: {why}")
+        return place
     path: str | None = source.original_path
     return source.id if path is None else path
