@@ -12,7 +12,7 @@ from peewee_migrate import Migrator
 
 _LOG = logging.getLogger("voices_peewee.migrations")
 
-
+_FACTS = ("file_format", "duration", "sample_rate", "channels", "file_size", "content_hash")
 _STEPS = (
     # The paths with a row that a run wrote: which recording they get, from which row's facts.
     # SQLite uses an index on a computed column only where CAST says what it is.
@@ -48,16 +48,25 @@ WHERE paths.is_new = 1 ORDER BY file.id
 UPDATE voices_paths SET recording_id = (SELECT file.id FROM processed_files AS file
  WHERE file.original_path = voices_paths.path AND file.processed_path IS NULL) WHERE is_new = 1
 """,
-    # A recording without a hash gets what another row of its path knows.
-    """
-UPDATE processed_files
-SET (file_format, duration, sample_rate, channels, file_size, content_hash) = (
- SELECT file.file_format, file.duration, file.sample_rate, file.channels, file.file_size,
-  file.content_hash
+    # A recording without a hash gets what the newest row of its path with one has read.
+    f"""
+UPDATE processed_files SET ({", ".join(_FACTS)}) = (
+ SELECT {", ".join(f"coalesce(file.{name}, processed_files.{name})" for name in _FACTS)}
  FROM voices_paths AS paths JOIN processed_files AS file ON file.id = paths.facts_id
  WHERE paths.recording_id = processed_files.id)
-WHERE content_hash IS NULL AND id IN (SELECT recording_id FROM voices_paths)
-""",
+WHERE content_hash IS NULL AND id IN (
+ SELECT paths.recording_id FROM voices_paths AS paths
+ JOIN processed_files AS file ON file.id = paths.facts_id WHERE file.content_hash IS NOT NULL)
+""",  # noqa: S608 - our own columns
+    # What it still lacks another row of its content may know, or one that knows no content.
+    f"""
+UPDATE processed_files SET ({", ".join(_FACTS)}) = (
+ SELECT {", ".join(f"coalesce(processed_files.{name}, max(file.{name}))" for name in _FACTS)}
+ FROM processed_files AS file WHERE file.original_path = processed_files.original_path
+ AND (file.content_hash IS NULL OR file.content_hash = processed_files.content_hash))
+WHERE ({" OR ".join(f"{name} IS NULL" for name in _FACTS)})
+ AND id IN (SELECT recording_id FROM voices_paths)
+""",  # noqa: S608 - our own columns
     # Key by key: the oldest row that has one says what it is.
     {
         "sqlite": """
@@ -85,7 +94,13 @@ UPDATE processed_files SET metadata = merged.metadata FROM (
 WHERE merged.recording_id = processed_files.id
 """,
     },
-    # A recording whose rows disagree about the speaker has none; its runs keep theirs in a voice.
+    # Of a recording that no run hung on, the speaker is what somebody said of it.
+    """
+UPDATE voices_paths SET speaker_id = (SELECT file.speaker_id FROM processed_files AS file
+ WHERE file.id = voices_paths.recording_id)
+WHERE speaker_id IS NULL AND recording_id NOT IN (SELECT processed_file_id FROM processing_history)
+""",
+    # Another whose rows disagree about the speaker has none; its runs keep theirs in a voice.
     """
 INSERT INTO processed_files (filename, original_path, metadata, speaker_id, recording_id,
  created_at, updated_at)

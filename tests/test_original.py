@@ -57,6 +57,15 @@ def test_like_is_glob(names: dict[str, Any]) -> None:
     assert found == [0, 1, 1]
 
 
+@pytest.mark.parametrize(("name", "is_open"), [("close_session", True), ("close", False)])
+def test_what_closes(names: dict[str, Any], name: str, is_open: bool) -> None:
+    """What the page says of closing is so."""
+    getattr(names["db"].session, name)()
+    if is_open:
+        assert names["db"].query(Speaker).count() == 1
+    assert names["db"].is_connected == is_open
+
+
 def test_the_page_has_rows() -> None:
     """The tables are read whole."""
     assert (len(ROW.findall(SAME)), len(ROW.findall(OTHER))) == (

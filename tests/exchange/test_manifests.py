@@ -40,6 +40,14 @@ def write(path: Path, text: str) -> Path:
     return write_files(path.parent, {path.name: text}) / path.name
 
 
+def test_every_column_of_a_row_is_kept(db: DatabaseManager, tmp_path: Path) -> None:
+    """Columns that differ in their letters only are columns of their own."""
+    line = '{"file_name": "/d/a.wav", "ID": 1, "id": 2, "mixture_ID": 3}\n'
+    db.add_manifest(write(tmp_path / "metadata.jsonl", line))
+    (file,) = files(db).values()
+    assert file.metadata == {"id": "2", "ID": 1, "mixture_ID": 3}
+
+
 def test_a_number_that_is_none_changes_nothing_again(db: DatabaseManager, tmp_path: Path) -> None:
     """NaN and Infinity are kept as texts, and the same manifest twice is the same."""
     line = '{"file_name": "/d/a.wav", "snr": NaN, "more": {"gains": [1, -Infinity]}}\n'

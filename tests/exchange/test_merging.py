@@ -731,6 +731,53 @@ def test_what_one_copy_calls_otherwise_is_the_same(
         assert db.import_records(theirs).changed == 0
 
 
+@pytest.mark.filterwarnings("ignore::voices_peewee.runs.run.OutputWarning")
+@pytest.mark.parametrize("changed", ["mix.wav", "stem.wav"])
+def test_a_copy_that_has_seen_a_file_change(tmp_path: Path, changed: str) -> None:
+    """A recording or stem with other content in one of two copies is one row, its runs too."""
+    mix, stem = tmp_path / "mix.wav", tmp_path / "stem.wav"
+
+    def record() -> None:
+        with db.track(mix, "separation", model_type="a") as run:
+            run.output(stem, si_snri=1)
+
+    for file in (mix, stem):
+        file.write_bytes(b"as it was")
+    with DatabaseManager(tmp_path / "ours.db").initialize() as db:
+        record()
+    theirs = shutil.copy(tmp_path / "ours.db", tmp_path / "theirs.db")
+    (tmp_path / changed).write_bytes(b"as it is now")
+    with DatabaseManager(tmp_path / "ours.db").connect() as db:
+        record()
+        done = db.import_records(theirs)
+        assert (done.changed, len(done.conflicts)) == (0, 1)
+
+
+def test_a_batch_whose_files_were_renamed_in_a_copy(tmp_path: Path) -> None:
+    """Recordings of one moment are known by their content where one copy has other paths."""
+    ours, theirs = tmp_path / "ours.db", tmp_path / "theirs.db"
+    run = {"operation_type": "sep", "start_time": T, "processing_time": 1}
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with DatabaseManager(theirs).initialize() as db:
+        db.add(ProcessedFile(filename="x", created_at=NOON))
+        db.record_runs([{**run, "source": tmp_path / name} for name in "ab"])
+    with DatabaseManager(ours).initialize() as db:
+        db.record_run("/other.wav", "sep", start_time=T)
+        db.import_records(theirs)
+        for name in "ab":
+            db.update(db.get_file(tmp_path / name), original_path=f"/moved/{name}.wav")
+        done = db.import_records(theirs)
+        assert (done.changed, len(done.conflicts)) == (0, 2)
+
+
+def test_recordings_of_one_path_are_not_added_again(db: DatabaseManager, tmp_path: Path) -> None:
+    """Where several rows may be a recording, it is one of them and not one more."""
+    record = {"id": 7, "original_path": "/m/1.wav", "metadata": {"room": "hall"}}
+    db.add_all(ProcessedFile(original_path="/m/1.wav", filename="1.wav") for _ in range(2))
+    assert told(imported(db, record, table="files")) == {"processed_files": Counts(updated=1)}
+
+
 def test_a_deleted_twin_of_the_same_moment_comes_back(db: DatabaseManager, tmp_path: Path) -> None:
     """What was added together has one moment: another file of the same name is not taken for it."""
     files = [ProcessedFile(original_path=f"/m/{n}/mix.wav", filename="mix.wav") for n in "ab"]

@@ -255,3 +255,11 @@ def test_names_that_are_taken(write: Any) -> None:
         "2 left out: a metric cannot be named 'timed'",
         "2 left out: a metric cannot be named 'higher_is_better'",
     ]
+
+
+def test_one_metric_in_two_spellings(write: Any) -> None:
+    """Two numbers of one metric in a line are refused: neither is taken in silence."""
+    path = write("v.jsonl", '{"key": "a", "sdr": 1, "SDR": 1}\n{"key": "b", "sdr": 1, "SDR": 2}\n')
+    with pytest.raises(InputError) as caught:
+        read(path, "versa")
+    assert str(caught.value) == f"{str(path)!r}, line 2, column 'SDR': 'sdr' is sdr too"

@@ -450,6 +450,16 @@ def test_a_folder_and_a_pattern_are_no_files(db: DatabaseManager, tmp_path: Path
     }
 
 
+def test_a_list_in_utf_16_is_refused(db: DatabaseManager) -> None:
+    """A path with a NUL is no file's: it is not one that was never run."""
+    with pytest.raises(InvalidValueError) as caught:
+        list(db.pending(["/\0m\0i\0x\0"], "separation"))
+    assert str(caught.value) == (
+        r"no file can be called '/\x00m\x00i\x00x\x00': "
+        "it has a NUL, as lists in UTF-16 have, and those for -0"
+    )
+
+
 @pytest.mark.sqlite("a server keeps what is no JSON out")
 def test_what_another_program_wrote_is_another_setting(
     db: DatabaseManager, recording: Path

@@ -35,6 +35,20 @@ def columns(row: Any, *without: str) -> dict[str, Any]:
     return {name: value for name, value in row.__data__.items() if name not in without}
 
 
+@pytest.mark.parametrize(("hours", "seen"), [(-1, b"old"), (1, b"new")], ids=["before", "after"])
+def test_a_run_has_the_hash_of_what_it_saw(
+    db: DatabaseManager, tmp_path: Path, hours: int, seen: bytes
+) -> None:
+    """A known file that changed before a run began is read anew; one that did later is not."""
+    mix = tmp_path / "mix.wav"
+    mix.write_bytes(b"old")
+    db.record_run(mix, "sep", start_time=START)
+    mix.write_bytes(b"new")
+    start = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+    recorded = db.record_run(mix, "sep", start_time=start)
+    assert recorded.source_hash == hashlib.sha256(seen).hexdigest()
+
+
 def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path) -> None:
     """Times, outcome, settings, outputs and metrics are in the rows that ``track`` would write."""
     mix = write_wav(tmp_path / "mix.wav", 4000)

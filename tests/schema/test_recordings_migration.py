@@ -136,6 +136,26 @@ def test_an_older_record_gets_its_recordings(
     )
 
 
+def test_a_recording_keeps_what_is_known_of_it(older: DatabaseManager, path: Path | str) -> None:
+    """Facts that one of its rows has, and the speaker that somebody gave it, are not lost."""
+    with other_program(path) as connection:
+        for change in (
+            "UPDATE processed_files SET content_hash = NULL, file_size = NULL WHERE id IN (11, 12)",
+            "UPDATE processed_files SET duration = NULL, sample_rate = 8000 WHERE id IN (3, 12)",
+            "UPDATE processing_history SET processed_file_id = 10 WHERE processed_file_id = 9",
+        ):
+            connection.execute(change)
+        connection.commit()
+    older.run_migrations(to=LAST, backup=False)
+    with older.initialize() as db:
+        told = [db.get_file(f"/mix/{number}.wav") for number in (2, 5, 4)]
+    assert [(file.duration, file.sample_rate, file.speaker_id) for file in told] == [
+        (2.5, 8000, None),
+        (2.5, 8000, 2),
+        (2.5, None, 1),
+    ]
+
+
 QUOTED = {
     'a "b"': True,
     'c"d': {"x": [1, None]},

@@ -44,7 +44,7 @@ _ROLES: Final = {
         *(f"{one}file_name" for one in ("", "mixture_", "mix_", "audio_", "noisy_")),
         *("mixture_path", "mix_wav", "wav", "source"),
     ),
-    "id": ("mixture_ID", "ID", "id"),
+    "id": ("id", "mixture_ID", "ID"),
     "noise": ("noise_path", "noise_wav", "noise_file_name", "noise1"),
     "speaker": ("spk_id", "utt2spk", "speaker"),
     "duration": ("duration", "utt2dur"),

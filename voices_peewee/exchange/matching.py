@@ -13,7 +13,7 @@ import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
-from voices_peewee.records.sources import rows_where
+from voices_peewee.records.sources import of_content, rows_where
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_json
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
@@ -63,9 +63,19 @@ class Rule(NamedTuple):
 def _is_same_file(theirs: Data, ours: Data) -> bool:
     same = ["recording", "processed_path", "original_path"]
     same += [] if theirs["original_path"] else ["filename"]
-    if any(theirs[name] != ours[name] for name in same) or not _has_same_content(theirs, ours):
+    if any(theirs[name] != ours[name] for name in same):
+        return False
+    # Of one microsecond it is one row, whose file one of two copies has seen change.
+    is_one = _moment(theirs) is not None and _moment(theirs) == _moment(ours)
+    if not is_one and not _has_same_content(theirs, ours):
         return False
     return theirs["recording"] is None or _is_same_part(theirs, ours)
+
+
+def _moment(row: Data) -> datetime | None:
+    """Return the microsecond in which a row was made; a time in whole seconds is told."""
+    made = row.get("created_at")
+    return made if isinstance(made, datetime) and made.microsecond else None
 
 
 def _has_same_content(theirs: Data, ours: Data) -> bool:
@@ -123,13 +133,13 @@ def _goes_on(theirs: Data, ours: Data) -> bool:
 
 def _is_copy(theirs: Data, ours: Data) -> bool:
     """Whether a record may be a row of its moment, whatever one of two copies calls it."""
-    same = (theirs[name] == ours[name] for name in ("created_at", "recording") if name in ours)
-    return all(same) and _has_same_content(theirs, ours)
+    return all(theirs[name] == ours[name] for name in ("created_at", "recording") if name in ours)
 
 
 def _is_moved(theirs: Data, ours: Data) -> bool:
     """Whether a file of the same moment ends alike: folder and name; a voice has no path."""
-    return () != _end_of_path(theirs) == _end_of_path(ours) and _is_copy(theirs, ours)
+    is_alike = () != _end_of_path(theirs) == _end_of_path(ours)
+    return is_alike and _is_copy(theirs, ours) and _has_same_content(theirs, ours)
 
 
 def _end_of_path(file: Data) -> tuple[str, ...]:
@@ -174,10 +184,12 @@ class Matcher:
     def _ways(self, batch: Sequence[Typed], found: Sequence[BaseModel | None]) -> Iterator[Way]:
         """Yield by what the records that are left may be known, the surest first.
 
-        That is moment and name, id and moment, the name alone, and for what was moved in a
-        record that has other ids a moment of which no other is, and the end of its path.
+        That is moment and name, id and moment, moment and content, the name alone, and for what
+        was moved in a record that has other ids a moment of which no other is, and the end of
+        its path.
         """
-        moments = [self._moment(typed) for typed in batch]
+        is_named = self._model in _NAMED
+        moments = [_moment(typed.data) if is_named else None for typed in batch]
         keys = [typed.key if moment else None for typed, moment in zip(batch, moments, strict=True)]
         is_alone = {moment for moment, count in Counter(moments).items() if moment and count == 1}
         made, is_same = self._made, self._rule.is_same
@@ -191,17 +203,16 @@ class Matcher:
 
         named = self._called_alike(batch)
         yield named, lambda one, other: one[made] == other[made] and is_same(one, other), True
-        copies = self._by("id", sorted(left(keys)), "id")
+        copies = self._by("id", self._where("id", sorted(left(keys))))
         yield [copies.get(key, []) for key in keys], is_copy, True
-        any_will_do = self._is_by_name or self._model not in _NAMED
+        hashes = [typed.data.get("content_hash") for typed in batch]
+        alike = self._by("content_hash", of_content(self._store, left(hashes)))
+        yield [alike.get(one, []) for one in hashes], _is_copy, True
+        any_will_do = self._model is not Speaker
         yield named, lambda one, other: is_same(one, other) or _goes_on(one, other), any_will_do
-        alone = self._by("id", self._alone(left(moments) & is_alone), "created_at")
+        ids = self._alone(left(moments) & is_alone)
+        alone = self._by("created_at", self._where("id", ids))
         yield [alone.get(moment, []) for moment in moments], _is_moved, True
-
-    def _moment(self, typed: Typed) -> datetime | None:
-        """Return the microsecond in which a record was made; a time in whole seconds is told."""
-        made = typed.data["created_at"] if self._model in _NAMED else None
-        return made if isinstance(made, datetime) and made.microsecond else None
 
     def _called_alike(self, batch: Sequence[Typed]) -> list[list[BaseModel]]:
         """Return for each record the rows that have the first of its keys."""
@@ -210,15 +221,18 @@ class Matcher:
             for one in batch
         ]
         by_key = {
-            name: self._by(name, {value for key, value in told if key == name}, name)
+            name: self._by(name, self._where(name, {value for key, value in told if key == name}))
             for name in dict(told)
         }
         return [by_key[name].get(value, []) for name, value in told]
 
-    def _by(self, column: str, values: Iterable[Any], name: str) -> dict[Any, list[BaseModel]]:
-        """Return rows that have one of the values in a column, by what they have in another."""
+    def _where(self, column: str, values: Iterable[Any]) -> Iterator[BaseModel]:
+        return rows_where(self._store, self._model, column, values)
+
+    def _by(self, name: str, found: Iterable[BaseModel]) -> dict[Any, list[BaseModel]]:
+        """Return the rows that were there before, by what they have in a column."""
         rows: dict[Any, list[BaseModel]] = {}
-        for row in rows_where(self._store, self._model, column, values):
+        for row in found:
             if row.id <= self._last or self._is_by_name:
                 rows.setdefault(row.__data__[name], []).append(row)
         return rows

@@ -185,6 +185,7 @@ def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
         names = ("", about) if dialect.of_output else (about, find(output) if output else "")
         key = (name, speaker) if dialect.joins else place
         score = scores.setdefault(key, Score(reading, place, impl, *names, speaker))
+        columns: dict[str, str] = {}
         for column, value in values.items():
             if (metric := _metric(column, dialect.metrics)) in _TAKEN:
                 reading.skipped[f"a metric cannot be named {metric!r}"] += 1
@@ -194,8 +195,12 @@ def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
             except (ValueError, InvalidValueError) as error:
                 refused.add(reading.path, str(error), place, column)
             else:
-                if measured is not None:
-                    score.metrics[metric] = measured
+                if measured is None:
+                    continue
+                first = columns.setdefault(metric, column)
+                if first != column and score.metrics[metric] != measured:
+                    refused.add(reading.path, f"{first!r} is {metric} too", place, column)
+                score.metrics[metric] = measured
     return [*scores.values()]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
@@ -12,7 +11,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
-from voices_peewee.records.audio_files import content_hash
+from voices_peewee.records.audio_files import CLOCK_SLACK, content_hash, touched
 from voices_peewee.records.sources import LOOKUP
 from voices_peewee.runs.claims import Claimed, Source, facts_of, is_working
 from voices_peewee.runs.settings import canonical, digest, model_hash
@@ -30,8 +29,6 @@ Reason = Literal[
 
 S = TypeVar("S", bound=str | os.PathLike[str] | ProcessedFile)
 
-# A file system's clock may be this much coarser than ours (s): FAT counts in twos.
-_CLOCK_SLACK: Final = 2.0
 _END_OF_TIME: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 # As text: to have it made for each source that is handed out would be most of the time.
 _COLUMNS: Final = """file.original_path, file.id, run.id, run.run_id, run.model_version,
@@ -192,8 +189,8 @@ class Look:
     def _is_done(self, place: Source, verdict: int, start: Any) -> bool:
         if verdict != HASHED:
             return verdict == DONE
-        touched = None if isinstance(place, int) else _touched(place)
-        return touched is None or (not self._exact and _is_older(touched, start))
+        changed = None if isinstance(place, int) else touched(place)
+        return changed is None or (not self._exact and _is_older(changed, start))
 
     def reason(
         self,
@@ -345,10 +342,10 @@ def _outcome(run: list[Row]) -> Reason | None:
 def _is_seen(place: Source, successes: list[Row], *, exact: bool) -> bool:
     """Whether a run began with the file as it is now, or nobody can tell."""
     known = {row.source_hash for row in successes}
-    touched = None if None in known or isinstance(place, int) else _touched(place)
-    if touched is None:
+    changed = None if None in known or isinstance(place, int) else touched(place)
+    if changed is None:
         return True
-    if not exact and any(_is_older(touched, row.start) for row in successes):
+    if not exact and any(_is_older(changed, row.start) for row in successes):
         return True
     try:
         return content_hash(str(place)) in known
@@ -356,20 +353,9 @@ def _is_seen(place: Source, successes: list[Row], *, exact: bool) -> bool:
         return True
 
 
-def _touched(path: str) -> float | None:
-    """Return when a file was last written, or moved there with its old time."""
-    if "://" in path:
-        return None
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return max(status.st_mtime, status.st_ctime) if stat.S_ISREG(status.st_mode) else None
-
-
-def _is_older(touched: float, stored: str) -> bool:
+def _is_older(changed: float, stored: str) -> bool:
     start = moment(stored)
-    return start is not None and touched < start.timestamp() - _CLOCK_SLACK
+    return start is not None and changed < start.timestamp() - CLOCK_SLACK
 
 
 def moment(stored: str) -> dt.datetime | None:

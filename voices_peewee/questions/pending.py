@@ -24,6 +24,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
 from voices_peewee.runs.claims import DAY, Source, claimed, lease_of, require_no_transaction
 from voices_peewee.runs.settings import plain_operation
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
 from voices_peewee.search.columns import LISTS
 from voices_peewee.search.pages import matching
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _PATTERN: Final = re.compile(r"[*?]|\[.+\]")
 # An absolute path that is as short as it can be.
-_PLAIN: Final = re.compile(r"(?:/[^/.][^/]*)+")
+_PLAIN: Final = re.compile(r"(?:/[^/.\0][^/\0]*)+")
 
 
 class Pending(Iterator[S]):
@@ -194,7 +195,7 @@ def _refuse_no_file(source: object, path: str) -> None:
     if "://" in path:
         return
     # Only a folder has something below it; half the time of asking for the path's own facts.
-    if "\0" not in path and os.access(f"{path}/.", os.F_OK):
+    if os.access(f"{path}/.", os.F_OK):
         raise InvalidValueError(f"{str(source)!r} is a folder; name the files in it")
     if _PATTERN.search(path) and not os.path.lexists(path):
         raise InvalidValueError(f"no file matches {str(source)!r}")
@@ -240,6 +241,9 @@ def _place(source: str | os.PathLike[str] | ProcessedFile) -> str | int:
     if isinstance(source, str) and _PLAIN.fullmatch(source) and os.sep == "/":
         return source  # for 100,000 paths, a third of the time
     if not isinstance(source, ProcessedFile):
-        return locate(source)
+        if "\0" in (place := locate(source)):
+            why = "it has a NUL, as lists in UTF-16 have, and those for -0"
+            raise InvalidValueError(f"no file can be called {short(source)}: {why}")
+        return place
     path: str | None = source.original_path
     return source.id if path is None else path

@@ -6,9 +6,12 @@ that no recording can have; each refusal is an ``AudioError`` of one sentence.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import struct
 from collections import Counter
+from contextlib import suppress
 from fractions import Fraction
 from io import FileIO
 from types import ModuleType
@@ -32,6 +35,13 @@ _OPTIONS: Final = {
     "max_probe_packets": "1",  # FFmpeg's 2,500 look for DTS in each WAV and take 6 ms a file
 }
 _NOT_AUDIO: Final = "it is not audio, or its header is damaged"
+_SEVERAL: Final = "it is a chain of streams of several kinds; each needs a file of its own"
+# The page of an Ogg that a stream begins with: codec, and what of rate and channels it has.
+_BEGIN: Final = (
+    rb"(?s)OggS\0\x02.{20}\x01."
+    rb"(?:\x01(vorbis).{4}(.{5})|(OpusHead)|(Speex) {3}.{28}(.{4})|\x7f(FLAC).{22}(.{3}))"
+)
+_LONGEST_BEGIN: Final = 70
 _MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # FFmpeg's demuxers whose headers state a length; for the others FFmpeg would estimate one.
 _STATED: Final = frozenset(
@@ -42,11 +52,12 @@ _STATED: Final = frozenset(
 )
 # Those whose stated length is often another than that of their sound: cut short, chained, or
 # begun late. Their packets tell, but for what decoders skip at either end (s).
-_WALKED: Final = frozenset({"asf", "flac", "matroska,webm", "ogg"})
+_WALKED: Final = frozenset({"asf", "flac", "matroska,webm", "ogg", "wav"})
 _SKIPPED: Final = 0.1
 _OPUS_RATE: Final = 48_000
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
+_TAGS: Final = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"cue ", b"iXML")  # in WAVs, behind samples
 # What people call a demuxer's content: audio alone, audio with video.
 _FORMATS: Final = {
     "amrnb": ("amr", "amr"),
@@ -93,9 +104,13 @@ def _facts(
         name = _format_name(container, stream, file)
         stated = _stated_duration(container, stream)
         # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
+        if container.format.name == "ogg" and _is_of_several_kinds(file):
+            raise AudioError(path, _SEVERAL)
         is_pcm = name == "wav" and stream.codec_context.name.startswith("pcm_")
         is_counted = exact and not is_pcm
-        seconds = None if is_counted else _quick_duration(container, stream, file, stated)
+        seconds = None
+        with suppress(av.FFmpegError):  # where it cannot be read on: what there is counts
+            seconds = None if is_counted else _quick_duration(container, stream, file, stated)
         bit_rate, is_mp4 = stream.codec_context.bit_rate, container.format.name == _MP4
     if seconds is None:
         with _container(av, source) as container:
@@ -124,7 +139,7 @@ def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
 
 
 def _bytes_behind(file: FileIO) -> int:
-    """Return the bytes of LIST chunks behind the samples of a WAV that does not say where they end.
+    """Return the bytes of tags behind the samples of a WAV that does not say where they end.
 
     A program that writes to a pipe leaves 0 or 0xFFFFFFFF as the size of its data; readers take
     all that follows for samples.
@@ -140,7 +155,7 @@ def _bytes_behind(file: FileIO) -> int:
         return 0
     tail = os.pread(number, _BLOCK, max(place + 8, size - _BLOCK))
     end = len(tail)
-    while (place := tail.rfind(b"LIST", 0, end)) >= 0:
+    while (place := max(tail.rfind(tag, 0, end) for tag in _TAGS)) >= 0:
         length = int.from_bytes(tail[place + 4 : place + 8], "little")
         if end - (place + 8 + length) not in (0, 1):  # 1: a byte that makes it even
             break
@@ -166,6 +181,15 @@ def _audio_stream(path: AnyPath, container: InputContainer) -> AudioStream:
     if container.streams.video and not is_picture:
         raise AudioError(path, "it is a video without an audio track")
     raise AudioError(path, _NOT_AUDIO)
+
+
+def _is_of_several_kinds(file: FileIO) -> bool:
+    """Whether an Ogg is a chain whose links differ in codec, rate or channels."""
+    begins, place = set[tuple[bytes, ...]](), 0  # FFmpeg goes on where the file stands
+    while block := os.pread(file.fileno(), _BLOCK + _LONGEST_BEGIN, place):
+        begins |= {*re.findall(_BEGIN, block)}
+        place += _BLOCK
+    return len(begins) > 1
 
 
 def _checked_header(path: AnyPath, stream: AudioStream) -> tuple[int, int]:
@@ -211,13 +235,13 @@ def _quick_duration(
         return _packets_duration(container, stream)
     if stated is None:
         return None
-    if name in _WALKED:
+    is_short = stated * (codec.bit_rate or math.inf) / 8 > os.fstat(file.fileno()).st_size
+    if codec.name.startswith("pcm_"):
+        return None if is_short else stated
+    if is_short or name in _WALKED:
         is_whole = abs(_packets_duration(container, stream) - stated) < _SKIPPED
         return stated if is_whole else None
-    is_cut = codec.name.startswith("pcm_") and (
-        stated * (codec.bit_rate or 0) / 8 > os.fstat(file.fileno()).st_size
-    )
-    return None if is_cut else stated
+    return stated
 
 
 def _stated_duration(container: InputContainer, stream: AudioStream) -> float | None:

@@ -31,7 +31,7 @@ FACTS: Final = (
     *("file_size", "content_hash", "read_at"),
 )
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
-_CLOCK_SLACK: Final = 2.0
+CLOCK_SLACK: Final = 2.0
 # Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
 AUDIO_SUFFIXES: Final = frozenset(
     [
@@ -80,6 +80,12 @@ def regular_file(path: AnyPath) -> os.stat_result | None:
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
+
+
+def touched(path: AnyPath) -> float | None:
+    """Return when a file was last written, or moved there with its old time; None for no file."""
+    status = regular_file(path)
+    return None if status is None else max(status.st_mtime, status.st_ctime)
 
 
 def facts_of(path: str) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
         and row.content_hash is not None
         and row.read_at is not None
         # a file that was copied or moved there with its old time is told by its change time
-        and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - _CLOCK_SLACK
+        and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - CLOCK_SLACK
     )
 
 

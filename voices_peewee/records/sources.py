@@ -109,13 +109,13 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
 def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
-    rows = list(_of_content(store, {*hashes.values()} - {None}))
+    rows = list(of_content(store, {*hashes.values()} - {None}))
     gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
     known = {row.content_hash: row for row in reversed(gone)}
     return {path: known[digest] for path, digest in hashes.items() if digest in known}
 
 
-def _of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
+def of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
     """Yield the rows that may have one of the hashes: the digits that the index holds agree."""
     digest, left = ProcessedFile.content_hash, iter(digests)
     while some := [one[:8] for one in islice(left, LOOKUP)]:

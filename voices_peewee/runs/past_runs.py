@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any, Final
 
 from voices_peewee.database.query import mapper, no_full_collection
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.records.audio import AnyPath
-from voices_peewee.records.audio_files import facts_of, own_facts
+from voices_peewee.records.audio_files import changed_facts, facts_of, own_facts, touched
 from voices_peewee.records.sources import (
     Source,
     elsewhere,
@@ -20,6 +22,7 @@ from voices_peewee.records.sources import (
     recordings_by_path,
     rows_where,
     speaker_id,
+    write_changes,
 )
 from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
@@ -241,6 +244,7 @@ def write_runs(
     paths = dict.fromkeys(plan.source for plan in plans if isinstance(plan.source, str))
     known = recordings_by_path(store, paths)
     facts = {path: facts_of(path) for path in paths if path not in known}
+    changes = _changes(known, plans)
     run_ids = [plan.history["run_id"] for plan in plans if plan.has_own_id]
     with no_full_collection(), store.writing():
         store.lock_sources(paths, run_ids)
@@ -250,6 +254,8 @@ def write_runs(
             there = {row.run_id for row in rows_where(store, ProcessingHistory, "run_id", run_ids)}
             plans = [plan for plan in plans if plan.history["run_id"] not in there]
         connection, recordings = store.connection(), _recordings(store, paths, facts)
+        for path, change in changes.items():
+            write_changes(store.steps(), recordings[path], change)
         for plan in plans:
             source = (
                 Source(plan.source, recordings[plan.source])
@@ -268,6 +274,16 @@ def write_runs(
             return
         measures = (values for plan in plans for values in plan.performances())
         mapper(ModelPerformance).insert_dicts(connection, measures)
+
+
+def _changes(
+    known: Mapping[str, ProcessedFile], plans: Iterable[Plan]
+) -> dict[str, dict[str, Any]]:
+    """Return what changed in files of known recordings before all runs on them began."""
+    starts = [(plan.history["start_time"].timestamp(), plan.source) for plan in plans]
+    began = {path: start for start, path in sorted(starts, key=itemgetter(0), reverse=True)}
+    seen = [path for path in known if (touched(path) or math.inf) < began[path]]
+    return {path: new for path in seen if (new := changed_facts(path, known[path]))}
 
 
 def _recordings(
