@@ -101,7 +101,7 @@ class MigrationState:
 
 def applied(database: pw.Database) -> list[str]:
     """Return the names of the applied migrations, oldest first, with one SELECT."""
-    return [name for (name,) in _recorded(database, "name")]
+    return [str(name) for (name,) in _recorded(database, "name")]
 
 
 def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
@@ -118,7 +118,7 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
     """Return every migration's state, the unknown ones last; nothing is written."""
     files = paths(directories)
     time_of = UTCDateTimeField().python_value
-    done = {name: time_of(text) for name, text in _recorded(database, "name, migrated_at")}
+    done = {str(name): time_of(text) for name, text in _recorded(database, "name, migrated_at")}
     known = [
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()
