@@ -63,6 +63,8 @@ class Database(Source):
                 newer = self._newer(Path(folder, "voices.db"), ours)
                 self._connection = opened.enter_context(closing(newer))
                 columns = self._tables()
+            if not self.is_original and (gone := [name for name in TABLES if name not in columns]):
+                raise NotVoicesError(self.label, f"its table {gone[0]!r} is gone, or is a view")
             self._columns = {name: columns[name] for name in TABLES if name in columns}
             counts = [f'SELECT count(*) AS n FROM "{name}"' for name in self._columns]  # noqa: S608
             sql = f"SELECT sum(n) FROM ({' UNION ALL '.join(counts)})"  # noqa: S608

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import os
 import re
 import shutil
 import sqlite3
@@ -39,11 +40,17 @@ def package_directory() -> Path:
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
     folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     for file in resources.files("voices_peewee.migration_files").iterdir():
         if NAME.fullmatch(file.name):
             (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder at the end of the process that made it, not of a forked child."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_installed(directory: Path) -> bool:
