@@ -62,6 +62,18 @@ def test_an_interrupt_at_a_call_or_return_is_harmless(
     require_a_childs_write(db)
 
 
+def test_an_interrupt_where_a_connection_is_closed_is_harmless(
+    path: Path, db: DatabaseManager
+) -> None:
+    """A connection that was closed, and of which Peewee has not heard, is replaced by a new one."""
+    db.create_speaker("Ada")
+    place = 1
+    while interrupted_at(place, db.close_session):
+        require_working(db, path)
+        place += 1
+    assert place > 20
+
+
 def test_an_interrupt_during_a_fork_is_harmless(path: Path, db: DatabaseManager) -> None:
     """Wherever our part of a fork is interrupted, parent, thread and a later child write on."""
 

@@ -788,6 +788,15 @@ def test_values_as_any_driver_names_them(db: DatabaseManager, sql: str, values: 
     assert db.database.execute_sql(sql, values).fetchall() == [(1,)]
 
 
+def test_a_query_does_not_end_at_a_nul(db: DatabaseManager) -> None:
+    """The server would see what stands before it, and do that."""
+    db.create_speaker("Ada")
+    for write in (False, True):
+        with pytest.raises(errors.QueryError) as caught:
+            db.execute_raw_query("SELECT name FROM speakers\0 WHERE id = 5", write=write)
+        assert str(caught.value) == "the query contains a null character"
+
+
 def test_a_raw_query_leaves_no_lock(db: DatabaseManager) -> None:
     """What a SELECT locks for its session is let go, also inside a transaction and after errors."""
     for _ in range(7):

@@ -238,3 +238,18 @@ def test_a_database_that_changes_meanwhile(tmp_path: Path, path: Path) -> None:
             f"cannot import '{other}': it changed while it was read; try again"
         )
         assert db.get_all(Speaker) == []
+
+
+def test_a_record_without_one_of_its_tables_is_refused(tmp_path: Path, db: DatabaseManager) -> None:
+    """Its rows would stay behind without a word."""
+    other = tmp_path / "other.db"
+    db.create_speaker("Ada")
+    db.backup_database(other)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("ALTER TABLE speakers RENAME TO people")
+        connection.execute("CREATE VIEW speakers AS SELECT * FROM people")
+    with pytest.raises(NotVoicesError) as caught:
+        db.import_records(other)
+    assert str(caught.value) == (
+        f"cannot use {str(other)!r}: its table 'speakers' is gone, or is a view"
+    )

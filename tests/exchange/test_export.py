@@ -346,6 +346,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a folder": ("", ANYWHERE, "': it is not a regular file"),
     "the database": ("voices.db", ANYWHERE, "/voices.db': it belongs to the database"),
     "the database's": ("voices.db-wal", ANYWHERE, "/voices.db-wal': it belongs to the database"),
+    "its journal": (
+        "voices.db-journal",
+        ANYWHERE,
+        "/voices.db-journal': it belongs to the database",
+    ),
     "no file": ("pipe", ANYWHERE, "/pipe': it is not a regular file"),
 }
 

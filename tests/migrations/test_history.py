@@ -126,3 +126,17 @@ def test_folders_that_cannot_be(tmp_path: Path, folder: str, sentence: str) -> N
         migrations.names([tmp_path / "one", tmp_path / folder])
     assert str(caught.value) == sentence.format(tmp_path)
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_name_that_is_no_text_is_an_unknown_migration(
+    database: pw.SqliteDatabase, directory: Path, path: Path
+) -> None:
+    """Bytes that another program wrote as a name are told as they are."""
+    migrations.upgrade(database, [directory])
+    database.execute_sql("UPDATE schema_migrations SET name = x'00ff' WHERE id = 1")
+    with pytest.raises(DatabaseNewerError) as caught:
+        migrations.pending(database, [directory])
+    assert str(caught.value) == (
+        f"{str(path)!r} is newer than this program (unknown: b'\\x00\\xff'); "
+        "upgrade voices-peewee, or name the directory of the missing migrations"
+    )

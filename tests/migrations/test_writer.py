@@ -11,6 +11,7 @@ from typing import Any
 
 import peewee as pw
 import pytest
+from support.interrupts import interrupted_at
 
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations import history, runner
@@ -348,3 +349,21 @@ def test_an_installed_package_is_not_written_to(
         "folder in VOICES_MIGRATIONS_DIR for every other command"
     )
     assert sorted(directory.iterdir()) == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_leaves_no_half_of_a_migration(tmp_path: Path) -> None:
+    """Wherever writing is interrupted, the folder has the whole file or none."""
+
+    def act() -> None:
+        runner.create("new", [], [PACKAGE, tmp_path], empty=True)
+
+    act()  # what is imported once
+    (tmp_path / "001_new.py").unlink()
+    place = 1
+    while interrupted_at(place, act):
+        for path in tmp_path.glob("*.py"):
+            assert path.read_text("utf-8").endswith('"""Undo migrate."""\n')
+            path.unlink()
+        place += 1
+    assert place > 50

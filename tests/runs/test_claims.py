@@ -25,8 +25,10 @@ from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import DatabaseError, InvalidValueError
 from voices_peewee.models import Claim
 from voices_peewee.runs.process import process_facts
+from voices_peewee.runs.settings import digest
 from voices_peewee.schema.fields import utc_now
 
+KEY = {"operation_type": "separation"}
 HERE = process_facts()
 DEAD = {**HERE, "pid": 2**22 + 1}
 ELSEWHERE = {**HERE, "host": "elsewhere"}
@@ -418,3 +420,18 @@ def test_what_killed_workers_left_is_done_once(place: Path | str, workers: int, 
     ended(crowd[workers // 2 :])
     ended(begun(place, 1, count, 0))  # the others may have been through before the last was killed
     require_each_once(place, count)
+
+
+@pytest.mark.sqlite("a server's columns take nothing else than theirs")
+@pytest.mark.parametrize("change", ["source = x'00ff'", "expires_at = '05/05/2026 10:00'"])
+def test_a_claim_that_another_program_spoilt_is_none(db: DatabaseManager, change: str) -> None:
+    """Its source is handed out as if nobody had claimed it, and the others are not disturbed."""
+    work(db, sources(3)[0])
+    told = {"process": ELSEWHERE, "settings": digest({**KEY, **SETTINGS})}
+    for source in sources(3)[1:]:
+        times = {"claimed_at": utc_now(), "expires_at": utc_now() + dt.timedelta(days=1)}
+        db.add(Claim(source=source, **told, **times))
+    spoilt, other = sources(3)[1:]
+    db.execute_raw_query(f"UPDATE claims SET {change} WHERE source = ?", [spoilt], write=True)
+    assert left(db) == {spoilt: "never run", other: "being worked on"}
+    assert list(claiming(db)) == [spoilt]

@@ -317,6 +317,8 @@ def test_peewee_itself_still_works(db: DatabaseManager) -> None:
         ("sample_rate", True, "sample_rate must be a whole number, not True"),
         ("speaker", "1", "speaker must be a Speaker or its id, not '1'"),
         ("sample_rate", np.bool_(True), "sample_rate must be a whole number, not np.True_"),
+        ("sample_rate", np.ma.masked, "sample_rate must be a whole number, not masked"),
+        ("duration", np.complex64(2 + 5j), "duration must be a number, not np.complex64(2+5j)"),
         ("duration", True, "duration must be a number, not True"),
         ("duration", np.bool_(False), "duration must be a number, not np.False_"),
         ("duration", "long", "duration must be a number, not 'long'"),
@@ -389,3 +391,12 @@ def test_a_refused_change_is_none(db: DatabaseManager) -> None:
     with pytest.raises(errors.InvalidValueError) as caught:
         db.update(ada, name="Eve", id=2)
     assert (str(caught.value), ada.name) == ("a row keeps its id", "Ada")
+
+
+def test_json_of_many_levels_is_stored(db: DatabaseManager) -> None:
+    """What JSON can hold comes back, however many levels it has."""
+    deep: dict[str, object] = {}
+    for _ in range(600):
+        deep = {"a": deep}
+    file = db.add(ProcessedFile(filename="a.wav", metadata=deep))
+    assert db.get_file(file.id).metadata == deep

@@ -107,6 +107,18 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
         ],
     ),
     (
+        "a trigger on the table of the migrations",
+        ("CREATE TRIGGER t AFTER INSERT ON schema_migrations BEGIN DELETE FROM speakers; END",),
+        [
+            Finding(
+                "trigger",
+                "trigger 't' changes what is written to table 'schema_migrations', "
+                "and no migration made it",
+                "look at it, and drop it or write it into a migration of --migrations-dir",
+            )
+        ],
+    ),
+    (
         "a view and a trigger beside ours",
         (
             "CREATE VIEW mine AS SELECT name FROM speakers",

@@ -36,6 +36,7 @@ VALUES = {
     "JSON of Python": """'{''s'': 0}'""",
     "JSON cut off": """'{"a": '""",
     "JSON array": "'[1, 2]'",
+    "JSON of others": """'{"models": 5, "stems": [], "git": 1, "pid": "x", "run": 7, "s": [[]]}'""",
     "JSON too deep": "replace(hex(zeroblob(3000)), '00', '[')",
     "boolean as text": "'false'",
     "number with a unit": "'12 dB'",
@@ -103,6 +104,10 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "list_tags": lambda db: db.list_tags(),
     "record_run": lambda db: db.record_run("/mix/1.wav", "x", start_time="2026-01-01T00:00:00Z"),
     "track": lambda db: db.track("/mix/2.wav", "separation").__enter__().__class__,
+    "track to its end": lambda db: each(lambda number: tracked(db, number), ROWS - 1),
+    "claims": lambda db: list(db.pending(SOURCES, "y", claim=True)),
+    "listening_results": lambda db: list(map(str, db.listening_results())),
+    "report": lambda db: db.report(f"{db.path}.html", overwrite=True),
     "close_unfinished": lambda db: db.close_unfinished(older_than=0),
     "add_tags": lambda db: each(lambda key: db.add_tags(key, ["b"]), ROWS),
     "remove_tags": lambda db: each(lambda key: db.remove_tags(key, ["x"]), ROWS),
@@ -125,6 +130,12 @@ def each(call: Callable[[int], object], count: int) -> None:
     for key in range(1, count + 1):
         with suppress(VoicesError):
             call(key)
+
+
+def tracked(db: DatabaseManager, number: int) -> None:
+    """Record a run of a source of the record to its end: it is no error of ours, nor of anybody."""
+    with db.track(SOURCES[number], "z"):
+        pass
 
 
 Spoil = Callable[[list[str], str], Path]

@@ -23,7 +23,7 @@ from voices_peewee.database.postgres_connection import Adapter, Connection, JSON
 from voices_peewee.database.postgres_together import Together, for_psycopg, locking, spelled
 from voices_peewee.database.postgres_wording import NO_ID, first_line
 from voices_peewee.database.server_url import masked, split_threshold
-from voices_peewee.errors import ServerAwayError
+from voices_peewee.errors import QueryError, ServerAwayError
 
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
 _LONGEST_PAUSE: Final = 1.0
@@ -44,6 +44,7 @@ _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
 _HOLD: Final = "SELECT id FROM processed_files WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
 _NO_PORT: Final = "a port is a number"
+_NUL: Final = "the query contains a null character"
 
 
 class Server(pw.PostgresqlDatabase):
@@ -322,6 +323,8 @@ def _usual(timeout: float) -> dict[str, Any]:
 
 def _of_user(sql: str, parameters: Any) -> str:
     """Return a user's statement as psycopg reads it; without values there is nothing to spell."""
+    if "\0" in sql:  # where it would end without a word
+        raise QueryError(_NUL)
     return for_psycopg(sql) if parameters else sql
 
 

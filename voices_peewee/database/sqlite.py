@@ -69,8 +69,8 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
     another program may then remove the WAL under their feet.
     """
     wanted, real = identity(path), os.path.realpath(path)
-    return wanted is not None and any(
-        real in one.names or wanted == one.file or wanted in (one.sidecars or ())
+    return any(
+        real in one.names or (wanted and wanted in (one.file, *(one.sidecars or ())))
         for one in [*forks.connections.values()]
         if one.is_open
     )

@@ -28,8 +28,8 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# Blanks and comments; of one inside another SQLite and PostgreSQL think differently.
-_GAP = r"(?:\s|--[^\n]*\n|/\*(?:(?!/\*|\*/).)*\*/)"
+# Blanks and comments; of one inside another, or with a CR, SQLite and PostgreSQL think differently.
+_GAP = r"(?:\s|--[^\r\n]*\r?\n|/\*(?:(?!/\*|\*/).)*\*/)"
 # What may be explained is what may be run: EXPLAIN alone lets a PRAGMA take effect.
 _READING = re.compile(
     rf"{_GAP}*(explain({_GAP}*\([^)]*\)|{_GAP}+(query|plan|analyze|verbose)\b)*{_GAP}+)?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import threading
 import time
@@ -260,7 +261,11 @@ class Transactions:
     def is_idle(self) -> bool:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""
         state = vars(self.database)["_state"]  # a server may be away: connection() would wait
-        return not state.transactions and (state.conn is None or not state.conn.in_transaction)
+        try:
+            return not state.transactions and (state.conn is None or not state.conn.in_transaction)
+        except sqlite3.ProgrammingError:  # an interrupt struck between its end and Peewee's note
+            state.reset()
+            return True
 
     def is_settled(self) -> bool:
         """Whether this thread has no transaction; one that outlived its block is undone first.

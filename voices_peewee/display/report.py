@@ -251,7 +251,8 @@ def _values(group: Group, name: str) -> str:
 
 
 def _made(facts: Mapping[str, Any]) -> Iterator[str]:
-    git, torch = facts.get("git") or {}, facts.get("torch") or {}
+    told = (facts.get(name) for name in ("git", "torch"))
+    git, torch = (one if isinstance(one, dict) else {} for one in told)
     yield show(facts.get("python"))
     yield show(facts.get("voices_peewee"))
     yield show(git.get("commit"))[:10] + (" with changes" if git.get("dirty") else "")

@@ -127,8 +127,10 @@ def cards(store: Store, groups: Sequence[Group], metric: Metric, runs: Runs) -> 
     for key, recording, why, value in _extremes(groups, metric):
         reasons.setdefault(recording, []).append((key, why, value))
     files = {file.id: file for file in ProcessedFile.select().where(ProcessedFile.id << [*reasons])}
-    found = {
-        key: Card(files[key].filename, own, [*_inputs(files[key])]) for key, own in reasons.items()
+    found = {  # a recording that is gone is none: another program deleted it
+        key: Card(files[key].filename, own, [*_inputs(files[key])])
+        for key, own in reasons.items()
+        if key in files
     }
     models = {model_label(*group.key) for group in groups}
     for recording, sound in _stems(store, found, metric, runs):

@@ -58,6 +58,8 @@ class Database(Source):
                 self._require_original(columns)
             else:
                 self._require_ours(store)
+                if gone := [name for name in TABLES if name not in columns]:
+                    raise NotVoicesError(self.label, f"its table {gone[0]!r} is gone, or is a view")
             self._columns = {name: columns[name] for name in TABLES if name in columns}
             counts = [f'SELECT count(*) AS n FROM "{name}"' for name in self._columns]  # noqa: S608
             sql = f"SELECT sum(n) FROM ({' UNION ALL '.join(counts)})"  # noqa: S608

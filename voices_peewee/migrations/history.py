@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import os
 import re
 import shutil
 import sqlite3
@@ -39,11 +40,17 @@ def package_directory() -> Path:
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
     folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     for file in resources.files("voices_peewee.migration_files").iterdir():
         if NAME.fullmatch(file.name):
             (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a folder at the end of the process that made it, not of a forked child."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_installed(directory: Path) -> bool:
@@ -101,7 +108,7 @@ class MigrationState:
 
 def applied(database: pw.Database) -> list[str]:
     """Return the names of the applied migrations, oldest first, with one SELECT."""
-    return [name for (name,) in _recorded(database, "name")]
+    return [str(name) for (name,) in _recorded(database, "name")]
 
 
 def pending(database: pw.Database, directories: Sequence[Path]) -> list[str]:
@@ -118,7 +125,7 @@ def status(database: pw.Database, directories: Sequence[Path]) -> list[Migration
     """Return every migration's state, the unknown ones last; nothing is written."""
     files = paths(directories)
     time_of = UTCDateTimeField().python_value
-    done = {name: time_of(text) for name, text in _recorded(database, "name, migrated_at")}
+    done = {str(name): time_of(text) for name, text in _recorded(database, "name, migrated_at")}
     known = [
         MigrationState(name, "applied" if name in done else "pending", done.get(name), path)
         for name, path in files.items()

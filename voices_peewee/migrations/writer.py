@@ -68,11 +68,14 @@ def write(
     text, notes = _source(path), list[str]()
     if not empty:
         text, notes = _Draft(path, models, paths, history_table).finished()
+    draft = path.with_suffix(".partial")  # half a migration would keep every record from opening
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        draft.write_text(text, encoding="utf-8")
+        draft.rename(path)
     except OSError as error:
         raise MigrationError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations
 from statistics import StatisticsError, correlation, fmean
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from voices_peewee.database.store import Store
 
 _SHARES: Final = {"a": 0.0, None: 0.5, "b": 1.0}
+_UNREADABLE: Final = (AttributeError, LookupError, TypeError)  # what another program wrote
 
 
 class Preference(NamedTuple):
@@ -213,21 +215,31 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
     query = query.join_from(run, file, pw.JOIN.LEFT_OUTER)
     for own, key in zip(sides, (vote.a, vote.b), strict=True):
         query = query.join_from(vote, own, pw.JOIN.LEFT_OUTER, on=own.processing_history == key)
-    models, stems = test.plan.get("models", []), test.plan.get("stems", {})
-    labels = {token: models[stem[2]] for token, stem in stems.items()}
+    _, labels, _ = _plan(test)
     rows: Any = query.where(vote.test == test.id).order_by(vote.id).tuples()
     for listener, recording, heard, choice, a, b, *rest in rows:
-        one, other = (labels.get(heard.get(side), "") for side in "ab")
-        if rest[-1] != "pair" or (one and other):  # what another program wrote may name none
-            yield Vote(listener, recording, one, other, _SHARES[choice], (a, b), *rest)
+        with suppress(*_UNREADABLE):
+            one, other = (labels.get(heard.get(side), "") for side in "ab")
+            if rest[-1] != "pair" or (one and other):
+                yield Vote(str(listener), recording, one, other, _SHARES[choice], (a, b), *rest)
+
+
+def _plan(test: ListeningTest) -> tuple[list[str], dict[str, str], int]:
+    """Return a test's models, whose stem each of its tokens is, and how many trials it has."""
+    try:
+        models = [*map(str, test.plan.get("models", []))]
+        labels = {token: models[stem[2]] for token, stem in test.plan.get("stems", {}).items()}
+        return models, labels, len(test.plan.get("trials", {}))
+    except _UNREADABLE:
+        return [], {}, 0
 
 
 def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
-    models, out = test.plan.get("models", []), _excluded(votes)
+    (models, _, trials), out = _plan(test), _excluded(votes)
     every = [vote for vote in votes if vote.kind == "pair"]
     kept = [vote for vote in every if vote.session not in out]
     pairs = preferences(kept, models)
-    notes = [*_notes(test, votes, kept)]
+    notes = [*_notes(models, trials, votes, kept)]
     if out:
         names = ", ".join(sorted({vote.listener for vote in votes if vote.session in out}))
         notes.append(f"left out for missing half of the trials that have an answer: {names}")
@@ -237,9 +249,11 @@ def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:
     return Listened(test.name, test.question, pairs, tuple(notes))
 
 
-def _notes(test: ListeningTest, votes: Sequence[Vote], kept: Sequence[Vote]) -> Iterator[str]:
+def _notes(
+    models: Sequence[str], trials: int, votes: Sequence[Vote], kept: Sequence[Vote]
+) -> Iterator[str]:
     sessions = Counter(vote.session for vote in votes).values()
-    complete = sum(count >= len(test.plan.get("trials", {})) for count in sessions)
+    complete = sum(count >= trials for count in sessions)
     ties = sum(vote.share == 0.5 for vote in kept)
     yield f"{complete} of {len(sessions)} sessions complete; no preference in {ties} of {len(kept)}"
     first = sum(vote.share == 0 for vote in kept)
@@ -254,8 +268,8 @@ def _notes(test: ListeningTest, votes: Sequence[Vote], kept: Sequence[Vote]) -> 
     listeners = {vote.listener for vote in kept}
     if len(listeners) == 1:
         yield f"one listener: this is what {listeners.pop()!r} prefers"
-    elif listeners and len(test.plan["models"]) == 2:
-        a, b = test.plan["models"]
+    elif listeners and len(models) == 2:
+        a, b = models
         of: dict[str, list[float]] = {name: [] for name in sorted(listeners)}
         for vote in between(kept, a, b):
             of[vote.listener].append(vote.share)

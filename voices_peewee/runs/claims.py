@@ -67,7 +67,8 @@ class Claimed(NamedTuple):
         if is_mine and (label, self.source, self.settings) not in _held:
             return None  # its iteration went away without a word
         until = _time.python_value(self.expires_at)
-        return process if until is not None and is_working(process, until) else None
+        is_time = isinstance(until, dt.datetime)  # else another program wrote it
+        return process if is_time and is_working(process, until) else None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -260,7 +261,7 @@ def _stored(source: Source) -> str:
 
 
 def _source(stored: str) -> Source:
-    number = stored.removeprefix("file:")
+    number = str(stored).removeprefix("file:")
     if number != stored and number.isdigit():
         return int(number)
     return str(ProcessedFile.original_path.python_value(stored))

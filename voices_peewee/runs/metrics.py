@@ -149,8 +149,9 @@ def performance(
     if names := sorted(of_run.names() - own.names()):
         metrics.additional[OF_THE_RUN] = names
     seconds = metrics.columns.get("processing_time")
-    if duration and seconds is not None and "real_time_factor" not in metrics.columns:
-        metrics.columns["real_time_factor"] = seconds / duration
+    length = duration if isinstance(duration, float | int) else 0.0  # else another program wrote it
+    if length > 0 and seconds is not None and "real_time_factor" not in metrics.columns:
+        metrics.columns["real_time_factor"] = seconds / length
     return {
         "processing_history": history_id,
         "model_type": history["model_type"],

@@ -37,24 +37,25 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_truth(value: object) -> bool:
-    """Whether a value is a boolean, NumPy's and torch's too."""
-    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+def _is_other(value: object) -> bool:
+    """Whether a value is a boolean or complex, NumPy's and torch's too."""
+    kind = str(getattr(value, "dtype", "")).rpartition(".")[2]
+    return isinstance(value, bool) or kind.startswith(("bool", "complex"))
 
 
 def exact_number(name: str, value: Any) -> float:
     """Return the number that a value is; yes and no are none."""
-    with suppress(TypeError, ValueError, OverflowError):
-        if not _is_truth(value):
+    with suppress(Exception):  # foreign code: a number of any library
+        if not _is_other(value):
             return float(value)
     raise InvalidValueError(f"{name} must be a number, not {short(value)}")
 
 
 def exact_integer(name: str, value: Any) -> int:
     """Return the integer that a value is; nothing is cut."""
-    with suppress(TypeError, ValueError, OverflowError):
+    with suppress(Exception):
         number = int(value)
-        if not _is_truth(value) and (isinstance(value, str | bytes) or number == value):
+        if not _is_other(value) and (isinstance(value, str | bytes) or number == value):
             return number
     raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
 
@@ -68,7 +69,7 @@ def exact_id(name: str, value: Any) -> int:
 
 def exact_boolean(name: str, value: Any) -> bool:
     """Return whether a value is true; of texts, each would be."""
-    with suppress(TypeError, ValueError):
+    with suppress(Exception):
         if not isinstance(value, str | bytes) and value in (0, 1):
             return bool(value)
     raise InvalidValueError(f"{name} must be true or false, not {short(value)}")

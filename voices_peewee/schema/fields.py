@@ -196,14 +196,17 @@ def plain_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _has_other_keys(value: Any) -> bool:
     """Whether a key inside is no text; what has no JSON form by itself is not looked into."""
-    inner: Iterable[object] = value
-    if isinstance(value, dict):
-        try:
-            "".join(value)  # the quickest look at whether all keys are texts
-        except TypeError:
-            return True
-        inner = value.values()
-    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
+    left: list[Any] = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            try:
+                "".join(inner)  # the quickest look at whether all keys are texts
+            except TypeError:
+                return True
+            inner = inner.values()
+        left += [part for part in inner if isinstance(part, _NESTED)]
+    return False
 
 
 _NESTED: Final = (dict, list, tuple)

@@ -212,7 +212,7 @@ def _values(store: Store) -> Iterator[Finding]:
 def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
     with _reading(store) as connection:
         held, applied = objects(connection), migrations.applied(store.database)
-    ours = {model._meta.table_name for model in MODELS}
+    ours = {migrations.HISTORY_TABLE, *(model._meta.table_name for model in MODELS)}
     for one in foreign(held, directories, applied):
         if one.kind == "view":
             yield Finding("note", f"view {one.name!r} is not of the package", "it may stay")

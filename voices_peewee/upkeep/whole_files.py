@@ -37,14 +37,17 @@ def whole_file(
     _remove_leftovers(target.parent)
     name = PARTIAL.format(_host(), os.getpid(), os.urandom(8).hex())
     partial = target.with_name(name)
+    parts = [f"{partial}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
         yield partial
         _place(partial, target, overwrite=overwrite)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            with suppress(OSError):
-                target.with_name(name + suffix).unlink()
+        for part in parts:
+            try:  # noqa: SIM105 - nothing but C, so that no interrupt comes between
+                os.unlink(part)  # noqa: PTH108
+            except OSError:
+                pass
 
 
 def _place(partial: Path, target: Path, *, overwrite: bool) -> None:
