@@ -82,6 +82,7 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     Raises:
         QueryError: Speakers count, and no stem has one.
     """
+    a, b = _in_common(a, b)
     units, uneven = _match_all(a, b, whole=unit == "recording")
     count, short = sum(units.stems), (_lacking(a, b), _lacking(b, a))
     if unit != "speaker":
@@ -100,25 +101,33 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     return Paired(of_speakers, found, stems, recordings, uneven, count - stems, *short)
 
 
+def _in_common(a: Group, b: Group) -> tuple[Group, Group]:
+    if a.recordings == b.recordings:
+        return a, b
+    common = {*a.recordings}.intersection(b.recordings)
+    return a.kept(common), b.kept(common)
+
+
+def _are_alike(a: Group, b: Group) -> bool:
+    """Whether each recording has one stem on both sides, of one speaker: most often, and fast."""
+    return a.whose == b.whose and not a.several and not b.several
+
+
 def _lacking(side: Group, other: Group) -> frozenset[int]:
     """Return the recordings in which a side lacks a speaker's stem that the other one has."""
-    if side.whose == other.whose and not side.several and not other.several:
+    if _are_alike(side, other):
         return frozenset()
-    own = dict(zip(side.recordings, side.each(), strict=True))
     found = set()
-    for recording, stems in zip(other.recordings, other.each(), strict=True):
-        mine, theirs = _by_speaker(own.get(recording, ())), _by_speaker(stems)
+    for recording, stems, others in zip(side.recordings, side.each(), other.each(), strict=True):
+        mine, theirs = _by_speaker(stems), _by_speaker(others)
         if mine and theirs and theirs.keys() - mine.keys():
             found.add(recording)
     return frozenset(found)
 
 
 def _match_all(a: Group, b: Group, *, whole: bool) -> tuple[Units, int]:
-    """Return the stems of common recordings, or these as a whole, and how many are uneven."""
-    if a.recordings != b.recordings:
-        common = {*a.recordings} & {*b.recordings}
-        a, b = a.kept(common), b.kept(common)
-    if a.whose == b.whose and not a.several and not b.several:  # most often, and fast
+    """Return the stems of the recordings, or these as a whole, and how many are uneven."""
+    if _are_alike(a, b):
         differences = _differences(a.values, b.values)
         return Units(a.recordings, a.whose, a.values, b.values, [1] * len(a.values), differences), 0
     matched: list[Matched] = []
