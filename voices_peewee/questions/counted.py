@@ -31,6 +31,8 @@ Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 _PATHS: Final = "SELECT id, coalesce(original_path, filename) FROM processed_files WHERE id {}"
+_STARTS: Final = """SELECT run_id, max(start_time) FROM processing_history
+ WHERE run_id IN ({}) GROUP BY run_id"""
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own, last of a side
 # whose voice it is. What it is about is None of a success with the usual parameters, those with
@@ -180,9 +182,9 @@ class Source:
         several = [run for own in runs.values() if len(own) > 1 for run in own]
         found: dict[str, object] = {}
         for begin in range(0, len(several), LOOKUP):
-            some = _RUN.run_id.in_(several[begin : begin + LOOKUP])
-            query = _RUN.select(_RUN.run_id, pw.fn.MAX(_RUN.start_time)).where(some)
-            found.update(self.store.connection().execute(*query.group_by(_RUN.run_id).sql()))
+            some = several[begin : begin + LOOKUP]
+            sql = _STARTS.format(", ".join("?" * len(some)))
+            found.update(self.store.connection().execute(sql, some).fetchall())
         return found
 
     def rows(self, query: Any) -> Any:

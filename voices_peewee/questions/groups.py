@@ -258,11 +258,14 @@ def _by_group(
     keys = slice(key_at, key_at + 1 + len(fields))
     waiting: defaultdict[Key, list[Row]] = defaultdict(list)
     for rows in parts if speaker is None else (told(rows, speaker) for rows in parts):
+        full = set[Key]()
         for row in rows:
-            waiting[key_of(*row[keys])].append(row)
-        for key in {key_of(*row[keys]) for row in rows}:
-            if len(waiting[key]) >= _AT_ONCE:
-                yield key, waiting.pop(key)
+            own = waiting[key := key_of(*row[keys])]
+            own.append(row)
+            if len(own) >= _AT_ONCE:
+                full.add(key)
+        for key in full:
+            yield key, waiting.pop(key)
     yield from waiting.items()
 
 
