@@ -80,9 +80,7 @@ def _show(
         write([found.to_markdown() if style == "md" else found.to_latex()])
 
 
-def _show_table(
-    found: Tabular, columns: Sequence[Column], rows: Sequence[tuple[object, ...]]
-) -> None:
+def _show_table(found: Tabular, columns: Sequence[Column], rows: Sequence[Any]) -> None:
     """Write a table; its title, and what else has to be said, go to stderr."""
     say(found.title)
     if rows:

@@ -31,8 +31,7 @@ Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 _PATHS: Final = "SELECT id, coalesce(original_path, filename) FROM processed_files WHERE id {}"
-_STARTS: Final = """SELECT run_id, max(start_time) FROM processing_history
- WHERE run_id IN ({}) GROUP BY run_id"""
+_STARTS: Final = "SELECT run_id, start_time FROM processing_history WHERE run_id IN ({}) ORDER BY 2"
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own, last of a side
 # whose voice it is. What it is about is None of a success with the usual parameters, those with
@@ -184,7 +183,7 @@ class Source:
         for begin in range(0, len(several), LOOKUP):
             some = several[begin : begin + LOOKUP]
             sql = _STARTS.format(", ".join("?" * len(some)))
-            found.update(self.store.connection().execute(sql, some).fetchall())
+            found.update(self.store.connection().execute(sql, some))
         return found
 
     def rows(self, query: Any) -> Any:

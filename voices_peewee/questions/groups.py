@@ -115,12 +115,11 @@ class Group:
         return replace(found, costs=tuple(costs), several=several)
 
 
-def _mean_of_known(costs: array[float]) -> float | None:
-    total, count = sum(costs), len(costs)
+def _mean_of_known(costs: Sequence[float]) -> float | None:
+    total = sum(costs)
     if math.isnan(total):
-        known = [cost for cost in costs if cost == cost]
-        total, count = sum(known), len(known)
-    return total / count if count else None
+        return _mean_of_known([cost for cost in costs if cost == cost])
+    return total / len(costs) if costs else None
 
 
 def read_side(source: Source, metric: Metric, side: Side, runs: Runs, *, by_speaker: bool) -> Group:
@@ -131,20 +130,12 @@ def read_side(source: Source, metric: Metric, side: Side, runs: Runs, *, by_spea
 
 
 def read_groups(
-    source: Source,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    *,
-    as_sides: bool = False,
+    source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, *, as_sides: bool = False
 ) -> list[Group]:
     """Return the groups of runs, with their coverage; ``as_sides`` their stems can be matched.
 
     Raises:
-        QueryError: A group has runs of several operations.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
+        QueryError: A group has runs of several operations, or what ``Runs.conditions`` refuses.
     """
     groups = _taken(Taker(source, metric, as_sides, by_speaker=False), fields, runs)
     # Recordings are comparable by the operation, and by what is known of them.
@@ -179,11 +170,7 @@ def _taken(
 
 
 def _parts(
-    taker: Taker,
-    fields: Sequence[Field],
-    runs: Runs,
-    side: Side | None,
-    names: Sequence[str],
+    taker: Taker, fields: Sequence[Field], runs: Runs, side: Side | None, names: Sequence[str]
 ) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
     source, metric = taker.source, taker.metric

@@ -83,8 +83,8 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
         QueryError: Speakers count, and no stem has one.
     """
     a, b = _in_common(a, b)
-    units, uneven = _match_all(a, b, whole=unit == "recording")
-    count, short = sum(units.stems), (_lacking(a, b), _lacking(b, a))
+    units, uneven, *short = _match_all(a, b, whole=unit == "recording")
+    count = sum(units.stems)
     if unit != "speaker":
         found = estimate(units.differences, confidence)
         return Paired(units, found, count, len({*units.recordings}), uneven, 0, *short)
@@ -108,35 +108,28 @@ def _in_common(a: Group, b: Group) -> tuple[Group, Group]:
     return a.kept(common), b.kept(common)
 
 
-def _are_alike(a: Group, b: Group) -> bool:
-    """Whether each recording has one stem on both sides, of one speaker: most often, and fast."""
-    return a.whose == b.whose and not a.several and not b.several
+def _match_all(
+    a: Group, b: Group, *, whole: bool
+) -> tuple[Units, int, frozenset[int], frozenset[int]]:
+    """Return the stems of the recordings, or these as a whole, and how many are uneven.
 
-
-def _lacking(side: Group, other: Group) -> frozenset[int]:
-    """Return the recordings in which a side lacks a speaker's stem that the other one has."""
-    if _are_alike(side, other):
-        return frozenset()
-    found = set()
-    for recording, stems, others in zip(side.recordings, side.each(), other.each(), strict=True):
-        mine, theirs = _by_speaker(stems), _by_speaker(others)
-        if mine and theirs and theirs.keys() - mine.keys():
-            found.add(recording)
-    return frozenset(found)
-
-
-def _match_all(a: Group, b: Group, *, whole: bool) -> tuple[Units, int]:
-    """Return the stems of the recordings, or these as a whole, and how many are uneven."""
-    if _are_alike(a, b):
-        differences = _differences(a.values, b.values)
-        return Units(a.recordings, a.whose, a.values, b.values, [1] * len(a.values), differences), 0
+    And the recordings in which a side lacks a speaker's stem that the other one has.
+    """
+    if a.whose == b.whose and not a.several and not b.several:  # most often, and fast
+        columns = (a.values, b.values, [1] * len(a.values), _differences(a.values, b.values))
+        return Units(a.recordings, a.whose, *columns), 0, frozenset(), frozenset()
     matched: list[Matched] = []
-    uneven = 0
+    uneven, lacking_a, lacking_b = 0, set[int](), set[int]()
     for recording, own, other in zip(a.recordings, a.each(), b.each(), strict=True):
         stems = _match(recording, own, other)
         uneven += not stems
         matched += [_whole(stems)] if whole and stems else stems
-    return Units.of(matched), uneven
+        mine, theirs = _by_speaker(own), _by_speaker(other)
+        if mine and theirs and theirs.keys() - mine.keys():
+            lacking_a.add(recording)
+        if mine and theirs and mine.keys() - theirs.keys():
+            lacking_b.add(recording)
+    return Units.of(matched), uneven, frozenset(lacking_a), frozenset(lacking_b)
 
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:
