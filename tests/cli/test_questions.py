@@ -108,6 +108,10 @@ def test_leaderboard_of_nothing(path: Path) -> None:
     said = "si_snri (dB) by model, highest mean first\nno runs\n"
     assert run("--db", path, "leaderboard") == (0, "", said)
     assert run("--db", path, "leaderboard", "--json") == (0, "[]\n", "")
+    said = "si_snri (dB) by speaker, model, highest mean first\nno runs\n"
+    assert run("--db", path, "leaderboard", "--pivot", "speaker,model") == (0, "", said)
+    assert run("--db", path, "leaderboard", "--md").out.splitlines()[-1] == "- no runs"
+    assert "; no runs}" in run("--db", path, "leaderboard", "--latex").out
 
 
 def test_leaderboard_of_low_values(results: Path) -> None:
@@ -245,8 +249,9 @@ NO_DIRECTION = (
             "[OPTIONS] A B [C]...",
             "no stem has a speaker; count recordings: --unit recording",
         ),
+        ("compare demucs svoice --cluster speaker", "[OPTIONS] A B [C]...", "use --unit speaker"),
     ],
-    ids=["field", "model", "direction", "unit"],
+    ids=["field", "model", "direction", "unit", "cluster"],
 )
 def test_questions_that_make_no_sense(
     results: Path, line: str, arguments: str, message: str

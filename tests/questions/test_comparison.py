@@ -346,6 +346,8 @@ def test_a_verdict_says_what_the_interval_allows(
         assert shown == verdict
     assert said.replace("'", "&#x27;") in found._repr_html_()
     assert said in found.to_markdown()
+    assert found.to_markdown().count("**") == (4 if better else 2)  # the better one's mean is bold
+    assert found.to_latex().count("\\textbf") == bool(better)
 
 
 def test_a_metric_whose_low_values_are_good(db: DatabaseManager) -> None:

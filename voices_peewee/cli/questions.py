@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison
     from voices_peewee.questions.comparisons import Comparisons
     from voices_peewee.questions.leaderboard import Leaderboard
-    from voices_peewee.questions.pivot import Pivot
     from voices_peewee.questions.tables import Tabular
 
 _UNITS: Final = ("recording", "speaker", "stem")
@@ -65,7 +64,7 @@ def leaderboard(
             columns, rows = table.cells()
             names = [column.name for column in columns]
             facts = [dict(zip(names, row, strict=True)) for row in rows]
-            _show(table, style, lambda: facts, lambda: _show_pivot(table))
+            _show(table, style, lambda: facts, lambda: _show_table(table, columns, rows))
         else:
             _show(board, style, board.to_dicts, lambda: _show_board(board))
 
@@ -81,25 +80,21 @@ def _show(
         write([found.to_markdown() if style == "md" else found.to_latex()])
 
 
-def _show_pivot(table: Pivot) -> None:
-    say(table.title)
-    write_rows("table", *table.cells())
-    say(*table.notes)
+def _show_table(found: Tabular, columns: Sequence[Column], rows: Sequence[Any]) -> None:
+    """Write a table; its title, and what else has to be said, go to stderr."""
+    say(found.title)
+    if rows:
+        write_rows("table", columns, rows)
+    say(*found.said(rows))
 
 
 def _show_board(board: Leaderboard) -> None:
-    """Write a leaderboard; its title, and what else has to be said, go to stderr."""
-    say(board.title)
-    if not board.rows:
-        say("no runs")
-        return
     columns = board.columns()
     bars: list[object] = [*_bars([row.mean for row in board.rows])]
     keys = sum(column.kind == "key" for column, _ in columns)
     columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
-    rows = zip(*(values for _, values in columns), strict=True)
-    write_rows("table", [column for column, _ in columns], rows)
-    say(*board.notes)
+    rows = list(zip(*(values for _, values in columns), strict=True))
+    _show_table(board, [column for column, _ in columns], rows)
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:
@@ -131,6 +126,11 @@ def _show_comparison(found: Comparison | Comparisons) -> None:
         write_text(str(found))
 
 
+def _say_unit(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(f"use --unit {value}")
+
+
 @command(example="voices compare demucs:4.0 svoice:1.2 --metric si_snri")
 @click.argument(
     "models",
@@ -147,6 +147,7 @@ def _show_comparison(found: Comparison | Comparisons) -> None:
     help="What counts once: speaker, where the claim is about speakers that were not recorded "
     "yet.  [default: recording]",
 )
+@click.option("--cluster", hidden=True, expose_value=False, callback=_say_unit)
 @options.baseline
 @click.option(
     "--fail-if-worse",

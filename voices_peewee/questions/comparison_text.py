@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from voices_peewee.rendering.plain import fit, number, printable, signed
 from voices_peewee.rendering.table import (
     Column,
+    Strong,
     html_lines,
     html_table,
     latex_table,
@@ -175,14 +176,16 @@ _PAPER: Final = (
 
 
 def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
-    """Return the two rows of a table for a paper: A, and B with its difference."""
+    """Return the two rows of a table for a paper, the mean strong that is clearly better."""
     unit = of.metric_unit
+    a, b = number(of.mean_a, unit), number(of.mean_b, unit)
+    a, b = (Strong(a) if of.verdict == "worse" else a), (Strong(b) if of.verdict == "better" else b)
     p = None if of.p_value is None else f"{of.p_value:.2g}"
     ends = interval(of.low, of.high, unit)
     difference = None if of.mean_difference is None else signed(of.mean_difference, unit)
     return [
-        (of.a, of.n, number(of.mean_a, unit), None, None, None),
-        (of.b, of.n, number(of.mean_b, unit), difference, ends, p),
+        (of.a, of.n, a, None, None, None),
+        (of.b, of.n, b, difference, ends, p),
     ]
 
 

@@ -31,14 +31,13 @@ Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 _PATHS: Final = "SELECT id, coalesce(original_path, filename) FROM processed_files WHERE id {}"
-_RUNS: Final = "SELECT id, start_time, run_id FROM processing_history WHERE id IN ({})"
+_STARTS: Final = "SELECT run_id, start_time FROM processing_history WHERE run_id IN ({}) ORDER BY 2"
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
-_NOTHING: Final = pw.SQL("NULL")
-# A row of a run, which is one of its stems: what follows is the question's own. What it is about
-# is None of a success with the usual parameters, those with a sign before them of another
-# success, else what became of it. A run that was not looked up has no start, and for its name
-# the id of the row.
-RECORDING, VALUE, ABOUT, START, RUN, WHOSE = range(6)
+# A row of a run, which is one of its stems: what follows is the question's own, last of a side
+# whose voice it is. What it is about is None of a success with the usual parameters, those with
+# a sign before them of another success, else what became of it.
+RECORDING, VALUE, ABOUT, RUN, OWN = range(5)
+WHOSE: Final = -1
 _SUCCESS: Final = "="
 NOT_DONE: Final = frozenset({"failed", "unfinished"})
 
@@ -60,21 +59,18 @@ def state_of(run: Sequence[Row], finite: int, stems: int) -> str:
     return "done" if finite == stems else "partly_finite"
 
 
-def in_runs(rows: Iterable[Row]) -> Iterator[tuple[int, list[Row]]]:
-    """Yield each recording with the rows of the run that counts, of rows in their order."""
+def in_runs(rows: Iterable[Row], starts: Mapping[str, object]) -> Iterator[tuple[int, list[Row]]]:
+    """Yield each recording with the rows of the run that counts, by when the runs began."""
+
+    def rank(run: str) -> tuple[bool, str, str]:
+        success = all(row[ABOUT] not in NOT_DONE for row in runs[run])
+        return success, str(starts.get(run)), run
+
     for recording, group in groupby(rows, itemgetter(RECORDING)):
-        found = list(group)
-        if len(found) > 1:
-            runs: dict[Any, list[Row]] = {}
-            for row in found:
-                runs.setdefault(row[RUN], []).append(row)
-            found = max(runs.values(), key=_rank) if len(runs) > 1 else found
-        yield recording, found
-
-
-def _rank(rows: list[Row]) -> tuple[bool, str, str]:
-    success = all(row[ABOUT] not in NOT_DONE for row in rows)
-    return success, max(str(row[START]) for row in rows), str(rows[0][RUN])
+        runs: dict[str, list[Row]] = {}
+        for row in group:
+            runs.setdefault(row[RUN], []).append(row)
+        yield recording, runs[max(runs, key=rank)]
 
 
 def finite(value: object) -> float | None:
@@ -120,9 +116,7 @@ def _differ(one: object, other: object) -> bool:
 class Source:
     """The joins of a question, and what of a row tells its recording."""
 
-    def __init__(
-        self, store: Store, fields: Sequence[Field] = (), *, with_speakers: bool = True
-    ) -> None:
+    def __init__(self, store: Store, fields: Sequence[Field] = ()) -> None:
         self.store = store
         self.unread = 0  # values and runs of another program that cannot be read
         self.recording: Any = pw.fn.COALESCE(Own.recording, Own.id)
@@ -132,7 +126,6 @@ class Source:
         self._sources = [field.source for field in fields if field.source is not None]
         self._of_speakers = any(field.source and field.of_recording for field in fields)
         self._of_recordings = any(field.of_recording for field in fields)
-        self._whose = SPEAKER if with_speakers else _NOTHING
 
     def select(self, columns: Sequence[Any], conditions: Sequence[Any]) -> Any:
         """Return the query of columns, where conditions hold."""
@@ -154,45 +147,44 @@ class Source:
             query = query.join_from(_RUN, source, pw.JOIN.CROSS)
         return query
 
-    def stems(self, metric: Metric, more: Sequence[Any], conditions: Sequence[Any]) -> Any:
-        """Return the query of a row for each stem of each run, with more columns.
+    def stems(self, metric: Metric, own: Sequence[Any], conditions: Sequence[Any]) -> Any:
+        """Return the query of a row for each stem of each run, with columns of one's own.
 
-        Texts cost more than all else that a row has: see ``settings`` and ``with_runs``.
+        A recording's rows follow each other.
         """
-        run: tuple[Any, Any] = (_NOTHING, _RUN.id)
-        if self._newest[0][1] == self._newest[-1][1]:  # runs have several stems
-            run = (_RUN.start_time, _RUN.run_id)
         states = [
-            (_RUN.success & (self._newest[0][0] == _PARAMETERS), _NOTHING),
+            (_RUN.success & (self._usual == _PARAMETERS), pw.SQL("NULL")),
             (_RUN.success, nodes(f"'{_SUCCESS}' ||", _PARAMETERS)),
             (_RUN.end_time.is_null(), "unfinished"),
         ]
         about = pw.Case(None, states, "failed")
-        columns = (self.recording, metric.value, about, *run, self._whose, *more)
-        return self.select(columns, conditions)
+        query = self.select((self.recording, metric.value, about, _RUN.run_id, *own), conditions)
+        # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
+        return query.order_by(pw.SQL("1"))
 
     @cached_property
-    def _newest(self) -> list[tuple[str, str]]:
-        """The parameters, and the runs, of the two newest rows."""
-        query = _RUN.select(_PARAMETERS, _RUN.run_id).order_by(_RUN.id.desc()).limit(2)
-        found = self.store.connection().execute(*query.sql()).fetchall()
-        return [*((str(parameters), run) for parameters, run in found), ("", "")][:2]
+    def _usual(self) -> str:
+        """The parameters of the newest row: texts cost more than all else that a row has."""
+        query = _RUN.select(_PARAMETERS).order_by(_RUN.id.desc()).limit(1)
+        found = self.store.connection().execute(*query.sql()).fetchone()
+        return str(found[0]) if found else ""
 
     def settings(self, abouts: Iterable[str | None]) -> set[str]:
         """Return the parameters that successful rows are about."""
-        return {self._newest[0][0] if one is None else one[1:] for one in abouts}
+        return {self._usual if one is None else one[1:] for one in abouts}
 
-    def with_runs(self, rows: list[Row], often: Mapping[int, int]) -> list[Row]:
-        """Return rows with the start and name of the run, where a recording comes often."""
-        if max(often.values()) == 1 or isinstance(rows[0][RUN], str):
-            return rows
-        unknown = [row[RUN] for row in rows if often[row[RECORDING]] > 1]
-        sql = _RUNS.format(", ".join(map(str, unknown)))
-        known = {key: found for key, *found in self.store.connection().execute(sql)}
-        return [
-            (*row[:START], *known[row[RUN]], *row[WHOSE:]) if row[RUN] in known else row
-            for row in rows
-        ]
+    def starts(self, rows: Iterable[Row]) -> dict[str, object]:
+        """Return when the runs began of recordings that have several."""
+        runs: dict[int, set[str]] = {}
+        for row in rows:
+            runs.setdefault(row[RECORDING], set()).add(row[RUN])
+        several = [run for own in runs.values() if len(own) > 1 for run in own]
+        found: dict[str, object] = {}
+        for begin in range(0, len(several), LOOKUP):
+            some = several[begin : begin + LOOKUP]
+            sql = _STARTS.format(", ".join("?" * len(some)))
+            found.update(self.store.connection().execute(sql, some))
+        return found
 
     def rows(self, query: Any) -> Any:
         """Return the rows of a query as they come."""
@@ -209,6 +201,9 @@ def _twins(store: Store) -> Any:
     is_known, key = hashed.is_null(is_null=False), hash_key(hashed)
     # An index alone answers this; mostly there are none, and no join is needed. It is asked for
     # ids: before 3.41 SQLite would read the row for a key that it gives out.
+    every = ProcessedFile.select(pw.SQL("1")).where(is_known).group_by(key).having(some)
+    if store.connection().execute(*every.limit(1).sql()).fetchone() is None:
+        return None
     alike = ProcessedFile.select(pw.fn.MIN(ProcessedFile.id)).where(is_known)
     alike = alike.group_by(key).having(some)
     keys = ProcessedFile.select(key).where(ProcessedFile.id.in_(alike))

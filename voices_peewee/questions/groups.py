@@ -13,21 +13,19 @@ from itertools import compress, groupby, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-import peewee as pw
-
 from voices_peewee.database.dialects import plain
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.counted import (
     ABOUT,
     NOT_DONE,
+    OWN,
     RECORDING,
-    WHOSE,
     Row,
     Source,
     conditions,
     coverage,
 )
-from voices_peewee.questions.fields import Field, read_key
+from voices_peewee.questions.fields import SPEAKER, Field, read_key
 from voices_peewee.questions.selection import operations
 from voices_peewee.questions.taking import Taker
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
@@ -38,7 +36,8 @@ if TYPE_CHECKING:
 Key = tuple[Any, ...]
 Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it
 _COSTS: Final = ("sdri", "real_time_factor", "memory_usage")
-_AT_ONCE: Final = 5_000  # rows that are read, and of a group that are taken, together
+# Rows that are read, and of a group taken, together: so few that none is looked at as garbage.
+_AT_ONCE: Final = 500
 _MOST_KEYS: Final = 50  # groups that are asked about one after the other
 
 
@@ -69,7 +68,7 @@ class Group:
     @property
     def places(self) -> range:
         """Where in a row its costs stand."""
-        return range(WHOSE + 1, WHOSE + 1 + len(self.costs))
+        return range(OWN, OWN + len(self.costs))
 
     @property
     def partly(self) -> set[int]:
@@ -111,79 +110,72 @@ class Group:
             self.recordings, self.values, self.stems, *self.costs
         )
         whose = list(pick(self.whose)) if self.whose else []
-        several = {one: self.several[one] for one in recordings if one in self.several}
+        several = {one: self.several[one] for one in self.several.keys() & recordings}
         found = replace(self, recordings=recordings, values=values, stems=stems, whose=whose)
         return replace(found, costs=tuple(costs), several=several)
 
 
-def _mean_of_known(costs: array[float]) -> float | None:
-    total, count = sum(costs), len(costs)
+def _mean_of_known(costs: Sequence[float]) -> float | None:
+    total = sum(costs)
     if math.isnan(total):
-        known = [cost for cost in costs if cost == cost]
-        total, count = sum(known), len(known)
-    return total / count if count else None
+        return _mean_of_known([cost for cost in costs if cost == cost])
+    return total / len(costs) if costs else None
 
 
 def read_side(source: Source, metric: Metric, side: Side, runs: Runs, *, by_speaker: bool) -> Group:
     """Return the runs of a side of a comparison that count."""
-    found = read_groups(source, metric, (), runs, side, by_speaker=by_speaker)
+    taker = Taker(source, metric, is_side=True, by_speaker=by_speaker)
+    found = _of_one_operation(_taken(taker, (), runs, side), side.label)
     return found[0] if found else Group(())
 
 
 def read_groups(
-    source: Source,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    side: Side | None = None,
-    *,
-    by_speaker: bool = False,
-    as_sides: bool = False,
+    source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, *, as_sides: bool = False
 ) -> list[Group]:
-    """Return the groups of runs, or the one of a side, which has no fields.
-
-    Groups ``as_sides`` are both: their stems can be matched, and have costs.
+    """Return the groups of runs, with their coverage; ``as_sides`` their stems can be matched.
 
     Raises:
-        QueryError: A group has runs of several operations.
-        NotFoundError: There is no such speaker.
-        AmbiguousNameError: Several speakers have that name.
-        InvalidValueError: A time cannot be read, or has no time zone.
+        QueryError: A group has runs of several operations, or what ``Runs.conditions`` refuses.
     """
-    groups: dict[Key, Group] = {}
-    taker = Taker(source, metric, as_sides or side is not None, by_speaker)
+    groups = _taken(Taker(source, metric, as_sides, by_speaker=False), fields, runs)
+    # Recordings are comparable by the operation, and by what is known of them.
+    about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))
+    asked: defaultdict[Any, set[int]] = defaultdict(set)
+    for key, group in groups.items():
+        _share_recordings(group, groups.values())
+        asked[about(key)].update(group.recordings, group.others)
+    for key, group in groups.items():
+        group.coverage = coverage(group.states, len(asked[about(key)]))
+    return _of_one_operation(groups, "a group")
+
+
+def _taken(
+    taker: Taker, fields: Sequence[Field], runs: Runs, side: Side | None = None
+) -> dict[Key, Group]:
+    """Return the groups by their keys, which begin with the operation; a side has no costs."""
+    source, groups = taker.source, dict[Key, Group]()
     costs = _COSTS if side is None else ()
-    for key, rows in _parts(source, metric, fields, runs, side, costs):
+    for key, rows in _parts(taker, fields, runs, side, costs):
         if not isinstance(key[0], str):
             source.unread += len(rows)  # another program wrote an operation that is no text
         elif rows:
             if key not in groups:
                 groups[key] = Group(key, costs=tuple(array("d") for _ in costs))
             taker.take(groups[key], rows)
-    # Recordings are comparable by the operation, and by what is known of them.
-    about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))
-    asked: defaultdict[Any, set[int]] = defaultdict(set)
     for key, group in groups.items():
         source.unread += group.unread
-        groups[key] = group = group.in_order()
-        _share_recordings(group, groups.values())
-        group.parameters = source.settings(group.parameters)
-        asked[about(key)].update(group.recordings, group.others)
-    for key, group in groups.items():
-        group.coverage = coverage(group.states, len(asked[about(key)]))
-    return _of_one_operation(groups, "a group" if side is None else side.label)
+        groups[key] = group.in_order()
+        groups[key].parameters = source.settings(group.parameters)
+    return groups
 
 
 def _parts(
-    source: Source,
-    metric: Metric,
-    fields: Sequence[Field],
-    runs: Runs,
-    side: Side | None,
-    names: Sequence[str],
+    taker: Taker, fields: Sequence[Field], runs: Runs, side: Side | None, names: Sequence[str]
 ) -> Iterator[tuple[Key, list[Row]]]:
     """Yield rows of a group, many at once, and never a part of a recording."""
+    source, metric = taker.source, taker.metric
     costs = [ModelPerformance._meta.fields[name] for name in names]
+    whose = [SPEAKER] if taker.is_side else []
     columns = [ProcessingHistory.operation_type, *(one.expression for one in fields)]
     chosen = conditions(source.store, runs)
     chosen += [] if side is None else side.conditions(source.store, runs)
@@ -195,11 +187,11 @@ def _parts(
             column.is_null() if value is None else column == plain(value)
             for column, value in zip(columns, key, strict=True)
         ]
-        rows = _whole(source, source.stems(metric, costs, [*chosen, *own]))
+        rows = _whole(source, source.stems(metric, [*costs, *whose], [*chosen, *own]))
         yield from zip(repeat(key), rows)
     if not keys:
-        rows = _whole(source, source.stems(metric, [*costs, *columns], chosen))
-        yield from _by_group(rows, fields, WHOSE + 1 + len(costs))
+        rows = _whole(source, source.stems(metric, [*costs, *columns, *whose], chosen))
+        yield from _by_group(rows, fields, OWN + len(costs))
 
 
 def _of_whom(rows: list[Row], place: int) -> Iterator[Row]:
@@ -224,8 +216,7 @@ def _few_keys(source: Source, columns: Sequence[Any], conditions: Sequence[Any])
 def _whole(source: Source, query: Any) -> Iterator[list[Row]]:
     """Yield the rows of whole recordings."""
     rest: list[Row] = []
-    # Sorted, not grouped: SQLite compares one integer, and keeps no aggregates.
-    cursor = source.rows(query.order_by(pw.SQL("1")))
+    cursor = source.rows(query)
     while some := cursor.fetchmany(_AT_ONCE):
         if type(some[-1][RECORDING]) is not int:  # another program's sort behind the others
             known = [row for row in some if type(row[RECORDING]) is int]
@@ -251,11 +242,16 @@ def _by_group(
         recordings = groupby(rows, itemgetter(RECORDING))
         return [row for _, own in recordings for row in _of_whom([*own], place)]
 
+    keys = slice(key_at, key_at + 1 + len(fields))
     waiting: defaultdict[Key, list[Row]] = defaultdict(list)
     for rows in parts if speaker is None else (told(rows, speaker) for rows in parts):
+        full = set[Key]()
         for row in rows:
-            waiting[key_of(*row[key_at:])].append(row)
-        for key in [key for key, own in waiting.items() if len(own) >= _AT_ONCE]:
+            own = waiting[key := key_of(*row[keys])]
+            own.append(row)
+            if len(own) >= _AT_ONCE:
+                full.add(key)
+        for key in full:
             yield key, waiting.pop(key)
     yield from waiting.items()
 

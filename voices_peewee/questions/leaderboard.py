@@ -252,7 +252,7 @@ def ranked_groups(
     fields = find_fields(by)
     with store.snapshot(), no_full_collection():
         found = find_metric(store, metric, higher_is_better=higher_is_better)
-        source = Source(store, fields, with_speakers=as_sides or runs.speaker is not None)
+        source = Source(store, fields)
         groups = read_groups(source, found, fields, runs, as_sides=as_sides)
         shared = remarks.in_common(groups) if common else frozenset()
         chosen = conditions(store, runs)

@@ -82,8 +82,9 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     Raises:
         QueryError: Speakers count, and no stem has one.
     """
-    units, uneven = _match_all(a, b, whole=unit == "recording")
-    count, short = sum(units.stems), (_lacking(a, b), _lacking(b, a))
+    a, b = _in_common(a, b)
+    units, uneven, *short = _match_all(a, b, whole=unit == "recording")
+    count = sum(units.stems)
     if unit != "speaker":
         found = estimate(units.differences, confidence)
         return Paired(units, found, count, len({*units.recordings}), uneven, 0, *short)
@@ -100,34 +101,35 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     return Paired(of_speakers, found, stems, recordings, uneven, count - stems, *short)
 
 
-def _lacking(side: Group, other: Group) -> frozenset[int]:
-    """Return the recordings in which a side lacks a speaker's stem that the other one has."""
-    if side.whose == other.whose and not side.several and not other.several:
-        return frozenset()
-    own = dict(zip(side.recordings, side.each(), strict=True))
-    found = set()
-    for recording, stems in zip(other.recordings, other.each(), strict=True):
-        mine, theirs = _by_speaker(own.get(recording, ())), _by_speaker(stems)
-        if mine and theirs and theirs.keys() - mine.keys():
-            found.add(recording)
-    return frozenset(found)
+def _in_common(a: Group, b: Group) -> tuple[Group, Group]:
+    if a.recordings == b.recordings:
+        return a, b
+    common = {*a.recordings}.intersection(b.recordings)
+    return a.kept(common), b.kept(common)
 
 
-def _match_all(a: Group, b: Group, *, whole: bool) -> tuple[Units, int]:
-    """Return the stems of common recordings, or these as a whole, and how many are uneven."""
-    if a.recordings != b.recordings:
-        common = {*a.recordings} & {*b.recordings}
-        a, b = a.kept(common), b.kept(common)
+def _match_all(
+    a: Group, b: Group, *, whole: bool
+) -> tuple[Units, int, frozenset[int], frozenset[int]]:
+    """Return the stems of the recordings, or these as a whole, and how many are uneven.
+
+    And the recordings in which a side lacks a speaker's stem that the other one has.
+    """
     if a.whose == b.whose and not a.several and not b.several:  # most often, and fast
-        differences = _differences(a.values, b.values)
-        return Units(a.recordings, a.whose, a.values, b.values, [1] * len(a.values), differences), 0
+        columns = (a.values, b.values, [1] * len(a.values), _differences(a.values, b.values))
+        return Units(a.recordings, a.whose, *columns), 0, frozenset(), frozenset()
     matched: list[Matched] = []
-    uneven = 0
+    uneven, lacking_a, lacking_b = 0, set[int](), set[int]()
     for recording, own, other in zip(a.recordings, a.each(), b.each(), strict=True):
         stems = _match(recording, own, other)
         uneven += not stems
         matched += [_whole(stems)] if whole and stems else stems
-    return Units.of(matched), uneven
+        mine, theirs = _by_speaker(own), _by_speaker(other)
+        if mine and theirs and theirs.keys() - mine.keys():
+            lacking_a.add(recording)
+        if mine and theirs and mine.keys() - theirs.keys():
+            lacking_b.add(recording)
+    return Units.of(matched), uneven, frozenset(lacking_a), frozenset(lacking_b)
 
 
 def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched]:

@@ -47,25 +47,29 @@ class Tabular:
         """Return what the text says between the table and the notes."""
         return []
 
+    def said(self, rows: Sequence[object]) -> Sequence[str]:
+        """Return what a reader has to know of a table of rows."""
+        return self.notes if rows else ("no runs",)
+
     def __str__(self) -> str:
         columns, rows = self.cells()
-        table = text_table(columns, rows, self.width) if rows else ["no runs"]
-        return "\n".join([self.title, *table, *self.more(), *self.notes])
+        table = text_table(columns, rows, self.width) if rows else []
+        return "\n".join([self.title, *table, *self.more(), *self.said(rows)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         columns, rows = self.cells()
         cut = [cut_note(ROWS, len(rows), "group")] if len(rows) > ROWS else []
-        notes = [*cut, *self.notes] if rows else ["no runs"]
-        return html_table(columns, rows[:ROWS], self.title, "; ".join(notes))
+        return html_table(columns, rows[:ROWS], self.title, "; ".join([*cut, *self.said(rows)]))
 
     def to_markdown(self) -> str:
         """Return a table for GitHub, with what a reader has to know."""
-        notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"{markdown_table(*self.paper_cells())}\n{self.caption}\n\n{notes}"
+        columns, rows = self.paper_cells()
+        notes = "".join(f"- {note}\n" for note in self.said(rows))
+        return f"{markdown_table(columns, rows)}\n{self.caption}\n\n{notes}"
 
     def to_latex(self) -> str:
         """Return a table for LaTeX (booktabs), whose caption says what a reader has to know."""
-        caption = "; ".join([self.caption, *self.notes])
-        return latex_table(*self.paper_cells(), caption)
+        columns, rows = self.paper_cells()
+        return latex_table(columns, rows, "; ".join([self.caption, *self.said(rows)]))

@@ -49,7 +49,6 @@ class Taker:
         if self._take_alike(group, rows):
             return
         often = Counter(map(itemgetter(RECORDING), rows))
-        rows = self.source.with_runs(rows, often)
         usual = Counter(often.values()).most_common(1)[0][0]
         odd = {recording for recording, count in often.items() if count != usual}
         odd.update(
@@ -72,28 +71,29 @@ class Taker:
         columns = list(zip(*rows, strict=True))
         recordings, values, is_of_run = columns[RECORDING], columns[VALUE], self.metric.is_of_run
         abouts = {*columns[ABOUT]}
-        if not abouts.isdisjoint(NOT_DONE) or (None in values and not is_of_run):
+        if not abouts.isdisjoint(NOT_DONE):
             return False
         count = len({*recordings})
         stems = len(recordings) // count
         once = recordings[::stems]
         if len(once) > count or (stems > 1 and not _is_one_run(columns, once, stems)):
             return False
-        if is_of_run and stems > 1 and self.by_speaker:
+        if stems > 1 and (self.by_speaker if is_of_run else None in values):
             return False
         try:
             numbers = array("d", _means(values, stems))
             costs = [_or_nan(_means(columns[place], stems)) for place in group.places]
         except TypeError:  # one of a run's stems has none, or it is no number
             return False
-        if min(numbers) < -LARGEST or max(numbers) > LARGEST:
+        if not -LARGEST <= min(numbers) <= max(numbers) <= LARGEST:
             return False
         group.recordings.extend(array("q", once))
         group.values.extend(numbers)
         group.stems.extend(array("q", [1 if is_of_run else stems]) * len(once))
         for own, column in zip(group.costs, costs, strict=True):
             own.extend(column)
-        self._keep_stems(group, columns, once)
+        if self.is_side:
+            self._keep_stems(group, columns, once)
         if len(group.parameters) < _MOST_SETTINGS:
             group.parameters.update(abouts)
         return True
@@ -103,17 +103,15 @@ class Taker:
     ) -> None:
         stems, whose = len(columns[RECORDING]) // len(once), columns[WHOSE]
         is_nobodys = self.metric.is_of_run and not self.by_speaker
-        if self.is_side:
-            group.whose.extend([None] * len(once) if stems > 1 or is_nobodys else whose)
-        if self.is_side and stems > 1 and not is_nobodys:
+        group.whose.extend([None] * len(once) if stems > 1 or is_nobodys else whose)
+        if stems > 1 and not is_nobodys:
             pairs = tuple(zip(whose, columns[VALUE], strict=True))
             parts = (pairs[place::stems] for place in range(stems))
             group.several.update(zip(once, zip(*parts, strict=True), strict=True))
 
     def _take_each(self, group: Group, rows: list[Row]) -> None:
-        group.is_mixed = True
-        for recording, run in in_runs(rows):
-            stems = [(row[WHOSE], finite(row[VALUE])) for row in run]
+        for recording, run in in_runs(rows, self.source.starts(rows)):
+            stems = [(row[WHOSE] if self.is_side else None, finite(row[VALUE])) for row in run]
             group.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
             if self.metric.is_of_run:
                 stems = _of_run(stems, by_speaker=self.by_speaker)
@@ -131,7 +129,7 @@ class Taker:
     def _take_run(
         self, group: Group, run: list[Row], stems: list[Stem], known: list[float]
     ) -> None:
-        recording = run[0][RECORDING]
+        recording, group.is_mixed = run[0][RECORDING], True
         group.recordings.append(recording)
         group.values.append(sum(known) / len(known))
         group.stems.append(len(known))
