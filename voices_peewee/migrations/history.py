@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import datetime as dt
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -38,6 +34,11 @@ def package_directory() -> Path:
 
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
+    import atexit  # late: they take 4 ms, which an installed package shall not pay
+    import shutil
+    import tempfile
+    from importlib import resources
+
     folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for file in resources.files("voices_peewee.migration_files").iterdir():
