@@ -73,6 +73,7 @@ class _Bench:
         self.folder, self.is_quick, self.only = folder, options.quick, options.only
         self.size: Size = QUICK if options.quick else FULL
         self.clock = CLOCKS[options.clock]
+        self.clock_of_others = startup.children if options.clock == "cpu" else self.clock
         self.results: list[Result] = []
         self.writers: dict[int, dict[str, tuple[float, float]]] = {}
 
@@ -153,7 +154,8 @@ class _Bench:
     def start_up(self) -> list[str]:
         """Return how long commands take to start."""
         empty = data.create(self.folder / "empty.db")
-        return report.started(startup.measure(empty, 3 if self.is_quick else 11))
+        rounds = 3 if self.is_quick else 11
+        return report.started(startup.measure(empty, rounds, self.clock_of_others))
 
     def questions(self) -> list[str]:
         """Return how questions grow."""

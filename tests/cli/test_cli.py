@@ -47,6 +47,23 @@ def loaded(*args: str) -> set[str]:
     }
 
 
+_COLLECTIONS = """
+import atexit, gc
+from voices_peewee.__main__ import main
+count = lambda: gc.get_stats()[1]["collections"]
+before = count()
+atexit.register(lambda: print(count() - before, gc.get_freeze_count() > 0))
+main()
+"""
+
+
+def test_a_short_command_looks_for_no_garbage() -> None:
+    """A command is over before Python looks at older objects, and its end looks at none."""
+    script = [sys.executable, "-c", _COLLECTIONS, "--db", ":memory:", "init"]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert done.stdout == ":memory:\n0 True\n"
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     "args",

@@ -10,6 +10,7 @@ import peewee as pw
 import pytest
 from support.migration_files import INITIAL, PACKAGE, PACKAGED, dump, open_database, write
 
+from voices_peewee import DatabaseManager
 from voices_peewee.errors import DatabaseNewerError, MigrationError
 from voices_peewee.migrations import runner as migrations
 
@@ -96,6 +97,20 @@ def test_a_newer_database_is_refused(
         "upgrade voices-peewee, or name the directory of the missing migrations"
     )
     assert dump(path) == before
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """A name that another program wrote, and that is not UTF-8, is one that nobody knows."""
+    path = tmp_path / "voices.db"
+    with DatabaseManager(path).initialize() as db:
+        sql = "INSERT INTO schema_migrations VALUES (99, CAST(x'ff41' AS TEXT), '2026-01-01')"
+        db.execute_raw_query(sql, write=True)
+    with pytest.raises(DatabaseNewerError) as caught:
+        DatabaseManager(path).connect()
+    assert str(caught.value) == (
+        f"{str(path)!r} is newer than this program (unknown: \udcffA); "
+        "upgrade voices-peewee, or name the directory of the missing migrations"
+    )
 
 
 def test_names_are_ordered_by_directory_then_number(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -177,7 +176,7 @@ class VoicesGroup(_Helpful, click.Group):
     ) -> Any:
         """Run a command; here, and only here, an error becomes a message and an exit status."""
         if sys.stderr is None:
-            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program
+            sys.stderr = click.open_file(os.devnull, "w")
         try:
             _prepare_output()
             code = super().main(args, prog_name, standalone_mode=False, **extra) or 0

@@ -28,7 +28,7 @@ from voices_peewee.schema.models import (
 Model = type[BaseModel]
 Reader = Callable[[Any], Any]
 
-_BATCH: Final = 500  # rows, the most that are held at once
+_BATCH: Final = 200  # rows, the most that are held at once
 TABLES: Final[dict[str, Model]] = {model._meta.table_name: model for model in RECORDED}
 # By its own name, and by the noun of its list.
 TABLE_OF: Final = {

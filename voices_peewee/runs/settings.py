@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash
 from voices_peewee.schema.fields import clean_tags, dump_json, plain_name, plain_object
 from voices_peewee.schema.models import ProcessingHistory
 
@@ -114,6 +113,8 @@ def model_hash(path: str | os.PathLike[str] | None) -> str | None:
 
 @lru_cache(maxsize=64)
 def _hash(path: str, *facts: int) -> str:  # noqa: ARG001 - what the cache goes by
+    from voices_peewee.records.audio_files import content_hash  # late: no list needs it
+
     return content_hash(path)
 
 

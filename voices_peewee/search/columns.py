@@ -58,8 +58,7 @@ class Column(Shown):
     asked_of: str = "row"
 
 
-@dataclass(frozen=True, eq=False)
-class Listing:
+class Listing(NamedTuple):
     """One list: its model, its columns, and what query words may name.
 
     ``search`` names the fields that a bare word looks in, ``sort`` the order when none is asked

@@ -15,11 +15,13 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from threading import Thread
+from typing import Final, NamedTuple, TypeVar
 
 from voices_peewee.database.files import require_voices
 from voices_peewee.database.sqlite import Connection, is_open_here
@@ -31,10 +33,11 @@ from voices_peewee.errors import (
     VoicesError,
 )
 from voices_peewee.migrations.runner import HISTORY_TABLE
-from voices_peewee.upkeep.whole_files import file_errors, whole_file
+from voices_peewee.upkeep.whole_files import file_errors, sync, whole_file
 
 Contents = tuple[dict[str, int], tuple[str, ...]]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 _STEP_BYTES: Final = 4 << 20
 _HAS_HISTORY: Final = (
@@ -83,8 +86,8 @@ def snapshot(
         path = _name(database, target)
         _refuse_target(path, database)
     with file_errors(BackupError, path), whole_file(path) as partial:
-        rows, migrations = _copy_checked(database, partial, path, progress, timeout)
-        sha256, status = digest(partial), partial.stat()
+        (rows, migrations), sha256 = _copy_checked(database, partial, path, progress, timeout)
+        status = partial.stat()
         _write_note(path, sha256, database)  # it alone does no harm, a backup alone is not listed
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
@@ -136,8 +139,8 @@ def sidecar(path: Path) -> str | None:
 
 def _copy_checked(
     database: Path, partial: Path, target: Path, progress: Progress | None, timeout: float
-) -> Contents:
-    """Copy one moment of the database, and compare the copy with it."""
+) -> tuple[Contents, str]:
+    """Copy one moment of the database, and compare the copy with it; return its digest, too."""
     with database_errors(database, timeout, target):
         with (
             closing(open_database(partial)) as copy,
@@ -149,18 +152,52 @@ def _copy_checked(
             moment = time.time_ns()
             copy_pages(live, copy, progress)
         with closing(open_backup(partial)) as written:
-            if finding := _first_finding(written, full=False):
+            flushed = _meanwhile(lambda: sync(partial))
+            rest = _meanwhile(lambda: _digest_and_dangling(partial))
+            if finding := _damage(written, "quick_check") or rest.result()[1]:
                 raise DatabaseDamagedError(database, finding)
             if _contents(written) != expected:
                 raise BackupError(target, "the copy differs from the database; try again")
+        flushed.result()  # the system tells of a failure once, and not who asks again
     os.utime(partial, ns=(moment, moment))  # the time of a backup is that of what it holds
-    return expected
+    return expected, rest.result()[0]
+
+
+def _meanwhile(task: Callable[[], T]) -> Future[T]:
+    """Do a task in a thread; at once, where a program ends and can start none.
+
+    The caller may be interrupted, and then nobody waits for it.
+    """
+    future = Future[T]()
+
+    def work() -> None:
+        try:
+            future.set_result(task())
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            future.set_exception(error)
+
+    try:
+        Thread(target=work, daemon=True).start()
+    except RuntimeError:
+        work()
+    return future
+
+
+def _digest_and_dangling(path: Path) -> tuple[str, str | None]:
+    """Return a copy's digest, and what is wrong with its references."""
+    with closing(open_backup(path)) as connection:  # it has no locks that could be dropped
+        connection.execute("PRAGMA cache_size = -500")  # kB: two at once take no more
+        return _sha256(path), _dangling(connection)
 
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     if is_open_here(path):
         raise BackupError(path, "it is the database itself")
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -256,7 +293,7 @@ def verify(path: Path) -> Backup:
         name = note_path(path.resolve()).name
         raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
-        if finding := _first_finding(connection, full=True):
+        if finding := _damage(connection, "integrity_check") or _dangling(connection):
             raise BackupError(path, f"it is damaged ({finding})")
     return _described(path, sha256, "" if note is None else note.source)
 
@@ -339,13 +376,15 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     return rows, tuple(str(name) for (name,) in connection.execute(_MIGRATIONS))
 
 
-def _first_finding(connection: sqlite3.Connection, *, full: bool) -> str | None:
-    """Return the first thing that is wrong, or None; ``full`` compares indexes with tables."""
-    check = "integrity_check" if full else "quick_check"
+def _damage(connection: sqlite3.Connection, check: str) -> str | None:
+    """Return the first thing that a check of the pages finds, or None."""
     text = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
-    if text != "ok":
-        return next((line for line in text.splitlines() if not line.startswith("***")), text)
-    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is None:
+    if text == "ok":
         return None
-    return f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"
+    return next((line for line in text.splitlines() if not line.startswith("***")), text)
+
+
+def _dangling(connection: sqlite3.Connection) -> str | None:
+    """Return the first reference to a row that is not there, or None."""
+    broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    return broken and f"a row of {broken[0]!r} refers to a missing row of {broken[2]!r}"

@@ -52,13 +52,18 @@ def whole_file(
 
 def _place(partial: Path, target: Path, *, overwrite: bool) -> None:
     """Make a written file durable and give it its name."""
-    with partial.open("r+b") as file:
-        os.fsync(file.fileno())
+    sync(partial)
     if overwrite:
         partial.replace(target)
     else:
         _link(partial, target)
     _sync_folder(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content is on the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _link(partial: Path, target: Path) -> None:
