@@ -203,7 +203,10 @@ def _has_other_keys(value: Any) -> bool:
         except TypeError:
             return True
         inner = value.values()
-    return any(isinstance(one, _NESTED) and _has_other_keys(one) for one in inner)
+    for one in inner:  # noqa: SIM110 - any() takes half as long again
+        if isinstance(one, _NESTED) and _has_other_keys(one):
+            return True
+    return False
 
 
 _NESTED: Final = (dict, list, tuple)
