@@ -52,7 +52,7 @@ FROM model_performance AS measured
  LEFT JOIN processed_files AS recording ON recording.id = file.recording_id
 """,
     # Every measurement counts, unlike in db.leaderboard(), which counts a recording once.
-    # NOT IN reads the few rows without success.
+    # NOT IN reads the few rows without success, each kind by its index.
     "v_leaderboard": """
 SELECT model_type, model_version, max(measurements) AS measurements,
  max(failed_runs) AS failed_runs, max(mean_si_snri) AS mean_si_snri,
@@ -67,7 +67,9 @@ FROM (
   avg(memory_usage) AS mean_memory_usage, avg(processing_time) AS mean_processing_time
  FROM model_performance
  WHERE si_snri IS NOT NULL
-  AND processing_history_id NOT IN (SELECT id FROM processing_history WHERE NOT success)
+  AND processing_history_id NOT IN (
+   SELECT id FROM processing_history WHERE NOT success AND end_time IS NOT NULL
+   UNION ALL SELECT id FROM processing_history WHERE NOT success AND end_time IS NULL)
  GROUP BY model_type, model_version
  UNION ALL
  SELECT model_type, model_version, 0, count(DISTINCT run_id),
