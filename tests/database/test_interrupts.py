@@ -19,7 +19,7 @@ from support.interrupts import (
 )
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
-from voices_peewee.database.mapper import collect_again
+from voices_peewee.database.results import collect_again
 from voices_peewee.errors import DatabaseError
 
 pytestmark = [

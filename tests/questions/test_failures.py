@@ -156,7 +156,7 @@ def test_failures_read_only_what_failed(db: DatabaseManager) -> None:
     connection.set_trace_callback(None)
     (statement,) = seen
     plan = [row["detail"] for row in db.execute_raw_query(f"EXPLAIN QUERY PLAN {statement}")]
-    assert plan[0] == "SEARCH t1 USING INDEX processing_history_not_success (start_time>?)"
+    assert plan[0] == "SEARCH t1 USING INDEX processing_history_failed (start_time>?)"
     assert (
         "SEARCH t2 USING INDEX processing_history_processed_file_id (processed_file_id=?)" in plan
     )

@@ -11,6 +11,7 @@ from collections import deque
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker, errors
 from voices_peewee.schema.fields import PathField, UTCDateTimeField
-from voices_peewee.schema.models import CHECKS, ListeningTest
+from voices_peewee.schema.models import CHECKS, BaseModel, ListeningTest
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS
 
 
@@ -400,3 +401,47 @@ def test_json_of_many_levels_is_stored(db: DatabaseManager) -> None:
         deep = {"a": deep}
     file = db.add(ProcessedFile(filename="a.wav", metadata=deep))
     assert db.get_file(file.id).metadata == deep
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (Speaker, {"name": "Ada", "tags": ["a"]}),
+        (ProcessedFile, {"filename": "a.wav", "speaker_id": 3, "metadata": {"a": 1}}),
+        (ProcessedFile, {"filename": "a.wav", "speaker": Speaker(id=4, name="Bob")}),
+        (
+            ProcessingHistory,
+            {
+                "operation_type": "x",
+                "run_id": "r",
+                "start_time": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+            },
+        ),
+    ],
+    ids=["name", "id", "object", "defaults"],
+)
+def test_an_object_is_as_peewee_makes_it(model: type[BaseModel], values: dict[str, Any]) -> None:
+    """The short way to an object leaves what Peewee's own leaves, defaults but times included."""
+    mine, plain = model(**values), model(__no_default__=1)
+    plain.__data__ = model._meta.get_default_dict()
+    plain._dirty = set(plain.__data__)
+    for name, value in values.items():
+        setattr(plain, name, value)
+    for made in (mine, plain):
+        for name in {"created_at", "updated_at"} & set(made.__data__):
+            assert made.__data__.pop(name).tzinfo is dt.UTC
+    assert (mine.__data__, mine._dirty, mine.__rel__) == (
+        plain.__data__,
+        plain._dirty,
+        plain.__rel__,
+    )
+
+
+def test_a_model_that_sets_values_in_its_own_way_does_so_when_it_is_made() -> None:
+    """An application's ``__setattr__`` is called for each value."""
+
+    class Loud(Speaker):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value.upper() if name == "description" else value)
+
+    assert Loud(name="Ada", description="low").description == "LOW"

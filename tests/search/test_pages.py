@@ -598,8 +598,8 @@ PAGES = {
     ("history", "started:2026-11-22..2026-11-23"): (
         f"SEARCH t1 {_COVERING}processing_history_start_time (start_time>? AND start_time<?)"
     ),
-    ("history", "status:failed"): "SCAN t1 USING INDEX processing_history_not_success",
-    ("history", "status:unfinished"): "SCAN t1 USING INDEX processing_history_not_success",
+    ("history", "status:failed"): "SCAN t1 USING INDEX processing_history_failed",
+    ("history", "status:unfinished"): "SCAN t1 USING INDEX processing_history_unfinished",
 }
 
 

@@ -7,7 +7,6 @@ instances: clean, without defaults, as Peewee itself would build them.
 from __future__ import annotations
 
 import datetime as dt
-import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -16,7 +15,6 @@ from typing import Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.forks import at_fork
 from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.schema.fields import (
     ComposedField,
@@ -66,7 +64,7 @@ def stored(binders: Sequence[Binder], data: Mapping[str, Any]) -> list[Any]:
         return [
             value
             if (value := get(key)) is None
-            or (type(value) is plain and (plain is not str or (value != "" and value.isascii())))
+            or (type(value) is plain and (plain is not str or (value.isascii() and value)))
             else convert(value)
             for key, plain, convert in binders
         ]
@@ -138,7 +136,7 @@ def _time_reader(slow: Converter) -> Converter:
 class Mapper(Generic[M]):
     """Binds and builds the rows of one model.
 
-    ``insert_sql`` takes the columns without the id, ``insert_id_sql`` with it.
+    ``bind`` gives all values but the id, ``insert_id_sql`` takes them all.
     """
 
     def __init__(self, model: type[M]) -> None:
@@ -152,9 +150,9 @@ class Mapper(Generic[M]):
         columns = [f'"{field.column_name}"' for field in fields]
         self._columns_of_all = columns
         self.insert_id_sql = _insertion(meta.table_name, columns)
-        self.insert_sql = _insertion(meta.table_name, columns[1:])
         self._returns_id = bool(getattr(meta.database, "returning_clause", False))
         self.returning = " RETURNING id" if self._returns_id else ""
+        self._given = _given if self._returns_id else tuple
         self.columns_sql = ", ".join(f'"t1".{column}' for column in columns)
         self.select_sql = f'SELECT {self.columns_sql} FROM "{meta.table_name}" AS "t1"'  # noqa: S608
         self.get_sql = f"{self.select_sql} WHERE id = ?"
@@ -163,6 +161,8 @@ class Mapper(Generic[M]):
         self._binder_of = {one[0]: one for one in self._all_binders}
         self._read = [(field.name, read) for field in fields if (read := reader(field))]
         self._defaulted = {field.name for field in meta.defaults}
+        needed = {field.name for field in fields[1:] if not field.null} | self._defaulted
+        self._needed = needed or {*self.names[1:]}
         self._foreign = {field.name: field.object_id_name for field in meta.refs}
 
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
@@ -192,7 +192,7 @@ class Mapper(Generic[M]):
         return self.where(connection, condition, [*map(convert, values)])
 
     def bind(self, data: Mapping[str, Any]) -> list[Any]:
-        """Return the parameters of ``insert_sql`` for the values of one object."""
+        """Return the values of one object but its id as the database takes them."""
         return stored(self._binders, data)
 
     def where(self, connection: Any, condition: str, values: Any) -> list[M]:
@@ -249,15 +249,17 @@ class Mapper(Generic[M]):
         Where ``unless``, a condition with its values, finds a row by now, the one of ``find``
         becomes NULL, which is refused: all is done again.
         """
-        self._link(instance)
-        values = self.bind(instance.__data__)
+        if instance.__rel__:
+            self._link(instance)
+        data = instance.__data__
         if key is None:
-            key = self.key_of(steps.execute(self.insert_sql + self.returning, values))
+            sql, binders = self._inserting(self._given(data))
+            key = self.key_of(steps.execute(sql + self.returning, stored(binders, data)))
         elif unless is None:
-            steps.add(self.insert_id_sql, [key, *values])
+            steps.add(self.insert_id_sql, [key, *self.bind(data)])
         else:
-            steps.add(self._inserting_unless(unless[0]), [key, *unless[1], *values])
-        instance.__data__["id"] = key
+            steps.add(self._inserting_unless(unless[0]), [key, *unless[1], *self.bind(data)])
+        data["id"] = key
         instance._dirty.clear()
         return instance
 
@@ -275,7 +277,8 @@ class Mapper(Generic[M]):
     def insert_objects(self, connection: Any, instances: list[M]) -> None:
         """Insert many objects without ids and give them theirs; needs SQLite's write lock."""
         for instance in instances:
-            self._link(instance)
+            if instance.__rel__:
+                self._link(instance)
         self.insert_new(connection, [instance.__data__ for instance in instances])
         for instance in instances:
             instance._dirty.clear()
@@ -302,8 +305,10 @@ class Mapper(Generic[M]):
     def insert_dicts(self, connection: Any, rows: Iterable[Mapping[str, Any]]) -> int:
         """Insert many mappings of field names to values; return how many."""
         count = 0
-        for keys, alike in groupby(rows, key=_given if self._returns_id else tuple):
-            count += connection.executemany(*self._statement(keys, alike)).rowcount
+        for keys, alike in groupby(rows, key=self._given):
+            sql, binders = self._inserting(keys)
+            values = map(partial(stored, binders), self._completed(keys, alike))
+            count += connection.executemany(sql, values).rowcount
             if "id" in keys:
                 self.note_ids(connection)
         return count
@@ -313,22 +318,35 @@ class Mapper(Generic[M]):
         if self._returns_id:
             connection.execute(_SKIP_IDS.replace("TABLE", f'"{self.model._meta.table_name}"'))
 
-    def _statement(
-        self, keys: tuple[str, ...], rows: Iterable[Mapping[str, Any]]
-    ) -> tuple[str, Iterator[list[Any]]]:
-        """Return the INSERT and the parameters of mappings that have these keys."""
+    @cache  # noqa: B019 - a mapper is there for ever
+    def _inserting(self, keys: tuple[str, ...]) -> tuple[str, list[Binder]]:
+        """Return the INSERT of mappings that have these keys, and how their values are bound.
+
+        A column that may be NULL and is not given is left out, which is quicker than NULL.
+        """
         known = {*self.names, *self._foreign.values()}
         for key in keys:
             if key not in known:
                 raise InvalidValueError(str(QueryError.unknown_field(str(key), known)))
         by_id = {name: key for name, key in self._foreign.items() if name not in keys}
-        chosen = self._all_binders if "id" in keys else self._binders
-        binders = [(by_id.get(key, key), plain, convert) for key, plain, convert in chosen]
-        if not self._defaulted.issubset(keys):
-            model = self.model._meta
-            rows = ({**model.get_default_dict(), **row} for row in rows)
-        sql = self.insert_id_sql if "id" in keys else self.insert_sql
-        return sql, map(partial(stored, binders), rows)
+        chosen = [
+            (column, (by_id.get(name, name), plain, convert))
+            for column, (name, plain, convert) in zip(
+                self._columns_of_all, self._all_binders, strict=True
+            )
+            if by_id.get(name, name) in keys or name in self._needed
+        ]
+        columns = [column for column, _ in chosen]
+        return _insertion(self.model._meta.table_name, columns), [one for _, one in chosen]
+
+    def _completed(
+        self, keys: tuple[str, ...], rows: Iterable[Mapping[str, Any]]
+    ) -> Iterable[Mapping[str, Any]]:
+        """Return mappings that have these keys with the defaults of those they lack."""
+        if self._defaulted.issubset(keys):
+            return rows
+        model = self.model._meta
+        return ({**model.get_default_dict(), **row} for row in rows)
 
     def unsaved(self, instance: M) -> Iterator[BaseModel]:
         """Yield the related objects of an instance that have no row yet."""
@@ -375,40 +393,3 @@ def _given(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _insertion(table: str, columns: Sequence[str], first: str = "?") -> str:
     places = ", ".join([first, *"?" * (len(columns) - 1)])
     return f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({places})'  # noqa: S608
-
-
-class no_full_collection:  # noqa: N801 - a block, as suppress is one
-    """Hold off the garbage collector's full collections: they walk a growing result over and over.
-
-    Young objects are collected as ever: many small collections in the processor's cache take
-    less time than none and one of everything at the end. Where threads are inside at once, at
-    worst one of them is not spared. A block that an interrupt keeps from ending ends with its
-    object.
-    """
-
-    _is_ours = False
-
-    def __enter__(self) -> None:
-        usual = gc.get_threshold()
-        if usual[2] != _NEVER:
-            self._is_ours, _usual[:] = True, usual
-            gc.set_threshold(*usual[:2], _NEVER)
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_ours:
-            self._is_ours = False
-            gc.set_threshold(*_usual)
-
-    def __del__(self) -> None:
-        self.__exit__()
-
-
-def collect_again() -> None:
-    """Collect as usual, after an interrupt or in a child; other threads inside are not spared."""
-    if gc.get_threshold()[2] == _NEVER:
-        gc.set_threshold(*_usual)
-
-
-_NEVER: Final = 2**31 - 1
-_usual: Final = [*gc.get_threshold()]
-at_fork(after_in_child=collect_again)

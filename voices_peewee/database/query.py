@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import Mapper, mapper, no_full_collection
-from voices_peewee.database.results import ResultList, run_query
+from voices_peewee.database.mapper import Mapper, mapper
+from voices_peewee.database.results import ResultList, no_full_collection, run_query
 from voices_peewee.errors import QueryError
 from voices_peewee.schema.models import BaseModel
 

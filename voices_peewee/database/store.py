@@ -228,7 +228,7 @@ _EXAMPLES = {pw.Model: "Speaker(name='Ada')", pw.ModelBase: "Speaker"}
 
 def _mappings(rows: Any) -> Iterator[Mapping[str, Any]]:
     for row in rows if isinstance(rows, Iterable) else [rows]:
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             raise InvalidValueError(f"rows must be a list of mappings, not of {short(row)}")
         yield row
 

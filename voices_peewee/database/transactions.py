@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.mapper import collect_again
-from voices_peewee.database.sqlite import GivenSqlite, VoicesSqlite
+from voices_peewee.database.results import collect_again
+from voices_peewee.database.sqlite import SqliteEngine, VoicesSqlite
 from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import DanglingError, DatabaseError
 from voices_peewee.schema.models import ProcessedFile
@@ -182,6 +182,18 @@ class Steps:
         self.is_part = is_part  # of a transaction around it, which may be rolled back
 
 
+class GivenSqlite(SqliteEngine):
+    """A Peewee database of the caller's."""
+
+    def __init__(self, database: pw.SqliteDatabase) -> None:
+        self._database, self.connection = database, database.connection
+
+    def close_all(self) -> None:
+        """Close the calling thread's connection."""
+        if not self._database.is_closed():
+            self._database.close()
+
+
 def source_key(path: object) -> str:
     """Return what is locked for the recording at a path."""
     return f"source {ProcessedFile.original_path.db_value(path)}"
@@ -275,11 +287,11 @@ class Transactions:
         """
         if not self.is_idle():
             block, begun = self.outermost.get(threading.get_ident(), (None, None))
-            first = next(iter(vars(self.database)["_state"].transactions), None)
-            # Another transaction than the block's was begun since, by Peewee itself.
-            is_another = begun is not None and first is not None and first is not begun()
-            if block is None or block() is not None or is_another:
+            if block is None or begun is None or block() is not None:
                 return False
+            first = next(iter(vars(self.database)["_state"].transactions), None)
+            if first is not None and first is not begun():
+                return False  # another transaction than the block's was begun, by Peewee itself
             self.abandon()
         if self.outermost or _tasks:
             self.forget_thread()

@@ -36,7 +36,6 @@ def package_directory() -> Path:
 def _unpacked() -> Path:
     """Copy the migrations out of the zip file that the package runs from, while it runs."""
     import atexit  # late: they take 4 ms, which an installed package shall not pay
-    import shutil
     import tempfile
     from importlib import resources
 
@@ -50,6 +49,8 @@ def _unpacked() -> Path:
 
 def _remove(folder: Path, process: int) -> None:
     """Remove a folder at the end of the process that made it, not of a forked child."""
+    import shutil
+
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
@@ -82,6 +83,24 @@ class BaseModel(pw.Model):
         database = database_proxy
         legacy_table_names = False
 
+    def __init__(self, *args: Any, **values: Any) -> None:
+        if "__no_default__" in values:  # a row of a query
+            super().__init__(*args, **values)
+            return
+        plain = _plainly_set(type(self))
+        self.__data__ = data = {
+            field.name: default() if callable(default) else default
+            for field, default in self._meta.defaults.items()
+            if field.name not in values
+        }
+        self._dirty, self.__rel__ = set(data), {}
+        for name, value in values.items():
+            if name in plain:
+                data[name] = value
+            else:
+                setattr(self, name, value)
+        self._dirty.update(data)
+
     def __str__(self) -> str:
         return " ".join(f"{name}={getattr(self, name)!r}" for name in self.glance())
 
@@ -99,6 +118,13 @@ class BaseModel(pw.Model):
         return cls._columns or tuple(field.column_name for field in cls._meta.sorted_fields)
 
     _columns: ClassVar[tuple[str, ...]] = ()  # () means all
+
+
+@cache
+def _plainly_set(model: type[BaseModel]) -> frozenset[str]:
+    """Return the fields whose value is set as it is: what Peewee does in a call for each."""
+    own = vars(model) if model.__setattr__ is object.__setattr__ else {}
+    return frozenset(name for name in model._meta.fields if type(own.get(name)) is pw.FieldAccessor)
 
 
 class Timestamped(BaseModel):

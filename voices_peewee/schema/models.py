@@ -212,7 +212,8 @@ class ProcessingHistory(BaseModel):
     )
 
 
-# The morning's two questions, each on its own few rows.
+# The morning's two questions, each on its own few rows: one that succeeds is never among the
+# failed, so that its begin and end write no page of theirs.
 ProcessingHistory.add_index(
     ProcessingHistory.start_time,
     where=pw.SQL("end_time IS NULL"),
@@ -227,7 +228,9 @@ ProcessingHistory.add_index(
     name="processing_history_model_hash",
 )
 ProcessingHistory.add_index(
-    ProcessingHistory.start_time, where=pw.SQL("NOT success"), name="processing_history_not_success"
+    ProcessingHistory.start_time,
+    where=pw.SQL("NOT success AND end_time IS NOT NULL"),
+    name="processing_history_failed",
 )
 
 
