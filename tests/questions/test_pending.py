@@ -370,6 +370,7 @@ def test_what_cannot_be_compared_has_not_changed(
 def test_a_file_that_cannot_be_read_has_not_changed(db: DatabaseManager, recording: Path) -> None:
     """Where reading fails, nobody can tell that the content changed."""
     processed(db, recording)
+    assert reason(db, recording) is None  # and its modules are there, which take files too
     recording.write_bytes(b"other")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing more can be opened
