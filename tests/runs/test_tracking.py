@@ -1335,9 +1335,9 @@ def test_an_empty_model_or_version_is_none(db: DatabaseManager) -> None:
     rows = db.query(ProcessingHistory).all()
     assert [row.model_version for row in rows] == [None, None]
     assert [row.labels for row in db.leaderboard().rows] == [("c",)]
+    run_of_another = {"operation_type": "x", "model_version": "", "start_time": utc_now()}
     done = db.import_records(
-        [{"operation_type": "x", "model_version": "", "processed_file_id": 1, "run_id": "r"}],
-        table="history",
+        [{**run_of_another, "processed_file_id": 1, "run_id": "r"}], table="history"
     )
     assert done.tables["processing_history"].added == 1
     assert list(db.pending(["/m/1.wav"], "separation", model_type="c", model_version="")) == []
