@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import sqlite3
@@ -101,9 +102,13 @@ def many_writers(found: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
 
 
 def scaled(sizes: Sequence[int], times: dict[str, list[float]]) -> list[str]:
-    """Return the table of questions, in ms, at several sizes."""
-    rows = ([name, *map(number, each)] for name, each in times.items())
-    return table(["ms", *(f"{size:,} files and runs" for size in sizes)], rows)
+    """Return the table of questions, in ms, at several sizes; the exponent is the last step's."""
+    step = math.log(sizes[-1] / sizes[-2])
+    rows = (
+        [name, *map(number, each), f"{math.log(each[-1] / each[-2]) / step:.1f}"]
+        for name, each in times.items()
+    )
+    return table(["ms", *(f"{size:,} files and runs" for size in sizes), "exponent"], rows)
 
 
 def started(times: dict[str, float]) -> list[str]:
