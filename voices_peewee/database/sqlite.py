@@ -45,7 +45,7 @@ _REPLACED: Final = "the file was removed or replaced while it was open; close it
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
-_TICK: Final = 20_000_000  # ns; Linux tells files the time each 10 ms at least, others by seconds
+_TICK: Final = 50_000_000  # ns; no system's clock of files is coarser, but for whole seconds
 _LOOKS: Final = 100  # transactions after which the files are looked at in any case
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
