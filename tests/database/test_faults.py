@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from time import sleep
 
 import pytest
 from support.cli_tools import run
@@ -36,7 +35,6 @@ pytestmark = pytest.mark.sqlite(
 PRELUDE = """
 import ctypes, os, resource, sys
 from pathlib import Path
-from time import sleep
 from click.testing import CliRunner
 from voices_peewee import (DatabaseManager, ProcessedFile, Speaker, errors)
 from voices_peewee.cli import cli
@@ -441,48 +439,6 @@ def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], Non
             )
     for left in path.parent.glob("*.db"):
         assert sound(left)
-
-
-def _without(suffix: str) -> Callable[[Path], None]:
-    return lambda path: Path(f"{path}{suffix}").unlink()
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [Path.unlink, _moved, _replaced, _without("-wal"), _without("-shm")],
-    ids=["removed", "moved", "replaced", "wal", "shm"],
-)
-def test_a_file_that_goes_away_later(path: Path, harm: Callable[[Path], None]) -> None:
-    """Once a folder did not change for a while, one look at it shows what does in it."""
-    small(path)
-    with DatabaseManager(path).connect() as db:
-        db.add(Speaker(name="Eve"))
-        sleep(0.1)
-        for name in ("Dan", "Fay"):
-            db.add(Speaker(name=name))
-        times = path.parent.stat()
-        harm(path)
-        os.utime(path.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
-        with pytest.raises(errors.DatabaseError, match=r"while it was open; close it and connect"):
-            db.add(Speaker(name="Gil"))
-
-
-def test_a_folder_that_becomes_another(tmp_path: Path) -> None:
-    """A name that leads to another folder by now leads to another file."""
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        small(tmp_path / name / "voices.db")
-    link = tmp_path / "current"
-    link.symlink_to("one")
-    with DatabaseManager(link / "voices.db").connect() as db:
-        db.add(Speaker(name="Eve"))
-        sleep(0.1)
-        for name in ("Dan", "Fay"):
-            db.add(Speaker(name=name))
-        link.unlink()
-        link.symlink_to("other")
-        with pytest.raises(errors.DatabaseError, match="the file was removed or replaced"):
-            db.add(Speaker(name="Gil"))
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])

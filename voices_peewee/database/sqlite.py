@@ -45,8 +45,6 @@ _REPLACED: Final = "the file was removed or replaced while it was open; close it
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
-_TICK: Final = 50_000_000  # ns; no system's clock of files is coarser, but for whole seconds
-_LOOKS: Final = 100  # transactions after which the files are looked at in any case
 _BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
 
 
@@ -62,16 +60,6 @@ def status(path: str | os.PathLike[str]) -> os.stat_result | None:
         return os.stat(path)
     except (OSError, ValueError):  # a name with NUL is no file
         return None
-
-
-def _state_of(folder: str) -> tuple[int, int, int] | None:
-    """Return what changes with the names in a folder; None where a change may not show yet."""
-    facts = status(folder)
-    if facts is None:
-        return None
-    changed = facts.st_ctime_ns
-    is_fine = changed % 1_000_000_000 and time.time_ns() - changed > _TICK
-    return (facts.st_dev, facts.st_ino, changed) if is_fine else None
 
 
 def is_open_here(path: str | os.PathLike[str]) -> bool:
@@ -143,8 +131,6 @@ class Connection(sqlite3.Connection):
 
     begun = False
     sidecars: tuple[Identity | None, ...] | None = None
-    folder: tuple[int, int, int] | None = None  # as it was when the files were looked at
-    looks = 0
 
     def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
         self.path = path_of(str(database))
@@ -245,6 +231,18 @@ class SqliteEngine:
         return error is not None and code_of(error) == sqlite3.SQLITE_READONLY
 
 
+class GivenSqlite(SqliteEngine):
+    """A Peewee database of the caller's."""
+
+    def __init__(self, database: pw.SqliteDatabase) -> None:
+        self._database, self.connection = database, database.connection
+
+    def close_all(self) -> None:
+        """Close the calling thread's connection."""
+        if not self._database.is_closed():
+            self._database.close()
+
+
 class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     """A SQLite database that is safe to use from threads and after a fork.
 
@@ -259,8 +257,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._forked = False
         real = os.path.realpath(database)
         self._wal, self._shm = f"{real}-wal", f"{real}-shm"
-        place = Path(database)
-        self._folder = "" if place.is_symlink() else str(place.parent)
         self._wal_allowed = WAL_LIMIT
         self._state: Any
         super().__init__(
@@ -328,15 +324,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         self._require_file(self._require_transaction())
 
     def _require_file(self, connection: Connection) -> None:
-        """Refuse files that are not those that were opened; empty a WAL that has grown.
-
-        Where nothing has come, gone or got another name in their folder, they are the same.
-        """
-        folder = _state_of(self._folder)
-        connection.looks += 1
-        if folder is not None and folder == connection.folder and connection.looks % _LOOKS:
-            return
-        connection.folder = None
+        """Refuse files that are not those that were opened; empty a WAL that has grown."""
         if connection.sidecars is None:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
             connection.sidecars = identity(self._wal), identity(self._shm)
@@ -345,7 +333,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         wal = status(self._wal)
         if connection.sidecars != (wal and (wal.st_dev, wal.st_ino), identity(self._shm)):
             raise DatabaseError(self.database, _BARED)
-        connection.folder = folder
         if wal and wal.st_size > self._wal_allowed and not connection.in_transaction:
             self._checkpoint(connection)
 
