@@ -240,6 +240,7 @@ def test_a_database_that_changes_meanwhile(tmp_path: Path, path: Path) -> None:
         assert db.get_all(Speaker) == []
 
 
+@pytest.mark.sqlite("makes the record that is spoilt")
 def test_a_record_without_one_of_its_tables_is_refused(tmp_path: Path, db: DatabaseManager) -> None:
     """Its rows would stay behind without a word."""
     other = tmp_path / "other.db"

@@ -327,6 +327,17 @@ def test_what_is_no_json_hides_nothing_else(db: DatabaseManager) -> None:
     assert (row.n, row.mean, row.coverage["not_finite"]) == (1, 2.0, 1)
 
 
+@pytest.mark.sqlite("a server's run ids are texts")
+def test_a_run_id_that_is_no_text_hides_nothing_else(db: DatabaseManager) -> None:
+    """Of two runs that began at once one counts, whatever another program made of its id."""
+    measure(db, A, [1.0])
+    measure(db, A, [1.0])
+    sql = "UPDATE processing_history SET run_id = x'ff00' WHERE id = 2"
+    db.execute_raw_query(sql, write=True)
+    (row,) = db.leaderboard()
+    assert (row.n, row.mean) == (1, 1.0)
+
+
 def test_a_leaderboard_is_a_sequence_of_plain_data(db: DatabaseManager) -> None:
     """Rows by index and slice, fields as attributes, dicts that are JSON, a frame."""
     measure(db, A, [1.0, 2.0])

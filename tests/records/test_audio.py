@@ -15,7 +15,7 @@ import sys
 import tempfile
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -310,6 +310,22 @@ def test_a_chain_of_several_kinds_is_refused(tmp_path: Path, exact: bool) -> Non
     path.write_bytes(b"".join(links))
     reason = "it is a chain of streams of several kinds; each needs a file of its own"
     assert refusal(path, exact=exact) == f"cannot read PATH: {reason}"
+
+
+def test_tracks_side_by_side_are_no_chain(tmp_path: Path) -> None:
+    """An Ogg may hold a Vorbis beside an Opus: its length is that of the first."""
+    path, names = tmp_path / "tracks.ogg", ("mix_ada_bob.ogg", "mix_ada_bob.opus")
+    with ExitStack() as files:
+        output = files.enter_context(av.open(str(path), "w", format="ogg"))
+        sources = [files.enter_context(av.open(str(EXAMPLES / name))) for name in names]
+        tracks = [output.add_stream_from_template(one.streams.audio[0]) for one in sources]
+        for source, track in zip(sources, tracks, strict=True):
+            for packet in source.demux(audio=0):
+                packet.stream = track
+                if packet.dts is not None:
+                    output.mux(packet)
+    first = probe(EXAMPLES / names[0]).duration
+    assert probe(path).duration == pytest.approx(first, abs=0.05)
 
 
 def put_off(first: Path, late: Path, container: str, seconds: float) -> None:

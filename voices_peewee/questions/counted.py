@@ -59,15 +59,17 @@ def state_of(run: Sequence[Row], finite: int, stems: int) -> str:
     return "done" if finite == stems else "partly_finite"
 
 
-def in_runs(rows: Iterable[Row], starts: Mapping[str, object]) -> Iterator[tuple[int, list[Row]]]:
+def in_runs(
+    rows: Iterable[Row], starts: Mapping[object, object]
+) -> Iterator[tuple[int, list[Row]]]:
     """Yield each recording with the rows of the run that counts, by when the runs began."""
 
-    def rank(run: str) -> tuple[bool, str, str]:
+    def rank(run: object) -> tuple[bool, str, str]:  # another program may write other keys
         success = all(row[ABOUT] not in NOT_DONE for row in runs[run])
-        return success, str(starts.get(run)), run
+        return success, str(starts.get(run, "")), str(run)
 
     for recording, group in groupby(rows, itemgetter(RECORDING)):
-        runs: dict[str, list[Row]] = {}
+        runs: dict[object, list[Row]] = {}
         for row in group:
             runs.setdefault(row[RUN], []).append(row)
         yield recording, runs[max(runs, key=rank)]
@@ -173,13 +175,13 @@ class Source:
         """Return the parameters that successful rows are about."""
         return {self._usual if one is None else one[1:] for one in abouts}
 
-    def starts(self, rows: Iterable[Row]) -> dict[str, object]:
+    def starts(self, rows: Iterable[Row]) -> dict[object, object]:
         """Return when the runs began of recordings that have several."""
-        runs: dict[int, set[str]] = {}
+        runs: dict[int, set[object]] = {}
         for row in rows:
             runs.setdefault(row[RECORDING], set()).add(row[RUN])
         several = [run for own in runs.values() if len(own) > 1 for run in own]
-        found: dict[str, object] = {}
+        found: dict[object, object] = {}
         for begin in range(0, len(several), LOOKUP):
             some = several[begin : begin + LOOKUP]
             sql = _STARTS.format(", ".join("?" * len(some)))
