@@ -152,6 +152,18 @@ def test_a_test_of_another_program_has_no_pairs(db: DatabaseManager) -> None:
     assert str(result).startswith("test x: ?")
 
 
+def test_a_spoilt_stem_takes_no_other_away(heard: DatabaseManager, tmp_path: Path) -> None:
+    """Of a plan that another program spoilt in one place the votes on other stems count."""
+    page = tmp_path / "t.html"
+    heard.listen("a:1", OTHER, path=page)
+    (tmp_path / "v").write_text(votes(page, "Eve", liking(heard, 1)), "utf-8")
+    heard.import_votes(tmp_path / "v")
+    (test,) = heard.query(ListeningTest)
+    heard.update(test, plan={**test.plan, "stems": {**test.plan["stems"], "x": None}})
+    ((pair,),) = [result.pairs for result in heard.listening_results()]
+    assert (pair.votes, pair.share) == (4, 1.0)
+
+
 def test_votes_come_in_once_and_say_what_is_preferred(
     heard: DatabaseManager, tmp_path: Path, other_path: Any
 ) -> None:

@@ -231,18 +231,6 @@ class SqliteEngine:
         return error is not None and code_of(error) == sqlite3.SQLITE_READONLY
 
 
-class GivenSqlite(SqliteEngine):
-    """A Peewee database of the caller's."""
-
-    def __init__(self, database: pw.SqliteDatabase) -> None:
-        self._database, self.connection = database, database.connection
-
-    def close_all(self) -> None:
-        """Close the calling thread's connection."""
-        if not self._database.is_closed():
-            self._database.close()
-
-
 class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     """A SQLite database that is safe to use from threads and after a fork.
 

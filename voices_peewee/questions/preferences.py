@@ -226,12 +226,16 @@ def _votes(test: ListeningTest) -> Iterator[Vote]:
 
 def _plan(test: ListeningTest) -> tuple[list[str], dict[str, str], int]:
     """Return a test's models, whose stem each of its tokens is, and how many trials it has."""
+    labels: dict[str, str] = {}
     try:
         models = [*map(str, test.plan.get("models", []))]
-        labels = {token: models[stem[2]] for token, stem in test.plan.get("stems", {}).items()}
-        return models, labels, len(test.plan.get("trials", {}))
+        stems, trials = test.plan.get("stems", {}).items(), len(test.plan.get("trials", {}))
     except _UNREADABLE:
-        return [], {}, 0
+        return [], labels, 0
+    for token, stem in stems:
+        with suppress(*_UNREADABLE):  # one that is spoilt takes none of the others away
+            labels[token] = models[stem[2]]
+    return models, labels, trials
 
 
 def _listened(test: ListeningTest, votes: Sequence[Vote]) -> Listened:

@@ -103,10 +103,10 @@ def _facts(
         rate, channels = _checked_header(path, stream)
         name = _format_name(container, stream, file)
         stated = _stated_duration(container, stream)
-        # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
         is_one = len(container.streams.audio) == 1  # tracks side by side may differ
         if container.format.name == "ogg" and is_one and _is_of_several_kinds(file):
             raise AudioError(path, _SEVERAL)
+        # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
         is_pcm = name == "wav" and stream.codec_context.name.startswith("pcm_")
         is_counted = exact and not is_pcm
         seconds = None
