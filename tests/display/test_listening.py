@@ -152,6 +152,22 @@ def test_a_test_of_another_program_has_no_pairs(db: DatabaseManager) -> None:
     assert str(result).startswith("test x: ?")
 
 
+def test_a_comment_that_comes_after_the_last_vote_is_kept(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Votes that were imported are saved again with a comment; the first file takes none away."""
+    page = tmp_path / "t.html"
+    heard.listen("a:1", OTHER, path=page)
+    plain = votes(page, "Eve", nobody)
+    (tmp_path / "v1").write_text(plain, "utf-8")
+    (tmp_path / "v2").write_text(plain.replace('"choice"', '"comment": "hum", "choice"'), "utf-8")
+    heard.import_votes(tmp_path / "v1")
+    count = heard.query(ListeningVote).count()
+    assert heard.import_votes(tmp_path / "v2") == {"added": 0, "updated": count, "same": 0}
+    assert heard.import_votes(tmp_path / "v1") == {"added": 0, "updated": 0, "same": count}
+    assert {vote.details["comment"] for vote in heard.query(ListeningVote)} == {"hum"}
+
+
 def test_a_spoilt_stem_takes_no_other_away(heard: DatabaseManager, tmp_path: Path) -> None:
     """Of a plan that another program spoilt in one place the votes on other stems count."""
     page = tmp_path / "t.html"

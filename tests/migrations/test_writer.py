@@ -325,7 +325,9 @@ NAME = "is not a migration's name; use lower-case letters, digits and '_'"
         *((name, "own", f"{name!r} {NAME}") for name in ("Add", "../x", "")),
         ("initial", "own", "cannot name a migration '001_initial'; choose another name"),
         ("x", "001_initial.py/own", "cannot make '{}': Not a directory"),
+        ("x" * 250, "own", f"cannot write '{{}}/001_{'x' * 250}.py': File name too long"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_what_cannot_be_written(directory: Path, name: str, folder: str, sentence: str) -> None:
     """A name that does not apply or is taken, and what the system refuses, is one sentence."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import scipy.stats
 from support.measured import measure, recording
 from support.run_rows import add_run
 
-from voices_peewee import DatabaseManager, ModelPerformance, Speaker
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessingHistory, Speaker
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.leaderboard import Leaderboard
 from voices_peewee.runs.metrics import MetricWarning
@@ -336,6 +338,48 @@ def test_a_run_id_that_is_no_text_hides_nothing_else(db: DatabaseManager) -> Non
     db.execute_raw_query(sql, write=True)
     (row,) = db.leaderboard()
     assert (row.n, row.mean) == (1, 1.0)
+
+
+@pytest.mark.sqlite("a server's ids are integers")
+@pytest.mark.parametrize("recording", [1.5, -9.5, "x"])
+def test_a_recording_that_is_no_id_hides_nothing_else(
+    db: DatabaseManager, path: Path, recording: object
+) -> None:
+    """A row that another program hung on a number between two ids is left out, and no other."""
+    measure(db, A, [[1.0, 3.0], [5.0, 7.0]])
+    spoilt = max(run.processed_file_id for run in db.get_all(ProcessingHistory))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        sql = "UPDATE processed_files SET recording_id = ? WHERE id = ?"
+        other.execute(sql, (recording, spoilt))
+    board = db.leaderboard()
+    assert (board[0].n, board[0].mean) == (2, 3.5)
+    assert board.notes == ("values and runs left out, since they cannot be read: 1",)
+
+
+@pytest.mark.sqlite("another program writes it")
+def test_a_run_id_given_twice_moves_no_other_run(db: DatabaseManager) -> None:
+    """When a run began is asked for its own recording: its id may stand at another one, too."""
+    measure(db, A, {"/m/0.wav": 1.0})
+    measure(db, A, {"/m/0.wav": 9.0}, hours=24)
+    measure(db, A, {"/m/1.wav": 5.0}, hours=48)
+    first, _, last = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    sql = "UPDATE processing_history SET run_id = ? WHERE id = ?"
+    db.execute_raw_query(sql, (first.run_id, last.id), write=True)
+    (row,) = db.leaderboard()
+    assert (row.n, row.mean) == (2, 7.0)
+
+
+@pytest.mark.sqlite("a server keeps out what is beyond the bounds")
+@pytest.mark.parametrize("size", [9e999, 1e200])
+def test_stems_out_of_bounds_are_no_mean(db: DatabaseManager, size: float) -> None:
+    """Two values beyond all bounds whose sum is none, or 0, are not measured."""
+    measure(db, A, [[1.0, 3.0], [5.0, 7.0], [3.0, 5.0]])
+    sql = "UPDATE model_performance SET si_snri = ? WHERE id = ?"
+    db.execute_raw_query("PRAGMA ignore_check_constraints = ON", write=True)
+    for value, key in ((size, 3), (-size, 4)):
+        db.execute_raw_query(sql, (value, key), write=True)
+    (row,) = db.leaderboard()
+    assert (row.n, row.mean, row.coverage["not_finite"]) == (2, 3.0, 1)
 
 
 def test_a_leaderboard_is_a_sequence_of_plain_data(db: DatabaseManager) -> None:

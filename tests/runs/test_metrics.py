@@ -24,7 +24,7 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.runs.metrics import Metrics, MetricWarning, performance
+from voices_peewee.runs.metrics import TAKEN, Metrics, MetricWarning, performance
 
 
 class Tensor:
@@ -303,7 +303,7 @@ LARGEST = 1e15 if ON_SERVER else None
 NUMBERS = st.floats(LARGEST and -LARGEST, LARGEST, allow_nan=False, allow_infinity=False)
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 NAMES = st.text(CHARACTERS, min_size=1).filter(
-    lambda name: name not in {"nonfinite", "run"} and name in Metrics.of({name: 1}).additional
+    lambda name: name not in TAKEN and name in Metrics.of({name: 1}).additional
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | NUMBERS | st.text(CHARACTERS),

@@ -100,9 +100,16 @@ def _keep(vote: ListeningVote) -> str:
     own = ListeningVote
     same = (own.test == vote.test, own.session == vote.session, own.trial == vote.trial)
     before = own.get_or_none(*same)
-    if before is not None and before.voted_at >= vote.voted_at:
+    if before is not None and _says_no_more(vote, before):
         return "same"
     if before is not None:
         vote.id = before.id
     vote.save()
     return "added" if before is None else "updated"
+
+
+def _says_no_more(vote: ListeningVote, before: ListeningVote) -> bool:
+    """Whether a vote is older, or the same without a comment that was made since."""
+    comment = vote.details["comment"]
+    is_new = comment is not None and comment != before.details.get("comment")
+    return before.voted_at > vote.voted_at or (before.voted_at == vote.voted_at and not is_new)

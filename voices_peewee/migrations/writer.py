@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Final
@@ -75,7 +75,8 @@ def write(
     except OSError as error:
         raise MigrationError(f"cannot write {str(path)!r}: {error.strerror}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name, or could not be made
+            draft.unlink()
     return notes
 
 

@@ -31,7 +31,9 @@ Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")
 _RUN, _MEASURED = ProcessingHistory, ModelPerformance
 _PATHS: Final = "SELECT id, coalesce(original_path, filename) FROM processed_files WHERE id {}"
-_STARTS: Final = "SELECT run_id, start_time FROM processing_history WHERE run_id IN ({}) ORDER BY 2"
+_STARTS: Final = """SELECT coalesce(file.recording_id, file.id), run.run_id, run.start_time
+FROM processing_history AS run JOIN processed_files AS file ON file.id = run.processed_file_id
+WHERE run.run_id IN ({}) ORDER BY 3"""
 _PARAMETERS: Final = _RUN.parameters.cast("TEXT")
 # A row of a run, which is one of its stems: what follows is the question's own, last of a side
 # whose voice it is. What it is about is None of a success with the usual parameters, those with
@@ -66,7 +68,7 @@ def in_runs(
 
     def rank(run: object) -> tuple[bool, str, str]:  # another program may write other keys
         success = all(row[ABOUT] not in NOT_DONE for row in runs[run])
-        return success, str(starts.get(run, "")), str(run)
+        return success, str(starts.get((recording, run)) or starts.get(run, "")), str(run)
 
     for recording, group in groupby(rows, itemgetter(RECORDING)):
         runs: dict[object, list[Row]] = {}
@@ -176,7 +178,11 @@ class Source:
         return {self._usual if one is None else one[1:] for one in abouts}
 
     def starts(self, rows: Iterable[Row]) -> dict[object, object]:
-        """Return when the runs began of recordings that have several."""
+        """Return when the runs began of recordings that have several, by run.
+
+        And by recording and run, since another program may give an id twice; of recordings of
+        one content the first stands for all, and is not told here.
+        """
         runs: dict[int, set[object]] = {}
         for row in rows:
             runs.setdefault(row[RECORDING], set()).add(row[RUN])
@@ -185,7 +191,8 @@ class Source:
         for begin in range(0, len(several), LOOKUP):
             some = several[begin : begin + LOOKUP]
             sql = _STARTS.format(", ".join("?" * len(some)))
-            found.update(self.store.connection().execute(sql, some))
+            for recording, run, start in self.store.connection().execute(sql, some):
+                found[recording, run] = found[run] = start
         return found
 
     def rows(self, query: Any) -> Any:

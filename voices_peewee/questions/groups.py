@@ -218,7 +218,7 @@ def _whole(source: Source, query: Any) -> Iterator[list[Row]]:
     rest: list[Row] = []
     cursor = source.rows(query)
     while some := cursor.fetchmany(_AT_ONCE):
-        if type(some[-1][RECORDING]) is not int:  # another program's sort behind the others
+        if {*map(type, map(itemgetter(RECORDING), some))} - {int}:  # another program's
             known = [row for row in some if type(row[RECORDING]) is int]
             source.unread += len(some) - len(known)
             some = known

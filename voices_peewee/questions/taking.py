@@ -85,7 +85,8 @@ class Taker:
             costs = [_or_nan(_means(columns[place], stems)) for place in group.places]
         except TypeError:  # one of a run's stems has none, or it is no number
             return False
-        if not -LARGEST <= min(numbers) <= max(numbers) <= LARGEST:
+        known = numbers if stems == 1 else [value for value in values if value is not None]
+        if not -LARGEST <= min(known) <= max(known) <= LARGEST:
             return False
         group.recordings.extend(array("q", once))
         group.values.extend(numbers)

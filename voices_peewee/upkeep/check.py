@@ -110,7 +110,7 @@ def _integrity(store: Store) -> Iterator[Finding]:
         rows = connection.execute("PRAGMA integrity_check(20)").fetchall()
     for line in (line for (text,) in rows for line in str(text).splitlines()):
         if line != "ok" and not line.startswith("***"):
-            yield Finding("integrity", line[:1].lower() + line[1:], _RESTORE)
+            yield Finding("integrity", line, _RESTORE)
 
 
 def _foreign_keys(store: Store) -> Iterator[Finding]:
