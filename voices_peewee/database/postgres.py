@@ -287,10 +287,6 @@ class Server(pw.PostgresqlDatabase):
         """Whether a row may be added without a transaction: not where it would wait for ever."""
         return not self.connection().lock_timeout
 
-    def is_read_only(self) -> bool:
-        """Whether nothing can be written here: a standby, or a role that may only read."""
-        return bool(self.connection().execute(_IS_READ_ONLY).fetchone()[0])
-
     def facts(self) -> Mapping[str, Any]:
         """Return the server's version and the size of the database (bytes)."""
         row = self.connection().execute(_FACTS).fetchone()
@@ -303,7 +299,6 @@ def _state_of(error: BaseException | None) -> str | None:
     return state
 
 
-_IS_READ_ONLY: Final = "SELECT CAST(current_setting('transaction_read_only') AS boolean)"
 _FACTS: Final = """SELECT current_setting('server_version'),
  pg_database_size(current_database())"""
 

@@ -1,8 +1,8 @@
 """Compare a database's schema with the models', to the last constraint and index.
 
-The models' schema is made beside it, in memory or as temporary tables, and both are read in the
-same way. Triggers, virtual tables, and tables and views that nobody asks for are an
-application's own and left out.
+The models' schema is made in memory, and both are read in the same way; a server spells what it
+keeps in its own way, so there only names are compared. Triggers, virtual tables, and tables and
+views that nobody asks for are an application's own and left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import peewee as pw
 
@@ -42,9 +42,10 @@ class Drift:
 
 def drift(database: pw.Database, models: Sequence[type[pw.Model]]) -> list[Drift]:
     """Return how a database differs from the models; nothing is changed, nor are they rebound."""
-    is_file = isinstance(database, pw.SqliteDatabase)
-    expected = _in_memory(models) if is_file else _as_temporary(database, models)
-    return list(differences(expected, read_parts(database)))
+    expected, present = _in_memory(models), read_parts(database)
+    if not isinstance(database, pw.SqliteDatabase):
+        present = {part: expected.get(part, present[part]) for part in present}
+    return list(differences(expected, present))
 
 
 def _in_memory(models: Sequence[type[pw.Model]]) -> Parts:
@@ -53,20 +54,6 @@ def _in_memory(models: Sequence[type[pw.Model]]) -> Parts:
         for model in {model._meta.table_name: model for model in models}.values():
             pw.SchemaManager(model, memory).create_all()
         return read_parts(memory)
-
-
-def _as_temporary(database: pw.Database, models: Sequence[type[pw.Model]]) -> Parts:
-    """Make the models' tables on a server as temporary ones, look at them, and undo it."""
-    with database.atomic() as transaction:
-        try:
-            for model in models:
-                schema: Any = pw.SchemaManager(model, database)
-                schema.create_table(safe=False, temporary=True)
-                schema.create_indexes(safe=False)
-            ((place,),) = run_sql(database, _TEMPORARY)
-            return read_parts(database, place)
-        finally:
-            transaction.rollback()
 
 
 def differences(expected: Parts, present: Parts) -> Iterator[Drift]:
@@ -92,66 +79,44 @@ def view_differences(expected: Mapping[str, str], database: pw.Database) -> Iter
 
 _TABLES: Final = """SELECT name, sql FROM sqlite_master WHERE type = 'table'
  AND name NOT GLOB 'sqlite_*' AND sql NOT LIKE 'CREATE VIRTUAL%'"""
-_TEMPORARY: Final = "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()"
-_CONSTRAINTS: Final = """SELECT CASE contype WHEN 'c' THEN 'CHECK ' WHEN 'f' THEN 'foreign key '
-  ELSE 'constraint ' END || quote_literal(conname), pg_get_constraintdef(pg_constraint.oid)
- FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
- WHERE relname = ? AND relnamespace = to_regnamespace(quote_ident(coalesce(?, current_schema())))
-  AND contype IN ('c', 'f', 'u')"""
-_COLLATIONS: Final = """SELECT column_name, ' COLLATE ' || quote_ident(collation_name)
- FROM information_schema.columns WHERE table_name = ?
-  AND table_schema = coalesce(?, current_schema()) AND collation_name IS NOT NULL"""
+# Not from information_schema, which shows constraints to the owner alone.
+_CONSTRAINTS: Final = """SELECT CASE contype WHEN 'c' THEN 'CHECK ' || quote_literal(conname)
+  ELSE 'foreign key ' || quote_literal(attname) END, pg_get_constraintdef(pg_constraint.oid)
+ FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+ WHERE contype IN ('c', 'f') AND conrelid = to_regclass(quote_ident(?))"""
 
 
-def read_parts(database: pw.Database, schema: str | None = None) -> Parts:
+def read_parts(database: pw.Database) -> Parts:
     """Return the parts of every table but SQLite's own and virtual ones."""
     is_file = isinstance(database, pw.SqliteDatabase)
-    tables = (
-        run_sql(database, _TABLES) if is_file else [(t, "") for t in database.get_tables(schema)]
-    )
+    tables = run_sql(database, _TABLES) if is_file else [(t, "") for t in database.get_tables()]
     return {
         (table, what): definition
         for table, sql in tables
         for what, definition in [
-            *_columns_and_indexes(database, table, schema),
-            *(
-                _keys(database, table)
-                if is_file
-                else run_sql(database, _CONSTRAINTS, table, schema)
-            ),
-            *_from_text(sql),
+            *_columns_and_indexes(database, table),
+            *(_from_text(sql) if is_file else run_sql(database, _CONSTRAINTS, table)),
+            *(_keys(database, table) if is_file else ()),
         ]
     }
 
 
-def _columns_and_indexes(
-    database: pw.Database, table: str, schema: str | None
-) -> Iterator[tuple[str, str]]:
-    is_file = isinstance(database, pw.SqliteDatabase)
-    collations = {} if is_file else dict(run_sql(database, _COLLATIONS, table, schema))
-    for column in database.get_columns(table, schema):
+def _columns_and_indexes(database: pw.Database, table: str) -> Iterator[tuple[str, str]]:
+    for column in database.get_columns(table):
         null = "NULL" if column.null else "NOT NULL"
         default = "" if column.default is None else f" DEFAULT {column.default}"
-        # Of a server's table the index says so.
-        key = " PRIMARY KEY" * (column.primary_key and is_file)
-        kind = column.data_type.upper() + collations.get(column.name, "")
-        yield f"column {column.name!r}", _plain(f"{kind} {null}{default}{key}")
-    for index in database.get_indexes(table, schema):
+        key = " PRIMARY KEY" * column.primary_key
+        yield f"column {column.name!r}", f"{column.data_type.upper()} {null}{default}{key}"
+    for index in database.get_indexes(table):
         unnamed = f"UNIQUE ({', '.join(map(str, index.columns))})"
-        name = index.name if index.sql else unnamed
-        yield f"index {name!r}", _plain(index.sql or unnamed)
+        if index.name != f"{table}_pkey":  # a server's, of which the column tells
+            yield f"index {(index.name if index.sql else unnamed)!r}", index.sql or unnamed
 
 
 def _keys(database: pw.Database, table: str) -> Iterator[tuple[str, str]]:
     for key in database.get_foreign_keys(table):
         actions = f"ON DELETE {key.on_delete} ON UPDATE {key.on_update}"
         yield f"foreign key {key.column!r}", f"{key.dest_table} ({key.dest_column}) {actions}"
-
-
-def _plain(definition: str) -> str:
-    """Leave out a server's schema, which is another one for temporary tables."""
-    text = re.sub(r"nextval\('.*?'::regclass\)", "nextval", definition)
-    return re.sub(r'(\bON |REFERENCES )(?:\w+|"[^"]+")\.', r"\1", text)
 
 
 # Comments and texts, names and numbers, operators; quotes of names and blanks say nothing.
