@@ -269,8 +269,9 @@ def test_settings_of_the_database_change_nothing(
 
 
 def test_nothing_is_left_in_a_session_that_others_use_too(url: str) -> None:
-    """With ``prepare_threshold=0`` a session keeps no statement and no rows: see PgBouncer."""
-    with DatabaseManager(f"{url}&prepare_threshold=0") as db:
+    """Where a pooler is before the server, a session keeps no statement and no rows."""
+    with DatabaseManager(url) as db:
+        db.database.connection().prepare_threshold = None  # as where a pooler was seen
         db.add_many(Speaker, [{"name": str(number)} for number in range(3000)])
         page = db.list_rows("speakers", limit=None)
         some = db.query(Speaker).order_by(Speaker.id).iterator()

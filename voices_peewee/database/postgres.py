@@ -22,7 +22,7 @@ from voices_peewee.database.forks import forks
 from voices_peewee.database.postgres_connection import Adapter, Connection, JSONMethods
 from voices_peewee.database.postgres_together import Together, for_psycopg, locking, spelled
 from voices_peewee.database.postgres_wording import NO_ID, first_line
-from voices_peewee.database.server_url import masked, split_threshold
+from voices_peewee.database.server_url import masked
 from voices_peewee.errors import QueryError, ServerAwayError
 
 _PAUSE: Final = 0.05  # s before a second attempt to connect; then twice as long each time
@@ -61,19 +61,13 @@ class Server(pw.PostgresqlDatabase):
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self.label, self.timeout = masked(url), timeout
-        rest, threshold = split_threshold(url)
-        parts: dict[str, Any] = conninfo_to_dict(rest)
+        # Every libpq knows this scheme, and few another.
+        self.conninfo = f"postgresql://{url.partition('://')[2]}"
+        parts: dict[str, Any] = conninfo_to_dict(self.conninfo)
         if not re.fullmatch(r"[0-9,]*", str(parts.get("port") or "")):
             raise ValueError(_NO_PORT)  # libpq would show it: it may be the end of a password
-        self.conninfo = rest
-        self.options: dict[str, Any] = {
-            # To psycopg 0 would mean "at once", and None "never".
-            "prepare_threshold": 5 if threshold is None else threshold or None,
-            "client_encoding": "UTF8",
-        }
-        self.options |= {
-            name: value for name, value in _usual(timeout).items() if not parts.get(name)
-        }
+        usual = {name: value for name, value in _usual(timeout).items() if not parts.get(name)}
+        self.options: dict[str, Any] = {"client_encoding": "UTF8", **usual}
         self.made: weakref.WeakValueDictionary[int, Connection] = weakref.WeakValueDictionary()
         self._was_connected = False
         self._state: Any

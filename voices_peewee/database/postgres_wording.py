@@ -24,6 +24,7 @@ _FULL: Final = "53100"
 _AWAY: Final = ("08000", "08001", "08003", "08004", "08006", "25P03", "57P01", "57P02", "57P03")
 _NO_ROOM: Final = "close some, or put PgBouncer before the server"
 _CERTIFICATE: Final = "see sslmode, sslcert and sslrootcert in libpq's manual"
+_POOLED: Final = "a pooler gave the connection to others; let it give whole sessions"
 # What to do, behind the server's own words.
 _ADVICE: Final = {
     "25006": "of a standby and its primary name both: postgresql://a,b/NAME?"
@@ -31,8 +32,8 @@ _ADVICE: Final = {
     "42501": "ask for the role that may do this",
     "3F000": "make the schema, or name one that is there: ?options=-csearch_path%3DNAME",
     "53300": _NO_ROOM,
-    "26000": "a pooler gave the connection to others; add ?prepare_threshold=0 to the URL",
-    "42P05": "a pooler gave the connection to others; add ?prepare_threshold=0 to the URL",
+    "26000": _POOLED,
+    "42P05": _POOLED,
 }
 _SIGNS: Final = {
     "too many clients": _NO_ROOM,

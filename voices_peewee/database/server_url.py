@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "***"
 
-_LIBPQ: Final = "postgresql://"  # the scheme that every libpq knows
 _SECRETS: Final = ("password", "sslpassword", "passwd")
 _QUERY: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=[^&]*")
-_OPTION: Final = "prepare_threshold"  # psycopg's, not libpq's
 
 
 def masked(url: str) -> str:
@@ -35,15 +33,6 @@ def _hide(option: re.Match[str]) -> str:
 
     name = unquote(option["name"]).lower()
     return f"{option['name']}={HIDDEN}" if name in _SECRETS else option[0]
-
-
-def split_threshold(url: str) -> tuple[str, int | None]:
-    """Take the option out of a URL that libpq does not know; return the rest and its value."""
-    place, mark, query = url.partition("://")[2].partition("?")
-    pairs = [pair.partition("=") for pair in query.split("&")]
-    own = [int(value) for name, _, value in pairs if name == _OPTION]
-    rest = "&".join("".join(pair) for pair in pairs if pair[0] != _OPTION)
-    return f"{_LIBPQ}{place}{mark if rest else ''}{rest}", own[-1] if own else None
 
 
 _UNREADABLE: Final = (

@@ -15,7 +15,7 @@ import peewee as pw
 from voices_peewee._version import __version__
 from voices_peewee.database.files import MEMORY, as_server, is_server, size_of, spooled
 from voices_peewee.database.results import run_sql
-from voices_peewee.database.server_url import HIDDEN, split_threshold
+from voices_peewee.database.server_url import HIDDEN
 from voices_peewee.database.store import HasStore, Store
 from voices_peewee.errors import BackupError, DatabaseError, ServerBackupError
 from voices_peewee.migrations.methods import MigrationMethods
@@ -246,8 +246,7 @@ def _require_file(database: str, verb: str, backup: Path | None = None) -> Path:
 
 def _command(url: str, backup: Path | None) -> str:
     """Return the call of PostgreSQL's own tool; the password is asked for, or in ~/.pgpass."""
-    bare, _ = split_threshold(url.replace(f":{HIDDEN}@", "@"))
-    bare = re.sub(rf"\w+={re.escape(HIDDEN)}&?", "", bare).rstrip("?&")
+    bare = re.sub(rf"\w+={re.escape(HIDDEN)}&?", "", url.replace(f":{HIDDEN}@", "@")).rstrip("?&")
     if backup is None:
         return f"pg_dump --format=custom --no-owner --file=voices.dump --dbname='{bare}'"
     options = "--clean --if-exists --single-transaction --no-owner"
