@@ -20,32 +20,25 @@ from voices_peewee.records.sources import FOLLOW, Source, settle
 from voices_peewee.runs.claims import Held
 from voices_peewee.runs.environment import Surroundings, beginning
 from voices_peewee.runs.metrics import Metrics, measuring, performance
-from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
 _STEMS: Final = "WHERE recording_id = ? AND processed_path = ? ORDER BY id"
 _VOICES: Final = """WHERE recording_id = ? AND speaker_id = ? AND processed_path IS NULL
  ORDER BY id + 0 LIMIT 1"""
-# No joins: a server that knows nothing of the tables yet would walk them.
-_OTHER_RUN: Final = """SELECT run_id, operation_type, model_type, model_version, success, process
- FROM processing_history WHERE id = (SELECT best.id FROM
-  (SELECT (SELECT history.id FROM processing_history AS history
-   WHERE history.processed_file_id = file.id AND history.run_id <> ?
-   AND (history.success OR history.end_time IS NULL)
-   AND (SELECT 1 FROM model_performance WHERE processing_history_id = history.id) = 1
-   ORDER BY history.success DESC, history.id DESC LIMIT 1) AS id
-  FROM processed_files AS file WHERE file.processed_path = ?) AS best
- WHERE best.id IS NOT NULL
- ORDER BY (SELECT success FROM processing_history WHERE id = best.id) DESC, best.id DESC LIMIT 1)"""
+# No joins, and by "id + 0": a server that knows nothing of the tables yet would walk them.
+_OTHER_RUN: Final = """SELECT run_id, operation_type, model_type, model_version
+ FROM processing_history WHERE id = (SELECT max((SELECT max(history.id + 0)
+   FROM processing_history AS history
+   WHERE history.processed_file_id = file.id AND history.success AND history.run_id <> ?))
+  FROM processed_files AS file WHERE file.processed_path = ?)"""
 # All go by the run's id too: SQLite gives the ids of deleted rows to those of other runs.
 _IS_THERE: Final = """SELECT 1 FROM processing_history
  WHERE run_id = ? AND id = coalesce(?, id) LIMIT 1"""
 _MOVE: Final = "UPDATE processing_history SET processed_file_id = ? WHERE id = ? AND run_id = ?"
 _DROP: Final = """DELETE FROM processed_files WHERE id = ? AND recording_id IS NOT NULL
  AND NOT EXISTS (SELECT 1 FROM processing_history WHERE processed_file_id = processed_files.id)"""
-# Tags and note may have been changed meanwhile, before a further output had its row. By
-# "id + 0", since a server that knows nothing of the table yet would walk all its ids for LIMIT 1.
+# Tags and note may have been changed meanwhile, before a further output had its row.
 _END: Final = """UPDATE processing_history SET end_time = ?, success = ?, error_message = ?,
  (tags, note) = (SELECT first.tags, first.note FROM processing_history AS first
   WHERE first.run_id = processing_history.run_id ORDER BY first.id + 0 LIMIT 1)
@@ -390,14 +383,8 @@ def new_part(recording: ProcessedFile, speaker_id: int | None, **values: Any) ->
 
 
 def _other_run(store: Store, found: tuple[Any, ...], history: dict[str, Any]) -> str | None:
-    """Name another run, successful or going on, that has an output at a path of a run.
-
-    None where it has died, or where that was said of the two models before.
-    """
-    other, *names, success, recorder = found
-    process = ProcessingHistory.process.python_value(recorder) if not success else None
-    if isinstance(process, dict) and is_here(process) and not is_alive(process):
-        return None  # to do its work again is no surprise
+    """Name the run that has an output at a path of a run; None where that was said of its model."""
+    other, *names = found
     its_model = _name_of(*names)
     own = _name_of(*map(history.__getitem__, ("operation_type", "model_type", "model_version")))
     said = _said.setdefault(store, set())

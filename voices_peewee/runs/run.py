@@ -183,8 +183,8 @@ class Run:
 
         The history row that was made at the start moves to the first output's row; each further
         one gets its own. An output that was told before gets the new metrics and speaker. An
-        output that another run claims too is kept, with an OutputWarning, and one whose speaker
-        is not known with the name in ``metadata["speaker"]`` and a SpeakerWarning.
+        output that a successful run claims too is kept, with an OutputWarning, and one whose
+        speaker is not known with the name in ``metadata["speaker"]`` and a SpeakerWarning.
 
         Args:
             path: What was written; its size, hash and audio facts are read now.
