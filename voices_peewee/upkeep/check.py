@@ -196,13 +196,11 @@ def _spooled(place: str) -> Iterator[Finding]:
 
 
 def _values(store: Store) -> Iterator[Finding]:
-    for group in values.unreadable(store):
-        if group.is_mendable:
+    for what, mendable in values.unreadable(store):
+        advice = "correct it in SQL, or " + _RESTORE
+        if mendable:
             advice = "it sorts wrongly; write it as this package does with 'voices check --fix'"
-        else:
-            advice = "correct it in SQL, or " + _RESTORE
-        mendable = len(group.ids) if group.is_mendable else 0
-        yield Finding("value", str(group), advice, mendable)
+        yield Finding("value", what, advice, mendable)
 
 
 def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import peewee as pw
 
@@ -45,20 +45,6 @@ _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
 )
 
 
-class Unreadable(NamedTuple):
-    """Values of one column that cannot be read, or are written in another way than ours."""
-
-    table: str
-    column: str
-    what: str
-    ids: list[int]
-    is_mendable: bool
-
-    def __str__(self) -> str:
-        where = f"column {self.column!r} in table {self.table!r}"
-        return f"{where} ({listed(self.ids)}) {self.what}"
-
-
 def listed(ids: Sequence[int]) -> str:
     """Return the first of the ids, and how many rows there are."""
     some = ", ".join(map(str, ids[:_SHOWN]))
@@ -67,15 +53,24 @@ def listed(ids: Sequence[int]) -> str:
     )
 
 
-def unreadable(store: Store) -> Iterator[Unreadable]:
-    """Yield which values of an SQLite file cannot be read, by column; nothing is changed."""
+def unreadable(store: Store) -> Iterator[tuple[str, int]]:
+    """Yield which values of a column cannot be read, and how many of them can be mended.
+
+    Those are written in another way than ours; nothing is changed.
+    """
     for field, what, values in _columns(store):
-        table = field.model._meta.table_name
         for is_mendable in (False, True):
             mended = ((key, _mended(field, value)) for key, value in values)
             if ids := [key for key, time in mended if (time is not None) is is_mendable]:
-                yield Unreadable(table, field.column_name, what, ids, is_mendable)
-    yield from _no_text(store)
+                yield f"{_where(field, ids)} {what}", len(ids) * is_mendable
+    for field in _present(store):  # which other programs may refuse to read
+        found = _values(store, field, _NOT_ASCII)
+        if ids := [key for key, value in found if not _is_utf8(value or b"")]:
+            yield f"{_where(field, ids)} is no text in UTF-8", 0
+
+
+def _where(field: pw.Field, ids: Sequence[int]) -> str:
+    return f"column {field.column_name!r} in table {field.model._meta.table_name!r} ({listed(ids)})"
 
 
 _STRAYED: Final = """SELECT count(*) FROM processed_files AS part JOIN processed_files AS recording
@@ -157,15 +152,6 @@ def _values(store: Store, field: pw.Field, condition: str) -> Values:
     with store.reading():
         rows = store.connection().execute(f'SELECT rowid, {shown} FROM "{table}" WHERE {where}')  # noqa: S608 - the models' names
         return [*rows.fetchall()]
-
-
-def _no_text(store: Store) -> Iterator[Unreadable]:
-    """Yield texts that are not UTF-8, which other programs may refuse to read."""
-    for field in _present(store):
-        found = _values(store, field, _NOT_ASCII)
-        if ids := [key for key, value in found if not _is_utf8(value or b"")]:
-            table = field.model._meta.table_name
-            yield Unreadable(table, field.column_name, "is no text in UTF-8", ids, False)
 
 
 def _is_utf8(value: bytes) -> bool:
