@@ -43,6 +43,7 @@ _PASSING: Final = (_READ_ONLY, NO_ID, "40001", "40P01", "55P03", "57014", "53100
 _IN_COMMIT: Final = "it went away in a commit: look whether that was done"
 _HOLD: Final = "SELECT id FROM processed_files WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _UNLOCK: Final = "SELECT pg_advisory_unlock_all()"  # what a SELECT locked outlasts a ROLLBACK
+UNREADABLE: Final = (ValueError, psycopg.ProgrammingError)  # is a URL
 _NO_PORT: Final = "a port is a number"
 _NUL: Final = "the query contains a null character"
 
@@ -315,11 +316,3 @@ def _of_user(sql: str, parameters: Any) -> str:
     if "\0" in sql:  # where it would end without a word
         raise QueryError(_NUL)
     return for_psycopg(sql) if parameters else sql
-
-
-def open_server(url: str, *, timeout: float) -> Server:
-    """Return the database of a URL, not connected yet."""
-    try:
-        return Server(url, timeout=timeout)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(str(error).strip()) from error

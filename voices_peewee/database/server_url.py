@@ -47,7 +47,7 @@ def open_server(url: str, timeout: float) -> Server:
     except ImportError as error:
         raise MissingExtraError("a database on a server", "postgres") from error
     try:
-        return postgres.open_server(url, timeout=timeout)
-    except ValueError:
+        return postgres.Server(url, timeout=timeout)
+    except postgres.UNREADABLE:
         # Not ``from error``: libpq repeats the URL, and with it the password.
         raise DatabaseError(masked(url), _UNREADABLE) from None

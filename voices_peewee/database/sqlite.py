@@ -110,10 +110,7 @@ class Cursor(sqlite3.Cursor):
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left, read in parts: an interrupt can come between them."""
-        rows = self.fetchmany(_AHEAD)
-        if len(rows) == _AHEAD:
-            rows.extend(self)
-        return rows
+        return [*self]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # not the cursor itself
         while rows := self.fetchmany(_AHEAD):

@@ -47,7 +47,7 @@ def find_run_id(store: Store, key: RunKey) -> str:
                 return str(named)
         if not isinstance(key, str) or not key:
             raise NotFoundError("run", key)
-        matching = _beginning_with(key) if len(key) >= _SHORTEST_PREFIX else _named(key)
+        matching = _named(key)
     if len(matching) > 1 and key not in matching:
         raise AmbiguousNameError("run", key, sorted(matching.values()))
     if not matching:
@@ -56,16 +56,12 @@ def find_run_id(store: Store, key: RunKey) -> str:
 
 
 def _named(key: str) -> dict[str, int]:
-    run = ProcessingHistory
-    found = run.select(pw.fn.MIN(run.id)).where(run.run_id == key).scalar()
-    return {} if found is None else {key: found}
-
-
-def _beginning_with(key: str) -> dict[str, int]:
+    """Return the runs that are called so, or, where that is long enough, begin like that."""
     run = ProcessingHistory
     query = run.select(run.run_id, pw.fn.MIN(run.id)).group_by(run.run_id)
     # No text that begins with the prefix sorts after the prefix with the last character.
-    query = query.where(run.run_id.between(key, key + chr(0x10FFFF)))
+    last = key + chr(0x10FFFF) if len(key) >= _SHORTEST_PREFIX else key
+    query = query.where(run.run_id.between(key, last))
     return dict(cast("list[tuple[str, int]]", list(query.tuples())))
 
 
