@@ -25,40 +25,22 @@ NAME: Final = re.compile(r"[0-9]{3}_[^.]+\.py")
 
 @cache
 def package_directory() -> Path:
-    """Return the directory of this package's own migrations."""
+    """Return the directory of this package's own migrations, which may be inside a zip file."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migration_files"  # in a checkout they stand beside the package
     if package.is_dir():
         return installed if installed.is_dir() else package.parent / "migrations"
-    return _unpacked()
+    from importlib import resources  # late: it takes 4 ms, which an installed package shall not pay
 
-
-def _unpacked() -> Path:
-    """Copy the migrations out of the zip file that the package runs from, while it runs."""
-    import atexit  # late: they take 4 ms, which an installed package shall not pay
-    import tempfile
-    from importlib import resources
-
-    folder = Path(tempfile.mkdtemp(prefix="voices-migrations-"))
-    atexit.register(_remove, folder, os.getpid())
-    for file in resources.files("voices_peewee.migration_files").iterdir():
-        if NAME.fullmatch(file.name):
-            (folder / file.name).write_bytes(file.read_bytes())
-    return folder
-
-
-def _remove(folder: Path, process: int) -> None:
-    """Remove a folder at the end of the process that made it, not of a forked child."""
-    import shutil
-
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
+    zipped: Any = resources.files("voices_peewee") / "migration_files"
+    return zipped  # type: ignore[no-any-return] # it has what is asked of a Path here
 
 
 def is_installed(directory: Path) -> bool:
     """Whether a directory is the package's own and no checkout's."""
     own = package_directory()
-    return directory.resolve() == own and not (own.parent / "setup.cfg").is_file()
+    is_own = os.path.realpath(str(directory)) == os.path.realpath(str(own))
+    return is_own and not (own.parent / "setup.cfg").is_file()
 
 
 def names(directories: Sequence[Path]) -> list[str]:
@@ -80,7 +62,7 @@ forget: Final = _own_names.cache_clear  # once a file was written
 def paths(directories: Sequence[Path]) -> dict[str, Path]:
     """Return the migrations' files by their names, in order; refuse what could not apply."""
     found: dict[str, Path] = {}
-    for directory in dict.fromkeys(map(Path, directories)):
+    for directory in dict.fromkeys(directories):
         for path in _files(directory):
             if path.stem in found:
                 first = str(found[path.stem].parent)
@@ -95,7 +77,8 @@ def paths(directories: Sequence[Path]) -> dict[str, Path]:
 def _files(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise MigrationError(f"there is no migrations directory {str(directory)!r}")
-    return sorted(path for path in directory.iterdir() if NAME.fullmatch(path.name))
+    migrations = (path for path in directory.iterdir() if NAME.fullmatch(path.name))
+    return sorted(migrations, key=lambda path: path.name)
 
 
 @dataclass(frozen=True)
