@@ -24,7 +24,8 @@ from voices_peewee import (
     errors,
 )
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.runs.metrics import TAKEN, Metrics, MetricWarning, performance
+from voices_peewee.runs.metrics import TAKEN, Metrics, MetricWarning
+from voices_peewee.runs.rows import RunRows
 
 
 class Tensor:
@@ -250,7 +251,9 @@ def test_an_outputs_metrics_come_before_the_runs(
     """The run's metrics and cost fill every row, named; none replaces an output's own."""
     measured = Metrics.of({"processing_time": 2, "cpu_usage": 10})
     settings = {"model_type": "demucs", "model_version": None}
-    row = performance(settings, 7, Metrics.of(own), Metrics.of(of_run), measured, duration=4.0)
+    run = RunRows(settings, None, Metrics.of(of_run))
+    run.recording = ProcessedFile(duration=4.0)
+    row = run.measures(7, Metrics.of(own), measured)
     default = {
         "processing_time": 2.0,
         "cpu_usage": 10.0,

@@ -16,7 +16,7 @@ from typing import Any, Final
 from voices_peewee.database.query import Mapper
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.schema.exact import is_missing, short
-from voices_peewee.schema.fields import dump_json, plain_value, seconds_of, utc_now
+from voices_peewee.schema.fields import dump_json, plain_value, seconds_of
 from voices_peewee.schema.models import CHECKS, ModelPerformance
 from voices_peewee.schema.vocabulary import COLUMNS, METRIC_COLUMNS, spelled
 
@@ -122,43 +122,6 @@ class Metrics:
             warnings.warn(
                 f"recorded without a value: {named}", MetricWarning, stacklevel=stacklevel + 1
             )
-
-
-def performance(
-    history: Mapping[str, Any],
-    history_id: int,
-    own: Metrics,
-    of_run: Metrics,
-    measured: Metrics,
-    *,
-    duration: float | None,
-) -> dict[str, Any]:
-    """Return the values of the performance row of a history row.
-
-    Args:
-        history: What is the same in all history rows of the run.
-        history_id: The measured row.
-        own: The output's metrics; they come before the others.
-        of_run: What was logged for the run; the names are told, so that no number counts twice.
-        measured: What the run cost.
-        duration: The recording's, in seconds, for the real-time factor.
-    """
-    metrics = Metrics()
-    for later in (measured, of_run, own):
-        metrics.update(later)
-    if names := sorted(of_run.names() - own.names()):
-        metrics.additional[OF_THE_RUN] = names
-    seconds = metrics.columns.get("processing_time")
-    length = duration if isinstance(duration, float | int) else 0.0  # else another program wrote it
-    if length > 0 and seconds is not None and "real_time_factor" not in metrics.columns:
-        metrics.columns["real_time_factor"] = seconds / length
-    return {
-        "processing_history": history_id,
-        "model_type": history["model_type"],
-        "model_version": history["model_version"],
-        "created_at": utc_now(),
-        **metrics.row(),
-    }
 
 
 @cache

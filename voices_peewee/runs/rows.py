@@ -19,7 +19,7 @@ from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.records.sources import FOLLOW, Source, settle
 from voices_peewee.runs.claims import Held
 from voices_peewee.runs.environment import Surroundings, beginning
-from voices_peewee.runs.metrics import Metrics, measuring, performance
+from voices_peewee.runs.metrics import OF_THE_RUN, Metrics, measuring
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 
@@ -100,10 +100,27 @@ class RunRows:
         self.history["source_hash"] = recording.content_hash
 
     def measures(self, history_id: int, own: Metrics | None, cost: Metrics) -> dict[str, Any]:
-        """Return the values of the performance row of a history row."""
-        duration = self.recording.duration
-        own = own or Metrics()
-        return performance(self.history, history_id, own, self.logged, cost, duration=duration)
+        """Return the values of the performance row of a history row.
+
+        The output's ``own`` metrics come before what was logged for the run, and that before
+        what it cost; the names of what was logged are told, so that no number counts twice.
+        """
+        metrics, own, duration = Metrics(), own or Metrics(), self.recording.duration
+        for later in (cost, self.logged, own):
+            metrics.update(later)
+        if names := sorted(self.logged.names() - own.names()):
+            metrics.additional[OF_THE_RUN] = names
+        seconds = metrics.columns.get("processing_time")
+        length = duration if isinstance(duration, float | int) else 0.0  # else another program's
+        if length > 0 and seconds is not None and "real_time_factor" not in metrics.columns:
+            metrics.columns["real_time_factor"] = seconds / length
+        return {
+            "processing_history": history_id,
+            "model_type": self.history["model_type"],
+            "model_version": self.history["model_version"],
+            "created_at": utc_now(),
+            **metrics.row(),
+        }
 
 
 class Files:
