@@ -22,7 +22,7 @@ from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
 from voices_peewee.upkeep import values
 from voices_peewee.upkeep.moving import move_paths
-from voices_peewee.upkeep.restore import foreign, objects, own_objects
+from voices_peewee.upkeep.restore import foreign, made, objects
 
 Kind = Literal[
     "integrity", "foreign keys", "migrations", "drift", "trigger", "value", "files", "note"
@@ -151,9 +151,11 @@ def _behind(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
 
 def _drift(store: Store) -> Iterator[Finding]:
     with store.reading():
-        views = {one.name: one.sql for one in sorted(own_objects()) if one.kind == "view"}
+        own = migrations.package_directory()
+        views = made((own,), migrations.names([own])[-1])
+        own_views = {one.name: one.sql for one in sorted(views) if one.kind == "view"}
         differences = drift(store.database, MODELS)
-        differences += view_differences(views, store.database)
+        differences += view_differences(own_views, store.database)
     for difference in differences:
         if _is_own_index(difference):
             advice = "it is yours, and costs some room and time with each row that is written"

@@ -141,29 +141,21 @@ def objects(connection: sqlite3.Connection) -> set[SchemaObject]:
     }
 
 
-def made(directories: Sequence[Path], applied: Sequence[str]) -> set[SchemaObject]:
-    """Return the triggers and views that the ``applied`` migrations make."""
-    if not applied:
-        return set()
+@cache
+def made(directories: tuple[Path, ...], last: str) -> frozenset[SchemaObject]:
+    """Return the triggers and views that the migrations up to the ``last`` make."""
     memory = pw.SqliteDatabase(":memory:")
     with memory.connection_context():
-        migrations.upgrade(memory, directories, to=applied[-1])
-        return objects(memory.connection())
-
-
-@cache
-def own_objects() -> frozenset[SchemaObject]:
-    """Return the views that the package's migrations make."""
-    own = [migrations.package_directory()]
-    return frozenset(made(own, migrations.names(own)))
+        migrations.upgrade(memory, directories, to=last)
+        return frozenset(objects(memory.connection()))
 
 
 def foreign(
     found: set[SchemaObject], directories: Sequence[Path], applied: Sequence[str]
 ) -> list[SchemaObject]:
     """Return the triggers and views that the ``applied`` migrations do not make."""
-    left = found - own_objects()
-    return sorted(left - made(directories, applied)) if left else []
+    own = made(tuple(directories), applied[-1]) if found and applied else frozenset()
+    return sorted(found - own)
 
 
 def _refuse_foreign(backup: Backup, database: Path | None, directories: Sequence[Path]) -> None:
