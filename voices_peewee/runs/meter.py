@@ -15,6 +15,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from io import FileIO
 from types import TracebackType
 from typing import Any, Final
 
@@ -185,11 +186,8 @@ def _reset_peak() -> bool:
 def _peak_memory() -> int:
     """Return the high-water mark of the resident set in bytes."""
     try:
-        handle = os.open(_STATUS, os.O_RDONLY)
-        try:
-            status = os.read(handle, 1 << 16)
-        finally:
-            os.close(handle)
+        with FileIO(_STATUS) as file:
+            status = file.read(1 << 16)
         return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
     except (OSError, IndexError):
         if not _HAS_RESOURCE:

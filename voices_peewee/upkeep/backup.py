@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from voices_peewee.database.files import require_voices
 from voices_peewee.database.sqlite import Connection, is_open_here
@@ -202,13 +202,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Note(NamedTuple):
-    """What stands beside a backup: its digest, and of which database it is."""
-
-    sha256: str
-    source: str
-
-
 def note_path(path: Path) -> Path:
     """Return where the digest of the backup at ``path`` is."""
     return path.with_name(f"{path.name}.sha256")
@@ -220,22 +213,25 @@ def _write_note(path: Path, sha256: str, database: Path) -> None:
         partial.write_bytes(os.fsencode(text))
 
 
-def _note(path: Path) -> _Note | None:
-    """Return what stands beside a backup, or None where nothing does."""
+def _note(path: Path) -> tuple[str, str] | None:
+    """Return the digest beside a backup, and of which database it is; None for nothing there."""
     with suppress(FileNotFoundError):
         match = _NOTE.match(os.fsdecode(note_path(path.resolve()).read_bytes()))
-        return _Note(match[2], match[1] or "") if match else _Note("", "")
+        return (match[2], match[1] or "") if match else ("", "")
     return None
 
 
-def _noted(folder: Path, source: Path) -> list[tuple[Path, _Note]]:
-    """Return the files whose note says that they are copies of a database, newest first."""
+def _noted(folder: Path, source: str) -> list[tuple[Path, str]]:
+    """Return the files whose note says that they are copies of a database, with their digests.
+
+    The newest comes first.
+    """
     found = []
     for beside in folder.glob("*.sha256"):
         path = beside.with_suffix("")
-        note = _note(path) if path.is_file() else None
-        if note is not None and note.source == str(source):
-            found.append((path, note))
+        sha256, of = (path.is_file() and _note(path)) or ("", None)
+        if of == source:
+            found.append((path, sha256))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
 
@@ -243,10 +239,10 @@ def _remove_older(newest: Backup, keep: int) -> None:
     """Remove the oldest backups of the same database that are as they were made."""
     folder = newest.path.parent
     with file_errors(BackupError, folder):
-        found = [one for one in _noted(folder, Path(newest.source)) if one[0] != newest.path]
-    for old, note in found[keep - 1 :]:
+        found = [one for one in _noted(folder, newest.source) if one[0] != newest.path]
+    for old, sha256 in found[keep - 1 :]:
         try:
-            if stat.S_ISREG(old.lstat().st_mode) and digest(old) == note.sha256:
+            if stat.S_ISREG(old.lstat().st_mode) and digest(old) == sha256:
                 # The backup goes first: a digest alone does no harm, a backup alone would stay.
                 old.unlink()
                 note_path(old).unlink(missing_ok=True)
@@ -256,15 +252,14 @@ def _remove_older(newest: Backup, keep: int) -> None:
 
 def list_backups(database: Path) -> list[Backup]:
     """List the backups of a database that lie beside it, newest first."""
-    source = database.resolve()
-    folder = source.parent
+    folder, source = database.resolve().parent, str(database.resolve())
     found = []
     with file_errors(BackupError, folder):
         os.scandir(folder).close()  # a glob in a folder that may not be read is empty
         noted = _noted(folder, source)
-    for path, note in noted:
+    for path, sha256 in noted:
         try:
-            found.append(_described(path, note.sha256, note.source))
+            found.append(_described(path, sha256, source))
         except (BackupError, OSError) as error:
             _log.warning("%r is not listed: it cannot be read (%s)", str(path), error)
     return found
@@ -285,17 +280,18 @@ def verify(path: Path) -> Backup:
     with file_errors(BackupError, path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise BackupError(path, "it is not a file")
-        note, sha256 = _note(path), digest(path)
+        sha256 = digest(path)
+        noted, source = _note(path) or (sha256, "")
     if name := sidecar(path.resolve()):
         reason = f"{name!r} beside it says that it is in use as a database"
         raise BackupError(path, f"{reason}; close the program that uses it")
-    if note is not None and note.sha256 != sha256:
+    if noted != sha256:
         name = note_path(path.resolve()).name
         raise BackupError(path, f"its digest is not that of {name!r}; it was changed")
     with _backup_errors(path), closing(open_backup(path)) as connection:
         if finding := _damage(connection, "integrity_check") or _dangling(connection):
             raise BackupError(path, f"it is damaged ({finding})")
-    return _described(path, sha256, "" if note is None else note.source)
+    return _described(path, sha256, source)
 
 
 @contextmanager
