@@ -202,6 +202,7 @@ def test_time(repository: Path) -> None:
     assert repository
 
 
+@pytest.mark.sqlite("a process tells a server once where it is")
 def test_an_environment_that_went_is_written_again(db: DatabaseManager) -> None:
     """Where an older record took the place of this one, the next run still has its environment."""
     for _ in range(2):

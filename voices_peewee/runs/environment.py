@@ -66,9 +66,7 @@ def beginning(rows: Mapper[ProcessingHistory]) -> tuple[str, int]:
     values = dict.fromkeys(names, "?")
     values["environment"] = "(SELECT id FROM environments WHERE digest = ?)"
     row = ", ".join(values.values())
-    sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row})"  # noqa: S608
-    if rows.returning:
-        sql += f"{rows.returning}, environment_id IS NULL"
+    sql = f"INSERT INTO processing_history ({rows.columns}) VALUES ({row}){rows.returning}"  # noqa: S608
     return sql, names.index("environment")
 
 

@@ -50,8 +50,6 @@ _TOLD: Final = """SELECT history.id, history.processed_file_id, told.created_at
 _ENVIRONMENT: Final = """INSERT INTO environments (facts, digest, created_at)
  SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM environments WHERE digest = ?)
  ON CONFLICT (digest) DO NOTHING"""
-_SURROUND: Final = """UPDATE processing_history
- SET environment_id = (SELECT id FROM environments WHERE digest = ?) WHERE run_id = ?"""
 
 # Of which models it was said that their outputs are written over: once is enough for a batch.
 _said: WeakKeyDictionary[Store, set[tuple[str, str]]] = WeakKeyDictionary()
@@ -225,28 +223,19 @@ class LiveRows(RunRows):
         """Write the begin of the run."""
         self.surroundings = surroundings
 
-        def write(steps: Any, is_again: bool) -> tuple[ProcessedFile, Any]:
+        def write(steps: Any, is_again: bool) -> tuple[ProcessedFile, Any, bool]:
             if is_again:
                 self._forget_unknown(steps)
             self.settle(source, settle(self._store, steps, source))
             file = Files(self._store, steps).starting(self.recording, self.speaker_id)
-            return file, self._insert(steps, file)
+            return file, self._insert(steps, file), steps.is_part
 
-        file, inserted = self._store.transact(write)
+        file, inserted, is_part = self._store.transact(write)
         rows = mapper(ProcessingHistory)
-        key, is_bare = inserted.fetchone() if rows.returning else (inserted.lastrowid, False)
-        self._begun = Row(file, key)
+        self._begun = Row(file, inserted.fetchone()[0] if rows.returning else inserted.lastrowid)
         self.rows = (self._begun,)
-        if is_bare and surroundings:  # somebody put an older record in its place
-            _noted.pop(self._store, None)
-            self._store.transact(self._surround)
-        if surroundings:
+        if surroundings and not is_part:  # else a rollback may take it back
             _noted[self._store] = surroundings.digest
-
-    def _surround(self, steps: Any, _: bool) -> None:
-        """Add the environment to the row of the begin."""
-        self._note_surroundings(steps)
-        steps.execute(_SURROUND, (self.surroundings and self.surroundings.digest, self.run_id))
 
     def has_begun(self) -> bool:
         """Whether the begin is in the database, even where an interrupt hid that."""
