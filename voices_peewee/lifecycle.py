@@ -13,8 +13,13 @@ from typing import Any, Final, Self
 
 import peewee as pw
 
-from voices_peewee.database import files
-from voices_peewee.database.files import MEMORY, is_server, resolve
+from voices_peewee.database.files import (
+    MEMORY,
+    is_server,
+    refuse_tables,
+    require_voices,
+    resolve,
+)
 from voices_peewee.database.forks import at_fork
 from voices_peewee.database.query import mapper
 from voices_peewee.database.server_url import masked, open_server
@@ -195,9 +200,9 @@ class Lifecycle(MigrationMethods):
         if self._given is not None:
             self._given.pragma("foreign_keys", 1, permanent=True)
             return Store(self._given, self.path, self.timeout)
-        if self._url is None and self.path != MEMORY:
-            self._look(create=create)
         url, timeout = self._url, self.timeout
+        if url is None and self.path != MEMORY:
+            require_voices(self.path, migrations.HISTORY_TABLE, timeout, create=create)
         database = open_server(url, timeout) if url else VoicesSqlite(self.path, timeout=timeout)
         store = Store(database, self.path, timeout)
         try:
@@ -205,20 +210,11 @@ class Lifecycle(MigrationMethods):
                 database.connect()
                 tables = database.get_tables() if url else [migrations.HISTORY_TABLE]
             if migrations.HISTORY_TABLE not in tables:
-                files.refuse_tables(self.path, tables, is_new=create)
+                refuse_tables(self.path, tables, is_new=create)
         except BaseException:
             store.close()
             raise
         return store
-
-    def _look(self, *, create: bool) -> None:
-        """Refuse a file that is not there or not ours, or create it."""
-        if not create:
-            files.require_voices(self.path, migrations.HISTORY_TABLE, self.timeout)
-        elif files.inspect(self.path) != "file":
-            files.create_file(self.path)
-        else:
-            files.refuse_strangers(self.path, migrations.HISTORY_TABLE, self.timeout)
 
     @contextmanager
     def as_it_is(self) -> Iterator[Store]:

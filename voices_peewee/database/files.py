@@ -198,14 +198,17 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def require_voices(path: str, history_table: str, timeout: float) -> None:
-    """Refuse a file that is there but is not ours, before anything writes to it."""
-    if inspect(path) != "file":
+def require_voices(path: str, history_table: str, timeout: float, *, create: bool = False) -> None:
+    """Refuse a file that is not ours, before anything writes to it; make one that is not there."""
+    if inspect(path) == "file":
+        _refuse_strangers(path, history_table, timeout)
+    elif create:
+        _create_file(path)
+    else:
         raise DatabaseMissingError(path)
-    refuse_strangers(path, history_table, timeout)
 
 
-def refuse_strangers(path: str, history_table: str, timeout: float) -> None:
+def _refuse_strangers(path: str, history_table: str, timeout: float) -> None:
     """Refuse a file that is no SQLite file, or has tables, but not ours; nothing is changed."""
     try:
         tables, is_ours = _look(path, history_table, timeout)
@@ -285,7 +288,7 @@ def _has(path: str, *suffixes: str) -> bool:
     return any(size_of(real + end) for end in suffixes)
 
 
-def create_file(path: str) -> None:
+def _create_file(path: str) -> None:
     """Create the folder (owner only) and an empty database file (owner only, umask respected)."""
     left = f"{os.path.realpath(path)}-wal"
     if os.path.lexists(left) and inspect(path) != "file":

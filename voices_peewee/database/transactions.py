@@ -331,10 +331,6 @@ class Transactions:
                     raise
             time.sleep(_PAUSE)
 
-    def lock_speakers(self) -> None:
-        """Keep others from changing speakers by what they read, until the transaction ends."""
-        self.engine.lock("speakers")
-
     def lock_sources(self, paths: Collection[str], names: Collection[str] = ()) -> None:
         """Keep others from recording the same sources or runs, until the transaction ends.
 

@@ -89,7 +89,7 @@ def speakers_named(store: Store, names: Iterable[str]) -> dict[str, int]:
     Raises:
         AmbiguousNameError: Several have one of the names.
     """
-    store.lock_speakers()
+    store.engine.lock("speakers")
     speakers: dict[str, int] = {}
     for name in sorted(names):
         found = store.query(Speaker).filter_by(name=name).all() or [Speaker(name=name)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,20 @@ def _explained(what: str) -> Iterator[None]:
         raise MigrationError(f"{what} failed: {reason}; the database is as it was") from error
 
 
+@contextmanager
+def plain_indexes(models: Sequence[type[pw.Model]]) -> Iterator[None]:
+    """Put aside the indexes for which peewee-migrate has no words: those of ``Model.add_index``."""
+    special: list[tuple[Any, list[pw.Node]]] = []
+    try:
+        for meta in (model._meta for model in models):
+            special.append((meta, [one for one in meta.indexes if isinstance(one, pw.Node)]))
+            meta.indexes = [one for one in meta.indexes if not isinstance(one, pw.Node)]
+        yield
+    finally:
+        for meta, indexes in special:
+            meta.indexes += indexes
+
+
 def _operation(function: F) -> F:
     return cast("F", operation(function))
 
@@ -198,12 +212,8 @@ class _SafeMigrator(stock.Migrator):
 
     def drop_index(self, model: Any, *columns: str) -> Any:
         """Drop the index of these fields, also beside a ``Model.add_index``."""
-        meta = self.__get_model__(model)._meta
-        special = [index for index in meta.indexes if isinstance(index, pw.Node)]
-        meta.indexes = [index for index in meta.indexes if not isinstance(index, pw.Node)]
-        changed = super().drop_index(model, *columns)
-        meta.indexes.extend(special)
-        return changed
+        with plain_indexes([self.__get_model__(model)]):
+            return super().drop_index(model, *columns)
 
     def __del_field__(self, model: type[pw.Model], field: pw.Field) -> None:
         # Two foreign keys to one table share one backref name, which the first one took away.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Final
@@ -21,7 +21,7 @@ from peewee_migrate.router import compile_migrations
 from voices_peewee.errors import MigrationError
 from voices_peewee.migrations.drift import differences, drift, read_parts, view_differences
 from voices_peewee.migrations.guard import checked
-from voices_peewee.migrations.router import SafeRouter
+from voices_peewee.migrations.router import SafeRouter, plain_indexes
 
 Models = Mapping[str, type[pw.Model]]  # by table
 
@@ -106,7 +106,7 @@ class _Draft(SafeRouter):
             own = {model._meta.table_name: model for model in self.migrator}
             self._keep_what_others_made(theirs)
             kept = {table: model for table, model in own.items() if table not in self.wanted}
-            with _plain_indexes([*self.wanted.values(), *own.values()]):
+            with plain_indexes([*self.wanted.values(), *own.values()]):
                 bodies = self._bodies([*self.wanted.values(), *kept.values()])
             notes = self._tried(bodies, theirs)
         if own.keys() - kept.keys() - theirs:  # else these are an application's, or the package's
@@ -161,19 +161,6 @@ class _Draft(SafeRouter):
         ]
         notes = [str(one) for one in left if one.expected is not None or one.table not in theirs]
         return notes + [f"after rollback {one}" for one in undone]
-
-
-@contextmanager
-def _plain_indexes(models: Sequence[type[pw.Model]]) -> Iterator[None]:
-    """Put aside the indexes for which peewee-migrate has no words: those of ``Model.add_index``."""
-    special = [(model, list(model._meta.indexes)) for model in models]
-    try:
-        for model, indexes in special:
-            model._meta.indexes = [one for one in indexes if not isinstance(one, pw.Node)]
-        yield
-    finally:
-        for model, indexes in special:
-            model._meta.indexes = indexes
 
 
 def _corrected(text: str, present: Models, wanted: Models) -> str:

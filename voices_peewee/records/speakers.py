@@ -41,7 +41,7 @@ class SpeakerMethods(HasStore):
         """
         speaker = Speaker(name=name, description=description, tags=clean_tags(tags))
         with self.store.writing():
-            self.store.lock_speakers()
+            self.store.engine.lock("speakers")
             named: Any = Speaker.select(Speaker.id).where(Speaker.name == name).tuples()
             taken = [key for (key,) in named]  # whatever else their rows hold
             if taken and not duplicate:
@@ -147,7 +147,7 @@ class SpeakerMethods(HasStore):
         """Change a speaker as the database has it now, not as the caller read it once."""
         key = speaker.id if isinstance(speaker, Speaker) else speaker
         with self.store.writing():
-            self.store.lock_speakers()
+            self.store.engine.lock("speakers")
             fresh = self.store.speaker(key)
             return self.store.update(fresh, changes(fresh))
 

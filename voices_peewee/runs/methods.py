@@ -53,18 +53,11 @@ class RunMethods(HasStore):
             InvalidValueError: ``operation_type`` is empty, the parameters are no JSON object, a
                 tag or the note is no text; where the run begins, ``model_file`` cannot be read.
         """
+        run = locals()
         from voices_peewee.runs.run import Tracker
         from voices_peewee.runs.settings import plain_settings
 
-        settings = {
-            "operation_type": operation_type,
-            "model_type": model_type,
-            "model_version": model_version,
-            "parameters": parameters,
-            "tags": tags,
-            "note": note,
-        }
-        return Tracker(self, source, plain_settings(settings), speaker, model_file)
+        return Tracker(self, source, plain_settings(run), speaker, model_file)
 
     def record_run(
         self,

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -260,21 +261,16 @@ class Run:
             claims.forget(self._claim)
 
 
+@dataclass(eq=False, repr=False)
 class Tracker:
     """Begins a run where a ``with`` block or a call of a decorated function begins."""
 
-    def __init__(
-        self,
-        owner: HasStore,
-        source: AnyPath | ProcessedFile | None,
-        settings: dict[str, Any],
-        speaker: SpeakerKey | None,
-        model_file: AnyPath | None,
-    ) -> None:
-        self._settings = settings
-        self._owner, self._source = owner, source
-        self._speaker, self._model_file = speaker, model_file
-        self._run: Run | None = None
+    _owner: HasStore
+    _source: AnyPath | ProcessedFile | None
+    _settings: dict[str, Any]
+    _speaker: SpeakerKey | None
+    _model_file: AnyPath | None
+    _run: Run | None = None
 
     def __enter__(self) -> Run:
         if self._source is None:
