@@ -292,3 +292,29 @@ def test_a_thread_does_not_wait_for_ever(path: Path) -> None:
         f"cannot use {str(path)!r}: another program held its lock for more than 0.2 s; "
         "end that program or raise the timeout\n['first']\n"
     )
+
+
+def test_a_close_waits_for_no_thread_and_ends_none(path: Path) -> None:
+    """Threads that are inside a call as another one closes end it; the next one is refused."""
+    body = """
+        kept, said = [], set()
+        def until_closed(call):
+            try:
+                while True:
+                    call()
+            except errors.NotConnectedError:
+                said.add("not connected")
+        def write():
+            kept.append(add("x"))
+        def read():
+            db.get_all(Speaker)
+        for _ in range(5):
+            works = (write, write, read, read)
+            threads = [threading.Thread(target=until_closed, args=(one,)) for one in works]
+            for one in threads: one.start()
+            time.sleep(0.2); db.close()
+            for one in threads: one.join(60)
+            db.connect()
+        print(said, len(names()) == len(kept), len(os.listdir("/proc/self/fd")) < 30)
+        """
+    assert run(path, body) == "{'not connected'} True True\n"

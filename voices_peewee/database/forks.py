@@ -12,15 +12,18 @@ import gc
 import os
 import select
 import sqlite3
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from voices_peewee.database.sqlite import Connection
 
+_PACKAGE: Final = str(Path(__file__).parents[1])
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
 
 
@@ -74,6 +77,15 @@ class _Forks:
 
 def _is_mine(connection: Connection) -> bool:
     return connection.thread == threading.get_ident()
+
+
+def is_busy(connection: Connection) -> bool:
+    """Whether another thread is inside a call of this package that may use a connection."""
+    frames = sys._current_frames()  # noqa: SLF001 - only its name says that it is private
+    frame = None if _is_mine(connection) else frames.get(connection.thread)
+    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _left(connection: Connection) -> bool:

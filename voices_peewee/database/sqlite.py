@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still, path_of, size_of
-from voices_peewee.database.forks import forks
+from voices_peewee.database.forks import forks, is_busy
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
@@ -376,9 +376,14 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         return self._state.transactions.pop() if self._state.transactions else None
 
     def close_all(self) -> None:
-        """Close the connections of all threads; undo what was not committed."""
+        """Close the connections of all threads; undo what was not committed.
+
+        To close one under the feet of a thread would end the process: a thread that is inside a
+        call goes on to its end, and its connection goes with its last use of this object.
+        """
         for connection in self.connections:
-            connection.close()
+            if not is_busy(connection):
+                connection.close()
         self.dispose()
 
     def in_own_transaction(self) -> bool:
