@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import peewee as pw
 import pytest
 from support.cli_tools import run
 
@@ -430,6 +431,9 @@ def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], Non
             lambda: db.add(Speaker(name="Eve")),
             lambda: db.add_all([Speaker(name="Eve")]),
             lambda: db.track("/a.wav", "separation").__enter__(),
+            lambda: Speaker.create(name="Eve"),
+            lambda: Speaker.update(name="Eve").execute(),
+            lambda: Speaker.delete().execute(),
         ):
             with pytest.raises(errors.DatabaseError) as caught:
                 act()
@@ -448,14 +452,37 @@ def test_a_sidecar_that_goes_away_while_open(path: Path, suffix: str) -> None:
     with DatabaseManager(path).connect() as db:
         db.add(Speaker(name="Eve"))
         Path(f"{path}{suffix}").unlink()
-        with pytest.raises(errors.DatabaseError) as caught:
-            db.add(Speaker(name="Dan"))
-    assert str(caught.value) == (
-        f"cannot use {str(path)!r}: its -wal or -shm was removed while it was open; "
-        "close it and connect again"
-    )
+        for act in (lambda: db.add(Speaker(name="Dan")), lambda: Speaker.create(name="Dan")):
+            with pytest.raises(errors.DatabaseError) as caught:
+                act()
+            assert str(caught.value) == BARED.format(path)
     with DatabaseManager(path).connect() as db:
         assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
+
+
+BARED = (
+    "cannot use '{}': its -wal or -shm was removed while it was open; close it and connect again"
+)
+
+
+def test_what_others_wrote_beside_new_sidecars_stays(path: Path) -> None:
+    """Who had only read as -wal and -shm went writes nothing, and takes no row away."""
+    small(path)
+    other = (
+        "from voices_peewee import DatabaseManager, Speaker; import sys\n"
+        "with DatabaseManager(sys.argv[1]).connect() as db: db.add(Speaker(name='Eve'))"
+    )
+    with DatabaseManager(path).connect() as db:
+        assert len(db.get_all(Speaker)) == 2
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink()
+        subprocess.run([sys.executable, "-c", other, path], check=True, timeout=60)
+        with pytest.raises(errors.DatabaseError) as caught:
+            db.add(Speaker(name="Dan"))
+        assert str(caught.value) == BARED.format(path)
+    with DatabaseManager(path).connect() as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
+    assert sound(path)
 
 
 def test_a_file_with_two_names_is_refused(path: Path) -> None:
@@ -500,6 +527,21 @@ def test_an_open_database_is_no_recording(path: Path, tmp_path: Path, suffix: st
         with pytest.raises(errors.AudioError) as caught:
             content_hash(link)
         assert is_open_here(link)
+    assert str(caught.value) == (
+        f"cannot read {str(link)!r}: it is a database that this program has open"
+    )
+    assert not is_open_here(path)
+
+
+def test_a_database_of_the_callers_is_no_recording(path: Path, tmp_path: Path) -> None:
+    """What a Peewee database of one's own has open is not read as a file either."""
+    small(path)
+    link = tmp_path / "link.wav"
+    link.symlink_to(path)
+    with DatabaseManager(pw.SqliteDatabase(path)).connect():
+        with pytest.raises(errors.AudioError) as caught:
+            content_hash(link)
+        assert is_open_here(f"{path}-wal")
     assert str(caught.value) == (
         f"cannot read {str(link)!r}: it is a database that this program has open"
     )

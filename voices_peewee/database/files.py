@@ -19,6 +19,7 @@ from voices_peewee.database.server_url import masked
 from voices_peewee.errors import DatabaseError, DatabaseMissingError, NotVoicesError
 
 MEMORY: Final = ":memory:"
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
 SCHEMES: Final = ("postgresql", "postgres")
 
 
@@ -64,6 +65,11 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
     return os.path.abspath(Path(name).expanduser())
+
+
+def names_of(path: str) -> set[str]:
+    """Return the paths of a database and of what SQLite puts beside it."""
+    return {f"{os.path.realpath(path_of(path))}{end}" for end in _BESIDE}
 
 
 def size_of(path: str) -> int:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 
 import peewee as pw
 
-from voices_peewee.database.files import MEMORY, lies_still, path_of, size_of
-from voices_peewee.database.forks import forks, is_busy
+from voices_peewee.database.files import MEMORY, lies_still, names_of, path_of, size_of
+from voices_peewee.database.forks import forks, is_busy, shared
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
@@ -38,10 +38,10 @@ _REFUSED: Final = (
     "it was opened before the fork, in a process with other threads: open it in the child, "
     "or start workers with spawn"
 )
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")
 _as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
 _REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+_WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own queries begin
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
@@ -73,7 +73,10 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
         real in one.names or (wanted and wanted in (one.file, *(one.sidecars or ())))
         for one in [*forks.connections.values()]
         if one.is_open
-    )
+    ) or bool(real in given or (wanted and wanted in map(identity, given)))
+
+
+given: Final[set[str]] = set()  # names of databases, and what is beside them, of the caller's
 
 
 class _Following:
@@ -134,8 +137,7 @@ class Connection(sqlite3.Connection):
         if forks.refused:
             raise DatabaseError(self.path, _REFUSED)
         super().__init__(database, *args, **options)
-        real = os.path.realpath(self.path)
-        self.file, self.names = identity(real), {real + end for end in _BESIDE}
+        self.file, self.names = identity(self.path), names_of(self.path)
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
 
@@ -156,9 +158,20 @@ class Connection(sqlite3.Connection):
             return False
 
     def close(self) -> None:
-        """Close the connection."""
-        super().close()
+        """Close the connection.
+
+        Where others have put another -wal beside the file, SQLite would write what it has over
+        what they wrote, and remove theirs by its name, unless somebody reads.
+        """
+        with shared(self.path) if self.sidecars and self._is_bared() else nullcontext():
+            super().close()
         forks.connections.pop(id(self), None)
+
+    def _is_bared(self) -> bool:
+        """Whether there are another -wal and -shm beside the file than those that are open."""
+        real = os.path.realpath(self.path)
+        beside = identity(f"{real}-wal"), identity(f"{real}-shm")
+        return self.sidecars != beside and all(beside) and identity(real) == self.file
 
 
 class _Closer:
@@ -269,6 +282,8 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
             )
         connection = self._patiently(self._connect_once)
         self._state.closer = _Closer(connection)
+        opened = identity(self._wal), identity(self._shm)
+        connection.sidecars = opened if all(opened) else None  # else its first write makes them
         return connection
 
     def _patiently(self, action: Callable[[], T]) -> T:
@@ -352,9 +367,12 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement; none runs in a transaction that was undone."""
-        if sql.startswith("ROLLBACK TO") and not self.in_own_transaction():
+        is_alone = not self.in_own_transaction()
+        if sql.startswith("ROLLBACK TO") and is_alone:
             return None  # SQLite has undone more than that
         self._require_transaction()
+        if sql.startswith(_WRITES) and is_alone:
+            self.prepare()
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call] # the stubs
 
     def commit(self) -> None:
@@ -382,7 +400,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         call goes on to its end, and its connection goes with its last use of this object.
         """
         for connection in self.connections:
-            if not is_busy(connection):
+            if connection.thread == threading.get_ident() or not is_busy(connection):
                 connection.close()
         self.dispose()
 

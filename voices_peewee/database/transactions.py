@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
 import peewee as pw
 
+from voices_peewee.database.files import names_of
 from voices_peewee.database.results import collect_again
-from voices_peewee.database.sqlite import SqliteEngine, VoicesSqlite
+from voices_peewee.database.sqlite import SqliteEngine, VoicesSqlite, given
 from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import DanglingError, DatabaseError
 from voices_peewee.schema.models import ProcessedFile
@@ -187,11 +188,13 @@ class GivenSqlite(SqliteEngine):
 
     def __init__(self, database: pw.SqliteDatabase) -> None:
         self._database, self.connection = database, database.connection
+        given.update(names_of(str(database.database)))
 
     def close_all(self) -> None:
         """Close the calling thread's connection."""
         if not self._database.is_closed():
             self._database.close()
+        given.difference_update(names_of(str(self._database.database)))
 
 
 def source_key(path: object) -> str:
