@@ -110,6 +110,20 @@ def test_a_file_of_the_original_module_twice(
     assert stored(path) == before
 
 
+def test_an_empty_version_of_the_original_module(db: DatabaseManager, original: Path) -> None:
+    """A version that is empty there and none here makes no run another one."""
+    with closing(sqlite3.connect(original)) as connection, connection:
+        connection.execute("UPDATE processing_history SET model_version = '', model_type = ''")
+        connection.execute("UPDATE model_performance SET model_version = '', model_type = ''")
+    db.import_records(original)
+    again = db.import_records(original)
+    assert (again.changed, again.conflicts) == (0, [])
+    assert [(run.model_type, run.model_version) for run in db.get_all(ProcessingHistory)] == [
+        (None, None),
+        (None, None),
+    ]
+
+
 def test_columns_that_are_missing_are_fine(db: DatabaseManager, original: Path) -> None:
     """A file with fewer columns, or with names in capitals, gives what it has."""
     with closing(sqlite3.connect(original)) as connection:

@@ -303,6 +303,7 @@ VALUES: list[tuple[str, str, str, str, str]] = [
     ("speakers", "name", "CAST(x'ff41' AS TEXT)", "is no text in UTF-8", CORRECT),
     ("processed_files", "metadata", "'[]'", "is no JSON object", CORRECT),
     ("speakers", "created_at", "12345", TIME, CORRECT),
+    ("speakers", "created_at", "'0000-01-01 00:00:00.000000+00:00'", TIME, CORRECT),
     ("speakers", "updated_at", "'2026-02-31 01:00:00.000000+00:00'", TIME, CORRECT),
     ("processed_files", "channels", "1.5", "is no integer", CORRECT),
     ("processed_files", "read_at", "'2026-01-01T01:00:00Z'", TIME, FIX),
@@ -329,6 +330,13 @@ def test_values_that_cannot_be_read(
         (f"column {column!r} in table {table!r}", advice)
     ]
     assert found[0].what.endswith(f") {what}")
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "2026-05-05", "9999-12-31"])
+def test_the_last_moment_of_a_day_is_a_time(db: DatabaseManager, day: str) -> None:
+    """A time that rounds to the next day is one as this package writes it."""
+    db.add(Speaker(name="Ada", created_at=f"{day}T23:59:59.999999Z"))
+    assert db.check(fix=True) == []
 
 
 @pytest.mark.sqlite("what another program may write into a column of SQLite")

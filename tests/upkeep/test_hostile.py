@@ -17,7 +17,7 @@ import pytest
 from support.cli_tools import run
 from support.wav_files import write_wav
 
-from voices_peewee import MODELS, DatabaseManager, VoicesError
+from voices_peewee import MODELS, DatabaseManager, Speaker, VoicesError
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
 
 pytestmark = [
@@ -328,6 +328,42 @@ def test_an_unreadable_run_is_shown_as_it_stands(
     word = "process" if column == "process" else "parameter"
     assert "started: 05/05/2026\n" in outcome.out
     assert f"{word} as it stands: no JSON\n" in outcome.out
+
+
+def test_a_reading_time_that_is_none(tmp_path: Path) -> None:
+    """A recording whose reading was noted by another program is read again for its next run."""
+    path, audio = tmp_path / "one.db", tmp_path / "mix.wav"
+    write_wav(audio)
+    with DatabaseManager(path).initialize() as db:
+        db.add_audio(audio)
+        db.execute_raw_query("UPDATE processed_files SET read_at = 'yesterday'", write=True)
+        with db.track(audio, "separation"):
+            pass
+        assert db.history(audio)[0].status == "success"
+        assert db.check() == []
+
+
+def test_numbers_are_no_times(recorded: bytes, tmp_path: Path) -> None:
+    """A number in place of a time is shown as it stands: milliseconds are no day of 1711."""
+    path = tmp_path / "one.db"
+    path.write_bytes(recorded)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE speakers SET created_at = 1711123012345, updated_at = 20260505")
+    with DatabaseManager(path) as db:
+        ada = db.get_all(Speaker)[0]
+        assert (ada.created_at, ada.updated_at) == (1711123012345, 20260505)
+
+
+def test_an_infinity_beside_deep_json(recorded: bytes, tmp_path: Path) -> None:
+    """A row whose metadata are nested deeply does not end a list in which another is infinite."""
+    path, deep = tmp_path / "one.db", "[" * 480 + "]" * 480
+    path.write_bytes(recorded)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints=1")
+        connection.execute(f"UPDATE processed_files SET metadata = '{deep}', duration = 9e999")
+    outcome = run("--db", path, "list-files", "--columns", "id,duration,metadata", "--json")
+    (first, *_) = json.loads(outcome.out)
+    assert (first["duration"], json.dumps(first["metadata"]), outcome.code) == (None, deep, 0)
 
 
 def test_what_cannot_be_changed_is_one_sentence(recorded: bytes, tmp_path: Path) -> None:

@@ -165,8 +165,10 @@ class Typer:
             return partial(self._time, field.name)
         if isinstance(field, PathField) and self._source.is_database:
             return lambda value: _path(field.python_value(value))
-        if self._source.is_original and field.name in _ENUMS:
-            return self._enum
+        if isinstance(field, NameField):  # an empty one is stored as none
+            is_enum = self._source.is_original and field.name in _ENUMS
+            of_name = self._enum if is_enum else kind.convert
+            return lambda value: of_name(value) or (None if field.null else "")
         if of_text is None or not self._source.is_text:
             return kind.convert
         return lambda value: kind.convert(

@@ -144,7 +144,7 @@ def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
     return (
         row.file_size == status.st_size
         and row.content_hash is not None
-        and row.read_at is not None
+        and isinstance(row.read_at, dt.datetime)
         # a file that was copied or moved there with its old time is told by its change time
         and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - CLOCK_SLACK
     )

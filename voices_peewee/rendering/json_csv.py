@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from voices_peewee.rendering.plain import printable
@@ -24,9 +24,9 @@ def json_text(value: object, *, ascii_only: bool = False, indent: int | None = N
         text = json.dumps(
             value, default=_plain, ensure_ascii=ascii_only, allow_nan=False, indent=indent
         )
-    except ValueError:  # NaN or an infinity
-        finite = _finite(value)
-        text = json.dumps(finite, default=_plain, ensure_ascii=ascii_only, indent=indent)
+    except ValueError:  # NaN or an infinity; a walk of our own would not go as deep as JSON does
+        finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+        text = json.dumps(finite, ensure_ascii=ascii_only, indent=indent)
     return harmless(text)
 
 
@@ -41,17 +41,6 @@ def _escape(match: re.Match[str]) -> str:
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, dt.date) else str(value)
-
-
-def _finite(value: object) -> object:
-    """Return a value with null in place of what JSON cannot say."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return value
 
 
 def csv_lines(

@@ -264,15 +264,13 @@ class UTCDateTimeField(pw.DateTimeField):
             told = f"{self.name} {value.isoformat()!r}"
             raise InvalidValueError(f"{told} is in no year that UTC has") from error
 
-    def python_value(self, value: object) -> Any:
+    def python_value(self, value: Any) -> Any:
         """Return an aware datetime in UTC; what is no time stays as another program wrote it."""
         if value is None:
             return None
         try:
-            time = (
-                value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
-            )
-        except ValueError:
+            time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
+        except (TypeError, ValueError):  # of a number, too: 1711123012345 is no day of 1711
             return value
         # Another program may have written a time without a zone: ours are UTC.
         try:

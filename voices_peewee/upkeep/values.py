@@ -27,7 +27,8 @@ _NOT_ASCII: Final = (
 )
 _IS_TIME: Final = (
     f"{{0}} GLOB '{'?' * 10} {'?' * 8}.{'[0-9]' * 6}+00:00'"
-    " AND date({0}, '+0 days') IS substr({0}, 1, 10)"  # which makes March 3 of February 31
+    # It makes March 3 of February 31; a fraction it would round up to the next day.
+    " AND date(substr({0}, 1, 19), '+0 days') IS substr({0}, 1, 10) AND substr({0}, 1, 4) > '0000'"
 )
 _IS_OBJECT: Final = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'object' END IS 1"
 _IS_TAGS: Final = """CASE WHEN json_valid({0}) THEN json_type({0}) = 'array' AND NOT EXISTS
