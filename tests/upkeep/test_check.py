@@ -302,6 +302,7 @@ VALUES: list[tuple[str, str, str, str, str]] = [
     ("speakers", "tags", "'[1, 2]'", "is no JSON array of texts", CORRECT),
     ("speakers", "name", "CAST(x'ff41' AS TEXT)", "is no text in UTF-8", CORRECT),
     ("processed_files", "metadata", "'[]'", "is no JSON object", CORRECT),
+    ("processed_files", "metadata", "x'7b7d'", "is no JSON object", CORRECT),
     ("speakers", "created_at", "12345", TIME, CORRECT),
     ("speakers", "created_at", "'0000-01-01 00:00:00.000000+00:00'", TIME, CORRECT),
     ("speakers", "updated_at", "'2026-02-31 01:00:00.000000+00:00'", TIME, CORRECT),

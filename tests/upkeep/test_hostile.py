@@ -330,8 +330,8 @@ def test_an_unreadable_run_is_shown_as_it_stands(
     assert f"{word} as it stands: no JSON\n" in outcome.out
 
 
-def test_a_reading_time_that_is_none(tmp_path: Path) -> None:
-    """A recording whose reading was noted by another program is read again for its next run."""
+def test_a_recording_that_another_program_changed(tmp_path: Path) -> None:
+    """One whose reading time is none is read again; metadata that are none are not written over."""
     path, audio = tmp_path / "one.db", tmp_path / "mix.wav"
     write_wav(audio)
     with DatabaseManager(path).initialize() as db:
@@ -341,6 +341,15 @@ def test_a_reading_time_that_is_none(tmp_path: Path) -> None:
             pass
         assert db.history(audio)[0].status == "success"
         assert db.check() == []
+        db.execute_raw_query("UPDATE processed_files SET metadata = '[1]'", write=True)
+        assert db.add_audio(audio).metadata == [1]
+        with pytest.raises(VoicesError) as caught:
+            db.add_audio(audio, metadata={"room": "hall"})
+        assert str(caught.value) == "the metadata of file 1 is no JSON object; see 'voices check'"
+        db.execute_raw_query("UPDATE processed_files SET original_path = x'00'", write=True)
+        assert "column 'original_path' in table 'processed_files' (id 1) is no text" in {
+            finding.what for finding in db.check(path_map={"/a": "/b"})
+        }
 
 
 def test_numbers_are_no_times(recorded: bytes, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from voices_peewee.cli.common import (
     say_exported,
 )
 from voices_peewee.cli.output import View
-from voices_peewee.errors import InvalidValueError
 from voices_peewee.rendering.plain import absolute
 
 if TYPE_CHECKING:
@@ -140,22 +139,16 @@ def update_file(
         )
     if speaker and no_speaker:
         raise click.UsageError("--speaker and --no-speaker exclude each other")
+    from voices_peewee.records.recordings import merged
+
     with manager, manager.atomic():
         found = manager.get_file(file)
-        changes: dict[str, Any] = {"metadata": _merged(found, metadata)} if metadata else {}
+        changes: dict[str, Any] = {"metadata": merged(found, metadata)} if metadata else {}
         if processed_path is not None:
             changes["processed_path"] = absolute(processed_path) if processed_path else None
         if speaker or no_speaker:
             changes["speaker"] = manager.get_speaker(speaker) if speaker else None
         say(f"updated {_called(manager.update(found, **changes))}")
-
-
-def _merged(file: ProcessedFile, values: dict[str, object]) -> dict[str, object]:
-    metadata = file.metadata or {}
-    if not isinstance(metadata, dict):  # another program wrote it
-        what = f"the metadata of file {file.id} is no JSON object; see 'voices check'"
-        raise InvalidValueError(what)
-    return metadata | values
 
 
 @command(example="voices delete-file 3 --yes")

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
-from voices_peewee.errors import AudioError
+from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     facts_from,
@@ -51,10 +51,22 @@ class Wishes(NamedTuple):
         changes: dict[str, Any] = {}
         if self.speaker_id is not None and row.speaker_id != self.speaker_id:
             changes["speaker"] = self.speaker_id
-        metadata = {**(row.metadata or {}), **self.metadata}
-        if metadata != (row.metadata or {}):
+        if self.metadata and (metadata := merged(row, self.metadata)) != row.metadata:
             changes["metadata"] = metadata
         return changes
+
+
+def merged(row: ProcessedFile, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a file with others set.
+
+    Raises:
+        InvalidValueError: Another program wrote what is no JSON object there.
+    """
+    known = row.metadata or {}
+    if not isinstance(known, dict):
+        what = f"the metadata of file {row.id} is no JSON object"
+        raise InvalidValueError(f"{what}; see 'voices check'")
+    return {**known, **metadata}
 
 
 Told = tuple[dict[str, Any], Wishes]  # what is in a file, and what else is said of it

@@ -64,7 +64,7 @@ def _moves(row: tuple[Any, ...], paths: PathMap) -> Iterator[_Move]:
     is_part = row[1] is not None
     for is_output, stored in ((False, None if is_part else row[2]), (True, row[3])):
         old = _path(stored)
-        if old is not None and (new := paths(old)) != old:
+        if isinstance(old, str) and (new := paths(old)) != old:
             yield _Move(row, is_output, is_output == is_part, old, new)
 
 

@@ -30,9 +30,14 @@ _IS_TIME: Final = (
     # It makes March 3 of February 31; a fraction it would round up to the next day.
     " AND date(substr({0}, 1, 19), '+0 days') IS substr({0}, 1, 10) AND substr({0}, 1, 4) > '0000'"
 )
-_IS_OBJECT: Final = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'object' END IS 1"
-_IS_TAGS: Final = """CASE WHEN json_valid({0}) THEN json_type({0}) = 'array' AND NOT EXISTS
+# SQLite takes JSON in bytes, too, where we do not read it.
+_IS_JSON: Final = "CASE WHEN typeof({0}) = 'text' AND json_valid({0}) THEN"
+_IS_OBJECT: Final = _IS_JSON + " json_type({0}) = 'object' END IS 1"
+_IS_TAGS: Final = (
+    _IS_JSON
+    + """ json_type({0}) = 'array' AND NOT EXISTS
  (SELECT 1 FROM json_each({0}) WHERE type <> 'text') END IS 1"""
+)  # noqa: S608 - a column's name
 
 # The first kind of field that fits says which values of a column cannot be read, and why.
 _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
