@@ -178,6 +178,19 @@ def test_a_trigger_that_falls_in_sql_returns(
     assert [name for (name,) in found] == left
 
 
+def test_a_trigger_on_a_view_that_is_made_anew_returns(
+    database: pw.SqliteDatabase, directory: Path
+) -> None:
+    """A trigger on a view falls with it, and returns with a new one of that name."""
+    view = 'migrator.sql("CREATE VIEW seen AS SELECT 1 AS x")\n'
+    trigger = 'migrator.sql("CREATE TRIGGER t INSTEAD OF INSERT ON seen BEGIN SELECT 1; END")'
+    write(directory, "102_objects", view + trigger)
+    migrations.upgrade(database, [directory])
+    write(directory, "103_again", 'migrator.sql("DROP VIEW seen")\n' + view)
+    migrations.upgrade(database, [directory])
+    assert ("trigger", "t") in {row[:2] for row in schema(database)}
+
+
 def test_a_migration_without_functions_is_refused(
     database: pw.SqliteDatabase, directory: Path
 ) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 from support.shown import HOSTILE, Shown
 
-from voices_peewee.rendering.plain import Column, fit, printable, table_lines, text_table, width
+from voices_peewee.rendering.plain import (
+    KINDS,
+    Column,
+    cell,
+    fit,
+    printable,
+    table_lines,
+    text_table,
+    width,
+)
 from voices_peewee.rendering.table import (
     cut_note,
     html_facts,
@@ -194,6 +203,13 @@ def test_a_long_text_is_whole_where_a_pointer_rests() -> None:
     ):
         page = Shown(html_table([Column("x")], [[value]]))
         assert (page.rows[1], page.titles) == ([text], titles)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_that_no_column_takes_is_short(kind: str) -> None:
+    """What another program wrote neither widens a table nor ends it."""
+    for value in (1e308, -1e308, float("inf"), float("nan")):
+        assert cell(kind, value) == f"{value:.4g}"
 
 
 def test_what_is_cut_off_is_told() -> None:

@@ -13,6 +13,8 @@ from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Spe
 from voices_peewee.upkeep.check import Finding
 
 RESTORE = "restore a backup with 'voices restore'"
+RULE = "breaks a rule"
+PART = "the recording of a stem or voice is none itself"
 REMAKE = "write a migration with 'voices create-migration NAME --empty', or " + RESTORE
 
 
@@ -80,6 +82,17 @@ HARM: list[tuple[str, tuple[str, ...], list[Finding]]] = [
                 "table 'speakers' has index 'mine' (CREATE INDEX mine ON speakers (description)), "
                 "which the models lack",
                 "it is yours, and costs some room and time with each row that is written",
+            )
+        ],
+    ),
+    (
+        "a generated column of one's own",
+        ("ALTER TABLE speakers ADD COLUMN low TEXT AS (lower(name))",),
+        [
+            Finding(
+                "drift",
+                "table 'speakers' has options (as), which the models lack",
+                f"write a migration with 'voices create-migration NAME', or {RESTORE}",
             )
         ],
     ),
@@ -262,6 +275,27 @@ def test_the_database_itself_is_left_alone(path: Path) -> None:
         assert db.check(files=True) == []
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_a_path_that_is_no_text_is_not_given_to_stems(made: Path) -> None:
+    """--fix gives stems the path of a recording, but neither bytes nor a stem's."""
+    damage(made, "UPDATE processed_files SET original_path = x'00ff' WHERE recording_id IS NULL")
+    damage(
+        made,
+        """INSERT INTO processed_files (filename, metadata, created_at, updated_at, original_path,
+         recording_id) SELECT 'x', '{}', created_at, created_at, '/x.wav', 2 FROM speakers""",
+    )
+    for _ in range(2):
+        assert [one.what for one in DatabaseManager(made).check(fix=True)] == [
+            "column 'original_path' in table 'processed_files' (id 1) is no text",
+            f"column 'recording_id' in table 'processed_files' (id 3) {RULE}: {PART}",
+        ]
+        with closing(sqlite3.connect(made)) as connection:
+            paths = connection.execute(
+                "SELECT original_path FROM processed_files ORDER BY id"
+            ).fetchall()
+        assert paths == [(b"\x00\xff",), ("/nowhere/mix.wav",), ("/x.wav",)]
+
+
 def test_a_model_that_was_renamed_in_one_table(db: DatabaseManager) -> None:
     """Questions go by the run's model: a measurement that names another one is found."""
     with db.track("/nowhere/mix.wav", "separation", model_type="demucs") as run_:
@@ -297,6 +331,8 @@ def test_a_table_that_was_made_anew(made: Path) -> None:
 TIME = "is no time as this package writes it"
 CORRECT = f"correct it in SQL, or {RESTORE}"
 FIX = "it sorts wrongly; write it as this package does with 'voices check --fix'"
+
+
 VALUES: list[tuple[str, str, str, str, str]] = [
     ("speakers", "tags", "'{}'", "is no JSON array of texts", CORRECT),
     ("speakers", "tags", "'[1, 2]'", "is no JSON array of texts", CORRECT),
@@ -312,6 +348,13 @@ VALUES: list[tuple[str, str, str, str, str]] = [
     ("processing_history", "start_time", "'2026-01-01 01:00:00'", TIME, FIX),
     ("processing_history", "success", "'false'", "is neither 0 nor 1", CORRECT),
     ("model_performance", "si_snri", "'12 dB'", "is no number", CORRECT),
+    ("processed_files", "recording_id", "id", f"{RULE}: {PART}", CORRECT),
+    ("processed_files", "channels", "0", f"{RULE}: channels must lie between 1 and 1024", CORRECT),
+    ("speakers", "name", "' '", f"{RULE}: a speaker needs a name", CORRECT),
+    (
+        *("processing_history", "end_time", "'1999-01-01 00:00:00.000000+00:00'"),
+        *(f"{RULE}: end_time must not lie before start_time", CORRECT),
+    ),
 ]
 
 

@@ -121,7 +121,9 @@ def _keys(database: pw.Database, table: str) -> Iterator[tuple[str, str]]:
 
 # Comments and texts, names and numbers, operators; quotes of names and blanks say nothing.
 _WORD: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\w+|[<>=!|]+|[^\s\"`\[\]]", re.S)
-_OPTIONS: Final = re.compile(r"\b(?:autoincrement|strict|without rowid|collate \w+)\b")
+_OPTIONS: Final = re.compile(
+    r"\b(?:autoincrement|strict|without rowid|collate \w+|on conflict \w+|deferrable|as(?= \())\b"
+)
 
 
 def _words(sql: str) -> list[re.Match[str]]:

@@ -105,11 +105,12 @@ class SafeRouter(Router):
         return {name: (table, sql) for name, table, sql in run_sql(self.database, query)}
 
     def _restore(self, triggers: Mapping[str, tuple[str, str]], source: str) -> None:
-        """Put back the triggers that fell with a table that was rebuilt.
+        """Put back the triggers that fell with a table or view that was made anew.
 
         A migration that wants a trigger gone, or writes it anew, says its name.
         """
-        present, tables = self._triggers(), {one.lower() for one in self.database.get_tables()}
+        present, views = self._triggers(), [view.name for view in self.database.get_views()]
+        tables = {one.lower() for one in [*self.database.get_tables(), *views]}
         for name, (table, sql) in triggers.items():
             named = re.search(rf"\b{re.escape(name)}\b", source)
             if name not in present and table.lower() in tables and not named:

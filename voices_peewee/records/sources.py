@@ -20,10 +20,13 @@ M = TypeVar("M", bound=BaseModel)
 LOOKUP: Final = 500
 _AT_PATH: Final = """WHERE original_path = ? AND recording_id IS NULL
  ORDER BY processed_path IS NOT NULL, id LIMIT 1"""
+# A part's recording, whose path it lacks: no part itself, and its path is a text.
+STRAYED: Final = """recording.id = {part}.recording_id
+ AND recording.recording_id IS NULL AND recording.original_path <> {part}.original_path
+ AND recording.original_path = CAST(recording.original_path AS text)"""
 # A part that was told after another process had moved its recording has the old path until this.
-FOLLOW: Final = """UPDATE processed_files SET original_path = recording.original_path
- FROM processed_files AS recording WHERE recording.id = processed_files.recording_id
- AND recording.original_path <> processed_files.original_path"""
+FOLLOW: Final = f"""UPDATE processed_files SET original_path = recording.original_path
+ FROM processed_files AS recording WHERE {STRAYED.format(part="processed_files")}"""  # noqa: S608 - our own text
 
 
 @dataclass(frozen=True, slots=True)

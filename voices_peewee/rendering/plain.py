@@ -6,7 +6,6 @@ A column says by its kind how its values are shown; whatever is shown is one har
 from __future__ import annotations
 
 import datetime as dt
-import math
 import os
 import re
 import sys
@@ -128,8 +127,6 @@ def clock(seconds: float) -> str:
     """Return seconds as ``1:02.5`` or ``1:02:03.5``, and what is less than one exactly."""
     if 0 < seconds < 1:
         return f"0:0{seconds:.3f}"
-    if not math.isfinite(seconds):  # only another program can have stored it
-        return str(seconds)
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
@@ -171,10 +168,15 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+_LARGEST: Final = 1e15  # that a column takes; what another program wrote would widen a table
+
+
 def cell(kind: str, value: object) -> str:
     """Return a value as its kind is shown; what another program wrote instead as it stands."""
     if value is None:
         return ""
+    if isinstance(value, float) and not abs(value) <= _LARGEST:
+        return show(value)
     try:
         return KINDS.get(kind, KINDS["text"]).show(value)
     except (TypeError, ValueError):

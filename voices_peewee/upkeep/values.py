@@ -13,9 +13,9 @@ import peewee as pw
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.records.sources import FOLLOW
+from voices_peewee.records.sources import FOLLOW, STRAYED
 from voices_peewee.schema.fields import JSONField, UTCDateTimeField
-from voices_peewee.schema.models import MODELS, ProcessedFile
+from voices_peewee.schema.models import CHECKS, MODELS, ProcessedFile
 
 Values = list[tuple[int, bytes | None]]  # ids, each with the bytes of a text
 
@@ -33,11 +33,8 @@ _IS_TIME: Final = (
 # SQLite takes JSON in bytes, too, where we do not read it.
 _IS_JSON: Final = "CASE WHEN typeof({0}) = 'text' AND json_valid({0}) THEN"
 _IS_OBJECT: Final = _IS_JSON + " json_type({0}) = 'object' END IS 1"
-_IS_TAGS: Final = (
-    _IS_JSON
-    + """ json_type({0}) = 'array' AND NOT EXISTS
- (SELECT 1 FROM json_each({0}) WHERE type <> 'text') END IS 1"""
-)  # noqa: S608 - a column's name
+_ALL_TEXT: Final = "NOT EXISTS (SELECT 1 FROM json_each({0}) WHERE type <> 'text')"
+_IS_TAGS: Final = f"{_IS_JSON} json_type({{0}}) = 'array' AND {_ALL_TEXT} END IS 1"
 
 # The first kind of field that fits says which values of a column cannot be read, and why.
 _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
@@ -49,6 +46,10 @@ _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
     (pw.IntegerField, "typeof({0}) <> 'integer'", "is no integer"),
     (pw.DoubleField, "typeof({0}) NOT IN ('real', 'integer')", "is no number"),
 )
+
+
+_IS_WHOLE: Final = """NOT EXISTS (SELECT 1 FROM processed_files AS one
+ WHERE one.id = processed_files.recording_id AND one.recording_id IS NOT NULL)"""
 
 
 def listed(ids: Sequence[int]) -> str:
@@ -73,14 +74,18 @@ def unreadable(store: Store) -> Iterator[tuple[str, int]]:
         found = _values(store, field, _NOT_ASCII)
         if ids := [key for key, value in found if not _is_utf8(value or b"")]:
             yield f"{_where(field, ids)} is no text in UTF-8", 0
+    for field in _present(store):
+        what, ids = _refused(store, field)
+        if ids:
+            yield f"{_where(field, ids)} {what}", 0
 
 
 def _where(field: pw.Field, ids: Sequence[int]) -> str:
     return f"column {field.column_name!r} in table {field.model._meta.table_name!r} ({listed(ids)})"
 
 
-_STRAYED: Final = """SELECT count(*) FROM processed_files AS part JOIN processed_files AS recording
- ON recording.id = part.recording_id WHERE recording.original_path <> part.original_path"""
+_STRAYED: Final = f"""SELECT count(*) FROM processed_files AS part
+ JOIN processed_files AS recording ON {STRAYED.format(part="part")}"""  # noqa: S608 - our own text
 
 
 def strayed(store: Store) -> int:
@@ -158,6 +163,16 @@ def _values(store: Store, field: pw.Field, condition: str) -> Values:
     with store.reading():
         rows = store.connection().execute(f'SELECT rowid, {shown} FROM "{table}" WHERE {where}')  # noqa: S608 - the models' names
         return [*rows.fetchall()]
+
+
+def _refused(store: Store, field: pw.Field) -> tuple[str, list[int]]:
+    """Return what a CHECK refuses, which others can switch off, or a part of a part; and ids."""
+    rule, what = CHECKS.get(f"ck_{field.model._meta.table_name}_{field.column_name}", ("1", ""))
+    if field is ProcessedFile.recording:
+        rule, what = _IS_WHOLE, "the recording of a stem or voice is none itself"
+    unread, _ = _rule(field) or ("0", "")
+    found = _values(store, field, f"NOT ({rule}) AND NOT ({unread})") if what else ()
+    return f"breaks a rule: {what}", [key for key, _ in found]
 
 
 def _is_utf8(value: bytes) -> bool:
