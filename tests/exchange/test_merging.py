@@ -731,6 +731,45 @@ def test_what_one_copy_calls_otherwise_is_the_same(
         assert db.import_records(theirs).changed == 0
 
 
+def _swap_names(db: DatabaseManager) -> None:
+    ada, bob = db.get_speaker("Ada"), db.get_speaker("Bob")
+    db.update(ada, name="Bob")
+    db.update(bob, name="Ada")
+
+
+def _swap_voices(db: DatabaseManager) -> None:
+    for file in db.get_all(ProcessedFile):
+        if file.kind == "voice":
+            db.update(file, speaker=db.get_speaker("Bob"))
+
+
+CALLED: dict[str, tuple[Callable[[DatabaseManager], object], int]] = {
+    "a speaker renamed": (lambda db: db.update(db.get_speaker("Ada"), name="Ada L."), 1),
+    "speakers swapped": (_swap_names, 2),
+    "a voice is another's": (_swap_voices, 3),
+    "recordings moved": (lambda db: _move(db, "original_path"), 3),
+}
+
+
+@pytest.mark.parametrize(("change", "conflicts"), CALLED.values(), ids=CALLED)
+def test_what_was_renamed_where_it_has_other_ids(
+    copies: tuple[Path, Path],
+    tmp_path: Path,
+    change: Callable[[DatabaseManager], object],
+    conflicts: int,
+) -> None:
+    """What was imported beside other rows, and renamed there, is known by its moment."""
+    with DatabaseManager(tmp_path / "other.db").initialize() as other:
+        other.record_run("/m/other.wav", "sep", start_time=T, speaker=other.create_speaker("Eve"))
+        other.import_records(copies[0])
+        change(other)
+    with DatabaseManager(copies[0]).connect() as db:
+        done = db.import_records(tmp_path / "other.db")
+        assert [counts.added for counts in done.tables.values()] == [1, 2, 0, 1, 1, 0, 0]
+        assert len(done.conflicts) == conflicts
+        assert db.import_records(tmp_path / "other.db").changed == 0
+
+
 @pytest.mark.filterwarnings("ignore::voices_peewee.runs.run.OutputWarning")
 @pytest.mark.parametrize("changed", ["mix.wav", "stem.wav"])
 def test_a_copy_that_has_seen_a_file_change(tmp_path: Path, changed: str) -> None:

@@ -302,6 +302,13 @@ def test_a_run_is_not_recorded_twice(db: DatabaseManager) -> None:
     assert [row.run_id for row in histories(db)] == ["one"]
 
 
+def test_each_recording_has_a_moment_of_its_own(db: DatabaseManager) -> None:
+    """Of those that are recorded at once no two have one microsecond: a merge goes by it."""
+    run = {"operation_type": "sep", "start_time": "2026-11-01T12:00:00Z"}
+    db.record_runs({**run, "source": f"/m/{number}.wav"} for number in range(1000))
+    assert len({file.created_at for file in db.get_all(ProcessedFile)}) == 1000
+
+
 def test_no_runs_are_fine(db: DatabaseManager) -> None:
     """Recording nothing writes nothing."""
     assert db.record_runs(iter(())) == 0

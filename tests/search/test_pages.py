@@ -269,6 +269,9 @@ def mixture(record: DatabaseManager) -> DatabaseManager:
         ("kind:stem model:mask", [4, 5]),
         ("kind:stem model:mask ^status:success", [5]),
         ("kind:recording model:mask", [3]),
+        ("^kind:recording model:mask", [4, 5, 6]),
+        ("^kind:recording,stem status:success", [6]),
+        ("^kind:stem model:mask", [3]),
     ],
 )
 def test_files_are_asked_about_the_runs_of_their_recording(

@@ -137,8 +137,13 @@ def _is_copy(theirs: Data, ours: Data) -> bool:
 
 
 def _is_moved(theirs: Data, ours: Data) -> bool:
-    """Whether a file of the same moment ends alike: folder and name; a voice has no path."""
-    is_alike = () != _end_of_path(theirs) == _end_of_path(ours)
+    """Whether a file of the same moment ends alike: folder and name."""
+    return _end_of_path(theirs) != () and _is_alike(theirs, ours)
+
+
+def _is_alike(theirs: Data, ours: Data) -> bool:
+    """Whether two rows of one moment end alike; a speaker and a voice have no path."""
+    is_alike = _end_of_path(theirs) == _end_of_path(ours)
     return is_alike and _is_copy(theirs, ours) and _has_same_content(theirs, ours)
 
 
@@ -184,9 +189,9 @@ class Matcher:
     def _ways(self, batch: Sequence[Typed], found: Sequence[BaseModel | None]) -> Iterator[Way]:
         """Yield by what the records that are left may be known, the surest first.
 
-        That is moment and name, id and moment, moment and content, the name alone, and for what
-        was moved in a record that has other ids a moment of which no other is, and the end of
-        its path.
+        That is moment and name, id and moment, moment and content, for what was renamed in a
+        record that has other ids a moment of which no other is, and the end of its path; and the
+        name alone.
         """
         is_named = self._model in _NAMED
         moments = [_moment(typed.data) if is_named else None for typed in batch]
@@ -208,11 +213,11 @@ class Matcher:
         hashes = [typed.data.get("content_hash") for typed in batch]
         alike = self._by("content_hash", of_content(self._store, left(hashes)))
         yield [alike.get(one, []) for one in hashes], _is_copy, True
-        any_will_do = self._model is not Speaker
-        yield named, lambda one, other: is_same(one, other) or _goes_on(one, other), any_will_do
         ids = self._alone(left(moments) & is_alone)
         alone = self._by("created_at", self._where("id", ids))
-        yield [alone.get(moment, []) for moment in moments], _is_moved, True
+        yield [alone.get(moment, []) for moment in moments], _is_alike, True
+        any_will_do = self._model is not Speaker
+        yield named, lambda one, other: is_same(one, other) or _goes_on(one, other), any_will_do
 
     def _called_alike(self, batch: Sequence[Typed]) -> list[list[BaseModel]]:
         """Return for each record the rows that have the first of its keys."""

@@ -295,8 +295,9 @@ def _recordings(
     known |= elsewhere(store, facts)
     fresh = {path: one for path, one in facts.items() if path not in known}
     added = {path: ProcessedFile(**one) for path, one in fresh.items()}
-    for row in added.values():  # each has a moment of its own, by which a copy is known
-        row.created_at = row.updated_at = utc_now()
+    now = utc_now()
+    for place, row in enumerate(added.values()):  # a copy is known by a moment of its own
+        row.created_at = row.updated_at = now + dt.timedelta(microseconds=place)
     mapper(ProcessedFile).insert_objects(store.connection(), list(added.values()))
     return known | added
 

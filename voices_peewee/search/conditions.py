@@ -293,9 +293,14 @@ def _name(text: str) -> str:
 
 
 def _names_parts(terms: Iterable[Term]) -> bool:
-    """Whether a query asks for stems or voices."""
-    kinds = [term for term in terms if isinstance(term, Match) and term.field == "kind"]
-    return any(value.text.strip().lower() != "recording" for one in kinds for value in one.values)
+    """Whether a query asks for stems or voices, or for what is no recording."""
+    return any(
+        (value.text.strip().lower() == "recording") is isinstance(term, Not)
+        for term in terms
+        for one in [term.term if isinstance(term, Not) else term]
+        if isinstance(one, Match) and one.field == "kind"
+        for value in one.values
+    )
 
 
 def _is_empty(value: Value) -> bool:

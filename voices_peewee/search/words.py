@@ -18,6 +18,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import QueryError
@@ -230,7 +231,8 @@ def number(kind: str, text: str) -> Number:
     factor = factors.get(found[2].lower().removesuffix(unit))
     if factor is None:
         raise ValueError(text)
-    return _bounded(plain_number(found[1]) * factor)
+    plain = plain_number(found[1])
+    return plain if factor == 1 else _bounded(float(_exactly(found[1], factor)))
 
 
 def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
@@ -329,7 +331,12 @@ def _duration(text: str) -> Number:
     parts = re.findall(_PARTS, text.lower())
     if not parts or re.sub(_PARTS, "", text.lower()):
         raise ValueError(text)
-    return sum(plain_number(count) * _SECONDS[unit] for count, unit in parts)
+    return float(sum(_exactly(count, _SECONDS[unit]) for count, unit in parts))
+
+
+def _exactly(text: str, factor: Number) -> Decimal:
+    """Return a product as people count: 1.001 k is 1001, not a float beside it."""
+    return Decimal(text) * Decimal(str(factor))
 
 
 def _matched(pattern: str, text: str) -> re.Match[str]:
