@@ -270,6 +270,19 @@ def test_of_two_names_none_is_left_out_silently(results: Path, option: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("leaderboard --md --json", "--json and --md are several forms; name one"),
+        ("list-files --csv --jsonl --all", "--jsonl and --csv are several forms; name one"),
+    ],
+)
+def test_of_two_forms_none_is_left_out_silently(results: Path, line: str, message: str) -> None:
+    """What is written in one form refuses a second, in whichever order."""
+    expected = usage(f"voices {line.split()[0]}", "[OPTIONS] [QUERY]...", message)
+    assert run("--db", results, *line.split()) == (2, "", expected)
+
+
+@pytest.mark.parametrize(
     ("command", "words", "option"),
     [
         ("pending a.wav", "[OPTIONS] PATH...", "--operation"),

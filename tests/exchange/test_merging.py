@@ -345,6 +345,14 @@ def test_unknown_columns_are_kept(db: DatabaseManager) -> None:
     ]
 
 
+def test_a_metric_with_a_decimal_comma(db: DatabaseManager) -> None:
+    """A metric of no column that would be kept as a text, and never counted, is refused."""
+    add_run(db)
+    with pytest.raises(InputError) as caught:
+        db.import_records(io.StringIO('processing_history_id,pesq\n1,"2,5"\n'))
+    assert str(caught.value) == "'input', line 2, column 'pesq': '2,5' is no number: write 2.5"
+
+
 def test_a_run_without_a_start(db: DatabaseManager) -> None:
     """A run that does not say when it began is refused: no time is made up."""
     imported(db, FILE)

@@ -82,6 +82,13 @@ class VoicesCommand(_Helpful):
             click.Option(["--db"], expose_value=False, hidden=True, callback=_set_database)
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words; of two forms of output click would take the later without a word."""
+        styles = [one.opts[0] for one in self.params if one.name == "style"]
+        if len(named := [name for name in styles if name in args]) > 1:
+            raise click.UsageError(f"{' and '.join(named)} are several forms; name one", ctx)
+        return super().parse_args(ctx, args)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the example below the options."""
         with formatter.section("Example"):

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,7 @@ _EXTRAS: Final = {
 _LAST_ID: Final = 1 << 62  # ids above leave no room for the next ones
 _ENUMS: Final = frozenset({"operation_type", "model_type"})
 _PATHS: Final = PathField()
+_COMMA: Final = r"\s*[+-]?[0-9]+,[0-9]+\s*"
 
 
 @dataclass(slots=True)
@@ -154,9 +156,13 @@ class Typer:
         if not isinstance(value, str | bytes):
             return value
         try:
-            return _json_or_text(_text(value)) if self._source.is_text else _text(value)
+            text = _text(value)
         except (TypeError, ValueError) as error:
             raise typed.error("it is not UTF-8 text", column) from error
+        if self._table == "model_performance" and re.fullmatch(_COMMA, text):
+            point = text.strip().replace(",", ".")
+            raise typed.error(f"{short(text)} is no number: write {point}", column)
+        return _json_or_text(text) if self._source.is_text else text
 
     def _converter(self, field: pw.Field) -> Convert:
         """Return what turns a record's value into a field's."""
