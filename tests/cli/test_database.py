@@ -153,6 +153,9 @@ def test_backups_are_listed_and_kept(studio: Path) -> None:
     assert json.loads(done.out) == [
         {"path": path, "records": 3, "source": str(studio)} for path in reversed(paths[1:])
     ]
+    year = json.loads(run("--db", studio, "list-backups", "--json").out)[0]["created"][:4]
+    for word, count in ((f"created:{year}", 2), (f"^created:{year}", 0)):
+        assert run("--db", studio, "list-backups", word).err == f"{count} backups\n"
     done = run("--db", studio, "list", "backups")
     assert (done.out.splitlines()[0].split(), done.err) == (
         ["created", "UTC", "size", "records", "path", "sha256"],

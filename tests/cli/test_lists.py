@@ -211,6 +211,10 @@ def test_list_noun_is_list_dash_noun(studio: Path, noun: str) -> None:
     [
         (["list-tags", "--columns", "x"], "unknown column 'x'; use speakers, tag"),
         (["list-tags", "tga:x"], "unknown field 'tga'; did you mean 'tag'?"),
+        (
+            ["list-tags", "speakers:2.."],
+            "this list takes no ranges, as in 'speakers:2..'; use --sort",
+        ),
     ],
 )
 def test_wrong_words(studio: Path, args: list[str], message: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.databases import ON_SERVER, stored
 from support.import_rows import export, lines
@@ -351,6 +352,17 @@ def test_a_metric_with_a_decimal_comma(db: DatabaseManager) -> None:
     with pytest.raises(InputError) as caught:
         db.import_records(io.StringIO('processing_history_id,pesq\n1,"2,5"\n'))
     assert str(caught.value) == "'input', line 2, column 'pesq': '2,5' is no number: write 2.5"
+
+
+def test_integers_of_numpy(db: DatabaseManager) -> None:
+    """Rows that pandas gives have its integers; yes and no are none."""
+    imported(db, {"filename": "1.wav", "channels": np.int64(2)}, table="files")
+    assert db.get_all(ProcessedFile)[0].channels == 2
+    for value in (True, np.True_, "2", 2.5):
+        with pytest.raises(InputError) as caught:
+            imported(db, {"filename": "2.wav", "channels": value}, table="files")
+        place = "'records', record 1, column 'channels'"
+        assert str(caught.value) == f"{place}: {value!r} is not an integer of 64 bits"
 
 
 def test_a_run_without_a_start(db: DatabaseManager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
@@ -160,7 +161,11 @@ def _says(record: Sequence[object], word: str, known: dict[str, int]) -> bool:
     name, colon, values = word.removeprefix("^").partition(":")
     if colon:
         value = record[_position(name, known, "field")]
-        found = str(value).lower() in values.lower().split(",")
+        if ".." in values and not isinstance(value, str):
+            raise QueryError(f"this list takes no ranges, as in {word!r}; use --sort")
+        shown, texts = str(value).lower(), values.lower().split(",")
+        is_time = isinstance(value, dt.datetime)
+        found = shown in texts or (is_time and shown.startswith(tuple(filter(None, texts))))
     else:
         found = any(name.lower() in str(value).lower() for value in record)
     return found is not word.startswith("^")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from typing import Any, Final, NamedTuple
 
 import peewee as pw
@@ -204,8 +205,8 @@ class _Kind(NamedTuple):
 
 
 def _integer(value: Any, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> int:
-    number = int(value) if isinstance(value, float) and value.is_integer() else value
-    if type(number) is not int or not low <= number <= high:
+    number = int(value) if isinstance(value, float) and value.is_integer() else index(value)
+    if isinstance(value, bool) or not low <= number <= high:
         raise ValueError
     return number
 
