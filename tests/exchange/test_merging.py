@@ -837,6 +837,14 @@ def test_recordings_of_one_path_are_not_added_again(db: DatabaseManager, tmp_pat
     assert told(imported(db, record, table="files")) == {"processed_files": Counts(updated=1)}
 
 
+def test_two_copies_of_a_file_that_were_made_in_one_second(db: DatabaseManager) -> None:
+    """A time in whole seconds tells no row: what has another path is another row."""
+    files = [{**FILE, "original_path": f"/{n}/1.wav", "created_at": T} for n in "ab"]
+    imported(db, files[0])
+    assert told(imported(db, *files)) == {"processed_files": Counts(added=1, same=1)}
+    assert told(imported(db, *files)) == {"processed_files": Counts(same=2)}
+
+
 def test_a_deleted_twin_of_the_same_moment_comes_back(db: DatabaseManager, tmp_path: Path) -> None:
     """What was added together has one moment: another file of the same name is not taken for it."""
     files = [ProcessedFile(original_path=f"/m/{n}/mix.wav", filename="mix.wav") for n in "ab"]

@@ -210,7 +210,8 @@ class Matcher:
         yield named, lambda one, other: one[made] == other[made] and is_same(one, other), True
         copies = self._by("id", self._where("id", sorted(left(keys))))
         yield [copies.get(key, []) for key in keys], is_copy, True
-        hashes = [typed.data.get("content_hash") for typed in batch]
+        told = zip(batch, moments, strict=True)
+        hashes = [typed.data.get("content_hash") if moment else None for typed, moment in told]
         alike = self._by("content_hash", of_content(self._store, left(hashes)))
         yield [alike.get(one, []) for one in hashes], _is_copy, True
         ids = self._alone(left(moments) & is_alone)
