@@ -522,6 +522,10 @@ REFUSED_COLUMNS = {
             f"since 'soon..2026' cannot be read; it takes {_TIME}",
         ),
         (
+            *("history", {"since": dt.datetime(2026, 11, 1)}),  # noqa: DTZ001 - without a zone
+            "'2026-11-01 00:00:00' has no time zone; use .astimezone()",
+        ),
+        (
             *("files", {"search": "a\0"}),
             "'a\\x00' holds a character that no text in a database can have",
         ),

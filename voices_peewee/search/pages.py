@@ -247,6 +247,8 @@ def _each(given: Any) -> Sequence[Any]:
 
 def _when(time: When | None) -> str:
     if isinstance(time, dt.datetime):
+        if time.utcoffset() is None:
+            raise QueryError(f"{str(time)!r} has no time zone; use .astimezone()")
         return time.isoformat(timespec="microseconds")
     return time.isoformat() if isinstance(time, dt.date) else time or ""
 
