@@ -509,6 +509,20 @@ def test_a_run_that_begins_at_the_end_of_time_is_worked_on(db: DatabaseManager) 
     assert reason(db) == "being worked on"
 
 
+def test_words_about_a_path_of_several_rows(db: DatabaseManager) -> None:
+    """Of rows of one path, as the original module has them, that counts which runs hang on."""
+    rooms = ("hall", "lab", "attic")
+    for output, room in zip(("/o/1.wav", None, None), rooms, strict=True):
+        file = {"filename": "1.wav", "original_path": "/1.wav", "processed_path": output}
+        db.add(ProcessedFile(**file, metadata={"room": room}))
+    with db.track("/1.wav", "voice_separation"):
+        pass
+    hung = db.search("history")[0].processed_file.metadata["room"]
+    words = (f"metadata.room:{room}" for room in rooms)
+    found = [list(db.pending(["/1.wav"], "other", where=word)) for word in words]
+    assert (hung, found) == ("lab", [[], ["/1.wav"], []])
+
+
 def test_query_words_choose_sources(db: DatabaseManager) -> None:
     """``where`` takes words about recordings; what the record does not know is counted."""
     for name, room in (("a", "hall"), ("b", "booth")):

@@ -228,6 +228,8 @@ class _Chosen:
         file = ProcessedFile
         query = file.select(file.original_path, file.id, file.id.in_(self._matching))
         query = query.where(file.recording.is_null())
+        # Of rows of one path that which a run would hang on, the last one here.
+        query = query.order_by(file.processed_path.is_null(), file.id.desc())
         with self._store.reading(), no_full_collection():
             rows = self._store.connection().execute(*query.sql())
             return {
