@@ -180,6 +180,22 @@ def test_equal_numbers_in_json_are_in_the_order_of_ids(db: DatabaseManager) -> N
     assert [row[0] for row in page] == [8, 1, 2, 3, 5, 7, 6, 4]
 
 
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        (f"metadata.seed:{2**64 - 1}", [1]),
+        (f"metadata.seed:{2**63}..", [1, 2]),
+        (f"metadata.seed:..{2**63}", [2, 3]),
+        (f"metadata.seed:{2**62}", [3]),
+    ],
+)
+def test_seeds_of_64_bits(db: DatabaseManager, word: str, found: list[int]) -> None:
+    """JSON has integers that no column has: the seeds of torch and NumPy have no sign."""
+    seeds = (2**64 - 1, 2**63, 2**62)
+    db.add_all([ProcessedFile(filename="a", metadata={"seed": seed}) for seed in seeds])
+    assert ids(db, "files", word, sort="id") == found
+
+
 @pytest.mark.sqlite("what another program may write into a column of SQLite")
 @pytest.mark.parametrize(
     ("table", "column", "value", "shown"),

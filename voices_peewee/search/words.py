@@ -18,6 +18,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -222,8 +223,10 @@ def number(kind: str, text: str) -> Number:
     text = text.strip()
     if kind == "integer":
         return _bounded(int(_matched(_INTEGER, text)[0]))
-    if kind == "plain":
-        return plain_number(text)
+    if kind == "plain":  # JSON has room for more, such as a seed of 64 bits
+        with suppress(ValueError):
+            return plain_number(text)
+        return _bounded(float(_matched(_DECIMAL, text)[0]))
     if kind == "seconds":
         return _bounded(_duration(text))
     found = _matched(_UNIT, text)
