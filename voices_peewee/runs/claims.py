@@ -10,8 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.forks import at_fork
@@ -32,11 +32,8 @@ _INSIDE: Final = "a claim is a transaction of its own; ask for the next source o
 _COLUMNS: Final = "SELECT source, settings, process, claimed_at, expires_at FROM claims"
 _OF_SETTINGS: Final = f"{_COLUMNS} WHERE settings = ?"
 _OLDEST: Final = f"{_COLUMNS} ORDER BY id LIMIT {_MANY}"
-# The same claim once more is no conflict: a server may have gone away as it committed.
 _CLAIM: Final = """INSERT INTO claims (source, settings, process, claimed_at, expires_at)
- VALUES (?, ?, ?, ?, ?) ON CONFLICT (source, settings) DO UPDATE SET expires_at =
- excluded.expires_at WHERE claims.claimed_at = excluded.claimed_at
- AND claims.process = excluded.process"""
+ VALUES (?, ?, ?, ?, ?)"""
 _END: Final = "DELETE FROM claims WHERE source = ? AND settings = ? AND claimed_at = ?"
 
 INTERRUPTED: Final = "interrupted"
@@ -155,17 +152,6 @@ def claimed(
     return {_source(claim.source): claim for claim in claims}
 
 
-def clear(store: Store, is_over: Callable[[dict[str, Any]], bool] | None = None) -> None:
-    """Delete the claims of processes that are gone, the oldest first."""
-    with store.writing():
-        over = [
-            claim.key
-            for claim in _read(store, _OLDEST)
-            if claim.worker(store.label) is None or (is_over and is_over(facts_of(claim.process)))
-        ]
-        store.connection().executemany(_END, over)
-
-
 def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -> Held | None:
     """Return the claim of this process that a run begins with; it lasts until the run ends."""
     if not _held:
@@ -190,40 +176,32 @@ class Claims:
 
     def __init__(self, store: Store, settings: str, lease: dt.timedelta) -> None:
         self._store, self.settings, self._lease = store, settings, lease
-        self._mine: dict[Source, Held] = {}
+        self._mine: list[Held] = []
         self._process = os.getpid()
 
-    def take(self, source: Source, dead: Claimed | None, is_as_before: Callable[[], bool]) -> bool:
-        """Claim a source, unless somebody was faster; return whether it is ours.
+    @contextmanager
+    def taking(self, made: Sequence[Held]) -> Iterator[None]:
+        """Keep others from claiming while one source is chosen and added, in one transaction.
 
-        Args:
-            source: What to claim.
-            dead: The claim of a dead process that is to be put aside.
-            is_as_before: Asked in the same transaction, once nobody else can claim it.
+        What an earlier attempt ``made`` counts no more: a server went away, and it may be there.
         """
-        now = utc_now()
-        times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
-        process = dump_json(process_facts())
-        held = Held(self._store, Claimed(_stored(source), self.settings, process, *times))
-        if _held.setdefault(held.place, held) is not held:
-            return False
-        self._mine[source] = held  # before it is written: an interrupt may come in between
-        is_mine = self._store.retrying(self._write, held, dead, is_as_before)
-        if not is_mine:
-            del self._mine[source], _held[held.place]
-        return is_mine
-
-    def _write(self, held: Held, dead: Claimed | None, is_as_before: Callable[[], bool]) -> bool:
+        for held in made:
+            _held.pop(held.place, None)
         with self._store.writing():
-            connection = self._store.connection()
-            if dead is not None:
-                connection.execute(_END, dead.key)
-            if connection.execute(_CLAIM, held.claimed).rowcount < 1:
-                return False
-            if is_as_before():
-                return True
-            held.end(self._store.steps())
-            return False
+            self._store.engine.lock(f"claims {self.settings}")
+            yield
+
+    def add(self, source: Source, dead: Claimed | None) -> Held:
+        """Claim a source, in the place of the claim that a dead process may have left."""
+        now, process = utc_now(), dump_json(process_facts())
+        times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
+        held = Held(self._store, Claimed(_stored(source), self.settings, process, *times))
+        _held[held.place] = held  # before it is written: an interrupt may come in between
+        self._mine.append(held)
+        if dead is not None:
+            self._store.connection().execute(_END, dead.key)
+        self._store.connection().execute(_CLAIM, held.claimed)
+        return held
 
     def close(self, *, is_asked: bool = True) -> None:
         """Give back what no run has begun with.
@@ -233,8 +211,7 @@ class Claims:
         """
         if os.getpid() != self._process or not self._mine:
             return
-        mine, store = list(self._mine.values()), self._store
-        self._mine.clear()
+        mine, store, self._mine = self._mine, self._store, []
         idle = [one for one in mine if not one.has_begun and _held.get(one.place) is one]
         for held in idle:
             del _held[held.place]
@@ -285,8 +262,16 @@ def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = 
                 end = (_time.db_value(last), INTERRUPTED)
                 connection.executemany(_CLOSE, [(*end, key) for key, *_ in signs])
                 closed += 1
-        clear(store, lambda process: bool(process) and is_here(process) and not is_alive(process))
+        claims = _read(store, _OLDEST)
+        over = [one.key for one in claims if not one.worker(store.label) or _is_gone(one.process)]
+        connection.executemany(_END, over)
     return closed
+
+
+def _is_gone(stored: str) -> bool:
+    """Whether a process is seen to have died, before a reboot too."""
+    process = facts_of(stored)
+    return bool(process) and is_here(process) and not is_alive(process)
 
 
 def _is_dead(process: Mapping[str, Any], last: dt.datetime, limit: dt.datetime | None) -> bool:
