@@ -32,10 +32,9 @@ class Found(NamedTuple):
 
 def read(path: Path, form: str | None = None) -> Found:
     refused = Refused()
-    found, notes = read_results([path], form, PathMap({}), refused)
+    found = read_results([path], form, PathMap({}), refused)
     refused.end()
-    ((form, scores),) = found.items()
-    return Found(form, scores, notes)
+    return Found(*found)
 
 
 def told(found: Found) -> list[tuple[Any, ...]]:
@@ -246,20 +245,20 @@ def test_levels_have_a_unit_of_their_own(tmp_path: Path) -> None:
 
 
 def test_names_that_are_taken(write: Any) -> None:
-    """A metric that has the name of what the record keeps beside metrics is left out, and told."""
+    """A metric that has the name of what the record keeps beside metrics is left out."""
     line = '{"key": "a", "nonfinite": 1, "Timed": 2, "higher_is_better": 1, "sdr": 3}\n'
     found = read(write("v.jsonl", line * 2))
     assert [one.metrics for one in found.scores] == [{"sdr": 3.0}]
-    assert found.notes == [
-        "2 left out: a metric cannot be named 'nonfinite'",
-        "2 left out: a metric cannot be named 'timed'",
-        "2 left out: a metric cannot be named 'higher_is_better'",
-    ]
+    assert found.notes == []
 
 
-def test_one_metric_in_two_spellings(write: Any) -> None:
-    """Two numbers of one metric in a line are refused: neither is taken in silence."""
-    path = write("v.jsonl", '{"key": "a", "sdr": 1, "SDR": 1}\n{"key": "b", "sdr": 1, "SDR": 2}\n')
+def test_two_formats_are_two_imports(tmp_path: Path) -> None:
+    """A folder with results of two tools is refused, and read where one of them is named."""
+    write_files(tmp_path, {"a.csv": ASTEROID, "v.jsonl": VERSA})
     with pytest.raises(InputError) as caught:
-        read(path, "versa")
-    assert str(caught.value) == f"{str(path)!r}, line 2, column 'SDR': 'sdr' is sdr too"
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"cannot import {str(tmp_path)!r}: results of asteroid and of versa are two imports; "
+        "name one format"
+    )
+    assert read(tmp_path, "asteroid").format == "asteroid"
