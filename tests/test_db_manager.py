@@ -441,7 +441,6 @@ RECORD_SENTENCES: list[Any] = [
         lambda db: db.leaderboard(higher_is_better="low"),
         "higher_is_better must be true or false, not 'low'",
     ),
-    (lambda db: db.watch(interval="x"), "interval must be a number, not 'x'"),
     *(
         (act, "a path map is a mapping of folders, not '/a=/b'")
         for act in (

@@ -72,7 +72,7 @@ def watching(path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     return watch, watch.stdout.readline()
 
 
-ASKED = ("--operation", "separation", "--model", "demucs:4.0", "--interval", "0.1")
+ASKED = ("--operation", "separation", "--model", "demucs:4.0")
 
 
 def test_a_batch_is_watched_to_its_end(path: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_batch_is_watched_to_its_end(path: Path, tmp_path: Path) -> None:
 def test_without_paths_the_runs_that_go_on_are_watched(path: Path) -> None:
     """Without PATHs the watch counts what ends meanwhile, and ends when nothing runs."""
     worker = begun(path, [f"/mix/{number}.wav" for number in range(9)], is_held=True)
-    command = [*PROGRAM, "--db", str(path), "status", "--watch", "--interval", "0.5"]
+    command = [*PROGRAM, "--db", str(path), "status", "--watch"]
     watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert watch.stdout is not None
     first = watch.stdout.readline()
@@ -130,14 +130,6 @@ def test_the_dead_do_not_keep_a_watch_alive(path: Path) -> None:
     assert done == (0, "0 of 1 done, 0 failed, 1 of dead processes\n", "")
 
 
-@pytest.mark.parametrize("interval", ["nan", "inf", "-1"])
-def test_an_interval_is_a_time_to_wait(path: Path, interval: str) -> None:
-    """What is no time to wait is one sentence."""
-    message = f"an interval is of 0 to 86,400 s, not {float(interval)!r}"
-    done = run("--db", path, "status", "--watch", "--interval", interval)
-    assert done == (1, "", f"Error: {message}\n")
-
-
 def test_parameters_are_of_sources(db: DatabaseManager) -> None:
     """Settings are asked about with sources only: of runs that go on, all count."""
     with pytest.raises(InvalidValueError) as caught:
@@ -154,7 +146,7 @@ def test_a_file_that_is_nowhere_is_not_waited_for(path: Path) -> None:
 
 def test_what_is_claimed_or_run_with_these_parameters_is_running(path: Path) -> None:
     """A claimed recording counts as running; a run with other parameters does not."""
-    words = ["--operation", "separation", "--param", "shifts=2", "--json", "--interval", "0"]
+    words = ["--operation", "separation", "--param", "shifts=2", "--json"]
     names = ["/mix/1.wav", "/mix/2.wav", "/mix/3.wav"]
     settings = {"operation_type": "separation", "parameters": {"shifts": 2}}
     with DatabaseManager(path) as db:
@@ -220,10 +212,9 @@ def test_ctrl_c_ends_a_watch(path: Path, tmp_path: Path) -> None:
     [
         (["--watch", "a.wav"], "--watch with PATHs needs --operation"),
         (["--watch", "--param", "a=1"], "--param needs PATHs"),
-        (["a.wav"], "PATHs, --operation, --model, --param and --interval need --watch"),
-        (["--interval", "0"], "PATHs, --operation, --model, --param and --interval need --watch"),
+        (["a.wav"], "PATHs, --operation, --model and --param need --watch"),
     ],
-    ids=["operation", "param", "watch", "interval"],
+    ids=["operation", "param", "watch"],
 )
 def test_words_that_make_no_sense(words: list[str], message: str) -> None:
     """What only a watch takes is refused without one, and the other way round."""

@@ -98,7 +98,7 @@ METHODS: dict[str, Callable[[DatabaseManager], Any]] = {
     "failures": lambda db: str(db.failures()),
     "leaderboard": lambda db: str(db.leaderboard(by=("model", "parameters.s"))),
     "compare": lambda db: str(db.compare("demucs:1", "svoice:1")),
-    "watch": lambda db: next(iter(db.watch(interval=0.01))),
+    "watch": lambda db: next(iter(db.watch())),
     "player": lambda db: each(lambda key: db.player(key)._repr_html_(), 2 * ROWS),
     "status": lambda db: db.status(),
     "list_tags": lambda db: db.list_tags(),

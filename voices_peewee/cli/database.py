@@ -75,12 +75,6 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 @options.operation("operation_type", help="With --watch: only this operation; needed with PATHs.")
 @options.one_model(help="With --watch: only by this model: demucs, or demucs:4.0.")
 @options.param
-@click.option(
-    "--interval",
-    type=float,
-    metavar="SECONDS",
-    help="With --watch: how often to look.  [default: 2]",
-)
 @options.json
 @pass_manager
 def status(
@@ -101,8 +95,8 @@ def status(
     if watch:
         _watch(manager, paths, as_json=as_json, **asked)
         return
-    if paths or asked.pop("interval") is not None or any(asked.values()):
-        raise click.UsageError("PATHs, --operation, --model, --param and --interval need --watch")
+    if paths or any(asked.values()):
+        raise click.UsageError("PATHs, --operation, --model and --param need --watch")
     with manager:
         facts = manager.status()
     if as_json:
@@ -117,12 +111,7 @@ def status(
 
 
 def _watch(
-    manager: DatabaseManager,
-    paths: tuple[str, ...],
-    *,
-    interval: float | None,
-    as_json: bool,
-    **asked: Any,
+    manager: DatabaseManager, paths: tuple[str, ...], *, as_json: bool, **asked: Any
 ) -> None:
     from voices_peewee.cli.runs import sources_of
     from voices_peewee.cli.watching import show_watch
@@ -133,8 +122,7 @@ def _watch(
         raise click.UsageError("--param needs PATHs")
     with manager:
         sources = map(str, sources_of(paths, nul=False)) if paths else None
-        looks = manager.watch(sources, interval=2.0 if interval is None else interval, **asked)
-        show_watch(looks, as_json=as_json)
+        show_watch(manager.watch(sources, **asked), as_json=as_json)
 
 
 @command(example="voices check --files")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from voices_peewee.database.store import HasStore
 from voices_peewee.errors import InvalidValueError
-from voices_peewee.schema.exact import exact_number
 
 if TYPE_CHECKING:
     from voices_peewee.database.results import ResultList
@@ -143,13 +142,12 @@ class QuestionMethods(HasStore):
         model_type: str | None = None,
         model_version: str | None = None,
         parameters: Mapping[str, Any] | None = None,
-        interval: float = 2.0,
     ) -> Iterator[Progress]:
-        """Yield how a batch gets on, now and after each interval, until nothing is left.
+        """Yield how a batch gets on, now and every two seconds, until nothing is left.
 
         With ``sources`` their recordings are counted, and what is left is what neither has a
         successful run of these settings nor failed; without them the runs that end while they
-        are watched, until none goes on. A look that takes long makes the interval longer.
+        are watched, until none goes on.
 
         Args:
             sources: Paths or URLs.
@@ -157,21 +155,18 @@ class QuestionMethods(HasStore):
             model_type: By which model; with ``sources``, None means runs without a model.
             model_version: Of which version; as ``model_type``.
             parameters: With which settings; only with ``sources``.
-            interval: Between two looks, in seconds.
 
         Raises:
             InvalidValueError: ``operation_type`` is missing beside ``sources``, ``parameters``
-                stand without them, the interval is no time to wait, or what ``pending`` refuses.
+                stand without them, or what ``pending`` refuses.
             AudioError: At a path is no file, and the record knows none there.
         """
-        from voices_peewee.questions.watching import MOST_PATIENT, watch
+        from voices_peewee.questions.watching import watch
 
         if sources is not None and not operation_type:
             raise InvalidValueError("a run needs an operation_type")
         if sources is None and parameters:
             raise InvalidValueError("parameters are asked about only with sources")
-        if not 0 <= exact_number("interval", interval) <= MOST_PATIENT:
-            raise InvalidValueError(f"an interval is of 0 to {MOST_PATIENT:,} s, not {interval!r}")
         return watch(
             self.store,
             sources,
@@ -179,7 +174,6 @@ class QuestionMethods(HasStore):
             model_type=model_type,
             model_version=model_version,
             parameters=parameters,
-            interval=interval,
         )
 
     def failures(self, *, all: bool = False, **narrowed: Unpack[OfModel]) -> Failures:  # noqa: A002 - the word that users know from the shell

@@ -22,9 +22,7 @@ from voices_peewee.runs.process import is_alive, is_here
 from voices_peewee.runs.settings import digest
 from voices_peewee.schema.models import ProcessingHistory
 
-MOST_PATIENT: Final = 86_400  # s between two looks
-# A look may take this part of the time between two looks.
-_SHARE: Final = 0.1
+_PAUSE: Final = 2.0  # s between two looks
 # Done, failed, how many each process has (None: the dead), and waiting.
 Counts = tuple[int, int, Counter[str | None], int]
 
@@ -53,10 +51,8 @@ class Progress:
         return self.waiting + sum(self.running.values())
 
 
-def watch(
-    store: Store, sources: Iterable[str] | None, *, interval: float, **settings: Any
-) -> Iterator[Progress]:
-    """Yield how far it is at once and after each interval, until nothing is left.
+def watch(store: Store, sources: Iterable[str] | None, **settings: Any) -> Iterator[Progress]:
+    """Yield how far it is at once and every two seconds, until nothing is left.
 
     Raises:
         AudioError: A recording is neither there nor in the record, nor claimed.
@@ -66,11 +62,11 @@ def watch(
     counts = _of_runs(store, settings) if sources is None else _of(store, sources, settings)
     begun, before, calm = time.monotonic(), None, 0
     while True:
-        start = time.monotonic()
         done, failed, workers, waiting = next(counts)
         ended, died = done + failed, workers.pop(None, 0)
         before = ended if before is None else before
-        rate = 3600 * (ended - before) / (start - begun) if ended > before else None
+        spent = time.monotonic() - begun
+        rate = 3600 * (ended - before) / spent if ended > before else None
         running = {str(worker): count for worker, count in workers.most_common()}
         left = waiting + workers.total()
         seconds = 3600 * left / rate if rate else None
@@ -78,7 +74,7 @@ def watch(
         calm = 0 if left else calm + 1
         if calm > (sources is None and ended > 0):  # between two runs of a batch nothing runs
             return
-        time.sleep(max(interval, (time.monotonic() - start) / _SHARE))
+        time.sleep(_PAUSE)
 
 
 def _of(store: Store, sources: Iterable[str], settings: Mapping[str, Any]) -> Iterator[Counts]:
