@@ -118,20 +118,19 @@ def lease_of(lease: dt.timedelta | float) -> dt.timedelta:
     Raises:
         InvalidValueError: It is not more than nothing, or longer than ten years.
     """
-    length = _length(lease, _LONGEST)
-    if not length:
-        raise InvalidValueError(f"a lease is of more than 0 s and at most ten years, not {lease!r}")
-    return length
+    rule = "a lease is of more than 0 s and at most ten years"
+    return _length(lease, dt.timedelta.resolution, _LONGEST, rule)
 
 
-def _length(told: dt.timedelta | float, longest: dt.timedelta) -> dt.timedelta | None:
-    """Return a time given as a timedelta or in seconds; None where it is none or too long."""
+def _length(
+    told: dt.timedelta | float, least: dt.timedelta, longest: dt.timedelta, rule: str
+) -> dt.timedelta:
+    """Return a time that was given as a timedelta or in seconds."""
     with suppress(TypeError, ValueError, OverflowError):
-        if isinstance(told, bool):
-            return None
         length = told if isinstance(told, dt.timedelta) else dt.timedelta(seconds=told)
-        return length if dt.timedelta(0) <= length <= longest else None
-    return None
+        if least <= length <= longest and not isinstance(told, bool):
+            return length
+    raise InvalidValueError(f"{rule}, not {told!r}")
 
 
 def require_no_transaction(store: Store) -> None:
@@ -246,7 +245,10 @@ def _source(stored: str) -> Source:
 
 def close_unfinished(store: Store, *, older_than: dt.timedelta | float | None = None) -> int:
     """Mark runs whose process died as failed, with the error ``interrupted``; return how many."""
-    limit = None if older_than is None else utc_now() - _age(older_than)
+    limit = None
+    if older_than is not None:
+        rule = "older_than must be a time of 0 seconds or more"
+        limit = utc_now() - _length(older_than, dt.timedelta(0), _MAX_AGE, rule)
     runs: dict[str, list[tuple[int, dict[str, Any], dt.datetime]]] = {}
     with store.writing():
         connection = store.connection()
@@ -281,11 +283,3 @@ def _is_dead(process: Mapping[str, Any], last: dt.datetime, limit: dt.datetime |
     if process and is_here(process):
         return not is_alive(process)
     return limit is not None
-
-
-def _age(older_than: dt.timedelta | float) -> dt.timedelta:
-    age = _length(older_than, _MAX_AGE)
-    if age is None:
-        what = f"older_than must be a time of 0 seconds or more, not {older_than!r}"
-        raise InvalidValueError(what)
-    return age
