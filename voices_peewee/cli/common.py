@@ -114,8 +114,7 @@ command = partial(click.command, cls=VoicesCommand)
 class VoicesGroup(_Helpful, click.Group):
     """A group that imports a command's module only when that command is asked for.
 
-    Args:
-        sections: For each heading the module, and the commands in it with their summaries.
+    ``sections`` has for each heading the module, and the commands in it with their summaries.
     """
 
     def __init__(

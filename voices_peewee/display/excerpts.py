@@ -48,11 +48,7 @@ class Part(NamedTuple):
 
 
 def busiest(sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo], seconds: float) -> Part:
-    """Return the part of sounds where those in focus have the most energy together.
-
-    Raises:
-        AudioError: One cannot be read, or is too short.
-    """
+    """Return the part of sounds where those in focus have the most energy together."""
     length = min(sound.duration or 0.0 for sound in sounds)
     if length < SHORTEST:
         raise AudioError(sounds[0].path, f"it is shorter than {SHORTEST} s, or another with it is")
@@ -89,16 +85,8 @@ def excerpts(
     """Return a part of sounds, equally loud.
 
     They are attenuated or raised to -23 LUFS, or to what keeps the true peaks of all below
-    -1 dB; nothing is limited.
-
-    Args:
-        sounds: The sounds.
-        part: The part.
-        quieter: By how much each is quieter than that (dB), inaudibly: no two are the same bytes.
-        codec: One of ``CODECS``.
-
-    Raises:
-        AudioError: One cannot be read, or is silent there.
+    -1 dB; nothing is limited. Each is ``quieter`` than that by some dB, inaudibly: no two are
+    the same bytes.
     """
     known = [_loudness(sound.path, part) for sound in sounds]
     target = min([_LOUDNESS, *(loud - peak + _PEAK for loud, peak in known)])

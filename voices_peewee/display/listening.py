@@ -279,11 +279,7 @@ class _Draft:
 
 
 def _sound(path: str, digest: str | None = None) -> AudioInfo:
-    """Return what a file is.
-
-    Raises:
-        AudioError: It is missing, no audio, or not what was recorded.
-    """
+    """Return what a file is."""
     found = probe(path)
     if digest is not None and not found.content_hash.startswith(digest):
         raise AudioError(path, "its content is another than that of the run")

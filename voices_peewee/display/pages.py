@@ -31,12 +31,8 @@ _HERE: Final = resources.files(__package__)
 def page(name: str, context: Mapping[str, Any], *, media: str = "") -> str:
     """Return a page of ``templates/NAME.html``, with ``static/NAME.css`` and ``NAME.js`` in it.
 
-    Whatever is put in is escaped, and one line of harmless text.
-
-    Args:
-        name: The page.
-        context: What it is about.
-        media: Where sounds may come from, as a Content-Security-Policy says it; none if empty.
+    Whatever is put in is escaped, and one line of harmless text. ``media`` says where sounds may
+    come from, as a Content-Security-Policy does; none if empty.
     """
     style, script = (_read(f"static/{name}.{kind}") for kind in ("css", "js"))
     policy = "; ".join(

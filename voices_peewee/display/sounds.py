@@ -193,11 +193,7 @@ def _made(recordings: Collection[int], numbers: Iterable[Any], *conditions: Any)
 
 
 def linked(found: Sequence[Card], folder: Path) -> list[Card]:
-    """Return the cards with players of the files where they are, seen from a folder.
-
-    Raises:
-        ExportError: A file is on another drive than the folder.
-    """
+    """Return the cards with players of the files where they are, seen from a folder."""
     return [replace(card, sounds=[_linked(one, folder) for one in card.sounds]) for card in found]
 
 

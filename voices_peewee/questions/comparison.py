@@ -34,6 +34,7 @@ from voices_peewee.questions.selection import (
     find_side,
 )
 from voices_peewee.questions.stats import mean, median
+from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.table import Column
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.exact import exact_number
@@ -68,7 +69,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Tabular):
     """How model B did against model A on the recordings of which both have a value.
 
     Differences are B − A in ``metric_unit``: positive where B's value is larger. ``unit`` is
@@ -157,28 +158,23 @@ class Comparison:
             shown[name] = [pair.to_dict() for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame with a row for each unit: path, speaker, a, b, difference.
-
-        ``verdict``, ``better`` and what is compared are in its ``attrs``.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        from voices_peewee.rendering.frames import frame
-
+    def facts(self) -> Cells:
+        """Return for a DataFrame a row for each unit: path, speaker, a, b, difference."""
         numbers = (Column(name, "float") for name in ("a", "b", "difference"))
         stems = Column("stems", "integer", nullable=False)
-        columns = (Column("path", "path"), Column("speaker"), *numbers, stems)
-        made = frame(columns, iter([self.pairs]))
+        return (Column("path", "path"), Column("speaker"), *numbers, stems), [*self.pairs]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame; verdict and what is compared are in its ``attrs``."""
+        made = super().to_dataframe()
         about = ("a", "b", "metric", "metric_unit", "unit", "verdict", "better")
         made.attrs.update({name: getattr(self, name) for name in about})
         return made
 
     __str__ = comparison_text.render
-    _repr_html_ = comparison_text.html
-    to_markdown = comparison_text.markdown
-    to_latex = comparison_text.latex
+    title = property(comparison_text.verdict)
+    cells = comparison_text.cells
+    said = comparison_text.said
 
 
 def compare(
@@ -208,13 +204,12 @@ def compare(
         label, often = Counter(side.label for side in sides).most_common(1)[0]
         if often > 1:
             raise QueryError(f"{label!r} stands twice among the models")
+        pairs = [*combinations(sides, 2)][: None if baseline is None else len(models)]
         if isinstance(metric, str) and vocabulary.spelled(metric) == "preference":
-            found = _by_votes(store, sides, runs, unit, confidence)
+            answers = [*_by_votes(store, pairs, runs, unit, confidence)]
         else:
             term = find_metric(store, metric, higher_is_better=higher_is_better)
-            found = _by_runs(store, sides, term, runs, unit, confidence, known or {})
-        pairs = zip(combinations(sides, 2), found, strict=True)
-        answers = [ask() for (a, _), ask in pairs if baseline is None or a is sides[0]]
+            answers = [*_by_runs(store, pairs, term, runs, unit, confidence, known or {})]
     if len(answers) == 1:
         return answers[0]
     return Comparisons.of(answers, has_baseline=baseline is not None)
@@ -222,45 +217,45 @@ def compare(
 
 def _by_runs(
     store: Store,
-    sides: Sequence[Side],
+    pairs: Sequence[tuple[Side, Side]],
     metric: Metric,
     runs: Runs,
     unit: str,
     confidence: float,
     known: Mapping[str, Group],
-) -> Iterator[Callable[[], Comparison]]:
-    """Compare every pair of sides by what their runs measured."""
+) -> Iterator[Comparison]:
+    """Compare pairs of sides by what their runs measured."""
     source, is_of_speakers = Source(store), unit == "speaker"
-    read = [
-        known.get(side.label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
-        for side in sides
-    ]
-    of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides]
+    sides = {side.label: side for pair in pairs for side in pair}
+    read = {
+        label: known.get(label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
+        for label, side in sides.items()
+    }
+    of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides.values()]
     chosen = [*conditions(store, runs), reduce(or_, of_sides)]
     notes = (
         *remarks.of_unread(source),
         *remarks.of_clocks(source, metric, chosen),
         *remarks.of_checkpoints(source, chosen),
     )
-    question = _Question.of(store, metric, unit, confidence, read, notes)
-    labels = (side.label for side in sides)
-    for (a, own), (b, other) in combinations(zip(labels, read, strict=True), 2):
-        yield partial(question.answer, a, b, own, other)
+    question = _Question.of(store, metric, unit, confidence, [*read.values()], notes)
+    for a, b in pairs:
+        yield question.answer(a.label, b.label, read[a.label], read[b.label])
 
 
 def _by_votes(
-    store: Store, sides: Sequence[Side], runs: Runs, unit: str, confidence: float
-) -> Iterator[Callable[[], Comparison]]:
-    """Compare every pair of sides by what listeners preferred, which has its own interval."""
+    store: Store, pairs: Sequence[tuple[Side, Side]], runs: Runs, unit: str, confidence: float
+) -> Iterator[Comparison]:
+    """Compare pairs of sides by what listeners preferred, which has its own interval."""
     from voices_peewee.questions.preferences import voted
 
     if unit != "recording":
         raise QueryError("votes are counted by recordings and listeners; leave the unit out")
-    pairs = voted(store, sides, runs, confidence)
-    read, metric = [side for side, _, _ in pairs.values()], Metric("preference", True, "")
+    found = voted(store, pairs, runs, confidence)
+    read, metric = [side for side, _, _ in found.values()], Metric("preference", True, "")
     question = _Question.of(store, metric, unit, confidence, read, ())
-    for (a, b), (side, paired, notes) in pairs.items():
-        yield partial(question._replace(notes=notes).answer, a, b, side, side, paired)
+    for (a, b), (side, paired, notes) in found.items():
+        yield question._replace(notes=notes).answer(a, b, side, side, paired)
 
 
 class _Question(NamedTuple):

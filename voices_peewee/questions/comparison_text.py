@@ -1,23 +1,16 @@
-"""What people read of a comparison: text, HTML, Markdown and LaTeX."""
+"""What people read of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from voices_peewee.rendering.plain import fit, number, printable, signed
-from voices_peewee.rendering.table import (
-    Column,
-    Strong,
-    html_lines,
-    html_table,
-    latex_table,
-    markdown_table,
-    text_table,
-)
+from voices_peewee.rendering.plain import fit, number, signed, text_table
+from voices_peewee.rendering.table import Column, Strong
 
 if TYPE_CHECKING:
     from voices_peewee.questions.comparison import Comparison, Pair
+    from voices_peewee.questions.tables import Cells
 
 FEW: Final = 6  # units
 
@@ -156,48 +149,32 @@ def _cells(pair: Pair, of: Comparison) -> tuple[object, ...]:
     return label, number(pair.a, unit), number(pair.b, unit), signed(pair.difference, unit)
 
 
-def html(of: Comparison) -> str:
-    """Return the same as HTML."""
-    rows = _averages(of) if of.mean_difference is not None else []
-    about = [f"A: {of.a}", f"B: {of.b}", metric(of)]
-    averages = html_table(_head(" "), rows, verdict(of), "; ".join(certainty(of)))
-    parts = [html_lines(*about), averages, *(html_table(*table) for table in _largest(of))]
-    return f"<div>{''.join(parts)}{html_lines(*_rests_on(of))}</div>"
-
-
-_PAPER: Final = (
+_COLUMNS: Final = (
     Column("model", "key"),
     Column("n", "count"),
     Column("mean", "number"),
-    Column("difference", "number", "difference"),
-    Column("interval", "number", "interval"),
+    Column("difference", "number"),
+    Column("interval", "number"),
     Column("p", "number"),
 )
 
 
-def paper_rows(of: Comparison) -> list[tuple[object, ...]]:
-    """Return the two rows of a table for a paper, the mean strong that is clearly better."""
+def cells(of: Comparison) -> Cells:
+    """Return a row for each model, the mean strong that is clearly better."""
     unit = of.metric_unit
     a, b = number(of.mean_a, unit), number(of.mean_b, unit)
     a, b = (Strong(a) if of.verdict == "worse" else a), (Strong(b) if of.verdict == "better" else b)
     p = None if of.p_value is None else f"{of.p_value:.2g}"
     ends = interval(of.low, of.high, unit)
     difference = None if of.mean_difference is None else signed(of.mean_difference, unit)
-    return [
+    rows: list[tuple[object, ...]] = [
         (of.a, of.n, a, None, None, None),
         (of.b, of.n, b, difference, ends, p),
     ]
+    return _COLUMNS, rows
 
 
-def markdown(of: Comparison) -> str:
-    """Return the verdict, a table and what it rests on, as GitHub's Markdown."""
-    notes = "".join(f"- {printable(line)}\n" for line in [*certainty(of), *_rests_on(of)])
-    head = f"{metric(of)}: **{verdict(of)}**", "", f"A is {of.a}, B is {of.b}.", "", ""
-    return "\n".join(map(printable, head)) + f"{markdown_table(_PAPER, paper_rows(of))}\n{notes}"
-
-
-def latex(of: Comparison) -> str:
-    """Return a table for LaTeX, whose caption says what it rests on."""
-    caption = "; ".join([metric(of), verdict(of), *certainty(of), counts(of)])
-    caption = caption.replace("B - A", "B \N{MINUS SIGN} A")
-    return latex_table(_PAPER, paper_rows(of), caption)
+def said(of: Comparison, rows: object) -> list[str]:  # noqa: ARG001 - as of other tables
+    """Return what a reader has to know of the verdict."""
+    about = f"{metric(of)}; A is {of.a}, B is {of.b}"
+    return [about, *certainty(of), *_rests_on(of)]

@@ -16,8 +16,6 @@ from voices_peewee.rendering.plain import signed
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from voices_peewee.questions.comparison import Comparison
 
 _NUMBERS: Final = ("mean_a", "mean_b", "mean_difference", "low", "high", "p_value", "p_adjusted")
@@ -88,21 +86,16 @@ class Comparisons(Tabular):
             "pairs": [pair.to_dict() for pair in self.pairs.values()],
         }
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame with a row for each pair.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        from voices_peewee.rendering.frames import frame
-
+    def facts(self) -> Cells:
+        """Return for a DataFrame a row for each pair."""
         names = ("a", "b", "verdict", "better", "n", "stems", *_NUMBERS)
         kinds = {"n": "integer", "stems": "integer", **dict.fromkeys(_NUMBERS, "float")}
         columns = [
             Column(name, kinds.get(name, "text"), nullable=name not in kinds) for name in names
         ]
-        rows = [tuple(getattr(pair, name) for name in names) for pair in self.pairs.values()]
-        return frame(columns, iter([rows]))
+        return columns, [
+            tuple(getattr(pair, name) for name in names) for pair in self.pairs.values()
+        ]
 
     def more(self) -> list[str]:
         """Return the verdict of each pair."""

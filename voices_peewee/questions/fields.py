@@ -49,11 +49,7 @@ class Field(NamedTuple):
 
 
 def find_fields(by: str | Sequence[str]) -> tuple[Field, ...]:
-    """Return the fields of the names; ``model`` stands for its type and version.
-
-    Raises:
-        QueryError: There is none, or one is unknown or cannot make groups.
-    """
+    """Return the fields of the names; ``model`` stands for its type and version."""
     names = by.split(",") if isinstance(by, str) else several("by", by, "fields")
     stripped = (str(name).strip() for name in names)
     parts = [part for name in stripped for part in (MODEL if name == "model" else (name,))]

@@ -31,11 +31,7 @@ class Gate:
         return self.fail_if_worse is not None or self.require_not_worse is not None
 
     def check(self, models: Sequence[object], baseline: object) -> None:
-        """Refuse to judge by what is no number, or several models without a baseline.
-
-        Raises:
-            QueryError: A margin is not finite, or they have none.
-        """
+        """Refuse to judge by what is no number, or several models without a baseline."""
         for margin in (self.fail_if_worse, self.require_not_worse):
             if margin is not None and not math.isfinite(margin):
                 raise QueryError(f"a margin is a finite number, not {margin:g}")

@@ -132,11 +132,7 @@ def read_side(source: Source, metric: Metric, side: Side, runs: Runs, *, by_spea
 def read_groups(
     source: Source, metric: Metric, fields: Sequence[Field], runs: Runs, *, as_sides: bool = False
 ) -> list[Group]:
-    """Return the groups of runs, with their coverage; ``as_sides`` their stems can be matched.
-
-    Raises:
-        QueryError: A group has runs of several operations, or what ``Runs.conditions`` refuses.
-    """
+    """Return the groups of runs, with their coverage; ``as_sides`` their stems can be matched."""
     groups = _taken(Taker(source, metric, as_sides, by_speaker=False), fields, runs)
     # Recordings are comparable by the operation, and by what is known of them.
     about = itemgetter(0, *(place for place, one in enumerate(fields, 1) if one.of_recording))

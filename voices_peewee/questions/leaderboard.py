@@ -23,8 +23,6 @@ from voices_peewee.search.columns import read_json
 from voices_peewee.search.pages import count_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from voices_peewee.database.store import Store
     from voices_peewee.questions.pivot import Pivot
 
@@ -129,14 +127,8 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
             dicts.append(dict(zip(row.by, row.key, strict=True)) | numbers)
         return dicts
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame: the fields that it is by, the numbers, and the coverage.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        from voices_peewee.rendering.frames import frame
-
+    def facts(self) -> Cells:
+        """Return for a DataFrame the fields that it is by, the numbers, and the coverage."""
         states = tuple(self.rows[0].coverage) if self.rows else ()
         kinds = {one.name: one.kind for one in find_fields(self.by)}
         counts = dict.fromkeys(("n", "stems", *states), "integer")
@@ -144,7 +136,7 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
         names = (*self.by, "n", "stems", *_NUMBERS, "letters", *states)
         columns = [Column(name, kinds[name], nullable=name not in counts) for name in names]
         facts = [one | one["coverage"] for one in self.to_dicts()]
-        return frame(columns, iter([[tuple(one[name] for name in names) for one in facts]]))
+        return columns, [tuple(one[name] for name in names) for one in facts]
 
     def pivot(self) -> Pivot:
         """Return the means as a table: the first grouping down, the others across.

@@ -77,11 +77,7 @@ class Paired(NamedTuple):
 
 
 def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
-    """Match the stems of the recordings that both sides have a value of, and make units of them.
-
-    Raises:
-        QueryError: Speakers count, and no stem has one.
-    """
+    """Match the stems of the recordings that both sides have a value of, and make units of them."""
     a, b = _in_common(a, b)
     units, uneven, *short = _match_all(a, b, whole=unit == "recording")
     count = sum(units.stems)

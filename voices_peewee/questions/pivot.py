@@ -11,8 +11,6 @@ from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.table import Column
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from voices_peewee.questions.leaderboard import Leaderboard
 
 
@@ -38,24 +36,14 @@ class Pivot(Tabular):
             (row, *(self.means.get((row, column)) for column in self.across)) for row in self.down
         ]
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """Return a pandas DataFrame of the means, with what stands down as a column.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        from voices_peewee.rendering.frames import frame
-
-        columns = [Column(self.name, "text"), *(Column(name, "float") for name in self.across)]
-        return frame(columns, iter([self.cells()[1]]))
+    def facts(self) -> Cells:
+        """Return the same for a DataFrame: what stands down is a column."""
+        columns = [Column(self.name), *(Column(name, "float") for name in self.across)]
+        return columns, self.cells()[1]
 
 
 def pivot(board: Leaderboard) -> Pivot:
-    """Return the means of a leaderboard as a table, the best of each axis first.
-
-    Raises:
-        QueryError: It has only one grouping.
-    """
+    """Return the means of a leaderboard as a table, the best of each axis first."""
     names = groupings(board.by)
     if len(names) != 2:
         raise QueryError("a table across needs two groupings, such as speaker,model")

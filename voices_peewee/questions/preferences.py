@@ -141,13 +141,9 @@ def listened(store: Store) -> list[Listened]:
 
 
 def voted(
-    store: Store, sides: Sequence[Side], runs: Runs, confidence: float
+    store: Store, pairs: Sequence[tuple[Side, Side]], runs: Runs, confidence: float
 ) -> dict[tuple[str, str], tuple[Group, Paired, tuple[str, ...]]]:
-    """Return for each pair of sides its recordings, their preferences, and what to know of them.
-
-    Raises:
-        QueryError: No listener has compared any two of them.
-    """
+    """Return for each pair of sides its recordings, their preferences, and what to know of them."""
     tests = [list(_votes(test)) for test in ListeningTest.select()]
     every = []
     for votes in tests:
@@ -157,11 +153,11 @@ def voted(
     heard = run.id << list({key for vote in every for key in vote.stems})
     owned = run.select(run.id).join(file)
     of_side = {}
-    for side in sides:
+    for side in dict.fromkeys(side for pair in pairs for side in pair):
         chosen = [heard, *runs.conditions(store), *side.conditions(store, runs)]
         of_side[side.label] = {row.id for row in owned.where(*chosen)}
     found = {}
-    for a, b in combinations(of_side, 2):
+    for a, b in ((one.label, other.label) for one, other in pairs):
         named = [
             (vote if vote.stems[0] in of_side[a] else vote.turned())
             for vote in every

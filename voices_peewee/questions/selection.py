@@ -66,17 +66,7 @@ class Metric:
 
 
 def find_metric(store: Store, name: str, *, higher_is_better: bool | None = None) -> Metric:
-    """Return the metric of a name.
-
-    Args:
-        store: The open database.
-        name: A column of ``model_performance`` or a name in ``additional_metrics``, where dots
-            lead into inner objects; in any spelling, such as ``SI-SNRi`` or ``rtf``.
-        higher_is_better: Its direction, where it is not known.
-
-    Raises:
-        QueryError: No row has such a metric, or its direction is not known.
-    """
+    """Return the metric of a name in any spelling; dots lead into ``additional_metrics``."""
     if not isinstance(name, str):
         raise QueryError(f"a metric is named by a text, not {short(name)}")
     term = vocabulary.find_metric(name)
@@ -198,12 +188,6 @@ class Runs:
 
         ``of_speaker`` says what holds for the rows of a speaker, where it is not that the row's
         own file is the speaker's.
-
-        Raises:
-            QueryError: A query word names no field, or its value cannot be read.
-            NotFoundError: There is no such speaker.
-            AmbiguousNameError: Several speakers have that name.
-            InvalidValueError: A time has no time zone.
         """
         run = ProcessingHistory
         wanted = {
@@ -237,9 +221,6 @@ def parse_model(text: str) -> Model:
 
     The version is None, which stands for any, where there is no colon, and empty, which stands
     for runs without a version, where nothing follows it.
-
-    Raises:
-        QueryError: Nothing stands before the colon.
     """
     before, colon, after = text.rpartition(":")
     model = (before, after) if colon else (after, None)
@@ -249,11 +230,7 @@ def parse_model(text: str) -> Model:
 
 
 def find_model(store: Store, model: str | Model) -> Model:
-    """Return the type and version of a model that has runs.
-
-    Raises:
-        QueryError: No run is by this model.
-    """
+    """Return the type and version of a model that has runs."""
     if not isinstance(model, str) and not (isinstance(model, tuple) and len(model) == 2):
         raise QueryError(f"a model is a text, as demucs:4.0, or a pair, not {short(model)}")
     name, version = parse_model(model) if isinstance(model, str) else model
@@ -288,9 +265,6 @@ def find_side(store: Store, side: str | Model) -> Side:
     """Return a side as it is named: a model, or query words of which the first may be one.
 
     The first word is a model unless what stands before its first colon is a field.
-
-    Raises:
-        QueryError: No run is by this model, or a field is unknown.
     """
     if not isinstance(side, str) or not side.strip():
         found = find_model(store, side)

@@ -1,10 +1,11 @@
-"""An answer that is a table with a title and notes: as text, HTML, Markdown and LaTeX."""
+"""An answer that is a table with a title and notes: as text, HTML, Markdown, LaTeX and a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from voices_peewee.rendering.plain import printable
 from voices_peewee.rendering.table import (
     ROWS,
     Column,
@@ -14,6 +15,9 @@ from voices_peewee.rendering.table import (
     markdown_table,
     text_table,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cells = tuple[Sequence[Column], list[tuple[object, ...]]]
 
@@ -38,6 +42,10 @@ class Tabular:
     def cells(self) -> Cells:
         """Return the columns and rows of the table."""
         raise NotImplementedError
+
+    def facts(self) -> Cells:
+        """Return the columns and rows of a DataFrame."""
+        return self.cells()
 
     def paper_cells(self) -> Cells:
         """Return those of a table in a paper."""
@@ -66,10 +74,21 @@ class Tabular:
     def to_markdown(self) -> str:
         """Return a table for GitHub, with what a reader has to know."""
         columns, rows = self.paper_cells()
-        notes = "".join(f"- {note}\n" for note in self.said(rows))
+        notes = "".join(f"- {printable(note)}\n" for note in self.said(rows))
         return f"{markdown_table(columns, rows)}\n{self.caption}\n\n{notes}"
 
     def to_latex(self) -> str:
         """Return a table for LaTeX (booktabs), whose caption says what a reader has to know."""
         columns, rows = self.paper_cells()
         return latex_table(columns, rows, "; ".join([self.caption, *self.said(rows)]))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame, which has every digit.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from voices_peewee.rendering.frames import frame
+
+        columns, rows = self.facts()
+        return frame(columns, iter([rows]))

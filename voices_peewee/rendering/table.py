@@ -87,8 +87,8 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    # A minus is one where a number begins.
-    text = re.sub(r"(?<![^\s(])-(?=[0-9.])", "\N{MINUS SIGN}", text)
+    # A minus is one where a number begins, and between blanks.
+    text = re.sub(r"(?<![^\s(])-(?=[0-9. ])", "\N{MINUS SIGN}", text)
     shown = "".join(_LATEX.get(char, char) for char in text)
     return shown.replace("\N{MINUS SIGN}", "$-$")
 

@@ -93,11 +93,7 @@ class Page:
 
 
 def count_of(name: str, value: Any) -> int:
-    """Return a count that a method is given.
-
-    Raises:
-        InvalidValueError: It is no whole number, or less than 0.
-    """
+    """Return a count that a method is given."""
     with suppress(TypeError):
         if not isinstance(value, bool) and (count := operator.index(value)) >= 0:
             return count

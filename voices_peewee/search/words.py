@@ -281,11 +281,7 @@ def times(value: Value, now: dt.datetime) -> tuple[dt.datetime | None, dt.dateti
 
 
 def instant(name: str, time: When | None) -> dt.datetime | None:
-    """Return the bound that ``since`` or ``until`` sets; a text or a day includes what it names.
-
-    Raises:
-        QueryError: It is no time.
-    """
+    """Return the bound that ``since`` or ``until`` sets; a text or a day includes what it names."""
     if time is None or isinstance(time, dt.datetime):
         return time
     text, is_end = str(time), name == "until"
