@@ -39,9 +39,6 @@ _VERDICT: Final = """file.original_path, file.id, CASE WHEN {} AND {} NOT IN ({}
  WHEN run.success AND {} IN ({}) THEN CASE WHEN run.source_hash IS NULL THEN 2 ELSE 1 END
  ELSE 3 END ELSE 0 END, run.start_time"""
 _PARAMETERS: Final = "CAST(run.parameters AS text)"
-_EVERY: Final = """SELECT {} FROM processing_history AS run
- JOIN processed_files AS file ON file.id = run.processed_file_id
- WHERE run.operation_type = ? AND {}"""
 # CROSS and the empty text keep SQLite from going through all runs of the model instead.
 _SOME: Final = """SELECT {} FROM processed_files AS file CROSS JOIN processing_history AS run
  WHERE run.processed_file_id = file.id AND run.operation_type || '' = ? AND {}
@@ -49,7 +46,6 @@ _SOME: Final = """SELECT {} FROM processed_files AS file CROSS JOIN processing_h
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM processing_history"
 _OPEN: Final = "SELECT id FROM processing_history WHERE end_time IS NULL AND NOT success"
 _MOST_TEXTS: Final = 100  # of parameters whose verdict is remembered
-_TEXTS: Final = "SELECT parameters FROM processing_history WHERE operation_type = ? LIMIT 50"
 _RECORDED: Final = """SELECT original_path FROM processed_files
  WHERE recording_id IS NULL AND original_path IN ({})"""
 # What may have changed though no run has: a process may have died.
@@ -110,8 +106,8 @@ class Look:
             self._last = connection.execute(_LAST).fetchone()[0]
             self._open = {key for (key,) in connection.execute(_OPEN)}
 
-    def _seen(self, places: Sequence[Source] | None) -> dict[Source, Seen]:
-        """Return what the database says of the places that have runs by the model, or of all."""
+    def _seen(self, places: Sequence[Source]) -> dict[Source, Seen]:
+        """Return what the database says of the places that have runs by the model."""
         found: dict[Source, Seen] = {}
         for place, values in self._rows(*self.wanted.verdict, places):
             seen = values[2:]
@@ -131,7 +127,7 @@ class Look:
         return found
 
     def _rows(
-        self, columns: str, asked: list[object], places: Sequence[Source] | None
+        self, columns: str, asked: list[object], places: Sequence[Source]
     ) -> Iterator[tuple[Source, Any]]:
         read = ProcessedFile.original_path.python_value
         with self.store.reading(), no_full_collection():
@@ -141,17 +137,6 @@ class Look:
                     if path is not None and not path.isascii():
                         path = str(read(path))
                     yield row[1] if path is None else path, row
-
-    def every(self) -> Batch:
-        """Return what was seen of all places; runs that leave it open are read one by one."""
-        return Batch(self.store.retrying(self._every), {}, ())
-
-    def _every(self) -> dict[Source, Seen]:
-        with self.store.reading():
-            asked = (self.wanted.operation_type,)
-            for (text,) in self.store.connection().execute(_TEXTS, asked):
-                self.wanted.has(text)
-        return self._seen(None)
 
     def at(self, places: Sequence[Source]) -> Batch:
         """Return what is known of some places."""
@@ -239,15 +224,12 @@ class Look:
 
 
 def _queries(
-    wanted: Settings, columns: str, places: Sequence[Source] | None
+    wanted: Settings, columns: str, places: Sequence[Source]
 ) -> Iterator[tuple[str, list[object]]]:
-    """Yield one query for all runs; where places are named, one for 500 of them each."""
+    """Yield a query of the runs for 500 places each."""
     has_model, asked = "run.model_type IS NULL", list[object]([wanted.operation_type])
     if wanted.model is not None:
         has_model, asked = "run.model_type = ?", [*asked, wanted.model]
-    if places is None:
-        yield _EVERY.format(columns, has_model), asked
-        return
     stored = ProcessedFile.original_path.db_value
     paths = {stored(place) for place in places if isinstance(place, str)}
     ids = {place for place in places if isinstance(place, int)}
@@ -294,10 +276,7 @@ class Settings:
         """Whether a run has exactly these settings."""
         if self._model_hash not in (None, row.model_hash) or row.version != self.version:
             return False
-        return self.has(row.parameters)
-
-    def has(self, text: str) -> bool:
-        """Whether parameters, as they are stored, are these."""
+        text = row.parameters
         is_same = canonical(text) == self._canonical
         if isinstance(text, str) and len(self._texts) < _MOST_TEXTS:
             self._texts[text] = is_same

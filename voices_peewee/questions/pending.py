@@ -167,15 +167,15 @@ def pending(
 def _left(
     sources: Iterable[S], look: Look, chosen: _Chosen | None, *, is_shared: bool
 ) -> Iterator[Candidate[S]]:
-    """Yield what is left: of a list 500 sources are looked at together, others one by one."""
+    """Yield what is left; of an iterator as many sources are read ahead as have been taken."""
     if is_shared:
         look.store.retrying(look.begin)
-    size, every = (LOOKUP, None) if isinstance(sources, Sequence) else (1, look.every())
+    size = LOOKUP if isinstance(sources, Sequence) else 1
     claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
     before: set[Source] = set()
     rest = iter(sources)
     while some := [(source, _place(source)) for source in islice(rest, size)]:
-        batch = every or look.at([place for _, place in some])
+        size, batch = min(2 * size, LOOKUP), look.at([place for _, place in some])
         for source, named in some:
             is_known = named in batch.seen or named in batch.recorded
             place = named if is_known else moved.find(named)
