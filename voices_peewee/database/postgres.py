@@ -198,20 +198,6 @@ class Server(pw.PostgresqlDatabase):
             # A ROLLBACK would make psycopg throw every prepared statement away.
             connection.end("COMMIT")
 
-    @contextmanager
-    def _read_only(self) -> Iterator[None]:
-        """Refuse every write inside."""
-        connection = self.connection()
-        begin, end = ("SAVEPOINT voices_reading", "ROLLBACK TO voices_reading")
-        if not connection.in_transaction:
-            begin, end = "BEGIN", "ROLLBACK"
-        connection.execute(begin)
-        try:
-            connection.execute("SET LOCAL transaction_read_only = on")
-            yield
-        finally:
-            connection.end(f"{end}; {_UNLOCK}")
-
     def prepare(self) -> None:
         """Do nothing: the server says itself what it cannot keep."""
 
@@ -225,10 +211,17 @@ class Server(pw.PostgresqlDatabase):
 
     def read_raw(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
         """Return the rows of a user's statement; what it changes is refused or rolled back."""
-        with self._read_only():
-            rows: list[dict[str, Any]]
-            rows = self.connection().dicts(_of_user(sql, parameters), parameters)
+        connection = self.connection()
+        begin, end = ("SAVEPOINT voices_reading", "ROLLBACK TO voices_reading")
+        if not connection.in_transaction:
+            begin, end = "BEGIN", "ROLLBACK"
+        connection.execute(begin)
+        try:
+            connection.execute("SET LOCAL transaction_read_only = on")
+            rows: list[dict[str, Any]] = connection.dicts(_of_user(sql, parameters), parameters)
             return rows
+        finally:
+            connection.end(f"{end}; {_UNLOCK}")
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether a refusal may pass; a connection that would go on refusing is closed."""

@@ -13,7 +13,8 @@ import select
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Final
 
 import peewee as pw
 import psycopg
@@ -68,12 +69,6 @@ _LOADERS: Final[dict[str, Any]] = {
     "timestamptz": _Time,
     "numeric": FloatLoader,
 }
-
-
-class Written(NamedTuple):
-    """What a statement with many sets of values did."""
-
-    rowcount: int
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -153,14 +148,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         with peewee_errors:
             return super().execute(spelled(query, params), params or None, **options)
 
-    def executemany(self, query: str, rows: Iterable[Any]) -> Written:
+    def executemany(self, query: str, rows: Iterable[Any]) -> SimpleNamespace:
         """Run a statement with many sets of values; what makes the values may read meanwhile."""
         cursor, rest, count, sql = self.cursor(), iter(rows), 0, spelled(query, True)
         while batch := list(itertools.islice(rest, _BATCH)):
             with peewee_errors:
                 cursor.executemany(sql, batch)
             count += cursor.rowcount
-        return Written(count)
+        return SimpleNamespace(rowcount=count)
 
     def dicts(self, query: str, params: Any = None) -> list[dict[str, Any]]:
         """Return the rows of one statement; without values, ``execute`` takes several at once."""
