@@ -89,6 +89,14 @@ def nobody(*_: str) -> None:
     """Prefer neither."""
 
 
+@pytest.mark.sqlite("what another program may write into a column of SQLite")
+def test_a_speaker_whose_name_is_no_text(heard: DatabaseManager, tmp_path: Path) -> None:
+    """Stems of a speaker whose name another program wrote as bytes are heard all the same."""
+    heard.execute_raw_query("UPDATE speakers SET name = x'00ff'", write=True)
+    heard.listen("a:1", OTHER, path=tmp_path / "page.html", trials=2)
+    assert len(page_of(tmp_path / "page.html")[0]["trials"]) >= 2
+
+
 def liking(db: DatabaseManager, model: int) -> Any:
     """Return who always prefers the model of that place, and knows a reference."""
     (test,) = db.query(ListeningTest)

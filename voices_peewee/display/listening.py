@@ -129,7 +129,7 @@ def _stems(store: Store, side: Side, runs: Runs) -> dict[Voice, Stem | None]:
     for recording, speaker, run_id, path, digest, mixture, metadata in rows:
         if latest.setdefault(recording, run_id) == run_id:
             voice, name = (recording, speaker), names.get(speaker)
-            label = " · ".join(filter(None, (Path(_text(mixture)).name, name)))
+            label = " · ".join(map(str, filter(None, (Path(_text(mixture)).name, name))))
             known = (_text(path), digest, label, _text(mixture), _reference(metadata, name))
             found[voice] = None if voice in found else Stem(run_id, *known)
     return found
