@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.cli_tools import run, terminal
 
-from voices_peewee import DatabaseManager, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, Speaker
 from voices_peewee.errors import ServerBackupError
 
 postgres_server = pytest.importorskip("support.postgres_server", exc_type=ImportError)
@@ -96,3 +96,32 @@ def test_an_upgrade_wants_a_yes(url: str, tmp_path: Path) -> None:
     assert "Is that done, so that it can go on? [y/N]: y" in seen
     (own / "103_third.py").write_text(code)
     assert terminal(*args, "init", typed="n\n", columns=300)[0] == 1
+
+
+def test_values_that_cannot_be_read(url: str) -> None:
+    """Times that Python has not, and JSON of another shape, are named with their places."""
+    with DatabaseManager(url) as db:
+        for number in range(4):
+            db.add(Speaker(name=f"speaker {number}", tags=["x", "y"]))
+        db.add(ProcessedFile(filename="a.wav", metadata={"room": "hall"}))
+        assert db.check() == []
+        for sql in (
+            "UPDATE speakers SET created_at = 'infinity' WHERE id = 1",
+            "UPDATE speakers SET created_at = '0044-03-15 00:00:00+00 BC' WHERE id = 2",
+            "UPDATE speakers SET created_at = '12026-01-01 00:00:00+00' WHERE id = 3",
+            "UPDATE speakers SET tags = '{}' WHERE id = 1",
+            """UPDATE speakers SET tags = '["x", 1]' WHERE id = 4""",
+            "UPDATE processed_files SET metadata = '[]'",
+        ):
+            db.execute_raw_query(sql, write=True)
+        assert len(db.get_all(Speaker)) == 4
+        found = [(one.kind, one.what, one.advice) for one in db.check()]
+    no_time = "is no time as this package writes it"
+    assert found == [
+        ("value", f"column {column!r} in table {table!r} ({which}", "correct it in SQL")
+        for table, column, which in (
+            ("speakers", "tags", "2 rows: 1, 4) is no JSON array of texts"),
+            ("speakers", "created_at", f"3 rows: 1, 2, 3) {no_time}"),
+            ("processed_files", "metadata", "id 1) is no JSON object"),
+        )
+    ]

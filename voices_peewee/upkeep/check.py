@@ -16,7 +16,7 @@ from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, DatabaseDamagedError, DatabaseError, migrating
 from voices_peewee.migrations import runner as migrations
-from voices_peewee.migrations.drift import Drift, drift, view_differences
+from voices_peewee.migrations.drift import drift, view_differences
 from voices_peewee.records.audio_files import content_hash
 from voices_peewee.records.roots import PathMap, Roots
 from voices_peewee.schema.models import MODELS, ProcessedFile
@@ -71,9 +71,10 @@ def check(
     """
     behind = list(_behind(store, directories))
     looks = [] if store.server is None else [_spooled(store.server.place)]
-    looks += [] if behind else [_drift(store), _renamed(store), _strayed(store)]
-    if store.server is None:  # which looks after its pages, references and values by itself
-        looks = [_place(store), _integrity(store), _foreign_keys(store), *looks, _values(store)]
+    looks += [] if behind else [_drift(store), _disagreeing(store)]
+    looks.append(_values(store))
+    if store.server is None:  # which looks after its pages and references by itself
+        looks = [_place(store), _integrity(store), _foreign_keys(store), *looks]
         looks += [] if behind else [_foreign(store, directories)]
     if path_map and not behind:
         looks.append(_moved(store, PathMap(path_map), on_progress))
@@ -157,7 +158,7 @@ def _drift(store: Store) -> Iterator[Finding]:
         differences = drift(store.database, MODELS)
         differences += view_differences(own_views, store.database)
     for difference in differences:
-        if _is_own_index(difference):
+        if difference.expected is None and difference.what.startswith("index "):
             advice = "it is yours, and costs some room and time with each row that is written"
             yield Finding("note", str(difference), advice)
             continue
@@ -170,25 +171,18 @@ def _drift(store: Store) -> Iterator[Finding]:
         )
 
 
-def _renamed(store: Store) -> Iterator[Finding]:
-    """Yield that measurements name another model than their runs, which questions go by."""
+def _disagreeing(store: Store) -> Iterator[Finding]:
+    """Yield that measurements name another model than their runs, or stems another path."""
     with store.reading():
         (count,) = store.connection().execute(_RENAMED).fetchone()
     if count:
         what = f"{count:,} rows of 'model_performance' name another model than their runs"
         yield Finding("value", what, "give both tables the same model_type and model_version")
-
-
-def _strayed(store: Store) -> Iterator[Finding]:
     if count := values.strayed(store):
         what = f"{count:,} rows of 'processed_files' have another path than their recordings"
         is_mendable = store.server is None
         advice = "give them that of their recordings" + ", with 'voices check --fix'" * is_mendable
-        yield Finding("value", what, advice, count if is_mendable else 0)
-
-
-def _is_own_index(difference: Drift) -> bool:
-    return difference.expected is None and difference.what.startswith("index ")
+        yield Finding("value", what, advice, count * is_mendable)
 
 
 def _spooled(place: str) -> Iterator[Finding]:
@@ -198,11 +192,10 @@ def _spooled(place: str) -> Iterator[Finding]:
 
 
 def _values(store: Store) -> Iterator[Finding]:
+    correct = "correct it in SQL" + f", or {_RESTORE}" * (store.server is None)
+    mend = "it sorts wrongly; write it as this package does with 'voices check --fix'"
     for what, mendable in values.unreadable(store):
-        advice = "correct it in SQL, or " + _RESTORE
-        if mendable:
-            advice = "it sorts wrongly; write it as this package does with 'voices check --fix'"
-        yield Finding("value", what, advice, mendable)
+        yield Finding("value", what, mend if mendable else correct, mendable)
 
 
 def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:

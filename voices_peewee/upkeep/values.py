@@ -1,12 +1,13 @@
-"""Values of an SQLite file that another program wrote: found, and mended where that is plain.
+"""Values that another program wrote: found, and mended where that is plain.
 
-SQLite keeps in a column what it is given. A server's columns take nothing else than theirs.
+SQLite keeps in a column what it is given; a server takes times and JSON that are none of ours.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import peewee as pw
@@ -14,7 +15,7 @@ import peewee as pw
 from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.records.sources import FOLLOW, STRAYED
-from voices_peewee.schema.fields import JSONField, UTCDateTimeField
+from voices_peewee.schema.fields import JSONField, TagsField, UTCDateTimeField
 from voices_peewee.schema.models import CHECKS, MODELS, ProcessedFile
 
 Values = list[tuple[int, bytes | None]]  # ids, each with the bytes of a text
@@ -39,6 +40,7 @@ _IS_TAGS: Final = f"{_IS_JSON} json_type({{0}}) = 'array' AND {_ALL_TEXT} END IS
 # The first kind of field that fits says which values of a column cannot be read, and why.
 _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
     (UTCDateTimeField, f"NOT ({_IS_TIME})", "is no time as this package writes it"),
+    (TagsField, f"NOT ({_IS_TAGS})", "is no JSON array of texts"),
     (JSONField, f"NOT ({_IS_OBJECT})", "is no JSON object"),
     (pw.BooleanField, "typeof({0}) <> 'integer' OR {0} NOT IN (0, 1)", "is neither 0 nor 1"),
     (pw.TextField, "typeof({0}) = 'blob'", "is no text"),
@@ -46,8 +48,13 @@ _RULES: Final[tuple[tuple[type[pw.Field], str, str], ...]] = (
     (pw.IntegerField, "typeof({0}) <> 'integer'", "is no integer"),
     (pw.DoubleField, "typeof({0}) NOT IN ('real', 'integer')", "is no number"),
 )
-
-
+_NEVER: Final = "1 = 0"
+_ON_SERVER: Final[dict[type[pw.Field], str]] = {
+    UTCDateTimeField: "NOT isfinite({0}) OR extract(year FROM {0}) NOT BETWEEN 1 AND 9999",
+    TagsField: """jsonb_typeof({0}) <> 'array'
+ OR jsonb_path_exists({0}, '$[*] ? (@.type() != "string")')""",
+    JSONField: "jsonb_typeof({0}) <> 'object'",
+}
 _IS_WHOLE: Final = """NOT EXISTS (SELECT 1 FROM processed_files AS one
  WHERE one.id = processed_files.recording_id AND one.recording_id IS NOT NULL)"""
 
@@ -55,33 +62,27 @@ _IS_WHOLE: Final = """NOT EXISTS (SELECT 1 FROM processed_files AS one
 def listed(ids: Sequence[int]) -> str:
     """Return the first of the ids, and how many rows there are."""
     some = ", ".join(map(str, ids[:_SHOWN]))
-    return (
-        f"id {some}" if len(ids) == 1 else f"{len(ids)} rows: {some}" + ", …" * (len(ids) > _SHOWN)
-    )
+    more = ", …" * (len(ids) > _SHOWN)
+    return f"id {some}" if len(ids) == 1 else f"{len(ids)} rows: {some}{more}"
 
 
 def unreadable(store: Store) -> Iterator[tuple[str, int]]:
-    """Yield which values of a column cannot be read, and how many of them can be mended.
-
-    Those are written in another way than ours; nothing is changed.
-    """
+    """Yield which values of a column cannot be read, and how many of them ``mend`` mends."""
     for field, what, values in _columns(store):
-        for is_mendable in (False, True):
-            mended = ((key, _mended(field, value)) for key, value in values)
-            if ids := [key for key, time in mended if (time is not None) is is_mendable]:
-                yield f"{_where(field, ids)} {what}", len(ids) * is_mendable
-    for field in _present(store):  # which other programs may refuse to read
-        found = _values(store, field, _NOT_ASCII)
-        if ids := [key for key, value in found if not _is_utf8(value or b"")]:
-            yield f"{_where(field, ids)} is no text in UTF-8", 0
-    for field in _present(store):
-        what, ids = _refused(store, field)
-        if ids:
-            yield f"{_where(field, ids)} {what}", 0
+        mended = [key for key, value in values if _mended(field, value) is not None]
+        yield from _told(field, sorted({key for key, _ in values}.difference(mended)), what)
+        yield from _told(field, mended, what, len(mended))
+    if store.server is None:
+        yield from _no_text(store)
+        yield from _refused(store)
 
 
-def _where(field: pw.Field, ids: Sequence[int]) -> str:
-    return f"column {field.column_name!r} in table {field.model._meta.table_name!r} ({listed(ids)})"
+def _told(
+    field: pw.Field, ids: Sequence[int], what: str, mendable: int = 0
+) -> Iterator[tuple[str, int]]:
+    if ids:
+        where = f"column {field.column_name!r} in table {field.model._meta.table_name!r}"
+        yield f"{where} ({listed(ids)}) {what}", mendable
 
 
 _STRAYED: Final = f"""SELECT count(*) FROM processed_files AS part
@@ -126,10 +127,8 @@ def _write(connection: sqlite3.Connection, table: str, key: int, times: dict[str
     """Write the times of one row at once, as a CHECK compares them."""
     changes = ", ".join(f'"{name}" = ?' for name in times)
     sql = f'UPDATE "{table}" SET {changes} WHERE rowid = ?'  # noqa: S608 - the models' names
-    try:
+    with suppress(sqlite3.IntegrityError):  # a run that ends before it begins stays a finding
         connection.execute(sql, (*times.values(), key))
-    except sqlite3.IntegrityError:
-        return  # a run that ends before it begins, say; it stays a finding
 
 
 def _mended(field: pw.Field, value: bytes | None) -> str | None:
@@ -145,8 +144,8 @@ def _mended(field: pw.Field, value: bytes | None) -> str | None:
 def _columns(store: Store) -> Iterator[tuple[pw.Field, str, Values]]:
     """Yield the columns with what is said of their unreadable values, and those."""
     for field in _present(store):
-        if rule := _rule(field):
-            yield field, rule[1], _values(store, field, rule[0])
+        rule, what = _rule(store, field)
+        yield field, what, _values(store, field, rule)
 
 
 def _present(store: Store) -> Iterator[pw.Field]:
@@ -158,34 +157,35 @@ def _present(store: Store) -> Iterator[pw.Field]:
 
 def _values(store: Store, field: pw.Field, condition: str) -> Values:
     name, table = f'"{field.column_name}"', field.model._meta.table_name
-    shown = f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) END"
+    shown = f"rowid, CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) END"
+    shown = shown if store.server is None else "id, NULL"
     where = f"{name} IS NOT NULL AND ({condition.format(name)})"
     with store.reading():
-        rows = store.connection().execute(f'SELECT rowid, {shown} FROM "{table}" WHERE {where}')  # noqa: S608 - the models' names
+        rows = store.connection().execute(f'SELECT {shown} FROM "{table}" WHERE {where}')  # noqa: S608 - the models' names
         return [*rows.fetchall()]
 
 
-def _refused(store: Store, field: pw.Field) -> tuple[str, list[int]]:
-    """Return what a CHECK refuses, which others can switch off, or a part of a part; and ids."""
-    rule, what = CHECKS.get(f"ck_{field.model._meta.table_name}_{field.column_name}", ("1", ""))
-    if field is ProcessedFile.recording:
-        rule, what = _IS_WHOLE, "the recording of a stem or voice is none itself"
-    unread, _ = _rule(field) or ("0", "")
-    found = _values(store, field, f"NOT ({rule}) AND NOT ({unread})") if what else ()
-    return f"breaks a rule: {what}", [key for key, _ in found]
+def _no_text(store: Store) -> Iterator[tuple[str, int]]:
+    """Yield texts that are not UTF-8, which other programs may refuse to read."""
+    for field in _present(store):
+        found = _values(store, field, _NOT_ASCII)
+        ids = [key for key, text in found if text and text.decode(errors="ignore").encode() != text]
+        yield from _told(field, ids, "is no text in UTF-8")
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _refused(store: Store) -> Iterator[tuple[str, int]]:
+    """Yield values that a CHECK refuses: others can switch it off; and parts of parts."""
+    for field in _present(store):
+        name = f"ck_{field.model._meta.table_name}_{field.column_name}"
+        rule, what = CHECKS.get(name, ("1", ""))
+        if field is ProcessedFile.recording:
+            rule, what = _IS_WHOLE, "the recording of a stem or voice is none itself"
+        unread, _ = _rule(store, field)
+        found = _values(store, field, f"NOT ({rule}) AND NOT ({unread})") if what else []
+        yield from _told(field, [key for key, _ in found], f"breaks a rule: {what}")
 
 
-def _rule(field: pw.Field) -> tuple[str, str] | None:
-    if isinstance(field, pw.AutoField):
-        return None
-    if field.column_name == "tags":
-        return f"NOT ({_IS_TAGS})", "is no JSON array of texts"
-    return next((rule[1:] for rule in _RULES if isinstance(field, rule[0])), None)
+def _rule(store: Store, field: pw.Field) -> tuple[str, str]:
+    """Return which values of a column cannot be read, and why."""
+    rule, what = next(one[1:] for one in _RULES if isinstance(field, one[0]))
+    return (rule if store.server is None else _ON_SERVER.get(type(field), _NEVER)), what
