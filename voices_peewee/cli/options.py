@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from voices_peewee.cli import completion
+from voices_peewee.cli.common import say
 from voices_peewee.cli.output import takes_view
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,9 +31,9 @@ def several(*each: Callable[[F], F]) -> Callable[[F], F]:
 def assignments(_: object, __: object, texts: Sequence[str]) -> dict[str, object]:
     """Read ``KEY=VALUE`` texts; a value is JSON where it can be read so, else text.
 
-    A number that JSON would write otherwise, such as the version 4.10, stays text.
+    A number that JSON would write otherwise, such as the version 4.10, stays text, with a note.
     """
-    return {key: _json_or_text(value) for key, value in _pairs(texts, "KEY=VALUE")}
+    return {key: _json_or_text(key, value) for key, value in _pairs(texts, "KEY=VALUE")}
 
 
 def roots(_: object, __: object, texts: Sequence[str]) -> dict[str, str]:
@@ -52,15 +54,20 @@ def _pairs(texts: Sequence[str], form: str) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def _json_or_text(text: str) -> object:
+def _json_or_text(key: str, text: str) -> object:
     import json
 
     try:
         value = json.loads(text, parse_constant=str)  # NaN is no number of JSON
     except (ValueError, RecursionError):
         return text
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return text if is_number and json.dumps(value) != text else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if (number := json.dumps(value)) == text:
+        return value
+    if math.isfinite(value):
+        say(f"note: {key}={text} is taken as text; the number is written {number}")
+    return text
 
 
 def duration(_: object, __: object, text: str | None) -> float | None:
