@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, Generic
 
 from voices_peewee.questions.outcomes import Candidate, Look, Reason, S
-from voices_peewee.runs.claims import Claims, Held, claimed, require_no_transaction
+from voices_peewee.runs.claims import Claims, Held, claimed, facts_of, require_no_transaction
 
 _TOGETHER: Final = 16  # sources that are looked at for the next one
 
@@ -65,13 +65,14 @@ class Sharing(Generic[S]):
         """Claim the first of some sources that is free; return why they are left, up to it."""
         places, reasons = [one.place for one in some], list[Reason | None]()
         with self._claims.taking(made):
-            # Claims first: where one has gone by now, the end of its run is there as well.
-            claims = claimed(self._store, self._claims.settings, places)
+            # First who is at work: of whoever is not, or not any more, all runs are there then.
+            busy = claimed(self._store, self._claims.settings, places)
             runs = self._look.runs(places)
+            self._look.workers |= {place: facts_of(one.process) for place, one in busy.items()}
             for one in some:
-                claim = claims.get(one.place)
-                reasons.append(self._look.again(one, runs.get(one.place, []), claim))
+                reason = self._look.again(one, runs.get(one.place, []), None)
+                reasons.append("being worked on" if one.place in busy else reason)
                 if reasons[-1] not in (None, "being worked on"):
-                    made.append(self._claims.add(one.place, claim))
+                    made.append(self._claims.add(one.place))
                     break
         return reasons

@@ -32,8 +32,10 @@ _INSIDE: Final = "a claim is a transaction of its own; ask for the next source o
 _COLUMNS: Final = "SELECT source, settings, process, claimed_at, expires_at FROM claims"
 _OF_SETTINGS: Final = f"{_COLUMNS} WHERE settings = ?"
 _OLDEST: Final = f"{_COLUMNS} ORDER BY id LIMIT {_MANY}"
+# In the place of that of a dead process, where there is one.
 _CLAIM: Final = """INSERT INTO claims (source, settings, process, claimed_at, expires_at)
- VALUES (?, ?, ?, ?, ?)"""
+ VALUES (?, ?, ?, ?, ?) ON CONFLICT (source, settings) DO UPDATE SET process = excluded.process,
+ claimed_at = excluded.claimed_at, expires_at = excluded.expires_at"""
 _END: Final = "DELETE FROM claims WHERE source = ? AND settings = ? AND claimed_at = ?"
 
 INTERRUPTED: Final = "interrupted"
@@ -142,13 +144,13 @@ def require_no_transaction(store: Store) -> None:
 def claimed(
     store: Store, settings: str, sources: Sequence[Source] | None = None
 ) -> dict[Source, Claimed]:
-    """Return the claims of these settings: all, or those of at most 500 sources."""
+    """Return the claims of the living with these settings: all, or of at most 500 sources."""
     sql, values = _OF_SETTINGS, [settings]
     if sources is not None:
         sql += f" AND source IN ({', '.join('?' * len(sources))})"
         values += map(_stored, sources)
     claims = store.retrying(_read, store, sql, values)
-    return {_source(claim.source): claim for claim in claims}
+    return {_source(claim.source): claim for claim in claims if claim.worker(store.label)}
 
 
 def begin(store: Store, recording: ProcessedFile, settings: Mapping[str, Any]) -> Held | None:
@@ -190,15 +192,13 @@ class Claims:
             self._store.engine.lock(f"claims {self.settings}")
             yield
 
-    def add(self, source: Source, dead: Claimed | None) -> Held:
-        """Claim a source, in the place of the claim that a dead process may have left."""
+    def add(self, source: Source) -> Held:
+        """Claim a source that nobody works on."""
         now, process = utc_now(), dump_json(process_facts())
         times = [str(_time.db_value(time)) for time in (now, now + self._lease)]
         held = Held(self._store, Claimed(_stored(source), self.settings, process, *times))
         _held[held.place] = held  # before it is written: an interrupt may come in between
         self._mine.append(held)
-        if dead is not None:
-            self._store.connection().execute(_END, dead.key)
         self._store.connection().execute(_CLAIM, held.claimed)
         return held
 
