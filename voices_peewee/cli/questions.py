@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _UNITS: Final = ("recording", "speaker", "stem")
 _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
@@ -99,19 +97,11 @@ def _show_board(board: Leaderboard) -> None:
 
 def _bars(values: Sequence[float | None]) -> list[str]:
     """Return a bar for each value, from zero, or from the lowest one below it."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
+    block = "█" if speaks_unicode(sys.stdout) else "#"
+    known = [value for value in values if value is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
-    return [
-        _bar(0 if value is None or math.isinf(value) else (value - low) / ((high - low) or 1))
-        for value in values
-    ]
-
-
-def _bar(share: float) -> str:
-    if not speaks_unicode(sys.stdout):
-        return "#" * round(share * _BAR)
-    whole, eighths = divmod(round(share * _BAR * 8), 8)
-    return "█" * whole + _EIGHTHS[eighths].strip()
+    scale = _BAR / ((high - low) or 1)
+    return ["" if value is None else block * round((value - low) * scale) for value in values]
 
 
 def _show_comparison(found: Comparison | Comparisons) -> None:

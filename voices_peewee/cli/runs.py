@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,18 +28,6 @@ from voices_peewee.rendering.table import Column
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.questions.run_details import RunDetails
-
-_FAILURE_COLUMNS: Final = (
-    Column("count", "count", "runs"),
-    Column("error"),
-    Column("models", "aside"),
-    Column("newest", "time"),
-    Column("history_id", "integer", "example"),
-    Column("path", "path"),
-    Column("run_id"),
-    Column("error_type"),
-    Column("message"),
-)
 
 
 @command(example="voices list-history --failed --since -7d")
@@ -163,8 +151,8 @@ def failures(
         all_of_them = cured or view.limit is None
         found = manager.failures(where=[*where, *view.words], all=all_of_them, **asked)
     view = view._replace(words=())
-    rows = [[getattr(one, column.name) for column in _FAILURE_COLUMNS] for one in found]
-    view.show_records("error", _FAILURE_COLUMNS, rows, default=5)
+    rows = [[getattr(one, column.name) for column in found.columns] for one in found]
+    view.show_records("error", found.columns, rows, default=5)
     if found.cured:
         say(f"{plural(found.cured, 'run')} made good by a later one (--cured to see)")
     if found.without_speaker:

@@ -63,10 +63,6 @@ class Pair(NamedTuple):
     difference: float
     stems: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return self._asdict()
-
 
 @dataclass(frozen=True)
 class Comparison(Tabular):
@@ -155,7 +151,7 @@ class Comparison(Tabular):
         """Return all of it but the units, with plain dicts for the largest differences."""
         shown = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
         for name in ("largest_gains", "largest_losses"):
-            shown[name] = [pair.to_dict() for pair in shown[name]]
+            shown[name] = [pair._asdict() for pair in shown[name]]
         return {**shown, "verdict": self.verdict, "better": self.better}
 
     def facts(self) -> Cells:

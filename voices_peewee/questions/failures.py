@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 import peewee as pw
 
@@ -47,27 +47,28 @@ class Failure:
     path: str | None
 
 
+_FAILURE: Final = (
+    Column("count", "count", "runs", nullable=False),
+    Column("error", nullable=False),
+    Column("models", "tags", nullable=False),
+    Column("newest", "time"),
+    Column("history_id", "integer", "example", nullable=False),
+    Column("path", "path"),
+    Column("run_id", nullable=False),
+    Column("error_type", nullable=False),
+    Column("message", nullable=False),
+)
+
+
 class Failures(ResultList[Failure]):
     """The failures; ``cured`` and ``without_speaker`` count the runs that were left out.
 
     ``cured`` had a later success of the same settings, ``without_speaker`` belong to nobody.
     """
 
+    columns: ClassVar = _FAILURE
     cured: int = 0
     without_speaker: int = 0
-
-
-_FAILURE: Final = (
-    Column("error", "text", nullable=False),
-    Column("error_type", "text", nullable=False),
-    Column("message", "text", nullable=False),
-    Column("count", "integer", nullable=False),
-    Column("models", "json", nullable=False),
-    Column("newest", "time"),
-    Column("run_id", "text", nullable=False),
-    Column("history_id", "integer", nullable=False),
-    Column("path", "path"),
-)
 
 
 class _Run(NamedTuple):

@@ -292,7 +292,7 @@ def _row(fields: Sequence[Field], group: Group, names: dict[Any, str]) -> Leader
         len(group.values),
         sum(group.stems),
         group.coverage,
-        *(found.mean, median(sorted(group.values)), found.stdev, found.low, found.high),
+        *(found.mean, median(group.values), found.stdev, found.low, found.high),
         *group.mean_costs(),
     )
 

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import StatisticsError, correlation, fmean
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,8 +19,9 @@ from voices_peewee.questions.pairing import Matched, Paired, Units
 from voices_peewee.questions.selection import Runs, Side
 from voices_peewee.questions.shares import SURE, Vote, between, bradley_terry, preferred
 from voices_peewee.questions.stats import Estimate, holm
+from voices_peewee.questions.tables import Cells, Tabular
 from voices_peewee.rendering.plain import signed
-from voices_peewee.rendering.table import Column, text_table
+from voices_peewee.rendering.table import Column
 from voices_peewee.schema.models import (
     ListeningTest,
     ListeningVote,
@@ -64,10 +66,6 @@ class Preference(NamedTuple):
             return None
         return self.b if self.share > 0.5 else self.a
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return self._asdict()
-
     def cells(self) -> tuple[object, ...]:
         """Return what a table shows of it."""
         share, low, high = (None if end is None else percent(end) for end in self[5:8])
@@ -96,7 +94,8 @@ def percent(share: float) -> str:
     return f"{min(1.0, max(0.0, share)):.0%}".replace("%", " %")
 
 
-class Listened(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Listened(Tabular):
     """What a listening test came to; ``notes`` say what a reader has to know of its votes."""
 
     test: str
@@ -104,13 +103,14 @@ class Listened(NamedTuple):
     pairs: tuple[Preference, ...]
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
-        table = text_table(self.columns(), self.cells())
-        return "\n".join([f"test {self.test}: {self.question}", *table, *self.said()])
+    @property
+    def title(self) -> str:
+        """The test and what was asked in it."""
+        return f"test {self.test}: {self.question}"
 
-    def columns(self) -> list[Column]:
-        """Return the columns of a table of the pairs; one pair's p-value is not adjusted."""
-        return [
+    def cells(self) -> Cells:
+        """Return a row for each pair; one pair's p-value is not adjusted."""
+        columns = [
             *(Column(name, "key", name.upper()) for name in "ab"),
             Column("votes", "count"),
             *(Column(name, "count", priority=1) for name in ("listeners", "recordings")),
@@ -118,18 +118,16 @@ class Listened(NamedTuple):
             Column("interval", "number", "95 % interval"),
             Column("p", "number", "p, Holm" if len(self.pairs) > 1 else "p"),
         ]
+        return columns, [pair.cells() for pair in self.pairs]
 
-    def cells(self) -> list[tuple[object, ...]]:
-        """Return the rows of that table."""
-        return [pair.cells() for pair in self.pairs]
-
-    def said(self) -> list[str]:
+    def said(self, rows: object = ()) -> list[str]:  # noqa: ARG002 - there are always some
         """Return all of it that is no table."""
         return [*map(str, self.pairs), *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {**self._asdict(), "pairs": [pair.to_dict() for pair in self.pairs]}
+        facts = {name: getattr(self, name) for name in ("test", "question", "notes")}
+        return facts | {"pairs": [pair._asdict() for pair in self.pairs]}
 
 
 def listened(store: Store) -> list[Listened]:

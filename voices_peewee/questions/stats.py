@@ -7,11 +7,13 @@ that are clustered in one way or in two, Holm's adjustment, and letters for what
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
 from operator import mul, sub
+from statistics import fmean
 from typing import Final, NamedTuple, TypeVar
 
 _SAME: Final = 1e-9  # of the largest value: differences that rounding makes are none
@@ -21,17 +23,12 @@ T = TypeVar("T", bound=Hashable)
 
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean, or None of nothing."""
-    if len(values) == 1:
-        return values[0]
-    return math.fsum(values) / len(values) if values else None
+    return fmean(values) if values else None
 
 
-def median(ordered: Sequence[float]) -> float | None:
-    """Return the median of sorted values, or None of nothing."""
-    if not ordered:
-        return None
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+def median(values: Sequence[float]) -> float | None:
+    """Return the median, or None of nothing."""
+    return statistics.median(values) if values else None
 
 
 @lru_cache(maxsize=1024)
