@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import peewee as pw
 
+from voices_peewee.questions.leaderboard import Leaderboard
 from voices_peewee.questions.selection import Metric, Model, Runs, model_label
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.models import ProcessingHistory
-
-if TYPE_CHECKING:
-    from voices_peewee.questions.leaderboard import Leaderboard
 
 
 class Axis(NamedTuple):

@@ -11,8 +11,9 @@ from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from voices_peewee.database.store import Store
 from voices_peewee.display.excerpts import CODECS, Part, busiest, excerpts, lag
 from voices_peewee.display.pages import page
 from voices_peewee.errors import AudioError, ExportError, QueryError
@@ -27,9 +28,6 @@ from voices_peewee.schema.models import (
 )
 from voices_peewee.search.columns import read_json
 from voices_peewee.upkeep.whole_files import write_whole
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
 
 BESIDE: Final = {"mixture": "Mixture", "reference": "Reference", "nothing": ""}
 QUESTION: Final = "Which one is separated better?"

@@ -41,10 +41,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("drawing a picture", "notebook") from error
 
+from voices_peewee.database.store import Store
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from voices_peewee.database.store import Store
 
 _MOST_METRICS: Final = {"distribution": 4, "paired": 1, "ranks": 1, "scatter": 1}
 _USUAL: Final = ("si_snri", "sdri")
@@ -276,8 +276,8 @@ class _Drawing:
             axes.plot(x, rows, "o-", color="black", lw=2.5, markersize=4)
         axes.set_yticks(range(count), [fit(model, _NAME) for model in names])
         axes.set(ylim=(count - 0.4, -0.6), xlabel="mean rank", xticks=range(1, count + 1))
-        unit = of.unit if of.n == 1 else f"{of.unit}s"
-        under = f"{of.n:,} {unit}, 1 is best; a bar joins what cannot be told apart (Holm)"
+        count = f"{of.n:,} recording{'s' * (of.n != 1)}"
+        under = f"{count}, 1 is best; a bar joins what cannot be told apart (Holm)"
         return f"mean ranks by {fit(metric_axis(self.metrics[0]).name, 40)}", under
 
     def _compare(self, *models: str | Model) -> Comparison | Comparisons:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee._version import __version__
 from voices_peewee.database.query import no_full_collection
+from voices_peewee.database.store import Store
 from voices_peewee.display import svg
 from voices_peewee.display.labels import measured, metric_axis, model_order, narrowed
 from voices_peewee.display.pages import page
@@ -32,9 +33,6 @@ from voices_peewee.rendering.plain import number, show
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import Environment, ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.upkeep.whole_files import write_whole
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
 
 _ALL_PAIRS: Final = 6  # models that are compared with each other; more only with the best
 _MODELS: Final = 30  # models of a picture

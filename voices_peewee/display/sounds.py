@@ -9,20 +9,18 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import peewee as pw
 
 from voices_peewee.database.sqlite import is_open_here
+from voices_peewee.database.store import FileKey, Store
 from voices_peewee.errors import AudioError, ExportError
+from voices_peewee.questions.groups import Group
 from voices_peewee.questions.selection import Metric, Runs, model_label
 from voices_peewee.rendering.table import html_lines
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory, Speaker
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import FileKey, Store
-    from voices_peewee.questions.groups import Group
 
 # What browsers play, by suffix; for anything else they show a dead control.
 _PLAYED: Final = {

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from voices_peewee.questions.comparison import Comparison
-    from voices_peewee.questions.comparisons import Comparisons
-    from voices_peewee.questions.groups import Group
-    from voices_peewee.questions.leaderboard import LeaderboardRow
+from voices_peewee.questions.comparison import Comparison
+from voices_peewee.questions.comparisons import Comparisons
+from voices_peewee.questions.groups import Group
+from voices_peewee.questions.leaderboard import LeaderboardRow
 
 T = TypeVar("T")
 Colour = Callable[[str], int]

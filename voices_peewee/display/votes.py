@@ -7,8 +7,9 @@ import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from voices_peewee.database.store import Store
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.texts import parse, text_of
 from voices_peewee.schema.models import (
@@ -17,9 +18,6 @@ from voices_peewee.schema.models import (
     ProcessedFile,
     ProcessingHistory,
 )
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
 
 _NAME: Final = 60  # letters of a listener's name
 _COLUMNS: Final = ("session", "trial", "position", "choice")

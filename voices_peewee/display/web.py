@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import peewee as pw
@@ -36,8 +36,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("showing a database in the browser", "web") from error
 
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
+from voices_peewee.database.store import Store
 
 _NAME: Final = "voices"
 _HOST: Final = "127.0.0.1"  # which no other machine reaches

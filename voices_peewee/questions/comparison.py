@@ -12,6 +12,7 @@ from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from voices_peewee.database.query import no_full_collection
+from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.questions import comparison_text, remarks
 from voices_peewee.questions.comparisons import Comparisons
@@ -42,8 +43,6 @@ from voices_peewee.schema.models import ProcessedFile
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from voices_peewee.database.store import Store
 
 Unit = Literal["recording", "speaker", "stem"]
 _SHOWN: Final = 5

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
+from voices_peewee.errors import QueryError
 from voices_peewee.questions import comparison_text
 from voices_peewee.questions.stats import holm, letters
 from voices_peewee.questions.tables import Cells, Tabular
@@ -25,11 +26,10 @@ class Ranks(NamedTuple):
     """Mean ranks, after Demšar (Statistical Comparisons of Classifiers, JMLR 2006).
 
     ``means`` has the mean rank of each model, the best (nearest 1) first, over ``n`` common
-    units; equal values share the mean of their ranks. ``bars`` are the models that cannot be
-    told apart: those that share a letter, in the same order.
+    recordings; equal values share the mean of their ranks. ``bars`` are the models that cannot
+    be told apart: those that share a letter, in the same order.
     """
 
-    unit: str
     n: int
     means: dict[str, float]
     bars: tuple[tuple[str, ...], ...]
@@ -66,9 +66,15 @@ class Comparisons(Tabular):
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Mean ranks on the units that all have a value of; with a baseline there are none."""
+        """Mean ranks on the recordings that all have a value of; with a baseline there are none.
+
+        Raises:
+            QueryError: Something else than recordings was counted.
+        """
+        if self._any.unit != "recording":
+            raise QueryError(f"ranks are of recordings, not of {self._any.unit}s")
         if self.baseline is not None:
-            return Ranks(self._any.unit, 0, {}, ())
+            return Ranks(0, {}, ())
         return _mean_ranks(self.models, self.pairs, self.letters)
 
     def __getitem__(self, key: tuple[str, str]) -> Comparison:
@@ -168,8 +174,10 @@ def _mean_ranks(
     models: Sequence[str], pairs: Mapping[tuple[str, str], Comparison], letters: Mapping[str, str]
 ) -> Ranks:
     """Return the ranks of models of which every pair was compared."""
-    unit = next(iter(pairs.values())).unit
-    of_pairs = {both: _differences(pair, unit) for both, pair in pairs.items()}
+    of_pairs = {
+        both: dict(zip(pair.units.recordings, pair.units.differences, strict=True))
+        for both, pair in pairs.items()
+    }
     common = set.intersection(*map(set, of_pairs.values()))
     behind = dict.fromkeys(models, 0.0)  # how often another one was better; half of a tie
     for (a, b), of in of_pairs.items():
@@ -180,21 +188,10 @@ def _mean_ranks(
         behind[a] += losses + ties / 2
         behind[b] += len(common) - losses - ties / 2
     if not common:
-        return Ranks(unit, 0, {}, ())
+        return Ranks(0, {}, ())
     ranked = sorted(models, key=behind.__getitem__)
     means = {model: 1 + behind[model] / len(common) for model in ranked}
-    return Ranks(unit, len(common), means, _bars(means, letters))
-
-
-def _differences(pair: Comparison, unit: str) -> dict[Hashable, float]:
-    """Return the difference of each unit."""
-    of = pair.units
-    keys: Mapping[str, Iterable[Hashable]] = {
-        "recording": of.recordings,
-        "speaker": of.speakers,
-        "stem": zip(of.recordings, of.speakers, strict=True),
-    }
-    return dict(zip(keys[unit], of.differences, strict=True))
+    return Ranks(len(common), means, _bars(means, letters))
 
 
 def _bars(means: Mapping[str, float], letters: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.dialects import nodes
+from voices_peewee.database.store import Store
 from voices_peewee.questions.fields import SPEAKER, Field, Own
 from voices_peewee.questions.selection import LARGEST, Metric, Runs
 from voices_peewee.records.sources import LOOKUP
@@ -23,9 +24,6 @@ from voices_peewee.schema.models import (
     hash_key,
 )
 from voices_peewee.search.columns import read_json
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
 
 Row = tuple[Any, ...]
 STATES: Final = ("done", "partly_finite", "not_finite", "failed", "unfinished", "not_run")

@@ -8,21 +8,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, nodes, plain
 from voices_peewee.database.results import ResultList
+from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.questions.outcomes import moment
 from voices_peewee.questions.selection import Runs, model_label
 from voices_peewee.rendering.table import Column
 from voices_peewee.runs.settings import canonical
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, Speaker
 from voices_peewee.search.columns import read_json
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import SpeakerKey, Store
 
 
 @dataclass(frozen=True, slots=True)

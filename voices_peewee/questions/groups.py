@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, groupby, repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from voices_peewee.database.dialects import plain
 from voices_peewee.errors import QueryError
@@ -26,12 +26,9 @@ from voices_peewee.questions.counted import (
     coverage,
 )
 from voices_peewee.questions.fields import SPEAKER, Field, read_key
-from voices_peewee.questions.selection import operations
+from voices_peewee.questions.selection import Metric, Runs, Side, operations
 from voices_peewee.questions.taking import Taker
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
-
-if TYPE_CHECKING:
-    from voices_peewee.questions.selection import Metric, Runs, Side
 
 Key = tuple[Any, ...]
 Stem = tuple[int | None, float | None]  # whose voice it is, and what a run measured of it

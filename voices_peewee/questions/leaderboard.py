@@ -10,6 +10,7 @@ from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
+from voices_peewee.database.store import Store
 from voices_peewee.questions import remarks
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import TAGS, Field, find_fields, groupings
@@ -23,7 +24,6 @@ from voices_peewee.search.columns import read_json
 from voices_peewee.search.pages import count_of
 
 if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
     from voices_peewee.questions.pivot import Pivot
 
 MOST_LETTERS: Final = 12  # groups that are compared with each other

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import StatisticsError, correlation, fmean
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import peewee as pw
 
+from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.questions.groups import Group
 from voices_peewee.questions.pairing import Matched, Paired, Units
@@ -29,9 +30,6 @@ from voices_peewee.schema.models import (
     ProcessedFile,
     ProcessingHistory,
 )
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import Store
 
 _SHARES: Final = {"a": 0.0, None: 0.5, "b": 1.0}
 _UNREADABLE: Final = (AttributeError, LookupError, TypeError)  # what another program wrote

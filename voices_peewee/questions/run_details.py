@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.database.results import ResultList
-from voices_peewee.database.store import as_id, plain
+from voices_peewee.database.store import FileKey, Store, as_id, plain
 from voices_peewee.errors import InvalidValueError, NotFoundError
 from voices_peewee.questions.selection import model_label
 from voices_peewee.rendering.plain import locate, printable
@@ -24,9 +24,6 @@ from voices_peewee.schema.models import (
     Speaker,
 )
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import FileKey, Store
 
 _STANDS: Final = "as it stands"
 

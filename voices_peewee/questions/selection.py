@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import peewee as pw
 
 from voices_peewee.database.dialects import ByEngine, as_number, inner, nodes, plain
+from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import QueryError
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.exact import exact_boolean, short
@@ -17,11 +18,7 @@ from voices_peewee.schema.models import ModelPerformance, ProcessedFile, Process
 from voices_peewee.search.columns import LISTS, read_json
 from voices_peewee.search.json_keys import ELEMENT, json_path, some_element
 from voices_peewee.search.pages import matching
-from voices_peewee.search.words import instant
-
-if TYPE_CHECKING:
-    from voices_peewee.database.store import SpeakerKey, Store
-    from voices_peewee.search.words import When
+from voices_peewee.search.words import When, instant
 
 Model = tuple[str, str | None]
 Words = str | Sequence[str]

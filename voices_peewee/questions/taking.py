@@ -23,11 +23,10 @@ from voices_peewee.questions.counted import (
     in_runs,
     state_of,
 )
-from voices_peewee.questions.selection import LARGEST
+from voices_peewee.questions.selection import LARGEST, Metric
 
 if TYPE_CHECKING:
     from voices_peewee.questions.groups import Group, Stem
-    from voices_peewee.questions.selection import Metric
 
 _MOST_SETTINGS: Final = 1_000  # of one group, that are looked at for what differs
 

@@ -74,25 +74,9 @@ class SearchMethods(HasStore):
         offset: int = 0,
         **filters: Any,
     ) -> ResultList[BaseModel]:
-        """Return what matches as model objects.
+        """Return what matches as model objects, in a list that notebooks show as a table.
 
-        Args:
-            noun: ``speakers``, ``files``, ``history`` or ``performance``.
-            words: Query words, as ``list_rows`` takes them.
-            search: A text to look for as it is in names, paths and descriptions.
-            sort: Columns; ``-`` before one that descends.
-            limit: How many at most; None means all.
-            offset: How many to pass over first.
-            filters: Those of ``list_rows``.
-
-        Returns:
-            A list that notebooks show as a table.
-
-        Raises:
-            QueryError: A list or field is unknown, or a value cannot be read.
-            NotFoundError: A filter names a speaker that is not there.
-            AmbiguousNameError: A filter names a speaker whose name others have.
-            InvalidValueError: ``limit`` or ``offset`` is negative.
+        It is asked as ``list_rows`` is and raises the same; without a limit it is all of them.
         """
         from voices_peewee.search.pages import Question
 
