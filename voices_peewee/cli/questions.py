@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _UNITS: Final = ("recording", "speaker", "stem")
 _PLOTS: Final = ("distribution", "paired", "ranks", "scatter")
 _BAR: Final = 8  # places of a terminal
+_BAR_COLUMN: Final = Column("bar", "bar", " ", priority=1)
 
 
 @command(example="voices leaderboard --by model,parameters.shifts metadata.room:hall")
@@ -87,12 +88,11 @@ def _show_table(found: Tabular, columns: Sequence[Column], rows: Sequence[Any]) 
 
 
 def _show_board(board: Leaderboard) -> None:
-    columns = board.columns()
-    bars: list[object] = [*_bars([row.mean for row in board.rows])]
-    keys = sum(column.kind == "key" for column, _ in columns)
-    columns.insert(keys, (Column("bar", "bar", " ", priority=1), bars))
-    rows = list(zip(*(values for _, values in columns), strict=True))
-    _show_table(board, [column for column, _ in columns], rows)
+    columns, rows = board.cells()
+    keys = sum(column.kind == "key" for column in columns)
+    bars = _bars([row.mean for row in board])
+    rows = [(*row[:keys], bar, *row[keys:]) for row, bar in zip(rows, bars, strict=True)]
+    _show_table(board, [*columns[:keys], _BAR_COLUMN, *columns[keys:]], rows)
 
 
 def _bars(values: Sequence[float | None]) -> list[str]:

@@ -276,8 +276,8 @@ class _Drawing:
             axes.plot(x, rows, "o-", color="black", lw=2.5, markersize=4)
         axes.set_yticks(range(count), [fit(model, _NAME) for model in names])
         axes.set(ylim=(count - 0.4, -0.6), xlabel="mean rank", xticks=range(1, count + 1))
-        count = f"{of.n:,} recording{'s' * (of.n != 1)}"
-        under = f"{count}, 1 is best; a bar joins what cannot be told apart (Holm)"
+        counted = f"{of.n:,} recording{'s' * (of.n != 1)}"
+        under = f"{counted}, 1 is best; a bar joins what cannot be told apart (Holm)"
         return f"mean ranks by {fit(metric_axis(self.metrics[0]).name, 40)}", under
 
     def _compare(self, *models: str | Model) -> Comparison | Comparisons:

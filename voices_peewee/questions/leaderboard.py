@@ -148,28 +148,20 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
 
         return pivot(self)
 
-    def columns(self) -> list[tuple[Column, list[object]]]:
-        """Return the columns that say something, with their values: no zero failures."""
-        names = groupings(self.by)
-        number = "fixed" if self.metric_unit == "dB" else "number"
-        columns: list[tuple[Column, list[object]]] = [
-            (Column(name, "key"), [row.labels[place] for row in self.rows])
-            for place, name in enumerate(names)
-        ]
-        columns.append((Column("n", "count"), [row.n for row in self.rows]))
-        for column in _REST:
-            values = [column.read(row) for row in self.rows] if column.read else []
-            if column.name != self.metric and any(value is not None for value in values):
-                kind = number if column.kind == "metric" else column.kind
-                shown = Column(column.name, kind, column.title, column.priority)
-                columns.append((shown, values))
-        return columns
-
     def cells(self) -> Cells:
-        """Return the columns and rows of the table."""
-        columns = self.columns()
-        rows = zip(*(values for _, values in columns), strict=True)
-        return [column for column, _ in columns], list(rows)
+        """Return the columns that say something, and the rows: no zero failures."""
+        number = "fixed" if self.metric_unit == "dB" else "number"
+        names = enumerate(groupings(self.by))
+        keys = (Column(name, "key", read=_label_at(place)) for place, name in names)
+        columns: list[Column] = []
+        values: list[list[object]] = []
+        for column in (*keys, *_COLUMNS):
+            own = [column.read(row) for row in self.rows] if column.read else []
+            says = column.name != self.metric and any(value is not None for value in own)
+            if column.kind == "key" or says:
+                columns.append(replace(column, kind=number) if column.kind == "metric" else column)
+                values.append(own)
+        return columns, list(zip(*values, strict=True))
 
     def paper_cells(self) -> Cells:
         """Return those of a table in a paper, whose best mean, the first, is strong."""
@@ -199,13 +191,18 @@ def _reads_as_other(text: str) -> bool:
     return text in ("True", "False") or read_json(text) != text
 
 
+def _label_at(place: int) -> Callable[[LeaderboardRow], str]:
+    return lambda row: row.labels[place]
+
+
 def _state(name: str) -> Callable[[LeaderboardRow], int | None]:
     return lambda row: row.coverage[name] or None
 
 
 _SAME: Final = "groups that share a letter cannot be told apart (Holm, common recordings)"
 # The bar goes first where there is no room, then SD and median.
-_REST: Final = (
+_COLUMNS: Final = (
+    Column("n", "count", read=attrgetter("n")),
     Column("letters", "text", "same", read=attrgetter("letters")),
     Column("stems", "count", priority=7, read=lambda row: row.stems if row.stems > row.n else None),
     *(

@@ -43,10 +43,6 @@ class Units(NamedTuple):
         recordings, speakers, a, b, stems = zip(*rows, strict=True)
         return cls(recordings, speakers, a, b, stems, _differences(a, b))
 
-    def rows(self) -> list[Matched]:
-        """Return what was matched, row by row."""
-        return list(map(Matched, self.recordings, self.speakers, self.a, self.b, self.stems))
-
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
     found = list(map(sub, b, a))
@@ -84,7 +80,8 @@ def pair_up(a: Group, b: Group, unit: str, confidence: float) -> Paired:
     if unit != "speaker":
         found = estimate(units.differences, confidence)
         return Paired(units, found, count, len({*units.recordings}), uneven, 0, *short)
-    named = [one for one in units.rows() if one.speaker is not None]
+    every = map(Matched, *units[:5])
+    named = [one for one in every if one.speaker is not None]
     if count and not named:
         raise QueryError(
             "no stem has a speaker; count recordings: unit='recording'",
@@ -119,7 +116,7 @@ def _match_all(
     for recording, own, other in zip(a.recordings, a.each(), b.each(), strict=True):
         stems = _match(recording, own, other)
         uneven += not stems
-        matched += [_whole(stems)] if whole and stems else stems
+        matched += [_mean(stems)] if whole and stems else stems
         mine, theirs = _by_speaker(own), _by_speaker(other)
         if mine and theirs and theirs.keys() - mine.keys():
             lacking_a.add(recording)
@@ -155,16 +152,12 @@ def _finite(stems: Iterable[Stem]) -> list[float]:
     return [value for _, value in stems if value is not None]
 
 
-def _whole(stems: Sequence[Matched]) -> Matched:
-    if len(stems) == 1:
-        return stems[0]
-    return _mean(stems, stems[0].recording, None)
-
-
-def _mean(parts: Sequence[Matched], recording: int, speaker: int | None) -> Matched:
-    n = len(parts)
+def _mean(parts: Sequence[Matched]) -> Matched:
+    """Return the mean of stems, and whose it is where all are one speaker's."""
+    n, speakers = len(parts), {one.speaker for one in parts}
     a, b = math.fsum(one.a for one in parts) / n, math.fsum(one.b for one in parts) / n
-    return Matched(recording, speaker, a, b, sum(one.stems for one in parts))
+    speaker = speakers.pop() if len(speakers) == 1 else None
+    return Matched(parts[0].recording, speaker, a, b, sum(one.stems for one in parts))
 
 
 def _speakers(named: Iterable[Matched]) -> list[Matched]:
@@ -172,4 +165,4 @@ def _speakers(named: Iterable[Matched]) -> list[Matched]:
     own: dict[int, list[Matched]] = {}
     for one in named:
         own.setdefault(one.speaker, []).append(one)  # type: ignore[arg-type] # named ones have one
-    return [_mean(parts, parts[0].recording, speaker) for speaker, parts in sorted(own.items())]
+    return [_mean(parts) for _, parts in sorted(own.items())]
