@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, compress
 from operator import attrgetter, sub
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import Any, Final, overload
 
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
+from voices_peewee.errors import QueryError
 from voices_peewee.questions import remarks
 from voices_peewee.questions.counted import Source, conditions, names_of_speakers
 from voices_peewee.questions.fields import TAGS, Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
+from voices_peewee.questions.pivot import Pivot
 from voices_peewee.questions.selection import Metric, Runs, find_metric, model_label
 from voices_peewee.questions.stats import Estimate, estimate, holm, letters, median
 from voices_peewee.questions.tables import Cells, Tabular
@@ -22,9 +24,6 @@ from voices_peewee.rendering.plain import cell
 from voices_peewee.rendering.table import Column, Strong
 from voices_peewee.search.columns import read_json
 from voices_peewee.search.pages import count_of
-
-if TYPE_CHECKING:
-    from voices_peewee.questions.pivot import Pivot
 
 MOST_LETTERS: Final = 12  # groups that are compared with each other
 _ALPHA: Final = 0.05
@@ -139,18 +138,24 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
         return columns, [tuple(one[name] for name in names) for one in facts]
 
     def pivot(self) -> Pivot:
-        """Return the means as a table: the first grouping down, the others across.
+        """Return the means of two groupings as a table, the best of each axis first.
 
         Raises:
-            QueryError: There is only one grouping.
+            QueryError: There are not two.
         """
-        from voices_peewee.questions.pivot import pivot
+        names = groupings(self.by)
+        if len(names) != 2:
+            raise QueryError("a table across needs two groupings, such as speaker,model")
+        means = {row.labels: row.mean for row in self.rows}
+        down, across = (tuple(dict.fromkeys(labels[place] for labels in means)) for place in (0, 1))
+        return Pivot(self.title, self._kind, names[0], down, across, means, self.notes)
 
-        return pivot(self)
+    @property
+    def _kind(self) -> str:
+        return "fixed" if self.metric_unit == "dB" else "number"
 
     def cells(self) -> Cells:
-        """Return the columns that say something, and the rows: no zero failures."""
-        number = "fixed" if self.metric_unit == "dB" else "number"
+        """Return the columns that say something, and the rows, whose best mean is strong."""
         names = enumerate(groupings(self.by))
         keys = (Column(name, "key", read=_label_at(place)) for place, name in names)
         columns: list[Column] = []
@@ -159,18 +164,11 @@ class Leaderboard(Tabular, Sequence[LeaderboardRow]):
             own = [column.read(row) for row in self.rows] if column.read else []
             says = column.name != self.metric and any(value is not None for value in own)
             if column.kind == "key" or says:
-                columns.append(replace(column, kind=number) if column.kind == "metric" else column)
-                values.append(own)
+                kind = self._kind if column.kind == "metric" else column.kind
+                columns.append(replace(column, kind=kind))
+                best = [Strong(cell(kind, one)) for one in own[:1]] if column.name == "mean" else []
+                values.append([*best, *own[len(best) :]])
         return columns, list(zip(*values, strict=True))
-
-    def paper_cells(self) -> Cells:
-        """Return those of a table in a paper, whose best mean, the first, is strong."""
-        columns, rows = self.cells()
-        place = next((i for i, column in enumerate(columns) if column.name == "mean"), None)
-        if place is not None and rows:
-            best = Strong(cell(columns[place].kind, rows[0][place]))
-            rows[0] = (*rows[0][:place], best, *rows[0][place + 1 :])
-        return columns, rows
 
     @property
     def caption(self) -> str:

@@ -47,10 +47,6 @@ class Tabular:
         """Return the columns and rows of a DataFrame."""
         return self.cells()
 
-    def paper_cells(self) -> Cells:
-        """Return those of a table in a paper."""
-        return self.cells()
-
     def more(self) -> list[str]:
         """Return what the text says between the table and the notes."""
         return []
@@ -73,13 +69,13 @@ class Tabular:
 
     def to_markdown(self) -> str:
         """Return a table for GitHub, with what a reader has to know."""
-        columns, rows = self.paper_cells()
+        columns, rows = self.cells()
         notes = "".join(f"- {printable(note)}\n" for note in self.said(rows))
         return f"{markdown_table(columns, rows)}\n{self.caption}\n\n{notes}"
 
     def to_latex(self) -> str:
         """Return a table for LaTeX (booktabs), whose caption says what a reader has to know."""
-        columns, rows = self.paper_cells()
+        columns, rows = self.cells()
         return latex_table(columns, rows, "; ".join([self.caption, *self.said(rows)]))
 
     def to_dataframe(self) -> pd.DataFrame:
