@@ -118,9 +118,6 @@ class Look:
 
     def runs(self, places: Sequence[Source]) -> dict[Source, list[Row]]:
         """Return the runs of the operation by the model at some places."""
-        return self.store.retrying(self._runs, places)
-
-    def _runs(self, places: Sequence[Source]) -> dict[Source, list[Row]]:
         found: dict[Source, list[Row]] = {}
         for place, values in self._rows(_COLUMNS, [], places):
             found.setdefault(place, []).append(Row(*values))
@@ -130,32 +127,30 @@ class Look:
         self, columns: str, asked: list[object], places: Sequence[Source]
     ) -> Iterator[tuple[Source, Any]]:
         read = ProcessedFile.original_path.python_value
+        for sql, values in _queries(self.wanted, columns, places):
+            for row in self.store.retrying(self._read, sql, [*asked, *values]):
+                path = row[0]
+                if path is not None and not path.isascii():
+                    path = str(read(path))
+                yield row[1] if path is None else path, row
+
+    def _read(self, sql: str, values: list[object]) -> list[Any]:
         with self.store.reading(), no_full_collection():
-            for sql, values in _queries(self.wanted, columns, places):
-                for row in self.store.connection().execute(sql, [*asked, *values]):
-                    path = row[0]
-                    if path is not None and not path.isascii():
-                        path = str(read(path))
-                    yield row[1] if path is None else path, row
+            return self.store.connection().execute(sql, values).fetchall()  # type: ignore[no-any-return]
 
     def at(self, places: Sequence[Source]) -> Batch:
         """Return what is known of some places."""
-        return self.store.retrying(self._at, places)
-
-    def _at(self, places: Sequence[Source]) -> Batch:
         seen = self._seen(places)
         unclear = [place for place in places if seen.get(place, _NOTHING)[0] == UNCLEAR]
         new = [place for place in places if place not in seen and os.path.isfile(place)]
-        return Batch(seen, self._runs(unclear), self._recorded(new))
+        return Batch(seen, self.runs(unclear), self._recorded(new))
 
     def _recorded(self, places: Sequence[Source]) -> set[Source]:
         stored = {ProcessedFile.original_path.db_value(place) for place in places}
         if not stored:
             return set()
-        with self.store.reading():
-            sql = _RECORDED.format(_places(stored))
-            rows = self.store.connection().execute(sql, list(stored))
-            return {str(ProcessedFile.original_path.python_value(path)) for (path,) in rows}
+        rows = self.store.retrying(self._read, _RECORDED.format(_places(stored)), list(stored))
+        return {str(ProcessedFile.original_path.python_value(path)) for (path,) in rows}
 
     def judged(
         self, place: Source, batch: Batch, claim: Claimed | None
