@@ -16,7 +16,7 @@ from voices_peewee.schema.exact import exact_boolean, short
 from voices_peewee.schema.fields import plain_name
 from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import LISTS, read_json
-from voices_peewee.search.json_keys import ELEMENT, json_path, some_element
+from voices_peewee.search.json_keys import ELEMENT, json_path, readable, some_element
 from voices_peewee.search.pages import matching
 from voices_peewee.search.words import When, instant
 
@@ -49,16 +49,19 @@ class Metric:
     @property
     def value(self) -> pw.ColumnBase:
         """What is selected; it may be no number: see ``is_number``."""
-        if self.keys:
-            return _inner_value(self.keys)
-        found: pw.Field = ModelPerformance._meta.fields[self.name]
-        return found
+        if not self.keys:
+            found: pw.Field = ModelPerformance._meta.fields[self.name]
+            return found
+        metrics = ModelPerformance.additional_metrics
+        sqlite = pw.fn.json_extract(readable(metrics), plain(json_path(self.keys)))
+        return ByEngine(sqlite, as_number(inner(metrics, self.keys)))
 
     @property
     def is_number(self) -> pw.Expression:
         """The condition that a row has a finite value."""
         if self.keys:
-            return _is_number(self.keys)
+            # Text sorts above every number, and so do the infinities that JSON can spell.
+            return self.value.between(-LARGEST, LARGEST)
         return self.value.is_null(is_null=False)  # a CHECK keeps what is not finite out
 
 
@@ -108,22 +111,14 @@ def _is_same(name: str, other: str) -> bool:
     return vocabulary.spelled(name) == vocabulary.spelled(other)
 
 
-def _inner_value(keys: Sequence[str]) -> pw.ColumnBase:
-    metrics = ModelPerformance.additional_metrics
-    # What another program wrote and is no JSON would end the whole query.
-    readable = nodes("CASE WHEN json_valid(", metrics, ") THEN", metrics, "END")
-    sqlite = pw.fn.json_extract(readable, plain(json_path(keys)))
-    return ByEngine(sqlite, as_number(inner(metrics, keys)))
-
-
-def _is_number(keys: Sequence[str]) -> pw.Expression:
-    # Text sorts above every number, and so do the infinities that JSON can spell.
-    return _inner_value(keys).between(-LARGEST, LARGEST)
+def _inner(keys: Sequence[str]) -> Metric:
+    return Metric("", higher_is_better=True, unit="", keys=tuple(keys))
 
 
 def _recorded(store: Store, keys: Sequence[str]) -> float | None:
     """Return a number that a row has in ``additional_metrics``."""
-    query = ModelPerformance.select(_inner_value(keys)).where(_is_number(keys)).limit(1)
+    metric = _inner(keys)
+    query = ModelPerformance.select(metric.value).where(metric.is_number).limit(1)
     with store.reading():
         found = store.connection().execute(*query.sql()).fetchone()
     return None if found is None else found[0]
@@ -134,7 +129,7 @@ def _is_logged(store: Store, keys: Sequence[str]) -> bool:
     measured = ModelPerformance
     newest = measured.select(measured.id).order_by(measured.id.desc()).limit(_LOOK_AT)
     listed = some_element(measured.additional_metrics, ("run",), plain(keys[0]) == ELEMENT)
-    query = measured.select(pw.SQL("1")).where(measured.id.in_(newest), _is_number(keys))
+    query = measured.select(pw.SQL("1")).where(measured.id.in_(newest), _inner(keys).is_number)
     query = query.where(nodes("NOT", listed)).limit(1)
     with store.reading():
         return store.connection().execute(*query.sql()).fetchone() is None

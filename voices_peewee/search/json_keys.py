@@ -28,7 +28,7 @@ def json_path(keys: Sequence[str]) -> str:
     return "$" + "".join(f".{json.dumps(key)}" for key in keys)
 
 
-def _readable(field: Any) -> Any:
+def readable(field: Any) -> Any:
     """Return a field of SQLite without what is no JSON, which would end the whole query."""
     return nodes("CASE WHEN json_valid(", field, ") THEN", field, "END")
 
@@ -37,12 +37,12 @@ def json_value(field: Any, keys: Sequence[str]) -> pw.ColumnBase:
     """Return what the keys lead to as a JSON array of one, which keeps its type."""
     path = plain(json_path(keys))
     postgres = nodes("jsonb_build_array(", inner(field, keys), ")")
-    return ByEngine(pw.fn.json_extract(_readable(field), path, path), postgres)
+    return ByEngine(pw.fn.json_extract(readable(field), path, path), postgres)
 
 
 def json_order(field: Any, keys: Sequence[str]) -> pw.ColumnBase:
     """Return what the keys lead to as SQL compares it: numbers before texts."""
-    sqlite = pw.fn.json_extract(_readable(field), plain(json_path(keys)))
+    sqlite = pw.fn.json_extract(readable(field), plain(json_path(keys)))
     return ByEngine(sqlite, in_order(inner(field, keys)))
 
 
@@ -51,7 +51,7 @@ def some_element(field: Any, keys: Sequence[str], condition: Any) -> pw.ColumnBa
 
     The condition names its columns je.type, ``ELEMENT`` and ``element_number()``.
     """
-    path, read = plain(json_path(keys)), _readable(field)
+    path, read = plain(json_path(keys)), readable(field)
     sqlite = nodes(
         *("SELECT 1 FROM", pw.fn.json_each(read, path), "AS je WHERE", condition),
         *("AND", pw.fn.json_type(read, path), "<> 'object'"),
