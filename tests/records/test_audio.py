@@ -276,6 +276,51 @@ def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, co
     assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"),
+    [("avi", "adpcm_ima_wav", 44100), ("avi", "adpcm_ms", 44100), ("caf", "alac", 8000)],
+)
+def test_full_blocks_are_no_length(
+    tmp_path: Path, container: str, codec: str, rate: int, exact: bool
+) -> None:
+    """Where the header counts blocks and not samples, the sound is decoded."""
+    path = tmp_path / "blocks"
+    encode(str(path), container, codec, rate=rate)
+    assert probe(path, exact=exact).duration == pytest.approx(2.0, abs=0.07)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        *[("avi", "pcm_s16le"), ("caf", "pcm_mulaw"), ("w64", "pcm_s16le")],
+        *[("asf", "pcm_s16le"), ("au", "pcm_mulaw"), ("wav", "pcm_s16le")],
+    ],
+)
+def test_what_stands_behind_a_file_is_no_sound(
+    tmp_path: Path, container: str, codec: str, exact: bool
+) -> None:
+    """A download that was filled up with zeros is as long as its samples."""
+    path = tmp_path / "filled"
+    encode(str(path), container, codec)
+    path.write_bytes(path.read_bytes() + bytes(100_000))
+    assert probe(path, exact=exact).duration == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
+def test_the_padding_of_the_last_block_is_no_sound(tmp_path: Path, exact: bool) -> None:
+    """The ``fact`` of an ADPCM WAV says how many samples of its last block count."""
+    path = tmp_path / "blocks.wav"
+    encode(str(path), "wav", "adpcm_ima_wav", rate=8000)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"fact") + 8
+    assert int.from_bytes(data[place : place + 4], "little") > 16_000
+    data[place : place + 4] = (16_000).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert probe(path, exact=exact).duration == 2.0
+
+
 @pytest.mark.parametrize("unknown", [b"\0" * 4, b"\xff" * 4], ids=["zero", "ones"])
 def test_a_phone_that_knew_no_length_is_counted(tmp_path: Path, unknown: bytes) -> None:
     """An M4A whose ``mdhd`` states no duration is as long as its samples."""

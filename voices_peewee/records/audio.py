@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 AnyPath = str | os.PathLike[str]
 
 _BLOCK: Final = 1 << 16
+_BLOCK_OF_ADPCM: Final = 0.3  # s at most
 _MAX_RATE: Final = 10_000_000
 _MAX_CHANNELS: Final = 1024
 _MICROSECONDS: Final = 1_000_000
@@ -54,6 +55,8 @@ _STATED: Final = frozenset(
 # begun late. Their packets tell, but for what decoders skip at either end (s).
 _WALKED: Final = frozenset({"asf", "flac", "matroska,webm", "ogg", "wav"})
 _SKIPPED: Final = 0.1
+# Those of which FFmpeg takes the size of the file, or of full blocks, for the length.
+_DECODED: Final = frozenset({"avi", "caf", "w64"})
 _OPUS_RATE: Final = 48_000
 # Demuxers whose packets are frames of a known length, so that counting packets is enough.
 _FRAMED: Final = frozenset({"aac", "ac3", "eac3", "mp3"})
@@ -107,7 +110,7 @@ def _facts(
         if container.format.name == "ogg" and is_one and _is_of_several_kinds(file):
             raise AudioError(path, _SEVERAL)
         # Bytes make the length of PCM; of an RF64 without its lengths FFmpeg decodes nothing.
-        is_pcm = name == "wav" and stream.codec_context.name.startswith("pcm_")
+        is_pcm = name in {"wav", "au"} and stream.codec_context.name.startswith("pcm_")
         is_counted = exact and not is_pcm
         seconds = None
         with suppress(av.FFmpegError):  # where it cannot be read on: what there is counts
@@ -120,6 +123,9 @@ def _facts(
             seconds = min(seconds, stated)  # decoders keep the padding, the header does not
     if name == "wav" and (rest := _bytes_behind(file)) and bit_rate:
         seconds = max(0.0, seconds - rest * 8 / bit_rate)
+    if name == "wav" and not is_pcm and (told := _samples_told(file)):
+        is_padding = told / rate < seconds < told / rate + _BLOCK_OF_ADPCM
+        seconds = told / rate if is_padding else seconds
     return name, seconds, rate, channels
 
 
@@ -146,13 +152,9 @@ def _bytes_behind(file: FileIO) -> int:
     all that follows for samples.
     """
     number, size = file.fileno(), os.fstat(file.fileno()).st_size
-    head, place = os.pread(number, _BLOCK, 0), 12
-    while head[place : place + 4] != b"data":
-        if not head.startswith(b"RIFF") or place + 8 > len(head):
-            return 0
-        length = int.from_bytes(head[place + 4 : place + 8], "little")
-        place += 8 + length + length % 2
-    if head[place + 4 : place + 8] not in (b"\0" * 4, b"\xff" * 4):
+    head = os.pread(number, _BLOCK, 0)
+    place = _chunk(head, b"data")
+    if not place or head[place + 4 : place + 8] not in (b"\0" * 4, b"\xff" * 4):
         return 0
     tail = os.pread(number, _BLOCK, max(place + 8, size - _BLOCK))
     end = len(tail)
@@ -162,6 +164,24 @@ def _bytes_behind(file: FileIO) -> int:
             break
         end = place
     return len(tail) - end
+
+
+def _chunk(head: bytes, name: bytes) -> int:
+    """Return where a chunk of a WAV begins, 0 where it is not at the head of the file."""
+    place = 12
+    while head[place : place + 4] != name:
+        if not head.startswith(b"RIFF") or place + 8 > len(head):
+            return 0
+        length = int.from_bytes(head[place + 4 : place + 8], "little")
+        place += 8 + length + length % 2
+    return place
+
+
+def _samples_told(file: FileIO) -> int:
+    """Return how many samples of a WAV are sound: the last block of ADPCM is filled up."""
+    head = os.pread(file.fileno(), _BLOCK, 0)
+    place = _chunk(head, b"fact")
+    return int.from_bytes(head[place + 8 : place + 12], "little") if place else 0
 
 
 def _container(av: ModuleType, source: _Bytes) -> InputContainer:
@@ -234,10 +254,10 @@ def _quick_duration(
     name, codec = container.format.name, stream.codec_context
     if name in _FRAMED:
         return _packets_duration(container, stream)
-    if stated is None:
+    if stated is None or name in _DECODED:
         return None
     is_short = stated * (codec.bit_rate or math.inf) / 8 > os.fstat(file.fileno()).st_size
-    if codec.name.startswith("pcm_"):
+    if codec.name.startswith("pcm_") and (name == "wav" or name not in _WALKED):
         return None if is_short else stated
     if is_short or name in _WALKED:
         is_whole = abs(_packets_duration(container, stream) - stated) < _SKIPPED
