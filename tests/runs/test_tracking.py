@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from voices_peewee import (
     Speaker,
     errors,
 )
+from voices_peewee.questions import outcomes
+from voices_peewee.records import audio_files
 from voices_peewee.records.sources import look, settle
 from voices_peewee.runs.metrics import MetricWarning
 from voices_peewee.runs.process import process_facts
@@ -391,6 +394,64 @@ def test_new_content_of_the_same_size_is_seen_after_any_update(
         pass
     assert [row.source_hash for row in histories(db)] == [digest(mix)]
     assert list(db.pending([mix], SEPARATION, exact=True)) == []
+
+
+def _link_to_a_file(folder: Path) -> tuple[Path, Callable[[], object]]:
+    (folder / "mix.wav").symlink_to("one/x.wav")
+    (folder / "new").symlink_to("two/x.wav")
+    return folder / "mix.wav", lambda: (folder / "new").replace(folder / "mix.wav")
+
+
+def _link_to_a_folder(folder: Path) -> tuple[Path, Callable[[], object]]:
+    (folder / "latest").symlink_to("one")
+    (folder / "data").symlink_to("latest")
+
+    def swap() -> None:
+        (folder / "latest").unlink()
+        (folder / "latest").symlink_to(folder / "two")
+
+    return folder / "data" / "x.wav", swap
+
+
+def _folder(folder: Path) -> tuple[Path, Callable[[], object]]:
+    def swap() -> None:
+        (folder / "one").rename(folder / "old")
+        (folder / "two").rename(folder / "one")
+
+    return folder / "one" / "x.wav", swap
+
+
+@pytest.mark.parametrize(
+    ("make", "is_seen"), [(_link_to_a_file, True), (_link_to_a_folder, True), (_folder, False)]
+)
+def test_older_content_that_is_put_at_a_path_is_seen(
+    db: DatabaseManager,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], tuple[Path, Callable[[], object]]],
+    is_seen: bool,
+) -> None:
+    """Where another link or folder leads to a file of that size, the run has its hash.
+
+    ``pending`` sees the link, and with ``exact`` the folder too; the next run settles it.
+    """
+    for module in (audio_files, outcomes):
+        monkeypatch.setattr(module, "CLOCK_SLACK", 0.0)
+    for value, name in enumerate(("one", "two")):
+        write_wav(tmp_path / name / "x.wav", value=value)
+    mix, swap = make(tmp_path)
+    hashes = []
+    for change in (lambda: None, swap):
+        time.sleep(0.1)
+        change()
+        assert len(list(db.pending([mix], SEPARATION))) == (not hashes or is_seen)
+        assert list(db.pending([mix], SEPARATION, exact=True)) == [mix]
+        time.sleep(0.1)
+        with db.track(mix, SEPARATION):
+            hashes.append(digest(mix))
+        assert list(db.pending([mix], SEPARATION, exact=True)) == []
+    assert [row.source_hash for row in histories(db)] == hashes
+    assert len({*hashes}) == 2
 
 
 # Metrics

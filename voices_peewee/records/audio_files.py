@@ -8,11 +8,14 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import hashlib
+import math
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
@@ -73,19 +76,56 @@ def is_gone(path: str) -> bool:
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
-def regular_file(path: AnyPath) -> os.stat_result | None:
+def regular_file(
+    path: AnyPath, look: Callable[[AnyPath], os.stat_result] = os.stat
+) -> os.stat_result | None:
     """Return what the system knows of a regular file, None for anything else."""
     try:
-        status = os.stat(path)
+        status = look(path)
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
 
 
 def touched(path: AnyPath) -> float | None:
-    """Return when a file was last written, or moved there with its old time; None for no file."""
-    status = regular_file(path)
-    return None if status is None else max(status.st_mtime, status.st_ctime)
+    """Return when a file was last written, moved there with its old time, or linked there.
+
+    None for no file. The links to a folder are looked at 20 times a second, not for each file.
+    """
+    place = os.fsdecode(path)
+    if (status := regular_file(place, os.lstat)) is not None:
+        linked = _linked_now(place.rpartition(os.sep)[0], int(20 * time.monotonic()))
+    elif (status := regular_file(place)) is not None:
+        linked = _placed(place, renamed=False)
+    else:
+        return None
+    return max(status.st_mtime, status.st_ctime, linked)
+
+
+@lru_cache(maxsize=8)
+def _linked_now(folder: str, _: int) -> float:
+    return _placed(folder, renamed=False)
+
+
+def _placed(path: str, *, renamed: bool) -> float:
+    """Return when the last link was made, or folder ``renamed``, that leads to a path.
+
+    A folder whose time of change is later than that of its entries was renamed, or its rights
+    were changed.
+    """
+    newest, place = 0.0, path
+    try:
+        while (parts := os.path.split(place))[1]:
+            facts = os.lstat(place)
+            if stat.S_ISLNK(facts.st_mode):
+                aim = str(Path(parts[0], Path(place).readlink()))
+                newest = max(newest, facts.st_ctime, _placed(aim, renamed=renamed))
+            elif renamed and stat.S_ISDIR(facts.st_mode) and facts.st_ctime > facts.st_mtime:
+                newest = max(newest, facts.st_ctime)
+            place = parts[0]
+    except OSError:
+        return math.inf  # it changes just now
+    return newest
 
 
 def facts_of(path: str) -> dict[str, Any]:
@@ -119,7 +159,7 @@ def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
     if "://" in path:
         return {}
     status = regular_file(path)
-    if status is None or is_fresh(row, status):
+    if status is None or is_fresh(row, status, path):
         return {}  # where the file is gone, what was known of it stays
     now = utc_now()
     try:
@@ -139,14 +179,15 @@ def has_content_of(path: AnyPath, row: ProcessedFile) -> bool:
     return is_of_size and row.content_hash is not None and content_hash(path) == row.content_hash
 
 
-def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
-    """Whether the file was read well after it was written, and the size fits."""
+def is_fresh(row: ProcessedFile, status: os.stat_result, path: str) -> bool:
+    """Whether the file was read well after it was written or put there, and the size fits."""
     return (
         row.file_size == status.st_size
         and row.content_hash is not None
         and isinstance(row.read_at, dt.datetime)
         # a file that was copied or moved there with its old time is told by its change time
-        and max(status.st_mtime, status.st_ctime) < row.read_at.timestamp() - CLOCK_SLACK
+        and max(status.st_mtime, status.st_ctime, _placed(path, renamed=True))
+        < row.read_at.timestamp() - CLOCK_SLACK
     )
 
 
