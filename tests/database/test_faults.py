@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import peewee as pw
@@ -586,15 +587,51 @@ def test_no_method_reads_an_open_database(path: Path, tmp_path: Path, name: str)
 def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:
     """Where no room is left for a -shm, a record that nobody has open is read all the same."""
     path = small(disk / "voices.db")
-    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
-        for size in (4096, 1):
-            with suppress(OSError):
-                while filler.write(b"x" * size):
-                    pass
+    fill(disk)
     body = """
         voices("list-speakers")
         """
     assert program(path, body) == "list-speakers 0 2 speakers\n"
+
+
+def fill(disk: Path) -> None:
+    """Leave no byte of a disk free."""
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        for size in (4096, 1):
+            with suppress(OSError):
+                while filler.write(b"x" * size):
+                    pass
+
+
+def test_a_wal_on_a_full_disk_says_that_it_is_full(disk: Path) -> None:
+    """Where a killed program left a WAL, which is not read without a -shm, the sentence says why."""
+    path = disk / "voices.db"
+    killed = """
+        DatabaseManager(path).initialize().add(Speaker(name="Ada"))
+        path.with_name("voices.db-shm").unlink(); os._exit(0)
+        """
+    program(path, killed)
+    fill(disk)
+    body = """
+        voices("list-speakers")
+        path.with_name("filler").unlink()
+        voices("list-speakers")
+        """
+    assert program(path, body) == f"list-speakers 1 Error: {FULL}\nlist-speakers 0 1 speaker\n"
+
+
+@pytest.mark.parametrize("suffix", ["html", "png"])
+def test_no_page_takes_the_place_of_an_open_database(tmp_path: Path, suffix: str) -> None:
+    """A record that is called like a page is not replaced by one."""
+    path = small(tmp_path / f"record.{suffix}")
+    with DatabaseManager(path).connect() as db:
+        with db.track("/a.wav", "separation", model_type="demucs") as run:
+            run.log(si_snri=1.0)
+        write = db.report if suffix == "html" else partial(db.plot, "distribution")
+        with pytest.raises(errors.ExportError) as caught:
+            write(path=path, overwrite=True)
+        assert str(caught.value) == f"export {str(path)!r}: it belongs to the database"
+        db.add(Speaker(name="Eve"))
 
 
 def test_a_file_of_the_original_module_says_how_to_import_it(path: Path) -> None:

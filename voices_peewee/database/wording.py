@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
 from typing import Final, TypeGuard
 
 import peewee as pw
@@ -74,6 +76,8 @@ def _meaning(
             return DatabaseBusyError(database, timeout)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseReadOnlyError(database)
+        case sqlite3.SQLITE_IOERR if _has_no_room(database):
+            return DatabaseFullError(target)
         case sqlite3.SQLITE_FULL:
             return DatabaseFullError(target)
         case sqlite3.SQLITE_NOTADB:
@@ -87,6 +91,16 @@ def _meaning(
     return DatabaseError(database, message)
 
 
+def _has_no_room(database: object) -> bool:
+    """Whether not even a -shm has room beside a file, without which no WAL is read."""
+    import shutil  # late: only where something is wrong
+
+    with suppress(OSError, ValueError):
+        return shutil.disk_usage(os.path.split(str(database))[0]).free < _SHM
+    return False
+
+
+_SHM: Final = 1 << 15  # bytes
 _CANNOT_OPEN: Final = "; check the permissions of its folder, and how many files are open"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from voices_peewee.database.files import PARTIAL, is_partial
+from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import BackupError, DatabaseError, DatabaseFullError, ExportError
 
 Kind = type[BackupError | DatabaseError | ExportError]
@@ -91,7 +92,8 @@ def _host() -> str:
     """Name this machine, and the container: there a process id means one process."""
     known = [platform.node()]
     with suppress(OSError):  # not on Linux
-        known.append(str(Path("/proc/self/ns/pid").readlink()))
+        known.append(str(Path("/proc/self/ns/pid").readlink()))  # two machines may have the same
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
     return f"{zlib.crc32(repr(known).encode()):08x}"
 
 
@@ -137,6 +139,8 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool) -> Path:
         ExportError: There is a file already, or the folder is missing or refuses writes.
         DatabaseFullError: The disk is full.
     """
+    if is_open_here(path):
+        raise ExportError(path, "it belongs to the database")
     with (
         file_errors(ExportError, path, replaces=True),
         whole_file(path, overwrite=overwrite, mode=0o666) as part,
