@@ -604,7 +604,7 @@ def fill(disk: Path) -> None:
 
 
 def test_a_wal_on_a_full_disk_says_that_it_is_full(disk: Path) -> None:
-    """Where a killed program left a WAL, which is not read without a -shm, the sentence says why."""
+    """Where a killed program left a WAL, and no room is for a -shm, the sentence says why."""
     path = disk / "voices.db"
     killed = """
         DatabaseManager(path).initialize().add(Speaker(name="Ada"))

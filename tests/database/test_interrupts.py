@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from support.interrupts import (
 )
 
 from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee.database.forks import forks
 from voices_peewee.database.results import collect_again
 from voices_peewee.errors import DatabaseError
 
@@ -72,6 +74,17 @@ def test_an_interrupt_where_a_connection_is_closed_is_harmless(
         require_working(db, path)
         place += 1
     assert place > 20
+
+
+def test_an_interrupted_backup_leaves_no_connection_open(db: DatabaseManager) -> None:
+    """What a backup has opened is closed, wherever it is interrupted."""
+    db.create_speaker("Ada")
+    place = 1
+    while interrupted_at(place, db.backup_database, within="upkeep/backup.py"):
+        own = [one for one in forks.open_connections() if one.thread == threading.get_ident()]
+        assert len(own) == 1
+        place += 1
+    assert place > 40
 
 
 def test_an_interrupt_during_a_fork_is_harmless(path: Path, db: DatabaseManager) -> None:

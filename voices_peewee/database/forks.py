@@ -42,6 +42,12 @@ class _Forks:
         """Return the connections of all threads, less what an interrupted end left closed."""
         return [one for one in list(self.connections.values()) if one.is_open]
 
+    def close_stray(self) -> None:
+        """Close what an interrupt kept a method of this thread from closing: it has no owner."""
+        for one in self.open_connections():
+            if one.owner is None and _is_mine(one):
+                one.close()
+
     def before(self) -> None:
         """Make a pipe on which a parent that is inside a transaction waits."""
         self._local.pipe = None

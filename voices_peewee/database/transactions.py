@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import names_of
+from voices_peewee.database.forks import forks
 from voices_peewee.database.results import collect_again
 from voices_peewee.database.sqlite import SqliteEngine, VoicesSqlite, given
 from voices_peewee.database.wording import is_reported, translation
@@ -163,6 +164,7 @@ def settling(method: Callable[P, T]) -> Callable[P, T]:
                 after.abandon(interrupted=not isinstance(error, Exception))
             if was_idle and not isinstance(error, Exception):
                 collect_again()
+                forks.close_stray()
             raise
 
     vars(settled)["settles"] = True
