@@ -61,9 +61,8 @@ def _json_or_text(key: str, text: str) -> object:
         value = json.loads(text, parse_constant=str)  # NaN is no number of JSON
     except (ValueError, RecursionError):
         return text
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if (number := json.dumps(value)) == text:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (number := json.dumps(value)) == text:
         return value
     if math.isfinite(value):
         say(f"note: {key}={text} is taken as text; the number is written {number}")

@@ -136,11 +136,6 @@ def _is_copy(theirs: Data, ours: Data) -> bool:
     return all(theirs[name] == ours[name] for name in ("created_at", "recording") if name in ours)
 
 
-def _is_moved(theirs: Data, ours: Data) -> bool:
-    """Whether a file of the same moment ends alike: folder and name."""
-    return _end_of_path(theirs) != () and _is_alike(theirs, ours)
-
-
 def _is_alike(theirs: Data, ours: Data) -> bool:
     """Whether two rows of one moment end alike; a speaker and a voice have no path."""
     is_alike = _end_of_path(theirs) == _end_of_path(ours)
@@ -201,7 +196,7 @@ class Matcher:
 
         def is_copy(one: Data, other: Data) -> bool:  # in bulk there may be others with its id
             may_be = one[made] in is_alone and _is_copy(one, other)
-            return may_be or _is_moved(one, other)
+            return may_be or (_end_of_path(one) != () and _is_alike(one, other))
 
         def left(values: Iterable[T | None]) -> set[T]:
             return {one for one, row in zip(values, found, strict=True) if one and row is None}

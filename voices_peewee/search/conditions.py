@@ -396,5 +396,5 @@ def _element(value: Value) -> Node:
     if found.lower() in {"true", "false"}:
         fits.append(equals(_TYPE, found.lower()))
     with suppress(ValueError):
-        fits.append(both([_IS_NUMBER, equals(element_number(), words.number("plain", found))]))
+        fits.append(both([_IS_NUMBER, equals(element_number(), words.plain_number(found))]))
     return either(fits)

@@ -89,7 +89,9 @@ class SearchMethods(HasStore):
         from voices_peewee.search.conditions import contains, either, stored
 
         named = [contains(field, stored(text)) for field in (Speaker.name, Speaker.description)]
-        return self._speakers(either(named))
+        with self.store.reading():
+            query = self.store.query(Speaker).where(either(named))
+            return query.order_by(Speaker.name, Speaker.id).all()
 
     def find_speakers_by_tags(
         self, tags: Iterable[str] | str, *, match_all: bool = False
@@ -100,16 +102,8 @@ class SearchMethods(HasStore):
             InvalidValueError: A tag is no text.
         """
         from voices_peewee.schema.fields import clean_tags
-        from voices_peewee.schema.models import Speaker
-        from voices_peewee.search.conditions import both, either, equals
-        from voices_peewee.search.json_keys import ELEMENT, some_element
 
-        known = [some_element(Speaker.tags, (), equals(ELEMENT, tag)) for tag in clean_tags(tags)]
-        return self._speakers((both if match_all else either)(known)) if known else []
-
-    def _speakers(self, condition: Any) -> list[Speaker]:
-        from voices_peewee.schema.models import Speaker
-
-        with self.store.reading():
-            query = self.store.query(Speaker).where(condition)
-            return query.order_by(Speaker.name, Speaker.id).all()
+        quoted = ['"{}"'.format(tag.replace('"', '""')) for tag in clean_tags(tags)]
+        each = quoted if match_all else [",".join(quoted)] if quoted else []
+        found: Any = self.search("speakers", [f"tag:{one}" for one in each]) if each else []
+        return found

@@ -18,7 +18,6 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -223,10 +222,8 @@ def number(kind: str, text: str) -> Number:
     text = text.strip()
     if kind == "integer":
         return _bounded(int(_matched(_INTEGER, text)[0]))
-    if kind == "plain":  # JSON has room for more, such as a seed of 64 bits
-        with suppress(ValueError):
-            return plain_number(text)
-        return _bounded(float(_matched(_DECIMAL, text)[0]))
+    if kind == "plain":
+        return plain_number(text)
     if kind == "seconds":
         return _bounded(_duration(text))
     found = _matched(_UNIT, text)
@@ -247,9 +244,9 @@ def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
 
 
 def plain_number(text: str) -> Number:
-    """Return the number that a text writes without a unit."""
-    if re.fullmatch(_INTEGER, text):
-        return _bounded(int(text))
+    """Return the number that a text writes without a unit; one of more than 63 bits as a float."""
+    if re.fullmatch(_INTEGER, text) and -(1 << 63) <= int(text) < 1 << 63:
+        return int(text)
     return _bounded(float(_matched(_DECIMAL, text)[0]))
 
 
