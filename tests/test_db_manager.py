@@ -224,6 +224,10 @@ def test_speaker_functions(db: DatabaseManager) -> None:
     assert db.find_speakers_by_tags(["male", "female"]) == [ada, bob]
     assert db.find_speakers_by_tags(["studio", "female"], match_all=True) == [ada]
     assert db.find_speakers_by_tags([]) == []
+    for tag in ("a,b", '"', "2..4", "^x", "a b", "tag:x", "id:1"):
+        db.add_tags(bob, tag)
+        for match_all in (False, True):
+            assert db.find_speakers_by_tags([tag], match_all=match_all) == [bob]
     assert db.search_speakers("ALTO") == [ada]
     assert db.search_speakers("100%") == []
     assert db.link_file(file, "Ada").speaker == ada

@@ -105,5 +105,5 @@ class SearchMethods(HasStore):
 
         quoted = ['"{}"'.format(tag.replace('"', '""')) for tag in clean_tags(tags)]
         each = quoted if match_all else [",".join(quoted)] if quoted else []
-        found: Any = self.search("speakers", [f"tag:{one}" for one in each]) if each else []
+        found: list[Any] = self.search("speakers", [f"tag:{one}" for one in each]) if each else []
         return found

@@ -189,10 +189,25 @@ When = str | dt.datetime | dt.date
 _LAST: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 _TICK: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
-_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_THOUSANDS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+# Exact: 1.001 k is 1001, and 9 ms are 0.009 s, not a float beside it.
+_THOUSANDTH: Final = Decimal("0.001")
+_SECONDS: Final[Mapping[str, int | Decimal]] = {
+    "ms": _THOUSANDTH,
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 604800,
+}
+_THOUSANDS: Final[Mapping[str, int | Decimal]] = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+}
 # For each kind its unit, which may be left out, and what stands before that.
-UNITS: Final[dict[str, tuple[str, Mapping[str, Number]]]] = {
+UNITS: Final[dict[str, tuple[str, Mapping[str, int | Decimal]]]] = {
     "integer": ("", {"": 1}),
     "seconds": ("", {}),
     "number": ("", {"": 1}),
@@ -200,7 +215,7 @@ UNITS: Final[dict[str, tuple[str, Mapping[str, Number]]]] = {
     "percent": ("%", {"": 1}),
     "hertz": ("hz", _THOUSANDS),
     "bytes": ("b", _THOUSANDS),
-    "megabytes": ("b", {"": 1, "k": 0.001, "m": 1, "g": 1000}),
+    "megabytes": ("b", {"": 1, "k": _THOUSANDTH, "m": 1, "g": 1000}),
 }
 _TRUTH: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -232,7 +247,7 @@ def number(kind: str, text: str) -> Number:
     if factor is None:
         raise ValueError(text)
     plain = plain_number(found[1])
-    return plain if factor == 1 else _bounded(float(_exactly(found[1], factor)))
+    return plain if factor == 1 else _bounded(float(Decimal(found[1]) * factor))
 
 
 def numbers(kind: str, ends: Span) -> tuple[Number | None, Number | None]:
@@ -327,12 +342,7 @@ def _duration(text: str) -> Number:
     parts = re.findall(_PARTS, text.lower())
     if not parts or re.sub(_PARTS, "", text.lower()):
         raise ValueError(text)
-    return float(sum(_exactly(count, _SECONDS[unit]) for count, unit in parts))
-
-
-def _exactly(text: str, factor: Number) -> Decimal:
-    """Return a product as people count: 1.001 k is 1001, not a float beside it."""
-    return Decimal(text) * Decimal(str(factor))
+    return float(sum(Decimal(count) * _SECONDS[unit] for count, unit in parts))
 
 
 def _matched(pattern: str, text: str) -> re.Match[str]:
