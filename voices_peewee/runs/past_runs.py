@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -248,11 +249,10 @@ def write_runs(
     run_ids = [plan.history["run_id"] for plan in plans if plan.has_own_id]
     with no_full_collection(), store.writing():
         store.lock_sources(paths, run_ids)
+        there = {row.run_id for row in rows_where(store, ProcessingHistory, "run_id", run_ids)}
         if along is None:
-            _refuse_known_runs(store, run_ids)
-        else:
-            there = {row.run_id for row in rows_where(store, ProcessingHistory, "run_id", run_ids)}
-            plans = [plan for plan in plans if plan.history["run_id"] not in there]
+            _refuse_known_runs([*run_ids, *there])
+        plans = [plan for plan in plans if plan.history["run_id"] not in there]
         connection, recordings = store.connection(), _recordings(store, paths, facts)
         for path, change in changes.items():
             write_changes(store.steps(), recordings[path], change)
@@ -302,12 +302,8 @@ def _recordings(
     return known | added
 
 
-def _refuse_known_runs(store: Store, run_ids: list[str]) -> None:
+def _refuse_known_runs(run_ids: list[str]) -> None:
     """Refuse a run id that is taken: the same log, read twice, would double its runs."""
-    seen: set[str] = set()
-    for run_id in run_ids:
-        if run_id in seen:
+    for run_id, count in Counter(run_ids).items():
+        if count > 1:
             raise InvalidValueError(f"there is a run {run_id!r} already")
-        seen.add(run_id)
-    for row in rows_where(store, ProcessingHistory, "run_id", seen):
-        raise InvalidValueError(f"there is a run {row.run_id!r} already")
