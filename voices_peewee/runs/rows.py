@@ -7,7 +7,7 @@ is not the recording's. Each output has a stem's row. Recordings belong to no ru
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -185,20 +185,13 @@ class Files:
 class Row(NamedTuple):
     """A history row of a run, with the file that it hangs on; the output, where that is one's.
 
-    ``told_at`` is when the output was told, ``before`` the row that a rollback brings back.
+    ``told_at`` is when the output was told.
     """
 
     file: ProcessedFile
     history_id: int
     output: Output | None = None
     told_at: dt.datetime | None = None
-    before: Row | None = None
-
-    def among(self, there: Container[Any]) -> Row | None:
-        """Return what the row is in the database; None where it is not there."""
-        if (self.history_id, self.file.id, self.told_at) in there:
-            return self
-        return self.before and self.before.among(there)
 
 
 class Ending(NamedTuple):
@@ -217,6 +210,7 @@ class LiveRows(RunRows):
         self._store, self.run_id = store, history["run_id"]
         self.rows: Sequence[Row] = ()
         self._is_unsure = False  # a transaction around an output may have been rolled back
+        self._ever: list[Row] = []  # also those that were told again; the last that is there counts
         self.late: list[Output] = []  # outputs that a server was not there for
 
     def begin(self, source: Source, surroundings: Surroundings | None) -> None:
@@ -292,8 +286,8 @@ class LiveRows(RunRows):
             return self.rows
         stored = steps.execute(_TOLD, (self.run_id,)).fetchall()
         there = {(*key, ModelPerformance.created_at.python_value(time)) for *key, time in stored}
-        first, *others = (row.among(there) for row in self.rows)
-        return [first or self._begun, *filter(None, others)]
+        kept = [row for row in self._ever if (row.history_id, row.file.id, row.told_at) in there]
+        return [*{row.history_id: row for row in (self._begun, *kept)}.values()]
 
     def _told(
         self, steps: Any, files: Files, rows: Sequence[Row], output: Output
@@ -315,8 +309,8 @@ class LiveRows(RunRows):
             steps.add(_MOVE, (file.id, before.history_id, self.run_id))
             self._drop(steps, before.file, file)
             output = output.after(before.output) if before.output else output
-            was = before if steps.is_part else None
-            told = Row(file, before.history_id, output, utc_now(), was)
+            told = Row(file, before.history_id, output, utc_now())
+        self._ever.append(told)
         self._measure(steps, told, Metrics())
         return (*rows[:place], told, *rows[place + 1 :]), file
 
