@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Statement = tuple[str, Sequence[Any]]
+Sort = str | Sequence[str] | None
 _SHAPES: Final = 500
 _written: Final[dict[tuple[Any, ...], Statement]] = {}  # of lists without a condition
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
@@ -120,11 +121,7 @@ class Question:
         self.sources = conditions.sources
 
     def page(
-        self,
-        columns: Sequence[str] | None,
-        sort: str | Sequence[str] | None,
-        limit: int | None,
-        offset: int,
+        self, columns: Sequence[str] | None, sort: Sort, limit: int | None, offset: int
     ) -> Page:
         """Return a page; one of more than a thousand rows is read as it is asked for."""
         names = texts(columns) if columns else self.listing.defaults
@@ -137,9 +134,7 @@ class Question:
         count = (lambda: offset + len(kept)) if is_last else self.count
         return Page(chosen, lambda: [kept], count)
 
-    def objects(
-        self, sort: str | Sequence[str] | None, limit: int | None, offset: int
-    ) -> ResultList[BaseModel]:
+    def objects(self, sort: Sort, limit: int | None, offset: int) -> ResultList[BaseModel]:
         """Return what matches as model objects."""
         model, statement = self.listing.model, self._statement((), sort, limit, offset)
         with self.store.reading(), no_full_collection():
@@ -147,11 +142,7 @@ class Question:
             return ResultList.of(mapper(model).build(rows), model)
 
     def _statement(
-        self,
-        columns: Sequence[Column],
-        sort: str | Sequence[str] | None,
-        limit: int | None,
-        offset: int,
+        self, columns: Sequence[Column], sort: Sort, limit: int | None, offset: int
     ) -> Statement:
         """Return the statement of a page: Peewee writes one of all rows once for each shape.
 
@@ -168,13 +159,7 @@ class Question:
                 _written[key] = found
         return found
 
-    def _query(
-        self,
-        columns: Sequence[Column],
-        sort: str | Sequence[str] | None,
-        limit: int | None,
-        offset: int,
-    ) -> Any:
+    def _query(self, columns: Sequence[Column], sort: Sort, limit: int | None, offset: int) -> Any:
         """Return the query of a page: its ids are found and sorted before its rows are read."""
         model, keys = self.listing.model, list(_sort_keys(self.listing, sort or self.listing.sort))
         expressions = [column.expression for column in columns] or model._meta.sorted_fields
