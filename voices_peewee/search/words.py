@@ -189,25 +189,13 @@ When = str | dt.datetime | dt.date
 _LAST: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
 _TICK: Final = dt.timedelta(microseconds=1)
 _DAY: Final = dt.timedelta(days=1)
+Factors = Mapping[str, int | Decimal]
 # Exact: 1.001 k is 1001, and 9 ms are 0.009 s, not a float beside it.
-_THOUSANDTH: Final = Decimal("0.001")
-_SECONDS: Final[Mapping[str, int | Decimal]] = {
-    "ms": _THOUSANDTH,
-    "s": 1,
-    "m": 60,
-    "h": 3600,
-    "d": 86400,
-    "w": 604800,
-}
-_THOUSANDS: Final[Mapping[str, int | Decimal]] = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-}
+_MILLI: Final = Decimal("0.001")
+_SECONDS: Final[Factors] = {"ms": _MILLI, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_THOUSANDS: Final[Factors] = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 # For each kind its unit, which may be left out, and what stands before that.
-UNITS: Final[dict[str, tuple[str, Mapping[str, int | Decimal]]]] = {
+UNITS: Final[dict[str, tuple[str, Factors]]] = {
     "integer": ("", {"": 1}),
     "seconds": ("", {}),
     "number": ("", {"": 1}),
@@ -215,7 +203,7 @@ UNITS: Final[dict[str, tuple[str, Mapping[str, int | Decimal]]]] = {
     "percent": ("%", {"": 1}),
     "hertz": ("hz", _THOUSANDS),
     "bytes": ("b", _THOUSANDS),
-    "megabytes": ("b", {"": 1, "k": _THOUSANDTH, "m": 1, "g": 1000}),
+    "megabytes": ("b", {"": 1, "k": _MILLI, "m": 1, "g": 1000}),
 }
 _TRUTH: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
