@@ -159,6 +159,13 @@ def test_espnet(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_relative_outputs_are_looked_for_upwards(tmp_path: Path) -> None:
+    """ESPnet's older recipes name estimates from a folder above the scores."""
+    scores = {"exp/scoring/SDR_spk1": "a 8\n", "exp/scoring/wav_spk1": "a exp/out/a.wav\n"}
+    found = read(write_files(tmp_path, {**scores, "exp/out/a.wav": ""}))
+    assert [one.output for one in found.scores] == [str(tmp_path / "exp" / "out" / "a.wav")]
+
+
 NONE = (
     "no results of a known format are in it; name it: versa, speechbrain, tdanet, asteroid, "
     "dnsmos, nisqa, espnet, museval"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.errors import InputError, InvalidValueError, QueryError
-from voices_peewee.exchange.manifests import split
+from voices_peewee.exchange.manifests import finder, split
 from voices_peewee.exchange.texts import (
     Reading,
     Record,
@@ -175,6 +175,7 @@ def _read(
 def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
     """Return a score for each row, with the numbers as they are written."""
     dialect, refused, scores = DIALECTS[form], reading.refused, dict[object, Score]()
+    find = finder(reading.path, roots)
     for place, values in _READERS.get(form, Reading.records)(reading):
         told = (values.pop(column, None) for column in dialect.about)
         name = next((str(one) for one in told if one), "")
@@ -185,9 +186,9 @@ def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
             reason = f"{name!r} is a part of an estimate; score it whole" if name else needed
             refused.add(reading.path, reason, place)
             continue
-        speaker, output = values.pop("speaker", ""), roots(values.pop("output", ""))
+        speaker, output = values.pop("speaker", ""), values.pop("output", "")
         impl, about = values.pop("model", None) or dialect.impl, roots(name)
-        names = ("", about) if dialect.of_output else (about, output)
+        names = ("", about) if dialect.of_output else (about, find(output) if output else "")
         key = (name, speaker) if dialect.joins else place
         score = scores.setdefault(key, Score(reading, place, impl, *names, speaker))
         for column, value in values.items():
