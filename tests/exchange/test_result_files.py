@@ -32,9 +32,10 @@ class Found(NamedTuple):
 
 def read(path: Path, form: str | None = None) -> Found:
     refused = Refused()
-    found = read_results([path], form, PathMap({}), refused)
+    found, notes = read_results([path], form, PathMap({}), refused)
     refused.end()
-    return Found(*found)
+    ((form, scores),) = found.items()
+    return Found(form, scores, notes)
 
 
 def told(found: Found) -> list[tuple[Any, ...]]:
@@ -159,13 +160,6 @@ def test_espnet(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_relative_outputs_are_looked_for_upwards(tmp_path: Path) -> None:
-    """ESPnet's older recipes name estimates from a folder above the scores."""
-    scores = {"exp/scoring/SDR_spk1": "a 8\n", "exp/scoring/wav_spk1": "a exp/out/a.wav\n"}
-    found = read(write_files(tmp_path, {**scores, "exp/out/a.wav": ""}))
-    assert [one.output for one in found.scores] == [str(tmp_path / "exp" / "out" / "a.wav")]
-
-
 NONE = (
     "no results of a known format are in it; name it: versa, speechbrain, tdanet, asteroid, "
     "dnsmos, nisqa, espnet, museval"
@@ -252,20 +246,20 @@ def test_levels_have_a_unit_of_their_own(tmp_path: Path) -> None:
 
 
 def test_names_that_are_taken(write: Any) -> None:
-    """A metric that has the name of what the record keeps beside metrics is left out."""
+    """A metric that has the name of what the record keeps beside metrics is left out, and told."""
     line = '{"key": "a", "nonfinite": 1, "Timed": 2, "higher_is_better": 1, "sdr": 3}\n'
     found = read(write("v.jsonl", line * 2))
     assert [one.metrics for one in found.scores] == [{"sdr": 3.0}]
-    assert found.notes == []
+    assert found.notes == [
+        "2 left out: a metric cannot be named 'nonfinite'",
+        "2 left out: a metric cannot be named 'timed'",
+        "2 left out: a metric cannot be named 'higher_is_better'",
+    ]
 
 
-def test_two_formats_are_two_imports(tmp_path: Path) -> None:
-    """A folder with results of two tools is refused, and read where one of them is named."""
-    write_files(tmp_path, {"a.csv": ASTEROID, "v.jsonl": VERSA})
+def test_one_metric_in_two_spellings(write: Any) -> None:
+    """Two numbers of one metric in a line are refused: neither is taken in silence."""
+    path = write("v.jsonl", '{"key": "a", "sdr": 1, "SDR": 1}\n{"key": "b", "sdr": 1, "SDR": 2}\n')
     with pytest.raises(InputError) as caught:
-        read(tmp_path)
-    assert str(caught.value) == (
-        f"cannot import {str(tmp_path)!r}: results of asteroid and of versa are two imports; "
-        "name one format"
-    )
-    assert read(tmp_path, "asteroid").format == "asteroid"
+        read(path, "versa")
+    assert str(caught.value) == f"{str(path)!r}, line 2, column 'SDR': 'sdr' is sdr too"

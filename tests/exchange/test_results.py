@@ -212,13 +212,13 @@ PATHS = "filename,OVRL,SIG,BAK\n" + "".join(f"/o/mix_0_s{n}.wav,1,2,3\n" for n i
 @pytest.mark.parametrize(
     "others", [{"a.jsonl": KEYS}, {"a.csv": PATHS}], ids=["names", "paths"]
 )  # fmt: skip
-def test_tools_share_the_new_rows(
+def test_tools_of_one_folder_share_the_new_rows(
     db: DatabaseManager, tmp_path: Path, others: dict[str, str]
 ) -> None:
-    """What two tools tell of one estimate stands in one row, by its path or by its name."""
+    """What two tools tell of one estimate stands in one row, whichever is read first."""
     record(db, "/d/mix_0.wav", model_type="other")
-    assert load(db, write_files(tmp_path / "tables", TABLES)).added == 1
-    assert load(db, write_files(tmp_path / "res", others)).updated == 1
+    tables = {f"z/{name}": text for name, text in TABLES.items()}
+    assert load(db, write_files(tmp_path / "res", {**others, **tables})).added == 1
     _, *runs = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
     files = [run.processed_file for run in runs]
     assert [(file.processed_path, file.speaker.name) for file in files] == [
@@ -232,8 +232,7 @@ def test_a_part_is_the_estimate_of_its_speaker(db: DatabaseManager, tmp_path: Pa
     record(db, "/d/Song 1/mixture.wav", model_type="other")
     estimates = "filename,OVRL,SIG,BAK\n/e/Song 1_vocals.wav,1,2,3\n"
     folder = write_files(tmp_path / "res", {"Song 1.json": MUSEVAL, "d.csv": estimates})
-    load(db, folder, format="dnsmos")
-    load(db, folder, format="museval")
+    load(db, folder)
     _, *rows = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
     assert [row.processed_file.processed_path for row in rows] == ["/e/Song 1_vocals.wav"]
     assert measured(db)[1][3].keys() > {"sdr", "dnsmos_ovrl"}
@@ -300,7 +299,7 @@ def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
         "it, line 3, column 'rtf': real_time_factor must be a number, 0 or more, not -1.0",
     ]
     done = load(db, write("v.jsonl", '{"key": "x.wav", "nonfinite": 1, "sdri": 1}\n'))
-    assert (done.updated, done.notes) == (1, [])
+    assert (done.updated, done.notes) == (1, ["1 left out: a metric cannot be named 'nonfinite'"])
     assert measured(db)[0][2:] == (1.0, {"metric_impl": "VERSA: sdri"})
 
 

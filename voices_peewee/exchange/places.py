@@ -24,7 +24,7 @@ _RECORDINGS: Final = """SELECT original_path, id, CAST(metadata AS text) FROM pr
 # Of the model's successful runs, the newest last.
 _RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
  CAST(run.parameters AS text), coalesce(file.recording_id, file.id), file.processed_path,
- speaker.name
+ speaker.name, CAST(file.metadata AS text)
  FROM processing_history AS run JOIN processed_files AS file ON file.id = run.processed_file_id
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
  WHERE run.success AND run.operation_type = ? AND run.model_type = ?
@@ -73,14 +73,16 @@ class Places:
         self._moved, self._entries = moved, entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
         self._outputs, self._newest = _Called(list), dict[str, Place]()
+        self._parts: dict[tuple[str, str], Place] = {}  # new outputs by recording and speaker
         self.several: set[int | None] = set()  # recordings with runs of different parameters
         values = [value or "" for value in mapper(ProcessingHistory).values(**model)]
         with store.reading():
             recordings = store.connection().execute(_RECORDINGS).fetchall()
             runs = store.connection().execute(_RUNS, values).fetchall()
         self.recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
-        for key, run_id, start, settings, recording, output, speaker in runs:
-            row, its = Row(key, run_id, start, settings, speaker), self._runs[recording]
+        for key, run_id, start, settings, recording, output, speaker, metadata in runs:
+            whose = speaker or _told(metadata, "speaker") or None
+            row, its = Row(key, run_id, start, settings, whose), self._runs[recording]
             its[row.run_id] = [*its.pop(row.run_id, ()), row]  # the latest is the last
             if output is not None:
                 if (path := _path(output)) not in self._newest:
@@ -91,7 +93,7 @@ class Places:
     def _names(self) -> _Called:
         """The paths of recordings by what they are called; a manifest alone says it where given."""
         names, told = _Called(list), self.recordings.items()
-        called = ((path, _id(metadata)) for path, (_, metadata) in told)
+        called = ((path, _told(metadata, "id")) for path, (_, metadata) in told)
         if self._entries is not None:
             called = ((entry.path, str(entry.metadata["id"])) for entry in self._entries)
         for path, name in called:
@@ -116,19 +118,28 @@ class Places:
         path, speaker = self._mixture(score)
         recording = self.recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
-        if output == path:
-            raise LookupError(f"{short(path)} is the recording itself, no output of it")
         if not runs:
-            named = output if is_whole(output) else None
-            return Place((), not (speaker or named), path, named, speaker or None)
+            return self._new(path, output, speaker)
         if len({rows[0].parameters for rows in runs.values()}) > 1:
             self.several.add(recording)
-        rows = list(runs.values())[-1]
-        its = tuple(row for row in rows if speaker in ("", row.speaker))
-        if not its or (output and not speaker and len(rows) > 1):
+        *_, rows = runs.values()
+        named = tuple(row for row in rows if speaker in ("", row.speaker))
+        if not named or (output and not speaker and len(rows) > 1):
             part = f"of {short(speaker)}" if speaker else f"called {short(output)}"
             raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
-        return Place(its, of_run=not speaker and not output)
+        return Place(named, of_run=not speaker and not output)
+
+    def _new(self, path: str, output: str, speaker: str) -> Place:
+        """Return the place in a new run; what names its outputs otherwise later finds them."""
+        if output == path:
+            raise LookupError(f"{short(path)} is the recording itself, no output of it")
+        if not is_whole(output):
+            new = Place((), not speaker, path, None, speaker or None)
+            return self._parts.get((path, speaker), new) if speaker else new
+        new = self._newest[output] = Place((), False, path, output, speaker or None)
+        _call(self._outputs, output)
+        self._parts.setdefault((path, speaker), new)
+        return new
 
     def _mixture(self, score: Score) -> tuple[str, str]:
         """Return the path of a score's mixture, and the speaker whose part of it this is."""
@@ -160,10 +171,10 @@ def _find(called: _Called, name: str) -> list[str]:
     return [path for path, stem in stems if f"/{path}".endswith(end) or stem.endswith(end)]
 
 
-def _id(metadata: str | None) -> str:
-    """Return what a manifest calls a recording; nothing where none does."""
-    known = read_json(metadata) if metadata and '"id"' in metadata else None
-    return str(known.get("id") or "") if isinstance(known, dict) else ""
+def _told(metadata: str | None, name: str) -> str:
+    """Return a text in a file's metadata; nothing where there is none."""
+    known = read_json(metadata) if metadata and f'"{name}"' in metadata else None
+    return str(known.get(name) or "") if isinstance(known, dict) else ""
 
 
 def is_whole(path: str) -> bool:

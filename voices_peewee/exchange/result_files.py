@@ -82,8 +82,8 @@ _SUFFIXES: Final = frozenset([".csv", ".json", ".jsonl", ".txt"])
 _MEANS: Final = frozenset(["avg", "std"])
 _IDS: Final = re.compile(r"[^\n]*\n\s*\d+\s*[,;\t]")  # the first row's is a number
 _TABLE: Final = re.compile(r"[A-Za-z0-9_]+_spk\d+")
-_CHUNK: Final = re.compile(r"@\d+\.\d+-\d+\.\d+$")
 _COUNTS: Final = re.compile(r"(.+)_(wer|cer|per)_(equal|delete|insert|replace)")
+_CHUNK: Final = re.compile(r"@\d+\.\d+-\d+\.\d+$")
 _IMPROVED: Final = {"si_sdr": "si_sdri", "sdr": "sdri", "si_snr": "si_snri"}
 _SHARES: Final = ("stoi", "estoi", "input_stoi", "input_estoi")
 _NEVER: Final = (math.inf, -math.inf)
@@ -94,38 +94,32 @@ _FAR: Final = 80  # dB; what is beyond comes of a silent or a perfect estimate
 
 def read_results(
     paths: Iterable[str | os.PathLike[str]], form: str | None, roots: PathMap, refused: Refused
-) -> tuple[str, list[Score], list[str]]:
-    """Return the format of files, and of what in folders is known, with their scores and notes.
+) -> tuple[dict[str, list[Score]], list[str]]:
+    """Return the scores of each format that files, and what in folders is known, have; and notes.
 
     Raises:
-        InputError: What is named cannot be read or told, a folder holds no results, or they are
-            of several formats.
+        InputError: What is named cannot be read or told, or a folder holds no results.
         QueryError: There is no such format.
     """
     if form is not None and form not in FORMATS:
         raise QueryError.unknown_field(form, FORMATS, "format")
-    scores, percent, first = list[Score](), dict[str, None](), ""
+    scores: defaultdict[str, list[Score]] = defaultdict(list)
+    percent, skipped = dict[str, None](), Counter[str]()
     for path in map(Path, paths):
-        for told, reading in _known(path, form, refused):
-            if told != (first := first or told):
-                reason = f"results of {first} and of {told} are two imports; name one format"
-                raise InputError(path, reason)
+        inner = (_read(file, form, refused, is_named=file == path) for file in _inside(path))
+        known = list(filter(None, inner))
+        for told, reading in known:
             its = _score(reading, told, roots)
             percent |= dict.fromkeys(_divide(its))
-            scores += its
-    found = _with_levels(scores)
-    notes = list(_clean(found))
+            skipped += reading.skipped
+            scores[told] += its
+        if not known:
+            reason = f"no results of a known format are in it; name it: {', '.join(FORMATS)}"
+            raise InputError(path, reason)
+    found = {told: _with_levels(its) for told, its in scores.items()}
+    notes = [note for its in found.values() for note in _clean(its)]
     notes += [f"{', '.join(percent)}: percent, divided by 100"] if percent else []
-    return first, found, notes
-
-
-def _known(path: Path, form: str | None, refused: Refused) -> list[tuple[str, Reading]]:
-    """Return what a path is, or what in a folder is known, with its format."""
-    found = (_read(file, form, refused, is_named=file == path) for file in _inside(path))
-    if known := list(filter(None, found)):
-        return known
-    reason = f"no results of a known format are in it; name it: {', '.join(FORMATS)}"
-    raise InputError(path, reason)
+    return found, notes + [f"{count:,} left out: {reason}" for reason, count in skipped.items()]
 
 
 def _with_levels(scores: list[Score]) -> list[Score]:
@@ -191,14 +185,22 @@ def _score(reading: Reading, form: str, roots: PathMap) -> list[Score]:
         names = ("", about) if dialect.of_output else (about, find(output) if output else "")
         key = (name, speaker) if dialect.joins else place
         score = scores.setdefault(key, Score(reading, place, impl, *names, speaker))
+        columns: dict[str, str] = {}
         for column, value in values.items():
-            metric = _metric(column, dialect.metrics)
+            if (metric := _metric(column, dialect.metrics)) in _TAKEN:
+                reading.skipped[f"a metric cannot be named {metric!r}"] += 1
+                continue
             try:
                 measured = _measured(metric, value) if metric else None
             except (ValueError, InvalidValueError) as error:
                 refused.add(reading.path, str(error), place, column)
             else:
-                score.metrics |= {} if measured is None else {metric: measured}
+                if measured is None:
+                    continue
+                first = columns.setdefault(metric, column)
+                if first != column and score.metrics[metric] != measured:
+                    refused.add(reading.path, f"{first!r} is {metric} too", place, column)
+                score.metrics[metric] = measured
     return [*scores.values()]
 
 
@@ -228,8 +230,7 @@ def _metric(column: str, known: tuple[str, ...]) -> str:
         return ""
     name = column.removeprefix("input_")
     term = find_metric(name)
-    metric = column[: -len(name)] + (spelled(name) if term is None else term.name)
-    return "" if metric in _TAKEN else metric
+    return column[: -len(name)] + (spelled(name) if term is None else term.name)
 
 
 def _versa(reading: Reading) -> Iterator[Record]:

@@ -17,16 +17,16 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
-from voices_peewee.exchange.places import Place, Places, Row
+from voices_peewee.exchange.places import Place, Places, Row, is_whole
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import own_facts
 from voices_peewee.records.roots import Moved, PathMap, Roots
 from voices_peewee.records.sources import LOOKUP, rows_where
-from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics, measuring
+from voices_peewee.runs.metrics import NONFINITE, OF_THE_RUN, Metrics
 from voices_peewee.runs.past_runs import Plan, write_runs
 from voices_peewee.runs.rows import Output
-from voices_peewee.schema.fields import utc_now
+from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.schema.vocabulary import METRIC_COLUMNS, find_metric
 
@@ -36,6 +36,7 @@ Model = dict[str, str | None]
 _IMPL: Final = "metric_impl"
 _BETTER: Final = "higher_is_better"
 _MEASURED: Final = (*METRIC_COLUMNS, "additional_metrics")
+_UPDATE: Final = f"UPDATE model_performance SET {' = ?, '.join(_MEASURED)} = ? WHERE id = ?"  # noqa: S608
 
 
 @dataclass
@@ -68,10 +69,10 @@ def import_results(
     whose, roots, refused = _model(model, operation_type), PathMap(path_map), Refused()
     named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     with no_full_collection():
-        form, scores, notes = read_results(named, form, roots, refused)
+        scores, notes = read_results(named, form, roots, refused)
         entries = None if manifest is None else read_manifest(manifest, None, roots)[1]
-        job = _Import(store, whose, entries, ImportedResults(form, notes=notes))
-        job.find(scores, refused)
+        job = _Import(store, whose, entries, ImportedResults(", ".join(scores), notes=notes))
+        job.find(list(chain(*scores.values())), refused)
         job.direct(higher_is_better)
         return job.write()
 
@@ -100,7 +101,8 @@ class _Import:
     def find(self, scores: Iterable[Score], refused: Refused) -> None:
         """Find what each row is about; all that is wrong with rows is refused."""
         places, empty = self._places(), 0
-        for score in scores:
+        # Whole outputs first, and of those who their speaker is: others may mean the same.
+        for score in sorted(scores, key=lambda one: (not is_whole(one.output), not one.speaker)):
             if not score.metrics:
                 empty += 1
                 continue
@@ -142,6 +144,8 @@ class _Import:
         for place, scores in fresh.items():
             time = min(score.reading.time for score in scores)
             run = runs.setdefault(place.recording, _new_run(self._model, place.recording, time))
+            if time < run.history["start_time"]:
+                run.history.update(start_time=time, end_time=time)
             if not place.of_run:
                 path, speaker = place.output or "", whose.get(place.speaker or "")
                 facts = own_facts(path) if path else {}
@@ -180,17 +184,20 @@ class _Import:
         ids = {row.id for row, _ in pairs}
         measured = rows_where(self._store, ModelPerformance, "processing_history", ids)
         known = {one.processing_history_id: one.__data__ for one in measured}
-        model = {name: self._model[name] for name in ("model_type", "model_version")}
-        blank = {**model, "created_at": utc_now(), **dict.fromkeys(_MEASURED)}
         changed: dict[int, dict[str, Any]] = {}
         for row, place in pairs:
-            values = known.setdefault(row.id, {"processing_history": row.id, **blank})
+            blank = {"processing_history": row.id, **dict.fromkeys(_MEASURED)}
+            values = known.setdefault(row.id, blank)
             for score in self._scores[place]:
                 if self._take(values, score, of_run=place.of_run):
                     changed[row.id] = values
-        rows, runs = mapper(ModelPerformance), {row.id: row.run_id for row, _ in pairs}
-        bound = [(*rows.bind(values), key, runs[key]) for key, values in changed.items()]
-        self._store.connection().executemany(measuring(rows), bound)
+        shared = {name: self._model[name] for name in ("model_type", "model_version")}
+        rows = [{**shared, **one} for one in changed.values() if "id" not in one]
+        mapper(ModelPerformance).insert_dicts(self._store.connection(), rows)
+        ours = [one for one in changed.values() if "id" in one]
+        columns = (([one[name] for name in METRIC_COLUMNS], one) for one in ours)
+        bound = ((*some, dump_json(one["additional_metrics"]), one["id"]) for some, one in columns)
+        self._store.connection().executemany(_UPDATE, bound)
         return changed
 
     def _take(self, row: dict[str, Any], score: Score, *, of_run: bool) -> bool:
