@@ -304,6 +304,8 @@ def test_a_close_waits_for_no_thread_and_ends_none(path: Path) -> None:
                     call()
             except errors.NotConnectedError:
                 said.add("not connected")
+            except AttributeError as error:  # Peewee's, where close() came before a query
+                said.add("not connected" if "Proxy" in str(error) else str(error))
         def write():
             kept.append(add("x"))
         def read():
