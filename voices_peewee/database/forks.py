@@ -12,12 +12,11 @@ import gc
 import os
 import select
 import sqlite3
-import struct
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from voices_peewee.database.sqlite import Connection
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
-_READERS: Final = (0x40000002, 510)  # where SQLite's readers lock a file, and how many bytes
 _PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
 
 
@@ -94,21 +92,6 @@ def is_busy(connection: Connection) -> bool:
     while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame is not None
-
-
-@contextmanager
-def shared(path: str) -> Iterator[None]:
-    """Have a reader's lock on a file that is no connection's, where the system has such."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(ImportError, AttributeError, OSError):
-            import fcntl  # late: hardly any process needs it
-
-            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, *_READERS, 0)
-            fcntl.fcntl(number, fcntl.F_OFD_SETLK, lock)
-        yield
-    finally:
-        os.close(number)
 
 
 def _left(connection: Connection) -> bool:

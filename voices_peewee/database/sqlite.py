@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still, names_of, path_of, size_of
-from voices_peewee.database.forks import forks, is_busy, shared
+from voices_peewee.database.forks import forks, is_busy
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
@@ -158,20 +158,9 @@ class Connection(sqlite3.Connection):
             return False
 
     def close(self) -> None:
-        """Close the connection.
-
-        Where others have put another -wal beside the file, SQLite would write what it has over
-        what they wrote, and remove theirs by its name, unless somebody reads.
-        """
-        with shared(self.path) if self.sidecars and self._is_bared() else nullcontext():
-            super().close()
+        """Close the connection."""
+        super().close()
         forks.connections.pop(id(self), None)
-
-    def _is_bared(self) -> bool:
-        """Whether there are another -wal and -shm beside the file than those that are open."""
-        real = os.path.realpath(self.path)
-        beside = identity(f"{real}-wal"), identity(f"{real}-shm")
-        return self.sidecars != beside and all(beside) and identity(real) == self.file
 
 
 class _Closer:
