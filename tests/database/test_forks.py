@@ -320,3 +320,25 @@ def test_a_close_waits_for_no_thread_and_ends_none(path: Path) -> None:
         print(said, len(names()) == len(kept), len(os.listdir("/proc/self/fd")) < 30)
         """
     assert run(path, body) == "{'not connected'} True True\n"
+
+
+def test_forks_amid_backups_and_writes(path: Path) -> None:
+    """In whichever order a process forks, writes and backs up, it keeps its locks."""
+    body = """
+        import random
+        draw = random.Random(1)
+        def fork():
+            assert ended(child(lambda: add("child"))) == 0
+        works = {
+            "add": lambda: add("mine"),
+            "create": lambda: Speaker.create(name="mine"),
+            "backup": lambda: db.backup_database(f"{path}.{draw.random()}"),
+            "export": lambda: db.export(f"{path}.{draw.random()}.jsonl"),
+            "session": lambda: db.close_session(),
+            "fork": fork,
+        }
+        done = [draw.choice(sorted(works)) for _ in range(150)]
+        for name in done: works[name]()
+        print(len(names()) == sum(map(done.count, ("add", "create", "fork"))))
+        """
+    assert run(path, body) == "True\n"
