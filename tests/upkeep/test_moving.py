@@ -52,6 +52,16 @@ def test_paths_move_with_their_files(db: DatabaseManager, moved: Path) -> None:
     assert db.check(files=True, path_map={old: moved}) == []
 
 
+def test_references_move_by_themselves(db: DatabaseManager, moved: Path) -> None:
+    """References move where their recording has already; one that is not there is told."""
+    references = {"ada": f"{moved.parent}/a/ref.wav", "eve": f"{moved.parent}/a/gone.wav"}
+    db.add(ProcessedFile(filename="r", original_path="/r", metadata={"references": references}))
+    what = [one.what for one in db.check(files=True, path_map={f"{moved.parent}/a": moved})]
+    lost = f"the path '{references['eve']}' was not moved: '{moved}/gone.wav' is not there"
+    assert what[:2] == ["5 recorded paths were moved", lost]
+    assert db.get_file("/r").metadata["references"]["ada"] == f"{moved}/ref.wav"
+
+
 def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> None:
     """What is missing, has other content or is recorded already is told, and stays."""
     old = str(moved.parent / "a")

@@ -52,8 +52,15 @@ def move_paths(
             good.append(move)
         if on_progress is not None:
             on_progress(count, len(moves))
-    _write(store, good, paths)
-    return len(good), hindered
+    went, stays = {move.row[0] for move in good if not move.is_output}, dict(hindered)
+    told: list[tuple[str, int]] = []
+    for row in rows:
+        if row[1] is None and _path(row[2]) not in stays:
+            references, lost = _references(row[-1], paths)
+            hindered += [(old, f"{new!r} is not there") for old, new in lost]
+            told += [(references, row[0])] if references else []
+    _write(store, good, told)
+    return len(good) + sum(key not in went for _, key in told), hindered
 
 
 def _path(stored: object) -> Any:
@@ -85,29 +92,34 @@ def _hindrance(move: _Move, known: set[str]) -> str:
     return "" if same else f"{move.new!r} has other content"
 
 
-def _write(store: Store, moves: list[_Move], paths: PathMap) -> None:
+def _write(store: Store, moves: list[_Move], told: list[tuple[str, int]]) -> None:
     stored, now = _FILE.original_path.db_value, _FILE.updated_at.db_value(utc_now())
     recordings = [move for move in moves if not move.is_output]
     named = [(stored(one.new), stored(file_name(one.new)), now, one.row[0]) for one in recordings]
     outputs = [(stored(one.new), now, one.row[0]) for one in moves if one.is_output]
-    told = ((_metadata(one.row[-1], paths), one.row[0]) for one in recordings)
     with store.writing():
         for sql, values in (
             (f"{_RECORDING} WHERE id = ?", named),
             (f"{_RECORDING} WHERE recording_id = ?", named),
             (_OUTPUT, outputs),
-            (_METADATA, [one for one in told if one[0]]),
+            (_METADATA, told),
         ):
             if values:
                 store.connection().executemany(sql, values)
 
 
-def _metadata(stored: object, paths: PathMap) -> str:
-    """Return a recording's metadata with its references where they are; nothing for no change."""
+def _references(stored: object, paths: PathMap) -> tuple[str, list[tuple[str, str]]]:
+    """Return a recording's metadata with its references where they are; and which are not there.
+
+    The metadata are empty where nothing changes.
+    """
     metadata: Any = _FILE.metadata.python_value(stored)
     before = metadata.get("references") if isinstance(metadata, dict) else None
     if not isinstance(before, dict):
-        return ""
-    now = {name: paths(path) for name, path in before.items() if isinstance(path, str)}
-    there = {name: path for name, path in now.items() if os.path.lexists(path)}
-    return dump_json({**metadata, "references": {**before, **there}}) if there else ""
+        return "", []
+    moves = {name: (one, paths(one)) for name, one in before.items() if isinstance(one, str)}
+    moves = {name: (old, new) for name, (old, new) in moves.items() if old != new}
+    there = {name: new for name, (_, new) in moves.items() if os.path.lexists(new)}
+    lost = [move for name, move in moves.items() if name not in there]
+    now = dump_json({**metadata, "references": {**before, **there}}) if there else ""
+    return now, lost
