@@ -86,6 +86,13 @@ def test_speechbrain(db: DatabaseManager, tmp_path: Path) -> None:
     assert row.metadata == {"id": "0", "references": {"s1": "/d/s1/a.wav", "s2": "/d/s2/a.wav"}}
 
 
+def test_who_speaks_is_no_reference(db: DatabaseManager, tmp_path: Path) -> None:
+    """A column that is called as Kaldi's tables are says nothing of a path."""
+    write_files(tmp_path, {"m.csv": "ID,mix_wav,s1_wav,spk1\n0,/d/a.wav,/d/s1/a.wav,Eve\n"})
+    assert db.add_manifest(tmp_path / "m.csv").speakers == 1
+    assert db.get_file("/d/a.wav").metadata == {"id": "0", "references": {"s1": "/d/s1/a.wav"}}
+
+
 def test_speechbrain_json(db: DatabaseManager, tmp_path: Path) -> None:
     """An object by id is read as well, and a folder's name in braces is what --path-map says."""
     path = tmp_path / "train.json"
@@ -104,15 +111,18 @@ def test_speechbrain_json(db: DatabaseManager, tmp_path: Path) -> None:
 
 
 def test_hugging_face(db: DatabaseManager, tmp_path: Path) -> None:
-    """Paths are those of the metadata's folder; other columns are kept."""
-    write_files(tmp_path / "csv", {"metadata.csv": "file_name,s1_file_name,room\na.wav,s1.wav,3\n"})
+    """Paths are those of the metadata's folder; other columns are kept, numbers as numbers."""
+    write_files(
+        tmp_path / "csv", {"metadata.csv": "file_name,s1_file_name,room,snr\na.wav,s1.wav,007,-5\n"}
+    )
     done = db.add_manifest(tmp_path / "csv")
     assert done == AddedManifest("hf", added=1, absent=1, speakers=1)
     lines = {"file_name": "b.wav", "sources_file_names": ["x.wav", "y.wav"], "room": None}
     (tmp_path / "lines").mkdir()
     db.add_manifest(write_lines(tmp_path / "lines" / "metadata.jsonl", lines))
     first, second = (row.metadata for row in files(db).values())
-    assert first == {"id": "a", "references": {"s1": str(tmp_path / "csv/s1.wav")}, "room": "3"}
+    references = {"s1": str(tmp_path / "csv/s1.wav")}
+    assert first == {"id": "a", "references": references, "room": "007", "snr": -5}
     folder = tmp_path / "lines"
     references = {"s1": str(folder / "x.wav"), "s2": str(folder / "y.wav")}
     assert second == {"id": "b", "references": references}

@@ -290,6 +290,17 @@ def test_a_recording_is_no_output(db: DatabaseManager, write: Any) -> None:
     ]
 
 
+def test_an_output_of_another_model_is_refused(db: DatabaseManager, write: Any) -> None:
+    """Scores of one model's stems are not another's, whatever --model says."""
+    record(db, "/d/a.wav", {"path": "/e/a_s1.wav"}, model_type="other", model_version=None)
+    lines = '{"key": "/e/a_s1.wav", "pesq": 2}\n'
+    for model in ("demucs:4.0", "new"):
+        assert refusals(db, write("v.jsonl", lines), model=model) == [
+            f"it, line 1: '/e/a_s1.wav' is an output of other, not of {model}"
+        ]
+    assert load(db, write("v.jsonl", lines), model="other").updated == 1
+
+
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
     """A number out of all bounds is refused with its line, a metric whose name is taken told."""
     record(db, "/d/a.wav", {"path": "/e/x.wav"})

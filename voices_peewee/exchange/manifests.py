@@ -15,6 +15,7 @@ from voices_peewee.exchange.texts import (
     Reading,
     Record,
     Refused,
+    json_or_text,
     number,
     text_of,
     told_by,
@@ -52,7 +53,7 @@ _ROLES: Final = {
     "sample_rate": ("rate", "sampling_rate"),
     "channels": ("channels",),
 }
-_REFERENCE: Final = re.compile(r"(?:reference )(.+)|(s\d+)_wav|(spk\d+)|(.+)_file_name")
+_REFERENCE: Final = re.compile(r"(?:reference )(.+)|(s\d+)_wav|(.+)_file_name")
 
 
 class Entry(NamedTuple):
@@ -148,7 +149,7 @@ def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entr
     for name, value in values.items():
         if is_free and name.endswith("file_names") and isinstance(value, list):
             references |= {f"s{count}": find(str(one)) for count, one in enumerate(value, 1)}
-        elif (whose := _REFERENCE.fullmatch(name)) and (whose[4] or not is_free):
+        elif (whose := _REFERENCE.fullmatch(name)) and (whose[3] or not is_free):
             references[whose[whose.lastindex or 0]] = find(str(value))
         elif is_free or name == "speakers":
             metadata[name] = value
@@ -208,12 +209,22 @@ def _speechbrain(reading: Reading) -> Iterator[Record]:
         yield Record(place, {**values, "duration": None} if is_placeholder else values)
 
 
+def _hf(reading: Reading) -> Iterator[Record]:
+    """Yield the rows; conditions that a CSV writes as numbers are some."""
+    for place, values in reading.records():
+        told = values.items()
+        yield Record(place, values if reading.is_json else {k: json_or_text(v) for k, v in told})
+
+
 def _kaldi(reading: Reading) -> Iterator[Record]:
     folder = reading.path.parent
     files = [*sorted(folder.glob("spk[0-9]*.scp")), folder / "noise1.scp"]
     files += [folder / "utt2dur", folder / "utt2spk"]
     texts = {path.stem: text_of(path) for path in files if path.is_file()}
-    tables = {name: dict(map(split, text.splitlines())) for name, text in texts.items()}
+    tables = {
+        f"reference {name}" if name.startswith("spk") else name: dict(map(split, text.splitlines()))
+        for name, text in texts.items()
+    }
     for count, line in enumerate(reading.text.split("\n"), 1):
         name, path = split(line)
         if path.endswith("|"):
@@ -257,6 +268,7 @@ def _lhotse(reading: Reading) -> Iterator[Record]:
 _READERS: Final = {
     "librimix": _librimix,
     "speechbrain": _speechbrain,
+    "hf": _hf,
     "kaldi": _kaldi,
     "lhotse": _lhotse,
 }

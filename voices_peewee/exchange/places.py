@@ -29,6 +29,9 @@ _RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
  WHERE run.success AND run.operation_type = ? AND run.model_type = ?
  AND coalesce(run.model_version, '') = ? ORDER BY run.start_time, run.id"""
+_OWNER: Final = """SELECT run.model_type, run.model_version FROM processed_files AS file
+ JOIN processing_history AS run ON run.processed_file_id = file.id
+ WHERE file.processed_path = ? AND run.success ORDER BY run.start_time DESC LIMIT 1"""
 _MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
 _Called = defaultdict[str, list[str]]
@@ -69,7 +72,7 @@ class Places:
         moved: Callable[[str], str],
     ) -> None:
         _, *named = model.values()
-        self._label = ":".join(filter(None, named))
+        self._store, self._label = store, ":".join(filter(None, named))
         self._moved, self._entries = moved, entries
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
         self._outputs, self._newest = _Called(list), dict[str, Place]()
@@ -115,6 +118,8 @@ class Places:
             if len(paths) > 1:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
             return self._newest[paths[0]]
+        if is_whole(output) and (owner := self._owner(output)):
+            raise LookupError(f"{short(output)} is an output of {owner}, not of {self._label}")
         path, speaker = self._mixture(score)
         recording = self.recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
@@ -128,6 +133,13 @@ class Places:
             part = f"of {short(speaker)}" if speaker else f"called {short(output)}"
             raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
         return Place(named, of_run=not speaker and not output)
+
+    def _owner(self, output: str) -> str:
+        """Return the model of the latest run that wrote an output; nothing where none did."""
+        with self._store.reading():
+            asked = (ProcessedFile.processed_path.db_value(output),)
+            row = self._store.connection().execute(_OWNER, asked).fetchone()
+        return ":".join(filter(None, row or ()))
 
     def _new(self, path: str, output: str, speaker: str) -> Place:
         """Return the place in a new run; what names its outputs otherwise later finds them."""

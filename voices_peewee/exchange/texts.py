@@ -284,3 +284,13 @@ def number(value: object) -> float | None:
         return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{short(value)} is not a number") from error
+
+
+def json_or_text(text: str) -> Any:
+    """Return the value of JSON that stands for itself; a text stays one, 1e5 and 4.10 too."""
+    try:
+        value = parse(text)
+    except ValueError:
+        return text
+    is_same = isinstance(value, dict | list) or json.dumps(value) == text
+    return value if is_same and not isinstance(value, str | None) else text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import os
 import re
@@ -17,7 +16,7 @@ import peewee as pw
 
 from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
-from voices_peewee.exchange.texts import TwiceError, parse
+from voices_peewee.exchange.texts import TwiceError, json_or_text, parse
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import (
@@ -163,7 +162,7 @@ class Typer:
         if self._table == "model_performance" and re.fullmatch(_COMMA, text):
             point = text.strip().replace(",", ".")
             raise typed.error(f"{short(text)} is no number: write {point}", column)
-        return _json_or_text(text) if self._source.is_text else text
+        return json_or_text(text) if self._source.is_text else text
 
     def _converter(self, field: pw.Field) -> Convert:
         """Return what turns a record's value into a field's."""
@@ -267,13 +266,3 @@ _KINDS: Final[dict[type[pw.Field], _Kind]] = {
 def _kind(field: pw.Field) -> _Kind:
     target = field.rel_field if isinstance(field, pw.ForeignKeyField) else field
     return next(kind for of, kind in _KINDS.items() if isinstance(target, of))
-
-
-def _json_or_text(text: str) -> Any:
-    """Return the value of JSON that stands for itself; a text stays one, 1e5 and 4.10 too."""
-    try:
-        value = parse(text)
-    except ValueError:
-        return text
-    is_same = isinstance(value, dict | list) or json.dumps(value) == text
-    return value if is_same and not isinstance(value, str | None) else text
