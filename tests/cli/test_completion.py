@@ -33,7 +33,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
         db.create_speaker("John Doe", tags=["studio"])
         db.create_speaker("Ada")
         for model, version in (("demucs", "4.0"), ("demucs", "4.1"), ("svoice", None)):
-            settings = {"model_type": model, "model_version": version}
+            settings = {"model_type": model, "model_version": version, "tags": ["sweep"]}
             with db.track("/mix/1.wav", "voice_separation", **settings) as one:
                 one.output(f"/stems/{model}{version}.wav", si_snri=1.5, pesq_wb=2.5)
     return path
@@ -72,7 +72,8 @@ def silent(path: Path, line: str) -> list[str]:
         ("voices list-files --speaker J", ["John Doe"]),
         ("voices update-speaker A", ["Ada"]),
         ("voices pending x.wav --operation v", ["voice_separation"]),
-        ("voices list-speakers --tag s", ["studio"]),
+        ("voices list-speakers --tag s", ["studio", "sweep"]),
+        ("voices update-run 1 --remove-tag s", ["studio", "sweep"]),
         ("voices plot ", ["distribution", "paired", "ranks", "scatter"]),
         ("voices report --baseline s", ["svoice"]),
         ("voices report status:f", ["status:failed"]),
@@ -92,6 +93,20 @@ def silent(path: Path, line: str) -> list[str]:
 def test_what_is_recorded_is_completed(record: Path, line: str, found: list[str]) -> None:
     """Fields and their values, models, metrics, speakers, operations, tags, kinds, migrations."""
     assert tab(record, line) == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("add-files ", "add-files --manifest ", "pending ", "pending x --model-file "),
+        *("import ", "import-results ", "import-results --manifest ", "status --watch "),
+        *("update-file ", "delete-file 1 --export-to ", "listen --import ", "report -o "),
+    ],
+)
+def test_paths_are_completed_by_the_shell(record: Path, line: str) -> None:
+    """Where a file belongs, the shell is told to look for files."""
+    words = environment(record, COMP_LINE=f"voices {line}mi", COMP_WORDBREAKS="")
+    assert program(env=words) == (0, "file,mi\n", "")
 
 
 @pytest.mark.parametrize("noun", LISTS)

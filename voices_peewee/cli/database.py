@@ -70,7 +70,7 @@ def init(manager: DatabaseManager, *, no_backup: bool) -> None:
 
 
 @command(example="voices status")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=options.A_PATH)
 @click.option("--watch", is_flag=True, help="Show how a batch gets on until nothing is left.")
 @options.operation("operation_type", help="With --watch: only this operation; needed with PATHs.")
 @options.one_model(help="With --watch: only by this model: demucs, or demucs:4.0.")

@@ -65,7 +65,7 @@ def export(manager: DatabaseManager, tables: tuple[str, ...], output: str, **ask
 
 
 @command(example="voices import laptop.db --dry-run")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=options.A_PATH)
 @click.option(
     "--table",
     metavar="TABLE",
@@ -98,7 +98,7 @@ def import_(manager: DatabaseManager, files: tuple[str, ...], **asked: Any) -> N
 
 
 @command(example="voices import-results versa.jsonl --model demucs:4.0")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=options.A_PATH)
 @click.option(
     "--format",
     type=click.Choice(
@@ -112,7 +112,9 @@ def import_(manager: DatabaseManager, files: tuple[str, ...], **asked: Any) -> N
     help="What it did.  [default: voice_separation]",
     default=["voice_separation"],
 )
-@click.option("--manifest", metavar="FILE", help="The data set's list of recordings.")
+@click.option(
+    "--manifest", metavar="FILE", type=options.A_PATH, help="The data set's list of recordings."
+)
 @options.path_map
 @options.direction
 @pass_manager

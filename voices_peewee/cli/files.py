@@ -39,8 +39,10 @@ metadata_option = click.option(
 
 
 @command(example='voices add-files examples/audio --speaker "John Doe" --metadata session=3')
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--manifest", metavar="FILE", help="A data set's list of recordings.")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=options.A_PATH)
+@click.option(
+    "--manifest", metavar="FILE", type=options.A_PATH, help="A data set's list of recordings."
+)
 @click.option(
     "--manifest-format",
     type=click.Choice(("librimix", "speechbrain", "hf", "kaldi", "lhotse")),
@@ -114,7 +116,7 @@ def _add_manifest(
 
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")
-@click.argument("file")
+@click.argument("file", type=options.A_PATH)
 @metadata_option
 @click.option("--processed-path", metavar="PATH", help="What was made of it; '' is nothing.")
 @options.speaker(help="Whose voice it holds: a name, or id:3.")
@@ -152,7 +154,7 @@ def update_file(
 
 
 @command(example="voices delete-file 3 --yes")
-@click.argument("file")
+@click.argument("file", type=options.A_PATH)
 @options.export_to
 @options.yes
 @pass_manager

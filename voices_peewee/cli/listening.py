@@ -24,7 +24,14 @@ _CODEC: Final = "Opus (96 kbit/s) may hide artefacts.  [default: flac]"
 @command(example="voices listen demucs:4.0 svoice:1.2 -o test.html")
 @click.argument("models", nargs=-1, metavar="[A B]...", shell_complete=completion.models)
 @options.output(help="Where the page goes.")
-@click.option("--import", "votes", multiple=True, metavar="FILE", help="Votes; '-' is stdin.")
+@click.option(
+    "--import",
+    "votes",
+    multiple=True,
+    metavar="FILE",
+    type=options.A_PATH,
+    help="Votes; '-' is stdin.",
+)
 @click.option("--results", is_flag=True, help="Show what the votes say.")
 @options.json
 @click.option("--dry-run", is_flag=True, help="Say what would be heard, and write nothing.")

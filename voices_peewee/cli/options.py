@@ -154,8 +154,13 @@ no_backup = click.option(
 )
 json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
+A_PATH = click.Path(readable=False)  # which the TAB key completes
+
 export_to = click.option(
-    "--export-to", metavar="PATH", help="First write what goes to a new file, as JSON lines."
+    "--export-to",
+    metavar="PATH",
+    type=A_PATH,
+    help="First write what goes to a new file, as JSON lines.",
 )
 
 path_map = click.option(

@@ -62,11 +62,13 @@ def list_performance(manager: DatabaseManager, view: View, **filters: Any) -> No
 
 
 @command(example="voices pending examples/audio/*.wav --operation separation --model demucs:4.0")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=options.A_PATH)
 @options.operation("operation_type", help="What is to be done.", required=True)
 @options.one_model(help="By which model: demucs, or demucs:4.0.")
 @options.param
-@click.option("--model-file", metavar="FILE", help="Only runs with these weights count.")
+@click.option(
+    "--model-file", metavar="FILE", type=options.A_PATH, help="Only runs with these weights count."
+)
 @options.where
 @click.option("-0", "nul", is_flag=True, help="End each path with NUL, for xargs -0.")
 @options.json

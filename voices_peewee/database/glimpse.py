@@ -38,6 +38,7 @@ def recorded(ask: Ask, kind: str, start: str) -> Iterator[str]:
         yield from _models(ask, start)
     elif kind == "tags":
         yield from _in_json(ask, "speakers", "tags", start)
+        yield from _in_json(ask, _RUNS, "tags", start)
     else:
         yield from _in_json(ask, "model_performance", "additional_metrics", start)
 

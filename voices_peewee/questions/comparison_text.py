@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from voices_peewee.questions.counted import in_words
 from voices_peewee.rendering.plain import fit, number, signed, text_table
 from voices_peewee.rendering.table import Column, Strong
 
@@ -100,7 +101,7 @@ def covered(name: str, coverage: Mapping[str, int]) -> str:
     """Return what became of the recordings in question."""
     if not coverage["in_question"]:
         return f"{name}: no recording is in question"
-    states = [(key.replace("_", " "), count) for key, count in coverage.items() if count]
+    states = [(in_words(key), count) for key, count in coverage.items() if count]
     parts = [f"{count:,} {state}" for state, count in states if state != "in question"]
     noun = "recording" if coverage["in_question"] == 1 else "recordings"
     return f"{name}: of {coverage['in_question']:,} {noun} in question {', '.join(parts)}"

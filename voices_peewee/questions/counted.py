@@ -42,6 +42,11 @@ _SUCCESS: Final = "="
 NOT_DONE: Final = frozenset({"failed", "unfinished"})
 
 
+def in_words(state: str) -> str:
+    """Return what a reader sees of a state."""
+    return "no value" if state == "not_finite" else state.replace("_", " ")
+
+
 def coverage(states: Mapping[str, int], in_question: int) -> dict[str, int]:
     """Return how many of the recordings in question are in which state."""
     found = {state: states.get(state, 0) for state in STATES}

@@ -13,7 +13,7 @@ from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import QueryError
 from voices_peewee.questions import remarks
-from voices_peewee.questions.counted import Source, conditions, names_of_speakers
+from voices_peewee.questions.counted import Source, conditions, in_words, names_of_speakers
 from voices_peewee.questions.fields import TAGS, Field, find_fields, groupings
 from voices_peewee.questions.groups import Group, Key, read_groups
 from voices_peewee.questions.pivot import Pivot
@@ -204,7 +204,7 @@ _COLUMNS: Final = (
     Column("letters", "text", "same", read=attrgetter("letters")),
     Column("stems", "count", priority=7, read=lambda row: row.stems if row.stems > row.n else None),
     *(
-        Column(name, "count", name.replace("_", " "), priority=8, read=_state(name))
+        Column(name, "count", in_words(name), priority=8, read=_state(name))
         for name in ("failed", "partly_finite", "not_finite", "unfinished", "not_run")
     ),
     Column("mean", "metric", read=attrgetter("mean")),
