@@ -85,9 +85,12 @@ def test_pending_reads_a_list_from_windows(night: Path) -> None:
 
 
 def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
-    """A folder stands for the recordings in it."""
+    """A folder stands for the recordings in it, and not for what runs wrote there."""
     folder = tmp_path / "new"
     folder.mkdir()
+    with DatabaseManager(night) as db, db.track("/mix/a.wav", "denoising") as run_:
+        (folder / "out.wav").touch()
+        run_.output(folder / "out.wav")
     (folder / "1.wav").touch()
     (folder / "notes.txt").touch()
     assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", "1 file pending\n")

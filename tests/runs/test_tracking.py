@@ -625,6 +625,21 @@ def test_a_repeated_batch_warns_once(db: DatabaseManager) -> None:
     assert (kinds.count("recording"), kinds.count("stem")) == (3, 3)
 
 
+def test_an_output_that_is_told_again_keeps_its_speaker(db: DatabaseManager) -> None:
+    """Scores that come later need not say whose stem it is; the name of nobody stays too."""
+    ada = db.create_speaker("Ada")
+    with db.track("/mix.wav", "separation") as run:
+        run.output("/1.wav", speaker=ada)
+        for more in ({"speaker": "nobody"}, {"si_snri": 3}):
+            with pytest.warns(SpeakerWarning, match="no speaker 'nobody'"):
+                run.output("/2.wav", **more)
+        run.output("/1.wav", si_snri=3)
+        run.output("/3.wav")
+    rows = db.search("files", "kind:stem", sort="id")
+    known = [(row.speaker_id, row.metadata.get("speaker")) for row in rows]
+    assert known == [(ada.id, None), (None, "nobody"), (None, None)]
+
+
 def test_an_output_that_is_told_again_keeps_one_row(db: DatabaseManager) -> None:
     """A second call for the same path adds metrics and may name the speaker."""
     ada = db.create_speaker("Ada")

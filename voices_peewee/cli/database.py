@@ -121,7 +121,7 @@ def _watch(
     if asked["parameters"] and not paths:
         raise click.UsageError("--param needs PATHs")
     with manager:
-        sources = map(str, sources_of(paths, nul=False)) if paths else None
+        sources = map(str, sources_of(manager, paths, nul=False)) if paths else None
         show_watch(manager.watch(sources, **asked), as_json=as_json)
 
 

@@ -90,7 +90,7 @@ def pending(
     """
     left = 0
     with manager:
-        found = manager.pending(list(sources_of(paths, nul=nul)), **asked)
+        found = manager.pending(list(sources_of(manager, paths, nul=nul)), **asked)
         if as_json:
             left = write_rows("json", (Column("path"), Column("reason")), found.with_reasons())
         else:
@@ -103,21 +103,22 @@ def pending(
         say(f"{plural(found.unknown, 'file')} not in the record, so that --where left out")
 
 
-def sources_of(paths: Sequence[str], *, nul: bool) -> Iterable[str]:
+def sources_of(manager: DatabaseManager, paths: Sequence[str], *, nul: bool) -> Iterable[str]:
     """Return the files, those of folders, and in the place of ``-`` those on standard input."""
     if "-" not in paths and not any(Path(path).is_dir() for path in paths):
         return paths
     return chain.from_iterable(
-        _read_paths(nul=nul) if path == "-" else _files(path) for path in paths
+        _read_paths(nul=nul) if path == "-" else _files(manager, path) for path in paths
     )
 
 
-def _files(path: str) -> Iterable[str]:
+def _files(manager: DatabaseManager, path: str) -> Iterable[str]:
     if not Path(path).is_dir():
         return [path]
-    from voices_peewee.records.audio_files import find_files
+    from voices_peewee.records.recordings import recordings_in
 
-    return find_files([path], on_error=lambda error: say(f"Warning: {error}"))
+    found = recordings_in(manager.store, path, lambda error: say(f"Warning: {error}"))
+    return map(str, found)
 
 
 def _read_paths(*, nul: bool) -> Iterator[str]:

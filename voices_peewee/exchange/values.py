@@ -18,7 +18,7 @@ from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.texts import TwiceError, json_or_text, parse
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.exact import short
+from voices_peewee.schema.exact import is_no_number, short
 from voices_peewee.schema.fields import (
     JSONField,
     NameField,
@@ -204,8 +204,10 @@ class _Kind(NamedTuple):
 
 
 def _integer(value: Any, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> int:
+    if type(value) is not int and is_no_number(value):
+        raise ValueError
     number = int(value) if isinstance(value, float) and value.is_integer() else index(value)
-    if isinstance(value, bool) or not low <= number <= high:
+    if not low <= number <= high:
         raise ValueError
     return number
 

@@ -79,8 +79,9 @@ class QuestionMethods(HasStore):
     ) -> Pending[S]:
         """Return an iterator of the sources that have no successful run of these settings.
 
-        Sources come in order, a recording that is named twice comes once. The database is read
-        as it goes on, for 500 sources at a time; of an iterator for as many as have been taken.
+        Sources come in order and as they are asked for, a recording that is named twice comes
+        once. The database is read as it goes on, for 500 sources of a list at a time; of an
+        iterator, which may wait for files to come, for each.
         Parameters compare as JSON values, the order of keys aside and without ``environment``.
 
         The reason for a source is what its latest run of these settings came to (``failed``,

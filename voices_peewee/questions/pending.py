@@ -167,7 +167,7 @@ def pending(
 def _left(
     sources: Iterable[S], look: Look, chosen: _Chosen | None, *, is_shared: bool
 ) -> Iterator[Candidate[S]]:
-    """Yield what is left; of an iterator as many sources are read ahead as have been taken."""
+    """Yield what is left: of a list 500 sources are looked at together, others one by one."""
     if is_shared:
         look.store.retrying(look.begin)
     size = LOOKUP if isinstance(sources, Sequence) else 1
@@ -175,7 +175,7 @@ def _left(
     before: set[Source] = set()
     rest = iter(sources)
     while some := [(source, _place(source)) for source in islice(rest, size)]:
-        size, batch = min(2 * size, LOOKUP), look.at([place for _, place in some])
+        batch = look.at([place for _, place in some])
         for source, named in some:
             is_known = named in batch.seen or named in batch.recorded
             place = named if is_known else moved.find(named)
@@ -247,5 +247,8 @@ def _place(source: str | os.PathLike[str] | ProcessedFile) -> str | int:
             why = "it has a NUL, as lists in UTF-16 have, and those for -0"
             raise InvalidValueError(f"no file can be called {short(source)}: {why}")
         return place
+    if source.recording_id is not None and source.processed_path is not None:
+        what = f"{source.processed_path!r} is a stem: give its path to have it processed"
+        raise InvalidValueError(f"{what}, or its recording")
     path: str | None = source.original_path
     return source.id if path is None else path

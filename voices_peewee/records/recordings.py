@@ -19,6 +19,7 @@ from voices_peewee.records.audio_files import (
     probe,
 )
 from voices_peewee.records.sources import (
+    LOOKUP,
     recordings_by_path,
     rows_where,
     speaker_id,
@@ -109,6 +110,17 @@ def add_audio_files(
             except AudioError as error:
                 on_error(error)
         yield from commit(store, told)
+
+
+def recordings_in(
+    store: Store, folder: AnyPath, on_error: Callable[[AudioError], None]
+) -> Iterator[AnyPath]:
+    """Yield the audio files in a folder, but for the outputs of runs."""
+    files = iter(find_files([folder], on_error=on_error))
+    while names := {absolute(name): name for name in islice(files, LOOKUP)}:
+        known = recordings_by_path(store, names)
+        outputs = _outputs(store, names.keys() - known.keys())
+        yield from (name for path, name in names.items() if path not in outputs)
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:

@@ -183,9 +183,10 @@ class Run:
         """Record an output and its metrics at once; return its row.
 
         The history row that was made at the start moves to the first output's row; each further
-        one gets its own. An output that was told before gets the new metrics and speaker. An
-        output that a successful run claims too is kept, with an OutputWarning, and one whose
-        speaker is not known with the name in ``metadata["speaker"]`` and a SpeakerWarning.
+        one gets its own. An output that was told before gets the new metrics, and the speaker
+        where one is named. An output that a successful run claims too is kept, with an
+        OutputWarning, and one whose speaker is not known with the name in
+        ``metadata["speaker"]`` and a SpeakerWarning.
 
         Args:
             path: What was written; its size, hash and audio facts are read now.
@@ -201,7 +202,7 @@ class Run:
         facts = own_facts(place)
         with self._lock:
             self._require_open()
-            whose, unknown = self._speaker_of(speaker)
+            whose, unknown = self._speaker_of(speaker, place)
             output = Output(place, whose, told, facts, unknown)
             try:
                 file, other = self._live.tell(output)
@@ -221,10 +222,12 @@ class Run:
             warnings.warn(message, OutputWarning, stacklevel=2)
         return file
 
-    def _speaker_of(self, speaker: SpeakerKey | None) -> tuple[int | None, str | None]:
+    def _speaker_of(self, speaker: SpeakerKey | None, place: str) -> tuple[int | None, str | None]:
         """Return the id of an output's speaker, or the name of one that is not known."""
         if speaker is None:
-            return self._live.speaker_id, None
+            told = (row.output for row in self._live.rows if row.output)
+            before = next((one for one in told if one.path == place), None)
+            return (before.speaker_id, before.unknown) if before else (self._live.speaker_id, None)
         try:
             return self._store.retrying(speaker_id, self._store, speaker), None
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output

@@ -37,7 +37,7 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_other(value: object) -> bool:
+def is_no_number(value: object) -> bool:
     """Whether a value is a boolean or complex, NumPy's and torch's too."""
     kind = str(getattr(value, "dtype", "")).rpartition(".")[2]
     return isinstance(value, bool) or kind.startswith(("bool", "complex"))
@@ -46,7 +46,7 @@ def _is_other(value: object) -> bool:
 def exact_number(name: str, value: Any) -> float:
     """Return the number that a value is; yes and no are none."""
     with suppress(Exception):  # foreign code: a number of any library
-        if not _is_other(value):
+        if not is_no_number(value):
             return float(value)
     raise InvalidValueError(f"{name} must be a number, not {short(value)}")
 
@@ -55,7 +55,7 @@ def exact_integer(name: str, value: Any) -> int:
     """Return the integer that a value is; nothing is cut."""
     with suppress(Exception):
         number = int(value)
-        if not _is_other(value) and (isinstance(value, str | bytes) or number == value):
+        if not is_no_number(value) and (isinstance(value, str | bytes) or number == value):
             return number
     raise InvalidValueError(f"{name} must be a whole number, not {short(value)}")
 
