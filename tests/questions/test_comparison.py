@@ -273,6 +273,18 @@ def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:
     assert (found.lost, found.gained) == (3, 0)
 
 
+def test_several_operations_are_named(db: DatabaseManager) -> None:
+    """Runs of several operations are counted together, which a line says."""
+    for model, operation in (("a", "voice_separation"), ("b", "denoising")):
+        with db.track("/m.wav", operation, model_type=model) as run:
+            run.log(si_snri=5)
+    said = "operations are counted together; operation_type keeps to one: denoising, "
+    assert db.compare("a", "b").notes == (f"{said}voice_separation",)
+    assert f"{said}voice_separation" in str(db.leaderboard())
+    assert said not in str(db.leaderboard(by="operation_type"))
+    assert said not in str(db.leaderboard(operation_type="denoising"))
+
+
 def test_a_value_that_is_not_finite_is_none(db: DatabaseManager) -> None:
     """Infinities and texts in additional_metrics are no values, and hide no others."""
     both(db, [1.0, 2.0, 3.0], [2.0, None, 4.0], metric="pesq")

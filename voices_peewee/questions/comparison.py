@@ -230,6 +230,7 @@ def _by_runs(
     chosen = [*conditions(store, runs), reduce(or_, of_sides)]
     notes = (
         *remarks.of_unread(source),
+        *remarks.of_operations(source, chosen),
         *remarks.of_clocks(source, metric, chosen),
         *remarks.of_checkpoints(source, chosen),
     )

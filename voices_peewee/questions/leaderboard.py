@@ -244,6 +244,7 @@ def ranked_groups(
         shared = remarks.in_common(groups) if common else frozenset()
         chosen = conditions(store, runs)
         of_runs = [
+            *remarks.of_operations(source, chosen, fields),
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen, fields),
             *remarks.of_unread(source),

@@ -157,6 +157,20 @@ def of_checkpoints(
             )
 
 
+def of_operations(
+    source: Source, conditions: Sequence[Any], fields: Sequence[Field] = ()
+) -> Iterator[str]:
+    """Say where runs of several operations are counted together."""
+    run, operation = ProcessingHistory, ProcessingHistory.operation_type
+    ends = run.select(pw.fn.MIN(operation), pw.fn.MAX(operation))
+    ((first, last),) = source.rows(ends)  # an index alone tells this
+    if first == last or any(one.name == operation.name for one in fields):
+        return
+    query = source.select((operation,), [*conditions, run.success]).distinct()
+    if len(names := [str(name) for (name,) in source.rows(query.order_by(operation))]) > 1:
+        yield f"operations are counted together; operation_type keeps to one: {', '.join(names)}"
+
+
 def of_clocks(source: Source, metric: Metric, conditions: Sequence[Any]) -> Iterator[str]:
     """Say where some runs measured their timed parts, and others all of their block."""
     if metric.name not in _TIMES:
