@@ -298,6 +298,14 @@ def test_an_output_of_another_model_is_refused(db: DatabaseManager, write: Any) 
         assert refusals(db, write("v.jsonl", lines), model=model) == [
             f"it, line 1: '/e/a_s1.wav' is an output of other, not of {model}"
         ]
+    found = refusals(db, write("w.jsonl", lines), model="other", operation_type="denoising")
+    assert found == [
+        "it, line 1: '/e/a_s1.wav' is an output of other in voice_separation, not of other"
+    ]
+    lines = lines.replace("/e/", "/x/..//e/")
+    assert refusals(db, write("v.jsonl", lines))[0].endswith(
+        "is an output of other, not of demucs:4.0"
+    )
     assert load(db, write("v.jsonl", lines), model="other").updated == 1
 
 

@@ -86,7 +86,8 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     write_wav(tmp_path / "a/1.wav", 4000)
     with DatabaseManager(path).initialize() as db:
-        db.add_audio(tmp_path / "a/1.wav")
+        references = {"ada": str(tmp_path / "a/1.wav")}
+        db.add_audio(tmp_path / "a/1.wav", metadata={"references": references})
     (tmp_path / "a").rename(tmp_path / "b")
     option = ("--path-map", f"{tmp_path}/a={tmp_path}/b")
     needs = usage("voices check", "[OPTIONS]", "--path-map needs --files")
@@ -96,6 +97,9 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
         "note: 1 recorded paths were moved\n    their content agrees\n",
         "nothing is wrong, 1 note\n",
     )
+    with DatabaseManager(path) as db:
+        metadata = db.get_file(tmp_path / "b/1.wav").metadata
+    assert metadata == {"references": {"ada": str(tmp_path / "b/1.wav")}}
     (tmp_path / "b/1.wav").unlink()
     assert run("--db", path, "check", "--files", "--path-map", f"{tmp_path}/b=/c").code == 1
 

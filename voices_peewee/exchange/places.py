@@ -29,7 +29,8 @@ _RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
  WHERE run.success AND run.operation_type = ? AND run.model_type = ?
  AND coalesce(run.model_version, '') = ? ORDER BY run.start_time, run.id"""
-_OWNER: Final = """SELECT run.model_type, run.model_version FROM processed_files AS file
+_OWNER: Final = """SELECT run.operation_type, run.model_type, run.model_version
+ FROM processed_files AS file
  JOIN processing_history AS run ON run.processed_file_id = file.id
  WHERE file.processed_path = ? AND run.success ORDER BY run.start_time DESC LIMIT 1"""
 _MANIFEST: Final = "name the manifest that has it"
@@ -113,7 +114,7 @@ class Places:
         Raises:
             LookupError: It cannot be told; the message says why.
         """
-        output = score.output
+        output = os.path.normpath(score.output) if os.path.isabs(score.output) else score.output
         if output and (paths := _find(self._outputs, output)):
             if len(paths) > 1:
                 raise LookupError(f"several outputs of {self._label} are called {short(output)}")
@@ -135,11 +136,13 @@ class Places:
         return Place(named, of_run=not speaker and not output)
 
     def _owner(self, output: str) -> str:
-        """Return the model of the latest run that wrote an output; nothing where none did."""
+        """Return by what the latest run was that wrote an output; nothing where none did."""
         with self._store.reading():
             asked = (ProcessedFile.processed_path.db_value(output),)
             row = self._store.connection().execute(_OWNER, asked).fetchone()
-        return ":".join(filter(None, row or ()))
+        operation, *model = row or ("",)
+        label = ":".join(filter(None, model)) or operation
+        return f"{label} in {operation}" if label == self._label else label
 
     def _new(self, path: str, output: str, speaker: str) -> Place:
         """Return the place in a new run; what names its outputs otherwise later finds them."""

@@ -280,6 +280,12 @@ class LiveRows(RunRows):
         if not ended.rowcount:
             raise NotFoundError("run", self.rows[0].history_id)
 
+    def told_of(self, path: str) -> Output | None:
+        """Return the output at a path as it was told before; a rollback took back what it did."""
+        rows = self._known(self._store.steps()) if self._is_unsure else self.rows
+        told = (row.output for row in rows)
+        return next((one for one in told if one and one.path == path), None)
+
     def _known(self, steps: Any) -> Sequence[Row]:
         """Return the rows of the run without what a transaction around them took back."""
         if not self._is_unsure:

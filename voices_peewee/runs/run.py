@@ -225,8 +225,7 @@ class Run:
     def _speaker_of(self, speaker: SpeakerKey | None, place: str) -> tuple[int | None, str | None]:
         """Return the id of an output's speaker, or the name of one that is not known."""
         if speaker is None:
-            told = (row.output for row in self._live.rows if row.output)
-            before = next((one for one in told if one.path == place), None)
+            before = self._live.told_of(place)
             return (before.speaker_id, before.unknown) if before else (self._live.speaker_id, None)
         try:
             return self._store.retrying(speaker_id, self._store, speaker), None

@@ -12,6 +12,7 @@ from voices_peewee.records.audio_files import content_hash, file_name, regular_f
 from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.fields import dump_json, utc_now
 from voices_peewee.schema.models import ProcessedFile
+from voices_peewee.search.columns import read_json
 
 _ROWS: Final = """SELECT id, recording_id, original_path, processed_path, file_size,
  content_hash, metadata FROM processed_files ORDER BY id"""
@@ -113,13 +114,13 @@ def _references(stored: object, paths: PathMap) -> tuple[str, list[tuple[str, st
 
     The metadata are empty where nothing changes.
     """
-    metadata: Any = _FILE.metadata.python_value(stored)
+    metadata: Any = read_json(stored)  # also where no models are bound, as in the shell
     before = metadata.get("references") if isinstance(metadata, dict) else None
     if not isinstance(before, dict):
         return "", []
     moves = {name: (one, paths(one)) for name, one in before.items() if isinstance(one, str)}
     moves = {name: (old, new) for name, (old, new) in moves.items() if old != new}
-    there = {name: new for name, (_, new) in moves.items() if os.path.lexists(new)}
+    there = {name: new for name, (_, new) in moves.items() if os.path.isfile(new)}
     lost = [move for name, move in moves.items() if name not in there]
     now = dump_json({**metadata, "references": {**before, **there}}) if there else ""
     return now, lost
