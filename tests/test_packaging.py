@@ -22,13 +22,19 @@ pytestmark = pytest.mark.once
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The sdist of the checkout, and the wheel made from it."""
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)],
-        check=True,
+    """The sdist of the checkout, and the wheel made from it.
+
+    It is made from a copy, for builds write into the folder that they build, and each
+    worker of the suite makes its own.
+    """
+    out, copy = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"), dirs_exist_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(out), str(copy)],
         capture_output=True,
+        text=True,
     )
+    assert result.returncode == 0, result.stdout + result.stderr
     return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
 
 

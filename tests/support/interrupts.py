@@ -28,9 +28,11 @@ COLLECTED = gc.get_threshold()
 def interrupted_at(place: int, act: Callable[[], object], *, within: str = "") -> bool:
     """Run an act with an interrupt at one call or return of Python code; whether it was struck.
 
-    Where ``within`` names a file, only its own calls and returns are struck.
+    Where ``within`` names a file, only its own calls and returns are struck. What is dropped
+    half done may warn meanwhile: Python's own hook tells it, since pytest's would be struck too.
     """
     left = place
+    hook, sys.unraisablehook = sys.unraisablehook, sys.__unraisablehook__
 
     def strike(frame: FrameType, event: str, _arg: Any) -> None:
         nonlocal left
@@ -46,6 +48,7 @@ def interrupted_at(place: int, act: Callable[[], object], *, within: str = "") -
             act()
         finally:
             sys.setprofile(None)
+            sys.unraisablehook = hook
     return left <= 0
 
 
