@@ -321,6 +321,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
             "self", column_name="recording_id", null=True, index=False, on_delete="CASCADE"
         ),
         read_at=pw.DateTimeField(null=True),
+        file_stamp=pw.BigIntegerField(null=True),
     )
 
     @migrator.create_model
@@ -402,7 +403,8 @@ def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -
         migrator.sql(f"DROP INDEX processed_files_{column}")
     # Where SQLite drops columns itself, it refuses one that is a foreign key.
     rebuild = {} if isinstance(database, pw.PostgresqlDatabase) else {"legacy": True}
-    migrator.remove_fields("processed_files", "recording", "read_at", **rebuild)
+    columns = ("recording", "read_at", "file_stamp")
+    migrator.remove_fields("processed_files", *columns, **rebuild)
     migrator.sql("DROP INDEX processing_history_model_hash")
     migrator.sql("DROP INDEX processing_history_failed")
     columns = ("environment", "model_hash", "tags", "note")

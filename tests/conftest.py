@@ -72,6 +72,13 @@ def _has_server() -> bool:
     return binaries() is not None
 
 
+@pytest.fixture
+def no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are believed as soon as the clock has moved on."""
+    for module in ("records.audio_files", "questions.outcomes"):
+        monkeypatch.setattr(f"voices_peewee.{module}.CLOCK_SLACK", 0.0)
+
+
 @pytest.fixture(autouse=True)
 def _unbound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Every test begins and ends with unbound models and never sees the user's own database."""

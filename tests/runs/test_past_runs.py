@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import itertools
 import math
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.run_rows import files, histories, performances
-from support.wav_files import write_wav
+from support.wav_files import digest, write_wav
 
 from voices_peewee import (
     DatabaseManager,
@@ -47,6 +48,28 @@ def test_a_run_has_the_hash_of_what_it_saw(
     start = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
     recorded = db.record_run(mix, "sep", start_time=start)
     assert recorded.source_hash == hashlib.sha256(seen).hexdigest()
+
+
+@pytest.mark.usefixtures("no_slack")
+def test_what_is_put_at_a_path_after_a_run_is_not_what_it_saw(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """A recording that was read after a run began, and then swapped for an older file, is not read.
+
+    A run that began later has the hash of the other file.
+    """
+    for value, name in enumerate(("one", "two")):
+        write_wav(tmp_path / name / "x.wav", value=value)
+    mix = tmp_path / "one" / "x.wav"
+    time.sleep(0.1)
+    start = dt.datetime.now(dt.UTC)
+    time.sleep(0.1)
+    db.add_audio(mix)
+    (tmp_path / "one").rename(tmp_path / "old")
+    (tmp_path / "two").rename(tmp_path / "one")
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    runs = [db.record_run(mix, "sep", start_time=began) for began in (start, later)]
+    assert [run.source_hash for run in runs] == [digest(tmp_path / "old" / "x.wav"), digest(mix)]
 
 
 def test_a_run_is_recorded_with_its_outputs(db: DatabaseManager, tmp_path: Path) -> None:

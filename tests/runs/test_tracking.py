@@ -31,8 +31,6 @@ from voices_peewee import (
     Speaker,
     errors,
 )
-from voices_peewee.questions import outcomes
-from voices_peewee.records import audio_files
 from voices_peewee.records.sources import look, settle
 from voices_peewee.runs.metrics import MetricWarning
 from voices_peewee.runs.process import process_facts
@@ -347,14 +345,13 @@ def test_new_content_is_noticed_at_the_next_run(db: DatabaseManager, tmp_path: P
     assert (file.content_hash, file.duration, file.file_size) == (hashes[2], 0.2, 3244)
 
 
+@pytest.mark.usefixtures("no_slack")
 def test_a_settled_file_is_not_read_again(db: DatabaseManager, tmp_path: Path) -> None:
     """A file that was read after it was written is believed; a vanished one keeps its facts."""
     mix = write_wav(tmp_path / "mix.wav")
+    time.sleep(0.1)
     file = db.add_audio(mix)
     db.update(file, content_hash="believed")
-    later = (utc_now() + dt.timedelta(hours=1)).isoformat(sep=" ", timespec="microseconds")
-    sql = "UPDATE processed_files SET read_at = ?"
-    db.execute_raw_query(sql, (later,), write=True)
     with db.track(mix, SEPARATION):
         pass
     mix.unlink()
@@ -364,19 +361,34 @@ def test_a_settled_file_is_not_read_again(db: DatabaseManager, tmp_path: Path) -
     assert files(db)[0].duration == 0.1
 
 
+@pytest.mark.usefixtures("no_slack")
 def test_a_file_that_was_only_touched_is_settled(db: DatabaseManager, tmp_path: Path) -> None:
     """A file that proved unchanged is not read at every run from then on."""
     mix = write_wav(tmp_path / "mix.wav")
     db.add_audio(mix)
-    early = "2000-01-01 00:00:00.000000+00:00"
-    db.execute_raw_query("UPDATE processed_files SET read_at = ?", (early,), write=True)
-    before = files(db)[0].updated_at
-    with db.track(mix, SEPARATION) as run:
-        pass
+    (before,) = files(db)
+    mix.touch()
+    time.sleep(0.1)
+    seen = []
+    for _ in range(2):
+        with db.track(mix, SEPARATION) as run:
+            seen.append((run.file.read_at, run.file.file_stamp))
     (file,) = files(db)
-    assert file.read_at is not None
-    assert file.read_at > utc_now() - dt.timedelta(minutes=1)
-    assert (run.file.read_at, file.updated_at) == (file.read_at, before)
+    assert seen == [(file.read_at, file.file_stamp)] * 2
+    assert file.file_stamp not in (None, before.file_stamp)
+    assert file.updated_at == before.updated_at
+
+
+def test_a_file_that_was_written_just_now_is_read_again(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """In the moment of a reading a file may change without another time: no stamp tells it."""
+    mix = write_wav(tmp_path / "mix.wav")
+    file = db.add_audio(mix)
+    db.update(file, content_hash="not believed")
+    with db.track(mix, SEPARATION):
+        pass
+    assert (file.file_stamp, histories(db)[0].source_hash) == (None, digest(mix))
 
 
 def test_new_content_of_the_same_size_is_seen_after_any_update(
@@ -385,8 +397,6 @@ def test_new_content_of_the_same_size_is_seen_after_any_update(
     """An update of the row does not count as reading the file: the next run has its new hash."""
     mix = write_wav(tmp_path / "mix.wav", value=1)
     file = db.add_audio(mix)
-    early = "2000-01-01 00:00:00.000000+00:00"
-    db.execute_raw_query("UPDATE processed_files SET read_at = ?", (early,), write=True)
     write_wav(mix, value=2)
     later = utc_now() + dt.timedelta(hours=1)
     db.update(db.get_file(file.id), metadata={"x": 1}, updated_at=later)
@@ -421,13 +431,24 @@ def _folder(folder: Path) -> tuple[Path, Callable[[], object]]:
     return folder / "one" / "x.wav", swap
 
 
+def _folder_that_is_written_into(folder: Path) -> tuple[Path, Callable[[], object]]:
+    mix, swap = _folder(folder)
+    return mix, lambda: (swap(), write_wav(mix.with_name("y.wav")))
+
+
+@pytest.mark.usefixtures("no_slack")
 @pytest.mark.parametrize(
-    ("make", "is_seen"), [(_link_to_a_file, True), (_link_to_a_folder, True), (_folder, False)]
+    ("make", "is_seen"),
+    [
+        (_link_to_a_file, True),
+        (_link_to_a_folder, True),
+        (_folder, False),
+        (_folder_that_is_written_into, False),
+    ],
 )
 def test_older_content_that_is_put_at_a_path_is_seen(
     db: DatabaseManager,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     make: Callable[[Path], tuple[Path, Callable[[], object]]],
     is_seen: bool,
 ) -> None:
@@ -435,8 +456,6 @@ def test_older_content_that_is_put_at_a_path_is_seen(
 
     ``pending`` sees the link, and with ``exact`` the folder too; the next run settles it.
     """
-    for module in (audio_files, outcomes):
-        monkeypatch.setattr(module, "CLOCK_SLACK", 0.0)
     for value, name in enumerate(("one", "two")):
         write_wav(tmp_path / name / "x.wav", value=value)
     mix, swap = make(tmp_path)

@@ -272,7 +272,7 @@ class Matcher:
 
 
 _EMPTY: Final[tuple[object, ...]] = (None, [], {})
-_UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at"})
+_UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at", "file_stamp"})
 
 
 def differences(typed: Typed, row: BaseModel) -> list[str]:

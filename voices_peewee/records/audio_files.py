@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
@@ -31,8 +31,9 @@ from voices_peewee.schema.models import ProcessedFile
 # The columns of what a file is, in the order of AudioInfo; when that was read is the last.
 FACTS: Final = (
     *("filename", "original_path", "file_format", "duration", "sample_rate", "channels"),
-    *("file_size", "content_hash", "read_at"),
+    *("file_size", "content_hash", "file_stamp", "read_at"),
 )
+READING: Final = frozenset({"file_stamp", "read_at"})  # what a reading that finds nothing new says
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 CLOCK_SLACK: Final = 2.0
 # Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
@@ -52,8 +53,8 @@ class AudioInfo:
     """The facts of one file; None stands for a fact that is not known.
 
     ``path`` is absolute with its links kept, ``file_format`` is what the content says (not the
-    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes and
-    ``content_hash`` the SHA-256 of the bytes in hexadecimal.
+    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes,
+    ``content_hash`` the SHA-256 of the bytes in hexadecimal and ``file_stamp`` that of ``_stamp``.
     """
 
     filename: str
@@ -64,6 +65,7 @@ class AudioInfo:
     channels: int | None
     file_size: int
     content_hash: str
+    file_stamp: int | None = field(default=None, compare=False)
 
 
 def file_name(path: str) -> str:
@@ -96,7 +98,7 @@ def touched(path: AnyPath) -> float | None:
     if (status := regular_file(place, os.lstat)) is not None:
         linked = _linked_now(place.rpartition(os.sep)[0], int(20 * time.monotonic()))
     elif (status := regular_file(place)) is not None:
-        linked = _placed(place, renamed=False)
+        linked = _linked(place)
     else:
         return None
     return max(status.st_mtime, status.st_ctime, linked)
@@ -104,24 +106,18 @@ def touched(path: AnyPath) -> float | None:
 
 @lru_cache(maxsize=8)
 def _linked_now(folder: str, _: int) -> float:
-    return _placed(folder, renamed=False)
+    return _linked(folder)
 
 
-def _placed(path: str, *, renamed: bool) -> float:
-    """Return when the last link was made, or folder ``renamed``, that leads to a path.
-
-    A folder whose time of change is later than that of its entries was renamed, or its rights
-    were changed.
-    """
+def _linked(path: str) -> float:
+    """Return when the last link was made that leads to a path."""
     newest, place = 0.0, path
     try:
         while (parts := os.path.split(place))[1]:
             facts = os.lstat(place)
             if stat.S_ISLNK(facts.st_mode):
                 aim = str(Path(parts[0], Path(place).readlink()))
-                newest = max(newest, facts.st_ctime, _placed(aim, renamed=renamed))
-            elif renamed and stat.S_ISDIR(facts.st_mode) and facts.st_ctime > facts.st_mtime:
-                newest = max(newest, facts.st_ctime)
+                newest = max(newest, facts.st_ctime, _linked(aim))
             place = parts[0]
     except OSError:
         return math.inf  # it changes just now
@@ -143,7 +139,7 @@ def facts_of(path: str) -> dict[str, Any]:
 def own_facts(path: str) -> dict[str, Any]:
     """Return what an output's row says of its own file; name and path are its recording's."""
     facts = facts_of(path)
-    del facts["filename"], facts["original_path"]
+    del facts["filename"], facts["original_path"], facts["file_stamp"]
     return facts
 
 
@@ -159,36 +155,43 @@ def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
     if "://" in path:
         return {}
     status = regular_file(path)
-    if status is None or is_fresh(row, status, path):
+    if status is None or is_fresh(row, status):
         return {}  # where the file is gone, what was known of it stays
-    now = utc_now()
     try:
-        return {"read_at": now} if has_content_of(path, row) else facts_of(path)
+        return read_again(path, row) or facts_of(path)
     except AudioError:
         return {}
 
 
-def has_content_of(path: AnyPath, row: ProcessedFile) -> bool:
-    """Whether a file has the size and the hash that its row has.
+def read_again(path: AnyPath, row: ProcessedFile) -> dict[str, Any]:
+    """Return ``READING`` of a file that has the size and the hash of its row, else nothing.
 
     Raises:
         AudioError: It cannot be read.
     """
-    status = regular_file(path)
-    is_of_size = status is not None and status.st_size == row.file_size
-    return is_of_size and row.content_hash is not None and content_hash(path) == row.content_hash
+    now, status = utc_now(), regular_file(path)
+    if status is None or row.content_hash is None or status.st_size != row.file_size:
+        return {}
+    digest, stamp = _read(path)
+    return {"file_stamp": stamp, "read_at": now} if digest == row.content_hash else {}
 
 
-def is_fresh(row: ProcessedFile, status: os.stat_result, path: str) -> bool:
-    """Whether the file was read well after it was written or put there, and the size fits."""
-    return (
-        row.file_size == status.st_size
-        and row.content_hash is not None
-        and isinstance(row.read_at, dt.datetime)
-        # a file that was copied or moved there with its old time is told by its change time
-        and max(status.st_mtime, status.st_ctime, _placed(path, renamed=True))
-        < row.read_at.timestamp() - CLOCK_SLACK
-    )
+def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
+    """Whether a file is the one that was read, and was not changed since."""
+    is_known = row.content_hash is not None and row.file_stamp is not None
+    return is_known and row.file_stamp == _stamp(status)
+
+
+def _stamp(status: os.stat_result) -> int | None:
+    """Return one number for a file as it is, which no other at its path and no change of it has.
+
+    Inodes are used again and are alike on other devices and in snapshots; the nanosecond of the
+    last change is not. None for what changed just now: it may once more in that moment. Python
+    hashes integers alike in each process; a number that differs costs a reading, no more.
+    """
+    if max(status.st_mtime, status.st_ctime) >= time.time() - CLOCK_SLACK:
+        return None
+    return hash((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioInfo:
@@ -197,23 +200,28 @@ def probe(path: AnyPath, *, exact: bool = False, strict: bool = True) -> AudioIn
 
 
 def _probe(path: AnyPath, full: str, *, exact: bool, strict: bool) -> AudioInfo:
-    with opened_file(path) as (file, size):
-        if size == 0 and strict:
+    with opened_file(path) as (file, status):
+        if status.st_size == 0 and strict:
             raise AudioError(path, "the file is empty")
-        sha256 = _digest(file)
+        stamp, sha256 = _stamp(status), _digest(file)
         facts: tuple[str | None, float | None, int | None, int | None] = (None,) * 4
         try:
             facts = audio.read_facts(path, file, exact=exact)
         except (AudioError, MissingExtraError):
             if strict:
                 raise
-        return AudioInfo(Path(full).name, full, *facts, size, sha256)
+        return AudioInfo(Path(full).name, full, *facts, status.st_size, sha256, stamp)
 
 
 def content_hash(path: AnyPath) -> str:
     """Return the SHA-256 (hexadecimal) of any regular file, without PyAV."""
-    with opened_file(path) as (file, _):
-        return _digest(file)
+    return _read(path)[0]
+
+
+def _read(path: AnyPath) -> tuple[str, int | None]:
+    with opened_file(path) as (file, status):
+        stamp = _stamp(status)  # before it is read
+        return _digest(file), stamp
 
 
 def find_files(
@@ -280,8 +288,8 @@ _READING: Final = sum(
 
 
 @contextmanager
-def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
-    """Open a regular file for reading, with its size, and refuse it if it changes meanwhile."""
+def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, os.stat_result]]:
+    """Open a regular file for reading, with what it is, and refuse it if it changes meanwhile."""
     try:
         _require_regular(path, Path(path).stat())
         if is_open_here(path):
@@ -290,7 +298,7 @@ def opened_file(path: AnyPath) -> Iterator[tuple[FileIO, int]]:
             before = os.fstat(file.fileno())
             _require_regular(path, before)
             try:
-                yield file, before.st_size
+                yield file, before
             finally:
                 _require_same(path, before, os.fstat(file.fileno()))
     except (OSError, ValueError) as error:

@@ -12,11 +12,12 @@ from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
+    READING,
     facts_from,
     facts_of,
     find_files,
-    has_content_of,
     probe,
+    read_again,
 )
 from voices_peewee.records.sources import (
     LOOKUP,
@@ -130,7 +131,7 @@ def _outputs(store: Store, paths: set[str]) -> set[str | None]:
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[str, Any]:
     """Return the facts of one file; none where size and hash show that nothing changed."""
     now = utc_now()
-    if row is not None and row.file_format and not exact and has_content_of(path, row):
+    if row is not None and row.file_format and not exact and read_again(path, row):
         return {}
     return {**facts_from(probe(path, exact=exact), now), "original_path": absolute(path)}
 
@@ -160,5 +161,5 @@ def _merge(
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(steps, row, {**facts, **wished})
-    is_updated = bool(changed - {"read_at"} or wished)
+    is_updated = bool(changed - READING or wished)
     return Added(row, "updated" if is_updated else "unchanged")

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import NotFoundError
-from voices_peewee.records.audio_files import changed_facts, facts_of, is_gone
+from voices_peewee.records.audio_files import READING, changed_facts, facts_of, is_gone
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
 
@@ -136,7 +136,7 @@ def _recording(connection: Any, path: str) -> ProcessedFile | None:
 
 def write_changes(steps: Any, row: ProcessedFile, changes: Mapping[str, Any]) -> None:
     """Write changes of one row, and to its object; that it was read again is no change."""
-    is_only_read = changes.keys() == {"read_at"}
+    is_only_read = changes.keys() == READING
     changes = {**changes, "updated_at": row.updated_at if is_only_read else utc_now()}
     mapper(ProcessedFile).change(steps, row, changes)
 

@@ -282,8 +282,14 @@ def _changes(
     """Return what changed in files of known recordings before all runs on them began."""
     starts = [(plan.history["start_time"].timestamp(), plan.source) for plan in plans]
     began = {path: start for start, path in sorted(starts, key=itemgetter(0), reverse=True)}
-    seen = [path for path in known if (touched(path) or math.inf) < began[path]]
+    seen = [path for path, row in known.items() if _settled(path, row) < began[path]]
     return {path: new for path in seen if (new := changed_facts(path, known[path]))}
+
+
+def _settled(path: str, row: ProcessedFile) -> float:
+    """Return since when a file can only have been put there unseen; infinity where none is."""
+    read = row.read_at.timestamp() if isinstance(row.read_at, dt.datetime) else 0.0
+    return max(read, touched(path) or math.inf)
 
 
 def _recordings(

@@ -67,7 +67,8 @@ class ProcessedFile(Timestamped):
     A recording has no ``recording``; a stem has that and ``processed_path``; a voice has that
     and a speaker. ``duration`` in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes;
     ``content_hash`` is the SHA-256 (hexadecimal) of the row's own file, last read at
-    ``read_at``; ``metadata`` is a JSON object.
+    ``read_at``, by whose ``file_stamp`` a recording's is known again; ``metadata`` is a JSON
+    object.
     """
 
     filename = PathField()
@@ -89,6 +90,7 @@ class ProcessedFile(Timestamped):
         "self", backref="outputs", null=True, index=False, on_delete="CASCADE"
     )
     read_at = UTCDateTimeField(null=True)
+    file_stamp = pw.BigIntegerField(null=True)
 
     if TYPE_CHECKING:
         speaker_id: int | None

@@ -52,6 +52,7 @@ _COLUMNS: Final = (
     Term("speaker_id", "speaker id", "integer", about="Whose voice it is."),
     Term("recording_id", "recording id", "integer", about="Whose output or voice it is, or empty."),
     Term("read_at", "read", "time", about="When the file's content was last read (UTC)."),
+    Term("file_stamp", "stamp", "integer", about="Which file was read: its inode and times."),
     # processing_history
     Term("processed_file_id", "file id", "integer", about="The file that it was done to."),
     Term("run_id", "run", "text", about="Groups the rows of one run: one for each output."),
