@@ -154,8 +154,19 @@ def test_backups_are_listed_and_kept(studio: Path) -> None:
         {"path": path, "records": 3, "source": str(studio)} for path in reversed(paths[1:])
     ]
     year = json.loads(run("--db", studio, "list-backups", "--json").out)[0]["created"][:4]
-    for word, count in ((f"created:{year}", 2), (f"^created:{year}", 0)):
-        assert run("--db", studio, "list-backups", word).err == f"{count} backups\n"
+    words = {
+        f"created:{year}": 2,
+        f"^created:{year}": 0,
+        "created:-1h..": 2,
+        "created:..-1h": 0,
+        "size:1k..": 2,
+        f"path:{Path(paths[2]).name.upper()},nowhere": 1,
+        "migrations:001_initial": 2,
+        "migrations:": 0,
+    }
+    for word, count in words.items():
+        told = "1 backup\n" if count == 1 else f"{count} backups\n"
+        assert run("--db", studio, "list-backups", word).err == told
     done = run("--db", studio, "list", "backups")
     assert (done.out.splitlines()[0].split(), done.err) == (
         ["created", "UTC", "size", "records", "path", "sha256"],

@@ -212,9 +212,10 @@ def test_list_noun_is_list_dash_noun(studio: Path, noun: str) -> None:
         (["list-tags", "--columns", "x"], "unknown column 'x'; use speakers, tag"),
         (["list-tags", "tga:x"], "unknown field 'tga'; did you mean 'tag'?"),
         (
-            ["list-tags", "speakers:2.."],
-            "this list takes no ranges, as in 'speakers:2..'; use --sort",
+            ["list-tags", "speakers:two"],
+            "speakers 'two' cannot be read; it takes a whole number, as 3 or 2..8",
         ),
+        (["list-tags", "speakers:3..2"], "speakers '3..2' ends before it begins"),
     ],
 )
 def test_wrong_words(studio: Path, args: list[str], message: str) -> None:
@@ -235,6 +236,15 @@ def test_wrong_words(studio: Path, args: list[str], message: str) -> None:
         pytest.param(["STUD"], "tag     speakers\nstudio         2\n", id="word"),
         pytest.param(["^stud"], "tag     speakers\nfemale         1\n", id="not"),
         pytest.param(["speakers:1,3"], "tag     speakers\nfemale         1\n", id="field"),
+        pytest.param(["speakers:2.."], "tag     speakers\nstudio         2\n", id="range"),
+        pytest.param(["tag:male"], "", id="whole tag"),
+        pytest.param(["^tag:studio", '"female"'], "tag     speakers\nfemale         1\n", id="and"),
+        pytest.param(
+            ["--sort", "tag, speakers"],
+            "tag     speakers\nfemale         1\nstudio         2\n",
+            id="blank behind a comma",
+        ),
+        pytest.param(["--", "--json", "--csv"], "", id="words, no forms"),
         pytest.param(["--columns", "tag", "--limit", "1"], "tag\nfemale\n", id="page"),
         pytest.param(["--csv"], "tag,speakers\nfemale,1\nstudio,2\n", id="csv"),
     ],

@@ -109,6 +109,9 @@ def test_list_migrations(populated: Path, own: Path) -> None:
     assert run(*args) == (0, shown, "4 migrations\n")
     shown = "name,state\n101_language,pending\n"
     assert run(*args, "state:pending", "--csv") == (0, shown, "")
+    assert run(*args, "applied_at:", "--csv") == (0, shown, "")
+    for key in ("applied_at", "-applied_at"):  # what is empty comes last
+        assert run(*args, "--sort", key, "--csv").out.splitlines()[-1] == "101_language,pending"
     run(*args[:4], "run-migrations", "--no-backup")
     shown = f"name            state\n{packaged}101_language    unknown\n"
     assert run(*args[:2], *args[4:]) == (0, shown, "4 migrations\n")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -85,7 +86,8 @@ class VoicesCommand(_Helpful):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words; of two forms of output click would take the later without a word."""
         styles = [one.opts[0] for one in self.params if one.name == "style"]
-        if len(named := [name for name in styles if name in args]) > 1:
+        given = set(takewhile("--".__ne__, args))
+        if len(named := [name for name in styles if name in given]) > 1:
             raise click.UsageError(f"{' and '.join(named)} are several forms; name one", ctx)
         return super().parse_args(ctx, args)
 

@@ -15,6 +15,7 @@ from voices_peewee.rendering.plain import printable, speaks_unicode, wrapped
 if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.rendering.plain import Column
+    from voices_peewee.search.words import Term
 
 R = TypeVar("R")
 Row = Sequence[object]
@@ -110,15 +111,17 @@ class View(NamedTuple):
         default: int | None = None,
     ) -> None:
         """Show what is not a table of the database, as the options say."""
-        known = {column.name: index for index, column in enumerate(columns)}
-        chosen = [
-            record for record in records if all(_says(record, word, known) for word in self.words)
-        ]
-        for key in reversed(self.sort.split(",") if self.sort else []):
-            index = _position(key.removeprefix("-"), known, "column")
-            chosen.sort(key=lambda row: _order(row[index]), reverse=key.startswith("-"))
-        shown = self.columns or list(known)[:default]
-        places = [_position(name, known, "column") for name in shown]
+        from voices_peewee.search.words import parse
+
+        terms = parse(self.words)
+        chosen = [row for row in records if all(_says(columns, row, term) for term in terms)]
+        for key in reversed(_names(self.sort or "")):
+            index, down = _position(key.removeprefix("-"), columns, "column"), key[0] == "-"
+            chosen.sort(
+                key=lambda row: ((row[index] is None) is not down, row[index]), reverse=down
+            )
+        shown = self.columns or [column.name for column in columns][:default]
+        places = [_position(name, columns, "column") for name in shown]
         end = None if self.limit is None else self.offset + self.limit
         rows = [[record[place] for place in places] for record in chosen[self.offset : end]]
         self._write([columns[place] for place in places], rows, lambda: len(chosen), noun)
@@ -149,33 +152,36 @@ def takes_view(function: Callable[..., R]) -> Callable[..., R]:
         if everything:
             asked["limit"] = None
         if asked["columns"] is not None:
-            names = map(str.strip, asked["columns"].split(","))
-            asked["columns"] = tuple(filter(None, names))
+            asked["columns"] = _names(asked["columns"])
         return function(*args, view=View(**asked), **kwargs)
 
     return with_view
 
 
-def _says(record: Sequence[object], word: str, known: dict[str, int]) -> bool:
-    """Whether a record holds a word, or for ``field:value`` has that value."""
-    name, colon, values = word.removeprefix("^").partition(":")
-    if colon:
-        value = record[_position(name, known, "field")]
-        if ".." in values and not isinstance(value, str):
-            raise QueryError(f"this list takes no ranges, as in {word!r}; use --sort")
-        shown, texts = str(value).lower(), values.lower().split(",")
-        is_time = isinstance(value, dt.datetime)
-        found = shown in texts or (is_time and shown.startswith(tuple(filter(None, texts))))
-    else:
-        found = any(name.lower() in str(value).lower() for value in record)
-    return found is not word.startswith("^")
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names that stand between commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
-def _position(name: str, known: dict[str, int], what: str) -> int:
-    if name not in known:
-        raise QueryError.unknown_field(name, known, what)
-    return known[name]
+def _says(columns: Sequence[Column], row: Row, term: Term) -> bool:
+    """Whether a row holds a text, or for ``field:value`` has that value."""
+    from voices_peewee.search.words import Not, Text, fits, readable
+
+    if isinstance(term, Not):
+        return not _says(columns, row, term.term)
+    if isinstance(term, Text):
+        return any(term.text.lower() in str(value).lower() for value in row)
+    place, now = _position(term.name, columns, "field"), dt.datetime.now(dt.UTC)
+    kind = {"count": "integer"}.get(columns[place].kind, columns[place].kind)
+    for value in term.values:
+        with readable(term.name, value, kind):
+            if fits(kind, row[place], value, now):
+                return True
+    return False
 
 
-def _order(value: object) -> tuple[bool, Any]:
-    return (value is not None, value)
+def _position(name: str, columns: Sequence[Column], what: str) -> int:
+    names = [column.name for column in columns]
+    if name not in names:
+        raise QueryError.unknown_field(name, names, what)
+    return names.index(name)

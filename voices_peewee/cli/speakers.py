@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from voices_peewee.db_manager import DatabaseManager
     from voices_peewee.schema.models import Speaker
 
-_TAG_COLUMNS: Final = (Column("tag"), Column("speakers", "count"))
+_TAG_COLUMNS: Final = (Column("tag", "key"), Column("speakers", "count"))
 
 speaker_argument = click.argument("speaker", shell_complete=completion.speakers)
 tags_argument = click.argument(

@@ -113,18 +113,12 @@ class Conditions:
         how = column.match or column.kind
         if _is_empty(value) and how in _NULL_IF_EMPTY:
             return self._node(column).is_null()
-        try:
+        with words.readable(term.name, value, how):
             if how == "json":
                 return self._json(self._node(column), term, value)
             fits: Callable[[Column, Value], Node] = getattr(self, f"_by_{_METHODS.get(how, how)}")
             found = fits(column, value)
             return negated(found) if _is_empty(value) and how in _NONE_IF_EMPTY else found
-        except words.BackwardsError as error:
-            raise QueryError(f"{term.name} {value.text!r} ends before it begins") from error
-        except ValueError as error:
-            expected = words.EXPECTED[how]
-            sentence = f"{term.name} {value.text!r} cannot be read; it takes {expected}"
-            raise QueryError(sentence) from error
 
     def _node(self, column: Column) -> Any:
         """Return a column's expression and take note of the tables that it needs."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -210,6 +211,40 @@ _TRUTH: Final = {"yes": True, "true": True, "1": True, "no": False, "false": Fal
 
 class BackwardsError(ValueError):
     """A range whose end lies before its beginning."""
+
+
+@contextmanager
+def readable(field: str, value: Value, kind: str) -> Iterator[None]:
+    """Name the field whose value cannot be read."""
+    try:
+        yield
+    except BackwardsError as error:
+        raise QueryError(f"{field} {value.text!r} ends before it begins") from error
+    except ValueError as error:
+        sentence = f"{field} {value.text!r} cannot be read; it takes {EXPECTED[kind]}"
+        raise QueryError(sentence) from error
+
+
+def fits(kind: str, known: Any, value: Value, now: dt.datetime) -> bool:
+    """Whether what a list that is no table knows is what a value asks for."""
+    if not value.text and not value.literal:
+        return known in (None, "", [])
+    if kind == "time":
+        start, end = times(value, now)
+        return _is_between(known, start, end) and known != end
+    if kind in UNITS:
+        ends = span(value)
+        if isinstance(ends, str):
+            return bool(known == number(kind, ends))
+        return _is_between(known, *numbers(kind, ends))
+    if kind in ("key", "tags"):
+        return value.text == known if kind == "key" else value.text in known
+    return value.text.lower() in str(known or "").lower()
+
+
+def _is_between(known: Any, low: Any, high: Any) -> bool:
+    """Whether a value lies in a range, both ends included; None leaves an end open."""
+    return known is not None and (low is None or low <= known) and (high is None or known <= high)
 
 
 def span(value: Value) -> Span | str:
