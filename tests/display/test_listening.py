@@ -505,3 +505,25 @@ def test_without_a_store_the_saved_file_goes_on(heard: DatabaseManager, tmp_path
         begin(page)
         assert page.locator("#where").inner_text() == "Comparison 2 of 4"
     assert heard.import_votes(tmp_path / "votes.jsonl")["added"] == 1
+
+
+def test_coverage_of_a_model_is_of_all_pairs_that_it_was_heard_in(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Of three models each was heard on the recordings of both of its pairs; none is lost."""
+    for place in range(4):
+        separate(heard, tmp_path, "c:3", place)
+    page = tmp_path / "t.html"
+    heard.listen("a:1", OTHER, "c:3", path=page, seed=3, catch=0, repeat=0)
+    (tmp_path / "v").write_text(votes(page, "Eve", liking(heard, 1)), "utf-8")
+    heard.import_votes(tmp_path / "v")
+    found = heard.compare("a:1", OTHER, "c:3", metric="preference")
+    assert found.notes[3:] == (
+        "a:1: of 4 recordings in question 3 done, 1 not heard",
+        f"{OTHER}: of 4 recordings in question 2 done, 2 not heard",
+        "c:3: of 4 recordings in question 3 done, 1 not heard",
+        f"a:1 and {OTHER}: 1 vote of 1 listener",
+        "a:1 and c:3: 2 votes of 1 listener",
+        f"{OTHER} and c:3: 1 vote of 1 listener",
+    )
+    assert {pair.lost for pair in found.pairs.values()} == {0}

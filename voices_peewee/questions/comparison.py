@@ -247,11 +247,11 @@ def _by_votes(
 
     if unit != "recording":
         raise QueryError("votes are counted by recordings and listeners; leave the unit out")
-    found = voted(store, pairs, runs, confidence)
-    read, metric = [side for side, _, _ in found.values()], Metric("preference", True, "")
-    question = _Question.of(store, metric, unit, confidence, read, ())
-    for (a, b), (side, paired, notes) in found.items():
-        yield question._replace(notes=notes).answer(a, b, side, side, paired)
+    sides, found = voted(store, pairs, runs, confidence)
+    metric = Metric("preference", True, "")
+    question = _Question.of(store, metric, unit, confidence, [*sides.values()], ())
+    for (a, b), (paired, note) in found.items():
+        yield question._replace(notes=(note,)).answer(a, b, sides[a], sides[b], paired)
 
 
 class _Question(NamedTuple):
@@ -288,11 +288,11 @@ class _Question(NamedTuple):
     ) -> Comparison:
         """Return the comparison of two sides, whose units may be given."""
         metric = self.metric
+        of_a, of_b = set[int](), set[int]()
+        if paired is None and a.recordings != b.recordings:
+            of_a, of_b = {*a.recordings}, {*b.recordings}
         paired = paired or pair_up(a, b, self.unit, self.confidence)
         units, found = paired.units, paired.estimate
-        of_a, of_b = set[int](), set[int]()
-        if a.recordings != b.recordings:
-            of_a, of_b = {*a.recordings}, {*b.recordings}
         ordered = sorted(units.differences)
         smaller = bisect_left(ordered, 0.0)
         larger = len(ordered) - bisect_right(ordered, 0.0)

@@ -97,12 +97,14 @@ def counts(of: Comparison) -> str:
     return ", ".join([f"{of.unit}s: {of.n:,}", *more]) + ties
 
 
-def covered(name: str, coverage: Mapping[str, int]) -> str:
-    """Return what became of the recordings in question."""
+def covered(name: str, coverage: Mapping[str, int], metric: str = "") -> str:
+    """Return what became of the recordings in question; what has no vote was not heard."""
     if not coverage["in_question"]:
         return f"{name}: no recording is in question"
     states = [(in_words(key), count) for key, count in coverage.items() if count]
     parts = [f"{count:,} {state}" for state, count in states if state != "in question"]
+    if metric == "preference":
+        parts = [part.replace("run", "heard") for part in parts]
     noun = "recording" if coverage["in_question"] == 1 else "recordings"
     return f"{name}: of {coverage['in_question']:,} {noun} in question {', '.join(parts)}"
 
@@ -126,7 +128,7 @@ def _largest(of: Comparison) -> Iterator[tuple[tuple[Column, ...], list[tuple[ob
 
 
 def _rests_on(of: Comparison) -> list[str]:
-    sides = [covered(*side) for side in (("A", of.coverage_a), ("B", of.coverage_b))]
+    sides = [covered(*side, of.metric) for side in (("A", of.coverage_a), ("B", of.coverage_b))]
     return [counts(of), *sides, *of.notes]
 
 

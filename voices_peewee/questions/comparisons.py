@@ -145,7 +145,8 @@ class Comparisons(Tabular):
         coverage: dict[str, dict[str, int]] = {}
         for (a, b), pair in self.pairs.items():
             coverage = {b: pair.coverage_b, a: pair.coverage_a} | coverage
-        notes += [comparison_text.covered(model, coverage[model]) for model in self.models]
+        covered, metric = comparison_text.covered, some.metric
+        notes += [covered(model, coverage[model], metric) for model in self.models]
         every = dict.fromkeys(note for pair in self.pairs.values() for note in pair.notes)
         return (*notes, *every)
 

@@ -138,8 +138,8 @@ def listened(store: Store) -> list[Listened]:
 
 def voted(
     store: Store, pairs: Sequence[tuple[Side, Side]], runs: Runs, confidence: float
-) -> dict[tuple[str, str], tuple[Group, Paired, tuple[str, ...]]]:
-    """Return for each pair of sides its recordings, their preferences, and what to know of them."""
+) -> tuple[dict[str, Group], dict[tuple[str, str], tuple[Paired, str]]]:
+    """Return where each side was heard, and each pair's preferences with whose votes they are."""
     tests = [list(_votes(test)) for test in ListeningTest.select()]
     every = []
     for votes in tests:
@@ -152,21 +152,34 @@ def voted(
     for side in dict.fromkeys(side for pair in pairs for side in pair):
         chosen = [heard, *runs.conditions(store), *side.conditions(store, runs)]
         of_side[side.label] = {row.id for row in owned.where(*chosen)}
-    found = {}
+    found, places = {}, {label: set[Any]() for label in of_side}
     for a, b in ((one.label, other.label) for one, other in pairs):
         named = [
             (vote if vote.stems[0] in of_side[a] else vote.turned())
             for vote in every
             if any(x in of_side[a] and y in of_side[b] for x, y in (vote.stems, vote.stems[::-1]))
         ]
-        found[a, b] = _paired(named, confidence)
-    if not any(paired.units.recordings for _, paired, _ in found.values()):
+        about = f"{a} and {b}: " if len(pairs) > 1 else ""
+        found[a, b] = _paired(named, confidence), about + _counted(named)
+        for label in (a, b):
+            places[label].update(vote.recording for vote in named)
+    if not any(places.values()):
         names = " and ".join(of_side)
         raise QueryError(f"no listener has compared {names}; 'voices listen' makes a test")
-    return found
+    sides = {label: Group((), recordings=array("q", sorted(own))) for label, own in places.items()}
+    return sides, found
 
 
-def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Group, Paired, tuple[str, ...]]:
+def _counted(votes: Sequence[Vote]) -> str:
+    listeners = len({vote.listener for vote in votes})
+    return f"{_several(len(votes), 'vote')} of {_several(listeners, 'listener')}"
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _paired(votes: Sequence[Vote], confidence: float) -> Paired:
     of = preferred(votes, confidence)
     # The difference of both shares, B − A, is what is beyond a half, twice.
     mean, low, high = (None if end is None else 2 * end - 1 for end in of[1:4])
@@ -178,12 +191,9 @@ def _paired(votes: Sequence[Vote], confidence: float) -> tuple[Group, Paired, tu
         share = fmean(vote.share for vote in own)
         stems = len({vote.stems for vote in own})
         units.append(Matched(recording, None, 1 - share, share, stems))
-    side = Group((), recordings=array("q", sorted(by_recording)))
-    listeners = len({vote.listener for vote in votes})
-    note = f"{len(votes)} votes of {listeners} listener{'s' * (listeners != 1)}"
     estimate = Estimate(len(units), mean, low, high, of.p, of.identical)
     stems = sum(unit.stems for unit in units)
-    return side, Paired(Units.of(units), estimate, stems, len(units), 0, 0), (note,)
+    return Paired(Units.of(units), estimate, stems, len(units), 0, 0)
 
 
 def _excluded(votes: Sequence[Vote]) -> set[str]:
