@@ -13,7 +13,7 @@ from support.databases import stored
 from support.import_rows import export
 from support.run_rows import add_run
 
-from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
+from voices_peewee import DatabaseManager, ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import DatabaseNewerError, InputError, NotVoicesError
 from voices_peewee.schema.models import Speaker
 
@@ -108,6 +108,43 @@ def test_a_file_of_the_original_module_twice(
     assert [counts.same for counts in again.tables.values()] == [2, 1, 0, 2, 1, 0, 0]
     assert (again.changed, again.conflicts) == (0, [])
     assert stored(path) == before
+
+
+def test_the_last_measurement_of_a_run_of_the_original_module(
+    db: DatabaseManager, original: Path
+) -> None:
+    """Of several measurements of one run the last is taken, and a note says which are not."""
+    with closing(sqlite3.connect(original)) as connection, connection:
+        for key, si_snri in ((2, 13.5), (7, 11.0)):
+            connection.execute(
+                "INSERT INTO model_performance (id, processing_history_id, model_type, si_snri)"
+                " VALUES (?, 3, 'DEMUCS', ?)",
+                (key, si_snri),
+            )
+    for added in (1, 0):
+        done = db.import_records(original)
+        assert done.tables["model_performance"].added == added
+        assert done.notes[-1] == "a run has one measurement, its last; left out: id 1, 2"
+        assert done.conflicts == []
+    (measured,) = db.get_all(ModelPerformance)
+    assert (measured.id, measured.si_snri, measured.sdri) == (7, 11.0, None)
+
+
+def test_a_measurement_of_no_run_of_the_original_module(
+    db: DatabaseManager, original: Path
+) -> None:
+    """What says of no run that it was measured is told, however many such rows there are."""
+    with closing(sqlite3.connect(original)) as connection, connection:
+        connection.executescript(
+            "CREATE TABLE m AS SELECT * FROM model_performance; DROP TABLE model_performance;"
+            "ALTER TABLE m RENAME TO model_performance; UPDATE model_performance SET"
+            " processing_history_id = NULL; INSERT INTO model_performance (id) VALUES (2)"
+        )
+    with pytest.raises(InputError) as caught:
+        db.import_records(original)
+    assert list(map(str, caught.value.problems)) == [
+        f"'{original}', id {key}, column 'processing_history_id': it is missing" for key in (1, 2)
+    ]
 
 
 def test_an_empty_version_of_the_original_module(db: DatabaseManager, original: Path) -> None:

@@ -20,9 +20,13 @@ from voices_peewee.migrations.history import HISTORY_TABLE
 
 # The tables that the original module has too.
 _ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
+_TOLD: Final = 20  # ids
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _COLUMNS: Final = "SELECT * FROM pragma_table_info(?)"
 _OLDER: Final = "it is older; upgrade it or a copy with 'voices --db FILE run-migrations' first"
+# Of several measurements of one run the original module's last; one of no run is told as such.
+_OF_RUN: Final = "processing_history_id"
+_LAST: Final = f"id IN (SELECT max(id) FROM model_performance GROUP BY ifnull({_OF_RUN}, -id))"
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
@@ -103,12 +107,23 @@ class Database(Source):
             for table, columns in self._columns.items():
                 order = "recording_id IS NOT NULL, id" if "recording_id" in columns else "id"
                 chosen, at = ", ".join(f'"{name}"' for name in columns), columns.index("id")
-                sql = f'SELECT {chosen} FROM "{table}" ORDER BY {order}'  # noqa: S608
+                which = self._which(table, columns)
+                sql = f'SELECT {chosen} FROM "{table}" WHERE {which} ORDER BY {order}'  # noqa: S608
                 for values in self._connection.execute(sql):
                     self._done += 1
                     yield Row(table, f"id {values[at]}", dict(zip(columns, values, strict=True)))
         if self._facts() != self._before:
             raise self.error("it changed while it was read; try again")
+
+    def _which(self, table: str, columns: list[str]) -> str:
+        """Return the condition of the rows that are taken, and note which are left out."""
+        if table != "model_performance" or not self.is_original or _OF_RUN not in columns:
+            return "TRUE"
+        sql = f"SELECT id FROM model_performance WHERE NOT {_LAST} ORDER BY id"  # noqa: S608
+        if older := [str(key) for (key,) in self._connection.execute(sql)]:
+            shown = ", ".join(older[:_TOLD]) + (", …" if len(older) > _TOLD else "")
+            self.notes.append(f"a run has one measurement, its last; left out: id {shown}")
+        return _LAST
 
     def _facts(self) -> tuple[int, int] | None:
         """Return what changes where another program writes to a file that is read as it lies."""
