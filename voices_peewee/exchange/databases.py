@@ -25,8 +25,9 @@ _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _COLUMNS: Final = "SELECT * FROM pragma_table_info(?)"
 _OLDER: Final = "it is older; upgrade it or a copy with 'voices --db FILE run-migrations' first"
 # Of several measurements of one run the original module's last; one of no run is told as such.
-_OF_RUN: Final = "processing_history_id"
-_LAST: Final = f"id IN (SELECT max(id) FROM model_performance GROUP BY ifnull({_OF_RUN}, -id))"
+_LAST: Final = (
+    "id IN (SELECT max(id) FROM model_performance GROUP BY ifnull(processing_history_id, -id))"
+)
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
@@ -117,7 +118,11 @@ class Database(Source):
 
     def _which(self, table: str, columns: list[str]) -> str:
         """Return the condition of the rows that are taken, and note which are left out."""
-        if table != "model_performance" or not self.is_original or _OF_RUN not in columns:
+        if (
+            table != "model_performance"
+            or not self.is_original
+            or "processing_history_id" not in columns
+        ):
             return "TRUE"
         sql = f"SELECT id FROM model_performance WHERE NOT {_LAST} ORDER BY id"  # noqa: S608
         if older := [str(key) for (key,) in self._connection.execute(sql)]:
