@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from voices_peewee.migrations.runner import package_directory
+from voices_peewee.migrations.runner import names, package_directory
 
 KNOWN = [package_directory()]
 SCHEMA = """
@@ -20,7 +20,6 @@ CREATE TABLE processed_files (
     id INTEGER PRIMARY KEY, filename TEXT, speaker_id INTEGER REFERENCES speakers (id)
 );
 CREATE INDEX processed_files_filename ON processed_files (filename);
-INSERT INTO schema_migrations (name) VALUES ('001_initial');
 INSERT INTO speakers (name) VALUES ('Ada'), ('Bob'), ('Cleo');
 """
 HEAD = """
@@ -39,6 +38,8 @@ def make(path: Path, *, files: int = 4, page_size: int = 4096) -> Path:
         connection.execute(f"PRAGMA page_size={page_size}")
         connection.execute("PRAGMA journal_mode=wal")
         connection.executescript(SCHEMA)
+        applied = [(name,) for name in names(KNOWN)]
+        connection.executemany("INSERT INTO schema_migrations (name) VALUES (?)", applied)
         rows = [(f"{n:06}-{'x' * 900}.wav", 1 + n % 3) for n in range(files)]
         connection.executemany(
             "INSERT INTO processed_files (filename, speaker_id) VALUES (?, ?)", rows

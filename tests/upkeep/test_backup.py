@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from support.backups import (
+    KNOWN,
     await_line,
     contents,
     ended,
@@ -38,6 +39,7 @@ from voices_peewee.errors import (
     DatabaseDamagedError,
     InvalidValueError,
 )
+from voices_peewee.migrations.runner import names
 from voices_peewee.upkeep.backup import Backup, list_backups, snapshot, verify
 
 pytestmark = pytest.mark.sqlite("a server is backed up by its own tools")
@@ -54,8 +56,8 @@ def test_a_backup_is_the_database_and_its_digest(database: Path, copies: Path) -
         sha256=hashlib.sha256(data).hexdigest(),
         created=made.created,
         source=str(database),
-        migrations=("001_initial",),
-        rows={"processed_files": 4, "schema_migrations": 1, "speakers": 3},
+        migrations=tuple(names(KNOWN)),
+        rows={"processed_files": 4, "schema_migrations": len(names(KNOWN)), "speakers": 3},
     )
     assert before <= made.created <= datetime.now(UTC)
     assert (copies / "a.db.sha256").read_text() == (

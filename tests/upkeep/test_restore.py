@@ -34,6 +34,7 @@ from voices_peewee.errors import (
     DatabaseBusyError,
     DatabaseError,
     DatabaseNewerError,
+    MigrationError,
     VoicesError,
 )
 from voices_peewee.upkeep.backup import list_backups, snapshot, verify
@@ -142,6 +143,33 @@ def test_triggers_of_ones_own_migrations(path: Path, tmp_path: Path) -> None:
     db.close()
     with pytest.raises(DatabaseNewerError):
         DatabaseManager(tmp_path / "other.db").restore(saved)
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["live", "new"])
+def test_a_backup_whose_upgrade_fails_replaces_nothing(
+    path: Path, tmp_path: Path, *, is_new: bool
+) -> None:
+    """An older backup is upgraded before it is put in place, or all is as it was."""
+    with DatabaseManager(path).initialize() as db:
+        db.add(Speaker(name="Ada"))
+        saved = db.backup_database(tmp_path / "saved.db")
+        db.add(Speaker(name="Bob"))
+    own, target = tmp_path / "own", tmp_path / "new.db" if is_new else path
+    own.mkdir()
+    code = "def migrate(migrator, database, *, fake=False):\n    migrator.sql({!r})\n"
+    (own / "101_own.py").write_text(code.format("DROP TABLE absent"))
+    before = contents(tmp_path)
+    with pytest.raises(MigrationError) as caught:
+        DatabaseManager(target, migrations_dir=own).restore(saved)
+    said = "migration '101_own' failed: no such table: absent; the database is as it was"
+    assert (str(caught.value), contents(tmp_path)) == (said, before)
+    (own / "101_own.py").write_text(code.format("CREATE TABLE own (x)"))
+    db = DatabaseManager(target, migrations_dir=own)
+    db.restore(saved)
+    assert [one.name for one in db.get_all(Speaker)] == ["Ada"]
+    assert (db.table_exists("own"), db.check()) == (True, [])
+    db.close()
+    assert [name for name in listing(tmp_path) if "partial" in name] == []
 
 
 # Kills the program when a file has its name and has not lost the hidden one yet.

@@ -109,6 +109,7 @@ class UpkeepMethods(MigrationMethods, HasStore):
                 somebody else's triggers or views.
             ServerBackupError: The database is on a server; the error names the command to use.
             DatabaseNewerError: The backup is newer than this code.
+            MigrationError: A migration that the backup lacks failed; the database is as it was.
             DatabaseBusyError: Another program kept the database locked.
             DatabaseError: It is called inside ``atomic()``, or the database is damaged, has pages
                 of another size, or cannot be created.

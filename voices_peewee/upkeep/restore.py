@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -35,7 +35,7 @@ from voices_peewee.upkeep.backup import (
     snapshot,
     verify,
 )
-from voices_peewee.upkeep.whole_files import file_errors, whole_file
+from voices_peewee.upkeep.whole_files import file_errors, hidden_file, whole_file
 
 _OBJECTS: Final = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE type IN (?, ?)"
 
@@ -51,7 +51,8 @@ def restore(
     """Put a verified backup in place of what the database holds; other programs keep working.
 
     What the database holds is backed up first, under the lock under which it is replaced, so
-    that no row of another program falls between. Migrating afterwards is the caller's part.
+    that no row of another program falls between. Migrations that the backup lacks are applied to
+    a copy of it first: where one fails, nothing is replaced.
     """
     if database.exists() and backup.exists() and backup.samefile(database):
         raise BackupError(backup, "it is the database itself")
@@ -61,16 +62,33 @@ def restore(
         raise DatabaseNewerError(backup, unknown)
     if not os.path.lexists(database):
         _refuse_foreign(found, None, directories)
-        _restore_new(backup, database, progress, timeout)
+        with _upgraded(found, database, directories) as source:
+            _restore_new(source, database, progress, timeout)
         return None, found
     try:
         live = existing(database, timeout)
         _refuse_foreign(found, live, directories)
-        return _restore_live(backup, live, progress, timeout), found
+        with _upgraded(found, live, directories) as source:
+            return _restore_live(source, live, progress, timeout), found
     except DatabaseDamagedError as error:
         reason = f"it cannot be backed up first ({error.detail})"
         advice = "move it away with its -wal, and restore again"
         raise DatabaseError(database, f"{reason}; {advice}") from error
+
+
+@contextmanager
+def _upgraded(backup: Backup, database: Path, directories: Sequence[Path]) -> Iterator[Path]:
+    """Give a backup without pending migrations: where it has some, a copy beside the database."""
+    if {*migrations.names(directories)} <= {*backup.migrations}:
+        yield backup.path
+        return
+    with file_errors(DatabaseError, database), hidden_file(database.absolute()) as partial:
+        with closing(open_backup(backup.path)) as source, closing(open_database(partial)) as copy:
+            copy_pages(source, copy, None)
+        upgrading = pw.SqliteDatabase(str(partial))
+        with upgrading.connection_context():
+            migrations.upgrade(upgrading, directories)
+        yield partial
 
 
 def _restore_new(backup: Path, database: Path, progress: Progress | None, timeout: float) -> None:

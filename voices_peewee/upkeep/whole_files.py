@@ -28,13 +28,21 @@ _NO_LINKS: Final = (EPERM, EOPNOTSUPP, ENOSYS)
 def whole_file(
     path: str | os.PathLike[str], *, overwrite: bool = False, mode: int = 0o600
 ) -> Iterator[Path]:
-    """Give an empty file to write, which gets its name when the block ends without an error.
-
-    What killed programs of this host left in the folder is removed first.
-    """
+    """Give an empty file to write, which gets its name when the block ends without an error."""
     target = Path(os.path.abspath(path))
     if not overwrite and os.path.lexists(target):
         raise FileExistsError(f"there is something at {str(target)!r} already")
+    with hidden_file(target, mode) as partial:
+        yield partial
+        _place(partial, target, overwrite=overwrite)
+
+
+@contextmanager
+def hidden_file(target: Path, mode: int = 0o600) -> Iterator[Path]:
+    """Give an empty file beside a target, which is gone when the block ends.
+
+    What killed programs of this host left in the folder is removed first.
+    """
     _remove_leftovers(target.parent)
     name = PARTIAL.format(_host(), os.getpid(), os.urandom(8).hex())
     partial = target.with_name(name)
@@ -42,7 +50,6 @@ def whole_file(
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
         yield partial
-        _place(partial, target, overwrite=overwrite)
     finally:
         for part in parts:
             try:  # noqa: SIM105 - nothing but C, so that no interrupt comes between
