@@ -309,6 +309,37 @@ def test_an_output_of_another_model_is_refused(db: DatabaseManager, write: Any) 
     assert load(db, write("v.jsonl", lines), model="other").updated == 1
 
 
+def test_an_output_of_another_models_failed_run_is_refused(db: DatabaseManager, write: Any) -> None:
+    """What a failed run wrote is its model's too; results of its own model make a run."""
+    failed = {"model_type": "other", "model_version": None, "success": False}
+    record(db, "/d/a.wav", {"path": "/e/a_s1.wav"}, **failed)
+    path = write("v.jsonl", '{"key": "/e/a_s1.wav", "pesq": 2}\n')
+    assert refusals(db, path) == [
+        "it, line 1: '/e/a_s1.wav' is an output of other, not of demucs:4.0"
+    ]
+    assert load(db, path, model="other").added == 1
+
+
+def test_outputs_that_are_called_as_another_models_are_told(
+    db: DatabaseManager, write: Any
+) -> None:
+    """A name may be of either model's output: a note asks, and says whose else it is."""
+    for model in ("other", "third"):
+        record(db, "/d/a.wav", {"path": f"/{model}/a_s1.wav"}, model_type=model)
+    record(db, "/d/b.wav", {"path": "/own/b_s1.wav"})
+    record(db, "/d/b.wav", {"path": "/other/b_s1.wav"}, model_type="other")
+    lines = '{"key": "%s", "pesq": 2}\n'
+    path = write("v.jsonl", lines % "third/a_s1" + lines % "b_s1.wav")
+    done = load(db, path)
+    assert (done.added, done.updated, done.notes) == (1, 1, [
+        "outputs that are called as some of third:4.0 are: 1; are the values demucs:4.0's own?"
+    ])  # fmt: skip
+    bare = load(db, write("w.jsonl", lines % "a_s1.wav"), model="new").notes
+    assert bare == [
+        "outputs that are called as some of other:4.0, third:4.0 are: 1; are the values new's own?"
+    ]
+
+
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:
     """A number out of all bounds is refused with its line, a metric whose name is taken told."""
     record(db, "/d/a.wav", {"path": "/e/x.wav"})

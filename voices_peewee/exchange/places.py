@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,10 +30,13 @@ _RUNS: Final = """SELECT run.id, run.run_id, CAST(run.start_time AS text),
  LEFT JOIN speakers AS speaker ON speaker.id = file.speaker_id
  WHERE run.success AND run.operation_type = ? AND run.model_type = ?
  AND coalesce(run.model_version, '') = ? ORDER BY run.start_time, run.id"""
-_OWNER: Final = """SELECT run.operation_type, run.model_type, run.model_version
- FROM processed_files AS file
- JOIN processing_history AS run ON run.processed_file_id = file.id
- WHERE file.processed_path = ? AND run.success ORDER BY run.start_time DESC LIMIT 1"""
+_OUTPUTS: Final = """SELECT file.processed_path,
+ run.operation_type, run.model_type, coalesce(run.model_version, '')
+ FROM processed_files AS file JOIN processing_history AS run ON run.processed_file_id = file.id"""
+# Of those who wrote a file the last that succeeded, else the last.
+_OWNER: Final = f"""{_OUTPUTS} WHERE file.processed_path = ?
+ ORDER BY run.success DESC, run.start_time DESC LIMIT 1"""
+_TOLD: Final = 6  # models
 _MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
 _Called = defaultdict[str, list[str]]
@@ -79,10 +83,11 @@ class Places:
         self._outputs, self._newest = _Called(list), dict[str, Place]()
         self._parts: dict[tuple[str, str], Place] = {}  # new outputs by recording and speaker
         self.several: set[int | None] = set()  # recordings with runs of different parameters
-        values = [value or "" for value in mapper(ProcessingHistory).values(**model)]
+        self._named: set[str] = set()  # outputs that no run of the model has, by their names
+        self._model = [value or "" for value in mapper(ProcessingHistory).values(**model)]
         with store.reading():
             recordings = store.connection().execute(_RECORDINGS).fetchall()
-            runs = store.connection().execute(_RUNS, values).fetchall()
+            runs = store.connection().execute(_RUNS, self._model).fetchall()
         self.recordings = {_path(path): (key, metadata) for path, key, metadata in recordings}
         for key, run_id, start, settings, recording, output, speaker, metadata in runs:
             whose = speaker or _told(metadata, "speaker") or None
@@ -121,6 +126,7 @@ class Places:
             return self._newest[paths[0]]
         if is_whole(output) and (owner := self._owner(output)):
             raise LookupError(f"{short(output)} is an output of {owner}, not of {self._label}")
+        self._named |= {output} - {""} if not is_whole(output) else set()
         path, speaker = self._mixture(score)
         recording = self.recordings.get(path, (None,))[0]
         runs = self._runs.get(recording, {})
@@ -140,9 +146,32 @@ class Places:
         with self._store.reading():
             asked = (ProcessedFile.processed_path.db_value(output),)
             row = self._store.connection().execute(_OWNER, asked).fetchone()
-        operation, *model = row or ("",)
+        return self._other(row[1:]) if row else ""
+
+    def _other(self, writer: Sequence[str]) -> str:
+        """Return another model, or this one in another operation; nothing for this one."""
+        operation, *model = writer
         label = ":".join(filter(None, model)) or operation
-        return f"{label} in {operation}" if label == self._label else label
+        if label == self._label:
+            return "" if [*writer] == self._model else f"{label} in {operation}"
+        return label
+
+    def doubts(self) -> Iterator[str]:
+        """Say where outputs that were no run's of the model are called as those of others are."""
+        wanted, others, whose = set(map(os.path.basename, self._named)), _Called(list), {}
+        with self._store.reading():
+            written = self._store.connection().execute(_OUTPUTS) if wanted else ()
+            for output, *writer in written:
+                names = (base := os.path.basename(output or ""), os.path.splitext(base)[0])
+                if not wanted.isdisjoint(names) and (other := self._other(writer)):
+                    path = _path(output)
+                    _call(others, path)
+                    whose[path] = other
+        found = [paths for name in self._named if (paths := _find(others, name))]
+        if models := sorted({whose[path] for path in chain(*found)}):
+            shown = ", ".join(models[:_TOLD]) + (", …" if len(models) > _TOLD else "")
+            asked = f"{len(found):,}; are the values {self._label}'s own?"
+            yield f"outputs that are called as some of {shown} are: {asked}"
 
     def _new(self, path: str, output: str, speaker: str) -> Place:
         """Return the place in a new run; what names its outputs otherwise later finds them."""

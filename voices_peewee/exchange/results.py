@@ -72,7 +72,7 @@ def import_results(
         scores, notes = read_results(named, form, roots, refused)
         entries = None if manifest is None else read_manifest(manifest, None, roots)[1]
         job = _Import(store, whose, entries, ImportedResults(", ".join(scores), notes=notes))
-        job.find(list(chain(*scores.values())), refused)
+        notes += job.find(list(chain(*scores.values())), refused).doubts()
         job.direct(higher_is_better)
         return job.write()
 
@@ -98,7 +98,7 @@ class _Import:
         self._scores: dict[Place, list[Score]] = {}
         self._better: dict[str, int] = {}
 
-    def find(self, scores: Iterable[Score], refused: Refused) -> None:
+    def find(self, scores: Iterable[Score], refused: Refused) -> Places:
         """Find what each row is about; all that is wrong with rows is refused."""
         places, empty = self._places(), 0
         # Whole outputs first, and of those who their speaker is: others may mean the same.
@@ -114,6 +114,7 @@ class _Import:
         self._note("left out: no value at all", empty)
         several = "recordings have runs with different parameters; the latest run has the values"
         self._note(several, len(places.several))
+        return places
 
     def _note(self, sentence: str, count: int) -> None:
         self._done.notes += [f"{count:,} {sentence}"] if count else []
