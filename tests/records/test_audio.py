@@ -90,8 +90,8 @@ def encode(
 ) -> None:
     """Write two seconds of noise with PyAV, beside five seconds of pictures where asked."""
     layout = {1: "mono", 2: "stereo"}[channels]
-    # The header of an M4A stands in front, as where it is downloaded.
-    options = {"movflags": "faststart"} if container == "ipod" else {}
+    # The header of an M4A or MP4 stands in front, as where it is downloaded.
+    options = {"movflags": "faststart"} if container in {"ipod", "mp4"} else {}
     with av.open(target, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout) if codec else None
         if pictures:
@@ -274,6 +274,15 @@ def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, co
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert probe(path).duration == pytest.approx(1.0, abs=0.2)
     assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_cut_video_is_as_long_as_the_sound_that_is_there(tmp_path: Path) -> None:
+    """The size of a file with pictures says nothing of its sound, which is counted."""
+    path = tmp_path / "cut"
+    encode(str(path), "mp4", "aac", pictures="mpeg4")
+    assert probe(path).duration == probe(path, exact=True).duration == 2.0
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert probe(path).duration == probe(path, exact=True).duration == pytest.approx(1.0, abs=0.4)
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])

@@ -259,7 +259,8 @@ def _quick_duration(
     is_short = stated * (codec.bit_rate or math.inf) / 8 > os.fstat(file.fileno()).st_size
     if codec.name.startswith("pcm_") and (name == "wav" or name not in _WALKED):
         return None if is_short else stated
-    if is_short or name in _WALKED:
+    # The size of a file says nothing of one of its tracks.
+    if is_short or name in _WALKED or len(container.streams) > 1:
         is_whole = abs(_packets_duration(container, stream) - stated) < _SKIPPED
         return stated if is_whole else None
     return stated
