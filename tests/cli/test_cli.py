@@ -132,7 +132,7 @@ def test_usage_error(args: list[str], message: str) -> None:
 
 LISTEN = usage("voices listen", "[OPTIONS] [A B]...", "{}")
 OF_NOTHING = [
-    ("add-files empty", 0, "no audio files found\n"),
+    ("add-files empty", 0, "no recordings found\n"),
     ("import empty.jsonl --dry-run", 0, "nothing would be imported\n"),
     ("import empty.jsonl", 0, "nothing to import\n"),
     ("listen --results", 0, "no votes yet; 'voices listen A B -o test.html' makes a test\n"),

@@ -85,7 +85,7 @@ def test_pending_reads_a_list_from_windows(night: Path) -> None:
 
 
 def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
-    """A folder stands for the recordings in it, and not for what runs wrote there."""
+    """A folder stands for the recordings in it; that runs wrote there what is left out is said."""
     folder = tmp_path / "new"
     folder.mkdir()
     with DatabaseManager(night) as db, db.track("/mix/a.wav", "denoising") as run_:
@@ -93,7 +93,8 @@ def test_pending_of_a_folder(night: Path, tmp_path: Path) -> None:
         run_.output(folder / "out.wav")
     (folder / "1.wav").touch()
     (folder / "notes.txt").touch()
-    assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", "1 file pending\n")
+    note = f"note: outputs of runs in '{folder}' left out: 1; name them to have them\n"
+    assert pending(night, folder) == (0, f"{folder / '1.wav'}\n", f"{note}1 file pending\n")
 
 
 def test_pending_with_query_words(night: Path) -> None:

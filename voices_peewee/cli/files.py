@@ -97,7 +97,7 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
             added, label="Adding", file=sys.stderr, hidden=hidden, show_pos=True
         ) as bar:
             counts.update(one.outcome for one in bar)
-    say(said({state: counts[state] for state in _OUTCOMES}) or "no audio files found")
+    say(said({state: counts[state] for state in _OUTCOMES}) or "no recordings found")
     if counts["failed"]:
         click.get_current_context().exit(1)
 

@@ -117,8 +117,7 @@ def _files(manager: DatabaseManager, path: str) -> Iterable[str]:
         return [path]
     from voices_peewee.records.recordings import recordings_in
 
-    found = recordings_in(manager.store, path, lambda error: say(f"Warning: {error}"))
-    return map(str, found)
+    return map(str, recordings_in(manager.store, path, say))
 
 
 def _read_paths(*, nul: bool) -> Iterator[str]:

@@ -113,15 +113,16 @@ def add_audio_files(
         yield from commit(store, told)
 
 
-def recordings_in(
-    store: Store, folder: AnyPath, on_error: Callable[[AudioError], None]
-) -> Iterator[AnyPath]:
-    """Yield the audio files in a folder, but for the outputs of runs."""
-    files = iter(find_files([folder], on_error=on_error))
+def recordings_in(store: Store, folder: AnyPath, say: Callable[[str], None]) -> Iterator[AnyPath]:
+    """Yield the audio files in a folder; that the outputs of runs are left out is said."""
+    files, left = iter(find_files([folder], on_error=lambda error: say(f"Warning: {error}"))), 0
     while names := {absolute(name): name for name in islice(files, LOOKUP)}:
         known = recordings_by_path(store, names)
         outputs = _outputs(store, names.keys() - known.keys())
+        left += len(outputs)
         yield from (name for path, name in names.items() if path not in outputs)
+    if left:
+        say(f"note: outputs of runs in {str(folder)!r} left out: {left:,}; name them to have them")
 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
