@@ -18,7 +18,7 @@ pytestmark = pytest.mark.sqlite(
 )
 
 PRELUDE = """
-import multiprocessing, os, subprocess, sys, threading, time, traceback, warnings
+import multiprocessing, os, signal, sqlite3, subprocess, sys, threading, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor
 from voices_peewee import (DatabaseManager, ProcessedFile, Speaker, errors)
 
@@ -149,6 +149,40 @@ CASES: dict[str, tuple[str, str]] = {
         go.set(); thread.join(); print(names()); print(ended(child(add, "child")))
         """,
         f"{REFUSED}1\n['thread', 'thread again']\n0\n",
+    ),
+    "another thread imports": (
+        """
+        from importlib.abc import MetaPathFinder
+        begun = threading.Event()
+        class Slow(MetaPathFinder):
+            def find_spec(self, name, *_):
+                if name == "voices_peewee.exchange.export":
+                    begun.set(); time.sleep(0.5)
+        sys.meta_path.insert(0, Slow())
+        def export(name):
+            try:
+                db.export(f"{path}.{name}.jsonl")
+            except errors.DatabaseError:
+                pass
+        def work():
+            signal.alarm(20); export("child")
+        thread = threading.Thread(target=export, args=("thread",)); thread.start(); begun.wait()
+        print(ended(child(work))); thread.join()
+        """,
+        "0\n",
+    ),
+    "another thread closes its connection": (
+        """
+        closed, go = threading.Event(), threading.Event()
+        def close():
+            db.get_all(Speaker)
+            connection = db.database.connection()
+            sqlite3.Connection.close(connection)  # where the package's own waits for the disk
+            closed.set(); go.wait()
+        thread = threading.Thread(target=close); thread.start(); closed.wait()
+        print(ended(child(add, "child"))); go.set(); thread.join()
+        """,
+        f"{REFUSED}1\n",
     ),
     "what makes the values of add_many forks": (
         """

@@ -4,6 +4,7 @@ SQLite counts its file locks in the process. A forked child inherits the counts,
 locks, and would write to a file that it does not hold. So it rolls back and closes its copies
 before it goes on. That is safe where only the thread that forked had connections: the locks in
 memory of another one may be held for ever in the child, which then may not use SQLite at all.
+So may the lock of a module that it imports: a fork waits for the imports of this package.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import select
 import sqlite3
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from voices_peewee.database.sqlite import Connection
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
-_PATIENCE: Final = 5.0  # s that a parent inside a transaction waits for its child to leave it
+_IMPORTS: Final = "<frozen importlib._bootstrap>"  # what holds the locks of modules
+_PATIENCE: Final = 5.0  # s for others' imports, and for a child to leave a transaction
 
 
 class _Forks:
@@ -42,13 +46,18 @@ class _Forks:
 
     def close_stray(self) -> None:
         """Close what an interrupt kept a method of this thread from closing: it has no owner."""
-        for one in self.open_connections():
-            if one.owner is None and _is_mine(one):
+        for one in list(self.connections.values()):
+            if _is_mine(one) and not one.is_open:
+                self.connections.pop(id(one), None)
+            elif _is_mine(one) and one.owner is None:
                 one.close()
 
     def before(self) -> None:
-        """Make a pipe on which a parent that is inside a transaction waits."""
+        """Await other threads' imports; make a pipe for a parent that is inside a transaction."""
         self._local.pipe = None
+        deadline = time.monotonic() + _PATIENCE
+        while any(map(_is_importing, _frames().values())) and time.monotonic() < deadline:
+            time.sleep(0.001)
         if any(one.in_transaction for one in self.open_connections() if _is_mine(one)):
             self._local.pipe = os.pipe()
 
@@ -66,7 +75,9 @@ class _Forks:
 
     def in_child(self) -> None:
         """Leave the parent's connections, in a process that has only the thread that forked."""
-        inherited, refused = self.open_connections(), self.refused
+        # Another thread's is there before it is open, and still there while it is closed.
+        inherited = [one for one in self.connections.values() if one.is_open or not _is_mine(one)]
+        refused = self.refused
         self.refused = True  # until all is left: an interrupt here leaves a child that is told
         try:
             if all(map(_is_mine, inherited)) and all(map(_left, inherited)):
@@ -87,11 +98,29 @@ def _is_mine(connection: Connection) -> bool:
 
 def is_busy(connection: Connection) -> bool:
     """Whether a connection's thread is inside a call of this package, which may use it."""
-    frames = sys._current_frames()  # noqa: SLF001 - only its name says that it is private
-    frame = frames.get(connection.thread)
-    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+    return any(map(_is_ours, _files(_frames().get(connection.thread))))
+
+
+def _is_importing(frame: FrameType) -> bool:
+    """Whether a thread imports something for this package."""
+    callers = _files(frame)
+    return _IMPORTS in callers and any(map(_is_ours, callers))  # ours called the import
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE)
+
+
+def _files(frame: FrameType | None) -> Iterator[str]:
+    """Walk through the files of a thread's calls, the last call first."""
+    while frame is not None:
+        yield frame.f_code.co_filename
         frame = frame.f_back
-    return frame is not None
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return the last call of every thread."""
+    return sys._current_frames()  # noqa: SLF001 - only its name says that it is private
 
 
 def _left(connection: Connection) -> bool:

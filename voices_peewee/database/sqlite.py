@@ -136,10 +136,15 @@ class Connection(sqlite3.Connection):
         self.path = path_of(str(database))
         if forks.refused:
             raise DatabaseError(self.path, _REFUSED)
-        super().__init__(database, *args, **options)
+        # Of the file before it is opened: one that takes its place meanwhile is noticed.
         self.file, self.names = identity(self.path), names_of(self.path)
         self.owner, self.thread = owner, threading.get_ident()
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
+        try:
+            super().__init__(database, *args, **options)
+        except BaseException:
+            forks.connections.pop(id(self), None)
+            raise
 
     def cursor(self, *_: object) -> Cursor:  # type: ignore[override] # always of one kind
         """Return a cursor."""
