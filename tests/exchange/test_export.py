@@ -75,12 +75,14 @@ FILES = """\
 "processed_path": null, "file_format": null, "duration": 0.1, "sample_rate": null, \
 "channels": null, "metadata": {"x": [1, null, {"y": 1e-07}]}, "speaker_id": 1, \
 "file_size": null, "content_hash": null, "created_at": "2026-11-22T12:00:00.000000+00:00", \
-"updated_at": "2026-11-22T12:00:00.000001+00:00", "recording_id": null, "read_at": null, "file_stamp": null}
+"updated_at": "2026-11-22T12:00:00.000001+00:00", "recording_id": null, "read_at": null, \
+"file_stamp": null}
 {"table": "processed_files", "id": 2, "filename": "b.wav", "original_path": null, \
 "processed_path": null, "file_format": null, "duration": null, "sample_rate": null, \
 "channels": null, "metadata": {}, "speaker_id": null, \
 "file_size": null, "content_hash": null, "created_at": "2026-11-22T12:00:00.000000+00:00", \
-"updated_at": "2026-11-22T12:00:00.000001+00:00", "recording_id": null, "read_at": null, "file_stamp": null}
+"updated_at": "2026-11-22T12:00:00.000001+00:00", "recording_id": null, "read_at": null, \
+"file_stamp": null}
 """
 RUNS = """\
 {"table": "processing_history", "id": 1, "processed_file_id": 1, "run_id": "0", \

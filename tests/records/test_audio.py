@@ -74,6 +74,8 @@ def add_pictures(output: av.container.OutputContainer, codec: str) -> None:
     stream.pix_fmt = "yuv420p"
     for number in range(25):
         picture = av.VideoFrame(64, 64, "yuv420p")
+        for plane in picture.planes:  # else they are what stood in memory
+            plane.update(bytes(plane.buffer_size))
         picture.pts = number
         output.mux(stream.encode(picture))
     output.mux(stream.encode(None))
