@@ -62,7 +62,7 @@ def test_the_reference_says_where(tmp_path: Path) -> None:
     with pytest.raises(AudioError) as caught:
         excerpts(sounds, busiest(sounds, sounds[:1], 1.0), [0, 0])
     said = "it is silent where the others are heard"
-    assert str(caught.value) == f"cannot read {sounds[1].path!r}: {said}"
+    assert str(caught.value) == f"cannot read {sounds[1].original_path!r}: {said}"
 
 
 def test_opus_is_smaller_and_as_long(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_opus_is_smaller_and_as_long(tmp_path: Path) -> None:
 def test_a_lag_is_seen(tmp_path: Path) -> None:
     """By how many milliseconds one stem is behind another; other noise is behind nothing."""
     a, b = burst(tmp_path / "a.wav", 20_000), tmp_path / "b.wav"
-    with wave.open(a.path) as file:
+    with wave.open(a.original_path) as file:
         params, known = file.getparams(), array("h", file.readframes(4 * RATE))
     for late in (-24, 0, 40):
         shift = late * RATE // 1000

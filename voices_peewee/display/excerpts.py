@@ -51,9 +51,10 @@ def busiest(sounds: Sequence[AudioInfo], focus: Sequence[AudioInfo], seconds: fl
     """Return the part of sounds where those in focus have the most energy together."""
     length = min(sound.duration or 0.0 for sound in sounds)
     if length < SHORTEST:
-        raise AudioError(sounds[0].path, f"it is shorter than {SHORTEST} s, or another with it is")
+        said = f"it is shorter than {SHORTEST} s, or another with it is"
+        raise AudioError(sounds[0].original_path, said)
     seconds = min(seconds, length)
-    energies = map(sum, zip(*(_energies(sound.path) for sound in focus), strict=False))
+    energies = map(sum, zip(*(_energies(sound.original_path) for sound in focus), strict=False))
     width = max(1, round(seconds * _COARSE / _STEP))
     sums = [0, *accumulate(energies)]
     windows = list(map(sub, sums[width:], sums)) or [0]
@@ -69,7 +70,7 @@ def _energies(path: str) -> list[int]:
 
 def lag(a: AudioInfo, b: AudioInfo, part: Part) -> float:
     """Return by how much B is behind A (ms), by cross-correlation; 0 where that is not clear."""
-    x, y = (_samples(sound.path, _SLOW, part).tolist() for sound in (a, b))
+    x, y = (_samples(sound.original_path, _SLOW, part).tolist() for sound in (a, b))
     energy = math.sqrt(sum(map(mul, x, x)) * sum(map(mul, y, y)))
     found = {
         place: sum(map(mul, x[max(0, -place) :], y[max(0, place) :]))
@@ -88,10 +89,10 @@ def excerpts(
     -1 dB; nothing is limited. Each is ``quieter`` than that by some dB, inaudibly: no two are
     the same bytes.
     """
-    known = [_loudness(sound.path, part) for sound in sounds]
+    known = [_loudness(sound.original_path, part) for sound in sounds]
     target = min([_LOUDNESS, *(loud - peak + _PEAK for loud, peak in known)])
     return [
-        _encoded(sound.path, part, target - loud - less, codec)
+        _encoded(sound.original_path, part, target - loud - less, codec)
         for sound, (loud, _), less in zip(sounds, known, quieter, strict=True)
     ]
 

@@ -13,12 +13,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.sqlite import is_open_here
 from voices_peewee.errors import AudioError, MissingExtraError
@@ -28,12 +27,7 @@ from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import ProcessedFile
 
-# The columns of what a file is, in the order of AudioInfo; when that was read is the last.
-FACTS: Final = (
-    *("filename", "original_path", "file_format", "duration", "sample_rate", "channels"),
-    *("file_size", "content_hash", "file_stamp", "read_at"),
-)
-READING: Final = frozenset({"file_stamp", "read_at"})  # what a reading that finds nothing new says
+READING: Final = ("file_stamp", "read_at")  # what a reading says that finds nothing new
 # A file system's clock may be this much coarser than ours (s): FAT counts in twos.
 CLOCK_SLACK: Final = 2.0
 # Suffixes by which a file in a folder is taken for a recording; ".ts" and ".dts" are mostly code.
@@ -48,24 +42,24 @@ AUDIO_SUFFIXES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AudioInfo:
-    """The facts of one file; None stands for a fact that is not known.
+class AudioInfo(NamedTuple):
+    """The facts of one file by the names of their columns; None for what is not known.
 
-    ``path`` is absolute with its links kept, ``file_format`` is what the content says (not the
-    suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes,
+    ``original_path`` is absolute with its links kept, ``file_format`` is what the content says (not
+    the suffix), ``duration`` is in seconds, ``sample_rate`` in Hz, ``file_size`` in bytes,
     ``content_hash`` the SHA-256 of the bytes in hexadecimal and ``file_stamp`` that of ``_stamp``.
     """
 
     filename: str
-    path: str
+    original_path: str
     file_format: str | None
     duration: float | None
     sample_rate: int | None
     channels: int | None
     file_size: int
     content_hash: str
-    file_stamp: int | None = field(default=None, compare=False)
+    file_stamp: int | None
+    read_at: dt.datetime
 
 
 def file_name(path: str) -> str:
@@ -78,12 +72,10 @@ def is_gone(path: str) -> bool:
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
-def regular_file(
-    path: AnyPath, look: Callable[[AnyPath], os.stat_result] = os.stat
-) -> os.stat_result | None:
+def regular_file(path: AnyPath) -> os.stat_result | None:
     """Return what the system knows of a regular file, None for anything else."""
     try:
-        status = look(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
@@ -94,46 +86,36 @@ def touched(path: AnyPath) -> float | None:
 
     None for no file. The links to a folder are looked at 20 times a second, not for each file.
     """
-    place = os.fsdecode(path)
-    if (status := regular_file(place, os.lstat)) is not None:
-        linked = _linked_now(place.rpartition(os.sep)[0], int(20 * time.monotonic()))
-    elif (status := regular_file(place)) is not None:
-        linked = _linked(place)
-    else:
+    if (status := regular_file(path)) is None:
         return None
-    return max(status.st_mtime, status.st_ctime, linked)
-
-
-@lru_cache(maxsize=8)
-def _linked_now(folder: str, _: int) -> float:
-    return _linked(folder)
+    try:
+        return max(status.st_mtime, status.st_ctime, _linked(os.fsdecode(path)))
+    except OSError:
+        return math.inf  # it changes just now
 
 
 def _linked(path: str) -> float:
     """Return when the last link was made that leads to a path."""
-    newest, place = 0.0, path
-    try:
-        while (parts := os.path.split(place))[1]:
-            facts = os.lstat(place)
-            if stat.S_ISLNK(facts.st_mode):
-                aim = str(Path(parts[0], Path(place).readlink()))
-                newest = max(newest, facts.st_ctime, _linked(aim))
-            place = parts[0]
-    except OSError:
-        return math.inf  # it changes just now
+    folder, name = os.path.split(path)
+    if not name:
+        return 0.0
+    facts, newest = os.lstat(path), _folder_linked(folder, int(20 * time.monotonic()))
+    if stat.S_ISLNK(facts.st_mode):
+        newest = max(newest, facts.st_ctime, _linked(str(Path(folder, Path(path).readlink()))))
     return newest
+
+
+@lru_cache(maxsize=64)
+def _folder_linked(folder: str, _: int) -> float:
+    return _linked(folder)
 
 
 def facts_of(path: str) -> dict[str, Any]:
     """Return what can be known of a file at an absolute path, whatever is there."""
-    facts = {**dict.fromkeys(FACTS), "filename": file_name(path), "original_path": path}
-    if "://" in path or regular_file(path) is None:
-        return facts
-    now = utc_now()  # before it is read: what changes meanwhile is to be read again
-    try:
-        return facts_from(_probe(path, path, exact=False, strict=False), now)
-    except AudioError:
-        return facts
+    if "://" not in path and regular_file(path) is not None:
+        with suppress(AudioError):
+            return _probe(path, path, exact=False, strict=False)._asdict()
+    return {**dict.fromkeys(AudioInfo._fields), "filename": file_name(path), "original_path": path}
 
 
 def own_facts(path: str) -> dict[str, Any]:
@@ -141,11 +123,6 @@ def own_facts(path: str) -> dict[str, Any]:
     facts = facts_of(path)
     del facts["filename"], facts["original_path"], facts["file_stamp"]
     return facts
-
-
-def facts_from(info: AudioInfo, read_at: dt.datetime) -> dict[str, Any]:
-    """Return what was probed by the names of the columns."""
-    return dict(zip(FACTS, (*astuple(info), read_at), strict=True))
 
 
 def changed_facts(path: str, row: ProcessedFile | None) -> dict[str, Any]:
@@ -169,11 +146,12 @@ def read_again(path: AnyPath, row: ProcessedFile) -> dict[str, Any]:
     Raises:
         AudioError: It cannot be read.
     """
-    now, status = utc_now(), regular_file(path)
+    status = regular_file(path)
     if status is None or row.content_hash is None or status.st_size != row.file_size:
         return {}
-    digest, stamp = _read(path)
-    return {"file_stamp": stamp, "read_at": now} if digest == row.content_hash else {}
+    with opened_file(path) as opened:
+        digest, *reading = _read(*opened)
+    return dict(zip(READING, reading, strict=True)) if digest == row.content_hash else {}
 
 
 def is_fresh(row: ProcessedFile, status: os.stat_result) -> bool:
@@ -203,25 +181,20 @@ def _probe(path: AnyPath, full: str, *, exact: bool, strict: bool) -> AudioInfo:
     with opened_file(path) as (file, status):
         if status.st_size == 0 and strict:
             raise AudioError(path, "the file is empty")
-        stamp, sha256 = _stamp(status), _digest(file)
+        read = _read(file, status)
         facts: tuple[str | None, float | None, int | None, int | None] = (None,) * 4
         try:
             facts = audio.read_facts(path, file, exact=exact)
         except (AudioError, MissingExtraError):
             if strict:
                 raise
-        return AudioInfo(Path(full).name, full, *facts, status.st_size, sha256, stamp)
+        return AudioInfo(Path(full).name, full, *facts, status.st_size, *read)
 
 
 def content_hash(path: AnyPath) -> str:
     """Return the SHA-256 (hexadecimal) of any regular file, without PyAV."""
-    return _read(path)[0]
-
-
-def _read(path: AnyPath) -> tuple[str, int | None]:
-    with opened_file(path) as (file, status):
-        stamp = _stamp(status)  # before it is read
-        return _digest(file), stamp
+    with opened_file(path) as opened:
+        return _read(*opened)[0]
 
 
 def find_files(
@@ -325,5 +298,7 @@ def _clause(path: AnyPath, error: OSError | ValueError) -> str:
     return "it is a link to something that is not there" if is_dangling else "there is no such file"
 
 
-def _digest(file: FileIO) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def _read(file: FileIO, status: os.stat_result) -> tuple[str, int | None, dt.datetime]:
+    """Return the hash of a file, its stamp and the time from before it was read."""
+    stamp, now = _stamp(status), utc_now()
+    return hashlib.file_digest(file, "sha256").hexdigest(), stamp, now

@@ -13,7 +13,6 @@ from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     READING,
-    facts_from,
     facts_of,
     find_files,
     probe,
@@ -28,7 +27,7 @@ from voices_peewee.records.sources import (
 )
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import several
-from voices_peewee.schema.fields import plain_object, utc_now
+from voices_peewee.schema.fields import plain_object
 from voices_peewee.schema.models import ProcessedFile
 
 Outcome = Literal["added", "unchanged", "updated"]
@@ -131,10 +130,9 @@ def _outputs(store: Store, paths: set[str]) -> set[str | None]:
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[str, Any]:
     """Return the facts of one file; none where size and hash show that nothing changed."""
-    now = utc_now()
     if row is not None and row.file_format and not exact and read_again(path, row):
         return {}
-    return {**facts_from(probe(path, exact=exact), now), "original_path": absolute(path)}
+    return probe(path, exact=exact)._asdict()
 
 
 def commit(store: Store, told: Mapping[str, Told]) -> list[Added]:
@@ -162,5 +160,5 @@ def _merge(
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(steps, row, {**facts, **wished})
-    is_updated = bool(changed - READING or wished)
+    is_updated = bool(changed.difference(READING) or wished)
     return Added(row, "updated" if is_updated else "unchanged")

@@ -136,7 +136,7 @@ def _recording(connection: Any, path: str) -> ProcessedFile | None:
 
 def write_changes(steps: Any, row: ProcessedFile, changes: Mapping[str, Any]) -> None:
     """Write changes of one row, and to its object; that it was read again is no change."""
-    is_only_read = changes.keys() == READING
+    is_only_read = changes.keys() == {*READING}
     changes = {**changes, "updated_at": row.updated_at if is_only_read else utc_now()}
     mapper(ProcessedFile).change(steps, row, changes)
 
