@@ -281,6 +281,14 @@ def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, co
     assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.2)
 
 
+def test_zeros_behind_a_wav_are_not_read_as_chunks(tmp_path: Path) -> None:
+    """What a recorder had reserved takes no minutes: 400 MB were 50 million empty chunks."""
+    path = tmp_path / "reserved.wav"
+    path.write_bytes(wav_bytes(frames=16000))
+    os.truncate(path, 400_000_000)
+    assert (probe(path).duration, probe(path, exact=True).duration) == (2.0, 2.0)
+
+
 def test_a_cut_video_is_as_long_as_the_sound_that_is_there(tmp_path: Path) -> None:
     """The size of a file with pictures says nothing of its sound, which is counted."""
     path = tmp_path / "cut"

@@ -31,6 +31,7 @@ _MAX_RATE: Final = 10_000_000
 _MAX_CHANNELS: Final = 1024
 _MICROSECONDS: Final = 1_000_000
 _YEAR: Final = 366 * 86_400
+_UNKNOWN: Final = 0xFFFFFFFF
 _OPTIONS: Final = {
     "protocol_whitelist": "none",  # a playlist leads nowhere
     "max_probe_packets": "1",  # FFmpeg's 2,500 look for DTS in each WAV and take 6 ms a file
@@ -72,14 +73,24 @@ _FORMATS: Final = {
 
 
 class _Bytes:
-    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it."""
+    """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
+
+    Zeros behind a WAV are chunks without a name to it, of eight bytes each: it sees none.
+    """
 
     def __init__(self, file: FileIO) -> None:
-        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+        self.tell, self._file = file.tell, file
+        size = os.fstat(file.fileno()).st_size
+        self._end = min(size, _end_of_samples(file) or size)
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(max(0, min(count, self._end - self.tell())))
 
     def seek(self, offset: int, whence: int) -> int:
         try:
-            return self._seek(offset, whence)
+            if whence == os.SEEK_END:
+                return self._file.seek(self._end + offset)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):  # a damaged header points before the start
             return -1
 
@@ -152,9 +163,8 @@ def _bytes_behind(file: FileIO) -> int:
     all that follows for samples.
     """
     number, size = file.fileno(), os.fstat(file.fileno()).st_size
-    head = os.pread(number, _BLOCK, 0)
-    place = _chunk(head, b"data")
-    if not place or head[place + 4 : place + 8] not in (b"\0" * 4, b"\xff" * 4):
+    place = _chunk(os.pread(number, _BLOCK, 0), b"data")
+    if not place or _end_of_samples(file):
         return 0
     tail = os.pread(number, _BLOCK, max(place + 8, size - _BLOCK))
     end = len(tail)
@@ -164,6 +174,14 @@ def _bytes_behind(file: FileIO) -> int:
             break
         end = place
     return len(tail) - end
+
+
+def _end_of_samples(file: FileIO) -> int:
+    """Return where the samples of a WAV end, 0 where its header does not say so."""
+    head = os.pread(file.fileno(), _BLOCK, 0)
+    place = _chunk(head, b"data")
+    length = int.from_bytes(head[place + 4 : place + 8], "little")
+    return place + 8 + length if place and 0 < length < _UNKNOWN else 0
 
 
 def _chunk(head: bytes, name: bytes) -> int:
