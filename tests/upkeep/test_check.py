@@ -204,7 +204,7 @@ def test_a_damaged_page_is_found(path: Path) -> None:
 
 
 RENEW = "put the old one back, or record the new one with 'voices add-files'"
-LOST = "put it back, or forget it with its runs: voices delete-file {key}"
+LOST = "put it back, map it (--path-map), or forget it with its runs: voices delete-file {key}"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,8 @@ def test_missing_outputs(made: Path) -> None:
         Finding(
             "files",
             "the output '/nowhere/ada.wav' of file 2 is gone",
-            "put it back, or forget it: voices update-file 2 --processed-path ''",
+            "put it back, map it (--path-map), or forget it: "
+            "voices update-file 2 --processed-path ''",
         )
     ]
 

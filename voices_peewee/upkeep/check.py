@@ -217,6 +217,9 @@ def _foreign(store: Store, directories: Sequence[Path]) -> Iterator[Finding]:
             )
 
 
+_GONE: Final = "put it back, map it (--path-map), or forget it"
+
+
 def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
     with _reading(store) as connection:
         total = int(connection.execute(_TOTAL).fetchone()[0])
@@ -232,7 +235,7 @@ def _files(store: Store, on_progress: Progress | None) -> Iterator[Finding]:
             yield Finding(
                 "files",
                 f"the output {output!r} of file {key} is gone",
-                f"put it back, or forget it: voices update-file {key} --processed-path ''",
+                f"{_GONE}: voices update-file {key} --processed-path ''",
             )
 
 
@@ -267,7 +270,7 @@ def _recording(key: int, path: str, size: int, digest: str | None) -> Iterator[F
     try:
         there = Path(path).stat().st_size
     except (OSError, ValueError):
-        advice = f"put it back, or forget it with its runs: voices delete-file {key}"
+        advice = f"{_GONE} with its runs: voices delete-file {key}"
         yield Finding("files", f"the recording {path!r} of file {key} is gone", advice)
         return
     try:
