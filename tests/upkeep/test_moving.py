@@ -39,8 +39,9 @@ def test_paths_move_with_their_files(db: DatabaseManager, moved: Path) -> None:
     """Recordings, their stems' rows, outputs and references are where the files are now."""
     old = str(moved.parent / "a")
     findings = db.check(files=True, path_map={old: moved})
-    assert [(one.kind, one.what) for one in findings] == [
-        ("note", "4 recorded paths were moved"),
+    advice = "their content agrees, but no content is recorded of 1"  # the reference
+    assert [(one.kind, one.what, one.advice) for one in findings] == [
+        ("note", "5 recorded paths were moved", advice),
     ]
     assert paths(db) == [
         (f"{moved}/1.wav", None), (f"{moved}/1.wav", f"{moved}/stem_1.wav"),
@@ -58,8 +59,19 @@ def test_references_move_by_themselves(db: DatabaseManager, moved: Path) -> None
     db.add(ProcessedFile(filename="r", original_path="/r", metadata={"references": references}))
     what = [one.what for one in db.check(files=True, path_map={f"{moved.parent}/a": moved})]
     lost = f"the path '{references['eve']}' was not moved: '{moved}/gone.wav' is not there"
-    assert what[:2] == ["5 recorded paths were moved", lost]
+    assert what[:2] == ["6 recorded paths were moved", lost]
     assert db.get_file("/r").metadata["references"]["ada"] == f"{moved}/ref.wav"
+
+
+def test_a_reference_stays_where_its_own_row_does(db: DatabaseManager, moved: Path) -> None:
+    """What is recorded of a reference counts: one with other content is told, and stays."""
+    old = f"{moved.parent}/a/2.wav"
+    db.add(ProcessedFile(filename="r", original_path="/r", metadata={"references": {"ada": old}}))
+    write_wav(moved / "2.wav", 4000, value=9)
+    what = [one.what for one in db.check(files=True, path_map={f"{moved.parent}/a": moved})]
+    stays = f"the path {old!r} was not moved: '{moved}/2.wav' has other content"
+    assert what[:2] == ["4 recorded paths were moved", stays]
+    assert db.get_file("/r").metadata["references"] == {"ada": old}
 
 
 def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> None:
@@ -94,7 +106,7 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     assert run("--db", path, "check", *option) == (2, "", needs)
     assert run("--db", path, "check", "--files", *option) == Outcome(
         0,
-        "note: 1 recorded paths were moved\n    their content agrees\n",
+        "note: 2 recorded paths were moved\n    their content agrees\n",
         "nothing is wrong, 1 note\n",
     )
     with DatabaseManager(path) as db:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, NamedTuple
 
 from voices_peewee.database.store import Store
@@ -22,6 +22,14 @@ _METADATA: Final = "UPDATE processed_files SET metadata = ? WHERE id = ?"
 _FILE: Final = ProcessedFile
 
 
+class MovedPaths(NamedTuple):
+    """How many paths were moved, of how many no content is recorded, and what hinders others."""
+
+    paths: int
+    unread: int
+    hindered: list[tuple[str, str]]
+
+
 class _Move(NamedTuple):
     """A path of a row that goes to another; ``own`` where size and hash are of its file."""
 
@@ -31,15 +39,17 @@ class _Move(NamedTuple):
     old: str
     new: str
 
+    @property
+    def digest(self) -> str | None:
+        """The hash of what must be there; None where nobody knows."""
+        *_, digest, _ = self.row
+        return digest if self.is_own else None
+
 
 def move_paths(
     store: Store, paths: PathMap, on_progress: Callable[[int, int], None] | None
-) -> tuple[int, list[tuple[str, str]]]:
-    """Move recorded paths, in one transaction, whose files have the content that is recorded.
-
-    Returns:
-        How many were moved; and the others, each with what hinders it.
-    """
+) -> MovedPaths:
+    """Move recorded paths, in one transaction, whose files have the content that is recorded."""
     with store.reading():
         rows = store.connection().execute(_ROWS).fetchall()
     known = {str(_path(row[2])) for row in rows if row[1] is None}
@@ -53,15 +63,16 @@ def move_paths(
             good.append(move)
         if on_progress is not None:
             on_progress(count, len(moves))
-    went, stays = {move.row[0] for move in good if not move.is_output}, dict(hindered)
-    told: list[tuple[str, int]] = []
+    stays, told, moved = dict(hindered), [], [move.old for move in good]
     for row in rows:
         if row[1] is None and _path(row[2]) not in stays:
-            references, lost = _references(row[-1], paths)
+            references, went, lost = _references(row[-1], paths, stays)
             hindered += [(old, f"{new!r} is not there") for old, new in lost]
             told += [(references, row[0])] if references else []
+            moved += went
     _write(store, good, told)
-    return len(good) + sum(key not in went for _, key in told), hindered
+    read = {move.old for move in good if move.digest}
+    return MovedPaths(len(moved), sum(old not in read for old in moved), hindered)
 
 
 def _path(stored: object) -> Any:
@@ -83,11 +94,10 @@ def _hindrance(move: _Move, known: set[str]) -> str:
     status = regular_file(move.new)
     if status is None:
         return f"{move.new!r} is not there"
-    *_, size, digest, _ = move.row
-    if not move.is_own or digest is None:
+    if move.digest is None:
         return ""
     try:
-        same = status.st_size == size and content_hash(move.new) == digest
+        same = status.st_size == move.row[4] and content_hash(move.new) == move.digest
     except AudioError as error:
         return str(error)
     return "" if same else f"{move.new!r} has other content"
@@ -109,18 +119,20 @@ def _write(store: Store, moves: list[_Move], told: list[tuple[str, int]]) -> Non
                 store.connection().executemany(sql, values)
 
 
-def _references(stored: object, paths: PathMap) -> tuple[str, list[tuple[str, str]]]:
-    """Return a recording's metadata with its references where they are; and which are not there.
+def _references(
+    stored: object, paths: PathMap, stays: Container[str]
+) -> tuple[str, list[str], list[tuple[str, str]]]:
+    """Return a recording's metadata with its references where they are; which went, and did not.
 
     The metadata are empty where nothing changes.
     """
     metadata: Any = read_json(stored)  # also where no models are bound, as in the shell
     before = metadata.get("references") if isinstance(metadata, dict) else None
     if not isinstance(before, dict):
-        return "", []
+        return "", [], []
     moves = {name: (one, paths(one)) for name, one in before.items() if isinstance(one, str)}
-    moves = {name: (old, new) for name, (old, new) in moves.items() if old != new}
+    moves = {name: (a, b) for name, (a, b) in moves.items() if a != b and a not in stays}
     there = {name: new for name, (_, new) in moves.items() if os.path.isfile(new)}
     lost = [move for name, move in moves.items() if name not in there]
     now = dump_json({**metadata, "references": {**before, **there}}) if there else ""
-    return now, lost
+    return now, [moves[name][0] for name in there], lost
