@@ -230,6 +230,7 @@ def test_speaker_functions(db: DatabaseManager) -> None:
             assert db.find_speakers_by_tags([tag], match_all=match_all) == [bob]
     assert db.search_speakers("ALTO") == [ada]
     assert db.search_speakers("100%") == []
+    assert db.search_speakers(5) == []  # as a name that is a number is stored
     assert db.link_file(file, "Ada").speaker == ada
     assert db.get_speaker_files("id:1") == [file]
     assert db.unlink_file("/x/a.wav").speaker is None
@@ -411,6 +412,11 @@ RECORD_SENTENCES: list[Any] = [
     ),
     (lambda db: db.add_many(Speaker, [5]), "rows must be a list of mappings, not of 5"),
     (lambda db: db.add_many(Speaker, 5), "rows must be a list of mappings, not of 5"),
+    (lambda db: db.search_speakers([5]), "text must be a text, not [5]"),
+    (
+        lambda db: db.create_speaker("a", tags=np.array("b")),
+        "tags must be a list of texts, not array('b', dtype='<U1')",
+    ),
     (lambda db: db.create_speaker("a", tags=5), "tags must be a list of texts, not 5"),
     (lambda db: db.record_runs(5), "runs must be a list of mappings, not 5"),
     (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.databases import stored
 from support.wav_files import write_wav
@@ -54,6 +55,14 @@ def test_a_run_from_elsewhere(db: DatabaseManager, tmp_path: Path) -> None:
     row = db.record_run("/mix/a.wav", "separation", start_time=start, **more)
     digest = hashlib.sha256(b"1").hexdigest()
     assert (row.tags, row.note, row.model_hash) == (["old"], "by hand", digest)
+
+
+@pytest.mark.parametrize("none", [pd.NA, None, "", float("nan"), ()], ids=repr)
+def test_no_tags_of_a_frame(db: DatabaseManager, none: Any) -> None:
+    """What stands for no value in a DataFrame is no tag; its columns and arrays are lists."""
+    assert db.show_run(track(db, tags=none)).tags == ()
+    for several in (np.array(["a", "b"]), pd.Series(["a", "b"])):
+        assert db.show_run(track(db, tags=several)).tags == ("a", "b")
 
 
 def test_tags_of_the_run_and_of_the_speaker(db: DatabaseManager) -> None:

@@ -77,7 +77,8 @@ def exact_boolean(name: str, value: Any) -> bool:
 
 def several(name: str, value: Any, of: str) -> Iterable[Any]:
     """Return a list, a generator or the like; a text or a mapping is none."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    is_one = isinstance(value, str | bytes | Mapping) or getattr(value, "shape", None) == ()
+    if is_one or not isinstance(value, Iterable):
         raise InvalidValueError(f"{name} must be a list of {of}, not {short(value)}")
     return value
 

@@ -84,11 +84,17 @@ class SearchMethods(HasStore):
         return question.objects(sort, limit, offset)
 
     def search_speakers(self, text: str) -> list[Speaker]:
-        """Return the speakers whose name or description holds a text, by name."""
+        """Return the speakers whose name or description holds a text, by name.
+
+        Raises:
+            InvalidValueError: It is no text.
+        """
+        from voices_peewee.schema.exact import exact_text
         from voices_peewee.schema.models import Speaker
         from voices_peewee.search.conditions import contains, either, stored
 
-        named = [contains(field, stored(text)) for field in (Speaker.name, Speaker.description)]
+        part = stored(exact_text("text", text))
+        named = [contains(field, part) for field in (Speaker.name, Speaker.description)]
         with self.store.reading():
             query = self.store.query(Speaker).where(either(named))
             return query.order_by(Speaker.name, Speaker.id).all()
