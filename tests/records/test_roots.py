@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.cli_tools import run
 from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
@@ -75,6 +76,39 @@ def test_a_recording_under_another_root_is_the_same(db: DatabaseManager, tmp_pat
     assert len(db.get_all(ProcessedFile)) == 2
     found = db.compare("demucs:4.0", "svoice:4.0")
     assert (found.n, found.mean_difference) == (2, 0.0)
+
+
+def test_what_has_moved_is_not_added_again(db: DatabaseManager, tmp_path: Path) -> None:
+    """A folder or manifest at its new place makes no second rows: what is done stays done."""
+    known = corpus(tmp_path / "a", 2)
+    rows = [track(db, path) for path in known]
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = [tmp_path / "b" / path.name for path in known]
+    added = list(db.add_audio_files([tmp_path / "b"], metadata={"x": 1}, on_error=pytest.fail))
+    assert [(one.file.id, one.outcome) for one in added] == [(row.id, "moved") for row in rows]
+    manifest = tmp_path / "b" / "metadata.csv"
+    manifest.write_text("file_name,room\n0.wav,hall\n1.wav,lab\n")
+    done = db.add_manifest(manifest)
+    assert (done.added, done.updated, done.unchanged, done.moved) == (0, 0, 0, 2)
+    assert list(db.pending(moved, **RUN)) == []
+    told = [(one.original_path, one.metadata["room"]) for one in db.get_all(ProcessedFile)]
+    assert told == [(str(known[0]), "hall"), (str(known[1]), "lab")]
+
+
+def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:
+    """add-files says that the recorded paths stay, and what writes the new ones."""
+    database, old, new = tmp_path / "voices.db", tmp_path / "a", tmp_path / "b"
+    assert run("--db", database, "init").code == 0
+    for path in corpus(old, 2):
+        assert run("--db", database, "add-files", path).code == 0
+    old.rename(new)
+    note = "note: the record has their old paths; see voices check --files --path-map OLD=NEW\n"
+    assert run("--db", database, "add-files", new) == (0, "", f"2 moved\n{note}")
+    (new / "metadata.csv").write_text("file_name\n0.wav\n1.wav\n")
+    assert run("--db", database, "add-files", "--manifest", new) == (0, "", f"hf: 2 moved\n{note}")
+    assert run("--db", database, "check", "--files", "--path-map", f"{old}={new}").code == 0
+    (new / "metadata.csv").unlink()
+    assert run("--db", database, "add-files", new) == (0, "", "2 unchanged\n")
 
 
 def test_a_claim_ends_with_the_run_of_a_moved_recording(

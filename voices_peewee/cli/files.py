@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from voices_peewee.errors import AudioError
     from voices_peewee.schema.models import ProcessedFile
 
-_OUTCOMES: Final = ("added", "updated", "unchanged", "failed")
+_OUTCOMES: Final = ("added", "updated", "unchanged", "moved", "failed")
 
 metadata_option = click.option(
     "--metadata",
@@ -98,6 +98,7 @@ def _add_audio(manager: DatabaseManager, paths: tuple[str, ...], **given: Any) -
         ) as bar:
             counts.update(one.outcome for one in bar)
     say(said({state: counts[state] for state in _OUTCOMES}) or "no recordings found")
+    _say_moved(counts["moved"])
     if counts["failed"]:
         click.get_current_context().exit(1)
 
@@ -113,6 +114,12 @@ def _add_manifest(
     counts = {state: getattr(done, state, 0) for state in _OUTCOMES}
     counts["new speaker" if done.speakers == 1 else "new speakers"] = done.speakers
     say(f"{done.format}: {said(counts) or 'nothing to add'}")
+    _say_moved(done.moved)
+
+
+def _say_moved(count: int) -> None:
+    if count:
+        say("note: the record has their old paths; see voices check --files --path-map OLD=NEW")
 
 
 @command(example="voices update-file 1 --metadata mood=calm --processed-path stems/1.wav")

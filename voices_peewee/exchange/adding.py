@@ -25,13 +25,15 @@ _BATCH: Final = 500
 class AddedManifest:
     """What became of a manifest's recordings, and of its speakers.
 
-    ``absent`` counts recordings whose file is not there: of them the manifest alone is known.
+    ``absent`` counts recordings whose file is not there: of them the manifest alone is known;
+    ``moved`` those that are recorded under a path where they are not any more, which stays.
     """
 
     format: str
     added: int = 0
     updated: int = 0
     unchanged: int = 0
+    moved: int = 0
     absent: int = 0
     speakers: int = 0
     notes: list[str] = field(default_factory=list)

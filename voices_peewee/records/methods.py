@@ -29,7 +29,8 @@ class RecordMethods(SpeakerMethods):
         """Record an audio file, or bring its row up to date, and return the row.
 
         Args:
-            path: The file; the same content at the same path is not added twice.
+            path: The file. The same content at the same path is not added twice, nor where the
+                path that is recorded is gone: the row keeps that.
             speaker: Whose voice it is.
             metadata: Values to set among those that the row has.
             exact: Decode the whole file for its duration.

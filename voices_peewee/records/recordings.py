@@ -20,6 +20,7 @@ from voices_peewee.records.audio_files import (
 )
 from voices_peewee.records.sources import (
     LOOKUP,
+    elsewhere,
     recordings_by_path,
     rows_where,
     speaker_id,
@@ -30,12 +31,12 @@ from voices_peewee.schema.exact import several
 from voices_peewee.schema.fields import plain_object
 from voices_peewee.schema.models import ProcessedFile
 
-Outcome = Literal["added", "unchanged", "updated"]
+Outcome = Literal["added", "unchanged", "updated", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of one recording."""
+    """What became of one recording; one that has ``moved`` keeps the path that is recorded."""
 
     file: ProcessedFile
     outcome: Outcome
@@ -140,6 +141,7 @@ def commit(store: Store, told: Mapping[str, Told]) -> list[Added]:
     with store.writing():
         store.lock_sources([*told])
         known = recordings_by_path(store, told)
+        known |= elsewhere(store, {path: told[path][0] for path in told.keys() - known.keys()})
         steps = store.steps()
         results = [_merge(steps, path, *its, known.get(path)) for path, its in told.items()]
         fresh = [result.file for result in results if result.outcome == "added"]
@@ -156,9 +158,13 @@ def _merge(
             facts = {**facts_of(path), **facts}
         fresh = ProcessedFile(**facts, speaker=wishes.speaker_id, metadata=wishes.metadata)
         return Added(fresh, "added")
+    if has_moved := row.original_path != path:
+        facts = {}  # all but its path is known
     changed = {name for name, value in facts.items() if getattr(row, name) != value}
     wished = wishes.changes(row)
     if changed or wished:
         write_changes(steps, row, {**facts, **wished})
+    if has_moved:
+        return Added(row, "moved")
     is_updated = bool(changed.difference(READING) or wished)
     return Added(row, "updated" if is_updated else "unchanged")
