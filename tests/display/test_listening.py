@@ -206,7 +206,7 @@ def test_votes_come_in_once_and_say_what_is_preferred(
     assert "the same vote again in 1 of 1 repeats" in result.notes
     found = heard.compare("a:1", OTHER, metric="preference")
     assert (found.n, found.mean_difference, found.metric) == (4, 1.0, "preference")
-    assert found.notes == ("4 votes of 1 listener",)
+    assert found.notes == ("votes: 4, listeners: 1",)
     assert heard.compare(OTHER, "a:1", metric="preference").mean_difference == -1.0
     heard.export(tmp_path / "all.jsonl")
     later = votes(page, "Eve", nobody, at="2026-11-29T00:00:00Z")
@@ -522,8 +522,8 @@ def test_coverage_of_a_model_is_of_all_pairs_that_it_was_heard_in(
         "a:1: of 4 recordings in question 3 done, 1 not heard",
         f"{OTHER}: of 4 recordings in question 2 done, 2 not heard",
         "c:3: of 4 recordings in question 3 done, 1 not heard",
-        f"a:1 and {OTHER}: 1 vote of 1 listener",
-        "a:1 and c:3: 2 votes of 1 listener",
-        f"{OTHER} and c:3: 1 vote of 1 listener",
+        f"a:1 and {OTHER}: votes: 1, listeners: 1",
+        "a:1 and c:3: votes: 2, listeners: 1",
+        f"{OTHER} and c:3: votes: 1, listeners: 1",
     )
     assert {pair.lost for pair in found.pairs.values()} == {0}

@@ -124,7 +124,7 @@ def test_the_last_measurement_of_a_run_of_the_original_module(
     for added in (1, 0):
         done = db.import_records(original)
         assert done.tables["model_performance"].added == added
-        assert done.notes[-1] == "a run has one measurement, its last; left out: id 1, 2"
+        assert done.notes[-1] == "a run has one measurement, its last; left out: [1, 2]"
         assert done.conflicts == []
     (measured,) = db.get_all(ModelPerformance)
     assert (measured.id, measured.si_snri, measured.sdri) == (7, 11.0, None)

@@ -17,10 +17,10 @@ from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.history import HISTORY_TABLE
+from voices_peewee.schema.exact import short
 
 # The tables that the original module has too.
 _ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
-_TOLD: Final = 20  # ids
 _MODE_AT: Final = 18  # in a file's header: 2 is WAL
 _COLUMNS: Final = "SELECT * FROM pragma_table_info(?)"
 _OLDER: Final = "it is older; upgrade it or a copy with 'voices --db FILE run-migrations' first"
@@ -125,9 +125,8 @@ class Database(Source):
         ):
             return "TRUE"
         sql = f"SELECT id FROM model_performance WHERE NOT {_LAST} ORDER BY id"  # noqa: S608
-        if older := [str(key) for (key,) in self._connection.execute(sql)]:
-            shown = ", ".join(older[:_TOLD]) + (", …" if len(older) > _TOLD else "")
-            self.notes.append(f"a run has one measurement, its last; left out: id {shown}")
+        if older := [key for (key,) in self._connection.execute(sql)]:
+            self.notes.append(f"a run has one measurement, its last; left out: {short(older)}")
         return _LAST
 
     def _facts(self) -> tuple[int, int] | None:

@@ -36,7 +36,6 @@ _OUTPUTS: Final = """SELECT file.processed_path,
 # Of those who wrote a file the last that succeeded, else the last.
 _OWNER: Final = f"""{_OUTPUTS} WHERE file.processed_path = ?
  ORDER BY run.success DESC, run.start_time DESC LIMIT 1"""
-_TOLD: Final = 6  # models
 _MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
 _Called = defaultdict[str, list[str]]
@@ -169,9 +168,8 @@ class Places:
                     whose[path] = other
         found = [paths for name in self._named if (paths := _find(others, name))]
         if models := sorted({whose[path] for path in chain(*found)}):
-            shown = ", ".join(models[:_TOLD]) + (", …" if len(models) > _TOLD else "")
             asked = f"{len(found):,}; are the values {self._label}'s own?"
-            yield f"outputs that are called as some of {shown} are: {asked}"
+            yield f"outputs that are called as some of {', '.join(models)} are: {asked}"
 
     def _new(self, path: str, output: str, speaker: str) -> Place:
         """Return the place in a new run; what names its outputs otherwise later finds them."""

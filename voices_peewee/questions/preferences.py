@@ -160,7 +160,8 @@ def voted(
             if any(x in of_side[a] and y in of_side[b] for x, y in (vote.stems, vote.stems[::-1]))
         ]
         about = f"{a} and {b}: " if len(pairs) > 1 else ""
-        found[a, b] = _paired(named, confidence), about + _counted(named)
+        note = f"{about}votes: {len(named)}, listeners: {len({vote.listener for vote in named})}"
+        found[a, b] = _paired(named, confidence), note
         for label in (a, b):
             places[label].update(vote.recording for vote in named)
     if not any(places.values()):
@@ -168,15 +169,6 @@ def voted(
         raise QueryError(f"no listener has compared {names}; 'voices listen' makes a test")
     sides = {label: Group((), recordings=array("q", sorted(own))) for label, own in places.items()}
     return sides, found
-
-
-def _counted(votes: Sequence[Vote]) -> str:
-    listeners = len({vote.listener for vote in votes})
-    return f"{_several(len(votes), 'vote')} of {_several(listeners, 'listener')}"
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _paired(votes: Sequence[Vote], confidence: float) -> Paired:

@@ -246,12 +246,11 @@ def _is_local(path: object) -> bool:
 
 
 def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterator[Finding]:
-    moved = move_paths(store, paths, on_progress)
-    but = f", but no content is recorded of {moved.unread:,}" if moved.unread else ""
-    if moved.paths:
-        what = f"{moved.paths:,} recorded paths were moved"
-        yield Finding("note", what, f"their content agrees{but}")
-    for path, reason in moved.hindered:
+    count, unread, hindered = move_paths(store, paths, on_progress)
+    if count:
+        but = f", but no content is recorded of {unread:,}" if unread else ""
+        yield Finding("note", f"{count:,} recorded paths were moved", f"their content agrees{but}")
+    for path, reason in hindered:
         yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
 
 

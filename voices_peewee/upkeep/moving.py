@@ -22,14 +22,6 @@ _METADATA: Final = "UPDATE processed_files SET metadata = ? WHERE id = ?"
 _FILE: Final = ProcessedFile
 
 
-class MovedPaths(NamedTuple):
-    """How many paths were moved, of how many no content is recorded, and what hinders others."""
-
-    paths: int
-    unread: int
-    hindered: list[tuple[str, str]]
-
-
 class _Move(NamedTuple):
     """A path of a row that goes to another; ``own`` where size and hash are of its file."""
 
@@ -48,8 +40,12 @@ class _Move(NamedTuple):
 
 def move_paths(
     store: Store, paths: PathMap, on_progress: Callable[[int, int], None] | None
-) -> MovedPaths:
-    """Move recorded paths, in one transaction, whose files have the content that is recorded."""
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Move recorded paths, in one transaction, whose files have the content that is recorded.
+
+    Returns:
+        How many were moved; of how many no content is recorded; what hinders each other one.
+    """
     with store.reading():
         rows = store.connection().execute(_ROWS).fetchall()
     known = {str(_path(row[2])) for row in rows if row[1] is None}
@@ -72,7 +68,7 @@ def move_paths(
             moved += went
     _write(store, good, told)
     read = {move.old for move in good if move.digest}
-    return MovedPaths(len(moved), sum(old not in read for old in moved), hindered)
+    return len(moved), sum(old not in read for old in moved), hindered
 
 
 def _path(stored: object) -> Any:
