@@ -172,8 +172,9 @@ NONE = (
         ("a,b\n1,2\n", None, NONE),
         ("{}\n", "museval", "it has no targets, as results of museval have"),
         ("a 1\n", "espnet", NONE),
+        ("filename,OVRL,OVRL\na,1,2\n", None, "its header has the column 'OVRL' twice"),
     ],
-    ids=["told", "targets", "folder"],
+    ids=["told", "targets", "folder", "twice"],
 )  # fmt: skip
 def test_what_cannot_be_read(write: Any, text: str, form: str | None, message: str) -> None:
     """A file that is not what it is called is refused whole."""
@@ -230,6 +231,31 @@ def test_percent_is_decided_file_by_file(tmp_path: Path) -> None:
     found = read(write_files(tmp_path, lines))
     assert [one.metrics["stoi"] for one in found.scores] == [0.93, 0.005, 0.9, 0.8]
     assert found.notes == ["stoi: percent, divided by 100"]
+
+
+def test_a_rounding_error_is_no_percent(write: Any) -> None:
+    """Of equal signals STOI may be a little more than 1."""
+    found = read(write("v.jsonl", '{"key": "a", "stoi": 1.0000000000000002}\n'))
+    assert (found.scores[0].metrics, found.notes) == ({"stoi": 1.0000000000000002}, [])
+
+
+def test_the_index_of_pandas_is_no_metric(write: Any) -> None:
+    """Not where it was written and read again, and has a name."""
+    found = read(write("m.csv", "Unnamed: 0,si_sdr,mix_path\n0,3.5,/d/a.wav\n"), "asteroid")
+    assert found.scores[0].metrics == {"si_sdr": 3.5}
+
+
+def test_counts_that_are_no_numbers_make_no_rate(write: Any) -> None:
+    """A count that is not finite leaves its rate without a value."""
+    text = '{"key": "a", "x_wer_equal": 3, "x_wer_insert": NaN, "y_wer_equal": Infinity}\n'
+    found = read(write("v.jsonl", text.replace("NaN}", 'NaN, "pesq": 2}')))
+    assert found.notes == ["1 without a value: wer_x is nan"]
+
+
+def test_an_empty_table_of_espnet(tmp_path: Path) -> None:
+    """A metric that failed everywhere has an empty file; without outputs nothing is a level."""
+    found = read(write_files(tmp_path, {"PESQ_WB_spk1": "", "SDR_spk1": "a 5\n", "wav_spk1": ""}))
+    assert told(found) == [("SDR_spk1, line 1", "a", "", "spk1", {"sdr": 5.0})]
 
 
 def test_levels_have_a_unit_of_their_own(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entr
     """
     values = {name: value for name, value in record.values.items() if value not in (None, "")}
     _, named = _take("path", values)
-    if named is None:
+    if named is None or isinstance(named, list | dict):
         raise InputError("", "it names no file")
     path, (_, name) = find(str(named)), _take("id", values)
     if (found := _PLACEHOLDER.search(path)) and not os.path.lexists(path):
@@ -189,6 +189,7 @@ def _facts(values: dict[str, Any]) -> dict[str, Any]:
 def _librimix(reading: Reading) -> Iterator[Record]:
     """Yield the rows with the folder's rate, and the references by whose they are."""
     for place, values in reading.records():
+        values = {name: str(value or "") for name, value in values.items()}  # also of JSON
         rate = _RATE.search(values.get("mixture_path", ""))
         sources = [one for name, one in values.items() if one and _SOURCE.fullmatch(name)]
         speakers = _UTTERANCE.findall(values.get("mixture_ID", ""))

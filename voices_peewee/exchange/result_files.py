@@ -84,7 +84,9 @@ _IDS: Final = re.compile(r"[^\n]*\n\s*\d+\s*[,;\t]")  # the first row's is a num
 _TABLE: Final = re.compile(r"[A-Za-z0-9_]+_spk\d+")
 _COUNTS: Final = re.compile(r"(.+)_(wer|cer|per)_(equal|delete|insert|replace)")
 _CHUNK: Final = re.compile(r"@\d+\.\d+-\d+\.\d+$")
+_NO_METRIC: Final = re.compile(r"_path$|^Unnamed: \d+$")  # pandas calls the index so
 _IMPROVED: Final = {"si_sdr": "si_sdri", "sdr": "sdri", "si_snr": "si_snri"}
+_SHARE: Final = 1.5  # at most: of equal signals STOI may be 1 and a rounding error
 _SHARES: Final = ("stoi", "estoi", "input_stoi", "input_estoi")
 _NEVER: Final = (math.inf, -math.inf)
 # What a metric is where it failed: STOI where nothing but silence is left.
@@ -214,7 +216,7 @@ def _measured(metric: str, value: object) -> float | None:
 
 def _divide(scores: list[Score]) -> list[str]:
     """Make fractions of the shares that one file tells in percent; return their names."""
-    percent = [name for name in _SHARES if any(one.metrics.get(name, 0) > 1 for one in scores)]
+    percent = [name for name in _SHARES if any(one.metrics.get(name, 0) > _SHARE for one in scores)]
     for metrics in (score.metrics for score in scores if percent):
         metrics |= {name: metrics[name] / 100 for name in percent if name in metrics}
     return percent
@@ -226,7 +228,7 @@ def _metric(column: str, known: tuple[str, ...]) -> str:
 
     ``known`` are the columns that are metrics, where not all are.
     """
-    if column not in known if known else not column or column.endswith("_path"):
+    if column not in known if known else not column or _NO_METRIC.search(column):
         return ""
     name = column.removeprefix("input_")
     term = find_metric(name)
@@ -238,12 +240,12 @@ def _versa(reading: Reading) -> Iterator[Record]:
     for place, values in reading.records():
         key = values.get("key")
         told: dict[str, Any] = {"key": key if isinstance(key, str) else None}
-        rates: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        rates: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             if counted := _COUNTS.fullmatch(name):
-                rates[f"{counted[2]}_{counted[1]}"][counted[3]] = int(value)
+                rates[f"{counted[2]}_{counted[1]}"][counted[3]] = value
             else:
                 told[name] = value
         for name, rate in rates.items():
@@ -284,7 +286,8 @@ def _espnet(reading: Reading) -> Iterator[Record]:
     ``wav_spk1`` names the estimates; where nothing does, they are the mixtures as they were.
     """
     paths = sorted(path for path in reading.path.iterdir() if _TABLE.fullmatch(path.name))
-    tables = {path.name: list(map(split, text_of(path).splitlines())) for path in paths}
+    texts = {path.name: text_of(path) if path.stat().st_size else "" for path in paths}
+    tables = {name: list(map(split, text.splitlines())) for name, text in texts.items()}
     outputs = {name: dict(lines) for name, lines in tables.items() if name.startswith("wav_")}
     before, impl = ("", None) if outputs else ("input_", _LEVEL)
     for name, lines in tables.items():

@@ -187,7 +187,10 @@ class Reading:
     def _table(self) -> tuple[list[str], Rows]:
         """Return the columns of a CSV, and its records."""
         rows = csv_rows(self.path, StringIO(self.text))
-        return [name.strip() for name in next(rows, ("", []))[1]], rows
+        names = [name.strip() for name in next(rows, ("", []))[1]]
+        if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+            raise InputError(self.path, f"its header has the column {short(twice[0])} twice")
+        return names, rows
 
 
 def told_by(marks: Mapping[str, str], names: Collection[str]) -> str | None:
