@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -461,26 +462,44 @@ def test_a_sidecar_that_goes_away_while_open(path: Path, suffix: str) -> None:
         assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
 
 
-BARED = (
-    "cannot use '{}': its -wal or -shm was removed while it was open; close it and connect again"
-)
+BARED = "cannot use '{}': its -wal or -shm was removed while it was open; start this program anew"
 
 
-def test_new_sidecars_before_the_first_write_are_noticed(path: Path) -> None:
-    """Who had only read as -wal and -shm were made anew does not write past those who did so."""
+@pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-shm",)])
+@pytest.mark.parametrize("ends", ["db.close()\nrefused(db.connect)", ""], ids=["closed", "not"])
+def test_new_sidecars_of_others_keep_their_rows(
+    path: Path, suffixes: tuple[str, ...], ends: str
+) -> None:
+    """Who had only read as others made -wal or -shm anew neither writes nor takes their rows."""
     small(path)
-    other = (
-        "from voices_peewee import DatabaseManager, Speaker; import sys\n"
-        "with DatabaseManager(sys.argv[1]).connect() as db: db.add(Speaker(name='Eve'))"
-    )
-    with DatabaseManager(path).connect() as db:
-        assert len(db.get_all(Speaker)) == 2
-        for suffix in ("-wal", "-shm"):
+    program = """
+        import sys
+        from pathlib import Path
+        from subprocess import run
+        from voices_peewee import DatabaseManager, Speaker, errors
+        path = sys.argv[1]
+        def refused(act):
+            try:
+                act()
+            except errors.DatabaseError as error:
+                print(error)
+        db = DatabaseManager(path).connect()
+        db.get_all(Speaker)
+        for suffix in sys.argv[2:]:
             Path(f"{path}{suffix}").unlink()
-        subprocess.run([sys.executable, "-c", other, path], check=True, timeout=60)
-        with pytest.raises(errors.DatabaseError) as caught:
-            db.add(Speaker(name="Dan"))
-        assert str(caught.value) == BARED.format(path)
+        words = ["-m", "voices_peewee", "--db", path, "add-speaker", "Eve"]
+        run([sys.executable, *words], check=True, capture_output=True)
+        refused(lambda: db.add(Speaker(name="Dan")))
+        refused(lambda: db.backup_database(f"{path}.copy"))
+        """
+    code = textwrap.dedent(program) + ends
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, *suffixes], capture_output=True, text=True, timeout=60
+    )
+    said = f"{BARED.format(path)}\n" * (3 if ends else 2)
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 0)
+    with DatabaseManager(path).connect() as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob", "Eve"]
 
 
 def test_a_file_with_two_names_is_refused(path: Path) -> None:

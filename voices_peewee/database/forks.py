@@ -9,6 +9,7 @@ So may the lock of a module that it imports: a fork waits for the imports of thi
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import select
@@ -83,7 +84,7 @@ class _Forks:
             if all(map(_is_mine, inherited)) and all(map(_left, inherited)):
                 self.refused = refused
             else:
-                _keep(inherited)
+                keep(inherited)
             self.connections.clear()
             for database in list(self.databases):
                 database.forget()
@@ -138,21 +139,29 @@ def _left(connection: Connection) -> bool:
                 return False
             connection.execute("ROLLBACK")
         connection.close()
-        return True
+        return not connection.is_open
     return False
 
 
-def _keep(connections: list[Connection]) -> None:
+def keep(connections: list[Connection]) -> None:
     """Let nothing close connections ever, not even the end of the process."""
-    import ctypes  # late: hardly any process needs it
+    if connections:
+        with suppress(ImportError):  # where the process ends they are kept already
+            import ctypes  # late: hardly any process needs it
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
 
 
 def at_fork(**functions: Callable[[], object]) -> None:
     """Have functions called around a fork, as ``os.register_at_fork`` does; Windows has none."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**functions)
+
+
+@atexit.register
+def _keep_stranded() -> None:
+    """Let the end of the program close no stranded connection: by then it cannot be kept."""
+    keep([one for one in forks.open_connections() if one.is_stranded()])
 
 
 forks: Final = _Forks()

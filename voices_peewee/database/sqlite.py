@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still, names_of, path_of, size_of
-from voices_peewee.database.forks import forks, is_busy
+from voices_peewee.database.forks import forks, is_busy, keep
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
@@ -45,7 +45,7 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own qu
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
-_BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+_BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
 
 
 def identity(path: str | os.PathLike[str]) -> Identity | None:
@@ -130,7 +130,7 @@ class Connection(sqlite3.Connection):
     """A connection that a forked child knows of; ``owner`` tells whose it is."""
 
     begun = False
-    sidecars: tuple[Identity | None, ...] | None = None
+    sidecars: tuple[Identity | None, ...] | None = None  # what it has open beside the file
 
     def __init__(self, database: str, *args: Any, owner: object = None, **options: Any) -> None:
         self.path = path_of(str(database))
@@ -138,7 +138,11 @@ class Connection(sqlite3.Connection):
             raise DatabaseError(self.path, _REFUSED)
         # Of the file before it is opened: one that takes its place meanwhile is noticed.
         self.file, self.names = identity(self.path), names_of(self.path)
+        self.wal, self.shm = (f"{os.path.realpath(self.path)}{end}" for end in ("-wal", "-shm"))
         self.owner, self.thread = owner, threading.get_ident()
+        for one in [*forks.connections.values()]:
+            if one.file == self.file and one.is_open and one.is_stranded():
+                raise DatabaseError(self.path, _BARED)
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
         try:
             super().__init__(database, *args, **options)
@@ -162,10 +166,19 @@ class Connection(sqlite3.Connection):
         except sqlite3.ProgrammingError:
             return False
 
+    def is_stranded(self) -> bool:
+        """Whether others have a new -wal or -shm, which a further connection would mix with it."""
+        there = identity(self.wal), identity(self.shm)
+        is_same = self.sidecars is None or self.sidecars == there or None in there
+        return not is_same and self.file == identity(self.path)
+
     def close(self) -> None:
-        """Close the connection."""
-        super().close()
-        forks.connections.pop(id(self), None)
+        """Close the connection; never one that would take the rows of others' WAL along."""
+        if self.is_stranded():
+            keep([self])
+        else:
+            super().close()
+            forks.connections.pop(id(self), None)
 
 
 class _Closer:
@@ -247,8 +260,6 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
     def __init__(self, database: str, *, timeout: float) -> None:
         self._token = object()
         self._forked = False
-        real = os.path.realpath(database)
-        self._wal, self._shm = f"{real}-wal", f"{real}-shm"
         self._wal_allowed = WAL_LIMIT
         self._state: Any
         super().__init__(
@@ -276,7 +287,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
             )
         connection = self._patiently(self._connect_once)
         self._state.closer = _Closer(connection)
-        opened = identity(self._wal), identity(self._shm)
+        opened = identity(connection.wal), identity(connection.shm)
         connection.sidecars = opened if all(opened) else None  # else its first write makes them
         return connection
 
@@ -321,11 +332,11 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
         """Refuse files that are not those that were opened; empty a WAL that has grown."""
         if connection.sidecars is None:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
-            connection.sidecars = identity(self._wal), identity(self._shm)
+            connection.sidecars = identity(connection.wal), identity(connection.shm)
         if connection.file != identity(self.database):
             raise DatabaseError(self.database, _REPLACED)
-        wal = status(self._wal)
-        if connection.sidecars != (wal and (wal.st_dev, wal.st_ino), identity(self._shm)):
+        wal = status(connection.wal)
+        if connection.sidecars != (wal and (wal.st_dev, wal.st_ino), identity(connection.shm)):
             raise DatabaseError(self.database, _BARED)
         if wal and wal.st_size > self._wal_allowed and not connection.in_transaction:
             self._checkpoint(connection)
@@ -342,7 +353,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             _at_once(connection, f"PRAGMA busy_timeout={int(1000 * float(self.timeout))}")
-        self._wal_allowed = WAL_LIMIT + size_of(self._wal)
+        self._wal_allowed = WAL_LIMIT + size_of(connection.wal)
 
     def _use_wal(self) -> None:
         """Turn the file to WAL; not when it is opened, since reading must not change it."""
