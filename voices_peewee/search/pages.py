@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 Statement = tuple[str, Sequence[Any]]
 Sort = str | Sequence[str] | None
 _SHAPES: Final = 500
-_written: Final[dict[tuple[Any, ...], Statement]] = {}  # of lists without a condition
+_written: Final[dict[tuple[Any, ...], Statement]] = {}  # by their shapes, without a condition
+_IDS: Final = "\0ids"  # in such a statement: what finds the ids of a page
 _BATCH: Final = 1000  # rows that are fetched at once, and kept where no more are asked for
 
 
@@ -144,33 +145,42 @@ class Question:
     def _statement(
         self, columns: Sequence[Column], sort: Sort, limit: int | None, offset: int
     ) -> Statement:
-        """Return the statement of a page: Peewee writes one of all rows once for each shape.
+        """Return the statement of a page: its ids are found and sorted before its rows are read.
 
-        Without columns it is of those of the model.
+        Without columns it is of those of the model. Peewee writes once what has no condition.
         """
         offset = count_of("offset", offset)
         limit = None if limit is None else count_of("limit", limit)
         order = sort if sort is None or isinstance(sort, str) else tuple(texts(sort))
         names = tuple(column.name for column in columns)
-        key = (type(self.store.database), self.listing.model, names, order, limit, offset)
-        if self.condition is not None or (found := _written.get(key)) is None:
-            found = self._query(columns, order, limit, offset).sql()
-            if self.condition is None and len(_written) < _SHAPES:
-                _written[key] = found
-        return found
-
-    def _query(self, columns: Sequence[Column], sort: Sort, limit: int | None, offset: int) -> Any:
-        """Return the query of a page: its ids are found and sorted before its rows are read."""
-        model, keys = self.listing.model, list(_sort_keys(self.listing, sort or self.listing.sort))
-        expressions = [column.expression for column in columns] or model._meta.sorted_fields
-        order, order_sources = list(_order(self.listing, keys)), _sources(one for one, _ in keys)
-        sources = _sources(columns) | order_sources
+        shape = (type(self.store.database), self.listing.model, order)
+        found = columns if limit is None else [_column(self.listing, "id")]
+        key = (*shape, names if limit is None else "id", limit, offset)
+        query = partial(self._found, found, order, limit, offset)
+        sql, given = _once(key, query) if self.condition is None else query().sql()
         if limit is None:
-            query = self.matching(expressions, sources)
-            return query.order_by(*order).offset(offset or None)
-        ids = self.matching([model.id], order_sources).order_by(*order)
+            return sql, given
+        around, values = _once((*shape, names), partial(self._rows, columns, order))
+        place = values.index(_IDS)
+        return around.replace(_IDS, sql), [*values[:place], *given, *values[place + 1 :]]
+
+    def _found(self, columns: Sequence[Column], sort: Sort, limit: int | None, offset: int) -> Any:
+        expressions, sources, order = self._parts(columns, sort)
+        query = self.matching(expressions, sources).order_by(*order)
+        return query.limit(limit).offset(offset or None)
+
+    def _rows(self, columns: Sequence[Column], sort: Sort) -> Any:
+        model, (expressions, sources, order) = self.listing.model, self._parts(columns, sort)
         rows = join(model.select(*expressions), self.listing, sources)
-        return rows.where(model.id.in_(ids.limit(limit).offset(offset or None))).order_by(*order)
+        return rows.where(model.id.in_(pw.SQL(f"({_IDS})", (_IDS,)))).order_by(*order)
+
+    def _parts(self, columns: Sequence[Column], sort: Sort) -> tuple[Any, set[Any], list[Any]]:
+        """Return what is selected, the tables that it and the order need, and the order."""
+        keys = list(_sort_keys(self.listing, sort or self.listing.sort))
+        sources = _sources([*columns, *(column for column, _ in keys)])
+        expressions = [column.expression for column in columns]
+        fields = self.listing.model._meta.sorted_fields
+        return expressions or fields, sources, list(_order(self.listing, keys))
 
     def count(self) -> int:
         """Count what matches."""
@@ -184,6 +194,15 @@ class Question:
         query = self.listing.model.select(*expressions)
         query = join(query, self.listing, {*sources, *self.sources}, filtered=self.sources)
         return query if self.condition is None else query.where(self.condition)
+
+
+def _once(key: tuple[Any, ...], query: Callable[[], pw.Select]) -> Statement:
+    """Return a statement that Peewee has written before, or writes now."""
+    if (found := _written.get(key)) is None:
+        found = query().sql()
+        if len(_written) < _SHAPES:
+            _written[key] = found
+    return found
 
 
 def _sources(columns: Iterable[Column]) -> set[Any]:
