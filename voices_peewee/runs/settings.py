@@ -28,14 +28,14 @@ def plain_settings(told: Mapping[str, Any]) -> dict[str, Any]:
         InvalidValueError: There is no operation, the parameters are no JSON object, or a tag or
             the note is no text.
     """
-    note, tags = plain_note(told["note"]), plain_name(told["tags"])  # NA is None
-    no_tags = tags is None or (isinstance(tags, str) and not tags)
+    note, tags = plain_note(told["note"]), told["tags"]
+    no_tags = isinstance(tags, str | tuple) and not tags  # as most often, and fast
     return {
         "operation_type": plain_operation(told["operation_type"]),
         "model_type": plain_name(told["model_type"]) or None,
         "model_version": plain_name(told["model_version"]) or None,
         "parameters": plain_object("parameters", told["parameters"]),
-        "tags": clean_tags(() if no_tags else tags) or None,
+        "tags": None if no_tags or plain_name(tags) is None else clean_tags(tags) or None,
         "note": note,
     }
 
