@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
 _IMPORTS: Final = "<frozen importlib._bootstrap>"  # what holds the locks of modules
+_frames: Final = sys._current_frames  # noqa: SLF001 - only its name says that it is private
 _PATIENCE: Final = 5.0  # s for others' imports, and for a child to leave a transaction
 
 
@@ -47,10 +48,8 @@ class _Forks:
 
     def close_stray(self) -> None:
         """Close what an interrupt kept a method of this thread from closing: it has no owner."""
-        for one in list(self.connections.values()):
-            if _is_mine(one) and not one.is_open:
-                self.connections.pop(id(one), None)
-            elif _is_mine(one) and one.owner is None:
+        for one in self.open_connections():
+            if one.owner is None and _is_mine(one):
                 one.close()
 
     def before(self) -> None:
@@ -117,11 +116,6 @@ def _files(frame: FrameType | None) -> Iterator[str]:
     while frame is not None:
         yield frame.f_code.co_filename
         frame = frame.f_back
-
-
-def _frames() -> dict[int, FrameType]:
-    """Return the last call of every thread."""
-    return sys._current_frames()  # noqa: SLF001 - only its name says that it is private
 
 
 def _left(connection: Connection) -> bool:
