@@ -93,6 +93,25 @@ def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> N
     assert paths(db) == before
 
 
+def test_of_two_roots_one_recording_goes_to_a_path(db: DatabaseManager, tmp_path: Path) -> None:
+    """Where two people's copies become one, the second is told; rows of one path stay together."""
+    for root in ("ann", "bob", "data"):
+        (tmp_path / root).mkdir()
+        write_wav(tmp_path / root / "x.wav", 4000)
+    db.add_all(
+        ProcessedFile(filename="x", original_path=f"{tmp_path}/{root}/x.wav", processed_path=output)
+        for root, output in (("ann", "/1"), ("bob", "/2"), ("ann", "/3"))
+    )
+    roots = {f"{tmp_path}/{root}": f"{tmp_path}/data" for root in ("ann", "bob")}
+    what = [one.what for one in db.check(files=True, path_map=roots)]
+    x = f"{tmp_path}/data/x.wav"
+    told = f"the path '{tmp_path}/bob/x.wav' was not moved: there is a recording {x!r} already"
+    assert (what[0], what[1]) == ("2 recorded paths were moved", told)
+    assert [one.original_path for one in db.get_all(ProcessedFile)] == [
+        *(x, f"{tmp_path}/bob/x.wav", x)
+    ]
+
+
 def test_the_command(path: Path, tmp_path: Path) -> None:
     """``check --files --path-map`` moves, and exits 1 where something could not move."""
     (tmp_path / "a").mkdir()

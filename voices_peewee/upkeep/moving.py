@@ -48,7 +48,7 @@ def move_paths(
     """
     with store.reading():
         rows = store.connection().execute(_ROWS).fetchall()
-    known = {str(_path(row[2])) for row in rows if row[1] is None}
+    known = {path: path for path in (str(_path(row[2])) for row in rows if row[1] is None)}
     moves = [move for row in rows for move in _moves(row, paths)]
     good: list[_Move] = []
     hindered: list[tuple[str, str]] = []
@@ -57,6 +57,7 @@ def move_paths(
             hindered.append((move.old, reason))
         else:
             good.append(move)
+            known |= {} if move.is_output else {move.new: move.old}
         if on_progress is not None:
             on_progress(count, len(moves))
     stays, told, moved = dict(hindered), [], [move.old for move in good]
@@ -83,9 +84,9 @@ def _moves(row: tuple[Any, ...], paths: PathMap) -> Iterator[_Move]:
             yield _Move(row, is_output, is_output == is_part, old, new)
 
 
-def _hindrance(move: _Move, known: set[str]) -> str:
-    """Say why a path cannot move; nothing where it can."""
-    if not move.is_output and move.new in known:
+def _hindrance(move: _Move, known: dict[str, str]) -> str:
+    """Say why a path cannot move; nothing where it can. ``known`` has recordings by new paths."""
+    if not move.is_output and known.get(move.new, move.old) != move.old:
         return f"there is a recording {move.new!r} already"
     status = regular_file(move.new)
     if status is None:
