@@ -240,7 +240,10 @@ def test_stems_that_cannot_be_matched(db: DatabaseManager) -> None:
     both(db, [[1.0, 3.0], [1.0, 3.0], 2.0], [[2.0, 4.0], [2.0, None], 3.0])
     found = db.compare(A, B)
     assert [(pair.a, pair.b, pair.stems) for pair in found.pairs] == [(2.0, 3.0, 2), (2.0, 3.0, 1)]
-    assert found.notes == ("recordings left out, since their stems cannot be matched: 1",)
+    assert found.notes == (
+        "recordings in which B lacks a stem's value that A has: 1",
+        "recordings left out, since their stems cannot be matched: 1",
+    )
 
 
 def test_coverage_is_of_the_recordings_in_question(db: DatabaseManager) -> None:

@@ -153,17 +153,20 @@ def test_a_margin_is_a_finite_number(path: Path, option: str) -> None:
     )
 
 
-def test_a_model_that_gives_up_on_a_stem_does_not_pass(db: DatabaseManager) -> None:
-    """A stem that one model did not make is counted, whatever the other stems say."""
+@pytest.mark.parametrize("lost", [{}, {"Bob": None}], ids=["not made", "no value"])
+def test_a_model_that_gives_up_on_a_stem_does_not_pass(
+    db: DatabaseManager, lost: dict[str, None]
+) -> None:
+    """A stem that one model did not make, or has no value of, is counted beside the others."""
     measure(db, A, [{"Ada": 10.0 + n, "Bob": float(n)} for n in range(4)])
-    measure(db, B, [{"Ada": 10.0 + n} for n in range(4)])
+    measure(db, B, [{"Ada": 10.0 + n, **lost} for n in range(4)])
     found = db.compare(A, B)
-    assert "recordings in which B lacks a stem that A has: 4" in found.notes
+    assert "recordings in which B lacks a stem's value that A has: 4" in found.notes
     assert (found.lost, found.coverage_b["done"], found.coverage_b["partly_finite"]) == (4, 0, 4)
     assert (found.coverage_a["done"], found.n, found.stems) == (4, 4, 4)
     back = db.compare(B, A)
     assert (back.lost, back.gained) == (0, 4)
-    assert "recordings in which A lacks a stem that B has: 4" in back.notes
+    assert "recordings in which A lacks a stem's value that B has: 4" in back.notes
     reasons, _ = Gate(require_not_worse=0.1).judge(found)
     assert reasons == [f"{B} lacks values that {A} has, in 4 recordings"]
     assert Gate(require_not_worse=0.1, allow_lost=4).judge(found)[0] == []
@@ -171,3 +174,13 @@ def test_a_model_that_gives_up_on_a_stem_does_not_pass(db: DatabaseManager) -> N
     assert said in db.leaderboard().notes
     assert said in db.leaderboard(common=True).notes
     assert said not in db.leaderboard(by=("model", "speaker")).notes
+
+
+def test_nor_does_one_whose_stems_have_no_names(db: DatabaseManager) -> None:
+    """What is left out of the comparison, since a stem has no value, is lost for the gate."""
+    measure(db, A, [[10.0, 9.0], [8.0, 7.0], [6.0, 5.0]])
+    measure(db, B, [[11.0, 9.5], [8.5, 8.0], [6.5, None]])
+    found = db.compare(A, B)
+    assert (found.n, found.lost, db.compare(B, A).gained) == (2, 1, 1)
+    reasons, _ = Gate(fail_if_worse=1).judge(found)
+    assert reasons == [f"{B} lacks values that {A} has, in 1 recording"]

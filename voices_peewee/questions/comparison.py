@@ -72,7 +72,7 @@ class Comparison(Tabular):
     ``high`` is the interval of the mean difference and ``p_value`` that of no difference, both
     by Student's t of the units; ``p_adjusted`` is Holm's among several pairs. ``wins`` counts
     the units where B is better, ``losses`` those where A is. ``coverage_a`` and ``coverage_b``
-    say what became of the recordings in question, ``lost`` how many of A's have no value of B,
+    say what became of the recordings in question, ``lost`` how many of A's lack a value of B,
     ``gained`` the reverse. What the units do not allow is None.
     """
 
@@ -371,7 +371,8 @@ def _coverage(side: Group, short: frozenset[int], in_question: int) -> dict[str,
 def _counted_out(paired: Paired) -> Iterable[str]:
     for name, other, short in (("A", "B", paired.short_a), ("B", "A", paired.short_b)):
         if short:
-            yield f"recordings in which {name} lacks a stem that {other} has: {len(short):,}"
+            what = f"recordings in which {name} lacks a stem's value that {other} has"
+            yield f"{what}: {len(short):,}"
     if paired.uneven:
         yield (f"recordings left out, since their stems cannot be matched: {paired.uneven}")
     if paired.nameless:

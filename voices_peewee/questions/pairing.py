@@ -57,7 +57,7 @@ def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
 class Paired(NamedTuple):
     """The units of a comparison, and what was counted on the way.
 
-    ``short_a`` and ``short_b`` are the recordings in which a side lacks a speaker's stem that the
+    ``short_a`` and ``short_b`` are the recordings in which a side lacks a stem's value that the
     other one has; ``uneven`` counts recordings whose stems could not be matched, ``nameless``
     stems that no speaker is known of where speakers count.
     """
@@ -106,7 +106,7 @@ def _match_all(
 ) -> tuple[Units, int, frozenset[int], frozenset[int]]:
     """Return the stems of the recordings, or these as a whole, and how many are uneven.
 
-    And the recordings in which a side lacks a speaker's stem that the other one has.
+    And the recordings in which a side lacks a stem's value that the other one has.
     """
     if a.whose == b.whose and not a.several and not b.several:  # most often, and fast
         columns = (a.values, b.values, [1] * len(a.values), _differences(a.values, b.values))
@@ -117,11 +117,10 @@ def _match_all(
         stems = _match(recording, own, other)
         uneven += not stems
         matched += [_mean(stems)] if whole and stems else stems
-        mine, theirs = _by_speaker(own), _by_speaker(other)
-        if mine and theirs and theirs.keys() - mine.keys():
-            lacking_a.add(recording)
-        if mine and theirs and mine.keys() - theirs.keys():
-            lacking_b.add(recording)
+        if len(stems) == len(own) == len(other):  # most often: nothing is lacking
+            continue
+        lacking_a |= {recording} if _lacks(own, other) else set()
+        lacking_b |= {recording} if _lacks(other, own) else set()
     return Units.of(matched), uneven, frozenset(lacking_a), frozenset(lacking_b)
 
 
@@ -141,6 +140,14 @@ def _match(recording: int, a: Sequence[Stem], b: Sequence[Stem]) -> list[Matched
     speakers = {speaker for speaker, _ in (*a, *b)}
     speaker = speakers.pop() if len(speakers) == 1 else None
     return [Matched(recording, speaker, math.fsum(finite_a) / n, math.fsum(finite_b) / n, n)]
+
+
+def _lacks(own: Sequence[Stem], other: Sequence[Stem]) -> bool:
+    """Whether a side has no value of a stem that the other one has a value of."""
+    mine, theirs = _by_speaker(own), _by_speaker(other)
+    if mine is None or theirs is None:
+        return len(_finite(own)) < len(_finite(other))
+    return any(mine.get(one) is None for one, value in theirs.items() if value is not None)
 
 
 def _by_speaker(stems: Sequence[Stem]) -> dict[int, float | None] | None:
