@@ -159,7 +159,8 @@ class Mapper(Generic[M]):
         self._all_binders = [binder(field) for field in fields]
         self._binders = self._all_binders[1:]
         self._binder_of = {one[0]: one for one in self._all_binders}
-        self._read = [(field.name, read) for field in fields if (read := reader(field))]
+        read = [(field.name, isinstance(field, PathField), reader(field)) for field in fields]
+        self._readers = [(name, is_path, way) for name, is_path, way in read if way]
         self._defaulted = {field.name for field in meta.defaults}
         needed = {field.name for field in fields[1:] if not field.null} | self._defaulted
         self._needed = needed or {*self.names[1:]}
@@ -167,11 +168,11 @@ class Mapper(Generic[M]):
 
     def build(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[M]:
         """Yield an instance for each row."""
-        new, model, names, readers = self.model.__new__, self.model, self.names, self._read
+        new, model, names, readers = self.model.__new__, self.model, self.names, self._readers
         for row in rows:
             data = dict(zip(names, row))  # noqa: B905 - strict is slow
-            for name, read in readers:
-                if (value := data[name]) is not None:
+            for name, is_path, read in readers:
+                if (value := data[name]) is not None and not (is_path and value.isascii()):
                     data[name] = read(value)
             instance = new(model)
             instance.__data__ = data

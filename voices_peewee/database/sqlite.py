@@ -45,7 +45,12 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own qu
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
+<<<<<<< HEAD
 _BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
+=======
+_fetchone: Final = sqlite3.Cursor.fetchone
+_BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
+>>>>>>> cccf0c1 (Reading takes fewer calls: a path is looked at in place, all() takes the rows that are there)
 
 
 def identity(path: str | os.PathLike[str]) -> Identity | None:
@@ -95,10 +100,10 @@ class Cursor(sqlite3.Cursor):
     def fetchone(self) -> Any:
         """Return the next row, or None."""
         try:
-            return super().fetchone()
+            return _fetchone(self)
         except sqlite3.OperationalError as error:
             self._decode_all(error)
-            return super().fetchone()
+            return _fetchone(self)
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return up to so many rows."""

@@ -83,7 +83,7 @@ class Store(Transactions):
         _require(model, pw.ModelBase)
         if type(key) is not int and not isinstance(key := plain(key), _KEYS):
             return None
-        with self.reading():
+        with self._reading:
             return mapper(model).get(self.connection(), key)
 
     def insert(self, instance: M) -> M:

@@ -279,7 +279,7 @@ class Transactions:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""
         state = vars(self.database)["_state"]  # a server may be away: connection() would wait
         try:
-            return not state.transactions and (state.conn is None or not state.conn.in_transaction)
+            return not state.transactions and not ((own := state.conn) and own.in_transaction)
         except sqlite3.ProgrammingError:  # an interrupt struck between its end and Peewee's note
             state.reset()
             return True
