@@ -81,7 +81,7 @@ def test_other_content_stays_where_it_was(db: DatabaseManager, moved: Path) -> N
     (moved / "stem_1.wav").unlink()
     (moved / "stem_2.wav").unlink()
     shutil.copy(moved / "2.wav", moved / "3.wav")
-    db.add_audio(moved / "2.wav")
+    db.add(ProcessedFile(filename="2.wav", original_path=f"{moved}/2.wav"))
     before = paths(db)
     findings = db.check(files=True, path_map={old: moved})
     assert [one.what for one in findings if "not moved" in one.what] == [

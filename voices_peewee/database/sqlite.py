@@ -45,12 +45,8 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own qu
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
-<<<<<<< HEAD
-_BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
-=======
 _fetchone: Final = sqlite3.Cursor.fetchone
-_BARED: Final = "its -wal or -shm was removed while it was open; close it and connect again"
->>>>>>> cccf0c1 (Reading takes fewer calls: a path is looked at in place, all() takes the rows that are there)
+_BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
 
 
 def identity(path: str | os.PathLike[str]) -> Identity | None:
