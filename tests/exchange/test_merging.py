@@ -812,6 +812,19 @@ def test_a_copy_that_has_seen_a_file_change(tmp_path: Path, changed: str) -> Non
         assert (done.changed, len(done.conflicts)) == (0, 1)
 
 
+def test_another_reading_of_a_file_is_no_conflict(tmp_path: Path) -> None:
+    """What two copies have read as two inodes is one file; each keeps what it knows of its own."""
+    with DatabaseManager(tmp_path / "ours.db").initialize() as db:
+        file = db.add(ProcessedFile(filename="a", content_hash="1", file_stamp=1))
+    theirs = shutil.copy(tmp_path / "ours.db", tmp_path / "theirs.db")
+    with DatabaseManager(tmp_path / "ours.db").connect() as db:
+        for stamp in (2, None):
+            db.update(file, file_stamp=stamp)
+            done = db.import_records(theirs)
+            assert (done.changed, done.conflicts) == (0, [])
+            assert [row.file_stamp for row in db.get_all(ProcessedFile)] == [stamp]
+
+
 def test_a_batch_whose_files_were_renamed_in_a_copy(tmp_path: Path) -> None:
     """Recordings of one moment are known by their content where one copy has other paths."""
     ours, theirs = tmp_path / "ours.db", tmp_path / "theirs.db"
