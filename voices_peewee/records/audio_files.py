@@ -72,10 +72,12 @@ def is_gone(path: str) -> bool:
     return bool(path) and "://" not in path and not os.path.lexists(path)
 
 
-def regular_file(path: AnyPath) -> os.stat_result | None:
+def regular_file(
+    path: AnyPath, look: Callable[[AnyPath], os.stat_result] = os.stat
+) -> os.stat_result | None:
     """Return what the system knows of a regular file, None for anything else."""
     try:
-        status = os.stat(path)
+        status = look(path)
     except (OSError, ValueError):
         return None
     return status if stat.S_ISREG(status.st_mode) else None
@@ -86,28 +88,30 @@ def touched(path: AnyPath) -> float | None:
 
     None for no file. The links to a folder are looked at 20 times a second, not for each file.
     """
-    if (status := regular_file(path)) is None:
+    place = os.fsdecode(path)
+    if (status := regular_file(place, os.lstat)) is not None:
+        linked = _linked(place.rpartition(os.sep)[0], int(20 * time.monotonic()))
+    elif (status := regular_file(place)) is not None:
+        linked = _linked(place, time.monotonic_ns())
+    else:
         return None
-    try:
-        return max(status.st_mtime, status.st_ctime, _linked(os.fsdecode(path)))
-    except OSError:
-        return math.inf  # it changes just now
-
-
-def _linked(path: str) -> float:
-    """Return when the last link was made that leads to a path."""
-    folder, name = os.path.split(path)
-    if not name:
-        return 0.0
-    facts, newest = os.lstat(path), _folder_linked(folder, int(20 * time.monotonic()))
-    if stat.S_ISLNK(facts.st_mode):
-        newest = max(newest, facts.st_ctime, _linked(str(Path(folder, Path(path).readlink()))))
-    return newest
+    return max(status.st_mtime, status.st_ctime, linked)
 
 
 @lru_cache(maxsize=64)
-def _folder_linked(folder: str, _: int) -> float:
-    return _linked(folder)
+def _linked(path: str, moment: int) -> float:
+    """Return when the last link was made that leads to a path, as it is seen in a moment."""
+    folder, _, name = path.rpartition(os.sep)
+    if not name:
+        return 0.0
+    try:
+        facts, newest = os.lstat(path), _linked(folder, moment)
+        if stat.S_ISLNK(facts.st_mode):
+            aim = str(Path(path).parent / Path(path).readlink())
+            newest = max(newest, facts.st_ctime, _linked(aim, moment))
+    except OSError:
+        return math.inf  # it changes just now
+    return newest
 
 
 def facts_of(path: str) -> dict[str, Any]:
