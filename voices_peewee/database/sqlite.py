@@ -45,7 +45,6 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own qu
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
-_fetchone: Final = sqlite3.Cursor.fetchone
 _BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
 
 
@@ -96,10 +95,10 @@ class Cursor(sqlite3.Cursor):
     def fetchone(self) -> Any:
         """Return the next row, or None."""
         try:
-            return _fetchone(self)
+            return super().fetchone()
         except sqlite3.OperationalError as error:
             self._decode_all(error)
-            return _fetchone(self)
+            return super().fetchone()
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return up to so many rows."""
