@@ -205,10 +205,13 @@ def _has_other_keys(value: Any) -> bool:
             except TypeError:
                 return True
             inner = inner.values()
-        left += [part for part in inner if isinstance(part, _NESTED)]
+        for part in inner:
+            if type(part) not in _LEAVES and isinstance(part, _NESTED):
+                left.append(part)  # noqa: PERF401 - a comprehension is a call more
     return False
 
 
+_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _NESTED: Final = (dict, list, tuple)
 
 
@@ -221,10 +224,15 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# No circle is looked for, and what is not finite is refused.
-_encode: Final = json.JSONEncoder(
-    default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
+# What JSONEncoder makes anew for each value: no circle is looked for, and what is not finite is
+# refused.
+_parts: Final = vars(json.encoder)["c_make_encoder"](
+    None, plain_value, json.encoder.encode_basestring_ascii, None, ":", ",", *[False] * 3
+)
+
+
+def _encode(value: object) -> str:
+    return "".join(_parts(value, 0))
 
 
 @lru_cache(maxsize=64)
