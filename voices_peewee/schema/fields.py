@@ -16,6 +16,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
 from numbers import Integral, Real
+from operator import methodcaller
 from typing import Any, Final, TypeVar, cast
 
 import peewee as pw
@@ -162,11 +163,11 @@ def dump_json(value: object) -> str:
         InvalidValueError: The value, or something inside it, has no JSON form.
     """
     try:
-        return _encode(value)
+        return "".join(_parts(value, 0))
     except (TypeError, ValueError, ArithmeticError, RecursionError):
         pass  # a key that is no text, or a number that is not finite: take the careful way
     try:
-        return _encode(_finite(value))
+        return "".join(_parts(_finite(value), 0))
     except RecursionError as error:
         raise InvalidValueError("cannot store a JSON value that is nested too deeply") from error
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -229,16 +230,8 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _parts: Final = vars(json.encoder)["c_make_encoder"](
     None, plain_value, json.encoder.encode_basestring_ascii, None, ":", ",", *[False] * 3
 )
-
-
-def _encode(value: object) -> str:
-    return "".join(_parts(value, 0))
-
-
-@lru_cache(maxsize=64)
-def _utc_text(time: dt.datetime) -> str:
-    """Return how a time is stored; the rows of a batch share theirs."""
-    return time.isoformat(" ", "microseconds")
+# How a time is stored; the rows of a batch share theirs.
+_utc_text: Final = lru_cache(maxsize=64)(methodcaller("isoformat", " ", "microseconds"))
 
 
 class UTCDateTimeField(pw.DateTimeField):
