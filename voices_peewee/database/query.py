@@ -48,9 +48,7 @@ class Query(_Select[M]):
 
     def all(self) -> ResultList[M]:
         """Run the query and return every row as a list."""
-        rows = self.clone().execute()
-        rows.fill_cache()
-        return ResultList.of(rows.row_cache, self.model)
+        return ResultList.of(self.clone(), self.model)
 
     def to_dataframe(self, *, expand: bool | Sequence[str] = False) -> pd.DataFrame:
         """Run the query and return a pandas DataFrame; see ``DatabaseManager.to_dataframe``."""
