@@ -345,14 +345,6 @@ RECORDED: Final = (
 MODELS: Final = (*RECORDED, Claim)  # what is being worked on is no part of the record
 
 
-def _as_it_stands(value: object) -> object:
-    return value
-
-
-def _truth(value: object) -> object:
-    return bool(value) if isinstance(value, int) else value
-
-
 def _reference(field: pw.ForeignKeyField, value: object) -> object:
     try:
         return pw.ForeignKeyField.db_value(field, value)  # type: ignore[no-untyped-call] # stubs
@@ -377,6 +369,6 @@ for _model in MODELS:
             vars(_field)["db_value"] = partial(_reference, _field)
         # And it would decode or convert what another program wrote, and fail.
         if type(_field) in (pw.TextField, pw.IntegerField, pw.BigIntegerField, pw.BigAutoField):
-            vars(_field)["python_value"] = _as_it_stands
+            vars(_field)["python_value"] = lambda value: value
         elif isinstance(_field, pw.BooleanField):
-            vars(_field)["python_value"] = _truth
+            vars(_field)["python_value"] = lambda it: bool(it) if isinstance(it, int) else it
