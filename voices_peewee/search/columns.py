@@ -92,6 +92,10 @@ def read_json(text: object) -> object:
         return text
 
 
+def _read_path(name: Any) -> object:
+    return name if str(name).isascii() else ProcessedFile.filename.python_value(name)
+
+
 def _first_line(text: object) -> str:
     return str(text).strip().partition("\n")[0]
 
@@ -101,7 +105,8 @@ def _column(field: pw.Field, *words: str, name: str = "", **options: Any) -> Col
     term = COLUMNS[field.column_name]
     readers: dict[str, Callable[[Any], object]] = {
         **dict.fromkeys(("json", "tags"), read_json),
-        **dict.fromkeys(("time", "boolean", "path"), field.python_value),
+        **dict.fromkeys(("time", "boolean"), field.python_value),
+        "path": _read_path,
     }
     options = {
         "expression": field,
