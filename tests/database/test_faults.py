@@ -601,13 +601,14 @@ def test_no_method_reads_an_open_database(path: Path, tmp_path: Path, name: str)
 
 
 def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:
-    """Where no room is left for a -shm, a record that nobody has open is read all the same."""
+    """Where no room is left for a -shm, a record that nobody has open is read, and not written."""
     path = small(disk / "voices.db")
     fill(disk)
     body = """
         voices("list-speakers")
+        voices("add-speaker", "Eve")
         """
-    assert program(path, body) == "list-speakers 0 2 speakers\n"
+    assert program(path, body) == f"list-speakers 0 2 speakers\nadd-speaker 1 Error: {FULL}\n"
 
 
 def fill(disk: Path) -> None:

@@ -74,10 +74,10 @@ def _meaning(
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusyError(database, timeout)
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY if _has_no_room(database):
+            return DatabaseFullError(target)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseReadOnlyError(database)
-        case sqlite3.SQLITE_IOERR if _has_no_room(database):
-            return DatabaseFullError(target)
         case sqlite3.SQLITE_FULL:
             return DatabaseFullError(target)
         case sqlite3.SQLITE_NOTADB:
