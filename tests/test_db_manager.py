@@ -324,6 +324,10 @@ SENTENCES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda _: DatabaseManager(""),
         "cannot use '': a path must be a text without NUL, and not empty",
     ),
+    "nobody's home": (
+        lambda _: DatabaseManager("~no/v.db"),
+        "cannot use '~no/v.db': no such home directory is known; a file here is './~…'",
+    ),
     **{
         f"timeout {told}": (
             lambda path, timeout=timeout: DatabaseManager(path, timeout=timeout),
@@ -340,6 +344,12 @@ def test_sentences_of_opening(path: Path, act: Callable[[Path], object], sentenc
     with pytest.raises(errors.VoicesError) as caught:
         act(path)
     assert str(caught.value) == sentence.format(path=path, other=_other(path))
+
+
+def test_a_tilde_behind_a_dot_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``./~me.db`` is a file in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    assert DatabaseManager("./~me.db").path == str(tmp_path / "~me.db")
 
 
 WORDS = pytest.mark.sqlite("SQLite's own words; a server's are in test_postgres")

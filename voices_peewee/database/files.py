@@ -64,7 +64,10 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
         raise DatabaseError(f"{name.partition('=')[0].strip()}=…", _AS_URL)
     if not name or "\0" in name:
         raise DatabaseError(name, "a path must be a text without NUL, and not empty")
-    return os.path.abspath(Path(name).expanduser())
+    path = os.path.expanduser(name)  # noqa: PTH111 - a Path drops the dot of ./~name
+    if path.startswith("~"):
+        raise DatabaseError(name, "no such home directory is known; a file here is './~…'")
+    return os.path.abspath(path)
 
 
 def names_of(path: str) -> set[str]:
