@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash, is_gone, regular_file
+from voices_peewee.records.audio_files import content_hash, file_name, is_gone, regular_file
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
@@ -57,7 +57,7 @@ class Moved:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._gone: dict[int, dict[str, str]] = {}
+        self._gone: dict[int, dict[tuple[str, str], str]] = {}
 
     def find(self, source: Place) -> Place:
         """Return the path by which the record knows a recording; what it does not, stays."""
@@ -66,7 +66,8 @@ class Moved:
             return source
         gone = self._gone_of(status.st_size)
         try:
-            return gone.get(content_hash(source), source) if gone else source
+            digest = content_hash(source) if gone else ""
+            return gone.get((digest, file_name(source))) or gone.get((digest, ""), source)
         except AudioError:
             return source
 
@@ -77,7 +78,7 @@ class Moved:
         query = file.select(file.original_path, file.file_size, file.content_hash)
         query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
         with self._store.reading():
-            rows = self._store.connection().execute(*query.sql()).fetchall()
+            rows = self._store.connection().execute(*query.order_by(file.id).sql()).fetchall()
         paths, by_size = set[str](), dict[int, dict[str, str]]()
         for stored, size, digest in rows:
             path = str(file.original_path.python_value(stored))
@@ -86,9 +87,14 @@ class Moved:
                 by_size.setdefault(size, {})[path] = digest
         return paths, by_size
 
-    def _gone_of(self, size: int) -> dict[str, str]:
-        """Return the paths of a size that are not there any more, by their hash."""
+    def _gone_of(self, size: int) -> dict[tuple[str, str], str]:
+        """Return the paths of a size that are not there any more, by their hash and name.
+
+        Without the name it is the first of those that have one content.
+        """
         if size not in self._gone:
-            known = self._known[1].get(size, {}).items()
-            self._gone[size] = {digest: path for path, digest in known if is_gone(path)}
+            gone = self._gone[size] = {}
+            for path, digest in self._known[1].get(size, {}).items():
+                for name in ("", file_name(path)) if is_gone(path) else ():
+                    gone.setdefault((digest, name), path)
         return self._gone[size]

@@ -10,7 +10,13 @@ from typing import Any, Final, TypeVar
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
 from voices_peewee.errors import NotFoundError
-from voices_peewee.records.audio_files import READING, changed_facts, facts_of, is_gone
+from voices_peewee.records.audio_files import (
+    READING,
+    changed_facts,
+    facts_of,
+    file_name,
+    is_gone,
+)
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
 
@@ -115,7 +121,13 @@ def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str,
     rows = list(of_content(store, {*hashes.values()} - {None}))
     gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
     known = {row.content_hash: row for row in reversed(gone)}
-    return {path: known[digest] for path, digest in hashes.items() if digest in known}
+    # Of several with one content (silence, say) it is that of its name, as pending has it.
+    named = {(one.content_hash, file_name(str(one.original_path))): one for one in reversed(gone)}
+    return {
+        path: named.get((digest, file_name(path)), known[digest])
+        for path, digest in hashes.items()
+        if digest in known
+    }
 
 
 def of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
