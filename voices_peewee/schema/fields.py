@@ -225,10 +225,17 @@ def _with_own_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# What JSONEncoder makes anew for each value: no circle is looked for, and what is not finite is
-# refused.
-_parts: Final = vars(json.encoder)["c_make_encoder"](
-    None, plain_value, json.encoder.encode_basestring_ascii, None, ":", ",", *[False] * 3
+# No circle is looked for, and what is not finite is refused. CPython's encoder in C is made once,
+# where ``json.dumps`` makes one for each value.
+_make_encoder: Final = getattr(json.encoder, "c_make_encoder", None)
+_parts: Final = (
+    _make_encoder(
+        None, plain_value, json.encoder.encode_basestring_ascii, None, ":", ",", *[False] * 3
+    )
+    if _make_encoder
+    else lambda value, _: json.dumps(
+        value, default=plain_value, allow_nan=False, check_circular=False, separators=(",", ":")
+    )
 )
 # How a time is stored; the rows of a batch share theirs.
 _utc_text: Final = lru_cache(maxsize=64)(methodcaller("isoformat", " ", "microseconds"))
