@@ -611,6 +611,21 @@ def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:
     assert program(path, body) == f"list-speakers 0 2 speakers\nadd-speaker 1 Error: {FULL}\n"
 
 
+def test_an_older_backup_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
+    """Where the copy of it that is to be upgraded has no room, one sentence says so."""
+    path, own = small(disk / "voices.db"), tmp_path / "own"
+    with DatabaseManager(small(tmp_path / "older.db")) as db:
+        saved = db.backup_database(tmp_path / "saved.db")
+    own.mkdir()
+    (own / "101_own.py").write_text("def migrate(*_, **__): pass\n")
+    fill(disk)
+    os.truncate(disk / "filler", (disk / "filler").stat().st_size - 100_000)
+    with pytest.raises(errors.DatabaseFullError) as caught:
+        DatabaseManager(path, migrations_dir=own).restore(saved)
+    assert str(caught.value) == FULL.replace("PATH", str(path))
+    assert [one.name for one in disk.glob(".*")] == []
+
+
 def fill(disk: Path) -> None:
     """Leave no byte of a disk free."""
     with (disk / "filler").open("wb", buffering=0) as filler:

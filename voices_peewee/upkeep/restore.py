@@ -83,7 +83,11 @@ def _upgraded(backup: Backup, database: Path, directories: Sequence[Path]) -> It
         yield backup.path
         return
     with file_errors(DatabaseError, database), hidden_file(database.absolute()) as partial:
-        with closing(open_backup(backup.path)) as source, closing(open_database(partial)) as copy:
+        with (
+            database_errors(database, 0.0),
+            closing(open_backup(backup.path)) as source,
+            closing(open_database(partial)) as copy,
+        ):
             copy_pages(source, copy, None)
         upgrading = pw.SqliteDatabase(str(partial))
         with upgrading.connection_context():
