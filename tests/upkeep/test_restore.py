@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
+import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -170,6 +175,47 @@ def test_a_backup_whose_upgrade_fails_replaces_nothing(
     assert (db.table_exists("own"), db.check()) == (True, [])
     db.close()
     assert [name for name in listing(tmp_path) if "partial" in name] == []
+
+
+# Another thread forks while the copy is upgraded.
+FORKING = """
+from tests_of_forks import at_work
+
+def migrate(migrator, database, *, fake=False):
+    database.execute_sql("CREATE TABLE own (x)")
+    at_work()
+"""
+
+
+def test_a_fork_while_an_older_backup_is_upgraded(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child of another thread does not undo what is under way in the copy of the backup."""
+    with DatabaseManager(path).initialize() as db:
+        saved = db.backup_database(tmp_path / "saved.db")
+    own, upgrading, forked = tmp_path / "own", threading.Event(), threading.Event()
+    own.mkdir()
+    (own / "101_own.py").write_text(FORKING)
+
+    def at_work() -> None:
+        upgrading.set()
+        assert forked.wait(30)
+
+    shared = types.ModuleType("tests_of_forks")
+    shared.at_work = at_work  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests_of_forks", shared)
+    db = DatabaseManager(path, migrations_dir=own)
+    with ThreadPoolExecutor(1) as pool:
+        restored = pool.submit(db.restore, saved)
+        assert upgrading.wait(30)
+        if (child := os.fork()) == 0:
+            gc.collect()
+            os._exit(0)
+        os.waitpid(child, 0)
+        forked.set()
+        restored.result()
+    assert (db.table_exists("own"), db.check()) == (True, [])
+    db.close()
 
 
 # Kills the program when a file has its name and has not lost the hidden one yet.

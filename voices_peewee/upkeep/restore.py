@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import peewee as pw
 
+from voices_peewee.database.sqlite import Connection
 from voices_peewee.errors import (
     BackupError,
     DatabaseBusyError,
@@ -89,7 +90,7 @@ def _upgraded(backup: Backup, database: Path, directories: Sequence[Path]) -> It
             closing(open_database(partial)) as copy,
         ):
             copy_pages(source, copy, None)
-        upgrading = pw.SqliteDatabase(str(partial))
+        upgrading = pw.SqliteDatabase(str(partial), factory=Connection)  # which forks know of
         with upgrading.connection_context():
             migrations.upgrade(upgrading, directories)
         yield partial
