@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import random
 import re
@@ -23,6 +24,7 @@ import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.interrupts import interrupted_at
 
 from voices_peewee.errors import AudioError, MissingExtraError
 from voices_peewee.records import audio_files
@@ -279,6 +281,23 @@ def test_a_file_that_was_cut_short_is_counted(tmp_path: Path, container: str, co
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert probe(path).duration == pytest.approx(1.0, abs=0.2)
     assert probe(path, exact=True).duration == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("mp3", "libmp3lame")])
+def test_an_interrupt_while_a_file_is_read_is_not_lost(
+    tmp_path: Path, container: str, codec: str
+) -> None:
+    """Ctrl-C at any call ends the reading: lost in PyAV, it was taken for the end of the file."""
+    path, places = tmp_path / "sound", itertools.count(1)
+    encode(str(path), container, codec)
+    found: list[AudioInfo] = []
+
+    def read() -> None:
+        found.append(probe(path))
+
+    while interrupted_at(next(places), read, within="records/audio.py"):
+        assert found == []
+    assert (len(found), next(places) > 20) == (1, True)
 
 
 def test_zeros_behind_a_wav_are_not_read_as_chunks(tmp_path: Path) -> None:

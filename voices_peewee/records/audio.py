@@ -75,24 +75,15 @@ _FORMATS: Final = {
 class _Bytes:
     """Give FFmpeg the bytes of an open file but not its name, so that no suffix sways it.
 
-    Zeros behind a WAV are chunks without a name to it, of eight bytes each: it sees none.
+    It calls C alone: PyAV loses an interrupt that strikes a Python function here, and FFmpeg takes
+    it for the end of the file. Zeros behind a WAV are chunks without a name to it, of eight bytes
+    each: where it cannot seek, it does not look for any.
     """
 
     def __init__(self, file: FileIO) -> None:
-        self.tell, self._file = file.tell, file
-        size = os.fstat(file.fileno()).st_size
-        self._end = min(size, _end_of_samples(file) or size)
-
-    def read(self, count: int) -> bytes:
-        return self._file.read(max(0, min(count, self._end - self.tell())))
-
-    def seek(self, offset: int, whence: int) -> int:
-        try:
-            if whence == os.SEEK_END:
-                return self._file.seek(self._end + offset)
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):  # a damaged header points before the start
-            return -1
+        self.read, self.tell = file.read, file.tell
+        if os.pread(file.fileno(), 8, _end_of_samples(file)) != bytes(8):
+            self.seek = file.seek
 
 
 def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
@@ -104,15 +95,15 @@ def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float,
             return facts
         raise MissingExtraError("reading audio files", "audio") from error
     try:
-        return _facts(av, path, _Bytes(file), file, exact=exact)
-    except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+        return _facts(av, path, file, exact=exact)
+    except (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError) as error:
         raise AudioError(path, _NOT_AUDIO) from error
 
 
 def _facts(
-    av: ModuleType, path: AnyPath, source: _Bytes, file: FileIO, *, exact: bool
+    av: ModuleType, path: AnyPath, file: FileIO, *, exact: bool
 ) -> tuple[str, float, int, int]:
-    with _container(av, source) as container:
+    with _container(av, file) as container:
         stream = _audio_stream(path, container)
         rate, channels = _checked_header(path, stream)
         name = _format_name(container, stream, file)
@@ -128,7 +119,7 @@ def _facts(
             seconds = None if is_counted else _quick_duration(container, stream, file, stated)
         bit_rate, is_mp4 = stream.codec_context.bit_rate, container.format.name == _MP4
     if seconds is None:
-        with _container(av, source) as container:
+        with _container(av, file) as container:
             seconds = _decoded_duration(path, container)
         if stated is not None and is_mp4:
             seconds = min(seconds, stated)  # decoders keep the padding, the header does not
@@ -202,13 +193,13 @@ def _samples_told(file: FileIO) -> int:
     return int.from_bytes(head[place + 8 : place + 12], "little") if place else 0
 
 
-def _container(av: ModuleType, source: _Bytes) -> InputContainer:
+def _container(av: ModuleType, file: FileIO) -> InputContainer:
     """Open a container whose tags may be in any encoding, as PyAV 19 does by itself."""
     is_old = int(av.__version__.partition(".")[0]) < 19
     tags = {"metadata_errors": "replace"} if is_old else {}
-    source.seek(0, os.SEEK_SET)
+    file.seek(0)
     container: InputContainer = av.open(
-        source, mode="r", container_options=_OPTIONS, buffer_size=_BLOCK, **tags
+        _Bytes(file), mode="r", container_options=_OPTIONS, buffer_size=_BLOCK, **tags
     )
     return container
 
