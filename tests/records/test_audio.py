@@ -349,6 +349,18 @@ def test_what_stands_behind_a_file_is_no_sound(
     assert probe(path, exact=exact).duration == pytest.approx(2.0, abs=0.01)
 
 
+def test_a_chunk_that_ends_nowhere_is_passed_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A CAF behind another one is a chunk of an impossible size: what is before it is read."""
+    path = tmp_path / "twice.caf"
+    encode(str(path), "caf", "alac")
+    once = probe(path).duration
+    path.write_bytes(path.read_bytes() * 2)
+    assert probe(path).duration == once
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("exact", [False, True], ids=["header", "exact"])
 def test_the_padding_of_the_last_block_is_no_sound(tmp_path: Path, exact: bool) -> None:
     """The ``fact`` of an ADPCM WAV says how many samples of its last block count."""

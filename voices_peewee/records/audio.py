@@ -11,8 +11,10 @@ import os
 import re
 import struct
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from functools import cache, partial
 from io import FileIO
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -83,7 +85,20 @@ class _Bytes:
     def __init__(self, file: FileIO) -> None:
         self.read, self.tell = file.read, file.tell
         if os.pread(file.fileno(), 8, _end_of_samples(file)) != bytes(8):
-            self.seek = file.seek
+            self.seek = partial(_lseek(), file.fileno())
+
+
+@cache
+def _lseek() -> Callable[[int, int, int], int]:
+    """Return the system's own seek: it raises nothing where a damaged header points nowhere."""
+    import ctypes  # late: only where a file is probed
+
+    if os.name != "posix":
+        return os.lseek
+    libc = ctypes.CDLL(None)
+    lseek = getattr(libc, "lseek64", libc.lseek)
+    lseek.argtypes, lseek.restype = (ctypes.c_int, ctypes.c_int64, ctypes.c_int), ctypes.c_int64
+    return lseek
 
 
 def read_facts(path: AnyPath, file: FileIO, *, exact: bool) -> tuple[str, float, int, int]:
