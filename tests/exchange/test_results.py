@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +340,38 @@ def test_outputs_that_are_called_as_another_models_are_told(
     assert bare == [
         "outputs that are called as some of other:4.0, third:4.0 are: 1; are the values new's own?"
     ]
+
+
+@pytest.mark.sqlite("a server's columns take nothing else than theirs")
+def test_values_of_another_program_end_no_import(db: DatabaseManager, write: Any) -> None:
+    """A model in bytes is told as it stands; a start that is no time says nothing of the scores."""
+    record(db, "/d/a.wav", {"path": "/e/a_s1.wav"}, model_type="other")
+    sql = "UPDATE processing_history SET model_version = x'00ff', start_time = '05/05/2026'"
+    db.execute_raw_query(sql, write=True)
+    path = write("v.jsonl", '{"key": "a_s1.wav", "pesq": 2}\n')
+    (note,) = load(db, path).notes
+    asked = "1; are the values demucs:4.0's own?"
+    assert note == rf"outputs that are called as some of other:b'\x00\xff' are: {asked}"
+    db.execute_raw_query("UPDATE processing_history SET model_version = '4.0'", write=True)
+    assert load(db, path, model="other:4.0").updated == 1
+
+
+@pytest.mark.sqlite("a server's columns take nothing else than theirs")
+@pytest.mark.parametrize("metrics", ["[1]", '{"run": 7}', '{"nonfinite": 1}', "no JSON"])
+def test_metrics_of_another_program_are_refused(
+    db: DatabaseManager, write: Any, metrics: str
+) -> None:
+    """Nothing is added to what is no object of a run's metrics; one sentence says so."""
+    record(db, "/d/a.wav", {"path": "/e/a_s1.wav", "sdri": 1.0})
+    sql = "UPDATE model_performance SET additional_metrics = ?"
+    with closing(sqlite3.connect(db.path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute(sql, (metrics,))
+    with pytest.raises(InvalidValueError) as caught:
+        load(db, write("v.jsonl", '{"key": "/e/a_s1.wav", "pesq": 2}\n'))
+    assert str(caught.value) == (
+        "the additional metrics of history row 1 are none of a run; see 'voices check'"
+    )
 
 
 def test_a_value_that_no_column_takes(db: DatabaseManager, write: Any) -> None:

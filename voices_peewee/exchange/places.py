@@ -149,10 +149,10 @@ class Places:
 
     def _other(self, writer: Sequence[str]) -> str:
         """Return another model, or this one in another operation; nothing for this one."""
-        operation, *model = writer
+        operation, *model = (str(one or "") for one in writer)  # another program may write bytes
         label = ":".join(filter(None, model)) or operation
         if label == self._label:
-            return "" if [*writer] == self._model else f"{label} in {operation}"
+            return "" if [operation, *model] == self._model else f"{label} in {operation}"
         return label
 
     def doubts(self) -> Iterator[str]:

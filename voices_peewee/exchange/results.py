@@ -175,7 +175,8 @@ class _Import:
             for row, place in some:
                 (touched if row.id in changed else kept).add(row.run_id)
                 began = ProcessingHistory.start_time.python_value(row.start)
-                if row.id in changed and began > self._scores[place][0].reading.time:
+                is_time = row.id in changed and isinstance(began, dt.datetime)
+                if is_time and began > self._scores[place][0].reading.time:
                     later.add(row.run_id)
         self._note("runs began after their results were written: are they theirs?", len(later))
         self._done.updated, self._done.unchanged = len(touched - added), len(kept - touched)
@@ -189,9 +190,13 @@ class _Import:
         for row, place in pairs:
             blank = {"processing_history": row.id, **dict.fromkeys(_MEASURED)}
             values = known.setdefault(row.id, blank)
-            for score in self._scores[place]:
-                if self._take(values, score, of_run=place.of_run):
-                    changed[row.id] = values
+            try:
+                for score in self._scores[place]:
+                    if self._take(values, score, of_run=place.of_run):
+                        changed[row.id] = values
+            except (AttributeError, TypeError, ValueError) as error:  # of another program
+                what = f"the additional metrics of history row {row.id} are none of a run"
+                raise InvalidValueError(f"{what}; see 'voices check'") from error
         shared = {name: self._model[name] for name in ("model_type", "model_version")}
         rows = [{**shared, **one} for one in changed.values() if "id" not in one]
         mapper(ModelPerformance).insert_dicts(self._store.connection(), rows)
