@@ -110,6 +110,17 @@ def test_speechbrain_json(db: DatabaseManager, tmp_path: Path) -> None:
     assert (row.duration, row.speaker.name) == (2.5, "ada")
 
 
+@pytest.mark.parametrize("told", [2, "ab", {"a": 1}, True])
+def test_a_key_of_ones_own_names_no_speakers(
+    db: DatabaseManager, tmp_path: Path, told: object
+) -> None:
+    """What is called speakers and is no list of them is kept, and makes nobody."""
+    line = json.dumps({"u1": {"wav": "/d/a.wav", "speakers": told}})
+    assert db.add_manifest(write(tmp_path / "m.json", line)).speakers == 0
+    (file,) = files(db).values()
+    assert (file.metadata, names(db)) == ({"id": "u1", "speakers": told}, [])
+
+
 def test_hugging_face(db: DatabaseManager, tmp_path: Path) -> None:
     """Paths are those of the metadata's folder; other columns are kept, numbers as numbers."""
     write_files(

@@ -155,7 +155,8 @@ def _entry(record: Record, find: Callable[[str], str], *, is_free: bool) -> Entr
             metadata[name] = value
     if references:
         metadata["references"], speaker = references, None
-    voices = [*references, *([] if is_free else values.get("speakers", [])), speaker]
+    heard = None if is_free else values.get("speakers")  # a column of one's own is no list
+    voices = [*references, *(heard if isinstance(heard, list) else []), speaker]
     names = [str(one) for one in voices if one is not None]
     speaker = None if speaker is None else str(speaker)
     return Entry(record.place, path, facts, plain_object("metadata", metadata), speaker, names)
