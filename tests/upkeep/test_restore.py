@@ -13,8 +13,10 @@ import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import peewee as pw
 import pytest
 from support.backups import (
     KNOWN,
@@ -34,11 +36,13 @@ from support.backups import (
 )
 
 from voices_peewee import DatabaseManager, Speaker
+from voices_peewee.database.transactions import Translated
 from voices_peewee.errors import (
     BackupError,
     DatabaseBusyError,
     DatabaseError,
     DatabaseNewerError,
+    InvalidValueError,
     MigrationError,
     VoicesError,
 )
@@ -175,6 +179,35 @@ def test_a_backup_whose_upgrade_fails_replaces_nothing(
     assert (db.table_exists("own"), db.check()) == (True, [])
     db.close()
     assert [name for name in listing(tmp_path) if "partial" in name] == []
+
+
+def test_what_sqlite_says_of_an_upgrade_is_a_sentence(path: Path, tmp_path: Path) -> None:
+    """Also outside of a migration, whether a backup is restored or the database is upgraded."""
+    with DatabaseManager(path).initialize() as db:
+        db.execute_raw_query("CREATE TABLE voices_probe (x)", write=True)
+        saved = db.backup_database(tmp_path / "saved.db")
+    own = tmp_path / "own"
+    own.mkdir()
+    code = "def migrate(migrator, database, *, fake=False):\n    migrator.sql('SELECT 1')\n"
+    (own / "101_own.py").write_text(code)
+    db = DatabaseManager(path, migrations_dir=own)
+    for call in (partial(db.restore, saved), partial(db.run_migrations, backup=False)):
+        with pytest.raises(VoicesError) as caught:
+            call()
+        said = f'cannot use {str(path)!r}: table "voices_probe" already exists'
+        assert str(caught.value) == said
+    db.close()
+
+
+def test_what_sqlite_undid_by_itself_is_told_by_its_reason() -> None:
+    """A full disk may end a transaction; that it cannot be rolled back then is not the reason."""
+    database = pw.SqliteDatabase(":memory:")
+    database.execute_sql("CREATE TABLE t (x UNIQUE)")
+    twice = "INSERT OR ROLLBACK INTO t VALUES (1), (1)"
+    with pytest.raises(InvalidValueError) as caught, Translated("it"), database.atomic():
+        database.execute_sql(twice)
+    assert str(caught.value) == "t.x must be unique"
+    database.close()
 
 
 # Another thread forks while the copy is upgraded.

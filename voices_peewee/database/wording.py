@@ -44,6 +44,8 @@ def translation(
     error: Exception, database: object, timeout: float, *, target: object = None
 ) -> VoicesError:
     """Return what an error of a database means; ``target`` is the copy that was being written."""
+    while "cannot rollback" in _message(error) and isinstance(error.__context__, Exception):
+        error = error.__context__  # SQLite had undone all by itself, of which this tells
     cause = _cause(error)
     if isinstance(cause, VoicesError):
         return cause

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import peewee as pw
 
 from voices_peewee.database.sqlite import Connection
+from voices_peewee.database.transactions import Translated
 from voices_peewee.errors import (
     BackupError,
     DatabaseBusyError,
@@ -91,7 +92,7 @@ def _upgraded(backup: Backup, database: Path, directories: Sequence[Path]) -> It
         ):
             copy_pages(source, copy, None)
         upgrading = pw.SqliteDatabase(str(partial), factory=Connection)  # which forks know of
-        with upgrading.connection_context():
+        with Translated(database), upgrading.connection_context():
             migrations.upgrade(upgrading, directories)
         yield partial
 
