@@ -137,16 +137,22 @@ def test_a_copy_is_another_recording_and_counts_once(db: DatabaseManager, tmp_pa
     assert db.compare("demucs:4.0", "svoice:4.0").n == 1
 
 
-def test_of_one_content_the_name_tells(db: DatabaseManager, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("1.wav", "2.wav"), ("test/1.wav", "train/1.wav")], ids=str)
+def test_of_one_content_the_place_tells(
+    db: DatabaseManager, tmp_path: Path, names: tuple[str, str]
+) -> None:
     """Of two recordings of one content that moved, each keeps its runs, and nothing is left."""
-    (tmp_path / "a").mkdir()
-    rows = [db.add_audio(write_wav(tmp_path / "a" / f"{n}.wav", 4000, value=0)) for n in (1, 2)]
-    (tmp_path / "a").rename(tmp_path / "b")
-    paths = [tmp_path / "b" / f"{n}.wav" for n in (1, 2)]
+    old, new = tmp_path / "a", tmp_path / "b"
+    rows = [db.add_audio(write_wav(old / name, 4000, value=0)) for name in names]
+    old.rename(new)
+    paths = [new / name for name in names]
     assert [track(db, paths[1]).id] == [rows[1].id]
     assert list(db.pending(paths, **RUN)) == paths[:1]
     assert track(db, paths[0]).id == rows[0].id
     assert list(db.pending(paths, **RUN)) == []
+    for path, row in zip(paths, rows, strict=True):
+        assert db.add_audio(path, metadata={"at": str(path)}).id == row.id
+    assert [row.metadata for row in db.get_all(ProcessedFile)] == [{"at": str(p)} for p in paths]
 
 
 def test_runs_from_elsewhere_know_it_too(db: DatabaseManager, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash, file_name, is_gone, regular_file
+from voices_peewee.records.audio_files import content_hash, is_gone, most_alike, regular_file
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
@@ -57,7 +57,7 @@ class Moved:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._gone: dict[int, dict[tuple[str, str], str]] = {}
+        self._gone: dict[int, dict[str, list[str]]] = {}
 
     def find(self, source: Place) -> Place:
         """Return the path by which the record knows a recording; what it does not, stays."""
@@ -66,10 +66,10 @@ class Moved:
             return source
         gone = self._gone_of(status.st_size)
         try:
-            digest = content_hash(source) if gone else ""
-            return gone.get((digest, file_name(source))) or gone.get((digest, ""), source)
+            alike = gone.get(content_hash(source), ()) if gone else ()
         except AudioError:
             return source
+        return most_alike(source, alike) if alike else source
 
     @cached_property
     def _known(self) -> tuple[set[str], dict[int, dict[str, str]]]:
@@ -87,14 +87,11 @@ class Moved:
                 by_size.setdefault(size, {})[path] = digest
         return paths, by_size
 
-    def _gone_of(self, size: int) -> dict[tuple[str, str], str]:
-        """Return the paths of a size that are not there any more, by their hash and name.
-
-        Without the name it is the first of those that have one content.
-        """
+    def _gone_of(self, size: int) -> dict[str, list[str]]:
+        """Return the paths of a size that are not there any more, by their hash."""
         if size not in self._gone:
             gone = self._gone[size] = {}
             for path, digest in self._known[1].get(size, {}).items():
-                for name in ("", file_name(path)) if is_gone(path) else ():
-                    gone.setdefault((digest, name), path)
+                if is_gone(path):
+                    gone.setdefault(digest, []).append(path)
         return self._gone[size]

@@ -14,8 +14,8 @@ from voices_peewee.records.audio_files import (
     READING,
     changed_facts,
     facts_of,
-    file_name,
     is_gone,
+    most_alike,
 )
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
@@ -119,14 +119,15 @@ def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str,
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
     rows = list(of_content(store, {*hashes.values()} - {None}))
-    gone = [one for one in rows if one.recording_id is None and is_gone(one.original_path or "")]
-    known = {row.content_hash: row for row in reversed(gone)}
-    # Of several with one content (silence, say) it is that of its name, as pending has it.
-    named = {(one.content_hash, file_name(str(one.original_path))): one for one in reversed(gone)}
+    gone: dict[str | None, dict[str, ProcessedFile]] = {}
+    for one in rows:
+        if one.recording_id is None and is_gone(path := one.original_path or ""):
+            gone.setdefault(one.content_hash, {}).setdefault(path, one)
+    # Of several with one content (silence, say) it is that of its place, as pending has it.
     return {
-        path: named.get((digest, file_name(path)), known[digest])
+        path: gone[digest][most_alike(path, gone[digest])]
         for path, digest in hashes.items()
-        if digest in known
+        if digest in gone
     }
 
 
