@@ -155,6 +155,24 @@ def test_of_one_content_the_place_tells(
     assert [row.metadata for row in db.get_all(ProcessedFile)] == [{"at": str(p)} for p in paths]
 
 
+@pytest.mark.parametrize("claim", [False, True])
+def test_what_changed_before_it_moved_is_left(
+    db: DatabaseManager, tmp_path: Path, *, claim: bool
+) -> None:
+    """A run of what a moved recording was before it changed does not make it done."""
+    (path,) = corpus(tmp_path / "a", 1)
+    track(db, path)
+    write_wav(path, 4000, value=9)
+    track(db, path, model_type="svoice")
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = tmp_path / "b" / path.name
+    assert list(db.pending([moved], **{**RUN, "model_type": "svoice"})) == []
+    left = db.pending([moved], **RUN, claim=claim)
+    assert [(source, left.reason) for source in left] == [(moved, "content changed")]
+    track(db, moved)
+    assert list(db.pending([moved], **RUN)) == []
+
+
 def test_runs_from_elsewhere_know_it_too(db: DatabaseManager, tmp_path: Path) -> None:
     """record_run of a moved recording hangs on the row that is there."""
     (path,) = corpus(tmp_path / "a", 1)

@@ -12,6 +12,7 @@ from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError
 from voices_peewee.records.audio_files import CLOCK_SLACK, content_hash, touched
+from voices_peewee.records.roots import Moved
 from voices_peewee.records.sources import LOOKUP
 from voices_peewee.runs.claims import Claimed, Source, facts_of, is_working
 from voices_peewee.runs.settings import canonical, digest, model_hash
@@ -93,11 +94,15 @@ class Batch(NamedTuple):
 
 
 class Look:
-    """Judges sources by their runs and claims; ``workers`` are those that were seen at work."""
+    """Judges sources by their runs and claims; ``workers`` are those that were seen at work.
+
+    Of what has ``moved`` the content is known, and none is looked for at the path that is recorded.
+    """
 
     def __init__(self, store: Store, wanted: Settings, *, exact: bool, lease: dt.timedelta) -> None:
         self.store, self.wanted, self._exact, self._lease = store, wanted, exact, lease
         self.workers: dict[Source, dict[str, Any]] = {}
+        self.moved = Moved(store)
 
     def begin(self) -> None:
         """Take note of which runs have ended by now: what fails from here on is not given again."""
@@ -167,7 +172,7 @@ class Look:
         return self.reason(place, rows, claim), rows
 
     def _is_done(self, place: Source, verdict: int, start: Any) -> bool:
-        if verdict != HASHED:
+        if verdict != HASHED or place in self.moved.digests:
             return verdict == DONE
         changed = None if isinstance(place, int) else touched(place)
         return changed is None or (not self._exact and _is_older(changed, start))
@@ -182,7 +187,8 @@ class Look:
         """Return why a source is left, ``otherwise`` without rows; None where it is done."""
         reason: Reason | None = otherwise
         if rows:
-            reason = _reason(place, rows, self.wanted, exact=self._exact)
+            now = self.moved.digests.get(str(place))
+            reason = _reason(place, rows, self.wanted, exact=self._exact, now=now)
         if reason is None:
             return None
         worker = claim and claim.worker(self.store.label)
@@ -278,8 +284,10 @@ class Settings:
         return is_same
 
 
-def _reason(place: Source, rows: list[Row], wanted: Settings, *, exact: bool) -> Reason | None:
-    """Return why a source is left, or None where it is done."""
+def _reason(
+    place: Source, rows: list[Row], wanted: Settings, *, exact: bool, now: str | None
+) -> Reason | None:
+    """Return why a source is left, or None where it is done; ``now`` is the hash of what moved."""
     runs: dict[str, list[Row]] = {}
     for row in filter(wanted.match, rows):
         runs.setdefault(row.run_id, []).append(row)
@@ -287,7 +295,7 @@ def _reason(place: Source, rows: list[Row], wanted: Settings, *, exact: bool) ->
         return "other version or parameters"
     outcomes = {run_id: _outcome(run) for run_id, run in runs.items()}
     successes = [runs[run_id][0] for run_id, outcome in outcomes.items() if outcome is None]
-    if successes and _is_seen(place, successes, exact=exact):
+    if successes and _is_seen(place, successes, exact=exact, now=now):
         return None
     every = (row for run in runs.values() for row in run)
     latest = max(every, key=lambda row: (_order(row.start), row.id))
@@ -313,9 +321,11 @@ def _outcome(run: list[Row]) -> Reason | None:
     return "failed" if all(row.end or row.success for row in run) else "unfinished"
 
 
-def _is_seen(place: Source, successes: list[Row], *, exact: bool) -> bool:
+def _is_seen(place: Source, successes: list[Row], *, exact: bool, now: str | None) -> bool:
     """Whether a run began with the file as it is now, or nobody can tell."""
     known = {row.source_hash for row in successes}
+    if now is not None:
+        return None in known or now in known
     changed = None if None in known or isinstance(place, int) else touched(place)
     if changed is None:
         return True

@@ -18,7 +18,6 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError, QueryError, VoicesError
 from voices_peewee.questions.outcomes import Candidate, Look, Reason, S, Settings
 from voices_peewee.questions.sharing import Sharing
-from voices_peewee.records.roots import Moved
 from voices_peewee.records.sources import LOOKUP
 from voices_peewee.rendering.plain import locate
 from voices_peewee.rendering.table import ROWS, Column, cut_note, html_table
@@ -171,14 +170,14 @@ def _left(
     if is_shared:
         look.store.retrying(look.begin)
     size = LOOKUP if isinstance(sources, Sequence) else 1
-    claims, moved = claimed(look.store, look.wanted.digest), Moved(look.store)
+    claims = claimed(look.store, look.wanted.digest)
     before: set[Source] = set()
     rest = iter(sources)
     while some := [(source, _place(source)) for source in islice(rest, size)]:
         batch = look.at([place for _, place in some])
         for source, named in some:
             is_known = named in batch.seen or named in batch.recorded
-            place = named if is_known else moved.find(named)
+            place = named if is_known else look.moved.find(named)
             if place in before or (chosen is not None and not chosen.has(place)):
                 continue
             before.add(place)

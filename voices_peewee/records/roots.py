@@ -57,6 +57,7 @@ class Moved:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.digests: dict[str, str] = {}  # of the files that were found, by their old paths
         self._gone: dict[int, dict[str, list[str]]] = {}
 
     def find(self, source: Place) -> Place:
@@ -66,10 +67,14 @@ class Moved:
             return source
         gone = self._gone_of(status.st_size)
         try:
-            alike = gone.get(content_hash(source), ()) if gone else ()
+            digest = content_hash(source) if gone else ""
         except AudioError:
             return source
-        return most_alike(source, alike) if alike else source
+        if digest not in gone:
+            return source
+        place = most_alike(source, gone[digest])
+        self.digests[place] = digest
+        return place
 
     @cached_property
     def _known(self) -> tuple[set[str], dict[int, dict[str, str]]]:
