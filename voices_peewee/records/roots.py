@@ -38,12 +38,14 @@ class PathMap:
                 raise InvalidValueError(f"a path map has folders OLD: NEW, not {old!r}: {new!r}")
             place = target if "://" in target else absolute(target)
             self._roots[old.rstrip("/") or "/"] = place.rstrip("/")
+        self.idle = {*self._roots}  # in which no path lay so far
 
     def __call__(self, path: str) -> str:
         """Return where a path is now; one that lies in no old folder stays."""
         for old in sorted(self._roots, key=len, reverse=True):
             inner = path[len(old.rstrip("/")) :]
             if path.startswith(old) and inner[:1] in ("", "/"):
+                self.idle.discard(old)
                 return self._roots[old] + inner
         return path
 

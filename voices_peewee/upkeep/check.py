@@ -252,6 +252,8 @@ def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterat
         yield Finding("note", f"{count:,} recorded paths were moved", f"their content agrees{but}")
     for path, reason in hindered:
         yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
+    for old in sorted(paths.idle):
+        yield Finding("note", f"no recorded path lies in {old!r}", "recorded paths are absolute")
 
 
 def _rows_of_files(store: Store) -> Iterator[tuple[Any, ...]]:
