@@ -157,7 +157,7 @@ def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
             # A header may claim more than the file holds.
             end = os.fstat(file.fileno()).st_size - _bytes_behind(file)
             there = max(0, end - file.tell()) // (frame * channels)
-            return "wav", min(wav.getnframes(), there) / rate, rate, channels
+            return "wav", min(wav.getnframes() or there, there) / rate, rate, channels
     except (wave.Error, EOFError, ZeroDivisionError):
         return None
 
