@@ -643,6 +643,18 @@ def test_without_pyav_one_sentence_says_what_to_install(
     assert probe(other, strict=False).file_size == 4
 
 
+def test_without_pyav_a_wav_that_states_too_few_bytes_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorder that crashed leaves a first size; the standard library ends in RuntimeError."""
+    path, wav = tmp_path / "crashed.wav", wav_bytes()
+    junk = b"JUNK" + (100).to_bytes(4, "little") + bytes(100)
+    path.write_bytes(b"RIFF" + (36).to_bytes(4, "little") + wav[8:36] + junk + wav[36:])
+    assert probe(path).duration == 1.0
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert audio_files.facts_of(str(path))["duration"] is None
+
+
 def after(
     monkeypatch: pytest.MonkeyPatch,
     module: ModuleType,

@@ -158,7 +158,7 @@ def _wave_facts(file: FileIO) -> tuple[str, float, int, int] | None:
             end = os.fstat(file.fileno()).st_size - _bytes_behind(file)
             there = max(0, end - file.tell()) // (frame * channels)
             return "wav", min(wav.getnframes() or there, there) / rate, rate, channels
-    except (wave.Error, EOFError, ZeroDivisionError):
+    except (wave.Error, EOFError, ZeroDivisionError, RuntimeError):
         return None
 
 
