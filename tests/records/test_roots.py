@@ -84,15 +84,16 @@ def test_what_has_moved_is_not_added_again(db: DatabaseManager, tmp_path: Path) 
     rows = [track(db, path) for path in known]
     (tmp_path / "a").rename(tmp_path / "b")
     moved = [tmp_path / "b" / path.name for path in known]
-    added = list(db.add_audio_files([tmp_path / "b"], metadata={"x": 1}, on_error=pytest.fail))
+    added = list(db.add_audio_files([tmp_path / "b"], metadata={"id": "u"}, on_error=pytest.fail))
     assert [(one.file.id, one.outcome) for one in added] == [(row.id, "moved") for row in rows]
     manifest = tmp_path / "b" / "metadata.csv"
     manifest.write_text("file_name,room\n0.wav,hall\n1.wav,lab\n")
     done = db.add_manifest(manifest)
     assert (done.added, done.updated, done.unchanged, done.moved) == (0, 0, 0, 2)
     assert list(db.pending(moved, **RUN)) == []
-    told = [(one.original_path, one.metadata["room"]) for one in db.get_all(ProcessedFile)]
-    assert told == [(str(known[0]), "hall"), (str(known[1]), "lab")]
+    told = [(one.original_path, one.metadata) for one in db.get_all(ProcessedFile)]
+    rooms = [{"id": "u", "room": room} for room in ("hall", "lab")]  # another list's id stays
+    assert told == [*zip(map(str, known), rooms, strict=True)]
 
 
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:

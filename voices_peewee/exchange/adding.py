@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from voices_peewee.database.query import no_full_collection
 from voices_peewee.database.store import Store
@@ -15,7 +15,7 @@ from voices_peewee.exchange.manifests import Entry, read_manifest
 from voices_peewee.records.audio_files import changed_facts, regular_file
 from voices_peewee.records.recordings import Told, Wishes, commit
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import recordings_by_path
+from voices_peewee.records.sources import elsewhere, recordings_by_path
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 500
@@ -67,15 +67,22 @@ def _add(
 ) -> None:
     """Read the files, which is the slow part, and write a batch in one transaction."""
     known = recordings_by_path(store, (entry.path for entry in entries))
-    told = {one.path: _told(one, known.get(one.path), speakers) for one in entries}
+    facts = {one.path: changed_facts(one.path, known.get(one.path)) for one in entries}
+    known |= elsewhere(store, {path: facts[path] for path in facts.keys() - known.keys()})
+    told = {one.path: _told(one, known.get(one.path), facts[one.path], speakers) for one in entries}
     done.absent += sum("://" not in path and regular_file(path) is None for path in told)
     for result in commit(store, told):
         setattr(done, result.outcome, getattr(done, result.outcome) + 1)
 
 
-def _told(entry: Entry, row: ProcessedFile | None, speakers: Mapping[str, int]) -> Told:
+def _told(
+    entry: Entry,
+    row: ProcessedFile | None,
+    facts: dict[str, Any],
+    speakers: Mapping[str, int],
+) -> Told:
     """Return what a row lacks or has otherwise; what the file says goes before the manifest."""
-    ours, facts = row.__data__ if row else {}, changed_facts(entry.path, row)
+    ours = row.__data__ if row else {}
     told = entry.facts.items()
     lacks = {name: one for name, one in told if facts.get(name, ours.get(name)) is None}
     metadata = dict(entry.metadata)
