@@ -76,10 +76,7 @@ def _add(
 
 
 def _told(
-    entry: Entry,
-    row: ProcessedFile | None,
-    facts: dict[str, Any],
-    speakers: Mapping[str, int],
+    entry: Entry, row: ProcessedFile | None, facts: dict[str, Any], speakers: Mapping[str, int]
 ) -> Told:
     """Return what a row lacks or has otherwise; what the file says goes before the manifest."""
     ours = row.__data__ if row else {}
