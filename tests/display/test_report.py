@@ -84,6 +84,16 @@ def test_a_model_that_is_no_text_is_shown(db: DatabaseManager, tmp_path: Path) -
     assert "b:1" in db.report(tmp_path / "report.html").read_text("utf-8")
 
 
+@pytest.mark.sqlite("a server's columns take nothing else than theirs")
+@pytest.mark.parametrize("output", ["x'00ff'", "replace(hex(zeroblob(3000)), '00', '[')"])
+def test_a_path_that_is_none_is_not_here(db: DatabaseManager, tmp_path: Path, output: str) -> None:
+    """A file whose path another program wrote, in bytes or too long, has no player."""
+    three_models(db)
+    sql = f"UPDATE processed_files SET original_path = {output}, processed_path = {output}"
+    db.execute_raw_query(sql, write=True)
+    assert "there is no such file here" in db.report(tmp_path / "report.html").read_text("utf-8")
+
+
 def test_an_empty_record(path: Path, tmp_path: Path) -> None:
     """The command writes a page of an empty record too, which says so."""
     with DatabaseManager(path).initialize():

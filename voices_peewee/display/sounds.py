@@ -152,7 +152,7 @@ def _extremes(groups: Sequence[Group], metric: Metric) -> Iterator[tuple[str, in
 
 def _inputs(file: ProcessedFile) -> Iterator[Sound]:
     if file.original_path is not None:
-        yield Sound("recording", file.original_path)
+        yield Sound("recording", str(file.original_path))
     known = file.metadata.get("references") if isinstance(file.metadata, dict) else None
     for speaker, path in known.items() if isinstance(known, dict) else ():
         if isinstance(path, str):
@@ -170,7 +170,7 @@ def _stems(
     for recording, run_id, *model, speaker, path, number in _made(recordings, [value], *conditions):
         if latest.setdefault((recording, *model), run_id) == run_id and path is not None:
             known = float(number) if isinstance(number, int | float) else None
-            yield recording, Sound(speaker or "stem", path, model_label(*model), known)
+            yield recording, Sound(speaker or "stem", str(path), model_label(*model), known)
 
 
 def _made(recordings: Collection[int], numbers: Iterable[Any], *conditions: Any) -> Any:
@@ -196,7 +196,7 @@ def linked(found: Sequence[Card], folder: Path) -> list[Card]:
 
 
 def _linked(sound: Sound, folder: Path) -> Sound:
-    if not Path(sound.path).is_file():
+    if not os.path.isfile(sound.path):  # a Path raises where a name is too long
         return replace(sound, note=_NOT_HERE)
     try:
         way = os.path.relpath(sound.path, folder)
@@ -224,7 +224,7 @@ def put_in(found: Sequence[Card], room: int) -> tuple[list[Card], list[str]]:
 def _embedded(sound: Sound, room: int) -> Sound:
     """Return a sound with its file in it, as FLAC where it is a WAV, or why it is not."""
     try:
-        # A Path raises where a name is too long; the open database is no sound.
+        # The open database is no sound.
         if not os.path.isfile(sound.path) or is_open_here(sound.path):
             return replace(sound, note=_NOT_HERE)
         path = Path(sound.path)
