@@ -1433,3 +1433,19 @@ def test_an_empty_model_or_version_is_none(db: DatabaseManager) -> None:
     )
     assert done.tables["processing_history"].added == 1
     assert list(db.pending(["/m/1.wav"], "separation", model_type="c", model_version="")) == []
+
+
+@pytest.mark.sqlite("a server's columns take nothing else than theirs")
+@pytest.mark.parametrize("metadata", ["[1]", '"x"', "5"])
+def test_an_output_where_a_stem_has_metadata_of_another_program(
+    db: DatabaseManager, metadata: str
+) -> None:
+    """What is no object names no speaker: the output is that stem's, and its metadata stay."""
+    for day in (1, 2):
+        start = f"2026-01-0{day}T00:00:00Z"
+        db.record_run("/mix/a.wav", "separation", start_time=start, outputs=["/out/a.wav"])
+        with sqlite3.connect(db.path) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = 1")
+            sql = "UPDATE processed_files SET metadata = ? WHERE processed_path IS NOT NULL"
+            assert connection.execute(sql, (metadata,)).rowcount == 1
+        connection.close()

@@ -71,7 +71,7 @@ class Output:
 
     def is_at(self, row: ProcessedFile) -> bool:
         """Whether a stem of its recording and path is its own."""
-        name = (row.metadata or {}).get("speaker")
+        name = row.metadata.get("speaker") if isinstance(row.metadata, dict) else None
         return (row.speaker_id, name) == (self.speaker_id, self.unknown)
 
     def after(self, earlier: Output) -> Output:
