@@ -300,10 +300,11 @@ def test_an_interrupt_while_a_file_is_read_is_not_lost(
     assert (len(found), next(places) > 20) == (1, True)
 
 
-def test_zeros_behind_a_wav_are_not_read_as_chunks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tags", [b"", b"LIST\4\0\0\0INFO"], ids=["bare", "tagged"])
+def test_zeros_behind_a_wav_are_not_read_as_chunks(tmp_path: Path, tags: bytes) -> None:
     """What a recorder had reserved takes no minutes: 400 MB were 50 million empty chunks."""
     path = tmp_path / "reserved.wav"
-    path.write_bytes(wav_bytes(frames=16000))
+    path.write_bytes(wav_bytes(frames=16000) + tags)
     os.truncate(path, 400_000_000)
     assert (probe(path).duration, probe(path, exact=True).duration) == (2.0, 2.0)
 

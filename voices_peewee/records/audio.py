@@ -79,12 +79,12 @@ class _Bytes:
 
     It calls C alone: PyAV loses an interrupt that strikes a Python function here, and FFmpeg takes
     it for the end of the file. Zeros behind a WAV are chunks without a name to it, of eight bytes
-    each: where it cannot seek, it does not look for any.
+    each: where it cannot seek, it looks for none behind the samples.
     """
 
     def __init__(self, file: FileIO) -> None:
         self.read, self.tell = file.read, file.tell
-        if os.pread(file.fileno(), 8, _end_of_samples(file)) != bytes(8):
+        if not 0 < _end_of_samples(file) < os.fstat(file.fileno()).st_size:
             self.seek = partial(_lseek(), file.fileno())
 
 

@@ -9,7 +9,13 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import content_hash, is_gone, most_alike, regular_file
+from voices_peewee.records.audio_files import (
+    content_hash,
+    file_name,
+    is_gone,
+    most_alike,
+    regular_file,
+)
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
@@ -60,7 +66,7 @@ class Moved:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.digests: dict[str, str] = {}  # of the files that were found, by their old paths
-        self._gone: dict[int, dict[str, list[str]]] = {}
+        self._gone: dict[int, dict[tuple[str, str], list[str]]] = {}
 
     def find(self, source: Place) -> Place:
         """Return the path by which the record knows a recording; what it does not, stays."""
@@ -72,9 +78,9 @@ class Moved:
             digest = content_hash(source) if gone else ""
         except AudioError:
             return source
-        if digest not in gone:
+        if not (alike := gone.get((digest, file_name(source))) or gone.get((digest, ""))):
             return source
-        place = most_alike(source, gone[digest])
+        place = most_alike(source, alike)
         self.digests[place] = digest
         return place
 
@@ -94,11 +100,15 @@ class Moved:
                 by_size.setdefault(size, {})[path] = digest
         return paths, by_size
 
-    def _gone_of(self, size: int) -> dict[str, list[str]]:
-        """Return the paths of a size that are not there any more, by their hash."""
+    def _gone_of(self, size: int) -> dict[tuple[str, str], list[str]]:
+        """Return the paths of a size that are not there any more, by their hash and name.
+
+        Without the name it is the first of those that have one content.
+        """
         if size not in self._gone:
             gone = self._gone[size] = {}
             for path, digest in self._known[1].get(size, {}).items():
                 if is_gone(path):
-                    gone.setdefault(digest, []).append(path)
+                    gone.setdefault((digest, ""), [path])
+                    gone.setdefault((digest, file_name(path)), []).append(path)
         return self._gone[size]

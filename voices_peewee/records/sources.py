@@ -14,6 +14,7 @@ from voices_peewee.records.audio_files import (
     READING,
     changed_facts,
     facts_of,
+    file_name,
     is_gone,
     most_alike,
 )
@@ -119,16 +120,17 @@ def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str,
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
     rows = list(of_content(store, {*hashes.values()} - {None}))
-    gone: dict[str | None, dict[str, ProcessedFile]] = {}
+    gone: dict[tuple[str | None, str], dict[str, ProcessedFile]] = {}
     for one in rows:
         if one.recording_id is None and is_gone(path := one.original_path or ""):
-            gone.setdefault(one.content_hash, {}).setdefault(path, one)
+            gone.setdefault((one.content_hash, ""), {path: one})
+            gone.setdefault((one.content_hash, file_name(path)), {}).setdefault(path, one)
     # Of several with one content (silence, say) it is that of its place, as pending has it.
-    return {
-        path: gone[digest][most_alike(path, gone[digest])]
+    alike = {
+        path: gone.get((digest, file_name(path))) or gone.get((digest, ""))
         for path, digest in hashes.items()
-        if digest in gone
     }
+    return {path: its[most_alike(path, its)] for path, its in alike.items() if its}
 
 
 def of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
