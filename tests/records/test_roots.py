@@ -9,7 +9,7 @@ import pytest
 from support.cli_tools import run
 from support.wav_files import write_wav
 
-from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, errors
 from voices_peewee.records import roots
 from voices_peewee.records.roots import Moved
 
@@ -94,6 +94,21 @@ def test_what_has_moved_is_not_added_again(db: DatabaseManager, tmp_path: Path) 
     told = [(one.original_path, one.metadata) for one in db.get_all(ProcessedFile)]
     rooms = [{"id": "u", "room": room} for room in ("hall", "lab")]  # another list's id stays
     assert told == [*zip(map(str, known), rooms, strict=True)]
+
+
+def test_a_manifest_of_what_moved_and_has_metadata_of_another_program(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """Metadata that are no object are one sentence, as where nothing moved."""
+    (known,) = corpus(tmp_path / "a", 1)
+    db.add_audio(known)
+    db.execute_raw_query("UPDATE processed_files SET metadata = '[1]'", write=True)
+    (tmp_path / "a").rename(tmp_path / "b")
+    manifest = tmp_path / "b" / "metadata.csv"
+    manifest.write_text("file_name,room\n0.wav,hall\n")
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.add_manifest(manifest)
+    assert str(caught.value) == "the metadata of file 1 is no JSON object; see 'voices check'"
 
 
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:

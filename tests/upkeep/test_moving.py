@@ -55,6 +55,16 @@ def test_paths_move_with_their_files(db: DatabaseManager, moved: Path) -> None:
     assert db.check(files=True, path_map={old: moved}) == [again]
 
 
+def test_an_outer_folder_of_a_map_holds_what_an_inner_one_does(
+    db: DatabaseManager, moved: Path
+) -> None:
+    """Of nested old folders the longest counts, and none in which a path lies is called empty."""
+    old = moved.parent / "a"
+    roots = {str(old.parent): old.parent, str(old): moved, "/nowhere": moved}
+    what = [one.what for one in db.check(files=True, path_map=roots)]
+    assert what == ["5 recorded paths were moved", "no recorded path lies in '/nowhere'"]
+
+
 def test_references_move_by_themselves(db: DatabaseManager, moved: Path) -> None:
     """References move where their recording has already; one that is not there is told."""
     references = {"ada": f"{moved.parent}/a/ref.wav", "eve": f"{moved.parent}/a/gone.wav"}

@@ -82,9 +82,9 @@ def _told(
     ours = row.__data__ if row else {}
     told = entry.facts.items()
     lacks = {name: one for name, one in told if facts.get(name, ours.get(name)) is None}
-    metadata = dict(entry.metadata)
-    if has_id := (ours.get("metadata") or {}).get("id"):
-        metadata["id"] = has_id  # another manifest's stays
+    metadata, known = dict(entry.metadata), ours.get("metadata")
+    if isinstance(known, dict) and known.get("id"):
+        metadata["id"] = known["id"]  # another manifest's stays
     speaker = None if entry.speaker is None else speakers[entry.speaker]
     return {**facts, **lacks}, Wishes(speaker, metadata)
 

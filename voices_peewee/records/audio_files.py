@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import FileIO
-from itertools import takewhile
-from operator import eq
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -67,15 +65,6 @@ class AudioInfo(NamedTuple):
 def file_name(path: str) -> str:
     """Return the last part of a path or URL."""
     return path.rstrip("/").rpartition("/")[2] or path
-
-
-def most_alike(path: str, others: Iterable[str]) -> str:
-    """Return which of some paths ends most like another one; of several the first."""
-
-    def shared(other: str) -> int:
-        return sum(takewhile(bool, map(eq, path.split("/")[::-1], other.split("/")[::-1])))
-
-    return max(others, key=shared)
 
 
 def is_gone(path: str) -> bool:

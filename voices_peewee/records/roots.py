@@ -9,13 +9,8 @@ from typing import TypeVar
 
 from voices_peewee.database.store import Store
 from voices_peewee.errors import AudioError, InvalidValueError
-from voices_peewee.records.audio_files import (
-    content_hash,
-    file_name,
-    is_gone,
-    most_alike,
-    regular_file,
-)
+from voices_peewee.records.audio_files import content_hash, regular_file
+from voices_peewee.records.sources import Gone
 from voices_peewee.rendering.plain import absolute
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile
@@ -48,12 +43,11 @@ class PathMap:
 
     def __call__(self, path: str) -> str:
         """Return where a path is now; one that lies in no old folder stays."""
-        for old in sorted(self._roots, key=len, reverse=True):
-            inner = path[len(old.rstrip("/")) :]
-            if path.startswith(old) and inner[:1] in ("", "/"):
-                self.idle.discard(old)
-                return self._roots[old] + inner
-        return path
+        inner = {old: path[len(old.rstrip("/")) :] for old in self._roots if path.startswith(old)}
+        holding = [old for old, rest in inner.items() if rest[:1] in ("", "/")]
+        self.idle.difference_update(holding)
+        longest = max(holding, key=len, default="")
+        return self._roots[longest] + inner[longest] if longest else path
 
 
 class Moved:
@@ -66,7 +60,7 @@ class Moved:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.digests: dict[str, str] = {}  # of the files that were found, by their old paths
-        self._gone: dict[int, dict[tuple[str, str], list[str]]] = {}
+        self._gone: dict[int, Gone[str]] = {}
 
     def find(self, source: Place) -> Place:
         """Return the path by which the record knows a recording; what it does not, stays."""
@@ -78,9 +72,8 @@ class Moved:
             digest = content_hash(source) if gone else ""
         except AudioError:
             return source
-        if not (alike := gone.get((digest, file_name(source))) or gone.get((digest, ""))):
+        if (place := gone.find(digest, source)) is None:
             return source
-        place = most_alike(source, alike)
         self.digests[place] = digest
         return place
 
@@ -100,15 +93,10 @@ class Moved:
                 by_size.setdefault(size, {})[path] = digest
         return paths, by_size
 
-    def _gone_of(self, size: int) -> dict[tuple[str, str], list[str]]:
-        """Return the paths of a size that are not there any more, by their hash and name.
-
-        Without the name it is the first of those that have one content.
-        """
+    def _gone_of(self, size: int) -> Gone[str]:
+        """Return the paths of a size that are not there any more."""
         if size not in self._gone:
-            gone = self._gone[size] = {}
+            gone = self._gone[size] = Gone()
             for path, digest in self._known[1].get(size, {}).items():
-                if is_gone(path):
-                    gone.setdefault((digest, ""), [path])
-                    gone.setdefault((digest, file_name(path)), []).append(path)
+                gone.add(digest, path, path)
         return self._gone[size]

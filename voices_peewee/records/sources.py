@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Final, TypeVar
+from itertools import islice, takewhile
+from operator import eq
+from typing import Any, Final, Generic, TypeVar
 
 from voices_peewee.database.query import mapper
 from voices_peewee.database.store import SpeakerKey, Store
@@ -16,12 +17,12 @@ from voices_peewee.records.audio_files import (
     facts_of,
     file_name,
     is_gone,
-    most_alike,
 )
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import BaseModel, ProcessedFile, hash_key
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 # How many values one question may hold.
 LOOKUP: Final = 500
@@ -116,21 +117,49 @@ def recordings_by_path(store: Store, paths: Iterable[str]) -> dict[str, Processe
     return found
 
 
+class Gone(Generic[T]):
+    """What is not at its path any more, to be found by its content.
+
+    Of several with one content (silence, say) it is the one of that name whose path ends most
+    alike; where none has the name, the first.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str | None, str], dict[str, T]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, digest: str | None, path: str, what: T) -> None:
+        """Take note of what has a hash and was at a path, if that is gone."""
+        if is_gone(path):
+            self._found.setdefault((digest, ""), {path: what})
+            self._found.setdefault((digest, file_name(path)), {}).setdefault(path, what)
+
+    def find(self, digest: str | None, path: str) -> T | None:
+        """Return what has a hash, for a path where it may be now."""
+        named = self._found.get((digest, file_name(path))) or self._found.get((digest, ""))
+        return named[_most_alike(path, named)] if named else None
+
+
+def _most_alike(path: str, others: Iterable[str]) -> str:
+    """Return which of some paths ends most like another one; of several the first."""
+
+    def shared(other: str) -> int:
+        return sum(takewhile(bool, map(eq, path.split("/")[::-1], other.split("/")[::-1])))
+
+    return max(others, key=shared)
+
+
 def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
     """Return the recordings of new paths that have their content, and are gone from their own."""
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
-    rows = list(of_content(store, {*hashes.values()} - {None}))
-    gone: dict[tuple[str | None, str], dict[str, ProcessedFile]] = {}
-    for one in rows:
-        if one.recording_id is None and is_gone(path := one.original_path or ""):
-            gone.setdefault((one.content_hash, ""), {path: one})
-            gone.setdefault((one.content_hash, file_name(path)), {}).setdefault(path, one)
-    # Of several with one content (silence, say) it is that of its place, as pending has it.
-    alike = {
-        path: gone.get((digest, file_name(path))) or gone.get((digest, ""))
-        for path, digest in hashes.items()
-    }
-    return {path: its[most_alike(path, its)] for path, its in alike.items() if its}
+    gone = Gone[ProcessedFile]()
+    for row in of_content(store, {*hashes.values()} - {None}):
+        if row.recording_id is None:
+            gone.add(row.content_hash, row.original_path or "", row)
+    found = {path: gone.find(digest, path) for path, digest in hashes.items()}
+    return {path: row for path, row in found.items() if row is not None}
 
 
 def of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:
