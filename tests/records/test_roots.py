@@ -111,6 +111,46 @@ def test_a_manifest_of_what_moved_and_has_metadata_of_another_program(
     assert str(caught.value) == "the metadata of file 1 is no JSON object; see 'voices check'"
 
 
+def test_one_row_is_not_two_files_that_are_there(db: DatabaseManager, tmp_path: Path) -> None:
+    """What moved has one new path: a copy beside it, and what has another name, are told apart."""
+    (known,) = corpus(tmp_path / "a", 1)
+    row = db.add_audio(known, metadata={"id": "x"})
+    (tmp_path / "a").rename(tmp_path / "b")
+    copies = [tmp_path / "b" / "1.wav", tmp_path / "c" / "0.wav"]
+    copies[1].parent.mkdir()
+    for copy in copies:
+        shutil.copy(tmp_path / "b" / "0.wav", copy)
+    added = list(db.add_audio_files([tmp_path / "b", tmp_path / "c"], on_error=pytest.fail))
+    assert sorted(one.outcome for one in added) == ["added", "added", "moved"]
+    assert len({one.file.id for one in added}) == 3
+    assert db.get_file(row.id).metadata == {"id": "x"}
+
+
+def test_equal_recordings_that_were_renamed_are_nobodys(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    """Which of two is which nobody can tell; none is taken for done because the other is."""
+    known = [tmp_path / "a" / name / "0.wav" for name in ("s1", "s2")]
+    for path in known:
+        write_wav(path)
+        db.add_audio(path)
+    track(db, known[0])
+    (tmp_path / "b").mkdir()
+    renamed = [path.rename(tmp_path / "b" / f"{path.parent.name}.wav") for path in known]
+    assert list(db.pending(renamed, **RUN)) == renamed
+
+
+def test_a_link_that_leads_nowhere_is_gone(db: DatabaseManager, tmp_path: Path) -> None:
+    """A recording that was known by a link is known where its file went."""
+    (data,) = corpus(tmp_path / "data", 1)
+    link = tmp_path / "0.wav"
+    link.symlink_to(data)
+    row = track(db, link)
+    (tmp_path / "data").rename(tmp_path / "data2")
+    (added,) = db.add_audio_files([tmp_path / "data2"], on_error=pytest.fail)
+    assert (added.outcome, added.file.id) == ("moved", row.id)
+
+
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:
     """add-files says that the recorded paths stay, and what writes the new ones."""
     database, old, new = tmp_path / "voices.db", tmp_path / "a", tmp_path / "b"

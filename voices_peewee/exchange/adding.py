@@ -13,9 +13,9 @@ from voices_peewee.errors import AmbiguousNameError
 from voices_peewee.exchange.export import Progress
 from voices_peewee.exchange.manifests import Entry, read_manifest
 from voices_peewee.records.audio_files import changed_facts, regular_file
-from voices_peewee.records.recordings import Told, Wishes, commit
+from voices_peewee.records.recordings import Told, Wishes, commit, moved
 from voices_peewee.records.roots import PathMap, Roots
-from voices_peewee.records.sources import elsewhere, recordings_by_path
+from voices_peewee.records.sources import recordings_by_path
 from voices_peewee.schema.models import ProcessedFile, Speaker
 
 _BATCH: Final = 500
@@ -68,7 +68,7 @@ def _add(
     """Read the files, which is the slow part, and write a batch in one transaction."""
     known = recordings_by_path(store, (entry.path for entry in entries))
     facts = {one.path: changed_facts(one.path, known.get(one.path)) for one in entries}
-    known |= elsewhere(store, {path: facts[path] for path in facts.keys() - known.keys()})
+    known |= moved(store, {path: facts[path] for path in facts.keys() - known.keys()})
     told = {one.path: _told(one, known.get(one.path), facts[one.path], speakers) for one in entries}
     done.absent += sum("://" not in path and regular_file(path) is None for path in told)
     for result in commit(store, told):

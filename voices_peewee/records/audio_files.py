@@ -68,8 +68,8 @@ def file_name(path: str) -> str:
 
 
 def is_gone(path: str) -> bool:
-    """Whether a file is not there any more."""
-    return bool(path) and "://" not in path and not os.path.lexists(path)
+    """Whether a file is not there any more; a link that leads nowhere is none."""
+    return bool(path) and "://" not in path and not os.path.isfile(path)
 
 
 def regular_file(

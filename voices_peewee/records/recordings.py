@@ -14,6 +14,7 @@ from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     READING,
     facts_of,
+    file_name,
     find_files,
     probe,
     read_again,
@@ -136,12 +137,22 @@ def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[s
     return probe(path, exact=exact)._asdict()
 
 
+def moved(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
+    """Return the recordings of new paths that moved there with their names, each for one path.
+
+    What was renamed, or is there twice, gets a row of its own, since what is told of it is its own.
+    """
+    found = elsewhere(store, facts)
+    named = {row.id: path for path, row in sorted(found.items()) if row.filename == file_name(path)}
+    return {path: found[path] for path in named.values()}
+
+
 def commit(store: Store, told: Mapping[str, Told]) -> list[Added]:
     """Write what is told of recordings by their paths, in one transaction."""
     with store.writing():
         store.lock_sources([*told])
         known = recordings_by_path(store, told)
-        known |= elsewhere(store, {path: told[path][0] for path in told.keys() - known.keys()})
+        known |= moved(store, {path: told[path][0] for path in told.keys() - known.keys()})
         steps = store.steps()
         results = [_merge(steps, path, *its, known.get(path)) for path, its in told.items()]
         fresh = [result.file for result in results if result.outcome == "added"]

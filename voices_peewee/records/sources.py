@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from operator import eq
 from typing import Any, Final, Generic, TypeVar
 
@@ -121,11 +121,11 @@ class Gone(Generic[T]):
     """What is not at its path any more, to be found by its content.
 
     Of several with one content (silence, say) it is the one of that name whose path ends most
-    alike; where none has the name, the first.
+    alike; where none has the name, nobody can tell.
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str | None, str], dict[str, T]] = {}
+        self._found: dict[str | None, dict[str, dict[str, T]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -133,13 +133,16 @@ class Gone(Generic[T]):
     def add(self, digest: str | None, path: str, what: T) -> None:
         """Take note of what has a hash and was at a path, if that is gone."""
         if is_gone(path):
-            self._found.setdefault((digest, ""), {path: what})
-            self._found.setdefault((digest, file_name(path)), {}).setdefault(path, what)
+            alike = self._found.setdefault(digest, {})
+            alike.setdefault(file_name(path), {}).setdefault(path, what)
 
     def find(self, digest: str | None, path: str) -> T | None:
         """Return what has a hash, for a path where it may be now."""
-        named = self._found.get((digest, file_name(path))) or self._found.get((digest, ""))
-        return named[_most_alike(path, named)] if named else None
+        alike = self._found.get(digest, {})
+        if named := alike.get(file_name(path)):
+            return named[_most_alike(path, named)]
+        others = list(chain(*(named.values() for named in alike.values())))
+        return others[0] if len(others) == 1 else None
 
 
 def _most_alike(path: str, others: Iterable[str]) -> str:
