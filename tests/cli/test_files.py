@@ -217,8 +217,19 @@ def test_bad_manifest_lines_are_told(path: Path, tmp_path: Path) -> None:
             ["--manifest", "m.csv", "--path-map", "/a"],
             "Invalid value for '--path-map': '/a' is not OLD=NEW",
         ),
+        (
+            ["--manifest", "m.csv", "--path-map", "/snr=5=b"],
+            (
+                "Invalid value for '--path-map': '/snr=5=b' has several '='; name NEW by its path"
+                " from / on"
+            ),
+        ),
+        (
+            ["--manifest", "m.csv", "--path-map", "/a=/b", "--path-map", "/a=/c"],
+            "Invalid value for '--path-map': '/a' is mapped to '/b' and to '/c'",
+        ),
     ],
-    ids=["nothing", "both", "others", "map alone", "no map"],
+    ids=["nothing", "both", "others", "map alone", "no map", "two signs", "two places"],
 )
 def test_manifest_usage(path: Path, args: list[str], message: str) -> None:
     """What a manifest cannot stand beside is an error of usage."""

@@ -11,6 +11,7 @@ from support.wav_files import write_wav
 
 from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, errors
 from voices_peewee.records import roots
+from voices_peewee.records.recordings import recordings_in
 from voices_peewee.records.roots import Moved
 
 RUN = {"operation_type": "voice_separation", "model_type": "demucs", "model_version": "4.0"}
@@ -149,6 +150,25 @@ def test_a_link_that_leads_nowhere_is_gone(db: DatabaseManager, tmp_path: Path) 
     (tmp_path / "data").rename(tmp_path / "data2")
     (added,) = db.add_audio_files([tmp_path / "data2"], on_error=pytest.fail)
     assert (added.outcome, added.file.id) == ("moved", row.id)
+
+
+def test_outputs_that_moved_are_no_recordings(db: DatabaseManager, tmp_path: Path) -> None:
+    """Of a folder with stems beside their recordings that moved, nothing is new or to be done."""
+    (known,) = corpus(tmp_path / "a", 1)
+    with db.track(known, **RUN) as a_run:
+        stem = a_run.output(write_wav(tmp_path / "a" / "stem.wav", 4000, value=7))
+    assert stem is not None
+    (tmp_path / "a").rename(tmp_path / "b")
+    new, said = [tmp_path / "b" / name for name in ("0.wav", "stem.wav")], list[str]()
+    assert [*map(str, recordings_in(db.store, tmp_path / "b", said.append))] == [str(new[0])]
+    assert said == [
+        f"note: outputs of runs in {str(tmp_path / 'b')!r} left out: 1; name them to have them"
+    ]
+    added = list(db.add_audio_files([tmp_path / "b"], on_error=pytest.fail))
+    told = {one.file.id: one.outcome for one in added}
+    assert told == {stem.recording_id: "moved", stem.id: "moved"}
+    (named,) = db.add_audio_files(new[1:], on_error=pytest.fail)
+    assert (named.outcome, named.file.recording_id) == ("added", None)
 
 
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:

@@ -124,6 +124,21 @@ def test_of_two_roots_one_recording_goes_to_a_path(db: DatabaseManager, tmp_path
     ]
 
 
+def test_a_recording_goes_where_another_one_was(db: DatabaseManager, tmp_path: Path) -> None:
+    """The place of one that moves is free for the next: data that moved on and on."""
+    old, then, now = (tmp_path / name for name in ("a", "snr=5", "c"))
+    for folder, value in ((then, 1), (old, 2)):
+        folder.mkdir()
+        db.add_audio(write_wav(folder / "1.wav", 4000, value=value))
+    then.rename(now)
+    old.rename(then)
+    assert all(
+        one.kind == "note"
+        for one in db.check(files=True, path_map={str(old): then, str(then): now})
+    )
+    assert paths(db) == [(f"{now}/1.wav", None), (f"{then}/1.wav", None)]
+
+
 def test_the_command(path: Path, tmp_path: Path) -> None:
     """``check --files --path-map`` moves, and exits 1 where something could not move."""
     (tmp_path / "a").mkdir()

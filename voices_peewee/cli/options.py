@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,25 +33,40 @@ def assignments(_: object, __: object, texts: Sequence[str]) -> dict[str, object
 
     A number that JSON would write otherwise, such as the version 4.10, stays text, with a note.
     """
-    return {key: _json_or_text(key, value) for key, value in _pairs(texts, "KEY=VALUE")}
+    found: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+        found[key] = _json_or_text(key, value)
+    return found
 
 
 def roots(_: object, __: object, texts: Sequence[str]) -> dict[str, str]:
     """Read the ``OLD=NEW`` texts of ``--path-map``."""
-    return dict(_pairs(texts, "OLD=NEW"))
+    found: dict[str, str] = {}
+    for old, new in map(_folders, texts):
+        if found.setdefault(old, new) != new:
+            raise click.BadParameter(f"{old!r} is mapped to {found[old]!r} and to {new!r}")
+    return found
+
+
+def _folders(text: str) -> tuple[str, str]:
+    """Part the two folders of a text, which may be called ``snr=5``."""
+    old, equals, new = text.partition("=")
+    if "=" in new:
+        old, equals, new = text.partition("=/")
+        new = f"/{new}"
+        if not equals or "=/" in new:
+            raise click.BadParameter(f"{text!r} has several '='; name NEW by its path from / on")
+    if not equals or not old:
+        raise click.BadParameter(f"{text!r} is not OLD=NEW")
+    return old, new
 
 
 def joined(_: object, __: object, texts: Sequence[str]) -> str:
     """Read an option that may be given several times as one list with commas."""
     return ",".join(texts)
-
-
-def _pairs(texts: Sequence[str], form: str) -> Iterator[tuple[str, str]]:
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{text!r} is not {form}")
-        yield key, value
 
 
 def _json_or_text(key: str, text: str) -> object:

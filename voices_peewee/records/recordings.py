@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -13,11 +14,13 @@ from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     READING,
+    content_hash,
     facts_of,
     file_name,
     find_files,
     probe,
     read_again,
+    regular_file,
 )
 from voices_peewee.records.sources import (
     LOOKUP,
@@ -111,15 +114,23 @@ def add_audio_files(
                 told[path] = _examine(name, known.get(path), exact=exact), wishes
             except AudioError as error:
                 on_error(error)
+        fresh = {path: facts for path, (facts, _) in told.items() if path not in own | known.keys()}
+        for path, row in _moved_outputs(store, fresh).items():
+            del told[path]
+            yield Added(row, "moved")
         yield from commit(store, told)
 
 
 def recordings_in(store: Store, folder: AnyPath, say: Callable[[str], None]) -> Iterator[AnyPath]:
     """Yield the audio files in a folder; that the outputs of runs are left out is said."""
     files, left = iter(find_files([folder], on_error=lambda error: say(f"Warning: {error}"))), 0
+    sizes: set[int] | None = None
     while names := {absolute(name): name for name in islice(files, LOOKUP)}:
-        known = recordings_by_path(store, names)
-        outputs = _outputs(store, names.keys() - known.keys())
+        fresh = names.keys() - recordings_by_path(store, names).keys()
+        outputs = _outputs(store, fresh)
+        if fresh := fresh - outputs:
+            sizes = _sizes_of_outputs(store) if sizes is None else sizes
+            outputs |= _moved_outputs(store, _hashed(fresh, sizes)).keys()
         left += len(outputs)
         yield from (name for path, name in names.items() if path not in outputs)
     if left:
@@ -128,6 +139,34 @@ def recordings_in(store: Store, folder: AnyPath, say: Callable[[str], None]) -> 
 
 def _outputs(store: Store, paths: set[str]) -> set[str | None]:
     return {row.processed_path for row in rows_where(store, ProcessedFile, "processed_path", paths)}
+
+
+def _moved_outputs(
+    store: Store, facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, ProcessedFile]:
+    """Return the outputs of runs that are at new paths, and not where they are recorded."""
+    found = elsewhere(store, facts, outputs=True)
+    recordings = elsewhere(store, {path: facts[path] for path in found})
+    return {path: row for path, row in found.items() if path not in recordings}
+
+
+def _sizes_of_outputs(store: Store) -> set[int]:
+    file = ProcessedFile
+    query = file.select(file.file_size).where(file.recording.is_null(is_null=False)).distinct()
+    with store.reading():
+        return {size for (size,) in store.connection().execute(*query.sql())}
+
+
+def _hashed(paths: Iterable[str], sizes: Container[int]) -> dict[str, dict[str, Any]]:
+    """Return size and hash of the files that have one of the sizes, and can be read."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        status = regular_file(path)
+        if status is not None and status.st_size in sizes:
+            with suppress(AudioError):
+                digest = content_hash(path)
+                found[path] = {"file_size": status.st_size, "content_hash": digest}
+    return found
 
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[str, Any]:

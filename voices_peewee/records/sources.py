@@ -154,15 +154,26 @@ def _most_alike(path: str, others: Iterable[str]) -> str:
     return max(others, key=shared)
 
 
-def elsewhere(store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, ProcessedFile]:
-    """Return the recordings of new paths that have their content, and are gone from their own."""
+def elsewhere(
+    store: Store, facts: Mapping[str, Mapping[str, Any]], *, outputs: bool = False
+) -> dict[str, ProcessedFile]:
+    """Return the recordings of new paths that have their content, and are gone from their own.
+
+    With ``outputs`` those of runs instead.
+    """
     hashes = {path: one["content_hash"] for path, one in facts.items() if one.get("file_size")}
     gone = Gone[ProcessedFile]()
     for row in of_content(store, {*hashes.values()} - {None}):
-        if row.recording_id is None:
-            gone.add(row.content_hash, row.original_path or "", row)
+        if (row.recording_id is not None) == outputs:
+            gone.add(row.content_hash, _own_path(row) or "", row)
     found = {path: gone.find(digest, path) for path, digest in hashes.items()}
     return {path: row for path, row in found.items() if row is not None}
+
+
+def _own_path(row: ProcessedFile) -> str | None:
+    """Return the path of the file that a row's size and hash are of."""
+    path: str | None = row.original_path if row.recording_id is None else row.processed_path
+    return path
 
 
 def of_content(store: Store, digests: set[Any]) -> Iterator[ProcessedFile]:

@@ -57,7 +57,9 @@ def move_paths(
             hindered.append((move.old, reason))
         else:
             good.append(move)
-            known |= {} if move.is_output else {move.new: move.old}
+            if not move.is_output:  # its place is free for one that comes after it
+                known.pop(move.old, None)
+                known[move.new] = move.old
         if on_progress is not None:
             on_progress(count, len(moves))
     stays, told, moved = dict(hindered), [], [move.old for move in good]
