@@ -132,11 +132,12 @@ def test_a_recording_goes_where_another_one_was(db: DatabaseManager, tmp_path: P
         db.add_audio(write_wav(folder / "1.wav", 4000, value=value))
     then.rename(now)
     old.rename(then)
-    assert all(
-        one.kind == "note"
-        for one in db.check(files=True, path_map={str(old): then, str(then): now})
-    )
+    (note,) = db.check(files=True, path_map={str(old): then, str(then): now})
+    assert note.what == "2 recorded paths were moved"
     assert paths(db) == [(f"{now}/1.wav", None), (f"{then}/1.wav", None)]
+    now.rename(old)
+    (note,) = db.check(files=True, path_map={str(now): old})
+    assert note.what == "1 recorded path was moved"
 
 
 def test_the_command(path: Path, tmp_path: Path) -> None:

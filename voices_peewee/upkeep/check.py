@@ -249,7 +249,8 @@ def _moved(store: Store, paths: PathMap, on_progress: Progress | None) -> Iterat
     count, unread, hindered = move_paths(store, paths, on_progress)
     if count:
         but = f", but no content is recorded of {unread:,}" if unread else ""
-        yield Finding("note", f"{count:,} recorded paths were moved", f"their content agrees{but}")
+        what = "1 recorded path was" if count == 1 else f"{count:,} recorded paths were"
+        yield Finding("note", f"{what} moved", f"their content agrees{but}")
     for path, reason in hindered:
         yield Finding("files", f"the path {path!r} was not moved: {reason}", "look at --path-map")
     for old in sorted(paths.idle):
