@@ -299,6 +299,10 @@ SENTENCES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda _: DatabaseManager(":memory:").connect(),
         IN_MEMORY + "an in-memory database starts empty; call initialize()",
     ),
+    "memory as SQLAlchemy writes it": (
+        lambda _: DatabaseManager("sqlite:///:memory:").connect(),
+        IN_MEMORY + "an in-memory database starts empty; call initialize()",
+    ),
     "memory in a thread": (
         _memory_thread,
         IN_MEMORY + "an in-memory database is seen only by the thread and process that opened it; "

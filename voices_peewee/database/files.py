@@ -51,12 +51,10 @@ def resolve(target: str | os.PathLike[str] | None) -> str:
     For None that of ``$VOICES_DB``, else ``~/.voices/voices.db``.
     """
     own = os.environ.get("VOICES_DB") or "~/.voices/voices.db"
-    name = os.fspath(target) if target is not None else own
+    name = (os.fspath(target) if target is not None else own).removeprefix("sqlite:///")
     if name == MEMORY or is_server(name):
         return name
-    if name.startswith("sqlite:///"):
-        name = name.removeprefix("sqlite:///")
-    elif "://" in name or as_server(name):
+    if "://" in name or as_server(name):
         scheme = name.partition(":")[0]
         known = ", ".join(f"{one}://" for one in SCHEMES)
         raise DatabaseError(f"{scheme}://…", f"use the path of a file, or one of {known}")
