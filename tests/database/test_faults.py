@@ -439,12 +439,86 @@ def test_a_file_that_goes_away_while_open(path: Path, harm: Callable[[Path], Non
         ):
             with pytest.raises(errors.DatabaseError) as caught:
                 act()
-            assert str(caught.value) == (
-                f"cannot use {str(path)!r}: the file was removed or replaced while it was open; "
-                "close it and connect again"
-            )
+            assert str(caught.value) == WENT.format(path)
     for left in path.parent.glob("*.db"):
         assert sound(left)
+
+
+WENT = (
+    "cannot use '{}': the file was removed or replaced while it was open; "
+    "close it and connect again"
+)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _moved, _replaced])
+def test_no_thread_opens_what_took_the_place_of_an_open_file(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
+    """The WAL of the old file is not read as a new one's, and no empty file appears."""
+    small(path)
+    refused: list[str] = []
+
+    def attempt(act: Callable[[], object]) -> None:
+        with pytest.raises(errors.DatabaseError) as caught:
+            act()
+        refused.append(str(caught.value))
+
+    with DatabaseManager(path).connect() as db:
+        db.add(Speaker(name="Eve"))
+        harm(path)
+        there = path.exists()
+        thread = threading.Thread(target=attempt, args=[lambda: db.get_all(Speaker)])
+        thread.start()
+        thread.join()
+        if there:
+            attempt(db.backup_database)
+    assert refused == [WENT.format(path)] * len(refused)
+    assert path.exists() == there
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux says what was moved")
+@pytest.mark.parametrize("ends", ["db.close()", ""], ids=["closed", "not"])
+@pytest.mark.parametrize(
+    ("harm", "left"),
+    [
+        ("path.rename(moved)", {"moved.db": ["Ada", "Bob", "Eve"]}),
+        (
+            "path.rename(moved); other.rename(path)",
+            {"moved.db": ["Ada", "Bob", "Eve"], "": ["Zoe"]},
+        ),
+        ("other.rename(path)", {"": ["Zoe"]}),
+        (
+            "path.rename(moved); use(moved); path.touch()",
+            {"moved.db": ["Ada", "Bob", "Dan"]},
+        ),
+    ],
+    ids=["moved", "moved and another in its place", "replaced", "moved and used"],
+)
+def test_a_moved_file_takes_its_rows_along(
+    path: Path, harm: str, left: dict[str, list[str]], ends: str
+) -> None:
+    """What was acknowledged goes with the file that was open, and into no other."""
+    small(path)
+    with DatabaseManager(path.with_name("other.db")).initialize() as db:
+        db.add(Speaker(name="Zoe"))
+    body = f"""
+        import subprocess, time
+        moved, other = path.with_name("moved.db"), path.with_name("other.db")
+        def use(name):
+            words = ["-m", "voices_peewee", "--db", str(name), "add-speaker", "Dan"]
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        db = DatabaseManager(path).connect()
+        db.add(Speaker(name="Eve"))
+        time.sleep(0.05)  # clocks of file systems are coarse
+        {harm}
+        {ends}
+        """
+    assert program(path, body) == ""
+    for name, speakers in left.items():
+        place = path.with_name(name or path.name)
+        with DatabaseManager(place).connect() as db:
+            assert [one.name for one in db.get_all(Speaker)] == speakers
+        assert sound(place)
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])

@@ -146,6 +146,36 @@ def keep(connections: list[Connection]) -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connections))
 
 
+def take_along(connection: Connection) -> None:
+    """Write the WAL of a file that was moved into it: a new file at its path is read with it.
+
+    Not in a child, nor where another program may have used the file or the WAL since then.
+    """
+    from voices_peewee.database.sqlite import status  # late: it imports this module
+
+    there, wal = status(connection.path), status(connection.wal)
+    is_moved = connection.file not in (None, there and (there.st_dev, there.st_ino))
+    is_left = wal and (wal.st_dev, wal.st_ino) == (connection.sidecars or (None,))[0]
+    if wal is None or not is_moved or not is_left or forks.refused:
+        return
+    is_free = there is None or wal.st_mtime_ns < there.st_ctime_ns
+    if is_free and _is_unused(connection.file, wal.st_mtime_ns):
+        with suppress(sqlite3.Error):  # others may be reading
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _is_unused(file: object, since: int) -> bool:
+    """Whether nobody has written to an open file by another name; only Linux says so."""
+    with suppress(OSError):
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # that of the folder itself is gone
+                found = link.stat()
+                if file == (found.st_dev, found.st_ino):
+                    is_old = found.st_nlink == 0 or found.st_mtime_ns <= since
+                    return is_old and not os.path.lexists(f"{link.readlink()}-wal")
+    return False
+
+
 def at_fork(**functions: Callable[[], object]) -> None:
     """Have functions called around a fork, as ``os.register_at_fork`` does; Windows has none."""
     if hasattr(os, "register_at_fork"):
@@ -153,9 +183,13 @@ def at_fork(**functions: Callable[[], object]) -> None:
 
 
 @atexit.register
-def _keep_stranded() -> None:
+def _end() -> None:
     """Let the end of the program close no stranded connection: by then it cannot be kept."""
-    keep([one for one in forks.open_connections() if one.is_stranded()])
+    for one in forks.open_connections():
+        if one.is_stranded():
+            keep([one])
+        elif _is_mine(one) or not is_busy(one):
+            take_along(one)
 
 
 forks: Final = _Forks()

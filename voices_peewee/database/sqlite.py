@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import peewee as pw
 
 from voices_peewee.database.files import MEMORY, lies_still, names_of, path_of, size_of
-from voices_peewee.database.forks import forks, is_busy, keep
+from voices_peewee.database.forks import forks, is_busy, keep, take_along
 from voices_peewee.database.results import as_dicts
 from voices_peewee.database.wording import code_of
 from voices_peewee.errors import DatabaseError
@@ -28,10 +28,8 @@ _CHECKPOINT_PATIENCE: Final = 5.0  # s that a checkpoint may wait for a reader t
 _PRAGMAS: Final = {
     "foreign_keys": 1,
     "synchronous": "normal",
-    # A long reader lets the WAL grow; this gives the space back afterwards (bytes).
-    "journal_size_limit": WAL_LIMIT,
-    # Uncommitted pages stay out of the WAL, so that a child that was forked inside a
-    # transaction can undo its copy of it without touching its parent's.
+    "journal_size_limit": WAL_LIMIT,  # bytes: what a long reader let it grow by is given back
+    # Uncommitted pages stay out of the WAL: a child forked amid them undoes its own copy alone.
     "cache_spill": 0,
 }
 _REFUSED: Final = (
@@ -45,6 +43,7 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own qu
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
 _at_once: Final = sqlite3.Connection.execute
+given: Final[set[str]] = set()  # names of databases, and what is beside them, of the caller's
 _BARED: Final = "its -wal or -shm was removed while it was open; start this program anew"
 
 
@@ -74,9 +73,6 @@ def is_open_here(path: str | os.PathLike[str]) -> bool:
         for one in [*forks.connections.values()]
         if one.is_open
     ) or bool(real in given or (wanted and wanted in map(identity, given)))
-
-
-given: Final[set[str]] = set()  # names of databases, and what is beside them, of the caller's
 
 
 class _Following:
@@ -143,6 +139,8 @@ class Connection(sqlite3.Connection):
         for one in [*forks.connections.values()]:
             if one.file == self.file and one.is_open and one.is_stranded():
                 raise DatabaseError(self.path, _BARED)
+            if one.wal == self.wal and one.file != self.file and one.is_open:  # of its WAL
+                raise DatabaseError(self.path, _REPLACED)
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
         try:
             super().__init__(database, *args, **options)
@@ -177,6 +175,8 @@ class Connection(sqlite3.Connection):
         if self.is_stranded():
             keep([self])
         else:
+            if self.file != identity(self.path):
+                take_along(self)
             super().close()
             forks.connections.pop(id(self), None)
 
