@@ -208,6 +208,30 @@ def test_keep(database: Path, copies: Path) -> None:
     assert str(caught.value) == "keep must be 1 or more backups, not 0"
 
 
+def test_another_record_at_the_same_path_keeps_its_backups(tmp_path: Path, copies: Path) -> None:
+    """Two hosts whose records have one path, as in a home, may back up into one folder."""
+    database = tmp_path / "voices.db"
+    DatabaseManager(database).initialize().close()
+    theirs = snapshot(database, copies / "theirs.db")
+    database.unlink()
+    DatabaseManager(database).initialize().close()
+    for name in ("ours.db", "new.db"):
+        snapshot(database, copies / name, keep=1)
+    assert listing(copies) == ["new.db", "new.db.sha256", "theirs.db", "theirs.db.sha256"]
+    assert verify(theirs.path) == theirs
+
+
+def test_a_moved_database_has_its_backups(database: Path) -> None:
+    """What lies beside a database whose folder was moved is listed, and counts for keep."""
+    made = [snapshot(database) for _ in range(2)]
+    moved = Path(database.parent.rename(database.parent.with_name("moved")), database.name)
+    found = list_backups(moved)
+    assert [one.source for one in found] == [str(database)] * 2
+    assert [one.path.name for one in found] == [one.path.name for one in made[::-1]]
+    last = snapshot(moved, keep=2)
+    assert list_backups(moved) == [last, found[0]]
+
+
 def test_a_failed_backup_removes_nothing(database: Path, copies: Path) -> None:
     """Older backups stay when the new one fails."""
     made = snapshot(database)

@@ -49,6 +49,7 @@ _TABLES: Final = (
     " AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name"
 )
 _MIGRATIONS: Final = "SELECT name FROM schema_migrations ORDER BY rowid"
+_BORN: Final = "SELECT min(migrated_at) FROM schema_migrations"
 _COUNT: Final = 'SELECT count(*) FROM "{}"'
 _NOTE: Final = re.compile(r"(?:# voices backup of (.*)\n)?\\?([0-9a-f]{64}) [ *]", re.S)
 _log = logging.getLogger(__name__)
@@ -221,17 +222,18 @@ def _note(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _noted(folder: Path, source: str) -> list[tuple[Path, str]]:
-    """Return the files whose note says that they are copies of a database, with their digests.
+def _noted(folder: Path, source: str) -> list[tuple[Path, str, str]]:
+    """Return the files whose note says that they are copies of a database, with what it says.
 
-    The newest comes first.
+    The newest comes first. Of a database that was moved the note names a path that is gone.
     """
     found = []
     for beside in folder.glob("*.sha256"):
         path = beside.with_suffix("")
-        sha256, of = (path.is_file() and _note(path)) or ("", None)
-        if of == source:
-            found.append((path, sha256))
+        sha256, of = (path.is_file() and _note(path)) or ("", "")
+        is_moved = Path(of).name == Path(source).name and not os.path.lexists(of)
+        if of == source or is_moved:
+            found.append((path, sha256, of))
     return sorted(found, key=lambda one: (one[0].stat().st_mtime_ns, one[0].name), reverse=True)
 
 
@@ -240,7 +242,9 @@ def _remove_older(newest: Backup, keep: int) -> None:
     folder = newest.path.parent
     with file_errors(BackupError, folder):
         found = [one for one in _noted(folder, newest.source) if one[0] != newest.path]
-    for old, sha256 in found[keep - 1 :]:
+    born = _born(newest.path)
+    found = [one for one in found if _born(one[0]) == born]
+    for old, sha256, _ in found[keep - 1 :]:
         try:
             if stat.S_ISREG(old.lstat().st_mode) and digest(old) == sha256:
                 # The backup goes first: a digest alone does no harm, a backup alone would stay.
@@ -250,6 +254,13 @@ def _remove_older(newest: Backup, keep: int) -> None:
             _log.warning("the older backup %r cannot be removed (%s)", str(old), error)
 
 
+def _born(path: Path) -> object:
+    """Return when a copy's database was made: on another host another one may have its path."""
+    with suppress(sqlite3.Error), closing(open_backup(path)) as connection:
+        return connection.execute(_BORN).fetchone()
+    return None
+
+
 def list_backups(database: Path) -> list[Backup]:
     """List the backups of a database that lie beside it, newest first."""
     folder, source = database.resolve().parent, str(database.resolve())
@@ -257,9 +268,9 @@ def list_backups(database: Path) -> list[Backup]:
     with file_errors(BackupError, folder):
         os.scandir(folder).close()  # a glob in a folder that may not be read is empty
         noted = _noted(folder, source)
-    for path, sha256 in noted:
+    for path, sha256, of in noted:
         try:
-            found.append(_described(path, sha256, source))
+            found.append(_described(path, sha256, of))
         except (BackupError, OSError) as error:
             _log.warning("%r is not listed: it cannot be read (%s)", str(path), error)
     return found
