@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -658,10 +659,22 @@ def test_one_path_of_other_speakers_has_a_stem_for_each(
     assert means == {("a", "Ada"): 10.0, ("a", "Bob"): 5.0, **expected}
 
 
-@pytest.mark.parametrize("order", ["012", "02", "12", "0122", "0102", "2012", "120"])
+def _given_up(export: Path) -> list[dict[str, Any]]:
+    """Return the records of a copy in which a run that went on was closed as interrupted."""
+    records = list(map(json.loads, export.read_text().splitlines()))
+    for record in records:
+        if record["table"] == "processing_history":
+            record |= {"end_time": record["start_time"], "error_message": "interrupted"}
+    return records
+
+
+ORDERS = ["012", "02", "12", "0122", "0102", "2012", "120", "32", "42", "23", "24", "03422"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: str) -> None:
-    """Exports that were made while a run went on lead to one and the same record."""
-    exports = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    """Copies from while a run went on, in which it may be given up, lead to one record."""
+    exports = [tmp_path / f"{number}.jsonl" for number in range(5)]
     with DatabaseManager(tmp_path / "d.db").initialize() as db:
         with db.track("/m/2.wav", "separation", model_type="a") as run:
             db.export(exports[0])
@@ -669,15 +682,17 @@ def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: s
             db.export(exports[1])
             run.output("/o/2b.wav", si_snri=2)
         db.export(exports[2])
+    for whole, closed in zip(exports[:2], exports[3:], strict=True):
+        closed.write_text("".join(f"{json.dumps(record)}\n" for record in _given_up(whole)))
     with DatabaseManager(tmp_path / "e.db").initialize() as other:
         for number in map(int, order):
             told = other.import_records(exports[number])
             assert told.conflicts == []
-        rows = other.search("history", sort="id")
-        found = [
+        found = sorted(
             (row.processed_file.processed_path, row.status, row.model_performance.si_snri)
-            for row in rows
-        ]
+            for row in other.search("history", "^error:interrupted")
+        )
+        assert len(other.get_all(ProcessingHistory)) == 2
     assert found == [("/o/2a.wav", "success", 1.0), ("/o/2b.wav", "success", 2.0)]
 
 

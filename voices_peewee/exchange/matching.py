@@ -14,6 +14,7 @@ import peewee as pw
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.values import Typed
 from voices_peewee.records.sources import of_content, rows_where
+from voices_peewee.runs.claims import INTERRUPTED
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_json
 from voices_peewee.schema.models import BaseModel, ProcessedFile, ProcessingHistory, Speaker
@@ -126,9 +127,17 @@ _RULES: Final = {
 }
 
 
+def _end(run: Data) -> int:
+    """Say what is known of a run's end: nothing, that it was given up (1), or how it ended (2)."""
+    if run.get("end_time") is None:
+        return 0
+    return 1 if run.get("error_message") == INTERRUPTED else 2
+
+
 def _goes_on(theirs: Data, ours: Data) -> bool:
     """Whether a run has not ended here or there: its row hangs on the recording at first."""
-    return bool(theirs.get("run_id")) and None in (theirs["end_time"], ours["end_time"])
+    ends = {_end(theirs), _end(ours)}
+    return bool(theirs.get("run_id")) and (0 in ends or len(ends) > 1)
 
 
 def _is_copy(theirs: Data, ours: Data) -> bool:
@@ -266,7 +275,8 @@ class Matcher:
         ours, theirs = chosen.__data__, typed.data
         if ours.get("original_path") != theirs.get("original_path"):
             self._paths[chosen.id] = ours["original_path"]
-        if theirs.get("end_time", ...) is None:  # its row says where the run is when it ends
+        if "end_time" in theirs and _end(theirs) < max(_end(ours), 1):
+            # Its row says where the run is when it ends.
             theirs["processed_file"] = ours["processed_file"]
         return chosen
 
@@ -278,11 +288,11 @@ _UNCOMPARED: Final = frozenset({"id", "created_at", "updated_at", "read_at", "fi
 def differences(typed: Typed, row: BaseModel) -> list[str]:
     """Return the names of the fields in which a record says something else than a row.
 
-    What is empty says nothing: no text, no tags, no metadata; a run that has no end there yet
-    says nothing of one that has ended.
+    What is empty says nothing: no text, no tags, no metadata; a run that has no end there yet,
+    or was given up, says nothing of one that has ended.
     """
     ours = row.__data__
-    if typed.data.get("end_time", ...) is None and ours["end_time"] is not None:
+    if _end(typed.data) < _end(ours):
         return []
     return [
         name
@@ -311,6 +321,6 @@ def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str,
     """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
     theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory):
-        is_news = theirs["end_time"] is not None and row.end_time is None
-        return {name: theirs[name] for name in different if is_news}
+        is_news = _end(theirs) > _end(ours)
+        return {name: theirs[name] for name in [*different, "error_message"] if is_news}
     return {name: theirs[name] for name in different if ours[name] in _EMPTY}
