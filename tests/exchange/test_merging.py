@@ -696,6 +696,22 @@ def test_a_run_that_goes_on_is_imported_again_and_again(tmp_path: Path, order: s
     assert found == [("/o/2a.wav", "success", 1.0), ("/o/2b.wav", "success", 2.0)]
 
 
+def test_a_note_on_a_run_comes_with_its_copy(copies: tuple[Path, Path]) -> None:
+    """What a run lacks here is filled in; why it failed there is no part of a success here."""
+    with DatabaseManager(copies[1]).connect() as theirs:
+        theirs.update_run(1, note="the good one", tags=["paper"])
+        theirs.update(theirs.get_by_id(ProcessingHistory, 3), success=False, error_message="no")
+    with DatabaseManager(copies[0]).connect() as db:
+        told = db.import_records(copies[1])
+        runs = db.search("history", "id:..3", sort="id")
+    kept = "success True (there False), error_message None (there 'no')"
+    assert told.conflicts == [f"'{copies[1]}', id 3: processing_history 3 keeps its {kept}"]
+    assert [(run.note, run.tags, run.status) for run in runs] == [
+        *[("the good one", ["paper"], "success")] * 2,
+        (None, None, "success"),
+    ]
+
+
 @pytest.fixture
 def copies(tmp_path: Path) -> tuple[Path, Path]:
     """A record with two models' runs on two speakers, and a copy of its file."""

@@ -320,7 +320,7 @@ def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
 def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str, Any]:
     """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
     theirs, ours = typed.data, row.__data__
-    if isinstance(row, ProcessingHistory):
-        is_news = _end(theirs) > _end(ours)
-        return {name: theirs[name] for name in [*different, "error_message"] if is_news}
-    return {name: theirs[name] for name in different if ours[name] in _EMPTY}
+    if isinstance(row, ProcessingHistory) and _end(theirs) > _end(ours):
+        return {name: theirs[name] for name in [*different, "error_message"]}
+    lacking = [name for name in different if ours[name] in _EMPTY]
+    return {name: theirs[name] for name in lacking if name != "error_message"}  # of a success
