@@ -246,6 +246,7 @@ def test_what_is_not_finite_is_named_once(db: DatabaseManager) -> None:
 
 ZONE_HINT = "use datetime.now(timezone.utc) or .astimezone()"
 RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
+TWICE = {"path": "/1", "pesq": 2}
 
 
 @pytest.mark.parametrize(
@@ -283,6 +284,10 @@ RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
         ({"outputs": 3}, "outputs must be a list of paths or mappings, not 3"),
         ({"outputs": [{"pesq": 1}]}, "an output needs a path or a speaker: {'pesq': 1}"),
         ({"outputs": [{"path": "/1", "sdri": 1e9}]}, "sdri must be a finite number of dB, not 1e9"),
+        (
+            {"outputs": [{"path": "/1", "pesq": 1}, {"path": "/1", "pesq": 2}]},
+            f"an output is told twice, and not alike; without a path it is its speaker's: {TWICE}",
+        ),
         ({"success": "False"}, "success must be true or false, not 'False'"),
         ({"run_id": 7}, "run_id must be a text, not 7"),
     ],

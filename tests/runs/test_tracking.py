@@ -644,6 +644,7 @@ def test_a_repeated_batch_warns_once(db: DatabaseManager) -> None:
     assert (kinds.count("recording"), kinds.count("stem")) == (3, 3)
 
 
+@pytest.mark.filterwarnings("ignore:the output:voices_peewee.runs.run.OutputWarning")
 def test_an_output_that_is_told_again_keeps_its_speaker(db: DatabaseManager) -> None:
     """Scores that come later need not say whose stem it is; the name of nobody stays too."""
     ada = db.create_speaker("Ada")
@@ -669,11 +670,25 @@ def test_an_output_that_is_told_again_keeps_one_row(db: DatabaseManager) -> None
         for output in ("/1.wav", "/2.wav"):
             run.output(output, si_snri=1, pesq=2)
         for output in ("/1.wav", "/2.wav"):
-            run.output(output, speaker=ada, si_snri=3)
+            with pytest.warns(OutputWarning, match="what came last counts"):
+                run.output(output, speaker=ada, si_snri=3)
     assert [row[2:] for row in outputs(db)] == [("/1.wav", ada.id), ("/2.wav", ada.id)]
     assert len(files(db)) == 3  # the rows of no speaker are gone
     told = [(row.si_snri, row.additional_metrics) for row in performances(db)]
     assert told == [(3, {"pesq": 2})] * 2
+
+
+def test_two_estimates_in_one_file_are_not_lost_silently(db: DatabaseManager) -> None:
+    """An output has one speaker and one value of a metric; what takes their place is said."""
+    ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")
+    text = "the output '/both.wav' was told before in this run: what came last counts"
+    with db.track("mix.wav", SEPARATION) as run:
+        run.output("/both.wav")
+        run.output("/both.wav", speaker=ada, si_snri=10)
+        for told in ({"speaker": bob}, {"si_snri": 5}):
+            with pytest.warns(OutputWarning) as caught:
+                run.output("/both.wav", **told)
+            assert [(str(one.message), one.filename) for one in caught] == [(text, __file__)]
 
 
 def test_outputs_inherit_the_speaker(db: DatabaseManager, tmp_path: Path) -> None:
@@ -770,6 +785,7 @@ def test_what_a_rolled_back_transaction_told_is_not_half_recorded(db: DatabaseMa
     assert [row.additional_metrics for row in performances(db)] == [{"pesq": 1}]
 
 
+@pytest.mark.filterwarnings("ignore:the output:voices_peewee.runs.run.OutputWarning")
 def test_what_was_told_again_is_taken_back_too(db: DatabaseManager) -> None:
     """An output told again in a transaction, or in a part of one, that failed is as it was."""
     ada, bob = db.create_speaker("Ada"), db.create_speaker("Bob")

@@ -29,7 +29,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.rows import Files, Output, RunRows
 from voices_peewee.runs.settings import model_hash, plain_settings, storable
-from voices_peewee.schema.exact import is_missing, several
+from voices_peewee.schema.exact import is_missing, several, short
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -218,7 +218,7 @@ def _time(name: str, value: object) -> dt.datetime:
 def _outputs(
     outputs: Iterable[AnyPath | Mapping[str, Any]], whose: FindSpeaker
 ) -> dict[str | int | None, Output]:
-    """Return outputs by path, else speaker; one that is told twice has the later metrics too."""
+    """Return outputs by path, else speaker; one that is told twice has the metrics of both."""
     checked: dict[str | int | None, Output] = {}
     for output in several("outputs", outputs, "paths or mappings"):
         told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
@@ -226,11 +226,13 @@ def _outputs(
         if not named and speaker is None:
             raise InvalidValueError(f"an output needs a path or a speaker: {output!r}")
         path = locate(named) if named else ""
-        metrics = Metrics.of(told)
-        if before := checked.get(path or speaker):
-            before.metrics.update(metrics)
-            metrics, speaker = before.metrics, speaker or before.speaker_id
-        checked[path or speaker] = Output(path, speaker, metrics, own_facts(path) if path else {})
+        before = checked.get(path or speaker)
+        speaker = speaker or (before.speaker_id if before else None)
+        told_now = Output(path, speaker, Metrics.of(told), own_facts(path) if path else {})
+        if before and told_now.replaces(before):
+            reason = "is told twice, and not alike; without a path it is its speaker's"
+            raise InvalidValueError(f"an output {reason}: {short(output)}")
+        checked[path or speaker] = told_now.after(before) if before else told_now
     return checked
 
 

@@ -74,6 +74,13 @@ class Output:
         name = row.metadata.get("speaker") if isinstance(row.metadata, dict) else None
         return (row.speaker_id, name) == (self.speaker_id, self.unknown)
 
+    def replaces(self, earlier: Output) -> bool:
+        """Whether it takes the place of another speaker or number that was told of its path."""
+        whose = (earlier.speaker_id, earlier.unknown)
+        is_others = whose not in ((None, None), (self.speaker_id, self.unknown))
+        is_other = is_others or not self.metrics.names().isdisjoint(earlier.metrics.names())
+        return self.path == earlier.path and is_other
+
     def after(self, earlier: Output) -> Output:
         """Return the output, told again, with the metrics that it had before."""
         metrics = Metrics()
@@ -237,20 +244,24 @@ class LiveRows(RunRows):
             asked = self._store.connection().execute(_IS_THERE, (self.run_id, None))
             return asked.fetchone() is not None
 
-    def tell(self, output: Output) -> tuple[ProcessedFile, str | None]:
-        """Write an output and its metrics; return its row, and what other run claims it."""
+    def tell(self, output: Output) -> tuple[ProcessedFile, bool, str | None]:
+        """Write an output and its metrics; return its row.
 
-        def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, Any]:
+        And whether it replaces what was told of it, and what other run claims it.
+        """
+
+        def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, bool, Any]:
             if is_again:
                 self._forget_unknown(steps)
-            files = Files(self._store, steps)
-            rows, file = self._told(steps, files, self._known(steps), output)
+            files, known = Files(self._store, steps), self._known(steps)
+            is_changed = any(row.output and output.replaces(row.output) for row in known)
+            rows, file = self._told(steps, files, known, output)
             self._is_unsure |= steps.is_part
-            return rows, file, steps.add(_OTHER_RUN, (self.run_id, files.path))
+            return rows, file, is_changed, steps.add(_OTHER_RUN, (self.run_id, files.path))
 
-        self.rows, file, asked = self._store.transact(write)
+        self.rows, file, is_changed, asked = self._store.transact(write)
         other = asked.fetchone()
-        return file, other and _other_run(self._store, other, self.history)
+        return file, is_changed, other and _other_run(self._store, other, self.history)
 
     def end(self, ending: Ending, claim: Held | None) -> None:
         """Write the end of the run, and that of its claim.

@@ -50,7 +50,10 @@ _IN_TRANSACTION: Final = (
 
 
 class OutputWarning(UserWarning):
-    """An output path is another run's too; it is said once for each pair of models."""
+    """An output was told before in its run, of another speaker or with other numbers.
+
+    Or its path is another run's too; that is said once for each pair of models.
+    """
 
 
 class SpeakerWarning(UserWarning):
@@ -184,9 +187,9 @@ class Run:
 
         The history row that was made at the start moves to the first output's row; each further
         one gets its own. An output that was told before gets the new metrics, and the speaker
-        where one is named. An output that a successful run claims too is kept, with an
-        OutputWarning, and one whose speaker is not known with the name in
-        ``metadata["speaker"]`` and a SpeakerWarning.
+        where one is named, with an OutputWarning where they take the place of others. An output
+        that a successful run claims too is kept, with an OutputWarning, and one whose speaker is
+        not known with the name in ``metadata["speaker"]`` and a SpeakerWarning.
 
         Args:
             path: What was written; its size, hash and audio facts are read now.
@@ -205,18 +208,21 @@ class Run:
             whose, unknown = self._speaker_of(speaker, place)
             output = Output(place, whose, told, facts, unknown)
             try:
-                file, other = self._live.tell(output)
+                file, is_changed, other = self._live.tell(output)
             except DatabaseError as refused:
                 if self._store.server is None:
                     raise
                 self._live.late.append(output)
-                file, other = new_stem(self.recording, output), None
+                file, is_changed, other = new_stem(self.recording, output), False, None
                 warnings.warn(f"{refused}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
         if told.nonfinite:
             told.warn(stacklevel=2)
         if unknown:
             message = f"no speaker {unknown!r}: the output {place!r} is kept with the name alone"
             warnings.warn(message, SpeakerWarning, stacklevel=2)
+        if is_changed:
+            message = f"the output {place!r} was told before in this run: what came last counts"
+            warnings.warn(message, OutputWarning, stacklevel=2)
         if other:
             message = f"the output {place!r} is claimed by run {other} too; it is kept for both"
             warnings.warn(message, OutputWarning, stacklevel=2)
