@@ -1117,6 +1117,24 @@ def test_what_cannot_be_decorated_says_so(db: DatabaseManager) -> None:
     assert histories(db) == []
 
 
+def test_what_ends_later_behind_another_decorator_is_no_success(db: DatabaseManager) -> None:
+    """What a call returns shows that its work has not been done; the run has failed."""
+
+    def steps(mixture: str) -> Iterator[str]:
+        yield mixture
+
+    @db.track(operation_type=SEPARATION)
+    @functools.wraps(steps)
+    def wrapped(mixture: str) -> Iterator[str]:
+        return steps(mixture)
+
+    text = "'steps' ends later than its call; use a track block inside it"
+    with pytest.raises(TypeError) as caught:
+        wrapped("a.wav")
+    assert str(caught.value) == text
+    assert [row.error_message.split("\n")[0] for row in histories(db)] == [f"TypeError: {text}"]
+
+
 def test_a_decorator_waits_for_its_database(path: Path) -> None:
     """A function may be decorated before the manager connects, and after it was closed."""
     manager = DatabaseManager(path)

@@ -302,15 +302,16 @@ class Tracker:
         """Return the function with each of its calls recorded as a run."""
         import inspect
 
-        kinds = (
+        makers = (
             inspect.isgeneratorfunction,
             inspect.isasyncgenfunction,
             inspect.iscoroutinefunction,
         )
         forms = (function, type(function).__call__)  # the latter of an object that is called
-        if any(ends_later(form) for ends_later in kinds for form in forms):
-            name = getattr(function, "__name__", type(function).__name__)
-            raise TypeError(f"{name!r} ends later than its call; use a track block inside it")
+        name = getattr(function, "__name__", type(function).__name__)
+        later = f"{name!r} ends later than its call; use a track block inside it"
+        if any(ends_later(form) for ends_later in makers for form in forms):
+            raise TypeError(later)
         parameters = inspect.signature(function).parameters
         places = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
         is_method = places[:1] in (["self"], ["cls"])
@@ -325,7 +326,12 @@ class Tracker:
             with Tracker(*told) as run:
                 if "run" in parameters and "run" not in places[: len(args)]:
                     kwargs.setdefault("run", run)
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                # Another decorator may stand between: what it returns has not begun.
+                kinds = (inspect.isgenerator, inspect.isasyncgen, inspect.isawaitable)
+                if any(is_one(result) for is_one in kinds):
+                    raise TypeError(later)
+                return result
 
         return cast("F", tracked)
 
