@@ -146,6 +146,15 @@ def test_the_usual_metrics_are_those_that_were_measured(db: DatabaseManager) -> 
     assert labels == [f"SI-SNRi (dB), {better}", f"SDRi (dB), {better}"]
 
 
+def test_a_stem_without_a_speaker_is_its_recordings(db: DatabaseManager) -> None:
+    """Who speaks in a recording may be told after its runs, whose stems have nobody."""
+    ada = db.create_speaker("Ada")
+    with db.track("/1.wav", "voice_separation", model_type="demucs") as run:
+        run.output("/out/1.wav", si_snri=1.0)
+    db.link_file("/1.wav", ada)
+    assert values(db.plot("distribution", speaker="Ada")) == {"demucs": [1.0]}
+
+
 def test_filters_choose_the_runs(db: DatabaseManager) -> None:
     """Models, operation, speaker and times narrow down what is drawn, and stand under the title."""
     ada = db.create_speaker("Ada")

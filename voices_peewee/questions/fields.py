@@ -107,6 +107,7 @@ _SPECIAL: Final = {
     "model_version": Field("model_version", "text", _RUN.model_version, once=True),
     "operation_type": Field("operation_type", "text", _RUN.operation_type, once=True),
     "speaker": Field("speaker", "text", SPEAKER, of_recording=True),
+    "speaker_id": Field("speaker_id", "integer", SPEAKER, of_recording=True),
     "file": Field(
         "file",
         "text",

@@ -14,8 +14,9 @@ from voices_peewee.errors import QueryError
 from voices_peewee.schema import vocabulary
 from voices_peewee.schema.exact import exact_boolean, short
 from voices_peewee.schema.fields import plain_name
-from voices_peewee.schema.models import ModelPerformance, ProcessedFile, ProcessingHistory
+from voices_peewee.schema.models import ModelPerformance, ProcessingHistory
 from voices_peewee.search.columns import LISTS, read_json
+from voices_peewee.search.conditions import of_speakers
 from voices_peewee.search.json_keys import ELEMENT, json_path, readable, some_element
 from voices_peewee.search.pages import matching
 from voices_peewee.search.words import When, instant
@@ -179,7 +180,7 @@ class Runs:
         """Return what holds for the runs.
 
         ``of_speaker`` says what holds for the rows of a speaker, where it is not that the row's
-        own file is the speaker's.
+        own file is the speaker's, or else its recording.
         """
         run = ProcessingHistory
         wanted = {
@@ -190,8 +191,7 @@ class Runs:
         found = [column == value for column, value in wanted.items() if value is not None]
         if self.speaker is not None:
             speaker = store.speaker(self.speaker).id
-            own = ProcessedFile.speaker == speaker
-            found.append(own if of_speaker is None else of_speaker(speaker))
+            found.append(of_speakers([speaker]) if of_speaker is None else of_speaker(speaker))
         if self.since is not None:
             found.append(run.start_time >= self.since)
         if self.until is not None:

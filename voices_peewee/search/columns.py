@@ -23,6 +23,7 @@ from voices_peewee.schema.vocabulary import COLUMNS
 
 Model = type[BaseModel]
 Recording: Final[Any] = ProcessedFile.alias()  # the recording of a row that is an output's
+Whose: Final[Any] = Speaker.alias()  # the speaker of a run's row, else of its recording
 
 
 class Step(NamedTuple):
@@ -226,11 +227,14 @@ _METRICS: Final = (
 _METADATA_OF_RECORDING: Final = pw.Case(
     None, [(ProcessedFile.recording.is_null(), ProcessedFile.metadata)], Recording.metadata
 )
+_OWN_OR_RECORDINGS: Final = pw.fn.COALESCE(ProcessedFile.speaker, Recording.speaker)
 # What a file's row is called beside its runs; what is known of a recording counts for them.
 _BESIDE_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "filename": {"name": "file", "words": ("filename", "name")},
     "tag": {"name": "speaker.tag", "words": ("speaker.tags",)},
     "metadata": {"expression": _METADATA_OF_RECORDING, "sources": (ProcessedFile, Recording)},
+    "speaker": {"expression": Whose.name, "sources": (Whose,)},
+    "speaker_id": {"expression": _OWN_OR_RECORDINGS, "sources": (ProcessedFile, Recording)},
 }
 
 
@@ -263,6 +267,7 @@ _STEPS: Final = (
     Step(ProcessingHistory, ProcessedFile, _FILE_OF_RUN, always=True),
     Step(ProcessedFile, Recording, _RECORDING_OF_FILE),
     Step(ProcessedFile, Speaker, ProcessedFile.speaker == Speaker.id),
+    Step(Recording, Whose, Whose.id == _OWN_OR_RECORDINGS),
     Step(ProcessingHistory, ModelPerformance, _SAME_RUN),
 )
 

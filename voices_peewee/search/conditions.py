@@ -200,21 +200,27 @@ class Conditions:
 
     def _by_speaker(self, _: Column, value: Value) -> Node:
         """Compare a speaker's id, or look for a part of the name."""
-        own, text = self.listing.model is Speaker, value.text
-        key = Speaker.id if own else self._node_of("speaker_id")
+        is_own, text = self.listing.model is Speaker, value.text
         if _is_empty(value):
-            return key.is_null()
+            return self._node_of("id" if is_own else "speaker_id").is_null()
         if text.startswith("id:") and not value.literal:
-            return equals(key, words.number("integer", text.removeprefix("id:")))
+            key = plain(words.number("integer", text.removeprefix("id:")))
+            return Speaker.id == key if is_own else self._of_speakers([key])
         named = contains(Speaker.name, stored(text))
-        return named if own else key.in_(Speaker.select(Speaker.id).where(named))
+        return named if is_own else self._of_speakers(Speaker.select(Speaker.id).where(named))
+
+    def _of_speakers(self, some: Any) -> Node:
+        if self.listing.model is ProcessedFile:
+            return ProcessedFile.speaker.in_(some)
+        self.sources.add(ProcessedFile)
+        return of_speakers(some)
 
     def _by_tags(self, column: Column, value: Value) -> Node:
         return some_element(self._node(column), (), _tag(value))
 
     def _by_speaker_tags(self, _: Column, value: Value) -> Node:
         tagged = some_element(Speaker.tags, (), _tag(value))
-        return self._node_of("speaker_id").in_(Speaker.select(Speaker.id).where(tagged))
+        return self._of_speakers(Speaker.select(Speaker.id).where(tagged))
 
     def _by_any_tag(self, column: Column, value: Value) -> Node:
         return either([self._by_tags(column, value), self._by_speaker_tags(column, value)])
@@ -262,6 +268,15 @@ _METHODS: Final = {  # where a kind is not compared by the method of its name
     **dict.fromkeys(words.UNITS, "number"),
     **dict.fromkeys(_NAMED, "name"),
 }
+
+
+def of_speakers(some: Any) -> Node:
+    """Say that a run's row is of some speakers: its own, or else its recording's."""
+    whole = ProcessedFile.alias()
+    theirs = whole.select(whole.id).where(whole.speaker.in_(some))
+    is_nobodys = nodes("(+", ProcessedFile.speaker, "IS NULL)")  # mostly more: + passes the index
+    of_recording = both([is_nobodys, ProcessedFile.recording.in_(theirs)])
+    return either([ProcessedFile.speaker.in_(some), of_recording])
 
 
 def join(query: Any, listing: Listing, sources: Iterable[Any], filtered: Iterable[Any] = ()) -> Any:
