@@ -491,6 +491,12 @@ def test_a_speaker_narrows_to_their_stems(db: DatabaseManager) -> None:
     found = db.compare(A, B, speaker="Ada")
     assert [(pair.a, pair.b) for pair in found.pairs] == [(1.0, 2.0)]
     assert (found.coverage_b["in_question"], found.coverage_b["failed"]) == (2, 1)
+    db.delete_run(db.search("history", "status:failed")[0])
+    output = {"path": "/out/2.wav", "si_snri": 1.0}  # of nobody, before it failed
+    told = {"model_type": "svoice", "model_version": "1.2", "error_message": "killed"}
+    start = "2026-11-01T00:00:00Z"
+    db.record_run("/mix/002.wav", "voice_separation", start_time=start, outputs=[output], **told)
+    assert db.compare(A, B, speaker="Ada").coverage_b["failed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,8 @@ def conditions(store: Store, runs: Runs) -> list[Any]:
         """Say that a row is the speaker's, or a failure of a recording with a stem of theirs."""
         theirs = part.select(part.recording).where(part.speaker == speaker)
         nobody = SPEAKER.is_null() & ~_RUN.success
-        return pw.Expression(speaker == SPEAKER, pw.OP.OR, nobody & Own.id.in_(theirs))
+        of_mixture = nobody & pw.fn.COALESCE(Own.recording, Own.id).in_(theirs)
+        return pw.Expression(speaker == SPEAKER, pw.OP.OR, of_mixture)
 
     return runs.conditions(store, of_speaker)
 
