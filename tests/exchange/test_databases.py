@@ -130,6 +130,26 @@ def test_the_last_measurement_of_a_run_of_the_original_module(
     assert (measured.id, measured.si_snri, measured.sdri) == (7, 11.0, None)
 
 
+def test_what_is_not_finite_in_the_original_module(db: DatabaseManager, original: Path) -> None:
+    """NaN and infinity, as a silent estimate has them, are kept as a run here keeps them."""
+    with closing(sqlite3.connect(original)) as connection, connection:
+        connection.execute(
+            "UPDATE model_performance SET si_snri = -9e999,"
+            ' additional_metrics = \'{"pesq": NaN, "stoi": 0.5}\''
+        )
+    done = db.import_records(original)
+    kept = "values that are NaN or infinite are kept in additional_metrics.nonfinite"
+    assert done.notes.count(kept) == 1
+    (measured,) = db.get_all(ModelPerformance)
+    assert (measured.si_snri, measured.sdri) == (None, 12.5)
+    assert measured.additional_metrics == {
+        "stoi": 0.5,
+        "nonfinite": {"pesq": "nan", "si_snri": "-inf"},
+    }
+    again = db.import_records(original)
+    assert (again.changed, again.conflicts, db.check()) == (0, [], [])
+
+
 def test_a_measurement_of_no_run_of_the_original_module(
     db: DatabaseManager, original: Path
 ) -> None:

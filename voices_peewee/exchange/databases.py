@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from math import isfinite
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from voices_peewee.database.store import Store
 from voices_peewee.database.transactions import Translated
@@ -17,6 +19,7 @@ from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.history import HISTORY_TABLE
+from voices_peewee.runs.metrics import NONFINITE
 from voices_peewee.schema.exact import short
 
 # The tables that the original module has too.
@@ -28,6 +31,7 @@ _OLDER: Final = "it is older; upgrade it or a copy with 'voices --db FILE run-mi
 _LAST: Final = (
     "id IN (SELECT max(id) FROM model_performance GROUP BY ifnull(processing_history_id, -id))"
 )
+_KEPT: Final = "values that are NaN or infinite are kept in additional_metrics.nonfinite"
 _NAMES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 
 
@@ -112,7 +116,10 @@ class Database(Source):
                 sql = f'SELECT {chosen} FROM "{table}" WHERE {which} ORDER BY {order}'  # noqa: S608
                 for values in self._connection.execute(sql):
                     self._done += 1
-                    yield Row(table, f"id {values[at]}", dict(zip(columns, values, strict=True)))
+                    row = dict(zip(columns, values, strict=True))
+                    if self.is_original and table == "model_performance":
+                        self._keep_nonfinite(row)
+                    yield Row(table, f"id {values[at]}", row)
         if self._facts() != self._before:
             raise self.error("it changed while it was read; try again")
 
@@ -128,6 +135,20 @@ class Database(Source):
         if older := [key for (key,) in self._connection.execute(sql)]:
             self.notes.append(f"a run has one measurement, its last; left out: {short(older)}")
         return _LAST
+
+    def _keep_nonfinite(self, row: dict[str, Any]) -> None:
+        """Put NaN and infinity, which the original module writes, where a run here keeps them."""
+        told: Any = None
+        with suppress(ValueError, TypeError, RecursionError):  # what is no JSON is told by its type
+            told = json.loads(row.get("additional_metrics") or "{}")
+        if not isinstance(told, dict) or NONFINITE in told:
+            return
+        numbers = {**told, **row}.items()
+        odd = {name: str(one) for name, one in numbers if type(one) is float and not isfinite(one)}
+        if odd:
+            told = {name: one for name, one in told.items() if name not in odd} | {NONFINITE: odd}
+            row |= {**dict.fromkeys(odd.keys() & row), "additional_metrics": json.dumps(told)}
+            self.notes += [] if _KEPT in self.notes else [_KEPT]
 
     def _facts(self) -> tuple[int, int] | None:
         """Return what changes where another program writes to a file that is read as it lies."""
