@@ -346,7 +346,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other-application": (
         anew(other_application),
-        "it is not a Voices database (no table 'schema_migrations')",
+        "it has no migrations of Voices; see 'voices import'",
     ),
     "in-use": (
         lambda path: Path(f"{path}-wal").touch(),

@@ -280,7 +280,7 @@ def _described(path: Path, sha256: str, source: str) -> Backup:
     status = path.stat()
     with _backup_errors(path), closing(open_backup(path)) as connection:
         if not connection.execute(_HAS_HISTORY).fetchone()[0]:
-            raise BackupError(path, "it is not a Voices database (no table 'schema_migrations')")
+            raise BackupError(path, "it has no migrations of Voices; see 'voices import'")
         rows, migrations = _contents(connection)
     created = datetime.fromtimestamp(status.st_mtime, UTC)
     return Backup(path, status.st_size, sha256, created, source, migrations, rows)
