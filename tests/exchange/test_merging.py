@@ -70,6 +70,22 @@ def test_rows_of_python_are_the_same_twice(db: DatabaseManager) -> None:
     assert (told(again), again.conflicts) == ({"processed_files": Counts(same=1)}, [])
 
 
+def test_a_record_goes_through_data_frames(path: Path, tmp_path: Path) -> None:
+    """What is missing in a DataFrame (NaN, NA, NaT) is no value; the record arrives as it was."""
+    tables = ("speakers", "processed_files", "processing_history", "model_performance")
+    with DatabaseManager(tmp_path / "a.db").initialize() as db:
+        ada = db.add(Speaker(name="Ada", tags=["studio"]))
+        db.add(ProcessedFile(filename="1.wav", original_path="/1.wav", duration=2.5, channels=1))
+        for speaker, status in ((ada, "success"), (None, "unfinished")):
+            add_run(db, "/mix/1.wav", speaker=speaker, status=status, si_snri=1.5)
+        text = export(db)
+        frames = {table: db.to_dataframe(table) for table in tables}
+    with DatabaseManager(path).initialize() as db:
+        for table, frame in frames.items():
+            db.import_records(frame.to_dict("records"), table=table)
+        assert export(db) == text
+
+
 def test_an_empty_database_takes_everything_as_it_is(path: Path, tmp_path: Path) -> None:
     """Ids, times, JSON, floats and paths of an export arrive to the last bit, and only once."""
     text = filled(tmp_path / "a.db")

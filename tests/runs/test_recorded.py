@@ -88,6 +88,8 @@ def test_update_run(db: DatabaseManager) -> None:
     assert db.show_run(run_id).tags == ("a",)
     db.update_run(1, tags=["b", "c"])
     assert {(row.note, *row.tags) for row in db.get_all(ProcessingHistory)} == {("two", "b", "c")}
+    db.update_run(1, note=float("nan"))  # as a DataFrame has it
+    assert db.show_run(run_id).note is None
     db.update_run(db.show_run(run_id), note=None, tags=())
     rows = db.execute_raw_query("SELECT note, tags FROM processing_history")
     assert rows == [{"note": None, "tags": None}] * 2

@@ -18,7 +18,7 @@ from voices_peewee.errors import InputError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.texts import TwiceError, json_or_text, parse
 from voices_peewee.rendering.plain import absolute
-from voices_peewee.schema.exact import is_no_number, short
+from voices_peewee.schema.exact import is_missing, is_no_number, is_nothing, short
 from voices_peewee.schema.fields import (
     JSONField,
     NameField,
@@ -108,6 +108,8 @@ class Typer:
                 except TwiceError as error:
                     raise typed.error(str(error), column) from error
                 except (ValueError, TypeError, OverflowError) as error:
+                    if is_nothing(value):  # of a DataFrame
+                        continue
                     raise typed.error(f"{short(value)} is not {noun}", column) from error
         typed.key = data["id"]
         if unknown:
@@ -189,6 +191,8 @@ class Typer:
 
     def _time(self, name: str, value: Any) -> dt.datetime:
         time = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
+        if is_missing(time):
+            raise ValueError  # pandas' NaT, which is a datetime
         if time.tzinfo is None:
             self._note(f"{name} of {self._table} has no time zone; it is taken as UTC")
             return time.replace(tzinfo=dt.UTC)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from voices_peewee.errors import AudioError, InvalidValueError
+from voices_peewee.schema.exact import is_nothing
 from voices_peewee.schema.fields import clean_tags, dump_json, plain_name, plain_object
 from voices_peewee.schema.models import ProcessingHistory
 
@@ -58,7 +59,9 @@ def plain_note(note: str | None) -> str | None:
     Raises:
         InvalidValueError: It is no text.
     """
-    if note is not None and not isinstance(note, str):
+    if note is None or is_nothing(note):  # of a DataFrame
+        return None
+    if not isinstance(note, str):
         raise InvalidValueError(f"a note is a text, not {note!r}")
     return note or None
 
