@@ -232,6 +232,17 @@ def test_a_moved_database_has_its_backups(database: Path) -> None:
     assert list_backups(moved) == [last, found[0]]
 
 
+def test_a_copy_elsewhere_keeps_its_backups(database: Path, copies: Path) -> None:
+    """In a folder of several hosts a path that is not there may be another host's copy."""
+    other = copies / "other" / database.name
+    other.parent.mkdir()
+    shutil.copy(database, other)
+    theirs = snapshot(other, copies / "theirs.db")
+    shutil.rmtree(other.parent)
+    snapshot(database, copies / "ours.db", keep=1)
+    assert verify(theirs.path).path == theirs.path
+
+
 def test_a_failed_backup_removes_nothing(database: Path, copies: Path) -> None:
     """Older backups stay when the new one fails."""
     made = snapshot(database)

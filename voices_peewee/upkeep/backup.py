@@ -243,7 +243,9 @@ def _remove_older(newest: Backup, keep: int) -> None:
     with file_errors(BackupError, folder):
         found = [one for one in _noted(folder, newest.source) if one[0] != newest.path]
     born = _born(newest.path)
-    found = [one for one in found if _born(one[0]) == born]
+    # A path that is gone here may be there on another host: only beside it, it was moved.
+    here = {newest.source} if folder != Path(newest.source).parent else {of for *_, of in found}
+    found = [one for one in found if one[2] in here and _born(one[0]) == born]
     for old, sha256, _ in found[keep - 1 :]:
         try:
             if stat.S_ISREG(old.lstat().st_mode) and digest(old) == sha256:
