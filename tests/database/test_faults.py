@@ -268,11 +268,16 @@ def test_read_only_file_system(disk: Path) -> None:
     body = """
         for command in ("list-speakers", "export", "check"):
             voices(command)
+        copy = path.parents[1] / "copy.db"  # on another disk
+        voices("backup", "--backup-path", str(copy))
+        voices("verify-backup", str(copy))
         voices("add-speaker", "Eve")
         """
     exported = "exported 2 rows of speakers, 1 row of processed_files"
-    assert program(path, body) == (
-        f"list-speakers 0 2 speakers\nexport 0 {exported}\ncheck 0 nothing is wrong\n"
+    printed = program(path, body).splitlines(keepends=True)
+    assert printed.pop(4).startswith("verify-backup 0 ")
+    assert "".join(printed) == (
+        f"list-speakers 0 2 speakers\nexport 0 {exported}\ncheck 0 nothing is wrong\nbackup 0 \n"
         f"add-speaker 1 {READ_ONLY}\n"
     )
 
@@ -680,9 +685,11 @@ def test_a_record_on_a_full_disk_can_be_read(disk: Path) -> None:
     fill(disk)
     body = """
         voices("list-speakers")
+        voices("backup", "--backup-path", str(path.parents[1] / "copy.db"))  # on another disk
         voices("add-speaker", "Eve")
         """
-    assert program(path, body) == f"list-speakers 0 2 speakers\nadd-speaker 1 Error: {FULL}\n"
+    said = f"list-speakers 0 2 speakers\nbackup 0 \nadd-speaker 1 Error: {FULL}\n"
+    assert program(path, body) == said
 
 
 def test_an_older_backup_on_a_full_disk(disk: Path, tmp_path: Path) -> None:

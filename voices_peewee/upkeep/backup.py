@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final, TypeVar
 
-from voices_peewee.database.files import require_voices
+from voices_peewee.database.files import lies_still, require_voices
 from voices_peewee.database.sqlite import Connection, is_open_here
 from voices_peewee.database.wording import code_of, translation
 from voices_peewee.errors import (
@@ -145,7 +145,7 @@ def _copy_checked(
     with database_errors(database, timeout, target):
         with (
             closing(open_database(partial)) as copy,
-            closing(open_database(database, timeout)) as live,
+            closing(_open_live(database, timeout)) as live,
         ):
             # The transaction fixes the moment: without it each commit restarts the copy.
             live.execute("BEGIN")
@@ -332,6 +332,19 @@ def _backup_errors(path: Path) -> AbstractContextManager[None]:
 def open_database(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
     """Open a file that must be there, to read and write."""
     return _connect(f"{path.resolve().as_uri()}?mode=rw", timeout)
+
+
+def _open_live(path: Path, timeout: float) -> sqlite3.Connection:
+    """Open what is backed up; in a read-only folder, or on a full disk, as it is read there."""
+    live = open_database(path, timeout)
+    try:
+        live.execute("PRAGMA schema_version")  # the first look at the file
+    except sqlite3.OperationalError as error:
+        live.close()
+        if not lies_still(str(path), error):
+            raise
+        return open_backup(path)
+    return live
 
 
 def open_backup(path: Path) -> sqlite3.Connection:
