@@ -76,6 +76,10 @@ def forever(db):
 """
 
 FULL = "cannot use 'PATH': the disk is full; nothing of this change was written"
+FULL_ELSEWHERE = (
+    "cannot use 'PATH': the disk is full (that of temporary files; set SQLITE_TMPDIR to a folder "
+    "on another); nothing of this change was written"
+)
 READ_ONLY = (
     "Error: cannot use 'PATH': it is read-only; check the permissions of the file and its folder"
 )
@@ -180,6 +184,19 @@ def test_a_full_disk(disk: Path) -> None:
     assert sound(path)
 
 
+def test_no_room_for_temporary_files(
+    disk: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /tmp is full, and not the record's disk, the sentence says so."""
+    small(path)
+    monkeypatch.setenv("SQLITE_TMPDIR", str(disk))
+    body = """
+        DatabaseManager(path).connect().add_all(many(30000))
+        voices("list-speakers", "--sort", "description,-name", "--all", "--csv")
+        """
+    assert program(path, body) == f"list-speakers 1 Error: {FULL_ELSEWHERE}\n"
+
+
 def test_a_block_does_not_go_on_after_it_was_undone(db: DatabaseManager) -> None:
     """Where an error undid a transaction, the rest of its block is not written without it."""
     undone = (
@@ -225,7 +242,7 @@ def test_a_file_size_limit(path: Path) -> None:
         attempt("again", lambda: db.add_all(many(5000)))
         db.close()
         """
-    refused = "cannot use 'PATH': disk I/O error"
+    refused = "cannot use 'PATH': disk I/O error; check the disk, and your quota on it"
     assert program(path, body) == (
         f"add_all {refused}\nforever {refused}\ntracked {refused}\n0\nagain ok\n"
     )

@@ -76,12 +76,12 @@ def _meaning(
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusyError(database, timeout)
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY if _has_no_room(database):
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY if _room(database) < _SHM:
             return DatabaseFullError(target)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseReadOnlyError(database)
         case sqlite3.SQLITE_FULL:
-            return DatabaseFullError(target)
+            return DatabaseFullError(target, _TEMPORARY if _room(target) > _MUCH else "")
         case sqlite3.SQLITE_NOTADB:
             return NotVoicesError(database, "it is not an SQLite database")
         case sqlite3.SQLITE_CORRUPT:
@@ -90,19 +90,24 @@ def _meaning(
             return InvalidValueError("a value is larger than the database can hold")
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseError(database, message + _CANNOT_OPEN)
+        case sqlite3.SQLITE_IOERR:  # which SQLite says of a quota, too
+            return DatabaseError(database, message + _CANNOT_WRITE)
     return DatabaseError(database, message)
 
 
-def _has_no_room(database: object) -> bool:
-    """Whether not even a -shm has room beside a file, without which no WAL is read."""
+def _room(path: object) -> float:
+    """Return how many bytes have room beside a file."""
     import shutil  # late: only where something is wrong
 
     with suppress(OSError, ValueError):
-        return shutil.disk_usage(os.path.split(str(database))[0]).free < _SHM
-    return False
+        return shutil.disk_usage(os.path.split(str(path))[0]).free
+    return _MUCH
 
 
-_SHM: Final = 1 << 15  # bytes
+_SHM: Final = 1 << 15  # bytes, without which no WAL is read
+_MUCH: Final = 1 << 24  # bytes: a file with so much room beside it is not what has none
+_TEMPORARY: Final = " (that of temporary files; set SQLITE_TMPDIR to a folder on another)"
+_CANNOT_WRITE: Final = "; check the disk, and your quota on it"
 _CANNOT_OPEN: Final = "; check the permissions of its folder, and how many files are open"
 
 
