@@ -472,6 +472,29 @@ WENT = (
 )
 
 
+def test_nothing_is_answered_from_a_file_that_was_replaced(path: Path) -> None:
+    """A notebook is told that a newer record, as rsync brings it, is not the one it has open."""
+    small(path)
+    with DatabaseManager(path).connect() as db:
+        db.get_all(Speaker)
+        _replaced(path)
+        for act in (
+            db.leaderboard,
+            db.failures,
+            db.status,
+            lambda: db.compare("a", "b"),
+            lambda: db.list_rows("files"),
+            lambda: list(db.pending([path.with_name("a.wav")], "separation")),
+            lambda: db.export(path.with_name("all.jsonl")),
+            DatabaseManager(path).connect,
+        ):
+            with pytest.raises(errors.DatabaseError) as caught:
+                act()
+            assert str(caught.value) == WENT.format(path)
+    with DatabaseManager(path).connect() as db:
+        assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob"]
+
+
 @pytest.mark.parametrize("harm", [Path.unlink, _moved, _replaced])
 def test_no_thread_opens_what_took_the_place_of_an_open_file(
     path: Path, harm: Callable[[Path], None]

@@ -38,7 +38,7 @@ _REFUSED: Final = (
 )
 _as_peewee: Final[Any] = vars(pw)["__exception_wrapper__"]  # the stubs lack it
 _UNDONE: Final = "an earlier error undid this transaction; leave its block and do it all again"
-_REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
+REPLACED: Final = "the file was removed or replaced while it was open; close it and connect again"
 _WRITES: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE")  # as Peewee's own queries begin
 _AHEAD: Final = 1000  # rows
 # Nothing but C, so that no interrupt comes between where a setting is to be put back.
@@ -140,7 +140,7 @@ class Connection(sqlite3.Connection):
             if one.file == self.file and one.is_open and one.is_stranded():
                 raise DatabaseError(self.path, _BARED)
             if one.wal == self.wal and one.file != self.file and one.is_open:  # of its WAL
-                raise DatabaseError(self.path, _REPLACED)
+                raise DatabaseError(self.path, REPLACED)
         forks.connections[id(self)] = self  # until it is closed: no copy may close by itself
         try:
             super().__init__(database, *args, **options)
@@ -334,7 +334,7 @@ class VoicesSqlite(SqliteEngine, pw.SqliteDatabase):
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # which makes them
             connection.sidecars = identity(connection.wal), identity(connection.shm)
         if connection.file != identity(self.database):
-            raise DatabaseError(self.database, _REPLACED)
+            raise DatabaseError(self.database, REPLACED)
         wal = status(connection.wal)
         if connection.sidecars != (wal and (wal.st_dev, wal.st_ino), identity(connection.shm)):
             raise DatabaseError(self.database, _BARED)

@@ -18,7 +18,13 @@ import peewee as pw
 from voices_peewee.database.files import names_of
 from voices_peewee.database.forks import forks
 from voices_peewee.database.results import collect_again
-from voices_peewee.database.sqlite import SqliteEngine, VoicesSqlite, given
+from voices_peewee.database.sqlite import (
+    REPLACED,
+    SqliteEngine,
+    VoicesSqlite,
+    given,
+    identity,
+)
 from voices_peewee.database.wording import is_reported, translation
 from voices_peewee.errors import DanglingError, DatabaseError
 from voices_peewee.schema.models import ProcessedFile
@@ -273,7 +279,17 @@ class Transactions:
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let every read inside see one state of the database, without the lock of writers."""
+        self.require_place()
         return _Block(self, None, self.engine.snapshot())
+
+    def require_place(self) -> None:
+        """Refuse to answer from a file in whose place another one is, as rsync puts it there."""
+        if self.server is not None:
+            return
+        with self._reading:
+            opened = getattr(self.connection(), "file", None)  # a database of the caller's has none
+        if opened and identity(self.label) not in (None, opened):
+            raise DatabaseError(self.label, REPLACED)
 
     def is_idle(self) -> bool:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""

@@ -167,6 +167,7 @@ def _left(
     sources: Iterable[S], look: Look, chosen: _Chosen | None, *, is_shared: bool
 ) -> Iterator[Candidate[S]]:
     """Yield what is left: of a list 500 sources are looked at together, others one by one."""
+    look.store.require_place()
     if is_shared:
         look.store.retrying(look.begin)
     size = LOOKUP if isinstance(sources, Sequence) else 1

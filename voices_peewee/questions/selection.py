@@ -182,6 +182,7 @@ class Runs:
         ``of_speaker`` says what holds for the rows of a speaker, where it is not that the row's
         own file is the speaker's, or else its recording.
         """
+        store.require_place()
         run = ProcessingHistory
         wanted = {
             run.operation_type: self.operation_type,

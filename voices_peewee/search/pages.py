@@ -149,6 +149,7 @@ class Question:
 
         Without columns it is of those of the model. Peewee writes once what has no condition.
         """
+        self.store.require_place()
         offset = count_of("offset", offset)
         limit = None if limit is None else count_of("limit", limit)
         order = sort if sort is None or isinstance(sort, str) else tuple(texts(sort))
