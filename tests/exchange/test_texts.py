@@ -16,9 +16,11 @@ TEXT = "filename,duration\na.wav,2.5\n"
     ("data", "reason"),
     [
         (TEXT.encode("utf-16"), "it is not UTF-8 text"),
+        (b"\x1f\x8b\x08\0\xc3\r\0", "it is not UTF-8 text"),
+        (b"PK\x03\x04\x14\0\0;\t", "it is not UTF-8 text"),
         (TEXT.replace("\n", "\r").encode(), "its lines end with CR alone; save it with LF or CRLF"),
     ],
-    ids=["UTF-16", "CR"],
+    ids=["UTF-16", "gzip", "workbook", "CR"],
 )
 def test_texts_of_other_kinds(
     db: DatabaseManager, tmp_path: Path, data: bytes, reason: str

@@ -233,10 +233,7 @@ class Csv(_Text):
             reason = f"its header {short(header)} must name every column, each once"
             raise self.error(f"{reason}; pandas leaves out its index with index=False")
         try:
-            "".join(header).encode()
             self.table = self.table or table_like(self._columns)
-        except UnicodeError as error:
-            raise self.error("it is not UTF-8 text") from error
         except ValueError as error:
             raise self.error(str(error)) from error
 

@@ -125,6 +125,8 @@ def csv_rows(label: object, lines: Iterable[str]) -> Rows:
     """
     lines = iter(lines)
     first = next(lines, "")
+    if re.search("[\0\udc80-\udcff]", first):  # packed with gzip, a workbook, UTF-16
+        raise InputError(label, "it is not UTF-8 text")
     if "\r" in first.rstrip("\r\n"):
         raise InputError(label, "its lines end with CR alone; save it with LF or CRLF")
     if "," not in first and (other := re.search("[;\t|]", first)):
