@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -164,6 +165,16 @@ def test_numbers_have_units_and_sensible_digits(url: str) -> None:
     assert cells("v_leaderboard?model_type=demucs", "mean_si_snri") == ["12.33 dB"]
     exact = ask(url, "voices/v_leaderboard", model_type="demucs")
     assert exact[0]["mean_si_snri"] == 37 / 3
+
+
+def test_bytes_of_another_program_end_no_page(filled: Path) -> None:
+    """Bytes in the place of a text are shown as they stand, in the table and in the views."""
+    with closing(sqlite3.connect(filled)) as other, other:
+        other.execute("UPDATE speakers SET name = x'00ff' WHERE id = 1")
+    with serving(filled) as url:
+        for page in ("speakers/1", "v_runs", "v_performance"):
+            status, text = get(f"{url}voices/{page}")
+            assert (status, "b&#39;\\x00\\xff&#39;" in text) == (200, True)
 
 
 def test_the_report_is_linked(url: str) -> None:

@@ -23,6 +23,7 @@ from voices_peewee.database.files import MEMORY, lies_still
 from voices_peewee.errors import DatabaseError, MissingExtraError, ServeError, VoicesError
 from voices_peewee.questions.selection import Runs
 from voices_peewee.rendering.plain import KINDS, cell, printable
+from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessingHistory
 from voices_peewee.schema.vocabulary import COLUMNS
 
@@ -166,7 +167,9 @@ class _Hooks:
 
     @hookimpl  # type: ignore[untyped-decorator]
     def render_cell(self, value: Any, column: str) -> str | None:
-        """Return a number with its unit, in the digits that a list has; None of anything else."""
+        """Return a number with its unit, in the digits that a list has, and bytes as they stand."""
+        if isinstance(value, bytes):
+            return short(value)  # Datasette would link to them, which ends the page of a view
         term = COLUMNS.get(re.sub("^(mean|min|max)_", "", column))
         if term is not None and term.kind == "time" and isinstance(value, str):
             return value.removesuffix("+00:00")  # the page says that times are UTC
