@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,15 @@ def test_what_is_not_finite_is_named_once(db: DatabaseManager) -> None:
     assert (
         told == [(None, {"run": ["si_snri"], "nonfinite": {"si_snri": "nan", "pesq": "inf"}})] * 2
     )
+
+
+def test_what_a_dataframe_has_no_value_for_was_not_told(db: DatabaseManager) -> None:
+    """Rows of a DataFrame have NaN where others have a note, an end or a speaker."""
+    told = ("source", "operation_type", "start_time")
+    nothing = dict.fromkeys({*signature(db.record_run).parameters} - {*told}, math.nan)
+    assert db.record_runs([RUN, {**nothing, **RUN}]) == 2
+    first, second = (row.__data__ | {"id": 0, "run_id": ""} for row in histories(db))
+    assert first == second
 
 
 ZONE_HINT = "use datetime.now(timezone.utc) or .astimezone()"

@@ -29,7 +29,7 @@ from voices_peewee.rendering.plain import locate
 from voices_peewee.runs.metrics import Metrics
 from voices_peewee.runs.rows import Files, Output, RunRows
 from voices_peewee.runs.settings import model_hash, plain_settings, storable
-from voices_peewee.schema.exact import is_missing, several, short
+from voices_peewee.schema.exact import is_nothing, several, short
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.models import (
     ModelPerformance,
@@ -182,7 +182,7 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     for name in run:
         if name not in _KEYS:
             raise InvalidValueError(str(QueryError.unknown_field(str(name), _KEYS, "key")))
-    told = dict.fromkeys(_KEYS) | {name: one for name, one in run.items() if not is_missing(one)}
+    told = dict.fromkeys(_KEYS) | {name: one for name, one in run.items() if not is_nothing(one)}
     for name in _NEEDED:
         if not told[name]:
             raise InvalidValueError(f"a recorded run needs {name}")
