@@ -533,6 +533,19 @@ def test_different_values_are_never_printed_alike(db: DatabaseManager) -> None:
     assert board.pivot().across == expected
 
 
+def test_settings_that_a_later_run_replaced_are_named(db: DatabaseManager) -> None:
+    """Of several seeds on the same recordings the last counts, and a line says so."""
+    for seed in range(3):
+        told = {"seed": seed, "chunk": 4}
+        measure(db, A, [1.0, 2.0 + seed], parameters=told, hours=seed)
+        measure(db, B, [1.5, 2.5 if seed else "failed"], parameters=told, hours=seed)
+    note = "of a recording's runs whose parameters differ the latest counts: seed"
+    assert db.leaderboard().notes[:2] == (f"{A}: {note}", f"{B}: {note}")
+    assert db.compare(A, B).notes == (f"{A}: {note}", f"{B}: {note}")
+    assert db.compare(f"{A} parameters.seed:1", f"{B} parameters.seed:1").notes == ()
+    assert "latest" not in "".join(db.leaderboard(by=("model", "parameters.seed")).notes)
+
+
 def test_true_and_one_are_different_settings(db: DatabaseManager) -> None:
     """A group that pools a switch with a number says so."""
     measure(db, A, {"/1.wav": 1.0}, parameters={"shifts": 1})

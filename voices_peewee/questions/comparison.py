@@ -20,7 +20,6 @@ from voices_peewee.questions.counted import (
     Source,
     conditions,
     coverage,
-    differing,
     names_of_speakers,
     paths_of,
 )
@@ -381,5 +380,4 @@ def _counted_out(paired: Paired) -> Iterable[str]:
 
 def _pooled(*sides: tuple[str, Group]) -> Iterable[str]:
     for label, side in sides:
-        if names := differing(side.parameters):
-            yield remarks.pools(label, names)
+        yield from remarks.pools(label, side)

@@ -44,8 +44,10 @@ class Group:
 
     ``stems`` counts the finite ones of each, ``costs`` has NaN for what was not measured. Of a
     side of a comparison ``whose`` has the speaker of a recording of one stem, ``several`` the
-    stems of the others. ``others`` has the state of the recordings that are not done, ``unread``
-    counts values that are no numbers; ``is_mixed`` tells that some were taken out of turn.
+    stems of the others. ``parameters`` are those of the runs that count, ``successful`` also
+    of those in whose place a later one does. ``others`` has the state of the recordings that
+    are not done, ``unread`` counts values that are no numbers; ``is_mixed`` tells that some
+    were taken out of turn.
     """
 
     key: Key
@@ -57,6 +59,7 @@ class Group:
     several: dict[int, Sequence[Stem]] = field(default_factory=dict)
     others: dict[int, str] = field(default_factory=dict)
     parameters: set[Any] = field(default_factory=set)
+    successful: set[Any] = field(default_factory=set)
     operation: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
     unread: int = 0
@@ -158,6 +161,7 @@ def _taken(
     for key, group in groups.items():
         source.unread += group.unread
         groups[key] = group.in_order()
+        groups[key].successful = source.settings(group.parameters | group.successful)
         groups[key].parameters = source.settings(group.parameters)
     return groups
 

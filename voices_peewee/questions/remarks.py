@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import peewee as pw
@@ -19,9 +19,15 @@ _NAMED: Final = 6  # models
 _TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
 
 
-def pools(label: str, names: Sequence[str]) -> str:
-    """Say that what is called so pools several settings."""
-    return f"{label} pools runs whose parameters differ: {', '.join(names)}"
+def pools(label: str, group: Group, chosen: Collection[str] = ()) -> Iterator[str]:
+    """Say where what is called so pools several settings, or has left some for later ones."""
+    names = [name for name in differing(group.parameters) if name not in chosen]
+    known = {*names, *chosen}
+    if names:
+        yield f"{label} pools runs whose parameters differ: {', '.join(names)}"
+    if left := [name for name in differing(group.successful) if name not in known]:
+        said = f"{label}: of a recording's runs whose parameters differ the latest counts"
+        yield f"{said}: {', '.join(left)}"
 
 
 def of_settings(
@@ -31,10 +37,8 @@ def of_settings(
     chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
     inside: set[str] = set()
     for label, group in zip(labels, groups, strict=True):
-        names = [name for name in differing(group.parameters) if name not in chosen]
-        inside.update(names)
-        if names:
-            yield pools(label, names)
+        inside.update(differing(group.parameters))
+        yield from pools(label, group, chosen)
     between = differing([text for group in groups for text in sorted(group.parameters)])
     others = [name for name in between if name not in inside | chosen]
     if len(groups) > 1 and others:
