@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import voices_peewee
-from voices_peewee import DatabaseManager, ProcessedFile, Speaker
+from voices_peewee import DatabaseManager, ProcessedFile, ProcessingHistory, Speaker
 
 PAGE = (Path(__file__).parents[1] / "docs" / "original.md").read_text()
 SAME, OTHER = PAGE.split("## Another name here")
@@ -64,6 +66,17 @@ def test_what_closes(names: dict[str, Any], name: str, is_open: bool) -> None:
     if is_open:
         assert names["db"].query(Speaker).count() == 1
     assert names["db"].is_connected == is_open
+
+
+def test_times_and_enums(names: dict[str, Any]) -> None:
+    """What the page says of times without a zone and of enums is so."""
+    model = Enum("Model", {"DEMUCS": "demucs"})
+    told = {"processed_file": names["db"].get_all(ProcessedFile)[0], "operation_type": "separation"}
+    run = names["db"].add(ProcessingHistory(model_type=model["DEMUCS"], **told))
+    assert names["db"].get_by_id(ProcessingHistory, run.id).model_type == "demucs"
+    assert names["db"].query(ProcessingHistory).filter_by(model_type=model["DEMUCS"]).count() == 1
+    with pytest.raises(voices_peewee.errors.InvalidValueError, match="has no time zone"):
+        names["db"].add(ProcessingHistory(start_time=dt.datetime(2026, 1, 1), **told))  # noqa: DTZ001
 
 
 def test_the_page_has_rows() -> None:
