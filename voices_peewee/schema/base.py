@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import peewee as pw
 
+from voices_peewee.errors import InvalidValueError, QueryError
 from voices_peewee.schema.fields import utc_now
 from voices_peewee.schema.vocabulary import check_sql, describe
 
@@ -97,8 +98,11 @@ class BaseModel(pw.Model):
         for name, value in values.items():
             if name in plain:
                 data[name] = value
-            else:
+            elif hasattr(type(self), name):
                 setattr(self, name, value)
+            else:  # Peewee keeps what is misspelt beside the record, where it is lost
+                known = type(self)._meta.combined
+                raise InvalidValueError(str(QueryError.unknown_field(name, known)))
         self._dirty.update(data)
 
     def __str__(self) -> str:
