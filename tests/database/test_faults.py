@@ -926,6 +926,8 @@ def test_a_symlink_is_followed(path: Path) -> None:
     with DatabaseManager(link).connect() as db:
         db.add(Speaker(name="Eve"))
         assert (Path(f"{path}-wal").exists(), Path(f"{link}-wal").exists()) == (True, False)
+        wal = Path(f"{path}-wal").stat().st_size
+        assert db.status()["size"] == path.stat().st_size + wal
     assert run("--db", path, "list-speakers", "--columns", "name", "--csv").out == (
         "name\nAda\nBob\nEve\n"
     )

@@ -224,7 +224,7 @@ def _engine(store: Store, path: str) -> dict[str, Any]:
     if store.server is not None:
         facts = store.server.facts()
         return {"size": facts["size"], "postgresql": facts["version"]}
-    size = None if path == MEMORY else size_of(path) + size_of(f"{path}-wal")
+    size = None if path == MEMORY else size_of(path) + size_of(f"{os.path.realpath(path)}-wal")
     return {"size": size, "sqlite": sqlite3.sqlite_version}
 
 
