@@ -125,6 +125,9 @@ def test_outputs_get_what_they_lack(db: DatabaseManager, write: Any) -> None:
     ]  # fmt: skip
     again = load(db, path)
     assert (again.updated, again.unchanged, again.conflicts) == (0, 1, done.conflicts)
+    path = write("close.jsonl", '{"key": "a_s1", "pesq": 1.0000001}\n')
+    told = f"{str(path)!r}, line 1: pesq is 1.0000001, and 1.0 here, which is kept"
+    assert load(db, path).conflicts == [told]  # with the digits in which they differ
     assert load(db, write("dnsmos.csv", DNSMOS)) == ImportedResults("dnsmos", updated=1)
     assert measured(db)[0][3]["metric_impl"].endswith(
         "VERSA: sdr, stoi, shine; DNSMOS: dnsmos_ovrl, dnsmos_sig, dnsmos_bak, dnsmos_p808"

@@ -215,7 +215,7 @@ class _Import:
             if ours is None:
                 fresh[name] = value
             elif not _same(ours, value) and not (of_run and name not in run_level):
-                kept = f"{name} is {value:g}, and {ours!r} here, which is kept"
+                kept = f"{name} is {value!r}, and {ours!r} here, which is kept"
                 where = f"{str(score.reading.path)!r}, {score.place}"
                 self._done.conflicts.append(f"{where}: {kept}")
         if not fresh:
