@@ -481,6 +481,17 @@ def test_words_and_filters_narrow_both_sides(db: DatabaseManager) -> None:
     assert str(later).endswith("\nA: no recording is in question\nB: no recording is in question")
 
 
+def test_pooled_versions_are_named(db: DatabaseManager) -> None:
+    """A side that names no version says which it has: of a recording the latest run counts."""
+    both(db, [1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
+    measure(db, "demucs:4.1", [4.0, 5.0, 5.5], hours=1)
+    note = "{} pools the runs of several models: demucs:4.0, demucs:4.1"
+    assert db.compare("demucs", "svoice").notes == (note.format("demucs"),)
+    assert db.compare("version:4.1,4.0", B).notes == (note.format("version:4.1,4.0"),)
+    assert db.compare("demucs", B, until="2026-11-01T12:30:00Z").notes == ()
+    assert db.compare(A, "svoice").notes == ()
+
+
 def test_a_speaker_narrows_to_their_stems(db: DatabaseManager) -> None:
     """What failed for a recording of theirs is in question too."""
     both(

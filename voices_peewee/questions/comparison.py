@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial, reduce
-from itertools import combinations
+from itertools import chain, combinations
 from operator import and_, or_
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -225,9 +225,16 @@ def _by_runs(
         label: known.get(label) or read_side(source, metric, side, runs, by_speaker=is_of_speakers)
         for label, side in sides.items()
     }
-    of_sides = [reduce(and_, side.conditions(store, runs)) for side in sides.values()]
-    chosen = [*conditions(store, runs), reduce(or_, of_sides)]
+    of_sides = {one.label: reduce(and_, one.conditions(store, runs)) for one in sides.values()}
+    of_runs = conditions(store, runs)
+    chosen = [*of_runs, reduce(or_, of_sides.values())]
+    several = (
+        remarks.of_models({label: remarks.models_of(source, [*of_runs, own], ()).get((), ())})
+        for label, own in of_sides.items()
+        if not sides[label].is_one_model
+    )
     notes = (
+        *chain.from_iterable(several),
         *remarks.of_unread(source),
         *remarks.of_operations(source, chosen),
         *remarks.of_clocks(source, metric, chosen),

@@ -256,9 +256,10 @@ def ranked_groups(
     ranked.sort(key=lambda pair: _rank(pair[0], found))
     groups = [group for _, group in ranked]
     labels = [" ".join(row.labels) for row, _ in ranked]
+    several = {name: models.get(one.key, ()) for name, one in zip(labels, groups, strict=True)}
     notes = [
         *remarks.of_tags(groups, fields),
-        *remarks.of_models(labels, groups, models),
+        *remarks.of_models(several),
         *remarks.of_settings(labels, groups, fields),
         *remarks.of_recordings(labels, groups, fields, common=common),
         *([] if any(one.of_recording for one in fields) else remarks.of_stems(groups)),

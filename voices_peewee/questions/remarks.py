@@ -61,12 +61,9 @@ def models_of(
     return found
 
 
-def of_models(
-    labels: Sequence[str], groups: Sequence[Group], models: Mapping[Key, set[str]]
-) -> Iterator[str]:
-    """Say where groups pool the runs of several models."""
-    pairs = zip(labels, groups, strict=True)
-    pooling = {label: own for label, group in pairs if len(own := models.get(group.key, ())) > 1}
+def of_models(models: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Say where groups, by their labels, pool the runs of several models."""
+    pooling = {label: own for label, own in models.items() if len(own) > 1}
     if pooling:
         what = (
             f"{next(iter(pooling))} pools" if len(pooling) == 1 else f"{len(pooling):,} groups pool"

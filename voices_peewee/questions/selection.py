@@ -246,6 +246,11 @@ class Side:
     model: Model | None
     words: Words = ()
 
+    @property
+    def is_one_model(self) -> bool:
+        """Whether it names a model with its version."""
+        return self.model is not None and self.model[1] is not None
+
     def conditions(self, store: Store, runs: Runs) -> list[pw.Expression]:
         """Return the conditions for its runs."""
         found = [] if self.model is None else runs_of(store, self.model, runs)
