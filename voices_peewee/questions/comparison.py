@@ -20,6 +20,7 @@ from voices_peewee.questions.counted import (
     Source,
     conditions,
     coverage,
+    differing,
     names_of_speakers,
     paths_of,
 )
@@ -387,4 +388,6 @@ def _counted_out(paired: Paired) -> Iterable[str]:
 
 def _pooled(*sides: tuple[str, Group]) -> Iterable[str]:
     for label, side in sides:
-        yield from remarks.pools(label, side)
+        if names := differing(side.parameters):
+            yield remarks.pools(label, names)
+        yield from remarks.of_earlier({label: side})

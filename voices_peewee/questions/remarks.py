@@ -19,15 +19,23 @@ _NAMED: Final = 6  # models
 _TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
 
 
-def pools(label: str, group: Group, chosen: Collection[str] = ()) -> Iterator[str]:
-    """Say where what is called so pools several settings, or has left some for later ones."""
-    names = [name for name in differing(group.parameters) if name not in chosen]
-    known = {*names, *chosen}
-    if names:
-        yield f"{label} pools runs whose parameters differ: {', '.join(names)}"
-    if left := [name for name in differing(group.successful) if name not in known]:
-        said = f"{label}: of a recording's runs whose parameters differ the latest counts"
-        yield f"{said}: {', '.join(left)}"
+def pools(label: str, names: Sequence[str]) -> str:
+    """Say that what is called so pools several settings."""
+    return f"{label} pools runs whose parameters differ: {', '.join(names)}"
+
+
+def of_earlier(groups: Mapping[str, Group], chosen: Collection[str] = ()) -> Iterator[str]:
+    """Say of which parameters only the latest run on each recording counts, by the labels."""
+    of_each = {
+        label: {*differing(group.successful)}.difference(chosen, differing(group.parameters))
+        for label, group in groups.items()
+        if len(group.successful) > 1
+    }
+    left = {label: names for label, names in of_each.items() if names}
+    if left:
+        whose = next(iter(left)) if len(left) == 1 else f"{len(left):,} groups"
+        names = ", ".join(sorted(set().union(*left.values())))
+        yield f"{whose}: of a recording's runs whose parameters differ the latest counts: {names}"
 
 
 def of_settings(
@@ -37,8 +45,11 @@ def of_settings(
     chosen = {one.name.partition(".")[2] for one in fields if one.name.startswith("parameters.")}
     inside: set[str] = set()
     for label, group in zip(labels, groups, strict=True):
-        inside.update(differing(group.parameters))
-        yield from pools(label, group, chosen)
+        names = [name for name in differing(group.parameters) if name not in chosen]
+        inside.update(names)
+        if names:
+            yield pools(label, names)
+    yield from of_earlier(dict(zip(labels, groups, strict=True)), chosen)
     between = differing([text for group in groups for text in sorted(group.parameters)])
     others = [name for name in between if name not in inside | chosen]
     if len(groups) > 1 and others:
