@@ -15,6 +15,7 @@ from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager, ModelPerformance, ProcessedFile, ProcessingHistory
 from voices_peewee.errors import DatabaseNewerError, InputError, NotVoicesError
+from voices_peewee.exchange import databases
 from voices_peewee.schema.models import Speaker
 
 # What the original module and SQLAlchemy 2 write on SQLite: enums by name, naive times, JSON as
@@ -288,6 +289,24 @@ def test_a_stranger_is_refused(tmp_path: Path, db: DatabaseManager, sql: str, re
         db.import_records(stranger)
     assert str(caught.value) == f"cannot use '{stranger}': {reason}"
     assert digests(stranger.parent) == before
+
+
+def test_a_database_that_another_program_closes_meanwhile(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had it open and closes it, which takes its WAL away, has not changed it."""
+    connect = databases._connect
+    other = tmp_path / "other.db"
+    with DatabaseManager(other).initialize() as db:
+        db.create_speaker("Ada")
+    with DatabaseManager(path).initialize() as db, closing(sqlite3.connect(other)) as connection:
+        connection.execute("SELECT count(*) FROM speakers").fetchall()
+        assert Path(f"{other}-wal").exists()
+        monkeypatch.setattr(
+            databases, "_connect", lambda *told: connection.close() or connect(*told)
+        )
+        done = db.import_records(other)
+        assert done.tables["speakers"].added == 1
 
 
 def test_a_database_that_changes_meanwhile(tmp_path: Path, path: Path) -> None:

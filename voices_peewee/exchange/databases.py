@@ -59,7 +59,8 @@ class Database(Source):
         self._path, self._timeout = os.path.realpath(path), store.timeout
         self._before, self._done = self._facts(), 0
         with Translated(self.label, self._timeout), ExitStack() as opened:
-            self._connection = opened.enter_context(closing(_connect(self._path, self._timeout)))
+            uri = f"{Path(self._path).as_uri()}?mode=ro{'&immutable=1' if self._before else ''}"
+            self._connection = opened.enter_context(closing(_connect(uri, self._timeout)))
             self._connection.execute("BEGIN")  # everything is read as of this moment
             columns = self._tables()
             self.is_original = "name" not in columns.get(HISTORY_TABLE, ())
@@ -120,7 +121,7 @@ class Database(Source):
                     if self.is_original and table == "model_performance":
                         self._keep_nonfinite(row)
                     yield Row(table, f"id {values[at]}", row)
-        if self._facts() != self._before:
+        if self._before and self._facts() != self._before:
             raise self.error("it changed while it was read; try again")
 
     def _which(self, table: str, columns: list[str]) -> str:
@@ -175,8 +176,7 @@ def _is_still(path: str) -> bool:
     return is_wal and not os.path.lexists(f"{path}-wal")
 
 
-def _connect(path: str, timeout: float) -> sqlite3.Connection:
-    uri = f"{Path(path).as_uri()}?mode=ro{'&immutable=1' if _is_still(path) else ''}"
+def _connect(uri: str, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     # Bytes that are no UTF-8 are told with the row and column where they stand.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
