@@ -131,6 +131,14 @@ def test_the_last_measurement_of_a_run_of_the_original_module(
     assert (measured.id, measured.si_snri, measured.sdri) == (7, 11.0, None)
 
 
+def test_tags_that_are_one_text_in_the_original_module(db: DatabaseManager, original: Path) -> None:
+    """Its column of JSON takes a text, too, which is read as that of a CSV is."""
+    with closing(sqlite3.connect(original)) as connection, connection:
+        connection.execute("UPDATE speakers SET tags = ?", (r'"studio, Zo\u00eb"',))
+    db.import_records(original)
+    assert [one.tags for one in db.get_all(Speaker)] == [["studio", "Zoë"]] * 2
+
+
 def test_what_is_not_finite_in_the_original_module(db: DatabaseManager, original: Path) -> None:
     """NaN and infinity, as a silent estimate has them, are kept as a run here keeps them."""
     with closing(sqlite3.connect(original)) as connection, connection:

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from operator import index
@@ -250,6 +251,9 @@ def _tags(value: Any) -> Any:
 def _tags_of_text(text: str) -> Any:
     if text.startswith(("[", "null")):
         return parse(text)
+    if text.startswith('"'):  # a text in a column of JSON, as the original module's may be
+        with suppress(ValueError):
+            text = parse(text)
     return [tag.strip() for tag in text.split(",") if tag.strip()]
 
 
