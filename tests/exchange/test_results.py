@@ -208,6 +208,20 @@ def test_espnet_names_mixture_speaker_and_output(db: DatabaseManager, tmp_path: 
     assert load(db, folder).unchanged == 2
 
 
+@pytest.mark.parametrize("before", ["", "./", "../", ".././../"])
+def test_paths_from_the_folder_of_the_scoring(db: DatabaseManager, write: Any, before: str) -> None:
+    """DNSMOS writes paths as it is told the folder: ``./out`` is the outputs' as ``out`` is."""
+    parts = [f"/d/out/s{n}/a.wav" for n in (1, 2)]
+    record(db, "/d/mix/a.wav", *({"path": part} for part in parts))
+    rows = "".join(f"{before}out/s{n}/a.wav,{n},2,3\n" for n in (1, 2))
+    path = write("dnsmos.csv", f"filename,OVRL,SIG,BAK\n{rows}")
+    assert load(db, path) == ImportedResults("dnsmos", updated=1)
+    assert [row[3]["dnsmos_ovrl"] for row in measured(db)] == [1, 2]
+    rows = f",input_si_sdr,si_sdr,mix_path\n0,-0.5,17.0,{before}mix/a.wav\n"
+    path = write("all_metrics.csv", rows)
+    assert load(db, path, model="other") == ImportedResults("asteroid", added=1)
+
+
 TABLES = {f"{name}_spk{n}": f"mix_0 {value}\n" for n in (1, 2) for name, value in
           {"SDR": 7.0, "wav": f"/o/mix_0_s{n}.wav"}.items()}  # fmt: skip
 KEYS = "".join(f'{{"key": "mix_0_s{n}", "pesq": 2.5}}\n' for n in (1, 2))

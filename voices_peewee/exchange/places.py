@@ -38,6 +38,7 @@ _OWNER: Final = f"""{_OUTPUTS} WHERE file.processed_path = ?
  ORDER BY run.success DESC, run.start_time DESC LIMIT 1"""
 _MANIFEST: Final = "name the manifest that has it"
 _PART: Final = re.compile(r"s(pk|peaker)?_?\d+")
+_UPWARDS: Final = re.compile(r"^(\.\.?/+)+")  # DNSMOS writes ../stems/1.wav, as it was told
 _Called = defaultdict[str, list[str]]
 _path: Final[Callable[[Any], Any]] = ProcessedFile.original_path.python_value
 
@@ -208,7 +209,8 @@ def _find(called: _Called, name: str) -> list[str]:
     """Return the paths that are called like that, or end like that."""
     if name in called:
         return called[name]
-    paths, end = called.get(os.path.basename(name), ()), f"/{name}"
+    paths = called.get(os.path.basename(name), ())
+    end = f"/{_UPWARDS.sub('', name)}"
     stems = ((path, os.path.splitext(path)[0]) for path in paths)
     return [path for path, stem in stems if f"/{path}".endswith(end) or stem.endswith(end)]
 
