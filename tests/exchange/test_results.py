@@ -222,6 +222,19 @@ def test_paths_from_the_folder_of_the_scoring(db: DatabaseManager, write: Any, b
     assert load(db, path, model="other") == ImportedResults("asteroid", added=1)
 
 
+@pytest.mark.parametrize("key", ["s1/{}", "s1/{}.wav", "{}_s1", "{}_s1.WAV"])
+def test_ids_with_points(db: DatabaseManager, write: Any, key: str) -> None:
+    """The mixture of an estimate is known by an id of WSJ0-mix, which looks like a suffix."""
+    name = "050a0501_1.7783_442o030z_-1.7783"
+    for other in (name, name.rpartition(".")[0], "050a0501"):
+        record(db, f"/d/mix/{other}.wav", model_type="other")
+    path = write("v.jsonl", json.dumps({"key": key.format(name), "pesq": 2.5}))
+    assert load(db, path) == ImportedResults("versa", added=1)
+    _, _, _, run = db.query(ProcessingHistory).order_by(ProcessingHistory.id)
+    assert run.processed_file.original_path == f"/d/mix/{name}.wav"
+    assert run.processed_file.speaker.name == "s1"
+
+
 TABLES = {f"{name}_spk{n}": f"mix_0 {value}\n" for n in (1, 2) for name, value in
           {"SDR": 7.0, "wav": f"/o/mix_0_s{n}.wav"}.items()}  # fmt: skip
 KEYS = "".join(f'{{"key": "mix_0_s{n}", "pesq": 2.5}}\n' for n in (1, 2))

@@ -15,6 +15,7 @@ from voices_peewee.database.query import mapper
 from voices_peewee.database.store import Store
 from voices_peewee.exchange.manifests import Entry
 from voices_peewee.exchange.result_files import Score
+from voices_peewee.records.audio_files import AUDIO_SUFFIXES
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 from voices_peewee.search.columns import read_json
@@ -229,7 +230,9 @@ def is_whole(path: str) -> bool:
 def _parts(output: str) -> Iterator[tuple[str, str]]:
     """Yield what an estimate's mixture and speaker may be: ``s1/mix_1``, ``mix_1_s1``."""
     path = Path(output)
-    yield path.stem, path.parent.name if _PART.fullmatch(path.parent.name) else ""
-    for place in range(len(path.stem) - 2, 0, -1):
-        if path.stem[place] == "_":
-            yield path.stem[:place], path.stem[place + 1 :]
+    # 050a0501_1.7783_442o030z_-1.7783_s1 of WSJ0-mix, an id, has no suffix.
+    stem = path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+    yield stem, path.parent.name if _PART.fullmatch(path.parent.name) else ""
+    for place in range(len(stem) - 2, 0, -1):
+        if stem[place] == "_":
+            yield stem[:place], stem[place + 1 :]
