@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.databases import ON_SERVER, stored
 from support.import_rows import export, lines
@@ -84,6 +85,15 @@ def test_a_record_goes_through_data_frames(path: Path, tmp_path: Path) -> None:
         for table, frame in frames.items():
             db.import_records(frame.to_dict("records"), table=table)
         assert export(db) == text
+
+
+def test_columns_of_a_data_frame_that_are_not_filled(db: DatabaseManager) -> None:
+    """What is missing in a column that goes to metadata is no value there, as in the same CSV."""
+    rows = {"original_path": ["/a", "/b"], "room": ["hall", None], "t60": [float("nan"), 0.5]}
+    frame = pd.DataFrame({**rows, "day": [pd.NaT, None], "seat": pd.array([1, None], "Int64")})
+    db.import_records(frame.to_dict("records"), table="files")
+    rooms = [row.metadata for row in db.get_all(ProcessedFile)]
+    assert rooms == [{"room": "hall", "seat": 1}, {"t60": 0.5}]
 
 
 def test_an_empty_database_takes_everything_as_it_is(path: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ class Typer:
                 self._note(f"{what} is left out: {left}")
                 continue
             self._note(f"{what} goes to {self._extras}")
-            if value is None:
+            if value is None or is_nothing(value):
                 continue
             key, item = column.removeprefix(f"{self._extras}."), self._extra(typed, column, value)
             if key in kept and kept[key] != item:
