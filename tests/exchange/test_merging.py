@@ -62,13 +62,14 @@ def told(done: Imported) -> dict[str, Counts]:
 
 
 def test_rows_of_python_are_the_same_twice(db: DatabaseManager) -> None:
-    """NaN, a tuple and a path in metadata are compared as they are stored."""
+    """NaN, a tuple, a path and arrays in metadata are compared as they are stored."""
     odd = {"snr": float("nan"), "gains": (1, 2), "room": Path("/hall")}
     rows = [{"original_path": "/mix/1.wav", "metadata": odd, "level": float("nan")}]
+    rows += [{"original_path": "/mix/2.wav", "metadata": {"delays": np.arange(3)}}]
     added = db.import_records(rows, table="processed_files")
     again = db.import_records(rows, table="processed_files")
-    assert (told(added), added.conflicts) == ({"processed_files": Counts(added=1)}, [])
-    assert (told(again), again.conflicts) == ({"processed_files": Counts(same=1)}, [])
+    assert (told(added), added.conflicts) == ({"processed_files": Counts(added=2)}, [])
+    assert (told(again), again.conflicts) == ({"processed_files": Counts(same=2)}, [])
 
 
 def test_a_record_goes_through_data_frames(path: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple, TypeVar
@@ -303,7 +304,10 @@ def differences(typed: Typed, row: BaseModel) -> list[str]:
 
 def _is_same(theirs: Any, ours: Any) -> bool:
     """Whether two values are one; of a row of Python as JSON has it, where NaN is a text."""
-    return theirs == ours or (isinstance(theirs, dict) and bool(plain_json(theirs) == ours))
+    with suppress(ValueError, RuntimeError):  # arrays and tensors are no single truth
+        if theirs == ours:
+            return True
+    return isinstance(theirs, dict) and bool(plain_json(theirs) == ours)
 
 
 def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
