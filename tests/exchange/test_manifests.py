@@ -236,6 +236,10 @@ BAD = {
         "{path}, line 2, column 'duration': '-2' is not a finite number of 0 or more",
     ),
     "no path": ("m.csv", "file_name,room\n,3\n", "{path}, line 2: it names no file"),
+    "no id": (
+        *("tt.scp", "mix/a.wav s1/a.wav s2/a.wav\n"),
+        "{path}, line 1: it begins with the path 'mix/a.wav'; Kaldi has an id before it",
+    ),
     "a list": ("m.jsonl", '{"file_name": ["a"]}\n', "{path}, line 1: it names no file"),
     "no text": ("m.jsonl", '{"mixture_path": null}\n', "{path}, line 1: it names no file"),
     "column": ("m.csv", "ID,wav,wav\n1,a,b\n", f"{ALL}its header has the column 'wav' twice"),

@@ -21,6 +21,7 @@ from voices_peewee.exchange.texts import (
     told_by,
     whole_object,
 )
+from voices_peewee.records.audio_files import AUDIO_SUFFIXES
 from voices_peewee.records.roots import PathMap
 from voices_peewee.schema.exact import short
 from voices_peewee.schema.fields import plain_object
@@ -233,6 +234,9 @@ def _kaldi(reading: Reading) -> Iterator[Record]:
             reading.skipped["a command, which is not run"] += 1
         elif _ARCHIVE.search(path):
             reading.skipped["a place in an archive"] += 1
+        elif "/" in name and Path(name).suffix.lower() in AUDIO_SUFFIXES:  # ClearerVoice's lists
+            reason = f"it begins with the path {short(name)}; Kaldi has an id before it"
+            reading.refused.add(reading.path, reason, f"line {count}")
         elif name:
             told = {part: table.get(name) for part, table in tables.items()}
             yield Record(f"line {count}", {**told, "id": name, "wav": path})
