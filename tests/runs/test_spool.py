@@ -11,7 +11,12 @@ import pytest
 from support.cli_tools import run
 from support.databases import Databases
 
-from voices_peewee import DatabaseManager, ProcessingHistory, errors
+from voices_peewee import (
+    DatabaseManager,
+    ModelPerformance,
+    ProcessingHistory,
+    errors,
+)
 from voices_peewee.runs.spool import SpoolWarning
 
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
@@ -205,6 +210,25 @@ def test_kept_runs_are_seen_taken_and_removed(
     assert run("--db", url, "import", spool).err == "nothing to import\n"
     with DatabaseManager(url) as db:
         assert (db.status()["spooled"], db.status()["unfinished"]) == (0, 0)
+
+
+def test_what_was_told_after_an_output_comes_with_a_kept_run(
+    server: postgres_server.Server, url: str, spool: Path
+) -> None:
+    """Metrics that were logged after an output was written are no conflict with those it had."""
+    with DatabaseManager(url, timeout=0.3) as db:
+        tracker = db.track("/in.wav", "separation")
+        with pytest.warns(SpoolWarning), tracker as work:  # noqa: PT031 - the block is the test
+            work.output("/out.wav", pesq=2.5)
+            with work.timing():
+                work.log(loss=0.5)
+            other = locked(server, Databases.name(url))
+        other.close()
+        assert db.import_records(spool).conflicts == []
+        (row,) = db.query(ModelPerformance).all()
+        kept = {"pesq": 2.5, "loss": 0.5, "run": ["loss"], "timed": True}
+        assert {name: row.additional_metrics[name] for name in kept} == kept
+    assert list(spool.iterdir()) == []
 
 
 def test_kept_runs_of_another_record_are_left(

@@ -321,10 +321,22 @@ def conflict(typed: Typed, row: BaseModel, different: Sequence[str]) -> str:
     return f"{where}: {row._meta.table_name} {row.id} keeps its {told}{more}"
 
 
-def news_of(typed: Typed, row: BaseModel, different: Sequence[str]) -> dict[str, Any]:
-    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere."""
+def news_of(
+    typed: Typed, row: BaseModel, different: Sequence[str], ended: Collection[int]
+) -> dict[str, Any]:
+    """Return what to write to a row: what it lacks, or all of a run that has ended elsewhere.
+
+    Of the history rows that ``ended`` so, what was measured is known there, too.
+    """
     theirs, ours = typed.data, row.__data__
     if isinstance(row, ProcessingHistory) and _end(theirs) > _end(ours):
         return {name: theirs[name] for name in [*different, "error_message"]}
+    if ours.get("processing_history") in ended:
+        return {name: _joined(ours[name], theirs[name]) for name in different}
     lacking = [name for name in different if ours[name] in _EMPTY]
     return {name: theirs[name] for name in lacking if name != "error_message"}  # of a success
+
+
+def _joined(ours: Any, theirs: Any) -> Any:
+    """Return their value; an object has what only ours knows, too."""
+    return {**ours, **theirs} if isinstance(ours, dict) else theirs

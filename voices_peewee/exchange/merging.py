@@ -171,6 +171,7 @@ class _Scope:
         self._tables: dict[str, _Table] = {}
         self._ids = {name: Ids() for name in TABLES}
         self._missed: set[tuple[str, str]] = set()  # what refers to these is not told as well
+        self._ended = set[int]()  # history rows of runs whose end was told here
 
     def read(self, source: Source) -> Iterator[None]:
         """Write a source in batches of one table, recordings or what belongs to some."""
@@ -221,9 +222,11 @@ class _Scope:
         counts = self._report.tables[place.name]
         self._remember(place, typed, row.id)
         different = differences(typed, row)
-        if news := news_of(typed, row, different):
+        if news := news_of(typed, row, different, self._ended):
             place.model.update(news).where(place.model.id == row.id).execute()
             counts.updated += 1
+        if "end_time" in news:
+            self._ended.add(row.id)
         if left := [name for name in different if name not in news]:
             counts.conflicts += 1
             if len(self._report.conflicts) < _KEPT:
