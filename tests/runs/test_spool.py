@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from voices_peewee import (
     DatabaseManager,
     ModelPerformance,
     ProcessingHistory,
+    Speaker,
     errors,
 )
 from voices_peewee.runs.spool import SpoolWarning
@@ -229,6 +231,33 @@ def test_what_was_told_after_an_output_comes_with_a_kept_run(
         kept = {"pesq": 2.5, "loss": 0.5, "run": ["loss"], "timed": True}
         assert {name: row.additional_metrics[name] for name in kept} == kept
     assert list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["written", "kept"])
+def test_of_an_output_that_is_told_twice_the_later_counts(
+    server: postgres_server.Server, url: str, spool: Path, *, is_kept: bool
+) -> None:
+    """An output that a server was not there for is one, and older than what is told of it next."""
+    with DatabaseManager(url, timeout=0.3) as db, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ada, bob = db.add_all([Speaker(name="Ada"), Speaker(name="Bob")])
+        with db.track("/in.wav", "separation") as work:
+            other = locked(server, Databases.name(url))
+            work.output("/out.wav", speaker=ada, si_snri=1.0, pesq=2.0)
+            if is_kept:
+                work.output("/out.wav", speaker=bob)
+            other.close()
+            work.output("/out.wav", **({} if is_kept else {"speaker": bob}), si_snri=3.0)
+            if is_kept:
+                other = locked(server, Databases.name(url))
+                work.output("/out.wav", si_snri=4.0)
+        other.close()
+        if is_kept:
+            assert db.import_records(spool).conflicts == []
+        (row,) = db.query(ProcessingHistory).all()
+        told = row.model_performance
+        assert (row.processed_file.speaker.name, row.status) == ("Bob", "success")
+        assert (told.si_snri, told.additional_metrics["pesq"]) == (3.0 + is_kept, 2.0)
 
 
 def test_kept_runs_of_another_record_are_left(

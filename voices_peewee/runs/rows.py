@@ -141,8 +141,7 @@ class Files:
         """Return what a run without outputs hangs on: the recording, or a voice of it."""
         if speaker_id is None or speaker_id == recording.speaker_id:
             return recording
-        row = self._voice(recording, speaker_id)
-        return row or self._add(new_part(recording, speaker_id))
+        return self._voice(recording, speaker_id) or self._add(new_part(recording, speaker_id))
 
     def stem(
         self, recording: ProcessedFile, output: Output, known: Sequence[ProcessedFile]
@@ -245,21 +244,19 @@ class LiveRows(RunRows):
             return asked.fetchone() is not None
 
     def tell(self, output: Output) -> tuple[ProcessedFile, bool, str | None]:
-        """Write an output and its metrics; return its row.
-
-        And whether it replaces what was told of it, and what other run claims it.
-        """
+        """Write an output; return its row, whether it replaces what was told, what run has it."""
 
         def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], ProcessedFile, bool, Any]:
             if is_again:
                 self._forget_unknown(steps)
-            files, known = Files(self._store, steps), self._known(steps)
+            known, files = self._caught_up(steps), Files(self._store, steps)
             is_changed = any(row.output and output.replaces(row.output) for row in known)
             rows, file = self._told(steps, files, known, output)
             self._is_unsure |= steps.is_part
             return rows, file, is_changed, steps.add(_OTHER_RUN, (self.run_id, files.path))
 
         self.rows, file, is_changed, asked = self._store.transact(write)
+        self.late.clear()
         other = asked.fetchone()
         return file, is_changed, other and _other_run(self._store, other, self.history)
 
@@ -269,16 +266,13 @@ class LiveRows(RunRows):
         Raises:
             NotFoundError: Somebody deleted the run.
         """
-
         time = ProcessingHistory.end_time.db_value(ending.time)
         end = (time, ending.message is None, ending.message, self.run_id)
 
         def write(steps: Any, is_again: bool) -> tuple[Sequence[Row], Any]:
             if is_again:
                 self._forget_unknown(steps)
-            rows = self._known(steps)
-            for output in self.late:
-                rows, _ = self._told(steps, Files(self._store, steps), rows, output)
+            rows = self._caught_up(steps)
             files = [row.file.id for row in rows]
             if claim is not None:
                 claim.end(steps)
@@ -294,8 +288,15 @@ class LiveRows(RunRows):
     def told_of(self, path: str) -> Output | None:
         """Return the output at a path as it was told before; a rollback took back what it did."""
         rows = self._known(self._store.steps()) if self._is_unsure else self.rows
-        told = (row.output for row in rows)
+        told = (*reversed(self.late), *(row.output for row in rows))
         return next((one for one in told if one and one.path == path), None)
+
+    def _caught_up(self, steps: Any) -> Sequence[Row]:
+        """Write the outputs that a server was not there for, before anything later; return all."""
+        rows = self._known(steps)
+        for output in self.late:
+            rows, _ = self._told(steps, Files(self._store, steps), rows, output)
+        return rows
 
     def _known(self, steps: Any) -> Sequence[Row]:
         """Return the rows of the run without what a transaction around them took back."""
@@ -309,10 +310,8 @@ class LiveRows(RunRows):
     def _told(
         self, steps: Any, files: Files, rows: Sequence[Row], output: Output
     ) -> tuple[Sequence[Row], ProcessedFile]:
-        """Write an output to its row, to the free one of the start, or to one more."""
-        paths = [row.output and row.output.path for row in rows]
-        known = paths if paths[0] else [output.path]
-        place = known.index(output.path) if output.path in known else len(rows)
+        """Write an output to its row."""
+        place = place_of(rows, output.path)
         before = rows[place] if place < len(rows) else None
         is_there = (_IS_THERE, (self.run_id, before and before.history_id))
         stems = files.at(self.recording, output.path, is_there)
@@ -321,12 +320,12 @@ class LiveRows(RunRows):
         file = files.stem(self.recording, output, stems)
         if before is None:
             key = mapper(ProcessingHistory).key_of(self._insert(steps, file))
-            told = Row(file, key, output, utc_now())
         else:
-            steps.add(_MOVE, (file.id, before.history_id, self.run_id))
+            key = before.history_id
+            steps.add(_MOVE, (file.id, key, self.run_id))
             self._drop(steps, before.file, file)
             output = output.after(before.output) if before.output else output
-            told = Row(file, before.history_id, output, utc_now())
+        told = Row(file, key, output, utc_now())
         self._ever.append(told)
         self._measure(steps, told, Metrics())
         return (*rows[:place], told, *rows[place + 1 :]), file
@@ -355,9 +354,8 @@ class LiveRows(RunRows):
 
     def _measure(self, steps: Any, row: Row, cost: Metrics) -> None:
         """Write the performance row of a history row."""
-        rows = mapper(ModelPerformance)
-        values = [*rows.bind(self.measured(row, cost)), row.history_id, self.run_id]
-        steps.add(measuring(rows), values)
+        rows, values = mapper(ModelPerformance), self.measured(row, cost)
+        steps.add(measuring(rows), [*rows.bind(values), row.history_id, self.run_id])
 
     def measured(self, row: Row, cost: Metrics) -> dict[str, Any]:
         """Return the values of the performance row of a history row."""
@@ -379,6 +377,12 @@ class LiveRows(RunRows):
             others = history.select(history.processed_file)
             is_output = (file.id == file_id) & file.processed_path.is_null(False)
             file.delete().where(is_output, file.id.not_in(others)).execute()
+
+
+def place_of(rows: Sequence[Row], path: str) -> int:
+    """Return which row is an output's: its own, the free one of the start, or one more."""
+    places = [row.output.path if row.output else path for row in rows]
+    return places.index(path) if path in places else len(rows)
 
 
 def new_stem(recording: ProcessedFile, output: Output) -> ProcessedFile:

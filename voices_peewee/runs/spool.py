@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from voices_peewee.database import files
 from voices_peewee.errors import DatabaseError
-from voices_peewee.runs.rows import Ending, LiveRows, Row, new_stem
+from voices_peewee.runs.rows import Ending, LiveRows, Row, new_stem, place_of
 from voices_peewee.schema.fields import dump_json
 from voices_peewee.schema.models import (
     BaseModel,
@@ -90,10 +90,16 @@ def _with_late(run: LiveRows) -> list[Row]:
     """Return the rows with those that outputs would have had that were never written."""
     rows = list(run.rows)
     for output in run.late:
-        file = new_stem(run.recording, output)
-        file.id = 1 + max(run.recording.id, *(row.file.id for row in rows))
-        if rows[0].output is None:
-            rows[0] = rows[0]._replace(file=file, output=output)
-        else:
-            rows.append(Row(file, 1 + max(row.history_id for row in rows), output))
+        place = place_of(rows, output.path)
+        row = rows[place] if place < len(rows) else _one_more(rows)
+        told = output.after(row.output) if row.output else output
+        if not (row.output and output.is_at(row.file)):
+            file = new_stem(run.recording, output)
+            file.id = 1 + max(run.recording.id, *(one.file.id for one in rows))
+            row = row._replace(file=file)
+        rows[place : place + 1] = [row._replace(output=told)]
     return rows
+
+
+def _one_more(rows: Sequence[Row]) -> Row:
+    return Row(rows[0].file, 1 + max(row.history_id for row in rows))
