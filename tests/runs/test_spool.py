@@ -15,6 +15,7 @@ from support.databases import Databases
 from voices_peewee import (
     DatabaseManager,
     ModelPerformance,
+    ProcessedFile,
     ProcessingHistory,
     Speaker,
     errors,
@@ -258,6 +259,37 @@ def test_of_an_output_that_is_told_twice_the_later_counts(
         told = row.model_performance
         assert (row.processed_file.speaker.name, row.status) == ("Bob", "success")
         assert (told.si_snri, told.additional_metrics["pesq"]) == (3.0 + is_kept, 2.0)
+
+
+def locked_whole(url: str) -> psycopg.Connection:
+    other = psycopg.connect(url)
+    other.execute("LOCK TABLE speakers, processing_history")
+    return other
+
+
+def test_an_output_of_a_named_speaker_waits_for_the_server(url: str, spool: Path) -> None:
+    """A block goes on where nobody can be asked for a speaker; the name is looked up later."""
+    with DatabaseManager(url, timeout=0.3) as db, warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpoolWarning)
+        ada = db.add(Speaker(name="Ada"))
+        with db.track("/in.wav", "separation") as work:
+            other = locked_whole(url)
+            outputs = [work.output(f"/{key}.wav", speaker=key) for key in ("Ada", ada.id)]
+            assert [file.speaker_id for file in outputs] == [None, None]
+            other.close()
+        files = db.query(ProcessedFile).filter_by(speaker_id=ada.id).all()
+        assert {file.processed_path for file in files} == {"/Ada.wav", f"/{ada.id}.wav"}
+        warnings.simplefilter("always")
+        tracker = db.track("/in.wav", "separation")
+        with pytest.warns(SpoolWarning) as warned, tracker as work:  # noqa: PT031 - the block is the test
+            other = locked_whole(url)
+            work.output("/late.wav", speaker="Ada")
+        other.close()
+        (path,) = spool.iterdir()
+        told = f"; the run is kept in '{path}': 'voices import' adds it"
+        assert str(warned[-1].message).endswith(f"{told}; of the speakers Ada with the names alone")
+        db.import_records(spool)
+        assert db.query(ProcessedFile).all()[-1].metadata == {"speaker": "Ada"}
 
 
 def test_kept_runs_of_another_record_are_left(

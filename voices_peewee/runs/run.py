@@ -13,11 +13,11 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
-from voices_peewee.database.store import HasStore, SpeakerKey, Store
+from voices_peewee.database.store import HasStore, SpeakerKey, Store, plain
 from voices_peewee.errors import (
     AmbiguousNameError,
     DatabaseError,
@@ -38,7 +38,7 @@ from voices_peewee.runs.rows import Ending, LiveRows, Output, new_stem
 from voices_peewee.runs.settings import failure, model_hash
 from voices_peewee.runs.spool import SpoolWarning, kept
 from voices_peewee.schema.fields import utc_now
-from voices_peewee.schema.models import ProcessedFile, new_run_id
+from voices_peewee.schema.models import ProcessedFile, Speaker, new_run_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -205,15 +205,20 @@ class Run:
         facts = own_facts(place)
         with self._lock:
             self._require_open()
-            whose, unknown = self._speaker_of(speaker, place)
-            output = Output(place, whose, told, facts, unknown)
+            whose, name = self._named(speaker, place)
+            output = Output(place, whose, told, facts, name)
             try:
+                if self._live.late:
+                    self._live.late = list(map(self._looked_up, self._live.late))
+                output = output if name is None else self._looked_up(output)
+                unknown = output.unknown
                 file, is_changed, other = self._live.tell(output)
             except DatabaseError as refused:
                 if self._store.server is None:
                     raise
                 self._live.late.append(output)
                 file, is_changed, other = new_stem(self.recording, output), False, None
+                unknown = None  # nobody was there to ask
                 warnings.warn(f"{refused}; {_TOLD_LATER}", SpoolWarning, stacklevel=2)
         if told.nonfinite:
             told.warn(stacklevel=2)
@@ -228,15 +233,30 @@ class Run:
             warnings.warn(message, OutputWarning, stacklevel=2)
         return file
 
-    def _speaker_of(self, speaker: SpeakerKey | None, place: str) -> tuple[int | None, str | None]:
-        """Return the id of an output's speaker, or the name of one that is not known."""
+    def _named(self, speaker: SpeakerKey | None, place: str) -> tuple[int | None, str | None]:
+        """Return the id of an output's speaker, or what it is looked up by."""
         if speaker is None:
             before = self._live.told_of(place)
             return (before.speaker_id, before.unknown) if before else (self._live.speaker_id, None)
+        if isinstance(speaker, Speaker):
+            return speaker_id(self._store, speaker), None
+        key = speaker if isinstance(speaker, str) else plain(speaker)
+        return None, f"id:{key}" if isinstance(key, int) else str(key)
+
+    def _looked_up(self, output: Output) -> Output:
+        """Return an output with its speaker; one that is not in the record stays a name."""
+        if output.unknown is None:
+            return output
         try:
-            return self._store.retrying(speaker_id, self._store, speaker), None
+            whose = self._store.retrying(speaker_id, self._store, output.unknown)
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output
-            return None, str(speaker)
+            return replace(output, unknown=output.unknown.removeprefix("id:"))
+        return replace(output, speaker_id=whose, unknown=None)
+
+    def _names_alone(self) -> str:
+        """Say of which outputs nobody could be asked who their speakers are."""
+        names = sorted({output.unknown for output in self._live.late if output.unknown})
+        return f"; of the speakers {', '.join(names)} with the names alone" if names else ""
 
     def _require_open(self) -> None:
         if self._is_over:
@@ -256,12 +276,14 @@ class Run:
             message = None if error is None else failure(error)
             ending = Ending(max(utc_now(), self.start_time), cost, message)
             try:
+                if self._live.late:
+                    self._live.late = list(map(self._looked_up, self._live.late))
                 self._live.end(ending, self._claim)
             except (DatabaseError, InvalidValueError) as refused:
                 if self._store.server is None:
                     raise
                 told = kept(self._live, ending, self._store.server.place)
-                warnings.warn(f"{refused}; {told}", SpoolWarning, stacklevel=4)
+                warnings.warn(f"{refused}; {told}{self._names_alone()}", SpoolWarning, stacklevel=4)
                 if isinstance(refused, DatabaseError):
                     return
                 self._live.logged = Metrics()  # what does not fit: without it the run can end
