@@ -261,7 +261,7 @@ class Lifecycle(MigrationMethods):
             return False
         if _bound.label != self.path or self._given not in (None, _bound.database):
             raise AlreadyConnectedError(self.path, _bound.label)
-        _bound.require_place()
+        _bound.require_place(or_gone=False)
         self._bind(_bound)
         return True
 

@@ -495,6 +495,20 @@ def test_nothing_is_answered_from_a_file_that_was_replaced(path: Path) -> None:
         assert [one.name for one in db.get_all(Speaker)] == ["Ada", "Bob"]
 
 
+def test_a_record_that_was_removed_is_not_connected_to_again(path: Path) -> None:
+    """A notebook's cell that removes the record and makes it anew is not shown the old rows."""
+    small(path)
+    with DatabaseManager(path).connect():
+        for one in path.parent.glob(f"{path.name}*"):
+            one.unlink()
+        for act in (DatabaseManager(path).connect, DatabaseManager(path).initialize):
+            with pytest.raises(errors.DatabaseError) as caught:
+                act()
+            assert str(caught.value) == WENT.format(path)
+    with DatabaseManager(path).initialize() as db:
+        assert db.get_all(Speaker) == []
+
+
 @pytest.mark.parametrize("harm", [Path.unlink, _moved, _replaced])
 def test_no_thread_opens_what_took_the_place_of_an_open_file(
     path: Path, harm: Callable[[Path], None]

@@ -282,13 +282,14 @@ class Transactions:
         self.require_place()
         return _Block(self, None, self.engine.snapshot())
 
-    def require_place(self) -> None:
+    def require_place(self, *, or_gone: bool = True) -> None:
         """Refuse to answer from a file in whose place another one is, as rsync puts it there."""
         if self.server is not None:
             return
         with self._reading:
             opened = getattr(self.connection(), "file", None)  # a database of the caller's has none
-        if opened and identity(self.label) not in (None, opened):
+        there = identity(self.label)
+        if opened and there != opened and not (or_gone and there is None):
             raise DatabaseError(self.label, REPLACED)
 
     def is_idle(self) -> bool:
