@@ -217,14 +217,15 @@ def test_a_failure_belongs_to_the_speakers_of_the_recording(db: DatabaseManager)
     """By speaker, what failed counts for those whose stems other runs have."""
     measure(db, A, [{"Ada": 1.0, "Bob": 3.0}])
     measure(db, B, ["failed"])
-    board = db.leaderboard(by=("speaker", "model"))
-    assert {row.labels: row.coverage["failed"] for row in board} == {
-        ("Ada", A): 0,
-        ("Bob", A): 0,
-        ("Ada", B): 1,
-        ("Bob", B): 1,
-    }
-    assert {row.coverage["in_question"] for row in board} == {1}
+    for field, ada, bob in (("speaker", "Ada", "Bob"), ("speaker_id", "1", "2")):
+        board = db.leaderboard(by=(field, "model"))
+        assert {row.labels: row.coverage["failed"] for row in board} == {
+            (ada, A): 0,
+            (bob, A): 0,
+            (ada, B): 1,
+            (bob, B): 1,
+        }
+        assert {row.coverage["in_question"] for row in board} == {1}
 
 
 def test_speakers_of_one_name_are_told_apart(db: DatabaseManager) -> None:

@@ -229,7 +229,8 @@ def _whole(source: Source, query: Any) -> Iterator[list[Row]]:
 def _by_group(
     parts: Iterator[list[Row]], fields: Sequence[Field], key_at: int
 ) -> Iterator[tuple[Key, list[Row]]]:
-    speaker = next((key_at + n for n, one in enumerate(fields, 1) if one.name == "speaker"), None)
+    places = (key_at + n for n, one in enumerate(fields, 1) if one.expression is SPEAKER)
+    speaker = next(places, None)
 
     @cache
     def key_of(operation: object, *values: Any) -> Key:
