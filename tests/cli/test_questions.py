@@ -93,9 +93,10 @@ def test_groupings_add_up(results: Path) -> None:
     ids=lambda value: " ".join(value) or "all",
 )
 def test_leaderboard_as_json(results: Path, args: list[str], models: list[str]) -> None:
-    """JSON has the exact numbers; filters and directions are passed on."""
+    """JSON has the exact numbers, and stderr the notes; filters and directions are passed on."""
     done = run("--db", results, "leaderboard", "--json", *args)
-    assert (done.code, done.err) == (0, "")
+    notes = run("--db", results, "leaderboard", *args).err.splitlines(keepends=True)[1:]
+    assert (done.code, done.err) == (0, "".join(notes).replace("no runs\n", ""))
     rows = json.loads(done.out)
     assert [row["model_type"] for row in rows] == models
     for row in rows:

@@ -66,6 +66,8 @@ def leaderboard(
             _show(table, style, lambda: facts, lambda: _show_table(table, columns, rows))
         else:
             _show(board, style, board.to_dicts, lambda: _show_board(board))
+        if style == "json":  # in whose rows they have no place
+            say(*board.notes)
 
 
 def _show(
