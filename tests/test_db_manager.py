@@ -386,6 +386,10 @@ RECORD_SENTENCES: list[Any] = [
         "unknown field 'tag'; did you mean 'tags'?",
     ),
     (lambda db: db.add(Speaker(name="b", tag=["x"])), "unknown field 'tag'; did you mean 'tags'?"),
+    (
+        lambda db: db.add(Speaker(name="b", processed_files=[ProcessedFile()])),
+        "unknown field 'processed_files'; use created_at, description, id, name, tags, updated_at",
+    ),
     (lambda db: db.query(Speaker).filter_by(nam="b"), "unknown field 'nam'; did you mean 'name'?"),
     (lambda db: db.get_table_columns("songs"), "no table 'songs'; see 'voices list'"),
     (lambda db: db.import_records([1]), "'records', record 1: 1 is not a mapping"),

@@ -98,9 +98,9 @@ class BaseModel(pw.Model):
         for name, value in values.items():
             if name in plain:
                 data[name] = value
-            elif hasattr(type(self), name):
+            elif name in self._meta.combined or isinstance(getattr(type(self), name, 0), property):
                 setattr(self, name, value)
-            else:  # Peewee keeps what is misspelt beside the record, where it is lost
+            else:  # Peewee keeps it beside the record, where it is lost: rows that refer to it, too
                 known = type(self)._meta.combined
                 raise InvalidValueError(str(QueryError.unknown_field(name, known)))
         self._dirty.update(data)
