@@ -486,6 +486,14 @@ def test_nothing_is_answered_from_a_file_that_was_replaced(path: Path) -> None:
             lambda: db.list_rows("files"),
             lambda: list(db.pending([path.with_name("a.wav")], "separation")),
             lambda: db.export(path.with_name("all.jsonl")),
+            lambda: db.to_dataframe("speakers"),
+            lambda: db.history(1),
+            lambda: db.show_run(1),
+            db.list_tags,
+            lambda: db.search_speakers("Ada"),
+            lambda: db.get_speaker_files(1),
+            lambda: db.execute_raw_query("SELECT * FROM speakers"),
+            db.check,
             DatabaseManager(path).connect,
         ):
             with pytest.raises(errors.DatabaseError) as caught:

@@ -60,7 +60,7 @@ class Store(Transactions):
         if not _READING.match(sql):
             raise QueryError(_OTHERS)
         try:
-            with self.reading():
+            with self.answering():
                 rows: list[dict[str, Any]] = self.engine.read_raw(sql, params)
                 return rows
         except DatabaseError as error:

@@ -292,6 +292,11 @@ class Transactions:
         if opened and there != opened and not (or_gone and there is None):
             raise DatabaseError(self.label, REPLACED)
 
+    def answering(self) -> AbstractContextManager[None]:
+        """Do as ``reading`` does for what tells of the whole record; see ``require_place``."""
+        self.require_place()
+        return self._reading
+
     def is_idle(self) -> bool:
         """Whether neither Peewee nor the driver knows of a transaction of this thread."""
         state = vars(self.database)["_state"]  # a server may be away: connection() would wait

@@ -35,7 +35,7 @@ _MODELS: Final[dict[str, type[BaseModel]]] = {
 def to_dataframe(store: Store, source: Source, expand: bool | Sequence[str]) -> pd.DataFrame:
     """Return a DataFrame as ``DatabaseManager.to_dataframe`` does."""
     model = _MODELS.get(source) if isinstance(source, str) else source
-    with store.reading(), no_full_collection():
+    with store.answering(), no_full_collection():
         if isinstance(model, type) and issubclass(model, BaseModel):
             source = store.query(model).order_by(model._meta.primary_key)
         if isinstance(source, pw.BaseModelSelect):

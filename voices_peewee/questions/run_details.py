@@ -82,9 +82,8 @@ class RunDetails:
 
 def show_run(store: Store, key: RunKey) -> RunDetails:
     """Return one run whole, with all its outputs."""
-    run_id = find_run_id(store, key)
-    with store.reading():
-        rows = _history(ProcessingHistory.run_id == run_id)
+    with store.answering():
+        rows = _history(ProcessingHistory.run_id == find_run_id(store, key))
     if not rows:  # another program deleted it
         raise InvalidValueError(f"run {key!r} has no file; see 'voices check'")
     return _details(rows)
@@ -169,7 +168,7 @@ def _run_row(row: ProcessingHistory) -> RunRow:
 
 def history(store: Store, file: FileKey) -> ResultList[ProcessingHistory]:
     """Return all that was ever done to a recording, oldest first."""
-    with store.reading():
+    with store.answering():
         return ResultList.of(_history(_same_recording(store, file)), ProcessingHistory)
 
 

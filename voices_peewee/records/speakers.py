@@ -104,7 +104,7 @@ class SpeakerMethods(HasStore):
 
     def list_tags(self) -> dict[str, int]:
         """Return every tag, in order, with the number of speakers that have it."""
-        with self.store.reading():
+        with self.store.answering():
             every: Iterable[Any] = Speaker.select(Speaker.tags).tuples().iterator()
             # Another program may write other arrays.
             known = ({*filter(_is_text, tags)} for (tags,) in every if isinstance(tags, list))
@@ -139,7 +139,7 @@ class SpeakerMethods(HasStore):
             AmbiguousNameError: Several have that name.
         """
         found = self.store.speaker(speaker)
-        with self.store.reading():
+        with self.store.answering():
             query = self.store.query(ProcessedFile).filter_by(speaker_id=found.id)
             return query.order_by(ProcessedFile.id).all()
 

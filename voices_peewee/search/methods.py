@@ -95,7 +95,7 @@ class SearchMethods(HasStore):
 
         part = stored(exact_text("text", text))
         named = [contains(field, part) for field in (Speaker.name, Speaker.description)]
-        with self.store.reading():
+        with self.store.answering():
             query = self.store.query(Speaker).where(either(named))
             return query.order_by(Speaker.name, Speaker.id).all()
 

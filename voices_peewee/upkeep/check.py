@@ -69,6 +69,7 @@ def check(
 
     Where migrations are pending or unknown, neither the schema nor the audio is looked at.
     """
+    store.require_place()
     behind = list(_behind(store, directories))
     looks = [] if store.server is None else [_spooled(store.server.place)]
     looks += [] if behind else [_drift(store), _disagreeing(store)]
