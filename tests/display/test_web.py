@@ -265,6 +265,20 @@ def test_others_write_meanwhile_and_it_cannot(url: str, record: Path) -> None:
     assert get(f"{url}voices.db")[0] in (403, 404)
 
 
+def test_a_record_that_was_replaced_is_shown_no_longer(filled: Path, tmp_path: Path) -> None:
+    """When rsync has brought a newer record, no page goes on to tell of the old one."""
+    newer = shutil.copy(filled, tmp_path / "newer.db")
+    said = (
+        f"cannot use {str(filled)!r}: the file was removed or replaced while it was open; "
+        "close it and connect again; start 'voices serve' anew\n"
+    )
+    with serving(filled) as url:
+        assert get(url)[0] == 200
+        newer.replace(filled)
+        for page in ("", "voices/speakers", "-/report"):
+            assert get(url + page) == (503, said)
+
+
 # Without capabilities even root is held to the permissions of files.
 _HELD = """
 import ctypes

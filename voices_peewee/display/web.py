@@ -98,7 +98,7 @@ def serve(store: Store, *, port: int, on_ready: Callable[[str], None] | None = N
             datasette = _datasette(store, path)
             # 1 s is enough for answers under way: queries are limited, and nothing is written.
             config = uvicorn.Config(
-                _guarded(datasette.app()),
+                _guarded(datasette.app(), store),
                 log_config=None,
                 log_level="error",
                 lifespan="on",
@@ -249,8 +249,8 @@ def _listen(port: int) -> socket.socket:
         raise ServeError(_HOST, port, reason.partition(" (while")[0].lower()) from error
 
 
-def _guarded(app: Any) -> Any:
-    """Refuse pages of other names, and leave Datasette room for its pages.
+def _guarded(app: Any, store: Store) -> Any:
+    """Refuse pages of other names or of a replaced file, and leave Datasette room for its pages.
 
     A web site's name, once it points to 127.0.0.1, makes the browser believe that this is the
     site. Two queries of somebody's own run at once: the third thread is for the pages.
@@ -258,16 +258,27 @@ def _guarded(app: Any) -> Any:
     turns = asyncio.Semaphore(2)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        is_asked = scope["type"] == "http"
-        if is_asked and not _names_us(dict(scope["headers"]).get(b"host", b"")):
-            said = "This page answers to localhost and 127.0.0.1 only.\n"
-            await Response.text(said, status=421).asgi_send(send)
+        if refusal := _refusal(scope, store):
+            await refusal.asgi_send(send)
             return
         asked = scope.get("query_string", b"")
         async with turns if b"sql=" in asked or b"_where=" in asked else nullcontext():
             await app(scope, receive, send)
 
     return answer
+
+
+def _refusal(scope: Any, store: Store) -> Response | None:
+    if scope["type"] != "http":
+        return None
+    if not _names_us(dict(scope["headers"]).get(b"host", b"")):
+        said = "This page answers to localhost and 127.0.0.1 only.\n"
+        return Response.text(said, status=421)
+    try:
+        store.require_place()
+    except DatabaseError as error:
+        return Response.text(f"{error}; start 'voices serve' anew\n", status=503)
+    return None
 
 
 def _names_us(host: bytes) -> bool:
