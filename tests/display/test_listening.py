@@ -225,6 +225,22 @@ def test_votes_come_in_once_and_say_what_is_preferred(
         assert other.check() == []
 
 
+def test_the_means_of_votes_are_those_of_their_difference(
+    heard: DatabaseManager, tmp_path: Path
+) -> None:
+    """Where recordings have more and fewer votes, A's share and B's differ by what is said."""
+    page = tmp_path / "t.html"
+    heard.listen("a:1", OTHER, path=page, catch=0, repeat=0)
+    rows = votes(page, "Bob", liking(heard, 0)).splitlines(keepends=True)
+    (tmp_path / "half").write_text("".join(rows[:1]) + rows[-1].replace("4", "1"), "utf-8")
+    (tmp_path / "all").write_text(votes(page, "Eve", liking(heard, 1)), "utf-8")
+    for name in ("half", "all"):
+        heard.import_votes(tmp_path / name)
+    found = heard.compare("a:1", OTHER, metric="preference")
+    assert (found.mean_a, found.mean_b) == (pytest.approx(0.2), pytest.approx(0.8))
+    assert found.mean_difference == pytest.approx(0.6)
+
+
 BAD = [
     (r'\{"table": "end".*', "", "cannot import {0!r}: it was cut off: its last line does not say"),
     (r"(?s).*", "hello", "cannot import {0!r}: it holds no votes, or not all of them"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, reduce
 from itertools import chain, combinations
 from operator import and_, or_
@@ -258,7 +258,9 @@ def _by_votes(
     metric = Metric("preference", True, "")
     question = _Question.of(store, metric, unit, confidence, [*sides.values()], ())
     for (a, b), (paired, note) in found.items():
-        yield question._replace(notes=(note,)).answer(a, b, sides[a], sides[b], paired)
+        answer = question._replace(notes=(note,)).answer(a, b, sides[a], sides[b], paired)
+        half = (answer.mean_difference or 0) / 2  # of all votes: recordings have more and fewer
+        yield replace(answer, mean_a=0.5 - half, mean_b=0.5 + half)
 
 
 class _Question(NamedTuple):
