@@ -93,6 +93,19 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "['another', 'child 1', 'child 2', 'parent']\n",
     ),
+    "the parent closes, and others write, before the child has begun": (
+        """
+        from voices_peewee.database import forks
+        left = forks._left
+        forks._left = lambda one: time.sleep(0.3) or left(one)
+        add("parent")
+        def work():
+            add("child"); db.close()
+        pid = child(work); db.close(); db.connect(); add("parent again")
+        print(ended(pid)); print(names())
+        """,
+        "0\n['child', 'parent', 'parent again']\n",
+    ),
     "the child closes first": (
         """
         def work():

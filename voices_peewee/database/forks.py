@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PACKAGE: Final = str(Path(__file__).parents[1])
 _IMPORTS: Final = "<frozen importlib._bootstrap>"  # what holds the locks of modules
 _frames: Final = sys._current_frames  # noqa: SLF001 - only its name says that it is private
-_PATIENCE: Final = 5.0  # s for others' imports, and for a child to leave a transaction
+_PATIENCE: Final = 5.0  # s for others' imports, and for a child to leave what it inherited
 
 
 class _Forks:
@@ -53,12 +53,12 @@ class _Forks:
                 one.close()
 
     def before(self) -> None:
-        """Await other threads' imports; make a pipe for a parent that is inside a transaction."""
+        """Await other threads' imports; make a pipe for a parent that has a connection."""
         self._local.pipe = None
         deadline = time.monotonic() + _PATIENCE
         while any(map(_is_importing, _frames().values())) and time.monotonic() < deadline:
             time.sleep(0.001)
-        if any(one.in_transaction for one in self.open_connections() if _is_mine(one)):
+        if any(map(_is_mine, self.open_connections())):
             self._local.pipe = os.pipe()
 
     def in_parent(self) -> None:
