@@ -54,9 +54,9 @@ def identity(path: str | os.PathLike[str]) -> Identity | None:
 
 
 def status(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """Return what the system says of a file, or None where there is none."""
+    """Return what the system says of a file, or None where there is none, as in memory."""
     try:
-        return os.stat(path)
+        return None if path == MEMORY else os.stat(path)
     except (OSError, ValueError):  # a name with NUL is no file
         return None
 
