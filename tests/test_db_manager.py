@@ -281,6 +281,8 @@ def _memory_backup(path: Path) -> None:
 
 KNOWN_URLS = "postgresql://, postgres://"
 USE = "cannot use '{path}': "
+
+
 @pytest.mark.sqlite("a database in memory")
 def test_a_file_that_is_called_as_what_is_in_memory_is_not_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
