@@ -258,6 +258,18 @@ def _other(path: Path | str) -> Path | str:
     return path.with_name("other.db")
 
 
+@pytest.mark.sqlite("a database in memory")
+def test_a_file_that_is_called_as_what_is_in_memory_is_not_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of that name, in the folder one goes to, is not taken for what replaced it."""
+    tmp_path.joinpath(":memory:").touch()
+    with DatabaseManager(":memory:").initialize() as db:
+        monkeypatch.chdir(tmp_path)
+        db.add(Speaker(name="Ada"))
+        assert [row[1] for row in db.list_rows("speakers")] == ["Ada"]
+
+
 def _memory_thread(path: Path) -> None:
     with DatabaseManager(":memory:").initialize() as db:
         raised: list[BaseException] = []
@@ -281,20 +293,6 @@ def _memory_backup(path: Path) -> None:
 
 KNOWN_URLS = "postgresql://, postgres://"
 USE = "cannot use '{path}': "
-
-
-@pytest.mark.sqlite("a database in memory")
-def test_a_file_that_is_called_as_what_is_in_memory_is_not_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file of that name, in the folder one goes to, is not taken for what replaced it."""
-    tmp_path.joinpath(":memory:").touch()
-    with DatabaseManager(":memory:").initialize() as db:
-        monkeypatch.chdir(tmp_path)
-        db.add(Speaker(name="Ada"))
-        assert [row[1] for row in db.list_rows("speakers")] == ["Ada"]
-
-
 IN_MEMORY = "cannot use ':memory:': "
 SENTENCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "never connected": (
