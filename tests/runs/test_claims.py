@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,23 @@ def test_what_no_run_began_with_is_given_back(db: DatabaseManager, how: str) -> 
     assert next(claiming(db)) == FIRST
 
 
+def test_the_last_batch_is_claimed_while_it_is_worked_on(db: DatabaseManager) -> None:
+    """A list that is at its end takes nothing back from who gathers some before their runs."""
+
+    def batches() -> Iterator[list[str]]:
+        found = claiming(db)
+        while batch := list(islice(found, 2)):
+            yield batch
+
+    done = []
+    for batch in batches():
+        done += batch
+        for path in batch:
+            assert list(claiming(db, batch)) == []
+            work(db, path)
+    assert (done, claims(db)) == (sources(3), [])
+
+
 def test_the_claim_of_a_single_source_outlasts_its_iterator(db: DatabaseManager) -> None:
     """``next(db.pending(…))`` keeps the source until its run ends."""
     path = next(claiming(db))
@@ -171,6 +190,7 @@ def test_what_failed_since_the_beginning_is_not_given_again(db: DatabaseManager)
     work_in_vain(db, FIRST)
     work_in_vain(db, SECOND)
     assert [*one] == [THIRD]
+    one.close()
     assert [*other] == [THIRD]  # the other gave it back
     assert left(db) == {FIRST: "failed", SECOND: "failed", THIRD: "never run"}
     assert next(claiming(db)) == FIRST

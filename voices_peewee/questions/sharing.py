@@ -38,8 +38,7 @@ class Sharing(Generic[S]):
         if found is None:
             self._ahead, self._passed = self._passed, []
             found = self._next(candidates)
-        if found is None:
-            self._claims.close()
+        if found is None:  # what was handed out may be worked on yet: a last batch, other threads'
             raise StopIteration
         return found
 
