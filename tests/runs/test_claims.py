@@ -192,6 +192,7 @@ def test_what_failed_since_the_beginning_is_not_given_again(db: DatabaseManager)
     assert [*one] == [THIRD]
     one.close()
     assert [*other] == [THIRD]  # the other gave it back
+    other.close()
     assert left(db) == {FIRST: "failed", SECOND: "failed", THIRD: "never run"}
     assert next(claiming(db)) == FIRST
 
