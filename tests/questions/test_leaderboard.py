@@ -548,6 +548,23 @@ def test_settings_that_a_later_run_replaced_are_named(db: DatabaseManager) -> No
     assert "latest" not in "".join(db.leaderboard(by=("model", "parameters.seed")).notes)
 
 
+def test_a_failure_after_the_success_that_counts_is_named(db: DatabaseManager) -> None:
+    """A model that broke last night is not judged by the night before without a word."""
+    measure(db, A, [1.0, 2.0, 3.0])
+    measure(db, B, [1.5, 2.75, "failed"])
+    assert db.compare(A, B).notes == ()
+    measure(db, B, ["unfinished", 2.75, "failed"], hours=1)
+    assert db.compare(A, B).notes == ()  # it goes on
+    measure(db, B, ["failed"], hours=2)
+    said = "a later run failed on 1 recording, of which the earlier success counts"
+    assert db.compare(A, B).notes == (f"{B}: {said}",)
+    measure(db, A, ["failed"], hours=1)
+    said = "a later run failed on 2 recordings, of which the earlier success counts"
+    assert db.leaderboard().notes[0] == f"2 groups: {said}"
+    measure(db, A, [1.0], hours=2)
+    assert db.leaderboard(model_type="demucs").notes == ()
+
+
 def test_true_and_one_are_different_settings(db: DatabaseManager) -> None:
     """A group that pools a switch with a number says so."""
     measure(db, A, {"/1.wav": 1.0}, parameters={"shifts": 1})

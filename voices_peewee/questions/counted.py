@@ -66,8 +66,8 @@ def state_of(run: Sequence[Row], finite: int, stems: int) -> str:
 
 def in_runs(
     rows: Iterable[Row], starts: Mapping[object, object]
-) -> Iterator[tuple[int, list[Row]]]:
-    """Yield each recording with the rows of the run that counts, by when the runs began."""
+) -> Iterator[tuple[int, list[Row], bool]]:
+    """Yield each recording with the rows of the run that counts, and whether a later one failed."""
 
     def rank(run: object) -> tuple[bool, str, str]:  # another program may write other keys
         success = all(row[ABOUT] not in NOT_DONE for row in runs[run])
@@ -77,7 +77,10 @@ def in_runs(
         runs: dict[object, list[Row]] = {}
         for row in group:
             runs.setdefault(row[RUN], []).append(row)
-        yield recording, runs[max(runs, key=rank)]
+        ranks = {rank(run): own for run, own in runs.items()}
+        best = max(ranks)  # what is later is no success
+        later = (own for key, own in ranks.items() if key[1:] > best[1:])
+        yield recording, ranks[best], any(state_of(own, 0, 0) == "failed" for own in later)
 
 
 def finite(value: object) -> float | None:

@@ -46,8 +46,9 @@ class Group:
     side of a comparison ``whose`` has the speaker of a recording of one stem, ``several`` the
     stems of the others. ``parameters`` are those of the runs that count, ``successful`` also
     of those in whose place a later one does. ``others`` has the state of the recordings that
-    are not done, ``unread`` counts values that are no numbers; ``is_mixed`` tells that some
-    were taken out of turn.
+    are not done, ``failed_since`` counts those on which a run failed after the success that
+    counts, ``unread`` values that are no numbers; ``is_mixed`` tells that some were taken out
+    of turn.
     """
 
     key: Key
@@ -62,6 +63,7 @@ class Group:
     successful: set[Any] = field(default_factory=set)
     operation: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
+    failed_since: int = 0
     unread: int = 0
     is_mixed: bool = False
 

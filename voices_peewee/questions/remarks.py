@@ -25,7 +25,7 @@ def pools(label: str, names: Sequence[str]) -> str:
 
 
 def of_earlier(groups: Mapping[str, Group], chosen: Collection[str] = ()) -> Iterator[str]:
-    """Say of which parameters only the latest run on each recording counts, by the labels."""
+    """Say, by the labels, which runs on a recording do not count: of settings, and failures."""
     of_each = {
         label: {*differing(group.successful)}.difference(chosen, differing(group.parameters))
         for label, group in groups.items()
@@ -33,9 +33,18 @@ def of_earlier(groups: Mapping[str, Group], chosen: Collection[str] = ()) -> Ite
     }
     left = {label: names for label, names in of_each.items() if names}
     if left:
-        whose = next(iter(left)) if len(left) == 1 else f"{len(left):,} groups"
         names = ", ".join(sorted(set().union(*left.values())))
-        yield f"{whose}: of a recording's runs whose parameters differ the latest counts: {names}"
+        said = "of a recording's runs whose parameters differ the latest counts"
+        yield f"{_whose(left)}: {said}: {names}"
+    since = {label: group.failed_since for label, group in groups.items() if group.failed_since}
+    if since:
+        count = sum(since.values())
+        said = f"a later run failed on {count:,} recording{'s' * (count != 1)}"
+        yield f"{_whose(since)}: {said}, of which the earlier success counts"
+
+
+def _whose(labels: Collection[str]) -> str:
+    return next(iter(labels)) if len(labels) == 1 else f"{len(labels):,} groups"
 
 
 def of_settings(

@@ -112,7 +112,8 @@ class Taker:
     def _take_each(self, group: Group, rows: list[Row]) -> None:
         if len(group.successful) < _MOST_SETTINGS:
             group.successful.update({row[ABOUT] for row in rows} - NOT_DONE)
-        for recording, run in in_runs(rows, self.source.starts(rows)):
+        for recording, run, has_failed in in_runs(rows, self.source.starts(rows)):
+            group.failed_since += has_failed
             stems = [(row[WHOSE] if self.is_side else None, finite(row[VALUE])) for row in run]
             group.unread += sum(isinstance(row[VALUE], str | bytes) for row in run)
             if self.metric.is_of_run:
