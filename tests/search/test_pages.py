@@ -513,6 +513,9 @@ def test_a_run_without_a_speaker_is_that_of_its_recording(db: DatabaseManager) -
         shown = db.list_rows(noun, columns=["speaker", "speaker_id"], sort="speaker")
         assert list(shown) == [("Ada", 1), ("Bob", 2)]
     assert ids(db, "files", "speaker:ada si_snri:1") == [1]
+    assert ids(db, "files", "kind:stem speaker:ada si_snri:1") == [2]
+    assert ids(db, "files", "kind:stem ^tag:ada status:success") == [3]
+    assert ids(db, "files", "kind:stem speaker:bob ^status:failed") == [3]
     (row,) = db.leaderboard(where="speaker:ada", by="speaker_id")
     assert (row.key, row.stems) == ((1,), 1)
 

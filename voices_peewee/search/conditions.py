@@ -54,14 +54,15 @@ class Conditions:
         Files that are asked about their runs are recordings, unless the query names the stems
         or voices that it wants; speakers are then those of the runs.
         """
-        by_recording = "run" in map(self._asked_of, terms) and not _names_parts(terms)
+        by_run = "run" in map(self._asked_of, terms)
+        by_recording = by_run and not _names_parts(terms)
         of_run = (_RECORDING, (ProcessedFile,)) if by_recording else (_FILE_OF_RUN,)
         some_run = partial(self._some, LISTS["history"])
         of_runs: list[Match] = []
         conditions = [_ROW_KINDS["recording"]] if by_recording else []
         for term in terms:
             asked = self._asked_of(term)
-            if asked == "row" or (asked == "voice" and not by_recording):
+            if asked == "row" or (asked == "voice" and not by_run):
                 conditions.append(self._term(term))
             elif isinstance(term, Match):
                 of_runs.append(term)
@@ -69,8 +70,10 @@ class Conditions:
                 conditions.append(negated(some_run([term.term], *of_run)))
         if any(self._asked_of(term) == "run" for term in of_runs):
             conditions.append(some_run(of_runs, *of_run))  # one run has them all
-        else:
+        elif by_recording:
             conditions += [self._some(self.listing, [term], _RECORDING) for term in of_runs]
+        else:
+            conditions += map(self._match, of_runs)
         return both(conditions) if conditions else None
 
     def _asked_of(self, term: Term) -> str:
