@@ -313,6 +313,13 @@ def test_one_wrong_run_keeps_all_out(
     assert files(db) == histories(db) == performances(db) == []
 
 
+def test_an_output_that_is_told_twice_alike_is_one(db: DatabaseManager) -> None:
+    """What a join of tables doubles is no second value."""
+    db.record_runs([{**RUN, "outputs": [TWICE, {**TWICE, "sdri": 3}]}])
+    (row,) = performances(db)
+    assert (row.additional_metrics, row.sdri) == ({"pesq": 2}, 3)
+
+
 def test_what_is_no_description_is_refused(db: DatabaseManager) -> None:
     """A run must be a mapping, and its source a path or a file."""
     with pytest.raises(errors.InvalidValueError) as caught:

@@ -78,7 +78,7 @@ class Output:
         """Whether it takes the place of another speaker or number that was told of its path."""
         whose = (earlier.speaker_id, earlier.unknown)
         is_others = whose not in ((None, None), (self.speaker_id, self.unknown))
-        is_other = is_others or not self.metrics.names().isdisjoint(earlier.metrics.names())
+        is_other = is_others or self.after(earlier).metrics != earlier.after(self).metrics
         return self.path == earlier.path and is_other
 
     def after(self, earlier: Output) -> Output:
