@@ -171,6 +171,20 @@ def test_outputs_that_moved_are_no_recordings(db: DatabaseManager, tmp_path: Pat
     assert (named.outcome, named.file.recording_id) == ("added", None)
 
 
+def test_a_copy_of_a_recording_is_no_output_that_moved(db: DatabaseManager, tmp_path: Path) -> None:
+    """The outputs of a baseline are the mixtures themselves; they go, and a copy of these comes."""
+    (known,) = corpus(tmp_path / "a", 1)
+    with db.track(known, **RUN) as a_run:
+        a_run.output(shutil.copy(known, tmp_path / "estimate.wav"))
+    (tmp_path / "estimate.wav").unlink()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    said = list[str]()
+    there = [*map(str, recordings_in(db.store, tmp_path / "b", said.append))]
+    assert (there, said) == ([str(tmp_path / "b" / "0.wav")], [])
+    (added,) = db.add_audio_files([tmp_path / "b"], on_error=pytest.fail)
+    assert (added.outcome, added.file.recording_id) == ("added", None)
+
+
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:
     """add-files says that the recorded paths stay, and what writes the new ones."""
     database, old, new = tmp_path / "voices.db", tmp_path / "a", tmp_path / "b"

@@ -25,6 +25,7 @@ from voices_peewee.records.audio_files import (
 from voices_peewee.records.sources import (
     LOOKUP,
     elsewhere,
+    of_content,
     recordings_by_path,
     rows_where,
     speaker_id,
@@ -144,10 +145,14 @@ def _outputs(store: Store, paths: set[str]) -> set[str | None]:
 def _moved_outputs(
     store: Store, facts: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, ProcessedFile]:
-    """Return the outputs of runs that are at new paths, and not where they are recorded."""
+    """Return the outputs of runs that are at new paths, and not where they are recorded.
+
+    What has the content of a recording is a copy of that: a baseline's outputs may be its mixtures.
+    """
     found = elsewhere(store, facts, outputs=True)
-    recordings = elsewhere(store, {path: facts[path] for path in found})
-    return {path: row for path, row in found.items() if path not in recordings}
+    alike = of_content(store, {facts[path]["content_hash"] for path in found})
+    recordings = {row.content_hash for row in alike if row.recording_id is None}
+    return {path: row for path, row in found.items() if row.content_hash not in recordings}
 
 
 def _sizes_of_outputs(store: Store) -> set[int]:
