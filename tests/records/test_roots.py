@@ -185,6 +185,20 @@ def test_a_copy_of_a_recording_is_no_output_that_moved(db: DatabaseManager, tmp_
     assert (added.outcome, added.file.recording_id) == ("added", None)
 
 
+def test_a_folder_is_hashed_only_where_an_output_is_gone(
+    db: DatabaseManager, tmp_path: Path, hashed: list[str]
+) -> None:
+    """What is left of a data set of clips of one length is not read while the outputs are there."""
+    first, *others = corpus(tmp_path / "a", 3)
+    with db.track(first, **RUN) as a_run:
+        a_run.output(write_wav(tmp_path / "stem.wav", 4000, value=7))
+    assert len(list(recordings_in(db.store, tmp_path / "a", pytest.fail))) == 3
+    assert hashed == []
+    (tmp_path / "stem.wav").rename(tmp_path / "a" / "stem.wav")
+    assert len(list(recordings_in(db.store, tmp_path / "a", print))) == 3
+    assert sorted(hashed) == [*(path.name for path in others), "stem.wav"]
+
+
 def test_what_has_moved_is_told_in_the_shell(tmp_path: Path) -> None:
     """add-files says that the recorded paths stay, and what writes the new ones."""
     database, old, new = tmp_path / "voices.db", tmp_path / "a", tmp_path / "b"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -14,14 +13,13 @@ from voices_peewee.errors import AudioError, InvalidValueError
 from voices_peewee.records.audio import AnyPath
 from voices_peewee.records.audio_files import (
     READING,
-    content_hash,
     facts_of,
     file_name,
     find_files,
     probe,
     read_again,
-    regular_file,
 )
+from voices_peewee.records.roots import Moved
 from voices_peewee.records.sources import (
     LOOKUP,
     elsewhere,
@@ -125,15 +123,16 @@ def add_audio_files(
 def recordings_in(store: Store, folder: AnyPath, say: Callable[[str], None]) -> Iterator[AnyPath]:
     """Yield the audio files in a folder; that the outputs of runs are left out is said."""
     files, left = iter(find_files([folder], on_error=lambda error: say(f"Warning: {error}"))), 0
-    sizes: set[int] | None = None
+    outputs = Moved(store, outputs=True)
     while names := {absolute(name): name for name in islice(files, LOOKUP)}:
         fresh = names.keys() - recordings_by_path(store, names).keys()
-        outputs = _outputs(store, fresh)
-        if fresh := fresh - outputs:
-            sizes = _sizes_of_outputs(store) if sizes is None else sizes
-            outputs |= _moved_outputs(store, _hashed(fresh, sizes)).keys()
-        left += len(outputs)
-        yield from (name for path, name in names.items() if path not in outputs)
+        known = _outputs(store, fresh)
+        places = {path: outputs.find(path) for path in fresh - known}
+        digests = {path: outputs.digests[at] for path, at in places.items() if at != path}
+        copies = _of_recordings(store, digests.values())
+        skipped = known | {path for path, digest in digests.items() if digest not in copies}
+        left += len(skipped)
+        yield from (name for path, name in names.items() if path not in skipped)
     if left:
         say(f"note: outputs of runs in {str(folder)!r} left out: {left:,}; name them to have them")
 
@@ -150,28 +149,13 @@ def _moved_outputs(
     What has the content of a recording is a copy of that: a baseline's outputs may be its mixtures.
     """
     found = elsewhere(store, facts, outputs=True)
-    alike = of_content(store, {facts[path]["content_hash"] for path in found})
-    recordings = {row.content_hash for row in alike if row.recording_id is None}
-    return {path: row for path, row in found.items() if row.content_hash not in recordings}
+    copies = _of_recordings(store, (facts[path]["content_hash"] for path in found))
+    return {path: row for path, row in found.items() if row.content_hash not in copies}
 
 
-def _sizes_of_outputs(store: Store) -> set[int]:
-    file = ProcessedFile
-    query = file.select(file.file_size).where(file.recording.is_null(is_null=False)).distinct()
-    with store.reading():
-        return {size for (size,) in store.connection().execute(*query.sql())}
-
-
-def _hashed(paths: Iterable[str], sizes: Container[int]) -> dict[str, dict[str, Any]]:
-    """Return size and hash of the files that have one of the sizes, and can be read."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        status = regular_file(path)
-        if status is not None and status.st_size in sizes:
-            with suppress(AudioError):
-                digest = content_hash(path)
-                found[path] = {"file_size": status.st_size, "content_hash": digest}
-    return found
+def _of_recordings(store: Store, digests: Iterable[str]) -> set[str | None]:
+    alike = of_content(store, {*digests})
+    return {row.content_hash for row in alike if row.recording_id is None}
 
 
 def _examine(path: AnyPath, row: ProcessedFile | None, *, exact: bool) -> dict[str, Any]:

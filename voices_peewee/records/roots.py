@@ -51,19 +51,19 @@ class PathMap:
 
 
 class Moved:
-    """Finds recordings whose files lie under another root now.
+    """Finds recordings whose files lie under another root now; or the outputs of runs.
 
     A path that the record has is its own. Of another one, the content counts: where a recording
     of that size is known, and its own path is not there any more.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, *, outputs: bool = False) -> None:
+        self._store, self._outputs = store, outputs
         self.digests: dict[str, str] = {}  # of the files that were found, by their old paths
         self._gone: dict[int, Gone[str]] = {}
 
     def find(self, source: Place) -> Place:
-        """Return the path by which the record knows a recording; what it does not, stays."""
+        """Return the path by which the record knows a file; what it does not, stays."""
         status = regular_file(source) if isinstance(source, str) else None
         if not isinstance(source, str) or status is None or source in self._known[0]:
             return source
@@ -79,15 +79,17 @@ class Moved:
 
     @cached_property
     def _known(self) -> tuple[set[str], dict[int, dict[str, str]]]:
-        """The paths of recordings; by the size of its file, each with its hash."""
+        """The paths that the record has; by the size of its file, each with its hash."""
         file = ProcessedFile
-        query = file.select(file.original_path, file.file_size, file.content_hash)
-        query = query.where(file.recording.is_null(), file.original_path.is_null(is_null=False))
+        own = file.processed_path if self._outputs else file.original_path
+        is_of_kind = file.recording.is_null(is_null=not self._outputs)
+        query = file.select(own, file.file_size, file.content_hash)
+        query = query.where(is_of_kind, own.is_null(is_null=False))
         with self._store.reading():
             rows = self._store.connection().execute(*query.order_by(file.id).sql()).fetchall()
         paths, by_size = set[str](), dict[int, dict[str, str]]()
         for stored, size, digest in rows:
-            path = str(file.original_path.python_value(stored))
+            path = str(own.python_value(stored))
             paths.add(path)
             if size and digest:
                 by_size.setdefault(size, {})[path] = digest
