@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from support.measured import measure, recording
 from support.run_rows import add_run
 
 from voices_peewee import DatabaseManager
@@ -25,6 +26,26 @@ def test_weights_under_one_name(db: DatabaseManager) -> None:
     by_weights = db.leaderboard(by=("model", "model_hash"))
     assert not any("weights" in note for note in by_weights.notes)
     assert {row.model_hash for row in by_weights} == {A, B, None}
+
+
+def test_recordings_that_changed_between_two_models(db: DatabaseManager) -> None:
+    """A comparison of what two models made of a path says where that held different recordings."""
+    one, other = "demucs:4.0", "svoice:1.2"
+    paths, new = ("/mix/0.wav", "/mix/1.wav"), ("b0" * 32, "b1" * 32)
+    for path, content in zip(paths, new, strict=True):
+        measure(db, one, {path: 1.0}, source_hash=A)
+        recording(db, path, content_hash=content)
+    measure(db, other, {paths[0]: 2.0}, source_hash=A)
+    note = "recordings whose content changed between the runs compared: "
+    assert note not in "".join((*db.compare(one, other).notes, *db.leaderboard().notes))
+    for path, content in zip(paths, new, strict=True):
+        measure(db, other, {path: 2.0}, source_hash=content, hours=1)
+    for found in (db.compare(one, other), db.leaderboard()):
+        assert f"{note}2" in found.notes
+    assert f"{note}1" in db.compare(one, other, where=f"path:{paths[0]}").notes
+    measure(db, one, {paths[0]: 1.0}, source_hash=new[0][:32], hours=2)
+    assert f"{note}1" in db.compare(one, other).notes
+    assert note not in "".join(db.leaderboard(by="file").notes)
 
 
 def test_groups_by_tags(db: DatabaseManager) -> None:

@@ -240,6 +240,7 @@ def _by_runs(
         *remarks.of_operations(source, chosen),
         *remarks.of_clocks(source, metric, chosen),
         *remarks.of_checkpoints(source, chosen),
+        *remarks.of_contents(source, chosen, sides=of_sides.values()),
     )
     question = _Question.of(store, metric, unit, confidence, [*read.values()], notes)
     for a, b in pairs:

@@ -247,6 +247,7 @@ def ranked_groups(
             *remarks.of_operations(source, chosen, fields),
             *remarks.of_clocks(source, found, chosen),
             *remarks.of_checkpoints(source, chosen, fields),
+            *remarks.of_contents(source, chosen, fields),
             *remarks.of_unread(source),
         ]
         models = remarks.models_of(source, chosen, fields)

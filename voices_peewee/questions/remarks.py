@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import peewee as pw
 
 from voices_peewee.questions.comparison_text import with_value
 from voices_peewee.questions.counted import Source, differing
-from voices_peewee.questions.fields import MODEL, TAGS, Field, read_key
+from voices_peewee.questions.fields import MODEL, TAGS, Field, Own, read_key
 from voices_peewee.questions.groups import Group, Key
 from voices_peewee.questions.selection import Metric, model_label
-from voices_peewee.schema.models import ProcessingHistory
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 _TIMES: Final = frozenset({"processing_time", "real_time_factor", "cpu_usage"})
 _NAMED: Final = 6  # models
 _TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
+
+# What a run saw of its recording, and what that is now; hashes of other tools may be shorter.
+_SEEN: Final = pw.fn.SUBSTR(ProcessingHistory.source_hash, 1, 32)
+_WHOLE: Final[Any] = ProcessedFile.alias()
+_CONTENT: Final = _WHOLE.select(pw.fn.SUBSTR(_WHOLE.content_hash, 1, 32)).where(
+    _WHOLE.id == pw.fn.COALESCE(Own.recording, Own.id)
+)
 
 
 def pools(label: str, names: Sequence[str]) -> str:
@@ -176,6 +183,28 @@ def of_checkpoints(
                 f"{model_label(*name)} names {len(digests)} files of weights "
                 f"({', '.join(digests)}); model_hash tells them apart"
             )
+
+
+def of_contents(
+    source: Source,
+    conditions: Sequence[Any],
+    fields: Sequence[Field] = (),
+    sides: Iterable[Any] = (True,),
+) -> Iterator[str]:
+    """Say how many recordings changed between the latest runs of one group or side and another."""
+    run = ProcessingHistory
+    chosen = [*conditions, run.success, run.source_hash.is_null(False)]
+    changed = source.select((pw.SQL("1"),), [*chosen, _SEEN != _CONTENT]).limit(1)
+    if not [*source.rows(changed)]:  # most often
+        return
+    latest: dict[int, dict[tuple[int, Key], str]] = {}
+    columns = (source.recording, _SEEN, *(one.expression for one in fields))
+    for place, side in enumerate(sides):
+        query = source.select(columns, chosen if side is True else [*chosen, side])
+        for recording, content, *values in source.rows(query.order_by(run.start_time, run.run_id)):
+            latest.setdefault(recording, {})[place, read_key(fields, values)] = content
+    if count := sum(len({*own.values()}) > 1 for own in latest.values()):
+        yield f"recordings whose content changed between the runs compared: {count:,}"
 
 
 def of_operations(
