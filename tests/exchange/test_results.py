@@ -235,6 +235,21 @@ def test_ids_with_points(db: DatabaseManager, write: Any, key: str) -> None:
     assert run.processed_file.speaker.name == "s1"
 
 
+def test_estimates_of_a_run_that_results_of_mixtures_made(db: DatabaseManager, write: Any) -> None:
+    """Such a run has no outputs: the refusal says how both come in, and so they do."""
+    mixtures = write("all_metrics.csv", ",input_si_sdr,si_sdr,mix_path\n0,-0.5,17.0,/d/a.wav\n")
+    estimates = write("dnsmos.csv", "filename,OVRL,SIG,BAK\n/e/a_s1.wav,1,2,3\n")
+    assert load(db, mixtures).added == 1
+    (run,) = db.get_all(ProcessingHistory)
+    reason = "it, line 2: the run of demucs:4.0 on '/d/a.wav' has no output of 's1'"
+    advice = f"results made it: 'voices delete-run {run.run_id}', then import all at once"
+    assert refusals(db, estimates) == [f"{reason}; {advice}"]
+    db.delete_run(run.run_id)
+    assert load(db, [estimates, mixtures]).added == 1
+    (row,) = measured(db)
+    assert (row[0], row[3]["dnsmos_ovrl"], row[3]["si_sdr"]) == (run.run_id, 1, 17.0)
+
+
 TABLES = {f"{name}_spk{n}": f"mix_0 {value}\n" for n in (1, 2) for name, value in
           {"SDR": 7.0, "wav": f"/o/mix_0_s{n}.wav"}.items()}  # fmt: skip
 KEYS = "".join(f'{{"key": "mix_0_s{n}", "pesq": 2.5}}\n' for n in (1, 2))

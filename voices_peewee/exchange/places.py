@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import defaultdict
@@ -79,7 +80,7 @@ class Places:
     ) -> None:
         _, *named = model.values()
         self._store, self._label = store, ":".join(filter(None, named))
-        self._moved, self._entries = moved, entries
+        self._moved, self._entries, self._whose = moved, entries, model
         self._runs: defaultdict[int | None, dict[str, list[Row]]] = defaultdict(dict)
         self._outputs, self._newest = _Called(list), dict[str, Place]()
         self._parts: dict[tuple[str, str], Place] = {}  # new outputs by recording and speaker
@@ -139,7 +140,10 @@ class Places:
         named = tuple(row for row in rows if speaker in ("", row.speaker))
         if not named or (output and not speaker and len(rows) > 1):
             part = f"of {short(speaker)}" if speaker else f"called {short(output)}"
-            raise LookupError(f"the run of {self._label} on {short(path)} has no output {part}")
+            reason = f"the run of {self._label} on {short(path)} has no output {part}"
+            if (made := rows[0].run_id) == run_id_of(self._whose, path):
+                reason += f"; results made it: 'voices delete-run {made}', then import all at once"
+            raise LookupError(reason)
         return Place(named, of_run=not speaker and not output)
 
     def _owner(self, output: str) -> str:
@@ -197,6 +201,12 @@ class Places:
         nothing = "" if score.mixture else f"no output of {self._label} and "
         name = short(score.mixture or score.output)
         raise LookupError(f"{nothing}no recording is called {name}; {_MANIFEST}")
+
+
+def run_id_of(model: Mapping[str, str | None], recording: str) -> str:
+    """Return the id of the run that results make of a recording, the same on every machine."""
+    name = "\0".join(("results", *map(str, model.values()), recording))
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _call(called: _Called, path: str, *names: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from voices_peewee.database.store import Store
 from voices_peewee.errors import InvalidValueError
 from voices_peewee.exchange.adding import speakers_named
 from voices_peewee.exchange.manifests import Entry, read_manifest
-from voices_peewee.exchange.places import Place, Places, Row, is_whole
+from voices_peewee.exchange.places import Place, Places, Row, is_whole, run_id_of
 from voices_peewee.exchange.result_files import Score, read_results
 from voices_peewee.exchange.texts import Refused
 from voices_peewee.records.audio_files import own_facts
@@ -161,7 +160,7 @@ class _Import:
             self._scores = {place: its for place, its in self._scores.items() if place.rows}
             self.find(chain(*fresh.values()), Refused())  # now they have rows
             if left := [place.recording for place in self._scores if not place.rows]:
-                run_id = _run_id(self._model, left[0])
+                run_id = run_id_of(self._model, left[0])
                 raise InvalidValueError(f"there is a run {run_id!r} already, of another path")
         self._fill(added)
         self._done.added = len(added)
@@ -235,15 +234,9 @@ class _Import:
         return True
 
 
-def _run_id(model: Model, recording: str) -> str:
-    """Return the id of the run of a recording that has none, the same on every machine."""
-    name = "\0".join(("results", *map(str, model.values()), recording))
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def _new_run(model: Model, recording: str, time: dt.datetime) -> Plan:
     times = {"start_time": time, "end_time": time}
-    named = {"run_id": _run_id(model, recording), "parameters": {}, "success": True}
+    named = {"run_id": run_id_of(model, recording), "parameters": {}, "success": True}
     return Plan({**model, **named, **times}, None, Metrics(), recording, True, Metrics(), {})
 
 
