@@ -159,6 +159,27 @@ def test_what_is_not_finite_in_the_original_module(db: DatabaseManager, original
     assert (again.changed, again.conflicts, db.check()) == (0, [], [])
 
 
+def test_what_is_not_finite_inside_json_of_the_original_module(
+    db: DatabaseManager, original: Path
+) -> None:
+    """In metadata, parameters and lists of measurements they are texts, as they are of a run."""
+    measured = '{"si_snri": NaN, "of": [1, -Infinity]}'
+    with closing(sqlite3.connect(original)) as connection, connection:
+        connection.execute("UPDATE processed_files SET metadata = '{\"snr\": NaN}'")
+        connection.execute("UPDATE processing_history SET parameters = '{\"most\": Infinity}'")
+        set_both = "UPDATE model_performance SET si_snri = NULL, additional_metrics = ?"
+        connection.execute(set_both, (measured,))
+    notes = db.import_records(original).notes
+    for column in ("metadata", "parameters"):
+        assert f"NaN and infinity inside {column} are kept as texts" in notes
+    assert db.get_all(ProcessedFile)[0].metadata == {"snr": "nan"}
+    assert db.get_all(ProcessingHistory)[0].parameters == {"most": "inf"}
+    kept = {"of": [1, "-inf"], "nonfinite": {"si_snri": "nan"}}
+    assert db.get_all(ModelPerformance)[0].additional_metrics == kept
+    again = db.import_records(original)
+    assert (again.changed, again.conflicts, db.check()) == (0, [], [])
+
+
 def test_a_measurement_of_no_run_of_the_original_module(
     db: DatabaseManager, original: Path
 ) -> None:

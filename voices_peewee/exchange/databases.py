@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -17,10 +18,12 @@ from voices_peewee.errors import DatabaseNewerError, NotVoicesError
 from voices_peewee.exchange.sources import Row, Source
 from voices_peewee.exchange.tables import TABLES
 from voices_peewee.exchange.texts import Refused
+from voices_peewee.exchange.values import EXTRAS
 from voices_peewee.migrations import runner as migrations
 from voices_peewee.migrations.history import HISTORY_TABLE
 from voices_peewee.runs.metrics import NONFINITE
 from voices_peewee.schema.exact import short
+from voices_peewee.schema.fields import dump_json
 
 # The tables that the original module has too.
 _ORIGINAL: Final = ("speakers", "processed_files", "processing_history", "model_performance")
@@ -118,8 +121,8 @@ class Database(Source):
                 for values in self._connection.execute(sql):
                     self._done += 1
                     row = dict(zip(columns, values, strict=True))
-                    if self.is_original and table == "model_performance":
-                        self._keep_nonfinite(row)
+                    if self.is_original:
+                        self._keep_nonfinite(table, row)
                     yield Row(table, f"id {values[at]}", row)
         if self._before and self._facts() != self._before:
             raise self.error("it changed while it was read; try again")
@@ -137,19 +140,22 @@ class Database(Source):
             self.notes.append(f"a run has one measurement, its last; left out: {short(older)}")
         return _LAST
 
-    def _keep_nonfinite(self, row: dict[str, Any]) -> None:
+    def _keep_nonfinite(self, table: str, row: dict[str, Any]) -> None:
         """Put NaN and infinity, which the original module writes, where a run here keeps them."""
-        told: Any = None
+        column, told, odd = EXTRAS.get(table, ""), None, dict[str, str]()
         with suppress(ValueError, TypeError, RecursionError):  # what is no JSON is told by its type
-            told = json.loads(row.get("additional_metrics") or "{}")
-        if not isinstance(told, dict) or NONFINITE in told:
+            told = json.loads(row.get(column) or "{}")
+        if not isinstance(told, dict):
             return
-        numbers = {**told, **row}.items()
-        odd = {name: str(one) for name, one in numbers if type(one) is float and not isfinite(one)}
-        if odd:
-            told = {name: one for name, one in told.items() if name not in odd} | {NONFINITE: odd}
-            row |= {**dict.fromkeys(odd.keys() & row), "additional_metrics": json.dumps(told)}
-            self.notes += [] if _KEPT in self.notes else [_KEPT]
+        if table == "model_performance" and NONFINITE not in told:
+            both = (*told.items(), *row.items())
+            odd = {name: str(one) for name, one in both if _is_odd(one)}
+            row |= {name: None for name, one in row.items() if _is_odd(one)}
+        if odd or re.search("NaN|Infinity", str(row.get(column))):
+            told = {name: one for name, one in told.items() if name not in odd}
+            row[column] = dump_json(told | ({NONFINITE: odd} if odd else {}))
+            note = _KEPT if odd else f"NaN and infinity inside {column} are kept as texts"
+            self.notes += [] if note in self.notes else [note]
 
     def _facts(self) -> tuple[int, int] | None:
         """Return what changes where another program writes to a file that is read as it lies."""
@@ -166,6 +172,10 @@ class Database(Source):
     def close(self) -> None:
         """Close the database."""
         self._opened.close()
+
+
+def _is_odd(value: object) -> bool:
+    return isinstance(value, float) and not isfinite(value)
 
 
 def _is_still(path: str) -> bool:

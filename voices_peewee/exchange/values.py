@@ -35,7 +35,7 @@ Convert = Callable[[Any], Any]
 Note = Callable[[str], None]
 
 # Where a table keeps what the schema has no column for.
-_EXTRAS: Final = {
+EXTRAS: Final = {
     "processed_files": "metadata",
     "processing_history": "parameters",
     "model_performance": "additional_metrics",
@@ -77,7 +77,7 @@ class Typer:
         meta = model._meta
         self._table, self._source, self._note = meta.table_name, source, note
         self._blank = dict.fromkeys(meta.sorted_field_names)
-        self._extras = _EXTRAS.get(self._table, "")
+        self._extras = EXTRAS.get(self._table, "")
         self._defaults: Callable[[], dict[str, Any]] = meta.get_default_dict
         self._required = [
             (one.name, one.column_name)
