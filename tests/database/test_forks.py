@@ -207,6 +207,16 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "0\n" + f"{REFUSED}1\n" * 2 + "3 ['0', '1', '2']\n",
     ),
+    "more than a thousand files are open": (
+        """
+        import resource
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, most))
+        files = [os.dup(1) for _ in range(1100)]
+        print(ended(child(add, "child"))); add("parent"); print(names())
+        """,
+        "0\n['child', 'parent']\n",
+    ),
     "an in-memory database": (
         """
         db.close(); memory = db; db = DatabaseManager(":memory:").initialize()

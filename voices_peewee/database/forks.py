@@ -69,7 +69,9 @@ class _Forks:
         try:
             self._local.pipe = None
             os.close(pipe[1])
-            select.select([pipe[0]], [], [], _PATIENCE)
+            end = select.poll()  # select() refuses descriptors from 1,024 on
+            end.register(pipe[0], select.POLLIN)
+            end.poll(_PATIENCE * 1000)
         finally:
             os.close(pipe[0])
 
