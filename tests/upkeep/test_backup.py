@@ -252,6 +252,19 @@ def test_a_failed_backup_removes_nothing(database: Path, copies: Path) -> None:
     assert list_backups(database) == [made]
 
 
+def test_no_backup_goes_for_one_that_restore_refuses(database: Path, copies: Path) -> None:
+    """Of an index that lacks a row only the whole check knows, which restore makes as well."""
+    made = snapshot(database)
+    index_broken(database)
+    with pytest.raises(DatabaseDamagedError) as caught:
+        snapshot(database, copies / "b.db", keep=1)
+    assert str(caught.value) == (
+        f"cannot use '{database}': the file is damaged (row 3 missing from index"
+        " processed_files_filename); restore a backup with 'voices restore'"
+    )
+    assert (list_backups(database), listing(copies)) == ([made], [])
+
+
 def test_list(database: Path, copies: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Listed are the backups of the database that lie beside it and can be read; newest first."""
     beside = [snapshot(database), snapshot(database)]

@@ -86,11 +86,14 @@ def snapshot(
     with file_errors(BackupError, target or database.parent):
         path = _name(database, target)
         _refuse_target(path, database)
+    # Where others go for this one, it is checked as restore will check it.
+    check = "quick_check" if keep is None else "integrity_check"
     with file_errors(BackupError, path), whole_file(path) as partial:
-        (rows, migrations), sha256 = _copy_checked(database, partial, path, progress, timeout)
+        held, sha256 = _copy_checked(database, partial, path, progress, timeout, check)
         status = partial.stat()
         _write_note(path, sha256, database)  # it alone does no harm, a backup alone is not listed
     created = datetime.fromtimestamp(status.st_mtime, UTC)
+    rows, migrations = held
     made = Backup(path, status.st_size, sha256, created, str(database), migrations, rows)
     if keep is not None:
         _remove_older(made, keep)
@@ -139,7 +142,7 @@ def sidecar(path: Path) -> str | None:
 
 
 def _copy_checked(
-    database: Path, partial: Path, target: Path, progress: Progress | None, timeout: float
+    database: Path, partial: Path, target: Path, show: Progress | None, timeout: float, check: str
 ) -> tuple[Contents, str]:
     """Copy one moment of the database, and compare the copy with it; return its digest, too."""
     with database_errors(database, timeout, target):
@@ -151,11 +154,11 @@ def _copy_checked(
             live.execute("BEGIN")
             expected = _contents(live)
             moment = time.time_ns()
-            copy_pages(live, copy, progress)
+            copy_pages(live, copy, show)
         with closing(open_backup(partial)) as written:
             flushed = _meanwhile(lambda: sync(partial))
             rest = _meanwhile(lambda: _digest_and_dangling(partial))
-            if finding := _damage(written, "quick_check") or rest.result()[1]:
+            if finding := _damage(written, check) or rest.result()[1]:
                 raise DatabaseDamagedError(database, finding)
             if _contents(written) != expected:
                 raise BackupError(target, "the copy differs from the database; try again")
