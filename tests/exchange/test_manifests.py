@@ -150,6 +150,13 @@ def test_kaldi(db: DatabaseManager, tmp_path: Path) -> None:
     assert (row.duration, row.speaker_id) == (4.0, None)
 
 
+@pytest.mark.parametrize("name", ["/d/mix/a.wav", "mix/a.wav"])
+def test_an_id_of_kaldi_may_be_the_path(db: DatabaseManager, tmp_path: Path, name: str) -> None:
+    """As ``awk '{print $1, $1}'`` makes it of a list of files."""
+    assert db.add_manifest(write(tmp_path / "wav.scp", f"{name} /d/mix/a.wav\n")).added == 1
+    assert db.get_file("/d/mix/a.wav").metadata == {"id": name}
+
+
 def test_kaldi_without_references(db: DatabaseManager, tmp_path: Path) -> None:
     """Where there are no references, utt2spk says who speaks."""
     write_files(tmp_path, {"wav.scp": "a /d/a.wav\n", "utt2spk": "a ada\n"})

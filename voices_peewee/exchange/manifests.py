@@ -234,12 +234,16 @@ def _kaldi(reading: Reading) -> Iterator[Record]:
             reading.skipped["a command, which is not run"] += 1
         elif _ARCHIVE.search(path):
             reading.skipped["a place in an archive"] += 1
-        elif "/" in name and Path(name).suffix.lower() in AUDIO_SUFFIXES:  # ClearerVoice's lists
+        elif _is_path(name) and not path.endswith(name):  # ClearerVoice's lists
             reason = f"it begins with the path {short(name)}; Kaldi has an id before it"
             reading.refused.add(reading.path, reason, f"line {count}")
         elif name:
             told = {part: table.get(name) for part, table in tables.items()}
             yield Record(f"line {count}", {**told, "id": name, "wav": path})
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name and Path(name).suffix.lower() in AUDIO_SUFFIXES
 
 
 def split(line: str) -> tuple[str, str]:
