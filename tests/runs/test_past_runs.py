@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -252,6 +253,17 @@ def test_what_a_dataframe_has_no_value_for_was_not_told(db: DatabaseManager) -> 
     assert db.record_runs([RUN, {**nothing, **RUN}]) == 2
     first, second = (row.__data__ | {"id": 0, "run_id": ""} for row in histories(db))
     assert first == second
+
+
+@pytest.mark.parametrize("nothing", [math.nan, pd.NA, pd.NaT], ids=repr)
+def test_an_output_without_a_speaker_in_a_dataframe(db: DatabaseManager, nothing: Any) -> None:
+    """The same in the rows of outputs, of which not all have a path or a speaker."""
+    ada = db.create_speaker("Ada")
+    outputs = [{"path": "/1", "speaker": nothing}, {"path": nothing, "speaker": "Ada"}]
+    assert db.record_runs([{**RUN, "outputs": outputs}]) == 1
+    first, second = (row.processed_file for row in histories(db))
+    assert (first.processed_path, first.speaker_id) == ("/1", None)
+    assert (second.processed_path, second.speaker_id) == (None, ada.id)
 
 
 ZONE_HINT = "use datetime.now(timezone.utc) or .astimezone()"

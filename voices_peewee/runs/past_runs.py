@@ -222,7 +222,7 @@ def _outputs(
     checked: dict[str | int | None, Output] = {}
     for output in several("outputs", outputs, "paths or mappings"):
         told: dict[str, Any] = dict(output) if isinstance(output, Mapping) else {"path": output}
-        named, speaker = told.pop("path", None), whose(told.pop("speaker", None))
+        named, speaker = _known(told.pop("path", None)), whose(_known(told.pop("speaker", None)))
         if not named and speaker is None:
             raise InvalidValueError(f"an output needs a path or a speaker: {output!r}")
         path = locate(named) if named else ""
@@ -234,6 +234,10 @@ def _outputs(
             raise InvalidValueError(f"an output {reason}: {short(output)}")
         checked[path or speaker] = told_now.after(before) if before else told_now
     return checked
+
+
+def _known(value: Any) -> Any:
+    return None if is_nothing(value) else value  # of a DataFrame
 
 
 def write_runs(
