@@ -266,6 +266,17 @@ def test_an_output_without_a_speaker_in_a_dataframe(db: DatabaseManager, nothing
     assert (second.processed_path, second.speaker_id) == (None, ada.id)
 
 
+@pytest.mark.parametrize("of", [np.array, pd.Series])
+def test_outputs_are_a_column(db: DatabaseManager, of: Any) -> None:
+    """An array's or a column's; of a DataFrame its names would be taken for files."""
+    assert db.record_runs([{**RUN, "outputs": of(["/1", "/2"])}, {**RUN, "outputs": of([])}]) == 2
+    paths = [row.processed_file.processed_path for row in histories(db)]
+    assert paths == ["/1", "/2", None]
+    with pytest.raises(errors.InvalidValueError) as caught:
+        db.record_run(**RUN, outputs=pd.DataFrame({"path": ["/3"]}))
+    assert str(caught.value) == "outputs must be a list of paths or mappings, not path 0 /3"
+
+
 ZONE_HINT = "use datetime.now(timezone.utc) or .astimezone()"
 RUN = {"source": "/a.wav", "operation_type": "x", "start_time": START}
 TWICE = {"path": "/1", "pesq": 2}

@@ -154,7 +154,7 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> Plan:
     """Check the description of a run."""
     run = _checked(run)
     start, end, seconds = _times(run)
-    message, source = run["error_message"], run["source"]
+    message, source, outputs = run["error_message"], run["source"], run["outputs"]
     history = {
         **plain_settings(run),
         "run_id": run["run_id"] or new_run_id(),
@@ -171,7 +171,7 @@ def _plan(run: Mapping[str, Any], whose: FindSpeaker) -> Plan:
         source=source if isinstance(source, ProcessedFile) else locate(source),
         has_own_id=bool(run["run_id"]),
         cost=Metrics.of({} if seconds is None else {"processing_time": seconds}),
-        outputs=_outputs(run["outputs"] or (), whose),
+        outputs=_outputs(outputs if hasattr(outputs, "shape") else outputs or (), whose),
     )
 
 

@@ -76,8 +76,8 @@ def exact_boolean(name: str, value: Any) -> bool:
 
 
 def several(name: str, value: Any, of: str) -> Iterable[Any]:
-    """Return a list, a generator or the like; a text or a mapping is none."""
-    is_one = isinstance(value, str | bytes | Mapping) or getattr(value, "shape", None) == ()
+    """Return a list, a column, a generator or the like; a text, mapping or table is none."""
+    is_one = isinstance(value, str | bytes | Mapping) or len(getattr(value, "shape", [1])) != 1
     if is_one or not isinstance(value, Iterable):
         raise InvalidValueError(f"{name} must be a list of {of}, not {short(value)}")
     return value
