@@ -9,10 +9,10 @@ import peewee as pw
 
 from voices_peewee.questions.comparison_text import with_value
 from voices_peewee.questions.counted import Source, differing
-from voices_peewee.questions.fields import MODEL, TAGS, Field, read_key
+from voices_peewee.questions.fields import MODEL, TAGS, Field, Own, read_key
 from voices_peewee.questions.groups import Group, Key
 from voices_peewee.questions.selection import Metric, model_label
-from voices_peewee.schema.models import ProcessedFile, ProcessingHistory, hash_key
+from voices_peewee.schema.models import ProcessedFile, ProcessingHistory
 
 _TIMES: Final = frozenset({"processing_time", "real_time_factor", "cpu_usage"})
 _NAMED: Final = 6  # models
@@ -20,9 +20,12 @@ _TIMED: Final = Metric("timed", higher_is_better=True, unit="", keys=("timed",))
 
 _SEEN: Final = pw.fn.SUBSTR(ProcessingHistory.source_hash, 1, 32)  # others' may be shorter
 _FILE: Final[Any] = ProcessedFile.alias()
-# Whether no file has the content any more that a run saw; an index alone answers that.
-_IS_NO_MORE: Final = hash_key(ProcessingHistory.source_hash).not_in(
-    _FILE.select(hash_key(_FILE.content_hash)).where(_FILE.content_hash.is_null(is_null=False))
+# Whether its recording has not the content that a run saw; other files may have it, as a copy.
+_HAS_CHANGED: Final = ~pw.fn.EXISTS(
+    _FILE.select(pw.SQL("1")).where(
+        _FILE.id == pw.fn.COALESCE(Own.recording, Own.id),
+        _FILE.content_hash == ProcessingHistory.source_hash,
+    )
 )
 
 
@@ -194,7 +197,7 @@ def of_contents(
     """Say how many recordings changed between the latest runs of one group or side and another."""
     run = ProcessingHistory
     chosen = [*conditions, run.success, run.source_hash.is_null(False)]
-    changed = source.select((pw.SQL("1"),), [*chosen, _IS_NO_MORE]).limit(1)
+    changed = source.select((pw.SQL("1"),), [*chosen, _HAS_CHANGED]).limit(1)
     if not [*source.rows(changed)]:  # most often
         return
     latest: dict[int, dict[tuple[int, Key], str]] = {}
