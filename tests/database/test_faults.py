@@ -543,6 +543,21 @@ def test_no_thread_opens_what_took_the_place_of_an_open_file(
     assert path.exists() == there
 
 
+def test_a_record_that_goes_away_after_its_end_is_no_traceback(path: Path) -> None:
+    """A program that holds a run and moves the closed record away ends without a word."""
+    program = """import os, sys
+from voices_peewee import DatabaseManager
+db = DatabaseManager(sys.argv[1]).initialize()
+with db.track("/a.wav", "separation") as run:
+    pass
+db.close()
+os.rename(sys.argv[1], sys.argv[1] + ".moved")
+"""
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux says what was moved")
 @pytest.mark.parametrize("ends", ["db.close()", ""], ids=["closed", "not"])
 @pytest.mark.parametrize(

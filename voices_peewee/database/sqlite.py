@@ -175,7 +175,7 @@ class Connection(sqlite3.Connection):
         if self.is_stranded():
             keep([self])
         else:
-            if self.file != identity(self.path):
+            if self.is_open and self.file != identity(self.path):
                 take_along(self)
             super().close()
             forks.connections.pop(id(self), None)
