@@ -64,6 +64,9 @@ CASES: dict[str, tuple[Any, Any]] = {
     "masked mean": (np.ma.masked_invalid([np.nan]).mean(), None),
     "NA": (pd.NA, None),
     "NaT": (pd.NaT, None),
+    "column": (pd.Series([1, 2]), [1, 2]),
+    "row": (pd.Series(["Ada", 0.5], index=["name", "lr"]), {"name": "Ada", "lr": 0.5}),
+    "rows of one name": (pd.Series([1, 2], index=["a", "a"]), [1, 2]),
     "longdouble": (np.longdouble("0.5"), 0.5),
     "Decimal": (Decimal("0.5"), 0.5),
     "Decimal of many digits": (

@@ -606,6 +606,16 @@ def test_an_unknown_speaker_does_not_lose_an_output(db: DatabaseManager) -> None
     assert [row.status for row in histories(db)] == ["success"]
 
 
+def test_a_name_of_several_is_not_said_to_be_nobodys(db: DatabaseManager) -> None:
+    """Whose the output is nobody can tell; it is kept as one of an unknown speaker is."""
+    for _ in range(2):
+        db.create_speaker("Tw", duplicate=True)
+    said = "2 speakers are named 'Tw' (ids 1, 2): the output '/1.wav' is kept with the name alone"
+    with db.track("mix.wav", SEPARATION) as run, pytest.warns(SpeakerWarning) as caught:
+        assert run.output("/1.wav", speaker="Tw").metadata == {"speaker": "Tw"}
+    assert [str(one.message) for one in caught] == [said]
+
+
 @pytest.mark.parametrize("code", [None, 0, False])
 def test_leaving_the_program_well_is_success(db: DatabaseManager, code: int | None) -> None:
     """A run is done where the process tells the system so: ``sys.exit(False)`` is status 0."""

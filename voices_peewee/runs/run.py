@@ -211,7 +211,7 @@ class Run:
                 if self._live.late:
                     self._live.late = list(map(self._looked_up, self._live.late))
                 output = output if name is None else self._looked_up(output)
-                unknown = output.unknown
+                unknown = output.unknown and self._why_unknown(output.unknown)
                 file, is_changed, other = self._live.tell(output)
             except DatabaseError as refused:
                 if self._store.server is None:
@@ -223,7 +223,7 @@ class Run:
         if told.nonfinite:
             told.warn(stacklevel=2)
         if unknown:
-            message = f"no speaker {unknown!r}: the output {place!r} is kept with the name alone"
+            message = f"{unknown}: the output {place!r} is kept with the name alone"
             warnings.warn(message, SpeakerWarning, stacklevel=2)
         if is_changed:
             message = f"the output {place!r} was told before in this run: what came last counts"
@@ -252,6 +252,16 @@ class Run:
         except (NotFoundError, AmbiguousNameError):  # hours of work may stand behind the output
             return replace(output, unknown=output.unknown.removeprefix("id:"))
         return replace(output, speaker_id=whose, unknown=None)
+
+    def _why_unknown(self, name: str) -> str:
+        """Say why a name is nobody's."""
+        try:
+            self._store.retrying(speaker_id, self._store, name)
+        except AmbiguousNameError as error:
+            return str(error).partition(";")[0]
+        except NotFoundError:
+            pass
+        return f"no speaker {name!r}"
 
     def _names_alone(self) -> str:
         """Say of which outputs nobody could be asked who their speakers are."""

@@ -56,8 +56,10 @@ def seconds_of(value: object) -> float | None:
     return None if seconds is None else float(seconds)
 
 
-def _plain_array(value: object) -> Any:
-    """Turn what NumPy or torch made into numbers, texts and lists of them."""
+def _plain_array(value: Any) -> Any:
+    """Turn what NumPy, pandas or torch made into numbers, texts, lists and objects of them."""
+    if _is_labelled(value):
+        return value.to_dict()
     if (kind := _kind(value)) in "mM" and kind:
         return _plain_times(value, kind)
     if isinstance(value, Real):  # NumPy's long double gives itself as its list
@@ -66,6 +68,12 @@ def _plain_array(value: object) -> Any:
         if callable(convert := getattr(value, method, None)):
             return convert()
     raise TypeError(f"no JSON form for {type(value).__name__} {short(value)}")
+
+
+def _is_labelled(value: Any) -> bool:
+    """Whether it is a row of a DataFrame or the like: a Series whose labels are texts."""
+    labels: Any = getattr(value, "index", ()) if hasattr(value, "to_dict") else ()
+    return getattr(value, "ndim", 0) == 1 and {*map(type, labels)} == {str} and labels.is_unique
 
 
 def _kind(value: object) -> str:
