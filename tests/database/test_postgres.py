@@ -646,6 +646,31 @@ def test_imports_beside_writers(url: str, db: DatabaseManager) -> None:
     assert rows["processing_history"] == 80
 
 
+NIGHT = """
+import sys
+from voices_peewee import DatabaseManager
+with DatabaseManager(sys.argv[1]) as db:
+    for number in range(200):
+        with db.track(f"/new/{number}.wav", "separation"):
+            pass
+        print(number, flush=True)
+"""
+
+
+def test_an_import_of_what_a_worker_records_at_this_moment(url: str, db: DatabaseManager) -> None:
+    """A colleague's record of the same new recordings comes amid a night: each has one row."""
+    rows = [
+        {"filename": f"{one}.wav", "original_path": f"/new/{one}.wav"} for one in range(200, -1, -1)
+    ]
+    night = started(NIGHT, url)
+    assert night.stdout is not None
+    while night.stdout.readline() != "10\n":
+        pass
+    db.import_records(rows)
+    assert night.communicate(timeout=120)[1] == ""
+    assert db.status()["rows"]["processed_files"] == len(rows)
+
+
 def test_a_schema_of_any_name(server: postgres_server.Server, url: str) -> None:
     """A record in a schema whose name needs quotes is checked, rolled back and applied again."""
     server.execute('CREATE SCHEMA "Lab-3"', url.partition("?")[0].rpartition("/")[2])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 
-FEW = 20  # locks
+_FEW: Final = 20  # locks
 _TOGETHER: Final = "together"  # what a server's connection calls the steps of its transaction
 _RACES: Final = 3  # times that a transaction is done again where a row was deleted meanwhile
 _PAUSE = 0.2  # s before a server that went away is asked again
@@ -365,7 +365,7 @@ class Transactions:
         """
         keys = list(map(source_key, paths))
         keys += [f"run {name}" for name in names]
-        if len(keys) > FEW:
+        if len(keys) > _FEW:
             self.engine.lock("sources")
         elif keys:
             self.engine.lock(*keys, shared="sources")

@@ -12,7 +12,6 @@ import peewee as pw
 
 from voices_peewee.database.mapper import binder, mapper, stored
 from voices_peewee.database.store import Store
-from voices_peewee.database.transactions import FEW
 from voices_peewee.errors import InputError, InvalidValueError
 from voices_peewee.exchange.matching import Ids, Matcher, conflict, differences, news_of
 from voices_peewee.exchange.reading import Input, left_in_spool, open_inputs
@@ -205,11 +204,11 @@ class _Scope:
     def _write(self, table: str, batch: list[Typed]) -> None:
         if not batch:
             return
+        if table == ProcessedFile._meta.table_name:  # a run may record the same at this moment
+            self._store.engine.lock("sources")
         place = self._table(table, batch[0])
         batch = self._linked(place, self._named(place, batch))
         if place.matcher is not None:
-            if (paths := _paths(place, batch)) and len(paths) <= FEW:
-                self._store.lock_sources(paths)  # a run may record the same at this moment
             found = list(zip(batch, place.matcher.match(batch), strict=True))
             for typed, row in found:
                 if row is not None:
@@ -380,9 +379,3 @@ def _name(typed: Typed) -> tuple[object, ...] | None:
         return None
     names = ("original_path", "processed_path", "filename", "speaker")
     return tuple(typed.data[name] for name in names)
-
-
-def _paths(place: _Table, batch: Sequence[Typed]) -> list[str]:
-    """Return the paths of recordings; none of other rows."""
-    told = (one.data for one in batch if place.model is ProcessedFile)
-    return [one["original_path"] for one in told if one["original_path"] and not one["recording"]]
