@@ -575,8 +575,8 @@ def test_strange_names_of_an_applications_tables(
     for sql in (
         'CREATE TABLE "end" ("rows")',
         """INSERT INTO "end" VALUES ('{"speakers": 7}')""",
-        'CREATE TABLE "a ""b" ("table", "x y")',
-        """INSERT INTO "a ""b" VALUES ('speakers', 1)""",
+        'CREATE TABLE "a ""b" ("table", "x y", "select")',
+        """INSERT INTO "a ""b" VALUES ('speakers', 1, 2)""",
     ):
         db.execute_raw_query(sql, write=True)
     out = tmp_path / "out.jsonl"
@@ -585,6 +585,7 @@ def test_strange_names_of_an_applications_tables(
         "table": 'a "b',
         'a "b.table': "speakers",
         "x y": 1,
+        "select": 2,
     }
     db.close()
     for source in (out, path):

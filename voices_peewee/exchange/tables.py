@@ -142,10 +142,11 @@ def _plain_tables(database: pw.Database) -> set[str]:
 def _own_table(database: pw.Database, name: str, schema: str | None) -> Table:
     columns = [column.name for column in database.get_columns(name, schema)]
     keys = database.get_primary_keys(name, schema) or columns[:1]
-    table = pw.Table(name, columns).bind(database)
+    table: Any = pw.Table(name).bind(database)  # with its columns it would have one called select
     # "table" is what a line of an export calls its table.
     titles = [f"{name}.table" if column == "table" else column for column in columns]
-    return Table(name, titles, table.select().order_by(*(pw.Column(table, key) for key in keys)))
+    query = table.select(*(pw.Column(table, column) for column in columns))
+    return Table(name, titles, query.order_by(*(pw.Column(table, key) for key in keys)))
 
 
 def around(instance: BaseModel) -> list[Table]:
