@@ -186,7 +186,10 @@ def at_fork(**functions: Callable[[], object]) -> None:
 
 @atexit.register
 def _end() -> None:
-    """Let the end of the program close no stranded connection: by then it cannot be kept."""
+    """Keep stranded connections, which the end of the program would close; let others take along.
+
+    Not those of threads that are busy yet.
+    """
     for one in forks.open_connections():
         if one.is_stranded():
             keep([one])
